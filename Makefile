@@ -1,0 +1,61 @@
+# Everything runs inside .venv; a target that is up to date does nothing again.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+PYTEST_ARGS ?=
+STORY ?= examples/two_friends.yaml
+OUT ?= out/$(basename $(notdir $(STORY)))
+
+.PHONY: help story test test-fast test-all lint format types clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make story      install and draw $(STORY) into $(OUT)'
+	@echo 'make test       install what the tests need and run them (no GPU, no network)'
+	@echo 'make test-fast  the same without the slow ones'
+	@echo 'make test-all   every test, those for GPUs and the network too'
+	@echo 'make lint       ruff, rules and format'
+	@echo 'make format     let ruff mend the format'
+	@echo 'make types      mypy'
+	@echo 'make clean      remove .venv, caches and out/'
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo 'consistent-gen needs Python 3.11 or newer; name one: make PYTHON=python3.11'; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+# constraints.txt pins everything: without it, pip may pick a torch build of several gigabytes.
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $(VENV)/.installed $@
+
+story: $(VENV)/.installed
+	$(BIN)/consistent-gen story $(STORY) --out $(OUT)
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-fast: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m 'not slow and not gpu and not network' $(PYTEST_ARGS)
+
+test-all: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m '' $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,50 @@
+"""`consistent-gen replay`: draw a picture again and say how near it comes."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from consistent_gen.engine.replay import ReplayResult
+
+EXIT_OTHER = 1
+
+
+def add_command(commands: Any) -> None:
+    """Add `replay` to the commands of `consistent-gen`."""
+    parser = commands.add_parser(
+        "replay",
+        help="draw a frame again from its own metadata",
+        description="Draw a picture again from the parameters stored in it and compare. Prints "
+        "'identical' and returns 0, or how far off it is and why and returns 1.",
+    )
+    parser.add_argument("picture", metavar="FRAME.png", help="a picture drawn by this program")
+    parser.add_argument("--model", metavar="DIR", help="a model folder (default: the shipped one)")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Replay one picture."""
+    from consistent_gen.cli.loading import load_model
+    from consistent_gen.cli.progress import waiting
+    from consistent_gen.engine import read_png, replay
+
+    image, metadata = read_png(options.picture)
+    backbone = load_model(options.model)
+    with waiting("drawing it again"):
+        result = replay(image, metadata, backbone)
+    print(describe(result))
+    return 0 if result.verdict == "identical" else EXIT_OTHER
+
+
+def describe(result: ReplayResult) -> str:
+    """The verdict in words: "identical", or one line on the distance and one per reason."""
+    if result.verdict == "identical":
+        return "identical"
+    psnr = "no measure, the sizes differ" if result.psnr == 0 else f"PSNR {result.psnr:.1f} dB"
+    assert not math.isinf(result.psnr), "an infinite PSNR is an identical picture"
+    lines = [f"{result.verdict}: largest difference {result.max_abs_diff} of 255, {psnr}"]
+    lines += [f"- {reason}" for reason in result.reasons]
+    return "\n".join(lines)

@@ -1,0 +1,116 @@
+"""What a reader reads: the schema of factors, prediction heads over it, and readings.
+
+The schema is data that travels with the weights, so that a reader needs no story world at run time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+MAX_SUBJECTS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schema:
+    """Names of the factors.
+
+    subject: discrete factors of a subject and their classes ("kind", ..., "action", "expression").
+    hues: circular factors, read as cosine and sine. scalars: factors in [0, 1].
+    scene: discrete factors of the frame. parts: classes of the part mask after the background.
+    """
+
+    subject: Mapping[str, tuple[str, ...]]
+    hues: tuple[str, ...]
+    scalars: tuple[str, ...]
+    scene: Mapping[str, tuple[str, ...]]
+    parts: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for a weights folder."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Schema:
+        """Undo `to_json`."""
+        return cls(
+            subject={k: tuple(v) for k, v in content["subject"].items()},
+            hues=tuple(content["hues"]),
+            scalars=tuple(content["scalars"]),
+            scene={k: tuple(v) for k, v in content["scene"].items()},
+            parts=tuple(content["parts"]),
+        )
+
+
+@dataclass
+class Reading:
+    """What a reader sees in b pictures; subjects are ordered from left to right.
+
+    present: b 3, probability that there is such a subject.
+    subject: per discrete factor b 3 c logits. hues: b 3 u 2 (cosine, sine). scalars: b 3 s.
+    scene: per factor b c logits.
+    masks: b 4 s s logits of background and subjects. parts: b 1+p s s logits, or None.
+    features: b d, the penultimate features of the whole picture.
+    """
+
+    present: Tensor
+    subject: dict[str, Tensor]
+    hues: Tensor
+    scalars: Tensor
+    scene: dict[str, Tensor]
+    masks: Tensor
+    parts: Tensor | None
+    features: Tensor
+
+    def count(self) -> Tensor:
+        """Number of subjects per picture, shape b: slots fill from the left."""
+        return (self.present > 0.5).long().cumprod(1).sum(1)
+
+    def hue_angles(self) -> Tensor:
+        """Hues in [0, 1), b 3 u."""
+        angle = torch.atan2(self.hues[..., 1], self.hues[..., 0]) / (2.0 * math.pi)
+        return angle % 1.0
+
+
+class FactorHeads(nn.Module):
+    """Linear predictions of all factors from subject features (b 3 d) and scene features (b e)."""
+
+    def __init__(self, schema: Schema, subject_width: int, scene_width: int) -> None:
+        super().__init__()
+        self.schema = schema
+        self.present = nn.Linear(subject_width, 1)
+        self.subject = nn.ModuleDict(
+            {name: nn.Linear(subject_width, len(c)) for name, c in schema.subject.items()}
+        )
+        self.hues = nn.Linear(subject_width, 2 * len(schema.hues))
+        self.scalars = nn.Linear(subject_width, len(schema.scalars))
+        self.scene = nn.ModuleDict(
+            {name: nn.Linear(scene_width, len(c)) for name, c in schema.scene.items()}
+        )
+
+    def forward(
+        self, subjects: Tensor, scene: Tensor, masks: Tensor, parts: Tensor | None
+    ) -> Reading:
+        """Apply every head."""
+        return Reading(
+            present=self.present(subjects).squeeze(-1).float().sigmoid(),
+            subject={name: head(subjects).float() for name, head in self.subject.items()},
+            hues=self.hues(subjects).float().unflatten(-1, (len(self.schema.hues), 2)),
+            scalars=self.scalars(subjects).float(),
+            scene={name: head(scene).float() for name, head in self.scene.items()},
+            masks=masks.float(),
+            parts=None if parts is None else parts.float(),
+            features=scene.float(),
+        )
+
+
+def normalized(pictures: Tensor) -> Tensor:
+    """Pictures b 3 h w, uint8 or floats in [0, 1], as floats in [-1, 1]."""
+    if pictures.dtype == torch.uint8:
+        return pictures.float() / 127.5 - 1.0
+    return pictures * 2.0 - 1.0

@@ -1,0 +1,142 @@
+"""The reader: a convolutional network that reads the factors of a story-world picture.
+
+It first finds where each subject and each part is, then pools features under those masks, so that what it
+says about a garment comes from the garment. It measures; the judge (`judge.py`), of another architecture,
+checks it and is never trained against.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from consistent_gen.checkpoints import load_tensors, read_json, save_tensors, write_json
+from consistent_gen.encoders.factors import (
+    MAX_SUBJECTS,
+    FactorHeads,
+    Reading,
+    Schema,
+    normalized,
+)
+
+# Regions that features are pooled in, as sets of part names; the whole subject comes first.
+REGIONS: tuple[tuple[str, ...], ...] = (
+    ("skin", "face", "hair", "top", "bottom", "shoes", "accessory", "held"),
+    ("face",),
+    ("hair",),
+    ("top",),
+    ("bottom", "shoes"),
+    ("accessory",),
+)
+
+
+class Block(nn.Module):
+    """Depthwise 5 x 5 convolution, then a two-layer perceptron per place (Liu et al., arXiv 2201.03545)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(width, width, 5, padding=2, groups=width)
+        self.norm = nn.GroupNorm(1, width)
+        self.wide = nn.Conv2d(width, 3 * width, 1)
+        self.narrow = nn.Conv2d(3 * width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """b c h w to b c h w."""
+        return x + self.narrow(F.gelu(self.wide(self.norm(self.mix(x)))))
+
+
+class Reader(nn.Module):
+    """Reads pictures b 3 128 128. `width` is the number of channels at 32 x 32."""
+
+    kind = "reader"
+
+    def __init__(self, schema: Schema, width: int = 96) -> None:
+        super().__init__()
+        self.schema, self.width = schema, width
+        w1, w2, w3 = width, 2 * width, 3 * width
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, 32, 3, stride=2, padding=1), nn.GELU(),
+            nn.Conv2d(32, w1, 3, stride=2, padding=1),
+        )  # fmt: skip
+        self.stage1 = nn.Sequential(*[Block(w1) for _ in range(2)])
+        self.stage2 = nn.Sequential(nn.Conv2d(w1, w2, 2, stride=2), *[Block(w2) for _ in range(3)])
+        self.stage3 = nn.Sequential(nn.Conv2d(w2, w3, 2, stride=2), *[Block(w3) for _ in range(3)])
+        self.lateral2, self.lateral3 = nn.Conv2d(w2, w1, 1), nn.Conv2d(w3, w1, 1)
+        self.fuse = nn.Sequential(Block(w1), Block(w1))
+        self.masks = nn.Conv2d(w1, 1 + MAX_SUBJECTS, 1)
+        self.parts = nn.Conv2d(w1, 1 + len(schema.parts), 1)
+        subject_width = 4 * width
+        self.subject = nn.Sequential(
+            nn.Linear(len(REGIONS) * (w1 + w1) + 3, subject_width), nn.GELU(),
+            nn.Linear(subject_width, subject_width), nn.GELU(),
+        )  # fmt: skip
+        self.scene = nn.Sequential(nn.Linear(w3 + 2 * w1, 2 * width), nn.GELU())
+        self.heads = FactorHeads(schema, subject_width, 2 * width)
+
+    def forward(self, pictures: Tensor) -> Reading:
+        """Read pictures (b 3 128 128; uint8, or floats in [0, 1])."""
+        x = normalized(pictures).to(self.masks.weight.dtype)
+        low = self.stage1(self.stem(x))  # b w1 32 32
+        middle = self.stage2(low)
+        high = self.stage3(middle)  # b w3 8 8
+        up = F.interpolate(self.lateral3(high), scale_factor=2.0) + self.lateral2(middle)
+        fused = self.fuse(F.interpolate(up, scale_factor=2.0) + low)
+        masks, parts = self.masks(fused), self.parts(fused)
+        pooled = torch.cat([fused, low], 1).flatten(2)  # b 2w1 n
+        subjects = self._pool_subjects(pooled, masks, parts)
+        background = masks.flatten(2).softmax(1)[:, 0]  # b n
+        behind = _pool(pooled, background.unsqueeze(1)).squeeze(1)
+        scene = self.scene(torch.cat([high.mean((2, 3)), behind], 1))
+        return self.heads(self.subject(subjects), scene, masks, parts)
+
+    def _pool_subjects(self, features: Tensor, masks: Tensor, parts: Tensor) -> Tensor:
+        """Features under each region of each subject, and how large each is: b 3 (r * 2w1 + 3)."""
+        where = masks.flatten(2).softmax(1)[:, 1:]  # b 3 n
+        part = parts.flatten(2).softmax(1)[:, 1:]  # b p n
+        pools = []
+        for region in REGIONS:
+            rows = [self.schema.parts.index(name) for name in region]
+            pools.append(_pool(features, where * part[:, rows].sum(1, keepdim=True)))
+        size = where.mean(-1, keepdim=True)
+        n = masks.shape[-1]
+        x = torch.arange(n, device=masks.device, dtype=masks.dtype).repeat(n) / n
+        centre = (where * x).sum(-1, keepdim=True) / (where.sum(-1, keepdim=True) + 1e-3)
+        return torch.cat([*pools, size, size.sqrt(), centre], -1)
+
+    def save(self, folder: str | Path, dtype: torch.dtype = torch.float16) -> None:
+        """Write weights and schema."""
+        config = {"kind": self.kind, "width": self.width, "schema": self.schema.to_json()}
+        write_json(Path(folder) / "config.json", config)
+        tensors = {name: t.to(dtype) for name, t in self.state_dict().items()}
+        save_tensors(Path(folder) / "model.safetensors", tensors)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Any:
+        """Read what `save` wrote, as float32, ready to read pictures.
+
+        Raises CheckpointError when the folder is missing or holds another kind of network.
+        """
+        return load_into(cls, folder)
+
+
+def load_into(cls: Any, folder: str | Path) -> Any:
+    """Build a reader of class `cls` from a folder."""
+    from consistent_gen.errors import CheckpointError
+
+    config = read_json(Path(folder) / "config.json")
+    if config.get("kind") != cls.kind:
+        raise CheckpointError(f"{folder} holds a {config.get('kind')!r}; expected a {cls.kind!r}")
+    model = cls(Schema.from_json(config["schema"]), config["width"])
+    tensors = load_tensors(Path(folder) / "model.safetensors")
+    model.load_state_dict({name: t.float() for name, t in tensors.items()})
+    return model.eval()
+
+
+def _pool(features: Tensor, weights: Tensor) -> Tensor:
+    """Weighted means of features (b c n) under weights (b k n): b k c."""
+    total = weights.sum(-1, keepdim=True) + 1e-2
+    return torch.bmm(weights / total, features.transpose(1, 2))

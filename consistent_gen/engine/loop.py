@@ -1,0 +1,305 @@
+"""The denoising loop: many frames, one denoiser call at a time.
+
+Every frame has its own latent, generator, sampler and step index (`FrameState`), so frames of
+different stories, seeds, prompts and step counts share calls, join late and leave early.
+
+Exact mode (the default on a CPU) runs every call with the same number of rows and fills the free
+ones with zeros. Matrix kernels are chosen by shape, so a frame's bytes then depend on the frame,
+the model, the bucket and the machine, and never on its neighbours, its slot or its company's
+cancelling. Throughput mode drops the padding and promises approximate equality only.
+
+An engine belongs to one thread; `cancel` alone may be called from others.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import Literal
+
+import torch
+
+from consistent_gen.engine.coupling import BatchLayout, Branch, Coupling, Row
+from consistent_gen.engine.events import Event, FrameDone, FrameError, Started, Step
+from consistent_gen.engine.exactness import DEFAULT_BUCKET, MAX_BUCKET, best_bucket
+from consistent_gen.engine.graph import FrameGraph
+from consistent_gen.engine.metadata import describe
+from consistent_gen.engine.packing import Choose, Group, call_rows, check_choice, first_come
+from consistent_gen.engine.preview import Previewer
+from consistent_gen.engine.request import FrameRequest
+from consistent_gen.engine.state import FrameState
+from consistent_gen.errors import Cancelled, ConsistentGenError, InputError
+from consistent_gen.models.backbone import Backbone, Conditioning
+
+# Encoded prompts kept for frames to come; a story's frames share their negative prompt.
+_CACHED_CONDITIONS = 256
+
+
+class Engine:
+    """Draws frames with one model.
+
+    Args:
+        backbone: the model.
+        bucket: rows of a denoiser call, 2..`MAX_BUCKET`; a frame with guidance takes two. "auto"
+            measures a few sizes on this machine and takes the smallest of nearly the best rate.
+            A frame's bytes depend on it, so it stands in the frame's metadata.
+        exact: fixed-size calls; None means yes on a CPU and no elsewhere.
+        choose: which of the groups that may step go into the next call (see `packing.Choose`).
+
+    Raises:
+        InputError: no such bucket size.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        bucket: int | Literal["auto"] = DEFAULT_BUCKET,
+        exact: bool | None = None,
+        choose: Choose = first_come,
+    ) -> None:
+        self.backbone = backbone
+        self.bucket = best_bucket(backbone) if bucket == "auto" else bucket
+        if not 2 <= self.bucket <= MAX_BUCKET:
+            raise InputError(f"bucket {bucket} is out of range; expected 2 to {MAX_BUCKET} rows")
+        self.exact = backbone.device.type == "cpu" if exact is None else exact
+        self._choose = choose
+        self._graph = FrameGraph()
+        self._numbers = itertools.count()
+        self._conditions: OrderedDict[tuple[str, tuple[int, int], Branch], Conditioning]
+        self._conditions = OrderedDict()
+        self._previewer = Previewer(backbone)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no frame is left to work on."""
+        return len(self._graph) == 0
+
+    @property
+    def frames(self) -> tuple[FrameState, ...]:
+        """The frames that have not left, in order of submission; for schedulers to look at."""
+        return tuple(self._graph)
+
+    def submit(self, request: FrameRequest) -> str:
+        """Queue one frame and return its id.
+
+        Raises:
+            InputError: the model cannot draw it, its id is taken, or it names unknown frames.
+        """
+        return self.submit_gang([request])[0]
+
+    def submit_gang(self, requests: Sequence[FrameRequest]) -> list[str]:
+        """Queue frames that must be rows of the same calls, and return their ids.
+
+        A gang steps, fails and is cancelled as a whole. One that is larger than the bucket gets
+        calls of its own, of as many buckets as it needs.
+
+        Raises:
+            InputError: as `submit`, or the frames differ in steps, size or coupling group.
+        """
+        frames: list[FrameState] = []
+        for request in requests:
+            request.check(self.backbone)
+            self._graph.check(request)
+            frame_id = request.id or self._free_id()
+            if frame_id in self._graph or any(frame_id == frame.id for frame in frames):
+                raise InputError(f"frame id {frame_id!r} is taken")
+            shape = self.backbone.latent_shape(*request.size(self.backbone))
+            frames.append(FrameState(frame_id, request, shape))
+        if len({(frame.key, frame.request.steps) for frame in frames}) != 1:
+            raise InputError("the frames of a gang must share size, steps and coupling group")
+        self._graph.add(frames)
+        return [frame.id for frame in frames]
+
+    def cancel(self, frame_id: str) -> bool:
+        """Stop a frame; it takes part in no further call. Returns False if it already left.
+
+        The next `step` reports it as a `FrameError` with `errors.Cancelled`.
+        """
+        frame = self._graph.get(frame_id)
+        if frame is None:
+            return False
+        frame.cancelled = True
+        return True
+
+    def step(self) -> list[Event]:
+        """Make one denoiser call for the next frames, and report what happened."""
+        events = self._drop_lost()
+        ready = self._graph.ready()
+        if not ready:
+            assert self.idle, "frames wait for each other"
+            return events
+        chosen = self._choose(ready, self.bucket)
+        check_choice(chosen, ready, self.bucket)
+        with torch.inference_mode():
+            live = [group for group in chosen if self._start(group, events)]
+            if live and self._call(live, events):
+                for group in live:
+                    self._after_call(group, events)
+        return events
+
+    def run(self, requests: Iterable[FrameRequest]) -> Iterator[Event]:
+        """Submit all requests, then yield events until the engine is idle.
+
+        Leaving the iterator early cancels what is left of these frames.
+        """
+        ids = [self.submit(request) for request in requests]
+        try:
+            while not self.idle:
+                yield from self.step()
+        finally:
+            for frame_id in ids:
+                self.cancel(frame_id)
+            while lost := self._drop_lost():
+                del lost
+
+    def _free_id(self) -> str:
+        while (frame_id := f"frame-{next(self._numbers)}") in self._graph:
+            continue
+        return frame_id
+
+    def _drop_lost(self) -> list[Event]:
+        events: list[Event] = []
+        for group in self._graph.cancelled():
+            self._fail(group, Cancelled(), events)
+        while orphans := self._graph.orphaned():
+            group, missing = orphans[0]
+            error = ConsistentGenError(f"it reads frame {missing!r}, which was not drawn")
+            self._fail(group, error, events)
+        return events
+
+    def _start(self, group: Group, events: list[Event]) -> bool:
+        for frame in group.frames:
+            if frame.started:
+                continue
+            try:
+                frame.start(self.backbone, self._condition(frame.request))
+            except (ConsistentGenError, RuntimeError, ValueError) as error:
+                self._fail(group, _ours(error, "starting"), events)
+                return False
+            events.append(Started(frame.id))
+        return True
+
+    def _condition(self, request: FrameRequest) -> dict[Branch, Conditioning]:
+        size = request.size(self.backbone)
+        prompts: dict[Branch, str] = {"cond": request.prompt}
+        if request.guided:
+            prompts["uncond"] = request.negative
+        found: dict[Branch, Conditioning] = {}
+        for branch, prompt in prompts.items():
+            key = (prompt, size, branch)
+            if key not in self._conditions:
+                negative = branch == "uncond"
+                self._conditions[key] = self.backbone.condition(prompt, size, negative=negative)
+            self._conditions.move_to_end(key)
+            found[branch] = self._conditions[key]
+        while len(self._conditions) > _CACHED_CONDITIONS:
+            self._conditions.popitem(last=False)
+        return found
+
+    def _call(self, groups: Sequence[Group], events: list[Event]) -> bool:
+        """One denoiser call and one sampler step for every frame; False if it failed."""
+        frames = [frame for group in groups for frame in group.frames]
+        size = call_rows(groups, self.bucket, self.exact)
+        rows: list[Row] = []
+        for frame in frames:
+            rows += frame.layout_rows(first_slot=len(rows))
+        layout = BatchLayout(size, frames[0].latent_shape, tuple(rows))
+        try:
+            predictions = self._denoise(layout, frames)
+            for frame in frames:
+                slots = [row.slot for row in layout.of_frame(frame.id)]
+                frame.advance(predictions[slots[0] : slots[-1] + 1])
+                frame.bucket = size if self.exact else None
+        except (ConsistentGenError, RuntimeError, ValueError) as error:
+            for group in groups:
+                self._fail(group, _ours(error, "denoising"), events)
+            return False
+        return True
+
+    def _denoise(self, layout: BatchLayout, frames: Sequence[FrameState]) -> torch.Tensor:
+        """Predictions [b c h w] for the rows of `layout`; dead rows are zeros throughout."""
+        device = self.backbone.device
+        by_id = {frame.id: frame for frame in frames}
+        latents = torch.zeros(layout.size, *layout.latent_shape, device=device)
+        timesteps = torch.zeros(layout.size, dtype=torch.int64)
+        first = next(iter(frames[0].conditions.values()))
+        tokens = first.tokens.new_zeros(layout.size, *first.tokens.shape)
+        added = {k: v.new_zeros(layout.size, *v.shape) for k, v in first.added.items()}
+        for row in layout.rows:
+            frame = by_id[row.frame]
+            condition = frame.conditions[row.branch]
+            assert frame.latent is not None
+            latents[row.slot] = frame.latent
+            timesteps[row.slot] = row.timestep
+            tokens[row.slot] = condition.tokens
+            for name, value in condition.added.items():
+                added[name][row.slot] = value
+        with ExitStack() as calls:
+            for coupling in _couplings(frames):
+                calls.callback(coupling.end_call)
+                coupling.begin_call(layout)
+            return self.backbone.denoise(latents, timesteps.to(device), tokens, added)
+
+    def _after_call(self, group: Group, events: list[Event]) -> None:
+        """Report the group's step and, after the last one, its pictures."""
+        if any(frame.cancelled for frame in group.frames):
+            return  # cancelled during the call: the next step reports it
+        finished = group.frames[0].finished
+        failed = []
+        for frame in group.frames:
+            events.append(self._step_event(frame))
+            if finished and not self._finish(frame, events):
+                failed.append(frame.id)
+        if finished:
+            self._leave(group, failed)
+
+    def _step_event(self, frame: FrameState) -> Step:
+        request = frame.request
+        wanted = request.preview != "none" and frame.index % request.preview_every == 0
+        preview = None
+        if wanted and not frame.finished:
+            preview = self._previewer.show(frame.clean_estimate, request.preview)
+        return Step(frame.id, frame.index, request.steps, preview)
+
+    def _finish(self, frame: FrameState, events: list[Event]) -> bool:
+        assert frame.latent is not None
+        try:
+            if not bool(torch.isfinite(frame.latent).all()):
+                raise ConsistentGenError(
+                    "the latent overflowed to infinity or NaN; lower the guidance, "
+                    "or load the model as float32"
+                )
+            image = self.backbone.decode(frame.latent[None])[0]
+        except (ConsistentGenError, RuntimeError, ValueError) as error:
+            events.append(FrameError(frame.id, _ours(error, "decoding")))
+            return False
+        metadata = describe(self.backbone, frame.request, image, bucket=frame.bucket)
+        events.append(FrameDone(frame.id, image, metadata))
+        return True
+
+    def _fail(self, group: Group, error: ConsistentGenError, events: list[Event]) -> None:
+        events += [FrameError(frame.id, error) for frame in group.frames]
+        self._leave(group, [frame.id for frame in group.frames])
+
+    def _leave(self, group: Group, failed: Sequence[str]) -> None:
+        self._graph.remove(group, failed=failed)
+        for frame in group.frames:
+            if frame.request.coupling is not None:
+                frame.request.coupling.release(frame.id)
+
+
+def _couplings(frames: Sequence[FrameState]) -> list[Coupling]:
+    """The distinct couplings of a call, in order of first row."""
+    found = {id(c): c for frame in frames if (c := frame.request.coupling) is not None}
+    return list(found.values())
+
+
+def _ours(error: Exception, doing: str) -> ConsistentGenError:
+    if isinstance(error, ConsistentGenError):
+        return error
+    wrapped = ConsistentGenError(f"{doing} failed: {str(error).strip() or type(error).__name__}")
+    wrapped.__cause__ = error
+    return wrapped

@@ -1,0 +1,58 @@
+"""Which frames share the next denoiser call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+from consistent_gen.engine.state import FrameState
+
+
+@dataclass(frozen=True)
+class Group:
+    """Frames that only ever step together: one frame, or a gang."""
+
+    frames: tuple[FrameState, ...]
+
+    @property
+    def rows(self) -> int:
+        """Rows of a call that the group takes."""
+        return sum(frame.rows for frame in self.frames)
+
+    @property
+    def key(self) -> Hashable:
+        """See `FrameState.key`; all frames of a group have the same."""
+        return self.frames[0].key
+
+
+# Given the groups that may step now, in order of submission, and the rows of a call, returns the
+# groups of the next call: at least one, all with one key, whose rows fit. A group that is larger
+# than a call goes alone.
+Choose = Callable[[Sequence[Group], int], Sequence[Group]]
+
+
+def first_come(ready: Sequence[Group], rows: int) -> list[Group]:
+    """The oldest group, then every later one of its kind that still fits."""
+    chosen = [ready[0]]
+    free = rows - ready[0].rows
+    for group in ready[1:]:
+        if group.key == ready[0].key and group.rows <= free:
+            chosen.append(group)
+            free -= group.rows
+    return chosen
+
+
+def call_rows(chosen: Sequence[Group], bucket: int, exact: bool) -> int:
+    """Rows of the call: the bucket (or as many buckets as one large gang needs) if exact."""
+    live = sum(group.rows for group in chosen)
+    return -(-live // bucket) * bucket if exact else live
+
+
+def check_choice(chosen: Sequence[Group], ready: Sequence[Group], rows: int) -> None:
+    """Hold a `Choose` function to its contract."""
+    assert chosen, "a choose function returned no group"
+    assert all(group in ready for group in chosen), "a chosen group is not ready"
+    assert len(set(map(id, chosen))) == len(chosen), "a group was chosen twice"
+    assert len({group.key for group in chosen}) == 1, "groups of different keys in one call"
+    fits = sum(group.rows for group in chosen) <= rows
+    assert fits or len(chosen) == 1, "the chosen groups do not fit in one call"

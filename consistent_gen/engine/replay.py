@@ -1,0 +1,142 @@
+"""Draw a picture again from what it says about itself, and tell how near it came."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from consistent_gen.engine.events import FrameDone, FrameError
+from consistent_gen.engine.loop import Engine
+from consistent_gen.engine.metadata import pixels_sha256
+from consistent_gen.engine.request import FrameRequest
+from consistent_gen.errors import InputError
+from consistent_gen.models.backbone import Backbone
+
+# Rounding differences of kernels stay far above this; another picture stays far below.
+CLOSE_PSNR_DB = 35.0
+REPLAYED_METHOD = "vanilla"
+
+_FIELDS: dict[str, type | tuple[type, ...]] = {
+    "model": dict,
+    "prompt": str,
+    "negative": str,
+    "seed": int,
+    "steps": int,
+    "guidance": (int, float),
+    "guidance_rescale": (int, float),
+    "scheduler": str,
+    "width": int,
+    "height": int,
+    "method": str,
+    "story": dict,
+    "bucket": (int, type(None)),
+    "dtype": str,
+    "machine": dict,
+    "versions": dict,
+    "pixels_sha256": str,
+}
+
+
+@dataclass(frozen=True)
+class ReplayResult:
+    """How the new picture compares with the old one.
+
+    max_abs_diff: largest difference of a colour value, 0..255; psnr: decibels, infinite when
+    identical. reasons: what differs from when it was drawn, one sentence each.
+    """
+
+    verdict: Literal["identical", "close", "different"]
+    max_abs_diff: int
+    psnr: float
+    reasons: tuple[str, ...]
+    image: np.ndarray
+
+
+def replay(image: np.ndarray, metadata: Mapping[str, Any], backbone: Backbone) -> ReplayResult:
+    """Draw the frame of `metadata` with `backbone` and compare it with `image`, uint8 [h w 3].
+
+    Raises:
+        InputError: the metadata lack something, or the frame depends on other frames.
+    """
+    request = request_of(metadata)
+    bucket = metadata["bucket"]
+    options: dict[str, Any] = {} if bucket is None else {"bucket": bucket}
+    engine = Engine(backbone, exact=bucket is not None, **options)
+    last = list(engine.run([request]))[-1]
+    if isinstance(last, FrameError):
+        raise last.error
+    assert isinstance(last, FrameDone)
+    reasons = differences(metadata, last.metadata)
+    if pixels_sha256(image) != metadata["pixels_sha256"]:
+        reasons.append("the file's pixels were changed after it was drawn")
+    return compare(image, last.image, reasons)
+
+
+def request_of(metadata: Mapping[str, Any]) -> FrameRequest:
+    """The request that drew a frame.
+
+    Raises:
+        InputError: a field is missing or of the wrong type, or the method needs other frames.
+    """
+    for name, kind in _FIELDS.items():
+        if name not in metadata:
+            raise InputError(f"the picture's metadata lack {name!r}")
+        value = metadata[name]
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise InputError(f"the picture's metadata have a wrong {name!r}: {value!r}")
+    if metadata["method"] != REPLAYED_METHOD:
+        raise InputError(
+            f"the picture was drawn with method {metadata['method']!r}, which reads other frames "
+            "of its story; draw the story file again instead"
+        )
+    drawn = ("prompt", "negative", "seed", "steps", "guidance", "guidance_rescale", "scheduler",
+             "width", "height", "story")  # fmt: skip
+    return FrameRequest(**{name: metadata[name] for name in drawn})
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What the two frames were not drawn alike in, one sentence each."""
+    reasons = []
+    if old["model"].get("sha256") != new["model"]["sha256"]:
+        reasons.append(
+            f"other model weights: drawn with {_model(old['model'])}, now {_model(new['model'])}"
+        )
+    for name in ("bucket", "dtype"):
+        if old[name] != new[name]:
+            reasons.append(f"other {name}: drawn with {old[name]}, now {new[name]}")
+    for part in ("machine", "versions"):
+        for name in sorted({*old[part], *new[part]}):
+            was, now = old[part].get(name), new[part].get(name)
+            if was != now:
+                reasons.append(f"other {name}: drawn with {was}, now {now}")
+    if new["bucket"] is None:
+        reasons.append("drawn in throughput mode, which does not promise equal bytes")
+    return reasons
+
+
+def compare(old: np.ndarray, new: np.ndarray, reasons: list[str]) -> ReplayResult:
+    """The verdict on two pictures, uint8 [h w 3]."""
+    if old.shape != new.shape:
+        reasons = [*reasons, f"other size: {_size(old)} in the file, now {_size(new)}"]
+        return ReplayResult("different", 255, 0.0, tuple(reasons), new)
+    difference = np.abs(old.astype(np.int16) - new.astype(np.int16))
+    worst = int(difference.max())
+    if worst == 0:
+        return ReplayResult("identical", 0, math.inf, tuple(reasons), new)
+    error = float(np.mean(difference.astype(np.float64) ** 2))
+    psnr = 10 * math.log10(255**2 / error)
+    return ReplayResult(
+        "close" if psnr >= CLOSE_PSNR_DB else "different", worst, psnr, tuple(reasons), new
+    )
+
+
+def _model(model: Mapping[str, Any]) -> str:
+    return f"{model.get('name')} ({str(model.get('sha256'))[:10]})"
+
+
+def _size(image: np.ndarray) -> str:
+    return f"{image.shape[1]}x{image.shape[0]}"

@@ -1,0 +1,130 @@
+"""What to draw: one frame as data, checked before any work starts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from consistent_gen.engine.coupling import Coupling
+from consistent_gen.engine.schedulers import SCHEDULERS
+from consistent_gen.errors import InputError, LimitError
+from consistent_gen.models.backbone import Backbone
+from consistent_gen.registry import unknown_name
+
+MAX_STEPS = 1000
+MAX_GUIDANCE = 100.0
+MAX_SEED = 2**63 - 1
+
+Preview = Literal["none", "linear", "decode"]
+PREVIEWS = ("none", "linear", "decode")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """Where a prompt speaks of one subject: `tokens` are positions in the encoded prompt.
+
+    Position 0 is the start mark, so the first word of a prompt stands at 1.
+    """
+
+    name: str
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameRequest:
+    """One picture to draw.
+
+    Attributes:
+        prompt, negative: the words for and against; `negative` acts only with guidance.
+        seed: 0..2**63 - 1; all randomness of the frame comes from it.
+        steps: denoiser steps, 1..`MAX_STEPS`.
+        guidance: classifier-free guidance scale (arXiv 2207.12598, with w + 1); at 1 the second
+            row is not computed.
+        guidance_rescale: 0..1, phi of arXiv 2305.08891, equation 16; 0 is off.
+        scheduler: a name of `schedulers.SCHEDULERS`.
+        width, height: pixels; None means the model's own size.
+        preview, preview_every: what a `Step` event shows and on every how-many-th step; "linear"
+            costs almost nothing, "decode" runs the autoencoder.
+        id: name in events; None lets the engine choose.
+        after: ids of frames that must be finished before this one starts.
+        behind: ids of frames that stay at least one step ahead of this one, so that step k can
+            read what they left at step k. They must have the same steps and scheduler.
+        coupling: ties the frame to others inside the model (see `coupling.Coupling`).
+        subjects: where the prompt names whom, for attention policies.
+        method: name that goes into the metadata; "vanilla" is a frame on its own.
+        story: further JSON values for the metadata (title, frame index, version).
+    """
+
+    prompt: str
+    seed: int
+    negative: str = ""
+    steps: int = 25
+    guidance: float = 5.0
+    guidance_rescale: float = 0.0
+    scheduler: str = "ddim"
+    width: int | None = None
+    height: int | None = None
+    preview: Preview = "none"
+    preview_every: int = 1
+    id: str | None = None
+    after: tuple[str, ...] = ()
+    behind: tuple[str, ...] = ()
+    coupling: Coupling | None = None
+    subjects: tuple[Subject, ...] = ()
+    method: str = "vanilla"
+    story: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _whole("seed", self.seed, 0, MAX_SEED)
+        _whole("steps", self.steps, 1, MAX_STEPS)
+        _whole("preview_every", self.preview_every, 1, MAX_STEPS)
+        _within("guidance", self.guidance, 0.0, MAX_GUIDANCE)
+        _within("guidance_rescale", self.guidance_rescale, 0.0, 1.0)
+        if self.scheduler not in SCHEDULERS:
+            raise unknown_name("scheduler", self.scheduler, SCHEDULERS)
+        if self.preview not in PREVIEWS:
+            raise unknown_name("preview", self.preview, PREVIEWS)
+
+    @property
+    def guided(self) -> bool:
+        """Whether the frame takes two rows of a call: with and without its prompt."""
+        return self.guidance != 1.0
+
+    def size(self, backbone: Backbone) -> tuple[int, int]:
+        """(width, height) in pixels on this model."""
+        width, height = backbone.default_size
+        return (
+            width if self.width is None else self.width,
+            height if self.height is None else self.height,
+        )
+
+    def check(self, backbone: Backbone) -> None:
+        """Accept the request for this model or say what is wrong.
+
+        Raises:
+            InputError: a size that does not fit, a word the model never saw, too many steps.
+            LimitError: larger than is accepted.
+        """
+        backbone.latent_shape(*self.size(backbone))
+        backbone.check_prompt(self.prompt)
+        if self.guided:
+            backbone.check_prompt(self.negative)
+        trained = int(backbone.scheduler_config.get("num_train_timesteps", MAX_STEPS))
+        _whole("steps", self.steps, 1, trained)
+
+
+def _whole(name: str, value: int, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InputError(f"{name} must be a whole number, got {value!r}")
+    if not low <= value <= high:
+        raise LimitError(f"{name} {value} is out of range; expected {low} to {high}")
+
+
+def _within(name: str, value: float, low: float, high: float) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not math.isfinite(value):
+        raise InputError(f"{name} must be a finite number, got {value!r}")
+    if not low <= value <= high:
+        raise LimitError(f"{name} {value} is out of range; expected {low:g} to {high:g}")

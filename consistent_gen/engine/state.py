@@ -1,0 +1,100 @@
+"""The state of one frame between denoiser calls. Nothing in it depends on other frames."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from consistent_gen import runtime
+from consistent_gen.engine.coupling import Branch, Row
+from consistent_gen.engine.guidance import guide
+from consistent_gen.engine.request import FrameRequest
+from consistent_gen.engine.schedulers import make_scheduler
+from consistent_gen.models.backbone import Backbone, Conditioning
+
+
+@dataclass(eq=False)
+class FrameState:
+    """One frame on its way. Latent, generator, scheduler and conditioning exist once started."""
+
+    id: str
+    request: FrameRequest
+    latent_shape: tuple[int, int, int]
+    index: int = 0
+    cancelled: bool = False
+    bucket: int | None = None  # rows of the calls that drew it; None without fixed buckets
+    generator: torch.Generator | None = None
+    latent: torch.Tensor | None = None  # [c h w] float32
+    scheduler: Any = None
+    conditions: dict[Branch, Conditioning] = field(default_factory=dict)
+
+    @property
+    def started(self) -> bool:
+        """Whether the frame has its noise and its conditioning."""
+        return self.latent is not None
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done."""
+        return self.index >= self.request.steps
+
+    @property
+    def rows(self) -> int:
+        """Rows that the frame takes in a denoiser call."""
+        return 2 if self.request.guided else 1
+
+    @property
+    def key(self) -> Hashable:
+        """Only frames with equal keys share a call: same latent shape, compatible couplings.
+
+        Guided and unguided frames may meet, since each row stands for itself.
+        """
+        coupling = self.request.coupling
+        return self.latent_shape, None if coupling is None else coupling.group
+
+    @property
+    def timestep(self) -> int:
+        """The timestep that the next call shows to the denoiser."""
+        return int(self.scheduler.timesteps[self.index])
+
+    def start(self, backbone: Backbone, conditions: dict[Branch, Conditioning]) -> None:
+        """Draw the first noise and set up the sampler."""
+        request = self.request
+        self.scheduler = make_scheduler(request.scheduler, backbone.scheduler_config, request.steps)
+        self.generator = runtime.generator(request.seed, "latent")
+        noise = torch.randn(self.latent_shape, generator=self.generator)
+        self.latent = (noise * self.scheduler.init_noise_sigma).to(backbone.device)
+        self.conditions = conditions
+
+    def layout_rows(self, first_slot: int) -> list[Row]:
+        """Its rows in the next call: cond, then uncond if it has guidance."""
+        return [
+            Row(first_slot + i, self.id, branch, self.index, self.timestep, self.request)
+            for i, branch in enumerate(self.conditions)
+        ]
+
+    def advance(self, predictions: torch.Tensor) -> None:
+        """Take the frame's rows of a call's result [rows c h w] and move one step on."""
+        assert self.latent is not None
+        predicted = predictions[0].contiguous()
+        if self.request.guided:
+            predicted = guide(
+                predicted,
+                predictions[1].contiguous(),
+                self.request.guidance,
+                self.request.guidance_rescale,
+            )
+        moved = self.scheduler.step(
+            predicted, self.timestep, self.latent, generator=self.generator, return_dict=False
+        )
+        self.latent = moved[0]
+        self.index += 1
+
+    @property
+    def clean_estimate(self) -> torch.Tensor:
+        """The model's latest guess of the finished latent, [c h w]."""
+        estimate: torch.Tensor = self.scheduler.model_outputs[-1]
+        return estimate

@@ -1,0 +1,99 @@
+"""Every error the package raises on purpose, as one tree.
+
+::
+
+    ConsistentGenError              catch this to catch them all; its text is one readable message
+    |-- InputError                  what a user typed or handed in is wrong; knows file and line
+    |   |-- StoryError              a story file is wrong
+    |   |-- UnknownNameError        a name is not in a table (method, model, style, key, ...)
+    |   `-- LimitError              right in kind but larger than we accept
+    |-- CheckpointError             a weights folder or file is missing, damaged or of another shape
+    |-- MissingExtraError           an optional dependency is not installed; names the command
+    |-- OutputError                 a result could not be written
+    `-- Cancelled                   the work was stopped on request; not a fault
+
+The command line prints the text of any of these as one line and leaves with :attr:`exit_code`.
+Everything else that escapes is a mistake of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class ConsistentGenError(Exception):
+    """Base of the tree. ``message`` says what was given, what was expected and how to mend it."""
+
+    exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class InputError(ConsistentGenError):
+    """Something a user typed is wrong.
+
+    ``source`` is the file (or option) it stood in and ``line`` its line there, counted from 1;
+    both are put before the message, as compilers do, so that editors can jump to the place.
+    """
+
+    exit_code = 2
+
+    def __init__(
+        self, message: str, *, source: str | Path | None = None, line: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.source = None if source is None else str(source)
+        self.line = line
+
+    def __str__(self) -> str:
+        if self.source is None:
+            return self.message if self.line is None else f"line {self.line}: {self.message}"
+        place = self.source if self.line is None else f"{self.source}:{self.line}"
+        return f"{place}: {self.message}"
+
+
+class StoryError(InputError):
+    """A story file cannot be read as a story."""
+
+
+class UnknownNameError(InputError):
+    """A name is not among the ones on offer; the message lists them and the nearest one."""
+
+
+class LimitError(InputError):
+    """The input exceeds a stated bound (frames, pixels, bytes, characters of text)."""
+
+
+class CheckpointError(ConsistentGenError):
+    """A weights folder or file is missing, damaged, unsafe, or not the one that was asked for."""
+
+
+class MissingExtraError(ConsistentGenError):
+    """An optional dependency is absent.
+
+    >>> str(MissingExtraError("insightface", extra="face", what="the ArcFace encoder"))
+    "the ArcFace encoder needs insightface; install it with: pip install 'consistent-gen[face]'"
+    """
+
+    exit_code = 2
+
+    def __init__(self, package: str, *, extra: str | None = None, what: str = "this") -> None:
+        wanted = package if extra is None else f"'consistent-gen[{extra}]'"
+        super().__init__(f"{what} needs {package}; install it with: pip install {wanted}")
+        self.package = package
+        self.extra = extra
+
+
+class OutputError(ConsistentGenError):
+    """A result could not be written (no room, no permission, the place is taken)."""
+
+
+class Cancelled(ConsistentGenError):
+    """The work was stopped on request before it was finished."""
+
+    exit_code = 130
+
+    def __init__(self, message: str = "cancelled") -> None:
+        super().__init__(message)

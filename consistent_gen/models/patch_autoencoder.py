@@ -1,0 +1,149 @@
+"""The story world's autoencoder: a linear projection of 8 x 8 patches with learned residuals.
+
+Encoder and decoder each are a linear map (started from the principal components of patches, so that the
+first step already gives a recognisable picture) plus a convolutional residual that starts at zero.
+Nothing runs at full resolution but two strided maps, which keeps it fast on a CPU. It speaks the
+interface of `diffusers.AutoencoderKL`, so that stock pipelines use it.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.autoencoders.vae import DecoderOutput
+from diffusers.models.modeling_outputs import AutoencoderKLOutput
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+
+
+class PointDistribution:
+    """A distribution without spread: what `AutoencoderKL` callers expect, for a deterministic encoder."""
+
+    def __init__(self, mean: Tensor) -> None:
+        self.mean = mean
+
+    def mode(self) -> Tensor:
+        """The latent, shape b c h w."""
+        return self.mean
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """The latent; `generator` is not needed."""
+        return self.mean
+
+
+class ResidualBlock(nn.Module):
+    """GroupNorm, SiLU, 3 x 3 convolution, twice, with a skip; the last convolution starts at zero."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(8, channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.norm2 = nn.GroupNorm(8, channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.conv2.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """b c h w to b c h w."""
+        h = self.conv1(F.silu(self.norm1(x)))
+        return x + self.conv2(F.silu(self.norm2(h)))
+
+
+def _zero(conv: nn.Conv2d) -> nn.Conv2d:
+    nn.init.zeros_(conv.weight)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+    return conv
+
+
+class PatchAutoencoder(ModelMixin, ConfigMixin):
+    """Pictures b 3 h w in [-1, 1] to latents b c h/8 w/8 and back.
+
+    Args:
+        latent_channels: channels of a latent.
+        encoder_width, decoder_widths: channels of the residual networks, the decoder's at 1/8 and 1/4
+            of the picture's size.
+        scaling_factor: multiplies latents for the denoiser (unit variance); pipelines apply it.
+    """
+
+    config_name = "config.json"
+
+    @register_to_config
+    def __init__(
+        self,
+        in_channels: int = 3,
+        out_channels: int = 3,
+        latent_channels: int = 24,
+        encoder_width: int = 96,
+        encoder_blocks: int = 2,
+        decoder_widths: tuple[int, int] = (128, 64),
+        decoder_blocks: tuple[int, int] = (2, 2),
+        block_out_channels: tuple[int, ...] = (
+            1,
+            1,
+            1,
+            1,
+        ),  # four entries: pipelines read 2**3 = 8 off it
+        scaling_factor: float = 1.0,
+        shift_factor: float = 0.0,
+    ) -> None:
+        super().__init__()
+        wide, narrow = decoder_widths
+        self.project = nn.Sequential(
+            nn.PixelUnshuffle(8), nn.Conv2d(in_channels * 64, latent_channels, 1)
+        )
+        self.encoder = nn.Sequential(
+            nn.PixelUnshuffle(4),
+            nn.Conv2d(in_channels * 16, encoder_width, 3, stride=2, padding=1),
+            *[ResidualBlock(encoder_width) for _ in range(encoder_blocks)],
+            nn.GroupNorm(8, encoder_width),
+            nn.SiLU(),
+            _zero(nn.Conv2d(encoder_width, latent_channels, 3, padding=1)),
+        )
+        self.expand = nn.Sequential(
+            nn.Conv2d(latent_channels, out_channels * 64, 1), nn.PixelShuffle(8)
+        )
+        self.decoder = nn.Sequential(
+            nn.Conv2d(latent_channels, wide, 3, padding=1),
+            *[ResidualBlock(wide) for _ in range(decoder_blocks[0])],
+            nn.Conv2d(wide, narrow * 4, 1),
+            nn.PixelShuffle(2),
+            *[ResidualBlock(narrow) for _ in range(decoder_blocks[1])],
+            nn.GroupNorm(8, narrow),
+            nn.SiLU(),
+            _zero(nn.Conv2d(narrow, out_channels * 16, 3, padding=1)),
+            nn.PixelShuffle(4),
+        )
+
+    def encode(
+        self, x: Tensor, return_dict: bool = True
+    ) -> AutoencoderKLOutput | tuple[PointDistribution]:
+        """Unscaled latents of pictures `x` (b 3 h w, [-1, 1]; h and w multiples of 8)."""
+        latent = PointDistribution(self.project(x) + self.encoder(x))
+        return AutoencoderKLOutput(latent_dist=latent) if return_dict else (latent,)
+
+    def decode(
+        self, z: Tensor, return_dict: bool = True, generator: torch.Generator | None = None
+    ) -> DecoderOutput | tuple[Tensor]:
+        """Pictures (b 3 8h 8w, about [-1, 1]) of unscaled latents `z` (b c h w)."""
+        x = self.expand(z) + self.decoder(z)
+        return DecoderOutput(sample=x) if return_dict else (x,)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The reconstruction of `x`, b 3 h w."""
+        return self.decode(self.encode(x).latent_dist.mode()).sample
+
+    @torch.no_grad()
+    def start_from_components(self, pictures: Tensor) -> None:
+        """Set the linear maps from the principal components of the 8 x 8 patches of `pictures`."""
+        c = self.config.latent_channels
+        patches = F.pixel_unshuffle(pictures, 8).permute(0, 2, 3, 1).flatten(0, 2).double()  # n 192
+        mean = patches.mean(0)
+        values, vectors = torch.linalg.eigh((patches - mean).T @ (patches - mean) / len(patches))
+        basis = vectors[:, -c:].flip(1).float()  # 192 c, largest variance first
+        scale = values[-c:].sum().div(c).rsqrt().float()  # one scale for all: mean variance 1
+        inward, outward = self.project[1], self.expand[0]
+        inward.weight.copy_((basis.T * scale).view_as(inward.weight))
+        inward.bias.copy_(-(basis.T @ mean.float()) * scale)
+        outward.weight.copy_((basis / scale).view_as(outward.weight))
+        outward.bias.copy_(mean.float())

@@ -1,0 +1,199 @@
+"""Loaders for folders in diffusers format: SD 1.5-like models and SDXL-like models.
+
+Only safetensors are read, only the classes named here are built, and nothing is fetched over the
+network. Weights may be stored in any number format; they are converted while they are read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from consistent_gen import runtime
+from consistent_gen.checkpoints import (
+    MANIFEST,
+    folder_sha256,
+    model_files,
+    read_json,
+    read_manifest,
+    weights_folder,
+)
+from consistent_gen.errors import CheckpointError
+from consistent_gen.models import BACKBONES, DEFAULT_MODEL
+from consistent_gen.models.backbone import Backbone
+from consistent_gen.registry import nearest, resolve
+
+INDEX = "model_index.json"
+
+# Class name in model_index.json -> where the class lives. A folder's own words on libraries are
+# never imported: a folder must not choose what code runs.
+_CLASSES = {
+    "UNet2DConditionModel": "diffusers.models.unets.unet_2d_condition",
+    "AutoencoderKL": "diffusers.models.autoencoders.autoencoder_kl",
+    "AutoencoderTiny": "diffusers.models.autoencoders.autoencoder_tiny",
+    "PatchAutoencoder": "consistent_gen.models.patch_autoencoder",
+    "CLIPTextModel": "transformers",
+    "CLIPTextModelWithProjection": "transformers",
+    "CLIPTokenizer": "transformers",
+    # Older folders name the fast tokenizer; transformers 5 has one class for both.
+    "CLIPTokenizerFast": "transformers",
+}
+# Damaged folders surface as any of these inside the two libraries.
+_DAMAGE = (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError)
+_RENAMED = {"CLIPTokenizerFast": "CLIPTokenizer"}
+
+
+def load_folder(
+    path: str | Path | None = None,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | None = None,
+) -> Backbone:
+    """See `consistent_gen.models.load_backbone`."""
+    folder = _find(path)
+    index = read_json(folder / INDEX)
+    family = index.get("_class_name") if isinstance(index, dict) else None
+    if family not in BACKBONES:
+        raise CheckpointError(
+            f"{folder / INDEX} names the pipeline {family!r}; "
+            f"the families that can be loaded are {', '.join(sorted(BACKBONES))}"
+        )
+    place = device if isinstance(device, torch.device) else runtime.device(device)
+    loaded: Backbone = resolve(BACKBONES, family)(
+        folder, index, device=place, dtype=runtime.dtype(dtype, place)
+    )
+    return loaded
+
+
+def load_stable_diffusion(
+    folder: Path, index: Mapping[str, Any], *, device: torch.device, dtype: torch.dtype
+) -> Backbone:
+    """An SD 1.5-like folder: one text encoder, cross-attention, no added conditioning."""
+    return Backbone(**_shared_parts(folder, index, device=device, dtype=dtype))
+
+
+def load_stable_diffusion_xl(
+    folder: Path, index: Mapping[str, Any], *, device: torch.device, dtype: torch.dtype
+) -> Backbone:
+    """An SDXL-like folder: two text encoders, pooled text and sizes as added conditioning."""
+    return Backbone(
+        **_shared_parts(folder, index, device=device, dtype=dtype),
+        tokenizer_2=_part(folder, index, "tokenizer_2"),
+        text_encoder_2=_network(folder, index, "text_encoder_2", device, dtype),
+        zero_empty_negative=bool(index.get("force_zeros_for_empty_prompt", True)),
+    )
+
+
+def _shared_parts(
+    folder: Path, index: Mapping[str, Any], *, device: torch.device, dtype: torch.dtype
+) -> dict[str, Any]:
+    vae = _network(folder, index, "vae", device, dtype)
+    if dtype == torch.float16 and getattr(vae.config, "force_upcast", False):
+        # SDXL's autoencoder overflows in half precision and says so in its config.
+        vae = vae.to(torch.float32)
+    return {
+        "name": folder.name,
+        "sha256": _sha256(folder),
+        "path": folder,
+        "device": device,
+        "dtype": dtype,
+        "tokenizer": _part(folder, index, "tokenizer"),
+        "text_encoder": _network(folder, index, "text_encoder", device, dtype),
+        "unet": _network(folder, index, "unet", device, dtype),
+        "vae": vae,
+        "scheduler_config": read_json(folder / "scheduler" / "scheduler_config.json"),
+    }
+
+
+def _network(
+    folder: Path, index: Mapping[str, Any], part: str, device: torch.device, dtype: torch.dtype
+) -> Any:
+    if not any((folder / part).glob("*.safetensors")):
+        raise CheckpointError(
+            f"{folder / part} has no .safetensors file; other formats can run code when they are "
+            "read: convert it, or get the folder again with its safetensors"
+        )
+    network = _part(folder, index, part, dtype)
+    network.eval().requires_grad_(False)
+    return network.to(device, memory_format=torch.channels_last)
+
+
+def _part(
+    folder: Path, index: Mapping[str, Any], part: str, dtype: torch.dtype | None = None
+) -> Any:
+    entry = index.get(part)
+    name = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
+    if not isinstance(name, str) or name not in _CLASSES:
+        raise CheckpointError(
+            f"{folder / INDEX} names {name!r} as {part}; known classes: {', '.join(_CLASSES)}"
+        )
+    module = importlib.import_module(_CLASSES[name])
+    kind = getattr(module, _RENAMED.get(name, name))
+    options: dict[str, Any] = {"local_files_only": True}
+    if dtype is not None:
+        # transformers 5 says dtype where diffusers says torch_dtype.
+        key = "dtype" if _CLASSES[name] == "transformers" else "torch_dtype"
+        options |= {"use_safetensors": True, key: dtype}
+    try:
+        with _quiet():
+            return kind.from_pretrained(str(folder / part), **options)
+    except (*_DAMAGE, SafetensorError) as error:
+        first = str(error).strip().splitlines()
+        raise CheckpointError(
+            f"{folder / part} cannot be loaded as {name}: {first[0] if first else repr(error)}"
+        ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers draws a progress bar for files that load in a blink."""
+    from transformers.utils import logging as transformers_logging
+
+    logging: Any = transformers_logging
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _find(path: str | Path | None) -> Path:
+    if path is None:
+        folder = weights_folder(DEFAULT_MODEL)
+    elif Path(path).is_dir():
+        folder = Path(path).resolve()
+    elif len(Path(path).parts) == 1:
+        folder = weights_folder(str(path))
+    else:
+        raise CheckpointError(_missing(Path(path)))
+    if not (folder / INDEX).is_file():
+        raise CheckpointError(
+            f"{folder} has no {INDEX}; expected a model folder in diffusers format, "
+            "with unet/, vae/, text_encoder/, tokenizer/ and scheduler/ in it"
+        )
+    return folder
+
+
+def _missing(path: Path) -> str:
+    siblings = [p.name for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
+    guess = nearest(path.name, siblings)
+    hint = f"; did you mean {path.parent / guess}?" if guess else ""
+    return f"no model folder at {path}{hint}"
+
+
+def _sha256(folder: Path) -> str:
+    """The folder's hash; from the manifest beside it when that agrees on the size in bytes."""
+    if (folder.parent / MANIFEST).is_file():
+        size = sum((folder / name).stat().st_size for name in model_files(folder))
+        for entry in read_manifest(folder.parent).values():
+            if entry.path == folder.name and entry.bytes == size:
+                return entry.sha256
+    return folder_sha256(folder)

@@ -1,0 +1,113 @@
+"""The story-world model: sizes, untrained parts, and how they are saved in diffusers layout.
+
+Standard classes throughout, so that `diffusers.StableDiffusionPipeline.from_pretrained` loads the folder:
+a CLIP-type text encoder over a closed vocabulary, a UNet with self- and cross-attention on three token
+grids (16 x 16, 8 x 8, 4 x 4), DDIM with v-prediction and zero terminal signal-to-noise ratio
+(Lin et al., arXiv 2305.08891), and `PatchAutoencoder`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from consistent_gen.checkpoints import atomic_dir, write_json
+from consistent_gen.models.words import word_tokenizer
+
+MAX_TOKENS = 64
+LATENT_SIZE = 16
+
+SCHEDULER: dict[str, Any] = {
+    "_class_name": "DDIMScheduler",
+    "num_train_timesteps": 1000,
+    "beta_schedule": "squaredcos_cap_v2",
+    "prediction_type": "v_prediction",
+    "rescale_betas_zero_snr": True,
+    "timestep_spacing": "trailing",
+    "clip_sample": False,
+    "set_alpha_to_one": True,
+    "steps_offset": 0,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoryWorldConfig:
+    """Sizes of the default model."""
+
+    latent_channels: int = 24
+    widths: tuple[int, ...] = (96, 192, 256)
+    heads: tuple[int, ...] = (2, 4, 4)
+    layers_per_block: int = 1
+    text_width: int = 256
+    text_layers: int = 4
+    text_heads: int = 4
+
+
+def build_unet(config: StoryWorldConfig) -> Any:
+    """The untrained denoiser, 21.9 M parameters by default."""
+    from diffusers import UNet2DConditionModel
+
+    depth = len(config.widths)
+    return UNet2DConditionModel(
+        sample_size=LATENT_SIZE,
+        in_channels=config.latent_channels,
+        out_channels=config.latent_channels,
+        block_out_channels=config.widths,
+        layers_per_block=config.layers_per_block,
+        down_block_types=("CrossAttnDownBlock2D",) * depth,
+        up_block_types=("CrossAttnUpBlock2D",) * depth,
+        attention_head_dim=config.heads,  # diffusers reads this as the number of heads
+        norm_num_groups=16,
+        cross_attention_dim=config.text_width,
+    )
+
+
+def build_text(config: StoryWorldConfig, words: Iterable[str]) -> tuple[Any, Any]:
+    """The tokenizer over `words` and an untrained text encoder for it."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    tokenizer = word_tokenizer(words, max_tokens=MAX_TOKENS)
+    encoder = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=config.text_width,
+            intermediate_size=4 * config.text_width,
+            num_hidden_layers=config.text_layers,
+            num_attention_heads=config.text_heads,
+            max_position_embeddings=MAX_TOKENS,
+            projection_dim=config.text_width,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    return tokenizer, encoder
+
+
+def save_story_world(folder: str | Path, *, tokenizer: Any, text_encoder: nn.Module, unet: nn.Module,
+                     vae: nn.Module) -> None:  # fmt: skip
+    """Write a complete model folder in diffusers layout, weights as float16; it appears by rename."""
+    parts: dict[str, Any] = {
+        "tokenizer": tokenizer, "text_encoder": text_encoder, "unet": unet, "vae": vae,
+    }  # fmt: skip
+    index: dict[str, Any] = {
+        "_class_name": "StableDiffusionPipeline",
+        "scheduler": ["diffusers", SCHEDULER["_class_name"]],
+        "safety_checker": [None, None],
+        "feature_extractor": [None, None],
+        "image_encoder": [None, None],
+        "requires_safety_checker": False,
+    }
+    with atomic_dir(folder) as place:
+        for name, part in parts.items():
+            saved = part.half() if isinstance(part, nn.Module) else part
+            saved.save_pretrained(place / name)
+            module = type(part).__module__
+            library = module if module.startswith("consistent_gen.") else module.partition(".")[0]
+            index[name] = [library, type(part).__name__]
+        write_json(place / "scheduler" / "scheduler_config.json", SCHEDULER)
+        write_json(place / "model_index.json", index)

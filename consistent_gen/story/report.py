@@ -1,0 +1,108 @@
+"""report.json: what was drawn, with what, how long it took, and how well it was scored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from consistent_gen.runtime import versions
+from consistent_gen.story.output import SCHEMA, frame_path
+from consistent_gen.story.plan import StoryPlan
+
+DECIMALS = 6
+
+
+@dataclass(frozen=True)
+class StoryScores:
+    """One scorer's verdict on the story and on every frame; None where it does not apply."""
+
+    story: float | None
+    frames: tuple[float | None, ...]
+
+
+class Scorer(Protocol):
+    """A score by name. Pictures are uint8 [h w 3], one per frame of the plan, in order."""
+
+    def __call__(self, pictures: Sequence[np.ndarray], plan: StoryPlan) -> StoryScores:
+        """Score a drawn story."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawnFrame:
+    """What came out of the engine for one frame: uint8 [h w 3] and the steps that really ran."""
+
+    picture: np.ndarray
+    steps: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """A finished story, before it is written down."""
+
+    plan: StoryPlan
+    frames: tuple[DrawnFrame, ...]
+    model_name: str
+    model_sha256: str
+    seconds_total: float
+    scores: Mapping[str, StoryScores] = field(default_factory=dict)
+
+
+def score(
+    scorers: Mapping[str, Scorer], pictures: Sequence[np.ndarray], plan: StoryPlan
+) -> dict[str, StoryScores]:
+    """Every scorer's verdict, by name."""
+    found = {name: scorer(pictures, plan) for name, scorer in scorers.items()}
+    for name, verdict in found.items():
+        assert len(verdict.frames) == len(pictures), f"scorer {name!r} left frames out"
+    return found
+
+
+def build_report(drawing: Drawing) -> dict[str, Any]:
+    """The value of report.json. Scores that do not apply are left out; seconds are wall time."""
+    plan = drawing.plan
+    return {
+        "schema": SCHEMA,
+        "title": plan.title,
+        "model": {"name": drawing.model_name, "sha256": drawing.model_sha256},
+        "method": plan.method,
+        "scheduler": plan.scheduler,
+        "steps": plan.steps,
+        "guidance": plan.guidance,
+        "seed": plan.seed,
+        "seconds_total": round(drawing.seconds_total, 3),
+        "seconds_per_frame": round(drawing.seconds_total / len(drawing.frames), 3),
+        "frames": [_frame(drawing, i) for i in range(len(drawing.frames))],
+        "scores": {
+            name: round(verdict.story, DECIMALS)
+            for name, verdict in drawing.scores.items()
+            if verdict.story is not None
+        },
+        "versions": versions(),
+    }
+
+
+def frame_scores(drawing: Drawing, index: int) -> dict[str, float]:
+    """The scores of one frame that apply, by name."""
+    verdicts = {name: verdict.frames[index] for name, verdict in drawing.scores.items()}
+    return {name: round(value, DECIMALS) for name, value in verdicts.items() if value is not None}
+
+
+def _frame(drawing: Drawing, index: int) -> dict[str, Any]:
+    plan = drawing.plan.frames[index]
+    drawn = drawing.frames[index]
+    height, width = drawn.picture.shape[:2]
+    return {
+        "index": index,
+        "prompt": plan.prompt,
+        "negative": plan.negative,
+        "caption": plan.caption,
+        "seed": plan.seed,
+        "path": frame_path(index),
+        "width": int(width),
+        "height": int(height),
+        "steps": drawn.steps,
+        "scores": frame_scores(drawing, index),
+    }

@@ -1,0 +1,9 @@
+"""Recipes that made the shipped weights. Each is one readable `main(config)`."""
+
+from __future__ import annotations
+
+RECIPES: dict[str, str] = {
+    "autoencoder": "consistent_gen.training.autoencoder:main",
+    "story_model": "consistent_gen.training.story_model:main",
+    "reader": "consistent_gen.training.reader:main",
+}

@@ -1,0 +1,88 @@
+"""Muon for matrices, AdamW for the rest.
+
+Muon (K. Jordan et al., 2024) replaces a matrix's momentum by its nearest semi-orthogonal matrix, found by
+a quintic Newton-Schulz iteration. The update is scaled by 0.2 sqrt(max(rows, columns)), which gives it
+AdamW's root mean square (Liu et al., "Muon is scalable for LLM training", arXiv 2502.16982, eq. 4), so
+that one learning rate serves both. A convolution counts as the matrix (out, in * kh * kw).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+# Coefficients of Jordan's quintic: steep at zero, singular values end in about [0.7, 1.2].
+A, B, C = 3.4445, -4.7750, 2.0315
+
+
+def orthogonalize(g: Tensor, steps: int = 5) -> Tensor:
+    """Nearest semi-orthogonal matrices of a stack `g` (k m n), in bfloat16."""
+    x = g.bfloat16()
+    if x.size(1) > x.size(2):
+        return orthogonalize(g.transpose(1, 2), steps).transpose(1, 2)
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(steps):
+        s = x @ x.transpose(1, 2)
+        x = A * x + (B * s + C * s @ s) @ x
+    return x
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum, orthogonalised. Parameters of equal shape are updated as one stack.
+
+    Args:
+        params: matrices and convolution kernels.
+        lr: learning rate, on AdamW's scale.
+        momentum: Nesterov momentum in [0, 1).
+        weight_decay: decoupled weight decay, multiplied by `lr`.
+    """
+
+    def __init__(
+        self, params: Iterable[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.01
+    ) -> None:
+        super().__init__(list(params), {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Update every parameter that has a gradient."""
+        for group in self.param_groups:
+            stacks: dict[tuple[int, int], list[nn.Parameter]] = defaultdict(list)
+            for p in group["params"]:
+                if p.grad is not None:
+                    stacks[(p.size(0), p.numel() // p.size(0))].append(p)
+            for (m, n), params in stacks.items():
+                self._step_stack(params, m, n, group)
+
+    def _step_stack(self, params: list[nn.Parameter], m: int, n: int, group: dict[str, float]) -> None:
+        moving = []
+        for p in params:
+            state = self.state[p]
+            if not state:
+                state["momentum"] = torch.zeros_like(p)
+            state["momentum"].lerp_(p.grad.to(p.dtype), 1.0 - group["momentum"])
+            moving.append(p.grad.to(p.dtype).lerp(state["momentum"], group["momentum"]).reshape(m, n))
+        updates = orthogonalize(torch.stack(moving))
+        scale = 0.2 * max(m, n) ** 0.5 * group["lr"]
+        for p, update in zip(params, updates, strict=True):
+            p.mul_(1.0 - group["lr"] * group["weight_decay"])
+            p.add_(update.reshape(p.shape).to(p.dtype), alpha=-scale)
+
+
+def build_optimizers(
+    modules: Iterable[nn.Module], lr: float, *, exclude: Iterable[nn.Parameter] = ()
+) -> list[torch.optim.Optimizer]:
+    """Muon for hidden matrices of `modules`, AdamW for vectors, embeddings and `exclude` (ends)."""
+    ends = {id(p) for p in exclude}
+    matrices, rest = [], []
+    for module in modules:
+        embeddings = {id(e.weight) for e in module.modules() if isinstance(e, nn.Embedding)}
+        for p in module.parameters():
+            hidden = p.ndim >= 2 and id(p) not in ends and id(p) not in embeddings
+            (matrices if hidden else rest).append(p)
+    return [
+        Muon(matrices, lr=lr),
+        torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0.0),
+    ]

@@ -1,0 +1,268 @@
+"""Train the story-world denoiser and its text encoder on cached latents.
+
+Departures from the usual recipe, and why:
+1. The text encoder is small and learns together with the denoiser; there is nothing to start from.
+2. Muon for matrices (see `optim.py`), constant learning rate, linear decay at the end of the time budget.
+3. The loss weighs latents on figures, and on heads most, since people look there and a face covers only
+   some 30 of 256 latents.
+4. Captions are composed anew each time a picture comes by, so that text does not become a key to a picture.
+5. Everything computes in bfloat16 on a replica; weights, averages and the optimizer are float32.
+
+`prepare` (run first, once per autoencoder) encodes pictures to `latents/`; `main` trains from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from consistent_gen.checkpoints import load_tensors, save_tensors
+from consistent_gen.models.patch_autoencoder import PatchAutoencoder
+from consistent_gen.models.story_world import (
+    SCHEDULER,
+    StoryWorldConfig,
+    build_text,
+    build_unet,
+    save_story_world,
+)
+from consistent_gen.runtime import tune_allocator
+from consistent_gen.training import shards
+from consistent_gen.training.attention_kernel import training_attention
+from consistent_gen.training.loop import (
+    AveragedWeights,
+    Replica,
+    TickLog,
+    learning_rate,
+    load_run,
+    optimizer_tensors,
+    restore_optimizers,
+    save_run,
+    set_learning_rate,
+)
+from consistent_gen.training.optim import build_optimizers
+from consistent_gen.world.captions import vocabulary
+from consistent_gen.world.dataset import StoryWorld
+from consistent_gen.world.painter import PARTS
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoryModelConfig:
+    """Settings of the recipe; times in seconds."""
+
+    run: Path = Path("runs/story_model")
+    vae: Path = Path("runs/autoencoder/vae")
+    pictures: Path = Path("runs/pictures")
+    latents: Path = Path("runs/latents")
+    out: Path = Path("runs/story_model/storyworld")
+    model: StoryWorldConfig = StoryWorldConfig()
+    train_s: float = 5400.0
+    batch: int = 64
+    lr: float = 1.5e-3
+    warmup_s: float = 60.0
+    decay_share: float = 0.25
+    halflife_images: float = 20_000.0
+    drop_text: float = 0.1  # share of pictures without text, for guidance
+    figure_weight: float = 1.5  # loss weight of latents that show a figure
+    head_weight: float = 3.0  # and of those that show a head
+    threads: int = 2
+    seed: int = 0
+
+
+def prepare(config: StoryModelConfig) -> None:
+    """Encode every picture shard that has no latents yet."""
+    tune_allocator()
+    torch.set_num_threads(1)
+    world = StoryWorld("train")
+    vae = PatchAutoencoder.from_pretrained(config.vae).eval().to(memory_format=torch.channels_last)
+    for number in shards.available(config.pictures, world):
+        target = config.latents / f"{number:05d}.safetensors"
+        if target.exists():
+            continue
+        data = shards.load_shard(config.pictures, world, number)
+        parts = []
+        for chunk in data["pictures"].split(64):
+            x = (chunk.float() / 127.5 - 1.0).to(memory_format=torch.channels_last)
+            with torch.inference_mode():
+                z = vae.encode(x).latent_dist.mode() * vae.config.scaling_factor
+            parts.append(z.half().contiguous())
+        # Labels at latent resolution: 2 x 2 label samples per latent.
+        tensors = {"latents": torch.cat(parts), "labels": data["labels"], "heads": data["heads"]}
+        save_tensors(target, tensors)
+        print(target, flush=True)
+
+
+def latent_batches(config: StoryModelConfig, rng: random.Random) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
+    """Endless batches (picture numbers, tensors); new shards are picked up as they appear."""
+    cache: dict[int, dict[str, Tensor]] = {}
+    while True:
+        for path in sorted(config.latents.glob("[0-9]*.safetensors")):
+            if int(path.stem) not in cache:
+                cache[int(path.stem)] = load_tensors(path)
+        if not cache:
+            raise FileNotFoundError(f"no latents in {config.latents}; run with --prepare first")
+        for _ in range(200):
+            # A batch comes from few shards: gathering from all would touch too many pages.
+            numbers, parts = [], []
+            for shard in rng.sample(sorted(cache), min(8, len(cache))):
+                size = len(cache[shard]["latents"])
+                picked = rng.sample(range(size), config.batch // min(8, len(cache)))
+                numbers += [shard * shards.SHARD + i for i in picked]
+                parts.append({k: v[picked] for k, v in cache[shard].items()})
+            yield numbers, {k: torch.cat([part[k] for part in parts]) for k in parts[0]}
+
+
+def loss_weights(labels: Tensor, figure: float, head: float) -> Tensor:
+    """Weight of each latent, b 1 16 16 with mean 1, from labels b 32 32 (see `painter.label`)."""
+    part = (labels.long() - 1) % len(PARTS)
+    on_figure = labels > 0
+    on_head = on_figure & ((part == PARTS.index("face")) | (part == PARTS.index("hair")))
+    weight = 1.0 + (figure - 1.0) * on_figure.float() + (head - figure) * on_head.float()
+    weight = F.max_pool2d(weight.unsqueeze(1), 2)
+    return weight / weight.mean()
+
+
+def alphas_cumprod() -> Tensor:
+    """The training schedule's cumulative alphas, shape (1000,); the last is zero."""
+    from diffusers import DDIMScheduler
+
+    scheduler = DDIMScheduler(**{k: v for k, v in SCHEDULER.items() if not k.startswith("_")})
+    return scheduler.alphas_cumprod.clone()
+
+
+def main(config: StoryModelConfig) -> None:
+    """Train for `config.train_s` seconds in all (over resumes) and write `config.out`."""
+    tune_allocator()
+    torch.set_num_threads(config.threads)
+    rng = random.Random(config.seed)
+    world = StoryWorld("train")
+    vae = PatchAutoencoder.from_pretrained(config.vae)
+
+    torch.manual_seed(config.seed)  # initial weights only
+    tokenizer, text = build_text(config.model, vocabulary())
+    unet = build_unet(config.model).to(memory_format=torch.channels_last)
+    optimizers = build_optimizers(
+        [unet, text], config.lr, exclude=[unet.conv_in.weight, unet.conv_out.weight]
+    )
+    averages = {"unet": AveragedWeights(unet, config.halflife_images),
+                "text": AveragedWeights(text, config.halflife_images)}  # fmt: skip
+    modules = {"unet": unet, "text": text}
+    seen, spent = 0, 0.0
+    if saved := load_run(config.run / "checkpoint"):
+        tensors, state = saved
+        for name, module in modules.items():
+            _restore(tensors, name, module, averages[name])
+        restore_optimizers(optimizers, tensors)
+        seen, spent = state["seen_images"], state["spent_s"]
+        rng = random.Random(f"{config.seed}-{seen}")
+    generator = torch.Generator().manual_seed(config.seed + seen)
+    fast = {name: Replica(module, torch.bfloat16) for name, module in modules.items()}
+    alpha_bar = alphas_cumprod()
+    stream = latent_batches(config, rng)
+    log = TickLog(config.run / "log.jsonl", every_s=60.0)
+    ticks = 0
+
+    started = time.monotonic() - spent
+    while (elapsed := time.monotonic() - started) < config.train_s:
+        numbers, data = next(stream)
+        x0 = data["latents"].float()
+        b = len(x0)
+        texts = [
+            "" if rng.random() < config.drop_text else world.caption(i, rng.getrandbits(20)).text
+            for i in numbers
+        ]
+        tokens = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
+        # Stratified timesteps: every batch covers the whole schedule.
+        u = (torch.arange(b) + torch.rand(b, generator=generator)) / b
+        t = (u[torch.randperm(b, generator=generator)] * 1000).long().clamp(max=999)
+        noise = torch.randn(x0.shape, generator=generator)
+        alpha = alpha_bar[t].sqrt().view(b, 1, 1, 1)
+        sigma = (1.0 - alpha_bar[t]).sqrt().view(b, 1, 1, 1)
+        x_t = alpha * x0 + sigma * noise
+        v = alpha * noise - sigma * x0
+
+        for replica in fast.values():
+            replica.refresh()
+        with training_attention():
+            hidden = fast["text"].compute(tokens).last_hidden_state
+            x_t = x_t.bfloat16().to(memory_format=torch.channels_last)
+            out = fast["unet"].compute(x_t, t, hidden).sample
+            weight = loss_weights(data["labels"], config.figure_weight, config.head_weight)
+            error = (out.float() - v).square()
+            loss = (error * weight).mean()
+            loss.backward()
+        for name, module in modules.items():
+            fast[name].collect_gradients()
+            torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        lr = learning_rate(config.lr, elapsed, config.train_s, config.warmup_s, config.decay_share)
+        set_learning_rate(optimizers, lr)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        seen += b
+        for name, module in modules.items():
+            averages[name].update(module, b, seen)
+        log.add(b, loss=loss.item(), plain=error.mean().item())
+        if log.due():
+            print(log.write(seen=seen, spent_s=round(elapsed), lr=lr), flush=True)
+            ticks += 1
+            if ticks % 5 == 0:
+                _save(config, modules, averages, optimizers, seen, elapsed)
+    _save(config, modules, averages, optimizers, seen, config.train_s)
+    _export(config, modules, averages, tokenizer, vae)
+
+
+def _save(config, modules, averages, optimizers, seen, elapsed) -> None:  # type: ignore[no-untyped-def]
+    tensors = dict(optimizer_tensors(optimizers))
+    for name, module in modules.items():
+        tensors |= {f"{name}.{k}": v for k, v in module.state_dict().items()}
+        tensors |= {f"average.{name}.{k}": v for k, v in averages[name].shadow.items()}
+    save_run(config.run / "checkpoint", tensors, {"seen_images": seen, "spent_s": elapsed})
+
+
+def _restore(tensors: dict[str, Tensor], name: str, module: torch.nn.Module, average: AveragedWeights) -> None:
+    def under(prefix: str) -> dict[str, Tensor]:
+        return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+    module.load_state_dict(under(f"{name}."))
+    average.shadow = under(f"average.{name}.")
+
+
+def _export(config, modules, averages, tokenizer, vae) -> None:  # type: ignore[no-untyped-def]
+    for name, module in modules.items():
+        averages[name].copy_to(module)
+    save_story_world(
+        config.out, tokenizer=tokenizer, text_encoder=modules["text"], unet=modules["unet"], vae=vae
+    )
+
+
+def export_checkpoint(config: StoryModelConfig) -> None:
+    """Write `config.out` from the newest checkpoint of a training that still runs."""
+    saved = load_run(config.run / "checkpoint")
+    if saved is None:
+        raise FileNotFoundError(f"no checkpoint in {config.run}")
+    tokenizer, text = build_text(config.model, vocabulary())
+    modules = {"unet": build_unet(config.model), "text": text}
+    averages = {name: AveragedWeights(module, 1.0) for name, module in modules.items()}
+    for name, module in modules.items():
+        _restore(saved[0], name, module, averages[name])
+    _export(config, modules, averages, tokenizer, PatchAutoencoder.from_pretrained(config.vae))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Train the story-world model.")
+    parser.add_argument("--prepare", action="store_true", help="encode pictures to latents and stop")
+    parser.add_argument("--export", action="store_true", help="write the model of the checkpoint and stop")
+    parser.add_argument("--train-s", type=float, default=StoryModelConfig.train_s)
+    parser.add_argument("--run", type=Path, default=StoryModelConfig.run)
+    parser.add_argument("--lr", type=float, default=StoryModelConfig.lr)
+    args = parser.parse_args()
+    chosen = StoryModelConfig(run=args.run, out=args.run / "storyworld", train_s=args.train_s, lr=args.lr)
+    (prepare if args.prepare else export_checkpoint if args.export else main)(chosen)

@@ -1,0 +1,64 @@
+"""Numbered pictures of the story world: item i of a split is the same on every machine.
+
+Splits: "train" has the training combinations only; "held_out" has only identities and (action, place)
+pairs that training never shows; "validation" has new pictures of training combinations.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from consistent_gen.world.captions import Caption, caption
+from consistent_gen.world.spec import FrameSpec, sample_frame
+
+if TYPE_CHECKING:
+    import torch
+
+    from consistent_gen.world.scene import Picture
+
+SPLITS = ("train", "validation", "held_out")
+
+
+def _random(*parts: object) -> random.Random:
+    digest = hashlib.sha256("|".join(map(str, parts)).encode()).digest()
+    return random.Random(int.from_bytes(digest[:8], "big"))
+
+
+@dataclass(frozen=True)
+class StoryWorld:
+    """All pictures of one split. `seed` starts another, disjoint world of pictures."""
+
+    split: str = "train"
+    seed: int = 0
+    size: int = 128
+
+    def __post_init__(self) -> None:
+        if self.split not in SPLITS:
+            raise ValueError(f"split {self.split!r}; expected one of {', '.join(SPLITS)}")
+
+    def frame(self, index: int) -> FrameSpec:
+        """What picture `index` shows."""
+        rng = _random("frame", self.split, self.seed, index)
+        return sample_frame(rng, held_out=self.split == "held_out")
+
+    def picture(self, index: int) -> Picture:
+        """Picture `index` with its truth."""
+        from consistent_gen.world.scene import render
+
+        return render(self.frame(index), self.size)
+
+    def caption(self, index: int, version: int = 0, *, share: float | None = None) -> Caption:
+        """One of many captions of picture `index`; `version` chooses."""
+        rng = _random("caption", self.split, self.seed, index, version)
+        return caption(self.frame(index), rng, share=share)
+
+    def tensor(self, indices: range) -> torch.Tensor:
+        """Pictures as b 3 h w, uint8."""
+        import numpy as np
+        import torch
+
+        stack = np.stack([self.picture(i).rgb for i in indices])
+        return torch.from_numpy(stack).permute(0, 3, 1, 2).contiguous()

@@ -1,0 +1,127 @@
+"""The samplers against data whose probability-flow ODE has a closed form.
+
+For data N(mu, s^2) the posterior mean is linear, and the ODE carries x / alpha along quantiles
+(arXiv 2011.13456, section 4.3). From zero SNR, noise x_T therefore ends at mu + s x_T exactly.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from diffusers import DDIMScheduler
+
+from consistent_gen.engine.schedulers import SCHEDULERS, make_scheduler, spaced_timesteps
+from consistent_gen.errors import UnknownNameError
+from consistent_gen.models.tiny import SCHEDULER
+
+COSINE = {
+    "num_train_timesteps": 1000,
+    "beta_schedule": "squaredcos_cap_v2",
+    "prediction_type": "v_prediction",
+    "rescale_betas_zero_snr": True,
+    "timestep_spacing": "trailing",
+}
+CONFIGS = {"scaled_linear": SCHEDULER, "cosine": COSINE}
+MU, SPREAD = 0.7, 0.5
+
+
+def sample_gaussian(name: str, config: dict[str, Any], steps: int) -> float:
+    """Largest error of a sampler with the exact model of N(MU, SPREAD^2)."""
+    scheduler = make_scheduler(name, config, steps)
+    noise = torch.linspace(-2, 2, 64).view(1, 8, 8)
+    x = noise.clone()
+    for index, timestep in enumerate(scheduler.timesteps):
+        sigma = scheduler.sigmas[index].double()
+        alpha = 1 / (1 + sigma**2).sqrt()
+        sigma = alpha * sigma
+        gain = alpha * SPREAD**2 / (alpha**2 * SPREAD**2 + sigma**2)
+        x0 = MU + gain * (x - alpha * MU)
+        epsilon = (x - alpha * x0) / sigma
+        v = (alpha * epsilon - sigma * x0).float()
+        x = scheduler.step(v, timestep, x, return_dict=False)[0]
+    assert len(scheduler.timesteps) == steps
+    return float((x - (MU + SPREAD * noise)).abs().max())
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_ddim_converges_at_first_order(config: dict[str, Any]) -> None:
+    errors = [sample_gaussian("ddim", config, steps) for steps in (25, 50, 100, 200)]
+    for coarse, fine in pairwise(errors):
+        assert 1.5 < coarse / fine < 2.6
+    assert errors[-1] < 0.02
+
+
+@pytest.mark.parametrize("steps", [10, 15, 25, 50])
+def test_dpm_is_nearer_at_equal_steps(steps: int) -> None:
+    # With the scaled-linear schedule the first, always first-order step makes most of the error.
+    for config, share in ((SCHEDULER, 0.85), (COSINE, 0.5)):
+        assert sample_gaussian("dpm", config, steps) < share * sample_gaussian(
+            "ddim", config, steps
+        )
+
+
+def test_dpm_needs_a_quarter_of_the_steps() -> None:
+    assert sample_gaussian("dpm", COSINE, 25) < sample_gaussian("ddim", COSINE, 100)
+
+
+@pytest.mark.parametrize("steps", [7, 30, 61, 103, 333, 700])
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_step_counts_that_do_not_divide_are_as_good(name: str, steps: int) -> None:
+    worst = max(sample_gaussian(name, COSINE, near) for near in (steps - 1, steps + 1))
+    assert sample_gaussian(name, COSINE, steps) < 1.5 * worst + 2e-3
+
+
+@pytest.mark.parametrize("steps", [1, 4, 25])
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_ddim_equals_the_stock_one_where_that_is_right(config: dict[str, Any], steps: int) -> None:
+    # Step counts that divide 1000. The tolerance is what 4096 in place of infinity leaves.
+    ours = make_scheduler("ddim", config, steps)
+    stock = DDIMScheduler(**{k: v for k, v in config.items() if k[0] != "_"} | {
+        "clip_sample": False})  # fmt: skip
+    stock.set_timesteps(steps)
+    assert ours.timesteps.tolist() == stock.timesteps.tolist()
+    generator = torch.Generator().manual_seed(0)
+    x = y = torch.randn(4, 8, 8, generator=generator)
+    for timestep in stock.timesteps:
+        prediction = torch.randn(4, 8, 8, generator=generator)
+        x = ours.step(prediction, timestep, x, return_dict=False)[0]
+        y = stock.step(prediction, timestep, y, return_dict=False)[0]
+    torch.testing.assert_close(x, y, atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("spacing", ["trailing", "leading", "linspace"])
+def test_timesteps_for_every_step_count(spacing: str) -> None:
+    config = {"num_train_timesteps": 1000, "timestep_spacing": spacing}
+    for steps in range(1, 1001):
+        found = spaced_timesteps(config, steps)
+        assert len(found) == steps
+        assert all(later < earlier for earlier, later in pairwise(found))
+        assert 0 <= found[-1] <= found[0] <= 999
+        if spacing == "trailing":
+            assert found[0] == 999
+
+
+def test_a_foreign_config_is_understood() -> None:
+    pndm = {
+        "_class_name": "PNDMScheduler",
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "beta_start": 0.00085,
+        "num_train_timesteps": 1000,
+        "set_alpha_to_one": False,
+        "skip_prk_steps": True,
+        "steps_offset": 1,
+        "trained_betas": None,
+        "clip_sample": False,
+    }
+    scheduler = make_scheduler("dpm", pndm, 4)
+    assert scheduler.timesteps.tolist() == [751, 501, 251, 1]
+    assert scheduler.config.prediction_type == "epsilon"
+
+
+def test_unknown_names_are_told_apart() -> None:
+    with pytest.raises(UnknownNameError, match="'ddmi'; did you mean 'ddim'"):
+        make_scheduler("ddmi", SCHEDULER, 4)

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from consistent_gen.checkpoints import describe, folder_sha256, write_manifest
+from consistent_gen.errors import CheckpointError, InputError
+from consistent_gen.models import load_backbone
+from consistent_gen.models.backbone import Backbone
+from consistent_gen.models.tiny import build_tiny
+
+
+@pytest.fixture
+def copy(tiny_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_folder, tmp_path / "model"))
+
+
+def edit_index(folder: Path, **changes: object) -> None:
+    place = folder / "model_index.json"
+    place.write_text(json.dumps(json.loads(place.read_text()) | changes))
+
+
+def test_loads_what_was_built(tiny: Backbone, tiny_folder: Path) -> None:
+    assert tiny.name == "tiny"
+    assert tiny.sha256 == folder_sha256(tiny_folder)
+    assert tiny.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
+    assert not any(p.requires_grad for p in tiny.unet.parameters())
+    assert not tiny.unet.training
+
+
+def test_building_is_reproducible_and_leaves_the_global_generator(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    hashes = [folder_sha256(build_tiny(tmp_path / str(i), seed=seed)) for i, seed in
+              enumerate((0, 0, 1))]  # fmt: skip
+    assert torch.equal(torch.rand(3), expected)
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_half_precision_files_load_as_float32(copy: Path) -> None:
+    whole = load_backbone(copy, device="cpu")
+    whole.unet.half().save_pretrained(copy / "unet")
+    loaded = load_backbone(copy, device="cpu")
+    assert loaded.unet.dtype == torch.float32
+    assert loaded.sha256 != whole.sha256
+
+
+def test_bfloat16_on_request(tiny_folder: Path) -> None:
+    loaded = load_backbone(tiny_folder, device="cpu", dtype="bfloat16")
+    assert {p.dtype for p in loaded.unet.parameters()} == {torch.bfloat16}
+    assert loaded.decode(torch.zeros(1, 16, 16, 16)).shape == (1, 128, 128, 3)
+    with pytest.raises(InputError, match="bfloat16"):
+        load_backbone(tiny_folder, device="cpu", dtype="bfloat")
+
+
+def test_default_and_bare_names_come_from_the_weights_folder(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy.rename(copy.parent / "storyworld")
+    monkeypatch.setenv("CONSISTENT_GEN_WEIGHTS", str(copy.parent))
+    assert load_backbone(device="cpu").name == "storyworld"
+    assert load_backbone("storyworld", device="cpu").name == "storyworld"
+    with pytest.raises(CheckpointError, match=r"'storyword'.*storyworld"):
+        load_backbone("storyword", device="cpu")
+
+
+def test_a_missing_folder_names_its_neighbour(copy: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"did you mean .*model"):
+        load_backbone(copy.parent / "modle")
+    (copy / "model_index.json").unlink()
+    with pytest.raises(CheckpointError, match="diffusers format"):
+        load_backbone(copy)
+
+
+def test_the_manifest_saves_hashing_while_sizes_agree(copy: Path) -> None:
+    entry = describe(copy.parent, "model", licence="Apache-2.0", command="made up", scores={})
+    marked = type(entry)(**{**entry.__dict__, "sha256": "f" * 64})
+    write_manifest(copy.parent, {"model": marked})
+    assert load_backbone(copy, device="cpu").sha256 == "f" * 64
+    (copy / "scheduler" / "more.json").write_text("{}")
+    assert load_backbone(copy, device="cpu").sha256 == folder_sha256(copy)
+
+
+def test_an_unknown_family_is_named(copy: Path) -> None:
+    edit_index(copy, _class_name="FluxPipeline")
+    with pytest.raises(CheckpointError, match=r"'FluxPipeline'.*StableDiffusionPipeline"):
+        load_backbone(copy)
+
+
+@pytest.mark.parametrize("entry", [["os", "system"], ["builtins", "eval"], "unet", None, [1, 2]])
+def test_a_folder_cannot_choose_what_is_imported(copy: Path, entry: object) -> None:
+    edit_index(copy, unet=entry)
+    with pytest.raises(CheckpointError, match="unet; known classes"):
+        load_backbone(copy)
+
+
+def test_only_safetensors_are_read(copy: Path) -> None:
+    weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_suffix(".bin"))
+    with pytest.raises(CheckpointError, match=r"no \.safetensors file"):
+        load_backbone(copy)
+
+
+@pytest.mark.parametrize("part", ["unet", "text_encoder", "vae"])
+@pytest.mark.parametrize("damage", ["cut", "config", "gone"])
+def test_damage_is_reported_with_the_part(copy: Path, part: str, damage: str) -> None:
+    weights = next((copy / part).glob("*.safetensors"))
+    if damage == "cut":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    elif damage == "config":
+        (copy / part / "config.json").write_text("{")
+    else:
+        shutil.rmtree(copy / part)
+    with pytest.raises(CheckpointError, match=part):
+        load_backbone(copy)

@@ -1,0 +1,151 @@
+"""The import rules of docs/architecture.md, read from the syntax trees of the source files."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+OUTER = ("services", "ui", "benchmarks")
+
+LEVEL_0 = {"errors", "registry", "config", "runtime", "checkpoints"}
+LEVEL_1 = {"attention", "encoders", "diffusion", "world", "memory"}
+LEVEL_2 = {
+    "methods": {"attention"},
+    "adapters": {"attention", "encoders"},
+    "rewards": {"encoders"},
+    "models": {"diffusion"},
+    "persona": {"memory"},
+    "avatar": {"diffusion", "encoders"},
+}
+LEVEL_3 = {
+    "engine": {"models", "attention", "diffusion"},
+    "story": {"engine", "models", "methods", "adapters", "rewards"},
+    "training": LEVEL_1 | LEVEL_2.keys(),
+}
+LEVEL_4 = {"cli", *OUTER}
+BELOW_4 = LEVEL_0 | LEVEL_1 | LEVEL_2.keys() | LEVEL_3.keys()
+
+ALLOWED = {
+    # The list of public names points everywhere; that it loads nothing is held by
+    # tests/test_repo_rules.py.
+    "consistent_gen": BELOW_4,
+    **{name: set[str]() for name in LEVEL_0 | LEVEL_1},
+    **LEVEL_2,
+    **LEVEL_3,
+    **{name: BELOW_4 for name in LEVEL_4},
+}
+# What one file may import beyond its package.
+EXCEPTIONS = {"consistent_gen/story/casting.py": {"memory"}}
+# Level 0 must work before anything heavy is there.
+LEVEL_0_PACKAGES = {"numpy", "yaml"}
+
+
+def sources() -> list[Path]:
+    folders = ["consistent_gen", *OUTER]
+    return sorted(file for folder in folders for file in (ROOT / folder).rglob("*.py"))
+
+
+def owner(relative: Path) -> str:
+    """The part of the table that a file belongs to."""
+    if relative.parts[0] != "consistent_gen":
+        return relative.parts[0]
+    name = relative.parts[1].removesuffix(".py")
+    return "consistent_gen" if name == "__init__" else name
+
+
+def imported(tree: ast.AST, package: tuple[str, ...]) -> Iterator[tuple[int, str]]:
+    """(line, dotted module) of every import; ``from a import b`` counts as ``a.b``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join((*base, *([node.module] if node.module else [])))
+            yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
+
+
+def part_of(module: str) -> str | None:
+    """The part of the table that a module belongs to, None for what is not ours."""
+    head, *rest = module.split(".")
+    if head in OUTER:
+        return head
+    if head != "consistent_gen":
+        return None
+    return rest[0] if rest and rest[0] in ALLOWED else "consistent_gen"
+
+
+def violations(relative: Path, text: str) -> list[str]:
+    tree = ast.parse(text)
+    part = owner(relative)
+    allowed = ALLOWED[part] | LEVEL_0 | {part} | EXCEPTIONS.get(relative.as_posix(), set())
+    found = []
+    # Below level 4 a public name is imported from where it is defined; the version is at hand.
+    if part in LEVEL_4:
+        allowed = allowed | {"consistent_gen"}
+    for line, module in imported(tree, relative.parent.parts):
+        target = part_of(module)
+        if module == "consistent_gen.__version__":
+            continue
+        if target is not None and target not in allowed:
+            found.append(f"{relative}:{line}: {part} must not import {module}")
+    return found
+
+
+def test_every_file_has_a_place_in_the_table() -> None:
+    strangers = [
+        str(f.relative_to(ROOT)) for f in sources() if owner(f.relative_to(ROOT)) not in ALLOWED
+    ]
+    assert not strangers, f"not in the level table of this test: {strangers}"
+
+
+@pytest.mark.parametrize("file", sources(), ids=lambda f: str(f.relative_to(ROOT)))
+def test_no_import_breaks_the_levels(file: Path) -> None:
+    assert violations(file.relative_to(ROOT), file.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "line"),
+    [
+        ("consistent_gen/world/a.py", "from consistent_gen.models import load_backbone"),
+        ("consistent_gen/world/a.py", "from consistent_gen import models"),
+        ("consistent_gen/world/a.py", "from ..models import words"),
+        ("consistent_gen/models/a.py", "import consistent_gen.engine"),
+        ("consistent_gen/story/a.py", "from consistent_gen.memory import store"),
+        ("consistent_gen/errors.py", "import consistent_gen.world.spec"),
+        ("consistent_gen/cli/a.py", "import services"),
+        ("consistent_gen/engine/a.py", "def f():\n    from benchmarks import speed"),
+        ("ui/a.py", "from services import story"),
+        ("consistent_gen/engine/a.py", "from consistent_gen import Story"),
+    ],
+)
+def test_the_rule_catches(place: str, line: str) -> None:
+    assert len(violations(Path(place), line)) == 1
+
+
+@pytest.mark.parametrize(
+    ("place", "line"),
+    [
+        ("consistent_gen/world/a.py", "from .spec import Subject"),
+        ("consistent_gen/world/a.py", "from consistent_gen import errors"),
+        ("consistent_gen/story/casting.py", "from consistent_gen.memory import store"),
+        ("consistent_gen/training/a.py", "from consistent_gen.rewards import base"),
+        ("benchmarks/a.py", "from consistent_gen import Engine"),
+    ],
+)
+def test_the_rule_allows(place: str, line: str) -> None:
+    assert violations(Path(place), line) == []
+
+
+@pytest.mark.parametrize("name", sorted(LEVEL_0))
+def test_level_0_imports_nothing_heavy_at_module_level(name: str) -> None:
+    import sys
+
+    tree = ast.parse((ROOT / "consistent_gen" / f"{name}.py").read_text(encoding="utf-8"))
+    top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    heads = {m.split(".")[0] for node in top for _, m in imported(node, ("consistent_gen",))}
+    known = sys.stdlib_module_names | LEVEL_0_PACKAGES | {"consistent_gen"}
+    assert heads <= known, f"{name} imports {heads - known}"
