@@ -157,7 +157,11 @@ class Verification:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Quotas of one user; reaching one is refused with a message, nothing is dropped silently."""
+    """Quotas of one user; reaching one is refused with a message, nothing is dropped silently.
+
+    ``value_characters`` bounds a tree leaf, ``text_characters`` any other operation's text. The
+    log alone is a ring: the oldest entries leave it once it holds ``log_entries``.
+    """
 
     live_records: int = 200_000
     facts: int = 50_000
@@ -167,6 +171,7 @@ class Limits:
     blob_bytes: int = 32 * 1024**2
     turn_characters: int = 20_000
     value_characters: int = 280
+    text_characters: int = 2_000
     ops_per_batch: int = 64
     children_per_branch: int = 24
     log_entries: int = 20_000
@@ -311,7 +316,7 @@ class Store(Protocol):
     def put_media(self, data: bytes) -> str:
         """Store a blob under its SHA-256 (hex) and return that name; equal bytes are kept once.
 
-        A blob that no record refers to is removed by `compact` (after one hour) and by `purge`.
+        A blob that no record refers to is removed by `compact` once it is an hour old.
         """
 
     def get_media(self, name: str) -> bytes:

@@ -6,6 +6,10 @@
 from __future__ import annotations
 
 METHODS: dict[str, str] = {
+    "consistory": "consistent_gen.methods.consistory:ConsiStory",
+    "consistyle": "consistent_gen.methods.consistyle:ConsiStyle",
+    "story_diffusion": "consistent_gen.methods.story_diffusion:StoryDiffusion",
+    "style_aligned": "consistent_gen.methods.style_aligned:StyleAligned",
     "vanilla": "consistent_gen.methods.vanilla:Vanilla",
 }
 DEFAULT_METHOD = "vanilla"

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from consistent_gen.attention.settings import Recipe
+
 
 @dataclass(frozen=True, kw_only=True)
 class Vanilla:
@@ -16,3 +18,7 @@ class Vanilla:
 
     couples_frames: ClassVar[bool] = False
     reads_references: ClassVar[bool] = False
+
+    def recipe(self) -> Recipe:
+        """The method as data: no rules."""
+        return Recipe(name="vanilla")

@@ -1,9 +1,11 @@
-"""The story world's autoencoder: a linear projection of 8 x 8 patches with learned residuals.
+"""The story world's autoencoder: principal components of 8 x 8 patches, and a decoder that adds contours.
 
-Encoder and decoder each are a linear map (started from the principal components of patches, so that the
-first step already gives a recognisable picture) plus a convolutional residual that starts at zero.
-Nothing runs at full resolution but two strided maps, which keeps it fast on a CPU. It speaks the
-interface of `diffusers.AutoencoderKL`, so that stock pipelines use it.
+The encoder is a fixed linear map: a latent is a patch's first principal components, partly equalised. It
+has nothing to learn, so the denoiser can train before the decoder does, and a better decoder never makes
+a denoiser stale. The decoder is the inverse map plus a convolutional residual that starts at zero and
+restores, from the neighbourhood, what the projection left out. Nothing is convolved at full resolution,
+which keeps it fast on a CPU. It speaks the interface of `diffusers.AutoencoderKL`, so that stock
+pipelines use it.
 """
 
 from __future__ import annotations
@@ -60,9 +62,9 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
     """Pictures b 3 h w in [-1, 1] to latents b c h/8 w/8 and back.
 
     Args:
-        latent_channels: channels of a latent.
-        encoder_width, decoder_widths: channels of the residual networks, the decoder's at 1/8 and 1/4
-            of the picture's size.
+        latent_channels: principal components that a latent keeps.
+        decoder_widths: channels of the residual network at 1/8 and 1/4 of the picture's size.
+        decoder_blocks: residual blocks at each of them.
         scaling_factor: multiplies latents for the denoiser (unit variance); pipelines apply it.
     """
 
@@ -73,9 +75,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         self,
         in_channels: int = 3,
         out_channels: int = 3,
-        latent_channels: int = 24,
-        encoder_width: int = 96,
-        encoder_blocks: int = 2,
+        latent_channels: int = 32,
         decoder_widths: tuple[int, int] = (128, 64),
         decoder_blocks: tuple[int, int] = (2, 2),
         block_out_channels: tuple[int, ...] = (
@@ -91,14 +91,6 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         wide, narrow = decoder_widths
         self.project = nn.Sequential(
             nn.PixelUnshuffle(8), nn.Conv2d(in_channels * 64, latent_channels, 1)
-        )
-        self.encoder = nn.Sequential(
-            nn.PixelUnshuffle(4),
-            nn.Conv2d(in_channels * 16, encoder_width, 3, stride=2, padding=1),
-            *[ResidualBlock(encoder_width) for _ in range(encoder_blocks)],
-            nn.GroupNorm(8, encoder_width),
-            nn.SiLU(),
-            _zero(nn.Conv2d(encoder_width, latent_channels, 3, padding=1)),
         )
         self.expand = nn.Sequential(
             nn.Conv2d(latent_channels, out_channels * 64, 1), nn.PixelShuffle(8)
@@ -119,7 +111,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         self, x: Tensor, return_dict: bool = True
     ) -> AutoencoderKLOutput | tuple[PointDistribution]:
         """Unscaled latents of pictures `x` (b 3 h w, [-1, 1]; h and w multiples of 8)."""
-        latent = PointDistribution(self.project(x) + self.encoder(x))
+        latent = PointDistribution(self.project(x))
         return AutoencoderKLOutput(latent_dist=latent) if return_dict else (latent,)
 
     def decode(
@@ -134,16 +126,22 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         return self.decode(self.encode(x).latent_dist.mode()).sample
 
     @torch.no_grad()
-    def start_from_components(self, pictures: Tensor) -> None:
-        """Set the linear maps from the principal components of the 8 x 8 patches of `pictures`."""
+    def fit_components(self, pictures: Tensor, equalise: float = 0.25) -> None:
+        """Set the linear maps from the 8 x 8 patches of `pictures` (n 3 h w in [-1, 1]).
+
+        A component of variance L gets the standard deviation L^((1 - equalise) / 2), up to one common scale
+        that brings the mean variance to 1. With `equalise` 0 fine components are so weak that a denoiser
+        hardly learns them; with 1 (whitening) they weigh as much as coarse ones and its pictures are noisy.
+        """
         c = self.config.latent_channels
         patches = F.pixel_unshuffle(pictures, 8).permute(0, 2, 3, 1).flatten(0, 2).double()  # n 192
         mean = patches.mean(0)
         values, vectors = torch.linalg.eigh((patches - mean).T @ (patches - mean) / len(patches))
-        basis = vectors[:, -c:].flip(1).float()  # 192 c, largest variance first
-        scale = values[-c:].sum().div(c).rsqrt().float()  # one scale for all: mean variance 1
+        values, basis = values[-c:].flip(0), vectors[:, -c:].flip(1)  # largest variance first
+        gain = values ** (-equalise / 2)
+        gain = gain / (values * gain.square()).mean().sqrt()
         inward, outward = self.project[1], self.expand[0]
-        inward.weight.copy_((basis.T * scale).view_as(inward.weight))
-        inward.bias.copy_(-(basis.T @ mean.float()) * scale)
-        outward.weight.copy_((basis / scale).view_as(outward.weight))
-        outward.bias.copy_(mean.float())
+        inward.weight.copy_((basis * gain).T.reshape(inward.weight.shape))
+        inward.bias.copy_(-(basis * gain).T @ mean)
+        outward.weight.copy_((basis / gain).reshape(outward.weight.shape))
+        outward.bias.copy_(mean)

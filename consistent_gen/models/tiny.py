@@ -132,6 +132,4 @@ def _text_encoder(tokenizer: Any, *, projected: bool) -> Any:
 def _autoencoder() -> Any:
     from consistent_gen.models.patch_autoencoder import PatchAutoencoder
 
-    return PatchAutoencoder(
-        encoder_width=16, encoder_blocks=1, decoder_widths=(16, 16), decoder_blocks=(1, 1)
-    )
+    return PatchAutoencoder(latent_channels=16, decoder_widths=(16, 16), decoder_blocks=(1, 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from PIL import Image, ImageDraw, ImageFilter
 
@@ -122,16 +123,21 @@ def _draw_row(page: Image.Image, row: list[Panel], captions: list[list[str]], to
 def _paste_panel(
     page: Image.Image, panel: Panel, corner: tuple[int, int], size: tuple[int, int]
 ) -> None:
-    radius = max(6, size[0] // 28)
-    mask = _rounded(size, radius)
     spread = max(4, size[0] // 42)
-    shade = Image.new("L", (size[0] + 4 * spread, size[1] + 4 * spread), 0)
-    shade.paste(mask.point(lambda v: v * 0.42), (2 * spread, 2 * spread))
-    shade = shade.filter(ImageFilter.GaussianBlur(spread / 1.4))
+    mask, shade = _edges(size, max(6, size[0] // 28), spread)
     x, y = corner
     page.paste(SHADOW, (x - 2 * spread, y - 2 * spread + spread // 2), shade)
     resample = Image.Resampling.NEAREST if panel.pixelated else Image.Resampling.LANCZOS
     page.paste(panel.image.convert("RGB").resize(size, resample), corner, mask)
+
+
+@lru_cache(maxsize=4)
+def _edges(size: tuple[int, int], radius: int, spread: int) -> tuple[Image.Image, Image.Image]:
+    """The masks of a panel with round corners and of its shadow, `2 * spread` larger all round."""
+    mask = _rounded(size, radius)
+    shade = Image.new("L", (size[0] + 4 * spread, size[1] + 4 * spread), 0)
+    shade.paste(mask.point(lambda v: v * 0.42), (2 * spread, 2 * spread))
+    return mask, shade.filter(ImageFilter.GaussianBlur(spread / 1.4))
 
 
 def _rounded(size: tuple[int, int], radius: int) -> Image.Image:

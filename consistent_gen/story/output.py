@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from consistent_gen.errors import InputError, OutputError
+from consistent_gen.story.yaml_tree import shown
 
 FRAMES = "frames"
 PAGE, WEB_PAGE, REPORT = "page.png", "index.html", "report.json"
@@ -59,9 +60,15 @@ def check_folder(out: str | Path) -> None:
     """
     target = Path(out)
     try:
-        standing = next(p for p in (target, *target.absolute().parents) if p.exists())
-    except (OSError, ValueError) as error:  # a name that is too long, or has a NUL in it
-        raise InputError(f"{str(out)!r} cannot be a folder: {error}", source="--out") from None
+        target.stat()  # says what exists() keeps to itself: a name too long, a NUL in it
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise InputError(
+            f"{shown(str(out))} cannot be a folder: {reason}", source="--out"
+        ) from None
+    standing = next(p for p in (target, *target.absolute().parents) if p.exists())
     if not standing.is_dir():
         raise InputError(f"{standing} is a file; expected a folder", source="--out")
     if not os.access(standing, os.W_OK | os.X_OK):

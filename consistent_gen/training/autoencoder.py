@@ -1,14 +1,11 @@
-"""Train the patch autoencoder on pictures of the story world.
+"""Fit the patch autoencoder's linear maps and train its decoder on pictures of the story world.
 
 Departures from the usual latent-diffusion recipe, and why:
-1. No adversarial and no perceptual network: pictures are flat shapes, an L1 and a gradient loss keep
+1. The encoder is a principal component analysis and is not trained (see `patch_autoencoder.py`).
+2. No adversarial and no perceptual network: pictures are flat shapes, an L1 and a gradient loss keep
    their contours, and nothing pretrained is needed.
-2. No KL term. Latents are brought to unit variance as a whole (one scale for all channels) and get noise in
-   training; that bounds what a channel can carry just as well and leaves the natural spectrum, coarse
-   channels strong and fine ones weak, which a small denoiser learns from coarse to fine.
-3. The linear maps start from the principal components of patches.
-4. A share of the steps decodes a latent that was smoothed and noised harder, so that the decoder draws
-   clean contours from the imperfect latents of a small denoiser.
+3. No KL term: the latents of a linear map need no prior. The decoder sees them with a little noise, a
+   share with more, so that it draws clean contours from the imperfect latents of a small denoiser.
 """
 
 from __future__ import annotations
@@ -35,7 +32,7 @@ from consistent_gen.training.loop import (
     set_learning_rate,
 )
 from consistent_gen.training.optim import build_optimizers
-from consistent_gen.training.shards import batches
+from consistent_gen.training.shards import available, batches, load_shard
 from consistent_gen.world.dataset import StoryWorld
 
 
@@ -46,7 +43,8 @@ class AutoencoderConfig:
     run: Path = Path("runs/autoencoder")
     pictures: Path = Path("runs/pictures")
     out: Path = Path("runs/autoencoder/vae")
-    latent_channels: int = 24
+    latent_channels: int = 32
+    equalise: float = 0.25  # see `PatchAutoencoder.fit_components`
     train_s: float = 900.0
     batch: int = 8  # a picture holds 256 patches; many small steps beat few large ones
     lr: float = 4e-3
@@ -97,11 +95,12 @@ def main(config: AutoencoderConfig) -> float:
 
     torch.manual_seed(config.seed)  # initial weights only; module constructors offer no other way
     model = PatchAutoencoder(latent_channels=config.latent_channels)
-    model.start_from_components(next(stream)[1]["pictures"].float() / 127.5 - 1.0)
+    model.fit_components(_some(config.pictures, 2048).float() / 127.5 - 1.0, config.equalise)
+    model.project.requires_grad_(False)
     model.to(memory_format=torch.channels_last)
-    optimizers = build_optimizers(
-        [model], config.lr, exclude=[model.project[1].weight, model.expand[0].weight]
-    )
+    optimizers = build_optimizers([model.decoder], config.lr)
+    # The inverse map is already right; a learning rate made for the residual would only shake it.
+    model.expand.requires_grad_(False)
     average = AveragedWeights(model, config.halflife_images)
     seen, spent = 0, 0.0
     if saved := load_run(config.run / "checkpoint"):
@@ -117,9 +116,8 @@ def main(config: AutoencoderConfig) -> float:
         _, data = next(stream)
         x = (data["pictures"].float() / 127.5 - 1.0).to(memory_format=torch.channels_last)
         replica.refresh()
-        fast = x.to(next(replica.compute.parameters()).dtype)
-        z = replica.compute.encode(fast).latent_dist.mode()
-        z = _disturb(z, config, generator)
+        z = _disturb(model.encode(x).latent_dist.mode(), config, generator)
+        z = z.to(next(replica.compute.parameters()).dtype)
         out = replica.compute.decode(z).sample
         loss = reconstruction_loss(out.float(), x, config.gradient_weight)
         loss.backward()
@@ -132,7 +130,7 @@ def main(config: AutoencoderConfig) -> float:
             optimizer.zero_grad()
         seen += config.batch
         average.update(model, config.batch, seen)
-        log.add(config.batch, loss=loss.item(), latent_std=z.detach().float().std().item())
+        log.add(config.batch, loss=loss.item())
         if log.due():
             trained = {f"model.{k}": v for k, v in model.state_dict().items()}
             trained |= {f"average.{k}": v for k, v in average.shadow.items()}
@@ -140,7 +138,6 @@ def main(config: AutoencoderConfig) -> float:
             average_model = _averaged(model, average)
             print(log.write(seen=seen, spent_s=elapsed, psnr=psnr(average_model, held_out[:64])), flush=True)
     final = _averaged(model, average)
-    _set_scale(final, next(stream)[1]["pictures"])
     final.save_pretrained(config.out, safe_serialization=True)
     quality = psnr(final, held_out)
     print({"psnr_held_out": quality})
@@ -148,13 +145,12 @@ def main(config: AutoencoderConfig) -> float:
 
 
 def _disturb(z: Tensor, config: AutoencoderConfig, generator: torch.Generator) -> Tensor:
-    """Unit variance as a whole, then noise: a little on all pictures, more on a quarter of them."""
-    scale = z.detach().float().std()
+    """Add noise to latents of unit variance: a little on all pictures, more on a quarter of them."""
     level = torch.full((len(z), 1, 1, 1), config.noise)
     hard = torch.rand(len(z), 1, 1, 1, generator=generator) < 0.25
     level = torch.where(hard, torch.rand(level.shape, generator=generator) * config.hard_noise, level)
     noise = torch.randn(z.shape, generator=generator) * level
-    return z + (noise * scale).to(z.dtype)
+    return z + noise
 
 
 def _averaged(model: PatchAutoencoder, average: AveragedWeights) -> PatchAutoencoder:
@@ -163,10 +159,9 @@ def _averaged(model: PatchAutoencoder, average: AveragedWeights) -> PatchAutoenc
     return copy.eval()
 
 
-@torch.inference_mode()
-def _set_scale(model: PatchAutoencoder, pictures: Tensor) -> None:
-    z = model.encode(pictures.float() / 127.5 - 1.0).latent_dist.mode()
-    model.register_to_config(scaling_factor=float(1.0 / z.std()), shift_factor=0.0)
+def _some(folder: Path, count: int) -> Tensor:
+    world = StoryWorld("train")
+    return load_shard(folder, world, available(folder, world)[0])["pictures"][:count]
 
 
 if __name__ == "__main__":

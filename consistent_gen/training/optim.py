@@ -18,7 +18,7 @@ from torch import Tensor, nn
 A, B, C = 3.4445, -4.7750, 2.0315
 
 
-def orthogonalize(g: Tensor, steps: int = 5) -> Tensor:
+def orthogonalize(g: Tensor, steps: int = 4) -> Tensor:
     """Nearest semi-orthogonal matrices of a stack `g` (k m n), in bfloat16."""
     x = g.bfloat16()
     if x.size(1) > x.size(2):

@@ -63,11 +63,11 @@ class StoryModelConfig:
     latents: Path = Path("runs/latents")
     out: Path = Path("runs/story_model/storyworld")
     model: StoryWorldConfig = StoryWorldConfig()
-    train_s: float = 5400.0
+    train_s: float = 4800.0
     batch: int = 64
-    lr: float = 1.5e-3
+    lr: float = 2.5e-3
     warmup_s: float = 60.0
-    decay_share: float = 0.25
+    decay_share: float = 0.5
     halflife_images: float = 20_000.0
     drop_text: float = 0.1  # share of pictures without text, for guidance
     figure_weight: float = 1.5  # loss weight of latents that show a figure

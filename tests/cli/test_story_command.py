@@ -109,9 +109,7 @@ def test_drawing_again_gives_equal_bytes_and_keeps_other_files(
         assert (out / name).read_bytes() == (drawn / name).read_bytes(), name
     short = tmp_path / "short.yaml"
     short.write_text("title: x\nframes: [a fox]\n")
-    assert (
-        draw(short, out, tiny_folder, "--steps", "1", "--scheduler", "dpm", "--size", "32x64") == 0
-    )
+    assert draw(short, out, tiny_folder, "--steps=1", "--scheduler=dpm", "--size=32x64") == 0
     assert [p.name for p in (out / "frames").iterdir()] == ["00.png"]
     assert (out / "notes.txt").read_text() == "mine"
     assert read_png(out / "frames" / "00.png")[0].shape == (64, 32, 3)

@@ -1,7 +1,8 @@
-"""The page as a picture and as HTML: nothing is lost, cut off or fetched, whatever is in the text."""
+"""The page as a picture and as HTML: nothing is lost, cut off or fetched, whatever the text."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -40,7 +41,7 @@ def test_letters_that_the_font_lacks_are_simplified() -> None:
     assert writable("\u6f22") == "?"
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(LETTERS)
 def test_any_text_can_be_written(text: str) -> None:
     typeface = typeface_for([text])
@@ -48,13 +49,13 @@ def test_any_text_can_be_written(text: str) -> None:
     typeface.at(20).getmask(typeface.writable(text))
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 12, 13, 200])
+@pytest.mark.parametrize("count", [1, 4, 5, 13, 60])
 def test_every_panel_is_on_the_page(count: int) -> None:
     colors = [(40 + i, 255 - i, (i * 7) % 256) for i in range(count)]
     panels = [Panel(Image.new("RGB", (16, 16), color), "caption") for color in colors]
     page = draw_page("Title", panels)
     grid = grid_for(count)
-    assert page.width == grid.width and page.width * page.height < 25_000_000
+    assert page.width == grid.width
     middles = {
         page.getpixel((x, y))
         for y in range(0, page.height, 8)
@@ -132,7 +133,13 @@ def test_no_text_becomes_markup(title: str, caption: str, prompt: str) -> None:
         caption=caption + evil,
     )
     page = Elements(web_page(title + evil, [frame], evil))
-    plain = Elements(web_page("t", [FRAME.__class__(**{**vars(FRAME), "caption": "c"})], "m"))
+    plain = Elements(web_page("t", [replace(FRAME, caption="c")], "m"))
     assert [tag for tag, _ in page.tags] == [tag for tag, _ in plain.tags]
     image = next(attributes for tag, attributes in page.tags if tag == "img")
     assert set(image) == {"src", "width", "height", "alt"} and image["alt"] == prompt + evil
+
+
+def test_the_largest_story_makes_a_page_of_bounded_size() -> None:
+    tiny = Image.new("RGB", (4, 4))
+    page = draw_page("x", [Panel(tiny, "caption")] * 200)
+    assert page.width * page.height < 25_000_000

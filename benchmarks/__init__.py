@@ -1,0 +1,1 @@
+"""Offline benchmark scripts: each prints tables and writes JSON."""

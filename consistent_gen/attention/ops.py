@@ -1,0 +1,136 @@
+"""Pure tensor functions of attention sharing.
+
+Shapes: `b` rows, `h` heads, `n` queries, `m` keys, `d` head width, `c` channels, `t` text tokens.
+Heads come last but one ([b n h d]), as diffusers' attention dispatch takes them.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Flash kernels want head widths in multiples of eight.
+_BIAS_CHANNELS = 8
+
+
+def token_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of every channel over the tokens of x [n h d], each [1 h d].
+
+    The deviation is sqrt(variance + 1e-5), with the unbiased variance.
+    """
+    variance, mean = torch.var_mean(x, dim=0, keepdim=True)
+    return mean, (variance + 1e-5).sqrt()
+
+
+def adain(x: Tensor, source: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor]) -> Tensor:
+    """Move x [n h d] from the statistics `source` to `target` (arXiv 1703.06868, equation 8)."""
+    mean, deviation = source
+    return (x - mean) / deviation * target[1] + target[0]
+
+
+def add_bias_channel(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Fold a bias per key into the head width, so that no mask is needed.
+
+    q [b n h d], k and v [b m h d], bias [b m]. With a constant 1 in q and bias / scale in k,
+    scale * q k^T gains `bias`. The results are wider; of the output only the first d count.
+    """
+    q = F.pad(q, (0, _BIAS_CHANNELS))
+    k = F.pad(k, (0, _BIAS_CHANNELS))
+    d = v.shape[-1]
+    q[..., d] = 1.0
+    k[..., d] = (bias / scale).to(k.dtype)[..., None]
+    return q, k, F.pad(v, (0, _BIAS_CHANNELS))
+
+
+def text_attention(q: Tensor, k: Tensor) -> Tensor:
+    """How much image tokens q [n h d] look at text tokens k [t h d]: [n t], mean over heads.
+
+    Every row sums to 1.
+    """
+    logits = torch.einsum("nhd,thd->hnt", q.float(), k.float()) / math.sqrt(q.shape[-1])
+    return logits.softmax(-1).mean(0)
+
+
+def otsu_threshold(values: Tensor) -> float:
+    """The threshold that separates `values` best: maximal variance between the two classes.
+
+    Exact over all cuts between neighbouring values (Otsu, 1979, equation 18): the upper class is
+    `values > threshold`. Equal values have no cut; their threshold is the value itself.
+    """
+    x = values.flatten().double().sort().values
+    n = x.numel()
+    if n < 2 or x[0] == x[-1]:
+        return float(x[-1]) if n else math.inf
+    count = torch.arange(1, n, dtype=torch.float64, device=x.device)
+    below = x.cumsum(0)[:-1] / count
+    above = (x.sum() - x.cumsum(0)[:-1]) / (n - count)
+    between = count * (n - count) * (above - below).square()
+    between[x[:-1] == x[1:]] = -1.0  # no threshold lies between equal values
+    return float(x[int(between.argmax())])
+
+
+def nearest_tokens(targets: Tensor, sources: Tensor) -> tuple[Tensor, Tensor]:
+    """For every target [n c] the most similar source [m c]: its index [n] and distance [n].
+
+    The distance is 1 - cosine, in 0..2; of equally near sources the first is taken.
+    """
+    similarity = F.normalize(targets, dim=-1) @ F.normalize(sources, dim=-1).T
+    best, index = similarity.max(dim=-1)
+    return index, 1.0 - best
+
+
+def resize_grid(x: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
+    """Resample tokens x [n c] from grid `old` (height, width) to `new`, bilinear."""
+    if old == new:
+        return x
+    picture = x.T.reshape(1, -1, *old).float()
+    # Shrinking averages over what it drops, so that a mask keeps its area.
+    shrink = new[0] < old[0] or new[1] < old[1]
+    resized = F.interpolate(
+        picture, size=new, mode="bilinear", align_corners=False, antialias=shrink
+    )
+    return resized.reshape(x.shape[-1], -1).T.to(x.dtype)
+
+
+def smooth_grid(x: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Gaussian filter, 3 x 3 with sigma 1, over tokens x [n c]; edges repeat."""
+    weights = torch.exp(-0.5 * torch.tensor([1.0, 0.0, 1.0], device=x.device)).to(x.dtype)
+    weights = weights / weights.sum()
+    picture = x.T.reshape(-1, 1, *grid)
+    picture = F.pad(picture, (1, 1, 1, 1), mode="replicate")
+    kernel = torch.outer(weights, weights)[None, None]
+    return F.conv2d(picture, kernel).reshape(x.shape[-1], -1).T
+
+
+def draw_tokens(tokens: Tensor, dropout: float, generator: torch.Generator) -> Tensor:
+    """Keep floor((1 - dropout) m) of the token numbers [m], drawn evenly; ascending.
+
+    A fixed count keeps shapes static and bytes predictable; its expectation is Bernoulli's.
+    """
+    kept = kept_count(len(tokens), dropout)
+    if kept == len(tokens):
+        return tokens
+    order = torch.randperm(len(tokens), generator=generator)[:kept].sort().values
+    return tokens[order.to(tokens.device)]
+
+
+def kept_count(tokens: int, dropout: float) -> int:
+    """How many of `tokens` tokens `draw_tokens` keeps."""
+    return math.floor((1.0 - dropout) * tokens + 1e-9)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary embedding of x [b n h d] by cos and sin [n d], pairs of neighbouring channels.
+
+    arXiv 2104.09864, equation 34, with every angle twice in a row as diffusers lays them out.
+    """
+    real, imaginary = x.reshape(*x.shape[:-1], -1, 2).unbind(-1)
+    turned = torch.stack([-imaginary, real], dim=-1).flatten(3)
+    wide = torch.promote_types(x.dtype, torch.float32)
+    cos, sin = cos[None, :, None, :].to(x.device), sin[None, :, None, :].to(x.device)
+    return (x.to(wide) * cos + turned.to(wide) * sin).to(x.dtype)

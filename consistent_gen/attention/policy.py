@@ -1,0 +1,126 @@
+"""What a policy may do inside attention layers, and what it is handed there.
+
+A policy is told before a denoiser call which rows are whose, is asked at every layer whether it
+acts there, and then edits the layer's queries, keys and values or lets rows read further keys.
+Sharing methods and identity adapters are both policies; a layer holds an ordered list of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from consistent_gen.attention.calls import Call, Row
+from consistent_gen.attention.layers import Site
+
+
+@dataclass(frozen=True)
+class Extra:
+    """Keys and values that a row reads besides its own.
+
+    k, v: [m h d], before rotary embedding. bias: added to their logits.
+    queries: numbers of the image queries that may read them, None for all; the gated extras of a
+        row must not overlap unless they are equal.
+    rotary: cos and sin [m d] of their positions, for models with rotary embeddings.
+    """
+
+    k: Tensor
+    v: Tensor
+    bias: float = 0.0
+    queries: Tensor | None = None
+    rotary: tuple[Tensor, Tensor] | None = None
+
+
+@dataclass
+class Heads:
+    """Image queries, keys and values of one layer, [b n h d], normalised and before rotation.
+
+    reads: extras per slot. without_self: slots whose own image keys are left out if they read.
+    rotary: positions in models with rotary embeddings.
+    """
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    reads: dict[int, list[Extra]] = field(default_factory=dict)
+    without_self: set[int] = field(default_factory=set)
+    rotary: Rotary | None = None
+    _own: set[str] = field(default_factory=set)
+
+    def get(self, which: str, slot: int) -> Tensor:
+        """The "q", "k" or "v" of one row, [n h d]."""
+        tensor: Tensor = getattr(self, which)
+        return tensor[slot]
+
+    def put(self, which: str, slot: int, value: Tensor) -> None:
+        """Replace the "q", "k" or "v" of one row; the layer's own tensor is copied before."""
+        if which not in self._own:
+            setattr(self, which, getattr(self, which).clone())
+            self._own.add(which)
+        getattr(self, which)[slot] = value
+
+
+@dataclass(frozen=True)
+class Rotary:
+    """Positions of tokens: `ids` [text + image, axes]; `embed` maps ids to cos and sin."""
+
+    ids: Tensor
+    text: int
+    embed: torch.nn.Module
+
+    @property
+    def image_ids(self) -> Tensor:
+        """Position of every image token, [n axes]."""
+        return self.ids[self.text :]
+
+    def angles(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """cos and sin [m d] at positions ids [m axes]."""
+        cos, sin = self.embed(ids)
+        return cos, sin
+
+
+class AttentionPolicy:
+    """Does nothing; methods override what they need. One instance serves one run."""
+
+    feature_scale: int | None = None
+    """Ask for the features of `layers.feature_module(model, scale)`; None for none."""
+    acts_on_text: bool = False
+    """Whether it may act on cross-attention layers too."""
+
+    def begin(self, call: Call) -> None:
+        """The denoiser is about to be called with these rows."""
+
+    def end(self) -> None:
+        """The call is over, also when it failed."""
+
+    def acts(self, site: Site) -> bool:
+        """Whether this call changes or records attention at `site`.
+
+        The answer may not change within a call; cross-attention layers are asked only if
+        `acts_on_text`.
+        """
+        return False
+
+    def self_attention(self, heads: Heads, site: Site) -> None:
+        """Edit `heads`, or add to `heads.reads`. Called only where `acts`."""
+
+    def branch(self, q: Tensor, site: Site) -> Tensor | None:
+        """A further attention result [b n h d] to add, before the layer's output projection."""
+        return None
+
+    def output(self, hidden: Tensor, site: Site) -> Tensor:
+        """Change the layer's result for image tokens, [b n c]. Called only where `acts`."""
+        return hidden
+
+    def watched(self, site: Site) -> Mapping[Row, tuple[int, ...]]:
+        """Rows whose attention to the text is wanted at `site`, with their text tokens."""
+        return {}
+
+    def text_attention(self, row: Row, attention: Tensor, site: Site) -> None:
+        """Attention [n t] of a watched row's image tokens to the text, mean over heads."""
+
+    def features(self, output: Tensor) -> None:
+        """Output [b c h w] or [b n c] of the module that `feature_scale` asked for."""

@@ -1,0 +1,132 @@
+"""The one attention processor: stock behaviour unless a policy acts on the layer in this call.
+
+The class takes no arguments and keeps no state of its own, since loading an IP-Adapter rebuilds
+processors as `type(processor)()`. What belongs to a layer is bound to its attention module.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from consistent_gen.attention.attend import Text, attend
+from consistent_gen.attention.layers import Site
+from consistent_gen.attention.ops import text_attention
+from consistent_gen.attention.policy import AttentionPolicy, Heads, Rotary
+from consistent_gen.attention.projection import cross_heads, project, unproject
+from consistent_gen.errors import InputError
+
+BINDING = "_consistent_gen_binding"
+
+
+@dataclass
+class Hub:
+    """What all layers of one model share: the policies in order, and positions of this call."""
+
+    policies: list[AttentionPolicy] = field(default_factory=list)
+    rotary: Rotary | None = None
+
+
+@dataclass
+class Binding:
+    """What one layer has: its place, the processor that was there before, and the model's hub."""
+
+    site: Site
+    inner: Any
+    hub: Hub
+
+
+class PolicyProcessor:
+    """Runs the policies that act on the layer; if none does, the layer's own processor."""
+
+    # diffusers sets these when a backend is chosen for the whole model.
+    _attention_backend: Any = None
+    _parallel_config: Any = None
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Any = None,
+        attention_mask: Tensor | None = None,
+        image_rotary_emb: Any = None,
+        temb: Tensor | None = None,
+        ip_adapter_masks: Any = None,
+        ip_hidden_states: Any = None,
+    ) -> Any:
+        """As any processor of diffusers. What the layer's own does not take stays None."""
+        binding: Binding = getattr(attn, BINDING)
+        site, policies = binding.site, binding.hub.policies
+        given = {
+            "encoder_hidden_states": encoder_hidden_states,
+            "attention_mask": attention_mask,
+            "image_rotary_emb": image_rotary_emb,
+            "temb": temb,
+            "ip_adapter_masks": ip_adapter_masks,
+            "ip_hidden_states": ip_hidden_states,
+        }
+        named = {name: value for name, value in given.items() if value is not None}
+        acting = [policy for policy in policies if policy.acts(site)]
+        joint = site.kind in ("joint", "single")
+        if not acting and not (joint and any(policy.watched(site) for policy in policies)):
+            return binding.inner(attn, hidden_states, **named)
+        if attention_mask is not None and acting and site.sees_images:
+            raise InputError(f"layer {site.name} has an attention mask; its keys cannot be shared")
+        heads, text = project(attn, hidden_states, encoder_hidden_states, site, binding.hub.rotary)
+        if text is not None:
+            watch_joint(policies, heads, text, site)
+        if not acting:
+            return binding.inner(attn, hidden_states, **named)
+        image, words = run_policies(acting, attn, heads, text, site, self._attention_backend)
+        if site.kind == "single":
+            assert words is not None
+            return torch.cat([words, image], dim=1)
+        if ip_hidden_states is not None and site.block == "double":
+            # An image adapter's own branch is the third result of its processor.
+            return image, words, binding.inner(attn, hidden_states, **named)[2]
+        return image if words is None else (image, words)
+
+
+def run_policies(
+    acting: list[AttentionPolicy],
+    attn: Any,
+    heads: Heads,
+    text: Text | None,
+    site: Site,
+    backend: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """One layer with policies: results for image [b n c] and text tokens [b t c]."""
+    for policy in acting:
+        policy.self_attention(heads, site)
+    image, words = attend(heads, text, backend)
+    for policy in acting:
+        added = policy.branch(heads.q, site)
+        image = image if added is None else image + added
+    image, words = unproject(attn, image, words, site)
+    for policy in acting:
+        image = policy.output(image, site)
+    return image, words
+
+
+def watch_cross(
+    policies: list[AttentionPolicy], attn: Any, hidden: Tensor, encoder: Any, site: Site
+) -> None:
+    """Show policies where image tokens of a cross-attention layer look in the text."""
+    # With an IP-Adapter the states come as (text, pictures).
+    text = encoder[0] if isinstance(encoder, tuple) else encoder
+    for policy in policies:
+        for row in policy.watched(site):
+            one = slice(row.slot, row.slot + 1)  # alone, so that its bytes know no neighbours
+            q, k = cross_heads(attn, hidden[one], text[one])
+            policy.text_attention(row, text_attention(q[0], k[0]), site)
+
+
+def watch_joint(policies: list[AttentionPolicy], heads: Heads, text: Text, site: Site) -> None:
+    """The same for a layer whose text and image tokens share a softmax."""
+    for policy in policies:
+        for row in policy.watched(site):
+            attention = text_attention(heads.q[row.slot], text.k[row.slot])
+            policy.text_attention(row, attention, site)

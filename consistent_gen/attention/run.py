@@ -1,0 +1,280 @@
+"""The state of one run: who is drawn, who is whose anchor, and what is known about them.
+
+One run is one story with one recipe. A frame is drawn in one pass, or in two when the recipe asks
+for a twin: the same frame without sharing, which shows where the subject is, which tokens
+correspond, and what queries and values would have been.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from consistent_gen.attention.bank import (
+    DEFAULT_LIMIT_BYTES,
+    AnchorBank,
+    check_limit,
+    predict_bytes,
+)
+from consistent_gen.attention.layers import Site
+from consistent_gen.attention.masks import SubjectMasks
+from consistent_gen.attention.matching import Features, Match, match_tokens
+from consistent_gen.attention.ops import draw_tokens, kept_count
+from consistent_gen.attention.roles import FrameRole, SubjectUse, twin_id
+from consistent_gen.attention.settings import Branch, MaskProbe, Recipe, Rule, Select
+from consistent_gen.errors import InputError
+from consistent_gen.runtime import generator
+
+Grid = tuple[int, int]
+_AFTER_ALL = 1 << 30
+
+
+class SharedRun:
+    """What frames of one run know of each other.
+
+    Args:
+        recipe: the method. seed: of every random choice of the method (dropout, coins).
+        limit_bytes, bank_device: see `AnchorBank`.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        seed: int = 0,
+        limit_bytes: int = DEFAULT_LIMIT_BYTES,
+        bank_device: torch.device | None = None,
+    ) -> None:
+        self.recipe = recipe
+        self.seed = seed
+        self.bank = AnchorBank(limit_bytes, bank_device)
+        self.masks = SubjectMasks(recipe.masks or MaskProbe())
+        self.features = None if recipe.features is None else Features(recipe.features)
+        self.roles: dict[str, FrameRole] = {}
+        self._anchors: dict[str, dict[int, str]] = {}
+        self._settings: dict[str, Mapping[str, object]] = {}
+        self._records: dict[str, dict[int, dict[tuple[str, Branch, str], Tensor]]] = {}
+        self._matches: dict[tuple[str, str, Grid], Match] = {}
+        self._drawn: dict[tuple[str, int, Grid, int], Tensor] = {}
+
+    def add(self, role: FrameRole, settings: Mapping[str, object] | None = None) -> None:
+        """Admit a frame (or a twin, after its frame).
+
+        settings: what must be equal between a subject's anchors and every reader.
+
+        Raises:
+            InputError: a subject without anchors, or settings that differ from the anchors';
+                names the first difference.
+        """
+        for use in role.subjects:
+            self._check_settings(use.name, role, dict(settings or {}))
+        self.roles[role.frame] = role
+        if role.anchor is not None and role.twin_of is None:
+            self._anchors.setdefault(role.subjects[0].name, {})[role.anchor] = role.frame
+
+    def add_with_twin(
+        self, role: FrameRole, settings: Mapping[str, object] | None = None
+    ) -> str | None:
+        """Admit a frame and its twin if the recipe wants one; returns the twin's id."""
+        self.add(role, settings)
+        if not self.recipe.twin or not role.subjects:
+            return None
+        twin = twin_id(role.frame)
+        self.add(replace(role, frame=twin, twin_of=role.frame), settings)
+        return twin
+
+    def subjects(self) -> tuple[str, ...]:
+        """Names of the subjects that have anchors."""
+        return tuple(self._anchors)
+
+    def release(self, frame: str) -> None:
+        """Forget a frame that left; anchors' masks and features stay for later frames."""
+        role = self.roles.get(frame)
+        if role is None or role.anchor is not None or role.twin_of is not None:
+            return
+        self._forget(frame)
+
+    def drop(self, subject: str) -> None:
+        """Forget a subject: its bank and its anchors."""
+        self.bank.drop(subject)
+        for frame in self._anchors.pop(subject, {}).values():
+            self._forget(frame)
+        self._settings.pop(subject, None)
+        for key in [key for key in self._drawn if key[0] == subject]:
+            del self._drawn[key]
+
+    # What policies ask for.
+
+    def rules_at(self, site: Site, step: int, steps: int, branch: Branch) -> list[Rule]:
+        """The rules that act at a layer, step and branch; of several that share, the first."""
+        found: list[Rule] = []
+        for number, rule in enumerate(self.recipe.rules):
+            window = rule.window
+            if not window.covers(site) or branch not in window.branches:
+                continue
+            if step not in window.span(steps) or not self._coin(number, rule, site, step, steps):
+                continue
+            shares = rule.mix.keys == "concat"
+            if shares and any(other.mix.keys == "concat" for other in found):
+                continue
+            found.append(rule)
+        return found
+
+    def mask(self, frame: str, subject: str, step: int, grid: Grid) -> Tensor | None:
+        """Which tokens [n] of a frame show a subject, as far as is known at `step`."""
+        source, before = self._mask_source(frame, step)
+        return self.masks.mask(source, subject, before, grid)
+
+    def region(self, role: FrameRole, use: SubjectUse, step: int, grid: Grid) -> Tensor | None:
+        """Numbers of the tokens that belong to a subject and to no clearer one; None if unknown."""
+        own = self.mask(role.frame, use.name, step, grid)
+        if own is None:
+            return None
+        source, before = self._mask_source(role.frame, step)
+        strength = self.masks.strength(source, use.name, before, grid)
+        for i, other in enumerate(role.subjects):
+            rival = self.mask(role.frame, other.name, step, grid)
+            if other.name == use.name or rival is None:
+                continue
+            theirs = self.masks.strength(source, other.name, before, grid)
+            assert strength is not None and theirs is not None
+            earlier = i < role.subjects.index(use)
+            lost = theirs >= strength if earlier else theirs > strength
+            own = own & ~(rival & lost)
+        return own.nonzero()[:, 0]
+
+    def shared_tokens(
+        self, role: FrameRole, select: Select, step: int, grid: Grid, device: torch.device
+    ) -> Tensor | None:
+        """Numbers of the tokens that an anchor exports; None while its mask is unknown."""
+        assert role.anchor is not None
+        subject = role.subjects[0].name
+        if select.tokens == "all":
+            candidates = torch.arange(grid[0] * grid[1], device=device)
+        else:
+            mask = self.mask(role.frame, subject, step, grid)
+            if mask is None:
+                return None
+            candidates = mask.nonzero()[:, 0]
+        key = subject, role.anchor, grid, step
+        if key not in self._drawn:
+            # Counted, not streamed: the same for every batch, order and branch.
+            purpose = f"tokens {subject} {role.anchor} {grid[0]}x{grid[1]} {step}"
+            drawn = draw_tokens(candidates, select.dropout, generator(self.seed, purpose))
+            for old in [k for k in self._drawn if k[:2] == key[:2] and k[3] < step]:
+                del self._drawn[old]
+            self._drawn[key] = drawn
+        return self._drawn[key]
+
+    def subject_tokens(self, frame: str, subject: str, step: int, grid: Grid) -> Tensor:
+        """Numbers of the tokens that show a subject; empty while that is unknown."""
+        mask = self.mask(frame, subject, step, grid)
+        return torch.empty(0, dtype=torch.int64) if mask is None else mask.nonzero()[:, 0]
+
+    def match(self, frame: str, subject: str, grid: Grid) -> Match:
+        """How a frame's subject corresponds to the subject's anchors."""
+        key = frame, subject, grid
+        if key not in self._matches:
+            assert self.features is not None
+            names = [frame, *(name for _, name in sorted(self._anchors[subject].items()))]
+            features = [self.features.at(twin_id(name), grid) for name in names]
+            tokens = [self.subject_tokens(name, subject, _AFTER_ALL, grid) for name in names]
+            self._matches[key] = match_tokens(features[0], tokens[0], features[1:], tokens[1:])
+        return self._matches[key]
+
+    def record(self, frame: str, step: int, key: tuple[str, Branch, str], value: Tensor) -> None:
+        """Keep a twin's "q" or "v" [n h d] at (layer, branch, which) for its frame."""
+        self._records.setdefault(frame, {}).setdefault(step, {})[key] = value.clone()
+
+    def recorded(self, frame: str, step: int, key: tuple[str, Branch, str]) -> Tensor:
+        """What the frame's twin left; it is forgotten as soon as the frame is a step further."""
+        steps = self._records[frame]
+        for old in [s for s in steps if s < step]:
+            del steps[old]
+        return steps[step][key]
+
+    def predicted_bytes(
+        self,
+        sites: Iterable[Site],
+        latent: Grid,
+        *,
+        steps: int,
+        branches: tuple[Branch, ...],
+        element_bytes: int,
+        subject_share: float | Mapping[tuple[int, Grid], float],
+    ) -> int:
+        """Bytes that one subject takes in the bank.
+
+        subject_share: share of the picture that the subject covers, 0..1; per (anchor, grid) once
+        masks are known. Running masks grow with the steps, so for them it is an estimate.
+        """
+
+        def count(site: Site, step: int, anchor: int) -> tuple[int, int]:
+            grid = site.grid(latent)
+            n = grid[0] * grid[1]
+            if isinstance(subject_share, float):
+                share = subject_share
+            else:
+                share = subject_share[anchor, grid]
+            subject = round(n * share)
+            rules = self.rules_at(site, step, steps, branches[0])
+            select = next((r.select for r in rules if r.mix.keys == "concat"), Select())
+            candidates = n if select.tokens == "all" else subject
+            return kept_count(candidates, select.dropout), subject
+
+        return predict_bytes(
+            lambda site, step, branch: self.rules_at(site, step, steps, branch),
+            [site for site in sites if site.sees_images],
+            steps=steps,
+            branches=branches,
+            anchors=self.recipe.anchors,
+            element_bytes=element_bytes,
+            count=count,
+        )
+
+    def check_bytes(self, wanted: int) -> None:
+        """Refuse another `wanted` bytes on top of the bank's if that is too much (LimitError)."""
+        check_limit(self.bank.bytes + wanted, self.bank.limit_bytes)
+
+    def _mask_source(self, frame: str, step: int) -> tuple[str, int]:
+        """Whose maps tell where a frame's subjects are, and which steps of them count."""
+        twin = twin_id(frame)
+        finished = self.masks.probe.source == "twin" and twin in self.roles
+        return (twin, _AFTER_ALL) if finished else (frame, step)
+
+    def _coin(self, number: int, rule: Rule, site: Site, step: int, steps: int) -> bool:
+        chance = rule.window.chance(step, steps)
+        if chance >= 1.0:
+            return True
+        draw = generator(self.seed, f"coin {number} {site.name} {step}")
+        return float(torch.rand((), generator=draw)) < chance
+
+    def _check_settings(
+        self, subject: str, role: FrameRole, settings: Mapping[str, object]
+    ) -> None:
+        known = self._settings.get(subject)
+        if known is None:
+            if role.anchor is None:
+                raise InputError(f"frame {role.frame!r} shows {subject!r}, who has no anchors yet")
+            self._settings[subject] = settings
+            return
+        for name in sorted({*known, *settings}):
+            if known.get(name) != settings.get(name):
+                raise InputError(
+                    f"frame {role.frame!r} cannot read the anchors of {subject!r}: {name} is "
+                    f"{settings.get(name)!r}, and the anchors were drawn with {known.get(name)!r}; "
+                    "use the same, or draw the anchors again"
+                )
+
+    def _forget(self, frame: str) -> None:
+        for name in (frame, twin_id(frame)):
+            self.roles.pop(name, None)
+            self.masks.forget(name)
+            if self.features is not None:
+                self.features.forget(name)
+        self._records.pop(frame, None)
+        for key in [key for key in self._matches if key[0] == frame]:
+            del self._matches[key]

@@ -1,0 +1,253 @@
+"""The six settings of attention sharing, as data.
+
+Every training-free sharing method is one equation with other settings: a frame's queries attend to
+its own keys and to exported keys of anchor frames, with edits of features before and a blend after.
+
+- `Window`: in which layers, at which steps, in which guidance branch.
+- `Topology`: how many anchors, and whether a frame keeps its own keys.
+- `Select`: which anchor tokens are exported, which queries of a frame may read them.
+- `Align` (`Edit`s): changes of queries, keys and values before attention.
+- `Place`: positions of exported keys in models with rotary embeddings.
+- `Mix`: how shared keys enter the softmax, and what is blended into the result.
+
+A `Rule` is one value of each; a `Recipe` is a list of rules with what they need to know first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from consistent_gen.attention.layers import Site
+
+Branch = Literal["cond", "uncond"]
+BOTH: tuple[Branch, ...] = ("cond", "uncond")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """When and where a rule acts.
+
+    blocks: kinds of blocks (`Site.block`). depth: range of `Site.depth`, from 0 (first layer) to 1.
+    ranks: grids by fineness, 0 for the finest grid that has attention; None for all.
+    skip: steps at the start that are always left alone.
+    steps: (start, stop) as shares of all steps, stop exclusive.
+    coin: (until, chance) pairs; before the share `until` of the steps, a layer takes part in a
+        step with probability `chance`. Empty for always.
+    """
+
+    blocks: tuple[str, ...] = ("up", "joint", "single")
+    depth: tuple[float, float] = (0.3, 1.0)
+    ranks: tuple[int, ...] | None = None
+    skip: int = 1
+    steps: tuple[float, float] = (0.0, 1.0)
+    branches: tuple[Branch, ...] = BOTH
+    coin: tuple[tuple[float, float], ...] = ()
+
+    def covers(self, site: Site) -> bool:
+        """Whether the layer is one of the window's."""
+        low, high = self.depth
+        inside = site.block in self.blocks and low <= site.depth <= high
+        return inside and (self.ranks is None or site.rank in self.ranks)
+
+    def span(self, steps: int) -> range:
+        """The steps (0-based) of `steps` that lie in the window."""
+        start, stop = self.steps
+        first = max(self.skip, math.floor(start * steps + 0.5))
+        return range(first, max(first, math.ceil(stop * steps - 1e-9)))
+
+    def chance(self, step: int, steps: int) -> float:
+        """The coin's probability at a step."""
+        return next((p for until, p in self.coin if step < until * steps), 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topology:
+    """Who reads whom: every frame reads the anchors, and anchors read each other.
+
+    anchors: frames of a subject that export. self_keys: whether a frame's own image keys stay.
+    """
+
+    anchors: int = 2
+    self_keys: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Select:
+    """Which tokens are exported and which queries read them.
+
+    tokens: "all" or those of the subject's mask. dropout: share of them that is left out, drawn
+    anew every step. gate: "none" lets every query read, "subject" only queries on the subject,
+    "many" gates only in frames with several subjects.
+    """
+
+    tokens: Literal["all", "subject"] = "subject"
+    dropout: float = 0.0
+    gate: Literal["none", "subject", "many"] = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignStatistics:
+    """AdaIN (arXiv 1703.06868): give features the channel statistics of another frame.
+
+    which: any of "q", "k", "v". toward: "source" edits the frame's own features toward its
+    anchor's; "target" edits the anchor's exported features toward the frame's.
+    """
+
+    which: tuple[Literal["q", "k", "v"], ...]
+    toward: Literal["source", "target"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlendQueries:
+    """q <- (1 - w) q + w q of the frame's unshared twin; w runs over `weights` in the window."""
+
+    weights: tuple[float, float] = (0.9, 0.82)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwinValues:
+    """v <- v of the frame's unshared twin."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchedQueriesKeys:
+    """q and k at subject tokens <- those of the corresponding anchor tokens."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaleShared:
+    """Multiply the exported keys (`s` of arXiv 2312.02133)."""
+
+    factor: float = 1.0
+
+
+Edit = AlignStatistics | BlendQueries | TwinValues | MatchedQueriesKeys | ScaleShared
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Positions of exported keys under rotary embeddings; without meaning in other models.
+
+    "own" keeps the anchor's, "shift" moves anchors side by side to the right of the frame, "frame"
+    counts anchors on the first axis, "matched" takes the corresponding token's position.
+    """
+
+    kind: Literal["own", "shift", "frame", "matched"] = "shift"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mix:
+    """How results combine.
+
+    keys: "concat" puts exported keys behind the frame's own, "none" shares no keys.
+    bias: added to the logits of shared keys; ln k counts each of them k times.
+    inject: share of the attention output that is replaced by the corresponding anchor token's.
+    """
+
+    keys: Literal["concat", "none"] = "concat"
+    bias: float = 0.0
+    inject: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """One value of each setting."""
+
+    window: Window = Window()
+    topology: Topology = Topology()
+    select: Select = Select()
+    align: tuple[Edit, ...] = ()
+    place: Place = Place()
+    mix: Mix = Mix()
+
+    @property
+    def matches(self) -> bool:
+        """Whether it needs correspondences between frames."""
+        found = any(isinstance(edit, MatchedQueriesKeys) for edit in self.align)
+        return found or self.mix.inject > 0.0 or self.place.kind == "matched"
+
+    @property
+    def masks(self) -> bool:
+        """Whether it always needs subject masks."""
+        shares = self.mix.keys == "concat"
+        return self.matches or (
+            shares and (self.select.tokens == "subject" or self.select.gate == "subject")
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskProbe:
+    """Subject masks from attention to the subject's words.
+
+    source: "twin" takes the finished map of a pass without sharing, "running" the frame's own map
+    of earlier steps. last: how many recent steps are averaged. tokens: smallest and largest grid,
+    in image tokens, whose layers are watched.
+    """
+
+    source: Literal["twin", "running"] = "twin"
+    last: int = 20
+    tokens: tuple[int, int] = (64, 1024)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureProbe:
+    """Diffusion features for correspondences (DIFT, arXiv 2306.03881).
+
+    time: share of the noise schedule whose nearest step is taken (0.261 of 1000 in the paper).
+    scale: sides of the latent over sides of the feature map, 2 as for DIFT on SD and SDXL.
+    """
+
+    time: float = 0.261
+    scale: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A method as data. Rules act in order; where several share keys, only the first does."""
+
+    name: str
+    rules: tuple[Rule, ...] = ()
+    masks: MaskProbe | None = None
+    features: FeatureProbe | None = None
+
+    def __post_init__(self) -> None:
+        assert self.masks or not any(rule.masks for rule in self.rules), "a rule needs masks"
+        assert self.features or not any(rule.matches for rule in self.rules), "needs features"
+        # Correspondences are between finished masks.
+        assert not (self.features and self.masks and self.masks.source == "running")
+
+    @property
+    def anchors(self) -> int:
+        """Anchor frames per subject."""
+        return max((rule.topology.anchors for rule in self.rules), default=0)
+
+    @property
+    def twin(self) -> bool:
+        """Whether every frame is first drawn without sharing, to learn masks and features."""
+        edits = [edit for rule in self.rules for edit in rule.align]
+        recorded = any(isinstance(edit, BlendQueries | TwinValues) for edit in edits)
+        learned = self.masks is not None and self.masks.source == "twin"
+        return recorded or learned or self.features is not None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, edits with their class names."""
+        plain: dict[str, Any] = _plain(self)
+        return plain
+
+    def digest(self) -> str:
+        """A short name of the settings, equal for equal recipes."""
+        text = json.dumps(self.to_json(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if not hasattr(value, "__dataclass_fields__"):
+        return value
+    fields = {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
+    return {"is": type(value).__name__, **fields}

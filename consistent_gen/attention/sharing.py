@@ -1,0 +1,353 @@
+"""The policy that carries out any recipe: twins record, anchors export, everybody else reads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from consistent_gen.attention.bank import Export, Key, wanted_statistics
+from consistent_gen.attention.calls import Call, Row
+from consistent_gen.attention.layers import Site
+from consistent_gen.attention.ops import adain, token_statistics
+from consistent_gen.attention.placing import extra_angles
+from consistent_gen.attention.policy import AttentionPolicy, Extra, Heads
+from consistent_gen.attention.roles import FrameRole, SubjectUse
+from consistent_gen.attention.run import SharedRun
+from consistent_gen.attention.settings import (
+    AlignStatistics,
+    BlendQueries,
+    MatchedQueriesKeys,
+    Rule,
+    ScaleShared,
+    TwinValues,
+)
+from consistent_gen.errors import ConsistentGenError
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What one row does at one layer."""
+
+    row: Row
+    role: FrameRole
+    rules: tuple[Rule, ...]
+
+    @property
+    def uses(self) -> tuple[SubjectUse, ...]:
+        """The subjects that the row reads; anchors read each other at any strength."""
+        anchor = self.role.anchor is not None
+        return tuple(use for use in self.role.subjects if anchor or use.strength > 0.0)
+
+    @property
+    def frame(self) -> str:
+        """The frame that is drawn; of a twin, the one it is for."""
+        return self.role.twin_of or self.role.frame
+
+    @property
+    def sharing(self) -> Rule | None:
+        """The rule by which keys are shared here."""
+        return next((rule for rule in self.rules if rule.mix.keys == "concat"), None)
+
+    @property
+    def inject(self) -> float:
+        """Share of the result that matched anchor tokens replace."""
+        return max((rule.mix.inject for rule in self.rules), default=0.0)
+
+    def has(self, kind: type) -> bool:
+        """Whether a rule makes edits of this kind here."""
+        return any(isinstance(edit, kind) for rule in self.rules for edit in rule.align)
+
+    def key(self, site: Site) -> Key:
+        """Where an anchor's export goes."""
+        return self.role.subjects[0].name, site.name, self.row.step, self.row.branch
+
+
+class Sharing(AttentionPolicy):
+    """Acts for the frames of one run; rows of anybody else are left alone."""
+
+    def __init__(self, run: SharedRun) -> None:
+        self.run = run
+        self.feature_scale = None if run.features is None else run.features.probe.scale
+        self._call: Call | None = None
+        self._rows: list[tuple[Row, FrameRole]] = []
+        self._work: dict[str, list[_Work]] = {}
+        self._watched: dict[str, Site] | None = None
+        self._sites: Mapping[str, Site] = {}
+        self._device = torch.device("cpu")
+
+    def bind(self, sites: Mapping[str, Site]) -> None:
+        """Tell the policy the model's layers (`Patch.sites`); once, before the first call."""
+        self._sites = sites
+
+    def begin(self, call: Call) -> None:
+        """See `AttentionPolicy`; `call.rows` may hold rows of other runs too."""
+        assert self._sites, "bind() comes before begin()"
+        self._call = call
+        roles = self.run.roles
+        self._rows = [(row, roles[row.frame]) for row in call.rows if row.frame in roles]
+        self._work = {}
+        self._watched = self.run.masks.watched(self._sites.values(), call.latent)
+
+    def end(self) -> None:
+        """See `AttentionPolicy`."""
+        self._call = None
+        self._rows, self._work, self._watched = [], {}, None
+
+    def acts(self, site: Site) -> bool:
+        """See `AttentionPolicy`."""
+        return bool(self._at(site))
+
+    def self_attention(self, heads: Heads, site: Site) -> None:
+        """See `AttentionPolicy`: first twins, then anchors, then whoever reads them."""
+        assert self._call is not None
+        if len(heads.q) != self._call.size:
+            raise ConsistentGenError(
+                f"the model was called with {len(heads.q)} rows, {self._call.size} were announced"
+            )
+        self._device = heads.q.device
+        work = self._at(site)
+        for item in work:
+            if item.role.twin_of is not None:
+                self._record(item, heads, site)
+            else:
+                self._apply_twin(item, heads, site)
+        drawn = [item for item in work if item.role.twin_of is None]
+        for item in drawn:
+            if item.role.anchor is not None:
+                self._export(item, heads, site)
+        for item in drawn:
+            self._align(item, heads, site)
+        for item in drawn:
+            self._read(item, heads, site)
+
+    def output(self, hidden: Tensor, site: Site) -> Tensor:
+        """See `AttentionPolicy`: blend results of matched anchor tokens in."""
+        injecting = [i for i in self._at(site) if i.inject > 0.0 and i.role.twin_of is None]
+        for item in injecting:
+            if item.role.anchor is not None:
+                tokens = self._subject_tokens(item, site).to(hidden.device)
+                result = hidden[item.row.slot][tokens]
+                self.run.bank.put_result(item.key(site), item.role.anchor, result)
+        changed = hidden
+        for item in injecting:
+            if item.role.anchor is None:
+                changed = hidden.clone() if changed is hidden else changed
+                self._inject(item, changed, site)
+        return changed
+
+    def watched(self, site: Site) -> Mapping[Row, tuple[int, ...]]:
+        """See `AttentionPolicy`: conditional rows whose subjects are looked for here."""
+        if self._watched is None or site.name not in self._watched or self.run.recipe.masks is None:
+            return {}
+        twins = self.run.masks.probe.source == "twin"
+        return {
+            row: tuple(token for use in role.subjects for token in use.tokens)
+            for row, role in self._rows
+            if row.branch == "cond" and role.subjects and (role.twin_of is not None) == twins
+        }
+
+    def text_attention(self, row: Row, attention: Tensor, site: Site) -> None:
+        """See `AttentionPolicy`: note the map of every subject of the row."""
+        assert self._call is not None and self._watched is not None
+        grids = [s.grid(self._call.latent) for s in self._watched.values()]
+        finest = max(grids, key=lambda grid: grid[0] * grid[1])
+        own = site.grid(self._call.latent)
+        for use in self.run.roles[row.frame].subjects:
+            if use.tokens:
+                looked = attention[:, list(use.tokens)].mean(-1)
+                self.run.masks.add(row.frame, use.name, row.step, looked, (own, finest))
+
+    def features(self, output: Tensor) -> None:
+        """See `AttentionPolicy`: keep the features of twins at the probe's noise level."""
+        if self.run.features is None or self._call is None:
+            return
+        for row, role in self._rows:
+            if row.branch != "cond" or role.twin_of is None:
+                continue
+            if self.run.features.wanted(row.frame, row.time):
+                tokens, grid = _as_tokens(output[row.slot], self._call.latent, self._sites)
+                self.run.features.put(row.frame, row.time, tokens, grid)
+
+    def _at(self, site: Site) -> list[_Work]:
+        if site.name not in self._work:
+            found = []
+            for row, role in self._rows:
+                rules = self.run.rules_at(site, row.step, row.steps, row.branch)
+                item = _Work(row, role, tuple(rules))
+                if _does_something(item):
+                    found.append(item)
+            self._work[site.name] = found
+        return self._work[site.name]
+
+    def _grid(self, site: Site) -> tuple[int, int]:
+        assert self._call is not None
+        return site.grid(self._call.latent)
+
+    def _record(self, item: _Work, heads: Heads, site: Site) -> None:
+        row = item.row
+        for kind, which in ((BlendQueries, "q"), (TwinValues, "v")):
+            if item.has(kind):
+                key = site.name, row.branch, which
+                self.run.record(item.frame, row.step, key, heads.get(which, row.slot))
+
+    def _apply_twin(self, item: _Work, heads: Heads, site: Site) -> None:
+        row = item.row
+        for rule in item.rules:
+            for edit in rule.align:
+                if isinstance(edit, BlendQueries):
+                    w = _blend_weight(edit, rule, row)
+                    twin = self.run.recorded(item.frame, row.step, (site.name, row.branch, "q"))
+                    q = heads.get("q", row.slot)
+                    heads.put("q", row.slot, (1.0 - w) * q + w * twin.to(q))
+                elif isinstance(edit, TwinValues):
+                    twin = self.run.recorded(item.frame, row.step, (site.name, row.branch, "v"))
+                    heads.put("v", row.slot, twin.to(heads.v))
+
+    def _export(self, item: _Work, heads: Heads, site: Site) -> None:
+        row, role = item.row, item.role
+        assert role.anchor is not None
+        q, k, v = (heads.get(which, row.slot) for which in "qkv")
+        tokens = torch.empty(0, dtype=torch.int64, device=k.device)
+        if item.sharing is not None:
+            chosen = self.run.shared_tokens(
+                role, item.sharing.select, row.step, self._grid(site), k.device
+            )
+            tokens = tokens if chosen is None else chosen.to(k.device)
+        statistics = {
+            which: token_statistics(heads.get(which, row.slot))
+            for which in wanted_statistics(item.rules)
+        }
+        matched = item.has(MatchedQueriesKeys)
+        own = self._subject_tokens(item, site).to(k.device) if matched else tokens[:0]
+        export = Export(
+            anchor=role.anchor,
+            tokens=tokens,
+            k=k[tokens],
+            v=v[tokens],
+            statistics=statistics,
+            subject_q=q[own] if matched else None,
+            subject_k=k[own] if matched else None,
+        )
+        self.run.bank.put(item.key(site), export)
+
+    def _align(self, item: _Work, heads: Heads, site: Site) -> None:
+        """Edits of a frame's own features by those of its anchors; anchors keep their own."""
+        if item.role.anchor is not None:
+            return
+        row = item.row
+        for rule in item.rules:
+            for edit in rule.align:
+                if isinstance(edit, AlignStatistics) and edit.toward == "source":
+                    # One picture has one style: that of its first subject's first anchor.
+                    source = self._exports(item, item.uses[0], site)[0]
+                    for which in edit.which:
+                        x = heads.get(which, row.slot)
+                        aligned = adain(x, token_statistics(x), source.statistics[which])
+                        heads.put(which, row.slot, aligned)
+                elif isinstance(edit, MatchedQueriesKeys):
+                    for use in item.uses:
+                        self._gather(item, use, heads, site)
+
+    def _gather(self, item: _Work, use: SubjectUse, heads: Heads, site: Site) -> None:
+        match = self.run.match(item.frame, use.name, self._grid(site))
+        exports = self._exports(item, use, site)
+        tokens, source = match.tokens.to(heads.q.device), match.source.to(heads.q.device)
+        for which in ("q", "k"):
+            pool = torch.cat([getattr(export, f"subject_{which}") for export in exports])
+            x = heads.get(which, item.row.slot).clone()
+            x[tokens] = pool[source].to(x)
+            heads.put(which, item.row.slot, x)
+
+    def _read(self, item: _Work, heads: Heads, site: Site) -> None:
+        rule = item.sharing
+        if rule is None:
+            return
+        slot = item.row.slot
+        if not rule.topology.self_keys and item.role.anchor is None:
+            heads.without_self.add(slot)
+        for use in item.uses:
+            exports = self._exports(item, use, site)
+            queries = None
+            if _gated(rule, item):
+                queries = self.run.region(item.role, use, item.row.step, self._grid(site))
+                if queries is None:
+                    continue
+            # Anchors of one character read each other at full weight whatever a reader asks for.
+            weight = 1.0 if item.role.anchor is not None else use.strength
+            for export in exports:
+                k, v = _aligned(export, rule, heads, slot)
+                angles = None
+                if heads.rotary is not None:
+                    angles = extra_angles(
+                        export, rule.place, heads.rotary, self._grid(site),
+                        partial(self._places, item, use, site),
+                    )  # fmt: skip
+                extra = Extra(k, v, rule.mix.bias + math.log(weight), queries, angles)
+                heads.reads.setdefault(slot, []).append(extra)
+
+    def _inject(self, item: _Work, hidden: Tensor, site: Site) -> None:
+        for use in item.uses:
+            match = self.run.match(item.frame, use.name, self._grid(site))
+            pool = torch.cat(
+                [e.result for e in self._exports(item, use, site) if e.result is not None]
+            )
+            tokens, source = match.tokens.to(hidden.device), match.source.to(hidden.device)
+            w = item.inject * min(use.strength, 1.0)
+            row = hidden[item.row.slot]
+            row[tokens] = (1.0 - w) * row[tokens] + w * pool[source].to(row)
+
+    def _exports(self, item: _Work, use: SubjectUse, site: Site) -> list[Export]:
+        key = use.name, site.name, item.row.step, item.row.branch
+        return [e for e in self.run.bank.get(key, self._device) if e.anchor != item.role.anchor]
+
+    def _subject_tokens(self, item: _Work, site: Site) -> Tensor:
+        subject = item.role.subjects[0].name
+        return self.run.subject_tokens(item.role.frame, subject, item.row.step, self._grid(site))
+
+    def _places(self, item: _Work, use: SubjectUse, site: Site) -> tuple[Tensor, ...]:
+        return self.run.match(item.frame, use.name, self._grid(site)).places
+
+
+def _does_something(item: _Work) -> bool:
+    if item.role.twin_of is not None:
+        return item.has(BlendQueries) or item.has(TwinValues)
+    return bool(item.rules) and bool(item.uses)
+
+
+def _blend_weight(edit: BlendQueries, rule: Rule, row: Row) -> float:
+    """The weight runs evenly over the window's steps."""
+    span = rule.window.span(row.steps)
+    first, last = edit.weights
+    return first + (last - first) * (row.step - span.start) / max(len(span) - 1, 1)
+
+
+def _gated(rule: Rule, item: _Work) -> bool:
+    several = rule.select.gate == "many" and len(item.role.subjects) > 1
+    return item.role.anchor is None and (rule.select.gate == "subject" or several)
+
+
+def _aligned(export: Export, rule: Rule, heads: Heads, slot: int) -> tuple[Tensor, Tensor]:
+    """An export's keys and values as this row reads them."""
+    parts = {"k": export.k, "v": export.v}
+    for edit in rule.align:
+        if isinstance(edit, AlignStatistics) and edit.toward == "target":
+            for which in edit.which:
+                own = token_statistics(heads.get(which, slot))
+                parts[which] = adain(parts[which], export.statistics[which], own)
+        elif isinstance(edit, ScaleShared):
+            parts["k"] = parts["k"] * edit.factor
+    return parts["k"], parts["v"]
+
+
+def _as_tokens(
+    output: Tensor, latent: tuple[int, int], sites: Mapping[str, Site]
+) -> tuple[Tensor, tuple[int, int]]:
+    """Features of one row, [c h w] or [n c], as tokens [n c] and their grid."""
+    if output.ndim == 3:
+        return output.flatten(1).T, (int(output.shape[1]), int(output.shape[2]))
+    return output, next(iter(sites.values())).grid(latent)

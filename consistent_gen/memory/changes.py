@@ -1,0 +1,308 @@
+"""One write in progress: new ids and times, changes carried out, the log, and the batch row.
+
+A change of the world at time ``at`` splits the believed version that holds then: the old value
+keeps the part before ``at``, the new one takes the rest. A correction takes the whole interval.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from consistent_gen.memory.codecs import from_object, to_object
+from consistent_gen.memory.database import Database
+from consistent_gen.memory.executor import Change, Verdict
+from consistent_gen.memory.filters import Condition, marks
+from consistent_gen.memory.ledger import (
+    chunks, copy_vectors, insert, load, next_version, retire, revised,
+)  # fmt: skip
+from consistent_gen.memory.moments import FOREVER, moment
+from consistent_gen.memory.operations import Batch, NoOp, Op, op_key
+from consistent_gen.memory.records import Kind, Record, Turn
+from consistent_gen.memory.store import Limits, Outcome
+from consistent_gen.memory.trunk import Trunk
+
+_LIVE = f"r.retired_at = {FOREVER}"
+_OPEN = f"{_LIVE} AND r.valid_to = {FOREVER}"
+_PREFIX: dict[Kind, str] = {
+    "turn": "t", "core": "c", "fact": "f", "episode": "e", "habit": "h", "concept": "k",
+    "trait_obs": "p", "style_obs": "s", "media": "m",
+}  # fmt: skip
+_LOGGED_CHARACTERS = 4_000
+
+
+def read_meta(db: Database, name: str, default: str = "") -> str:
+    """A value of the store itself, such as its version."""
+    rows = db.rows("SELECT value FROM meta WHERE name = ?", (name,))
+    return str(rows[0][0]) if rows else default
+
+
+def write_meta(db: Database, name: str, value: str) -> None:
+    """Set a value of the store itself; inside a transaction."""
+    if not db.change("UPDATE meta SET value = ? WHERE name = ?", (value, name)):
+        db.rows("INSERT INTO meta (name, value) VALUES (?, ?)", (name, value))
+
+
+@dataclass
+class Write:
+    """A write under way. ``now`` is its record time, later than that of every earlier write."""
+
+    db: Database
+    now: int
+    version: int
+    ids: list[str] = field(default_factory=list)
+
+    @classmethod
+    def begin(cls, db: Database, clock_micros: int) -> Write:
+        """Start inside a transaction. A clock that went back is overtaken by one microsecond."""
+        last = int(read_meta(db, "last_recorded", "-1"))
+        return cls(db, max(clock_micros, last + 1), int(read_meta(db, "version", "0")) + 1)
+
+    @property
+    def batch(self) -> str:
+        """The id of this write."""
+        return f"b{self.now:013x}"
+
+    def finish(self, action: str, key_hash: str | None) -> None:
+        """Write the batch row and the store's new version."""
+        self.db.rows(
+            "INSERT INTO batches (id, key_hash, version, recorded_at, action, ids) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
+            (self.batch, key_hash, self.version, self.now, action, json.dumps(self.ids)),
+        )
+        write_meta(self.db, "version", str(self.version))
+        write_meta(self.db, "last_recorded", str(self.now))
+
+    def add(self, record: Record) -> Record:
+        """Insert a first version under a new id."""
+        id = f"{_PREFIX[record.kind]}{self.now:013x}{len(self.ids):05x}"
+        placed = replace(record, id=id, valid_from=record.valid_from or moment(self.now))
+        self._insert(placed, 1)
+        self.ids.append(id)
+        return placed
+
+    def carry_out(self, change: Change) -> str:
+        """Do what a verdict says; returns the id it concerned."""
+        old, new = change.old, change.new
+        if old is None:
+            assert new is not None
+            return self.add(new).id
+        self.ids.append(old.id)
+        if change.correction:
+            self.retire(old)
+            if new is not None:
+                self._version(new, old.valid_from, old.valid_to)
+        elif new is None:
+            self.retire(old)
+            self._rest(old, old.valid_from, change.at)
+        else:
+            self._split(old, new, change.at)
+        return old.id
+
+    def retire(self, record: Record) -> None:
+        """Stop believing a version as of this write."""
+        retire(self.db, record, self.batch, self.now)
+
+    def revive(self, record: Record) -> None:
+        """Believe a retired version again, as a new version with the same interval."""
+        row = self._version(record, record.valid_from, record.valid_to)
+        copy_vectors(self.db, record, row)
+
+    def _split(self, old: Record, new: Record, at: datetime) -> None:
+        pieces = load(self.db, Condition(f"r.id = ? AND {_LIVE}", (old.id,)))
+        piece = next((p for p in pieces if _holds(p, at)), None)
+        if piece is None:
+            later = [p.valid_from for p in pieces if p.valid_from and p.valid_from > at]
+            self._version(new, at, _earliest(new.valid_to, min(later, default=None)))
+            return
+        end = _earliest(new.valid_to, piece.valid_to)
+        self.retire(piece)
+        self._rest(piece, piece.valid_from, at)
+        row = self._version(new, at, end)
+        if new.text == piece.text:
+            copy_vectors(self.db, piece, row)
+        if end is not None:
+            self._rest(piece, end, piece.valid_to)
+
+    def _rest(self, piece: Record, start: datetime | None, end: datetime | None) -> None:
+        if start is not None and end is not None and start >= end:
+            return
+        copy_vectors(self.db, piece, self._version(piece, start, end))
+
+    def _version(self, record: Record, start: datetime | None, end: datetime | None) -> int:
+        number = next_version(self.db, record.id)
+        return self._insert(revised(record, valid_from=start, valid_to=end), number)
+
+    def _insert(self, record: Record, version: int) -> int:
+        return insert(
+            self.db,
+            replace(
+                record, version=version, recorded_at=moment(self.now), retired_at=None,
+                created_by=self.batch, retired_by="",
+            ),  # fmt: skip
+        )
+
+
+@dataclass
+class LiveView:
+    """The executor's view of a store, answered by SQL in the writing transaction."""
+
+    write: Write
+    trunk: Trunk
+    limits: Limits
+
+    def now(self) -> datetime:
+        return moment(self.write.now)
+
+    def current(self, kind: Kind, target: str, persona: str) -> Record | None:
+        by_label = kind in ("core", "habit", "concept")
+        where = "(r.id = ? OR (r.label = ? AND r.persona = ?))" if by_label else "r.id = ?"
+        values = (kind, target, target, persona) if by_label else (kind, target)
+        found = load(
+            self.write.db,
+            Condition(f"r.kind = ? AND {where} AND {_OPEN}", values),
+            order="r.row_id DESC",
+            limit=1,
+        )
+        return found[0] if found else None
+
+    def turns(self, ids: Sequence[str]) -> Mapping[str, Turn]:
+        found: dict[str, Turn] = {}
+        for some in chunks(ids):
+            where = Condition(f"r.kind = 'turn' AND r.id IN ({marks(len(some))})", tuple(some))
+            found.update((r.id, r) for r in load(self.write.db, where) if isinstance(r, Turn))
+        return found
+
+    def known(self, ids: Sequence[str]) -> frozenset[str]:
+        return present(self.write.db, "records", "id", ids)
+
+    def blobs(self, names: Sequence[str]) -> frozenset[str]:
+        return present(self.write.db, "blobs", "name", names)
+
+    def texts(self, ids: Sequence[str]) -> tuple[str, ...]:
+        return tuple(
+            str(text)
+            for some in chunks(ids)
+            for (text,) in self.write.db.rows(
+                f"SELECT text FROM records WHERE id IN ({marks(len(some))})", some
+            )
+        )
+
+    def applied_before(self, key: str) -> bool:
+        return bool(
+            self.write.db.rows(
+                "SELECT 1 FROM outcomes WHERE op_key = ? AND status IN ('applied', 'normalised') "
+                "LIMIT 1",
+                (key,),
+            )
+        )
+
+    def same_content(self, record: Record) -> bool:
+        return bool(
+            self.write.db.rows(
+                f"SELECT 1 FROM records r WHERE r.content_hash = ? AND r.persona = ? AND {_OPEN} "
+                "LIMIT 1",
+                (record.content_hash(), record.persona),
+            )
+        )
+
+    def children(self, branch: str, persona: str) -> int:
+        prefix = f"{branch}."
+        rows = self.write.db.rows(
+            "SELECT DISTINCT r.label FROM records r WHERE r.kind = 'core' AND r.persona = ? "
+            f"AND {_OPEN} AND substr(r.label, 1, ?) = ?",
+            (persona, len(prefix), prefix),
+        )
+        return len(rows)
+
+    def live(self, kind: Kind | None) -> int:
+        return live_count(self.write.db, kind)
+
+
+def live_count(db: Database, kind: Kind | None) -> int:
+    """Number of live records (of a kind)."""
+    where, values = ("", ()) if kind is None else (" AND r.kind = ?", (kind,))
+    rows = db.rows(f"SELECT COUNT(DISTINCT r.id) FROM records r WHERE {_LIVE}{where}", values)
+    return int(rows[0][0])
+
+
+def log(
+    write: Write, batch: Batch, index: int, op: Op, verdict: Verdict, record: str, keep: int
+) -> Outcome:
+    """Write one log entry; the log is a ring of ``keep`` entries."""
+    outcome = Outcome(
+        id=f"{write.batch}.{index}",
+        op=op,
+        status=verdict.status,
+        rule=verdict.rule,
+        reason=_storable(verdict.reason),
+        record=record,
+    )
+    db = write.db
+    db.rows(
+        "INSERT INTO outcomes (id, batch, op_key, op, persona, status, rule, reason, record) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            outcome.id, write.batch, op_key(op, batch.turns), _logged(op), batch.persona,
+            outcome.status, outcome.rule, outcome.reason, record,
+        ),
+    )  # fmt: skip
+    targets = {record, *batch.turns}
+    if not isinstance(op, NoOp):
+        targets |= {op.target, *op.evidence}
+    db.many(
+        "INSERT INTO outcome_links (outcome, target) VALUES (?, ?)",
+        [(outcome.id, _storable(t)[:400]) for t in sorted(targets) if t],
+    )
+    db.rows(
+        "DELETE FROM outcomes WHERE seq <= (SELECT MAX(seq) FROM outcomes) - ?",
+        (keep,),
+    )
+    return outcome
+
+
+def logged_outcome(row: tuple[Any, ...]) -> Outcome:
+    """A log entry from (id, op, status, rule, reason, record)."""
+    op = from_object(json.loads(row[1]))
+    return Outcome(id=row[0], op=op, status=row[2], rule=row[3], reason=row[4], record=row[5])
+
+
+def _logged(op: Op) -> str:
+    value = to_object(op)
+    for key in ("value", "target", "reason"):
+        if isinstance(value.get(key), str) and len(value[key]) > _LOGGED_CHARACTERS:
+            value[key] = value[key][:200] + " [cut]"
+    # ASCII escapes keep even text that is not valid Unicode, which is often why it was refused.
+    text = json.dumps(value, default=str)
+    if len(text) > 8 * _LOGGED_CHARACTERS and "fields" in value:
+        text = json.dumps({**value, "fields": {}}, default=str)
+    return text
+
+
+def _storable(text: str) -> str:
+    return text.replace("\x00", "\\0").encode("utf-8", "backslashreplace").decode()
+
+
+def present(db: Database, table: str, column: str, names: Sequence[str]) -> frozenset[str]:
+    """Which of ``names`` occur in a column of a table (both names are ours)."""
+    return frozenset(
+        str(name)
+        for some in chunks(names)
+        for (name,) in db.rows(
+            f"SELECT {column} FROM {table} WHERE {column} IN ({marks(len(some))})", some
+        )
+    )
+
+
+def _holds(piece: Record, at: datetime) -> bool:
+    begun = piece.valid_from is None or piece.valid_from <= at
+    return begun and (piece.valid_to is None or at < piece.valid_to)
+
+
+def _earliest(a: datetime | None, b: datetime | None) -> datetime | None:
+    if a is None or b is None:
+        return a or b
+    return min(a, b)

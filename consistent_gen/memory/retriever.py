@@ -1,0 +1,162 @@
+"""Finding what matters for a question: words and meaning, fused by rank, with reasons.
+
+Full-text and vector hits are fused by reciprocal rank (Cormack et al., SIGIR 2009):
+score = sum over lists of weight / (60 + rank). The time window and the exclusions act inside each
+search, before any cap, so a narrow window still fills its caps. Caps per kind start from those of
+PersonaVLM (arXiv 2604.13074): 4 facts, 2 episodes, 2 habits, 2 pictures.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from consistent_gen.memory.embedders import ImageEmbedder, Picture, TextEmbedder
+from consistent_gen.memory.indexing import IMAGE_ROLE, TEXT_ROLE
+from consistent_gen.memory.records import Episode, Kind, Record, Turn
+from consistent_gen.memory.store import AsOf, Hit, Store, Window
+
+RRF_K = 60
+CAPS: Mapping[Kind, int] = {
+    "core": 6, "fact": 4, "episode": 2, "habit": 2, "concept": 2, "turn": 4, "media": 2,
+}  # fmt: skip
+TEXT_SEARCHED: tuple[Kind, ...] = ("core", "fact", "episode", "habit", "concept", "turn")
+# Words that questions are made of; full text would match half the memory by them.
+_STOP = frozenset(
+    "a an and are as at be been but by can could did do does for from had has have he her hers him "
+    "his how i if in into is it its me my of on or our she should so some than that the their them "
+    "then there these they this those to us was we were what when where which who whom whose why "
+    "will with would you your about tell know remember ever any also just not".split()
+)
+_WORD = re.compile(r"[\w'\u2019-]+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A record that was found, its fused score, and why, in words."""
+
+    record: Record
+    score: float
+    reasons: tuple[str, ...]
+
+
+class Retriever:
+    """Searches one store. Without a text embedder, or while its space is not the active one,
+    only words are searched and `notice` says so.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        text_embedder: TextEmbedder | None = None,
+        image_embedder: ImageEmbedder | None = None,
+        *,
+        caps: Mapping[Kind, int] = CAPS,
+        pool: int = 50,
+    ) -> None:
+        self._store = store
+        self._text, self._image = text_embedder, image_embedder
+        self._caps = dict(caps)
+        self._pool = pool
+
+    @property
+    def notice(self) -> str:
+        """Why meaning is not searched, or the empty string."""
+        if self._text is None:
+            return "no embedder: searching by words only"
+        active = self._store.active_space(TEXT_ROLE)
+        if active != self._text.space:
+            return (
+                f"vectors are in space {active}, the embedder's is {self._text.space}: searching "
+                "by words only until the memory is re-embedded"
+            )
+        return ""
+
+    def search(
+        self,
+        query: str,
+        *,
+        picture: Picture | None = None,
+        window: Window | None = None,
+        as_of: AsOf | None = None,
+        caps: Mapping[Kind, int] | None = None,
+        exclude: Collection[str] = (),
+    ) -> tuple[Found, ...]:
+        """What fits ``query`` (and ``picture``), best first, at most ``caps[kind]`` of a kind.
+
+        Kinds without a cap are not searched. ``exclude`` are record ids not to return.
+        """
+        caps = self._caps if caps is None else caps
+        lists = self._lists(query, picture, tuple(caps), window, as_of, len(exclude))
+        scores: dict[str, float] = {}
+        reasons: dict[str, list[str]] = {}
+        for name, hits in lists:
+            kept = [hit for hit in hits if hit.id not in exclude]
+            for rank, hit in enumerate(kept, 1):
+                scores[hit.id] = scores.get(hit.id, 0.0) + 1 / (RRF_K + rank)
+                reasons.setdefault(hit.id, []).append(_reason(name, rank, hit))
+        order = sorted(scores, key=lambda id: (-scores[id], id))
+        chosen, left = [], dict(caps)
+        records = {record.id: record for record in self._store.get(order, as_of=as_of)}
+        for id in order:
+            record = records.get(id)
+            if record is not None and left.get(record.kind, 0) > 0:
+                left[record.kind] -= 1
+                chosen.append(Found(record=record, score=scores[id], reasons=tuple(reasons[id])))
+        return tuple(chosen)
+
+    def expand(self, found: Sequence[Found], *, limit: int = 40) -> tuple[Turn, ...]:
+        """The source turns of the episodes among ``found``, oldest first."""
+        ids = [t for f in found if isinstance(f.record, Episode) for t in f.record.evidence]
+        turns = self._store.get(list(dict.fromkeys(ids))[:limit])
+        return tuple(turn for turn in turns if isinstance(turn, Turn))
+
+    def _lists(
+        self,
+        query: str,
+        picture: Picture | None,
+        kinds: tuple[Kind, ...],
+        window: Window | None,
+        as_of: AsOf | None,
+        excluded: int,
+    ) -> list[tuple[str, Sequence[Hit]]]:
+        lists: list[tuple[str, Sequence[Hit]]] = []
+        limit = self._pool + excluded
+        vector = self._text.text([query])[0] if self._text and query and not self.notice else None
+        words = content_words(query)
+        # Each kind is ranked on its own: otherwise many turns would push the few habits out.
+        for kind in kinds:
+            if kind in TEXT_SEARCHED and words:
+                hits = self._store.full_text(
+                    " ".join(words), kinds=(kind,), window=window, as_of=as_of, limit=limit
+                )
+                lists.append(("words", hits))
+            if kind in TEXT_SEARCHED and vector is not None and self._text is not None:
+                hits = self._store.nearest(
+                    self._text.space, vector, kinds=(kind,), window=window, as_of=as_of,
+                    limit=limit,
+                )  # fmt: skip
+                lists.append(("meaning", hits))
+        if picture is not None and self._image is not None and "media" in kinds:
+            if self._store.active_space(IMAGE_ROLE) == self._image.space:
+                seen = np.asarray(self._image.image([picture])[0], np.float32)
+                hits = self._store.nearest(
+                    self._image.space, seen, kinds=("media",), window=window, as_of=as_of,
+                    limit=limit,
+                )  # fmt: skip
+                lists.append(("picture", hits))
+        return lists
+
+
+def content_words(query: str) -> tuple[str, ...]:
+    """The words of a question that can tell records apart; all its words when none can."""
+    words = tuple(dict.fromkeys(_WORD.findall(query.casefold())))
+    return tuple(word for word in words if word not in _STOP) or words
+
+
+def _reason(name: str, rank: int, hit: Hit) -> str:
+    measure = "" if name == "words" else f", cosine {hit.score:.2f}"
+    return f"{name}: rank {rank} among {hit.kind} records{measure}"
