@@ -29,6 +29,8 @@ from consistent_gen.errors import InputError
 from consistent_gen.runtime import generator
 
 Grid = tuple[int, int]
+# What a subject is taken to cover of a picture before its masks are known.
+EXPECTED_SUBJECT_SHARE = 0.35
 _AFTER_ALL = 1 << 30
 
 

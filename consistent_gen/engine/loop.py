@@ -103,7 +103,7 @@ class Engine:
         for request in requests:
             request.check(self.backbone)
             self._graph.check(request)
-            frame_id = request.id or self._free_id()
+            frame_id = request.id or self.free_id()
             if frame_id in self._graph or any(frame_id == frame.id for frame in frames):
                 raise InputError(f"frame id {frame_id!r} is taken")
             shape = self.backbone.latent_shape(*request.size(self.backbone))
@@ -152,10 +152,10 @@ class Engine:
         finally:
             for frame_id in ids:
                 self.cancel(frame_id)
-            while lost := self._drop_lost():
-                del lost
+            self._drop_lost()
 
-    def _free_id(self) -> str:
+    def free_id(self) -> str:
+        """An id that no frame has or had."""
         while (frame_id := f"frame-{next(self._numbers)}") in self._graph:
             continue
         return frame_id
@@ -179,7 +179,8 @@ class Engine:
             except (ConsistentGenError, RuntimeError, ValueError) as error:
                 self._fail(group, _ours(error, "starting"), events)
                 return False
-            events.append(Started(frame.id))
+            if not frame.request.hidden:
+                events.append(Started(frame.id))
         return True
 
     def _condition(self, request: FrameRequest) -> dict[Branch, Conditioning]:
@@ -250,6 +251,8 @@ class Engine:
         finished = group.frames[0].finished
         failed = []
         for frame in group.frames:
+            if frame.request.hidden:
+                continue
             events.append(self._step_event(frame))
             if finished and not self._finish(frame, events):
                 failed.append(frame.id)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+
 from consistent_gen.engine.coupling import Coupling
 from consistent_gen.engine.schedulers import SCHEDULERS
 from consistent_gen.errors import InputError, LimitError
@@ -53,6 +55,10 @@ class FrameRequest:
             read what they left at step k. They must have the same steps and scheduler.
         coupling: ties the frame to others inside the model (see `coupling.Coupling`).
         subjects: where the prompt names whom, for attention policies.
+        hidden: the frame is a means to others; it is not decoded, and only its failure is an event.
+        reference: a picture, uint8 [h w 3] of the frame's size, that stands in for the drawing: at
+            every step the latent is this picture noised to the step's level, and the model only
+            looks at it. So a picture of the user's own can be what other frames read.
         method: name that goes into the metadata; "vanilla" is a frame on its own.
         story: further JSON values for the metadata (title, frame index, version).
     """
@@ -73,6 +79,8 @@ class FrameRequest:
     behind: tuple[str, ...] = ()
     coupling: Coupling | None = None
     subjects: tuple[Subject, ...] = ()
+    hidden: bool = False
+    reference: np.ndarray | None = field(default=None, compare=False)
     method: str = "vanilla"
     story: Mapping[str, Any] = field(default_factory=dict)
 
@@ -111,6 +119,14 @@ class FrameRequest:
         backbone.check_prompt(self.prompt)
         if self.guided:
             backbone.check_prompt(self.negative)
+        if self.reference is not None:
+            width, height = self.size(backbone)
+            given = self.reference.shape, self.reference.dtype.name
+            if given != ((height, width, 3), "uint8"):
+                raise InputError(
+                    f"the reference picture is {given[1]} {given[0]}; "
+                    f"expected uint8 {(height, width, 3)}, the frame's size"
+                )
         trained = int(backbone.scheduler_config.get("num_train_timesteps", MAX_STEPS))
         _whole("steps", self.steps, 1, trained)
 

@@ -28,6 +28,7 @@ class FrameState:
     bucket: int | None = None  # rows of the calls that drew it; None without fixed buckets
     generator: torch.Generator | None = None
     latent: torch.Tensor | None = None  # [c h w] float32
+    reference: tuple[torch.Tensor, torch.Tensor] | None = None  # clean latent and its noise
     scheduler: Any = None
     conditions: dict[Branch, Conditioning] = field(default_factory=dict)
 
@@ -68,6 +69,10 @@ class FrameState:
         noise = torch.randn(self.latent_shape, generator=self.generator)
         self.latent = (noise * self.scheduler.init_noise_sigma).to(backbone.device)
         self.conditions = conditions
+        if request.reference is not None:
+            clean = backbone.encode(request.reference[None])[0]
+            self.reference = clean, noise.to(clean)
+            self.latent = self._noised_reference()
 
     def layout_rows(self, first_slot: int) -> list[Row]:
         """Its rows in the next call: cond, then uncond if it has guidance."""
@@ -79,6 +84,10 @@ class FrameState:
     def advance(self, predictions: torch.Tensor) -> None:
         """Take the frame's rows of a call's result [rows c h w] and move one step on."""
         assert self.latent is not None
+        if self.reference is not None:
+            self.index += 1
+            self.latent = self._noised_reference()
+            return
         predicted = predictions[0].contiguous()
         if self.request.guided:
             predicted = guide(
@@ -93,8 +102,19 @@ class FrameState:
         self.latent = moved[0]
         self.index += 1
 
+    def _noised_reference(self) -> torch.Tensor:
+        """The reference at the noise level of the next step; clean after the last."""
+        assert self.reference is not None
+        clean, noise = self.reference
+        sigma = self.scheduler.sigmas[self.index].to(clean)
+        alpha = (1.0 + sigma.square()).rsqrt()
+        noised: torch.Tensor = alpha * (clean + sigma * noise)
+        return noised
+
     @property
     def clean_estimate(self) -> torch.Tensor:
         """The model's latest guess of the finished latent, [c h w]."""
+        if self.reference is not None:
+            return self.reference[0]
         estimate: torch.Tensor = self.scheduler.model_outputs[-1]
         return estimate

@@ -2,3 +2,24 @@
 
 `open_memory(folder, user)` gives a `Store`; `consistent_gen.memory.store` documents it.
 """
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from consistent_gen.memory.store import Store
+
+
+def open_memory(place: str | Path, user: str, **options: Any) -> Store:
+    """The memory of ``user``: in a folder (SQLite), or on a server if ``place`` is a
+    ``postgresql://`` address. ``options`` are those of `SqliteStore` or `PostgresStore`
+    (``trunk``, ``limits``, ``clock``, ...).
+    """
+    if str(place).startswith(("postgresql://", "postgres://")):
+        from consistent_gen.memory.postgres_store import PostgresStore
+
+        return PostgresStore(str(place), user, **options)
+    from consistent_gen.memory.sqlite_store import SqliteStore
+
+    return SqliteStore(place, user, **options)

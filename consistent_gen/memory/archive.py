@@ -1,7 +1,7 @@
 """Export and import of a whole memory as one zip file.
 
-Layout: ``manifest.json`` (format, counts, SHA-256 of every member), ``records.jsonl`` (every
-version), ``batches.jsonl``, ``log.jsonl``, ``vectors.json`` + ``vectors/N.f32``, ``media/<sha256>``.
+Layout: ``manifest.json`` (format, SHA-256 of every member), ``records.jsonl`` (every version),
+``batches.jsonl``, ``log.jsonl``, ``vectors.json``, ``vectors/N.f32``, ``media/<sha256>``.
 The same memory gives the same bytes. An import is checked before anything is written: names,
 sizes, hashes and counts, so a hostile archive is refused as a whole.
 """
@@ -13,7 +13,7 @@ import json
 import os
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +74,12 @@ def restore(db: Database, blobs: BlobStore, vectors: VectorTable, path: Path, no
         with zipfile.ZipFile(path) as archive:
             hashes = _checked(archive, path)
             with db.transaction():
-                if db.rows("SELECT 1 FROM records LIMIT 1") or db.rows("SELECT 1 FROM batches LIMIT 1"):
-                    raise InputError("an export is read into an empty memory; this one is not empty")
+                if db.rows("SELECT 1 FROM records LIMIT 1") or db.rows(
+                    "SELECT 1 FROM batches LIMIT 1"
+                ):
+                    raise InputError(
+                        "an export is read into an empty memory; this one is not empty"
+                    )
                 return _fill(db, blobs, vectors, _Reader(archive, hashes, path), now)
     except FileNotFoundError:
         raise InputError("no such file", source=path) from None
@@ -100,19 +104,17 @@ class _Reader:
         return data
 
     def lines(self, name: str) -> Iterator[Any]:
-        for line in self.read(name).decode().splitlines():
-            yield json.loads(line)
+        for line in self.read(name).decode().split("\n"):
+            if line:
+                yield json.loads(line)
 
 
 def _members(db: Database, blobs: BlobStore, vectors: VectorTable) -> Iterator[tuple[str, bytes]]:
     records = load(db, Condition("1 = 1", ()), order="r.row_id")
     yield "records.jsonl", b"".join(_json(_plain(record)) for record in records)
-    for name, table, columns, order in (
-        ("batches.jsonl", "batches", _BATCH, "version"),
-        ("log.jsonl", "outcomes", _LOG, "seq"),
-    ):
-        rows = db.rows(f"SELECT {', '.join(columns)} FROM {table} ORDER BY {order}")
-        yield name, b"".join(_json(dict(zip(columns, row, strict=True))) for row in rows)
+    batches = db.rows(f"SELECT {', '.join(_BATCH)} FROM batches ORDER BY version")
+    yield "batches.jsonl", b"".join(_json(dict(zip(_BATCH, row, strict=True))) for row in batches)
+    yield "log.jsonl", b"".join(_json(entry) for entry in _log(db))
     spaces = db.rows("SELECT name, dimensions FROM spaces ORDER BY name")
     places = db.rows("SELECT row_id, id, version FROM records ORDER BY row_id")
     index: list[dict[str, Any]] = []
@@ -177,8 +179,12 @@ def _fill(db: Database, blobs: BlobStore, vectors: VectorTable, file: _Reader, n
         record = _record(value)
         rows[record.id, record.version] = insert(db, record)
     _rows(db, "batches", _BATCH, file.lines("batches.jsonl"))
-    _rows(db, "outcomes", _LOG, file.lines("log.jsonl"))
-    _link_log(db)
+    entries = list(file.lines("log.jsonl"))
+    _rows(db, "outcomes", _LOG, entries)
+    _rows(db, "outcome_links", ("outcome", "target"), [
+        {"outcome": entry["id"], "target": target}
+        for entry in entries for target in entry["targets"]
+    ])  # fmt: skip
     listing = json.loads(file.read("vectors.json"))
     for number, space in enumerate(listing["spaces"]):
         create_space(db, space["name"], space["dimensions"])
@@ -194,7 +200,7 @@ def _fill(db: Database, blobs: BlobStore, vectors: VectorTable, file: _Reader, n
     return len(rows)
 
 
-def _rows(db: Database, table: str, columns: tuple[str, ...], values: Iterator[Any]) -> None:
+def _rows(db: Database, table: str, columns: tuple[str, ...], values: Iterable[Any]) -> None:
     listed, places = ", ".join(columns), ", ".join("?" * len(columns))
     db.many(
         f"INSERT INTO {table} ({listed}) VALUES ({places})",
@@ -202,14 +208,15 @@ def _rows(db: Database, table: str, columns: tuple[str, ...], values: Iterator[A
     )
 
 
-def _link_log(db: Database) -> None:
-    """Rebuild which log entry mentions what, so that a later erasure finds it."""
-    links: set[tuple[str, str]] = set()
-    for id, op, record in db.rows("SELECT id, op, record FROM outcomes"):
-        value = json.loads(op)
-        targets = [record, value.get("target", ""), *value.get("evidence", ())]
-        links |= {(str(id), str(target)[:400]) for target in targets if target}
-    db.many("INSERT INTO outcome_links (outcome, target) VALUES (?, ?)", sorted(links))
+def _log(db: Database) -> Iterator[dict[str, Any]]:
+    """Log entries with what each of them mentions, so that a later erasure finds it."""
+    targets: dict[str, list[str]] = {}
+    for outcome, target in db.rows(
+        "SELECT outcome, target FROM outcome_links ORDER BY outcome, target"
+    ):
+        targets.setdefault(outcome, []).append(target)
+    for row in db.rows(f"SELECT {', '.join(_LOG)} FROM outcomes ORDER BY seq"):
+        yield {**dict(zip(_LOG, row, strict=True)), "targets": sorted(targets.get(row[0], []))}
 
 
 def _plain(record: Record) -> dict[str, Any]:

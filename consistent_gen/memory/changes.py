@@ -17,7 +17,13 @@ from consistent_gen.memory.database import Database
 from consistent_gen.memory.executor import Change, Verdict
 from consistent_gen.memory.filters import Condition, marks
 from consistent_gen.memory.ledger import (
-    chunks, copy_vectors, insert, load, next_version, retire, revised,
+    chunks,
+    copy_vectors,
+    insert,
+    load,
+    next_version,
+    retire,
+    revised,
 )  # fmt: skip
 from consistent_gen.memory.moments import FOREVER, moment
 from consistent_gen.memory.operations import Batch, NoOp, Op, op_key
@@ -31,6 +37,7 @@ _PREFIX: dict[Kind, str] = {
     "turn": "t", "core": "c", "fact": "f", "episode": "e", "habit": "h", "concept": "k",
     "trait_obs": "p", "style_obs": "s", "media": "m",
 }  # fmt: skip
+OUTCOME = "SELECT id, op, status, rule, reason, record FROM outcomes"
 _LOGGED_CHARACTERS = 4_000
 
 
@@ -137,13 +144,8 @@ class Write:
         return self._insert(revised(record, valid_from=start, valid_to=end), number)
 
     def _insert(self, record: Record, version: int) -> int:
-        return insert(
-            self.db,
-            replace(
-                record, version=version, recorded_at=moment(self.now), retired_at=None,
-                created_by=self.batch, retired_by="",
-            ),  # fmt: skip
-        )
+        placed = replace(record, version=version, recorded_at=moment(self.now), retired_at=None)
+        return insert(self.db, replace(placed, created_by=self.batch, retired_by=""))
 
 
 @dataclass
@@ -258,7 +260,8 @@ def log(
         [(outcome.id, _storable(t)[:400]) for t in sorted(targets) if t],
     )
     db.rows(
-        "DELETE FROM outcomes WHERE seq <= (SELECT MAX(seq) FROM outcomes) - ?",
+        "DELETE FROM outcomes WHERE seq <= "
+        "(SELECT seq FROM outcomes ORDER BY seq DESC LIMIT 1 OFFSET ?)",
         (keep,),
     )
     return outcome

@@ -132,7 +132,6 @@ def _opened(path: Path, busy_timeout_s: float) -> Connection:
             "secure_delete = ON",
             "foreign_keys = ON",
             "temp_store = MEMORY",
-            "trusted_schema = OFF",
             "cell_size_check = ON",
         ):
             connection.execute(f"PRAGMA {pragma}").fetchall()

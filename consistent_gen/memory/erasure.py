@@ -131,7 +131,9 @@ def recount(db: Database, erased: Erased) -> int:
     """Rows of the erased ids that are still there. Raises ``MemoryStoreError`` unless none."""
     left = 0
     for some in chunks(sorted(erased.gone)):
-        ((count,),) = db.rows(f"SELECT COUNT(*) FROM records WHERE id IN ({marks(len(some))})", some)
+        ((count,),) = db.rows(
+            f"SELECT COUNT(*) FROM records WHERE id IN ({marks(len(some))})", some
+        )
         left += int(count)
     if left:
         raise MemoryStoreError(f"{left} rows outlived their erasure; run verify")

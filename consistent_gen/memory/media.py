@@ -19,9 +19,7 @@ from consistent_gen.memory.database import Database
 from consistent_gen.memory.store import Limits, MemoryStoreError
 
 _NAME = re.compile(r"[0-9a-f]{64}")
-UNUSED = (
-    "NOT EXISTS (SELECT 1 FROM links l WHERE l.relation = 'media' AND l.target = blobs.name)"
-)
+UNUSED = "NOT EXISTS (SELECT 1 FROM links l WHERE l.relation = 'media' AND l.target = blobs.name)"
 
 
 class BlobStore(Protocol):
@@ -135,7 +133,9 @@ def get(blobs: BlobStore, name: str) -> bytes:
     if data is None:
         raise InputError(f"no media {name!r}; a name is the 64 hex digits that put_media returned")
     if hashlib.sha256(data).hexdigest() != name:
-        raise MemoryStoreError(f"media {name[:12]}... is damaged: its bytes are not what was stored")
+        raise MemoryStoreError(
+            f"media {name[:12]}... is damaged: its bytes are not what was stored"
+        )
     return data
 
 

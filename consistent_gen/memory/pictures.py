@@ -97,6 +97,14 @@ def propose_box(picture: Picture) -> Box:
     return left, top, right, bottom
 
 
+def sharpness(pixels: Picture) -> float:
+    """A quality in [0, 1): larger and sharper crops are better references."""
+    grey = pixels.astype(np.float32).mean(-1)
+    edges = float(np.abs(np.diff(grey, axis=0)).mean() + np.abs(np.diff(grey, axis=1)).mean())
+    size = min(pixels.shape[:2])
+    return (edges / (edges + 10)) * (size / (size + 64))
+
+
 class ColourLayout:
     """Colours and edge directions per cell of a 3 x 3 grid and over the whole crop."""
 

@@ -77,7 +77,9 @@ def render_record(record: Record, zone: tzinfo) -> str:
         label = f"{record.topic}: "
     who = record.role if isinstance(record, Turn) else record.origin
     doubt = ", unconfirmed" if record.trust == "low" else ""
-    return one_line(f"[{record.id} | {record.kind} from {who}{doubt} | {date}] {label}{record.text}")
+    return one_line(
+        f"[{record.id} | {record.kind} from {who}{doubt} | {date}] {label}{record.text}"
+    )
 
 
 def data_block(

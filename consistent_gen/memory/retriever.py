@@ -25,12 +25,13 @@ CAPS: Mapping[Kind, int] = {
 }  # fmt: skip
 TEXT_SEARCHED: tuple[Kind, ...] = ("core", "fact", "episode", "habit", "concept", "turn")
 # Words that questions are made of; full text would match half the memory by them.
-_STOP = frozenset(
+_STOP_WORDS = (
     "a an and are as at be been but by can could did do does for from had has have he her hers him "
     "his how i if in into is it its me my of on or our she should so some than that the their them "
     "then there these they this those to us was we were what when where which who whom whose why "
-    "will with would you your about tell know remember ever any also just not".split()
+    "will with would you your about tell know remember ever any also just not"
 )
+_STOP = frozenset(_STOP_WORDS.split())
 _WORD = re.compile(r"[\w'\u2019-]+")
 
 
@@ -100,7 +101,7 @@ class Retriever:
                 reasons.setdefault(hit.id, []).append(_reason(name, rank, hit))
         order = sorted(scores, key=lambda id: (-scores[id], id))
         chosen, left = [], dict(caps)
-        records = {record.id: record for record in self._store.get(order, as_of=as_of)}
+        records = self._records(order, window, as_of)
         for id in order:
             record = records.get(id)
             if record is not None and left.get(record.kind, 0) > 0:
@@ -113,6 +114,20 @@ class Retriever:
         ids = [t for f in found if isinstance(f.record, Episode) for t in f.record.evidence]
         turns = self._store.get(list(dict.fromkeys(ids))[:limit])
         return tuple(turn for turn in turns if isinstance(turn, Turn))
+
+    def _records(
+        self, ids: Sequence[str], window: Window | None, as_of: AsOf | None
+    ) -> dict[str, Record]:
+        found = {record.id: record for record in self._store.get(ids, as_of=as_of)}
+        if window is None or (as_of is not None and as_of.world is not None):
+            return found
+        # What held in the window may hold no longer: then its version of that time is meant.
+        for id in ids:
+            if id not in found or not (found[id].event or _touches(found[id], window)):
+                versions = [v for v in self._store.history(id) if v.live and _touches(v, window)]
+                if versions:
+                    found[id] = versions[-1]
+        return found
 
     def _lists(
         self,
@@ -141,14 +156,24 @@ class Retriever:
                 )  # fmt: skip
                 lists.append(("meaning", hits))
         if picture is not None and self._image is not None and "media" in kinds:
-            if self._store.active_space(IMAGE_ROLE) == self._image.space:
-                seen = np.asarray(self._image.image([picture])[0], np.float32)
-                hits = self._store.nearest(
-                    self._image.space, seen, kinds=("media",), window=window, as_of=as_of,
-                    limit=limit,
-                )  # fmt: skip
-                lists.append(("picture", hits))
+            lists += self._by_picture(self._image, picture, window, as_of, limit)
         return lists
+
+    def _by_picture(
+        self,
+        embedder: ImageEmbedder,
+        picture: Picture,
+        window: Window | None,
+        as_of: AsOf | None,
+        limit: int,
+    ) -> list[tuple[str, Sequence[Hit]]]:
+        if self._store.active_space(IMAGE_ROLE) != embedder.space:
+            return []
+        seen = np.asarray(embedder.image([picture])[0], np.float32)
+        hits = self._store.nearest(
+            embedder.space, seen, kinds=("media",), window=window, as_of=as_of, limit=limit
+        )
+        return [("picture", hits)]
 
 
 def content_words(query: str) -> tuple[str, ...]:
@@ -160,3 +185,13 @@ def content_words(query: str) -> tuple[str, ...]:
 def _reason(name: str, rank: int, hit: Hit) -> str:
     measure = "" if name == "words" else f", cosine {hit.score:.2f}"
     return f"{name}: rank {rank} among {hit.kind} records{measure}"
+
+
+def _touches(record: Record, window: Window) -> bool:
+    starts_before_end = window.end is None or (
+        record.valid_from is not None and record.valid_from < window.end
+    )
+    ends_after_start = (
+        window.start is None or record.valid_to is None or record.valid_to > window.start
+    )
+    return starts_before_end and ends_after_start

@@ -289,7 +289,7 @@ class Store(Protocol):
     def put_vector(self, id: str, space: str, vector: Vector) -> None:
         """Attach a vector (any length but zero; stored at unit length) to the live version."""
 
-    def put_vectors(self, space: str, vectors: Sequence[tuple[str, Vector]]) -> None:
+    def put_vectors(self, space: str, items: Sequence[tuple[str, Vector]]) -> None:
         """As `put_vector` for many ids in one transaction; ids that are gone are passed over."""
 
     def vectors(self, space: str, ids: Sequence[str]) -> dict[str, Vector]:

@@ -203,6 +203,21 @@ class Backbone:
         return np.stack(pictures)
 
     @torch.inference_mode()
+    def encode(self, pictures: np.ndarray) -> torch.Tensor:
+        """Latents [b c h w], float32, of pictures, uint8 [b h w 3], each encoded on its own."""
+        scale = float(getattr(self.vae.config, "scaling_factor", 1.0))
+        shift = float(getattr(self.vae.config, "shift_factor", None) or 0.0)
+        weight = next(self.vae.parameters())
+        latents = []
+        for picture in torch.from_numpy(pictures):
+            x = picture.permute(2, 0, 1)[None].to(weight) / 127.5 - 1.0
+            encoded = self.vae.encode(x.contiguous(memory_format=torch.channels_last))
+            found = getattr(encoded, "latents", None)  # the tiny autoencoder has no distribution
+            z = encoded.latent_dist.mode() if found is None else found
+            latents.append((z[0].to(torch.float32) - shift) * scale)
+        return torch.stack(latents)
+
+    @torch.inference_mode()
     def _encode(self, prompt: str) -> tuple[torch.Tensor, torch.Tensor | None]:
         self.check_prompt(prompt)
         if self.text_encoder_2 is None:

@@ -18,6 +18,7 @@ from consistent_gen.engine.loop import Engine
 from consistent_gen.engine.metadata import write_png
 from consistent_gen.engine.request import FrameRequest, Subject
 from consistent_gen.engine.schedulers import SCHEDULERS
+from consistent_gen.errors import InputError
 from consistent_gen.methods import METHODS
 from consistent_gen.registry import resolve
 from consistent_gen.story.layout import Panel, draw_page
@@ -60,10 +61,12 @@ def draw_story(
     leaves it as it was. `on_event` is called with every event of the engine, in this thread.
 
     Raises:
-        InputError: `out` is a file or holds somebody else's files under our names.
+        InputError: `out` is a file or holds somebody else's files under our names; or the method
+            ties frames together.
         OutputError: the result cannot be written.
         ConsistentGenError: a frame failed; the engine's own error.
     """
+    _check_method(plan.method)
     with story_folder(out) as folder:
         started = time.perf_counter()
         frames = _draw_frames(plan, backbone, folder, bucket, on_event)
@@ -78,6 +81,16 @@ def draw_story(
         )
         _write_pages(drawing, folder)
     return drawing
+
+
+def _check_method(name: str) -> None:
+    if resolve(METHODS, name, kind="method").couples_frames:
+        alone = ", ".join(n for n in METHODS if not resolve(METHODS, n).couples_frames)
+        raise InputError(
+            f"method {name!r} ties frames together, and stories are drawn frame by frame; "
+            f"expected one of: {alone}",
+            source="method",
+        )
 
 
 def frame_requests(plan: StoryPlan) -> list[FrameRequest]:
@@ -112,8 +125,6 @@ def _draw_frames(
     bucket: int,
     on_event: Callable[[Event], None] | None,
 ) -> tuple[DrawnFrame, ...]:
-    method = resolve(METHODS, plan.method, kind="method")
-    assert not method.couples_frames, f"{plan.method!r} needs a coupling that nothing here builds"
     steps = dict.fromkeys(range(len(plan.frames)), 0)
     done: dict[int, np.ndarray] = {}
     for event in Engine(backbone, bucket=bucket).run(frame_requests(plan)):

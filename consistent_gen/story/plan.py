@@ -19,6 +19,7 @@ from consistent_gen.story.prompts import (
     literal_words,
     render,
     story_world_styles,
+    style_affixes,
     subject_spans,
 )
 from consistent_gen.story.script import placeholders
@@ -187,7 +188,7 @@ def _plan_frame(
 ) -> FramePlan:
     style = frame.style or story.style
     story_world = backbone.vocabulary() is not None
-    _check_style(story, frame, style, story_world)
+    _check_style(story, frame, style, backbone)
     line = frame.line_of("prompt")
     _check_words(literal_words(frame.prompt, cast), backbone, cast, story.source, line)
     _check_words(frame.negative, backbone, cast, story.source, frame.line_of("negative"))
@@ -207,11 +208,14 @@ def _plan_frame(
     )
 
 
-def _check_style(story: Story, frame: Frame, style: str | None, story_world: bool) -> None:
-    if style is None or not story_world or style.lower() in story_world_styles():
+def _check_style(story: Story, frame: Frame, style: str | None, backbone: Model) -> None:
+    if style is None or backbone.vocabulary() is None:
         return
     line = frame.line_of("style") if frame.style is not None else story.line_of("style")
-    raise unknown_name("style", style, story_world_styles(), source=story.source, line=line)
+    if style.lower() not in story_world_styles():
+        raise unknown_name("style", style, story_world_styles(), source=story.source, line=line)
+    words = "".join(style_affixes(style, story_world=True))
+    _check_words(words, backbone, {}, story.source, line)
 
 
 def _check_cast(story: Story, cast: Mapping[str, Identity], backbone: Model) -> None:

@@ -10,7 +10,6 @@ Departures from the usual latent-diffusion recipe, and why:
 
 from __future__ import annotations
 
-import argparse
 import random
 import time
 from dataclasses import dataclass
@@ -54,6 +53,7 @@ class AutoencoderConfig:
     noise: float = 0.04  # standard deviation added to unit-variance latents
     hard_noise: float = 0.12  # upper bound of it in a quarter of the pictures
     gradient_weight: float = 1.0
+    measured: int = 256  # held-out pictures for the final PSNR
     bfloat16: bool = True
     threads: int = 2
     seed: int = 0
@@ -91,7 +91,7 @@ def main(config: AutoencoderConfig) -> float:
     rng = random.Random(config.seed)
     generator = torch.Generator().manual_seed(config.seed)
     stream = batches(config.pictures, StoryWorld("train"), config.batch, rng)
-    held_out = StoryWorld("held_out").tensor(range(256))
+    held_out = StoryWorld("held_out").tensor(range(config.measured))
 
     torch.manual_seed(config.seed)  # initial weights only; module constructors offer no other way
     model = PatchAutoencoder(latent_channels=config.latent_channels)
@@ -162,19 +162,3 @@ def _averaged(model: PatchAutoencoder, average: AveragedWeights) -> PatchAutoenc
 def _some(folder: Path, count: int) -> Tensor:
     world = StoryWorld("train")
     return load_shard(folder, world, available(folder, world)[0])["pictures"][:count]
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Train the story world's autoencoder.")
-    parser.add_argument("--train-s", type=float, default=AutoencoderConfig.train_s)
-    parser.add_argument("--run", type=Path, default=AutoencoderConfig.run)
-    parser.add_argument("--latent-channels", type=int, default=AutoencoderConfig.latent_channels)
-    args = parser.parse_args()
-    main(
-        AutoencoderConfig(
-            run=args.run,
-            out=args.run / "vae",
-            train_s=args.train_s,
-            latent_channels=args.latent_channels,
-        )
-    )

@@ -9,7 +9,6 @@ Departures from plain supervised training, and why:
 
 from __future__ import annotations
 
-import argparse
 import math
 import random
 import time
@@ -60,7 +59,9 @@ class ReaderConfig:
     warmup_s: float = 15.0
     decay_share: float = 0.5
     halflife_images: float = 5000.0
+    width: int = 0  # channels; 0 is the network's own default
     redrawn_share: float = 0.25  # share of a batch that passes through the autoencoder
+    measured: int = 1024  # held-out pictures for the scores
     threads: int = 2
     seed: int = 0
 
@@ -214,7 +215,8 @@ def main(config: ReaderConfig) -> dict[str, float]:
     world = StoryWorld("train")
     vae = PatchAutoencoder.from_pretrained(config.vae).eval().to(memory_format=torch.channels_last)
     torch.manual_seed(config.seed + (1000 if config.judge else 0))  # initial weights only
-    model: Any = Judge(schema()) if config.judge else Reader(schema())
+    network: Any = Judge if config.judge else Reader
+    model = network(schema(), config.width) if config.width else network(schema())
     model.to(memory_format=torch.channels_last)
     optimizers = build_optimizers([model], config.lr)
     average = AveragedWeights(model, config.halflife_images)
@@ -258,16 +260,7 @@ def main(config: ReaderConfig) -> dict[str, float]:
             print(log.write(seen=seen, spent_s=round(elapsed)), flush=True)
     average.copy_to(model)
     model.eval().save(config.run / "weights")
-    scores = measure(model, StoryWorld("held_out"), 1024)
+    scores = measure(model, StoryWorld("held_out"), config.measured)
     write_json(config.run / "scores.json", scores)
     print(scores)
     return scores
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Train the reader or the judge.")
-    parser.add_argument("--judge", action="store_true")
-    parser.add_argument("--train-s", type=float, default=ReaderConfig.train_s)
-    args = parser.parse_args()
-    where = Path("runs/judge" if args.judge else "runs/reader")
-    main(ReaderConfig(judge=args.judge, run=where, train_s=args.train_s, seed=1 if args.judge else 0))

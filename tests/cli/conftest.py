@@ -17,7 +17,7 @@ frames:
   - prompt: "{Mia} reading in the forest"
     caption: Mia reads.
   - "{Bo} walking"
-  - {prompt: "{Mia} and {Bo}", style: flat, seed: 3, negative: old}
+  - {prompt: "{Mia} and {Bo}", style: pencil, seed: 3, negative: old}
 """
 
 

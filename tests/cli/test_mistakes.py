@@ -1,4 +1,4 @@
-"""What a user can do wrong on the command line: one line on stderr, exit code 2, nothing written."""
+"""What a user can do wrong: one line on stderr, exit code 2, nothing written."""
 
 from __future__ import annotations
 

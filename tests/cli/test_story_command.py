@@ -18,7 +18,9 @@ from consistent_gen.cli import main, progress
 from consistent_gen.engine.events import Event, FrameDone
 from consistent_gen.engine.metadata import read_png, write_png
 from consistent_gen.errors import LimitError
+from consistent_gen.methods import METHODS
 from consistent_gen.models.backbone import Backbone
+from consistent_gen.registry import resolve
 from consistent_gen.runtime import frame_seed
 from consistent_gen.story.plan import StoryPlan
 
@@ -50,7 +52,7 @@ def test_the_report_says_what_was_drawn(drawn: Path) -> None:
     assert [f["seed"] for f in frames] == [frame_seed(5, 0), frame_seed(5, 1), 3]
     assert frames[0]["prompt"] == "a pencil drawing of a girl with a red hat reading in the forest"
     assert frames[2]["prompt"].startswith(
-        "a flat picture of a girl with a red hat and a small bear"
+        "a pencil drawing of a girl with a red hat and a small bear"
     )
     for frame in frames:
         with Image.open(drawn / frame["path"]) as picture:
@@ -177,3 +179,13 @@ def test_references_without_effect_are_noted(
     (tmp_path / "s.yaml").write_text(text + 'frames: ["{Rex}"]\n')
     assert draw(tmp_path / "s.yaml", tmp_path / "out", tiny_folder, "--steps", "1") == 0
     assert "does not look at the reference pictures of Rex" in capsys.readouterr().err
+
+
+def test_a_method_that_ties_frames_is_not_quietly_ignored(
+    tiny_folder: Path, story_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tying = [name for name in METHODS if resolve(METHODS, name).couples_frames]
+    for name in tying[:1]:
+        code = draw(story_file, tmp_path / "out", tiny_folder, "--steps", "1", "--method", name)
+        assert code == 2 and name in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()

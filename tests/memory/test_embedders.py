@@ -88,6 +88,7 @@ def test_the_table_resolves() -> None:
     assert {resolve(EMBEDDERS, name).__name__ for name in EMBEDDERS} >= {"MiniLm", "HashedNgrams"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(minilm_folder() is None, reason="the extra 'local' is not installed")
 def test_minilm_knows_meaning() -> None:
     puppy, animal, tax = MiniLm().text(

@@ -72,6 +72,7 @@ CAST = "title: x\ncharacters:\n  Mia: a girl with a red hat\n"
             "f.yaml:4:",
             ("style", "'flat'"),
         ),
+        ("title: x\nstyle: neon\nframes: [a fox]", "f.yaml:2:", ("'neon'",)),
         ("title: x\nmethod: vanila\nframes: [a fox]", "f.yaml:2:", ("method", "'vanilla'")),
         ("title: x\nscheduler: dim\nframes: [a fox]", "f.yaml:2:", ("scheduler", "'ddim'")),
         ("title: x\nsize: 72x64\nframes: [a fox]", "f.yaml:2:", ("width", "multiple of 32", "64")),

@@ -1,0 +1,208 @@
+"""`consistent-gen chat`: talk to an assistant that remembers. Works offline from the start."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from consistent_gen.cli.memory import add_place, opened, parse_time
+from consistent_gen.errors import ConsistentGenError, InputError
+
+if TYPE_CHECKING:
+    from consistent_gen.memory.assistant import Assistant, Said
+    from consistent_gen.memory.language_models import LanguageModel
+    from consistent_gen.memory.store import Store
+
+COMMANDS = """\
+/picture FILE text   say something with a picture ("this is my dog Bo")
+/document FILE text  say something with a text file
+/at TIME             pretend that it is this time (2026-03-01T09:30)
+/quit                leave"""
+
+
+def add_command(commands: Any) -> None:
+    """Add `chat` to the commands of `consistent-gen`."""
+    parser = commands.add_parser(
+        "chat",
+        help="talk to an assistant that remembers",
+        description="Talk to an assistant that remembers, line by line from the keyboard or a "
+        "file. Without options it works by rules, needs no model and sends nothing anywhere.",
+    )
+    add_place(parser)
+    parser.add_argument(
+        "--model", metavar="NAME", default="rules",
+        help="rules, smollm2, transformers or endpoint (default: rules)",
+    )  # fmt: skip
+    parser.add_argument("--folder", metavar="DIR", help="model folder, for transformers")
+    parser.add_argument("--url", metavar="URL", help="for endpoint: http://host:port/v1")
+    parser.add_argument("--name", metavar="NAME", help="for endpoint: the model's name there")
+    parser.add_argument(
+        "--key-variable", metavar="NAME", help="environment variable that holds the endpoint's key"
+    )
+    parser.add_argument(
+        "--listener", metavar="NAME", default="rules", help="rules or model (default: rules)"
+    )
+    parser.add_argument(
+        "--embedder", metavar="NAME", help="minilm, ngrams or none (default: the best installed)"
+    )
+    parser.add_argument(
+        "--style", metavar="POLICY", default="static",
+        help="follow your style: uncapped, cap, ema, dead-band, hybrid (default: static, which "
+        "does not)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--draw-with", metavar="DIR", nargs="?", const="",
+        help='let "draw ..." use a story model (default folder: the shipped one)',
+    )  # fmt: skip
+    parser.add_argument("--pictures", metavar="DIR", default="pictures", help="where drawings go")
+    parser.add_argument("--changes", action="store_true", help="print what each turn changed")
+    parser.set_defaults(run=run_chat)
+
+
+def run_chat(options: argparse.Namespace) -> int:
+    """Read lines until the end or /quit; a mistake in one line does not end the talk."""
+    with opened(options) as store:
+        assistant = build_assistant(options, store)
+        print(f"({assistant.description})")
+        at: datetime | None = None
+        for line in _lines():
+            if line.strip() in ("/quit", "/exit"):
+                break
+            if line.strip() == "/help":
+                print(COMMANDS)
+                continue
+            try:
+                if line.startswith("/at "):
+                    at = parse_time(line[4:].strip())
+                    continue
+                said = _said(assistant, line, at)
+            except ConsistentGenError as error:
+                print(f"! {error}")
+                continue
+            _print(said, options)
+        assistant.close()
+    return 0
+
+
+def build_assistant(options: argparse.Namespace, store: Store) -> Assistant:
+    """The assistant that the options describe."""
+    from consistent_gen.memory.assistant import Assistant
+    from consistent_gen.memory.embedders import EMBEDDERS, default_embedder
+    from consistent_gen.memory.listener import ModelListener
+    from consistent_gen.memory.records import check_choice
+    from consistent_gen.memory.rule_listener import RuleListener
+    from consistent_gen.memory.style_policy import StylePolicy
+    from consistent_gen.registry import resolve
+
+    check_choice(options.listener, ("rules", "model"), "listener")
+    embedder = None
+    if options.embedder != "none":
+        name = options.embedder
+        embedder = resolve(EMBEDDERS, name, kind="embedder")() if name else default_embedder()
+    model = build_model(options)
+    drawer = None
+    if options.draw_with is not None:
+        from consistent_gen.cli.drawing import story_drawer
+
+        drawer = story_drawer(options.draw_with or None)
+    by_model = options.listener == "model"
+    return Assistant(
+        store=store,
+        model=model,
+        listener=ModelListener(model, embedder=embedder) if by_model else RuleListener(),
+        text_embedder=embedder,
+        style=StylePolicy(name=options.style),
+        drawer=drawer,
+    )
+
+
+def build_model(options: argparse.Namespace) -> LanguageModel:
+    """The language model that the options name."""
+    from consistent_gen.memory.endpoints import Endpoint
+    from consistent_gen.memory.language_models import LANGUAGE_MODELS, EndpointModel
+    from consistent_gen.registry import resolve
+
+    made: LanguageModel
+    if options.model == "endpoint":
+        if not options.url or not options.name:
+            raise InputError("an endpoint needs --url and --name", source="--model")
+        key = os.environ.get(options.key_variable, "") if options.key_variable else ""
+        made = EndpointModel(Endpoint(url=options.url, api_key=key), options.name)
+    elif options.model == "transformers":
+        if not options.folder:
+            raise InputError("a transformers model needs --folder", source="--model")
+        made = resolve(LANGUAGE_MODELS, options.model)(options.folder)
+    else:
+        offered = {n: p for n, p in LANGUAGE_MODELS.items() if n != "replay"}
+        made = resolve(offered, options.model, kind="language model")()
+    return made
+
+
+def _lines() -> Iterator[str]:
+    if not sys.stdin.isatty():
+        yield from (line for line in sys.stdin if line.strip())
+        return
+    print("(/help lists the commands)")
+    while True:
+        try:
+            line = input("you> ")
+        except EOFError:
+            print()
+            return
+        if line.strip():
+            yield line
+
+
+def _said(assistant: Assistant, line: str, at: datetime | None) -> Said:
+    for command in ("/picture ", "/document "):
+        if line.startswith(command):
+            file, _, text = line[len(command) :].strip().partition(" ")
+            data = _read(Path(file), 32 * 1024**2)
+            if command == "/picture ":
+                return assistant.say(text or "Look at this.", picture=data, at=at)
+            words = data.decode("utf-8", "replace")
+            return assistant.say(text or "Read this.", documents=[words], at=at)
+    if line.startswith("/"):
+        raise InputError(f"{line.split()[0]} is not a command; /help lists them")
+    return assistant.say(line.rstrip("\n"), at=at)
+
+
+def _read(path: Path, limit: int) -> bytes:
+    try:
+        if path.stat().st_size > limit:
+            raise InputError(f"{path} is larger than {limit:,} bytes")
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _print(said: Said, options: argparse.Namespace) -> None:
+    print(said.text)
+    if said.drawn is not None:
+        print(f"  {_saved(said, Path(options.pictures))}")
+    for outcome in said.outcomes:
+        if outcome.status == "quarantined":
+            print(f"  kept aside: {outcome.reason} (memory release {outcome.id})")
+    if options.changes:
+        for change in said.changes:
+            print(f"  {change}")
+
+
+def _saved(said: Said, folder: Path) -> Path:
+    import hashlib
+
+    from consistent_gen.checkpoints import atomic_file
+    from consistent_gen.memory.pictures import png_bytes
+
+    assert said.drawn is not None
+    data = png_bytes(said.drawn.picture)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{hashlib.sha256(data).hexdigest()[:16]}.png"
+    with atomic_file(path) as temporary:
+        Path(temporary).write_bytes(data)
+    return path

@@ -1,0 +1,219 @@
+"""Stories whose frames share attention, drawn by the engine.
+
+    story = SharedStory(engine, resolve(METHODS, "consistory")().recipe(), seed=7)
+    story.cast("Mia", [portrait, first_scene], strength=1.0)
+    story.submit(next_scene)
+    while not engine.idle:
+        events = engine.step()
+
+The pass graph is small: a frame's twin (the same frame without sharing, if the recipe wants one)
+comes before the frame; a character's anchors step together, behind their twins; every reader of a
+bank stays a step behind the anchors. Otherwise frames are independent: they share calls with
+anybody's, can be drawn again alone, and cost the same however long the story is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from consistent_gen.attention.bank import DEFAULT_LIMIT_BYTES
+from consistent_gen.attention.calls import Call, Row
+from consistent_gen.attention.layers import find_sites
+from consistent_gen.attention.patch import attach, detach
+from consistent_gen.attention.roles import FrameRole, SubjectUse
+from consistent_gen.attention.run import EXPECTED_SUBJECT_SHARE, SharedRun
+from consistent_gen.attention.settings import BOTH, Recipe
+from consistent_gen.attention.sharing import Sharing
+from consistent_gen.engine.coupling import BatchLayout, Coupling
+from consistent_gen.engine.loop import Engine
+from consistent_gen.engine.request import FrameRequest
+from consistent_gen.errors import InputError
+
+
+class SharedStory(Coupling):
+    """One story's characters, their anchors, and the frames that read them.
+
+    Args:
+        engine: draws the frames; one engine serves any number of stories.
+        recipe: the method as data. seed: of the method's own random choices.
+        limit_bytes: most memory for the anchors' bank. bank_device: where it is kept; None is
+            beside the model.
+
+    Raises:
+        InputError: a model family whose attention cannot be shared.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        recipe: Recipe,
+        *,
+        seed: int = 0,
+        limit_bytes: int = DEFAULT_LIMIT_BYTES,
+        bank_device: torch.device | None = None,
+    ) -> None:
+        self.engine = engine
+        self.run = SharedRun(recipe, seed=seed, limit_bytes=limit_bytes, bank_device=bank_device)
+        self._sites = find_sites(engine.backbone.unet)
+        self._policy = Sharing(self.run)
+        self._policy.bind(self._sites)
+        self._strengths: dict[str, float] = {}
+        self._anchors: dict[str, tuple[str, ...]] = {}
+        self._live: set[str] = set()
+        self._attached = False
+
+    def cast(
+        self,
+        name: str,
+        anchors: Sequence[FrameRequest],
+        *,
+        strength: float = 1.0,
+        masks: Mapping[int, np.ndarray] | None = None,
+    ) -> list[str]:
+        """Submit the anchors of a character; returns their frames' ids.
+
+        anchors: as many as the recipe has; each names `name` among its subjects and nobody else,
+            and all have equal steps, scheduler, size and guidance.
+        strength: weight of the character's shared keys in its frames, 1 as published, 0 is off.
+        masks: anchor number -> where the character is, floats 0..1 [h w], instead of what the
+            model's attention says.
+
+        Raises:
+            InputError: too few or too many anchors, an anchor without the character or with more,
+                anchors that differ in settings. LimitError: the bank would be too large.
+        """
+        wanted = self.run.recipe.anchors
+        if len(anchors) != wanted:
+            raise InputError(
+                f"{name!r} has {len(anchors)} anchors; {self.run.recipe.name} takes {wanted}"
+            )
+        if name in self._anchors:
+            raise InputError(f"the character {name!r} is cast already; drop it first")
+        for request in anchors:
+            request.check(self.engine.backbone)
+        self._strengths[name] = SubjectUse(name=name, strength=strength).strength
+        self.run.check_bytes(self.predicted_bytes(anchors[0]))
+        gang, ids = [], []
+        for number, request in enumerate(anchors):
+            frame_id = request.id or self.engine.free_id()
+            role = FrameRole(frame=frame_id, subjects=self._uses(request), anchor=number)
+            if [use.name for use in role.subjects] != [name]:
+                names = ", ".join(use.name for use in role.subjects) or "nobody"
+                raise InputError(
+                    f"anchor {number} of {name!r} must show only it; it shows: {names}"
+                )
+            twin = self._admit(role, request)
+            if masks is not None and number in masks:
+                mask = torch.from_numpy(np.asarray(masks[number], dtype=np.float32))
+                self.run.masks.set_external(twin or frame_id, name, mask)
+            after = request.after if twin is None else (*request.after, twin)
+            gang.append(replace(request, id=frame_id, after=after, coupling=self))
+            ids.append(frame_id)
+        self._anchors[name] = tuple(self.engine.submit_gang(gang))
+        self._live.update(ids)
+        return ids
+
+    def submit(self, request: FrameRequest) -> str:
+        """Submit a frame; it reads the anchors of every cast character among its subjects.
+
+        Raises:
+            InputError: its steps, scheduler, size or guidance differ from the anchors'; names the
+                difference. As `Engine.submit`.
+        """
+        request.check(self.engine.backbone)
+        frame_id = request.id or self.engine.free_id()
+        role = FrameRole(frame=frame_id, subjects=self._uses(request))
+        twin = self._admit(role, request)
+        ahead = tuple(anchor for use in role.subjects for anchor in self._anchors[use.name])
+        after = request.after if twin is None else (*request.after, twin)
+        ready = replace(
+            request, id=frame_id, after=after, behind=(*request.behind, *ahead), coupling=self
+        )
+        self.engine.submit(ready)
+        self._live.add(frame_id)
+        return frame_id
+
+    def drop(self, name: str) -> None:
+        """Forget a character and free its bank."""
+        self.run.drop(name)
+        self._anchors.pop(name, None)
+        self._strengths.pop(name, None)
+
+    def begin_call(self, layout: BatchLayout) -> None:
+        """See `Coupling`."""
+        if not self._attached:
+            attach(self.engine.backbone.unet, self._policy)
+            self._attached = True
+        trained = int(self.engine.backbone.scheduler_config.get("num_train_timesteps", 1000))
+        rows = tuple(
+            Row(r.slot, r.frame, r.branch, r.step, r.request.steps, (r.timestep + 1) / trained)
+            for r in layout.of_coupling(self)
+        )
+        _, height, width = layout.latent_shape
+        self._policy.begin(Call(layout.size, (height, width), rows))
+
+    def end_call(self) -> None:
+        """See `Coupling`."""
+        self._policy.end()
+
+    def release(self, frame: str) -> None:
+        """See `Coupling`: forget what only this frame needed, leave the model after the last."""
+        self._live.discard(frame)
+        self.run.release(frame)
+        if self._attached and not self._live:
+            detach(self.engine.backbone.unet, self._policy)
+            self._attached = False
+
+    def _admit(self, role: FrameRole, request: FrameRequest) -> str | None:
+        """Register a frame and submit its twin; returns the twin's id if there is one."""
+        twin = self.run.add_with_twin(role, _settings(request, self.engine))
+        if twin is not None:
+            unshared = replace(request, id=twin, hidden=True, preview="none", coupling=self)
+            self.engine.submit(unshared)
+            self._live.add(twin)
+        return twin
+
+    def _uses(self, request: FrameRequest) -> tuple[SubjectUse, ...]:
+        """The request's cast subjects; the words of one who is mentioned twice are joined."""
+        tokens: dict[str, tuple[int, ...]] = {}
+        for subject in request.subjects:
+            if subject.name in self._strengths:
+                tokens[subject.name] = (*tokens.get(subject.name, ()), *subject.tokens)
+        return tuple(
+            SubjectUse(name=name, tokens=found, strength=self._strengths[name])
+            for name, found in tokens.items()
+        )
+
+    def predicted_bytes(self, request: FrameRequest) -> int:
+        """Bytes that the bank of one character takes, with anchors like `request`.
+
+        Exact for methods that share every token; with masks it takes the subject to cover
+        `EXPECTED_SUBJECT_SHARE` of the picture.
+        """
+        backbone = self.engine.backbone
+        _, height, width = backbone.latent_shape(*request.size(backbone))
+        return self.run.predicted_bytes(
+            self._sites.values(),
+            (height, width),
+            steps=request.steps,
+            branches=BOTH if request.guided else ("cond",),
+            element_bytes=backbone.dtype.itemsize,
+            subject_share=EXPECTED_SUBJECT_SHARE,
+        )
+
+
+def _settings(request: FrameRequest, engine: Engine) -> dict[str, Any]:
+    """What anchors and readers must have in common."""
+    return {
+        "steps": request.steps,
+        "scheduler": request.scheduler,
+        "guidance": request.guidance,
+        "guidance_rescale": request.guidance_rescale,
+        "size": request.size(engine.backbone),
+        "adapters": sorted(getattr(engine.backbone.unet, "peft_config", None) or {}),
+    }

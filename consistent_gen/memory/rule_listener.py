@@ -1,0 +1,289 @@
+"""A listener of patterns: English sentences about oneself, to operations. Needs no model.
+
+It reads user turns only, understands what its patterns say and nothing else, and would rather
+miss a fact than invent one. Questions, reported speech and conditionals are passed over.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from consistent_gen.memory.listener import Heard, View
+from consistent_gen.memory.operations import Add, Delete, Op, Update
+from consistent_gen.memory.records import Fact, Turn
+
+_SENTENCE = re.compile(r"(?<=[.!?;\n])\s+|\n+")
+# What makes a sentence say nothing about how things are with the speaker.
+_UNREAL = re.compile(
+    r"\?\s*$|^\s*(?:if|imagine|suppose|what if|would)\b"
+    r"|\b(?:he|she|they|who)\s+(?:said|says|thinks)\b"
+    r"|^\s*[\"\u201c>]|\bI wish\b|\bas if\b",
+    re.IGNORECASE,
+)
+_CORRECTION = re.compile(
+    r"^\s*(?:no|actually|sorry|correction|i meant|i misspoke|that'?s (?:wrong|not right))\b"
+    r"[\s,:.-]*",
+    re.IGNORECASE,
+)
+_TAIL = re.compile(
+    r"\s*(?:,?\s+(?:because|since|but|although|though|so|which|when|while)\b.*|[.!;,\s]+)$",
+    re.IGNORECASE | re.DOTALL,
+)
+_TIME = re.compile(
+    r"\s+(?:now|today|these days|at the moment|currently|anymore|any more|again|lately)$", re.I
+)
+_NAME = r"((?!not\b)[^\W\d_][\w'\u2019-]*(?:\s+(?-i:(?!I\b)[A-Z][\w'\u2019-]*)){0,2})"
+_REAL = r"(?:really |absolutely |also |still |just |quite |totally |now |do )*"
+_PETS = r"(?:dog|cat|puppy|kitten|rabbit|parrot|hamster|horse|turtle|bird|fish|pet)"
+_KIN = (
+    r"(?:wife|husband|partner|girlfriend|boyfriend|fianc\u00e9e?|mother|mom|mum|father|dad|sister|"
+    r"brother|son|daughter|aunt|uncle|cousin|grandmother|grandma|grandfather|grandpa|friend|"
+    r"best friend|colleague|boss|neighbou?r|roommate)"
+)
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """``make`` turns a match into (path or topic, value) pairs; ``core`` tells which they are."""
+
+    pattern: re.Pattern[str]
+    make: Callable[[re.Match[str]], tuple[str, str]]
+    core: bool = True
+
+
+def _rule(pattern: str, target: str, text: str, *, core: bool = True) -> _Rule:
+    def make(match: re.Match[str]) -> tuple[str, str]:
+        return target, text.format(*(_clean(g or "") for g in match.groups()))
+
+    return _Rule(re.compile(pattern, re.IGNORECASE), make, core)
+
+
+def _kin(match: re.Match[str]) -> tuple[str, str]:
+    who, name = match[1].lower(), _clean(match[2])
+    partner = who in ("wife", "husband", "partner", "girlfriend", "boyfriend")
+    return ("People.Partner" if partner else "relation"), f"{name} ({who})"
+
+
+_RULES = (
+    _rule(rf"\bmy name(?:'s| is) {_NAME}", "Identity.Name", "{0}"),
+    _rule(rf"\b(?:please )?call me {_NAME}", "Identity.Name", "{0}"),
+    _rule(r"\bI(?:'m| am) (\d{1,3}) years old\b", "Identity.Age", "{0} years old"),
+    _rule(r"\bI (?:just )?turned (\d{1,3})\b", "Identity.Age", "{0} years old"),
+    _rule(r"\bmy birthday is (?:on )?(?:the )?(.{3,40})", "Identity.Birthday", "{0}"),
+    _rule(rf"\bI {_REAL}live in ([^,.!?;]{{2,60}})", "Identity.Home", "lives in {0}"),
+    _rule(
+        r"\bI(?:'ve| have)? (?:just |recently )?moved (?:from [^,.!?;]+? )?to ([^,.!?;]{2,60})",
+        "Identity.Home", "lives in {0}",
+    ),
+    _rule(r"\bI (?:grew up|was born) in ([^,.!?;]{2,60})", "Identity.Roots", "comes from {0}"),
+    _rule(r"\bmy pronouns are ([\w/ ]{2,30})", "Identity.Pronouns", "{0}"),
+    _rule(
+        r"\bI(?:'m| am)? (?:now )?work(?:ing)? as an? ([^,.!?;]{2,60})", "Work.Job", "works as {0}"
+    ),
+    _rule(
+        r"\bI (?:just )?(?:got|started) a (?:new )?job as an? ([^,.!?;]{2,60})",
+        "Work.Job", "works as {0}",
+    ),
+    _rule(r"\bI (?:study|studied) ([^,.!?;]{2,60})", "Work.Education", "studies {0}"),
+    _rule(r"\bI(?:'m| am) allergic to ([^.!?;]{2,60})", "Body.Health", "allergic to {0}"),
+    _rule(
+        r"\bI(?:'m| am) (?:a |an )?(?:now )?(vegetarian|vegan|pescatarian)\b", "Body.Diet", "{0}"
+    ),
+    _rule(r"\bI (?:don't|do not) eat ([^,.!?;]{2,40})", "Body.Diet", "does not eat {0}"),
+    _Rule(
+        re.compile(rf"\bmy ({_KIN})(?:'s name is| is (?:called|named)) {_NAME}", re.I), _kin, False
+    ),
+    _rule(
+        rf"\b(?:my|our) ({_PETS})(?:'s name is| is (?:called|named)) {_NAME}",
+        "People.Pets", "{1} (a {0})",
+    ),
+    _rule(r"\bmy goal is to ([^.!?;]{3,120})", "Life.Goals", "wants to {0}"),
+    _rule(
+        r"\b(?:please )?remember (?:that )?(?:my |I )?(.{4,200})", "noted", "", core=False
+    ),
+)  # fmt: skip
+
+_LIKES = re.compile(
+    rf"\bI {_REAL}(love|like|enjoy|adore|prefer)(?:ed)? (?!it\b|that\b|this\b|to think)"
+    r"([^.!?;]{2,120})", re.I,
+)  # fmt: skip
+_FAVOURITE = re.compile(r"\bmy favou?rite ([\w ]{2,30}?) (?:is|are) (?:now )?([^.!?;]{2,80})", re.I)
+_DISLIKES = re.compile(
+    rf"\bI {_REAL}(?:hate|dislike|detest|can'?t stand|cannot stand|don'?t {_REAL}(?:like|enjoy)"
+    r"|do not (?:like|enjoy)) (?!it\b|that\b|this\b|when\b)([^.!?;]{2,120})", re.I,
+)  # fmt: skip
+_STOPPED = re.compile(
+    r"\bI (?:no longer|don'?t|do not|stopped|quit|gave up) (?:really )?"
+    r"(?:like|liking|love|loving|enjoy|enjoying|prefer|preferring)? ?([^.!?;]{2,120}?)"
+    r"(?: any ?more\b| at all\b|$)", re.I,
+)  # fmt: skip
+_STOPPED_CUE = re.compile(r"\bno longer\b|\bany ?more\b|\bstopped\b|\bquit\b|\bgave up\b", re.I)
+_HABIT = re.compile(
+    r"\b(?:every (?:morning|day|evening|night|weekend|monday|tuesday|wednesday|thursday|friday|"
+    r"saturday|sunday)\b,? I ([^.!?;]{3,100})"
+    r"|I (?:usually|always|often) ([^.!?;]{3,100}))", re.I,
+)  # fmt: skip
+_FORGET = re.compile(r"\b(?:forget|delete|erase)\b", re.I)
+
+_CUES: dict[tuple[str, int], re.Pattern[str]] = {
+    key: re.compile(rf"\b(?:{words})", re.IGNORECASE)
+    for key, words in {
+        ("openness", 5): "try something new|curious|museum|poem|philosoph|imagin",
+        ("openness", 1): "always the same|nothing new|hate change",
+        ("conscientiousness", 5): "plan(?:ned)? ahead|checklist|schedule|organi[sz]ed",
+        ("conscientiousness", 1): "last minute|procrastinat|forgot again|messy",
+        ("extraversion", 5): "party|parties|love meeting people|crowded|talkative",
+        ("extraversion", 1): "stay(?:ed)? home alone|hate crowds|introvert|shy",
+        ("agreeableness", 5): "happy to help|volunteer|thank you so much",
+        ("agreeableness", 1): "idiots?|shut up|don't care what (?:they|others)",
+        ("neuroticism", 5): "anxious|worried|panic|stressed|overwhelmed|nervous",
+        ("neuroticism", 1): "calm|relaxed|nothing bothers me|not worried",
+    }.items()
+}
+
+
+class RuleListener:
+    """Patterns for name, age, home, work, health, relations, pets, likes, habits and requests.
+
+    Likes and dislikes become facts (topic ``preference``) that replace what they contradict;
+    a sentence that begins with "no", "actually" or the like corrects instead of changing.
+    """
+
+    description = "rule listener: English patterns, no model; it misses what they do not cover"
+
+    def listen(self, turns: Sequence[Turn], view: View) -> Heard:
+        """Operations and trait scores of the user turns; other turns are not read."""
+        ops: dict[tuple[str, str], Op] = {}
+        traits = {}
+        for turn in turns:
+            if turn.role != "user":
+                continue
+            traits[turn.id] = _traits(turn.text)
+            for op in _read(turn, view):
+                ops[_address(op)] = op  # the newest statement of a chunk wins
+        return Heard(ops=tuple(ops.values()), traits=traits)
+
+
+def _read(turn: Turn, view: View) -> Iterator[Op]:
+    for sentence in _SENTENCE.split(turn.text[:20_000]):
+        correction = _CORRECTION.match(sentence) is not None
+        sentence = _CORRECTION.sub("", sentence).strip()
+        if not sentence or len(sentence) > 600 or _UNREAL.search(sentence):
+            continue
+        if _FORGET.search(sentence):
+            continue  # erasing is asked for and confirmed elsewhere, never inferred
+        yield from _statements(sentence.rstrip(" .!;,"), turn, view, correction)
+
+
+def _statements(sentence: str, turn: Turn, view: View, correction: bool) -> Iterator[Op]:
+    evidence = (turn.id,)
+    for rule in _RULES:
+        match = rule.pattern.search(sentence)
+        if match is None:
+            continue
+        target, value = rule.make(match)
+        if target == "noted":
+            value = _clean(match[0].split("remember", 1)[-1].removeprefix(" that"))
+        if rule.core or "." in target:
+            yield _leaf(target, value, evidence, view, correction)
+        else:
+            yield from _fact(target, value, evidence, view)
+        if target == "noted":
+            return
+    stopped = _STOPPED.search(sentence) if _STOPPED_CUE.search(sentence) else None
+    if stopped is not None:
+        yield from _ended(_clean(stopped[1]), evidence, view)
+    elif (match := _DISLIKES.search(sentence)) is not None:
+        yield from _preference("dislikes", _clean(match[1]), evidence, view)
+    elif (match := _LIKES.search(sentence)) is not None:
+        verb = "prefers" if match[1].lower() == "prefer" else "likes"
+        yield from _preference(verb, _clean(match[2]), evidence, view)
+    if (match := _FAVOURITE.search(sentence)) is not None:
+        yield from _favourite(_clean(match[1]).lower(), _clean(match[2]), evidence, view)
+    if (match := _HABIT.search(sentence)) is not None and stopped is None:
+        done = _clean(match[1] or match[2])
+        name = " ".join(done.lower().split()[:4])
+        yield Add(kind="habit", target=name, value=_clean(match[0]), evidence=evidence)
+
+
+def _leaf(path: str, value: str, evidence: tuple[str, ...], view: View, correction: bool) -> Op:
+    old = view.leaf(path)
+    if old is None:
+        return Add(target=path, value=value, evidence=evidence)
+    gathers = path in ("People.Pets", "Body.Health", "Life.Goals")
+    if gathers and not correction and value.casefold() not in old.text.casefold():
+        value = f"{old.text}; {value}"
+    elif gathers and not correction:
+        value = old.text
+    return Update(target=path, value=value, evidence=evidence, correction=correction)
+
+
+def _fact(topic: str, value: str, evidence: tuple[str, ...], view: View) -> Iterator[Op]:
+    if not any(fact.text.casefold() == value.casefold() for fact in view.facts):
+        yield Add(kind="fact", value=value, evidence=evidence, fields={"topic": topic})
+
+
+def _preference(verb: str, thing: str, evidence: tuple[str, ...], view: View) -> Iterator[Op]:
+    if not thing:
+        return
+    value = f"{verb} {thing}"
+    old = _about(thing, view)
+    if old is None:
+        yield from _fact("preference", value, evidence, view)
+    elif old.text.casefold() != value.casefold():
+        yield Update(kind="fact", target=old.id, value=value, evidence=evidence)
+
+
+def _favourite(what: str, thing: str, evidence: tuple[str, ...], view: View) -> Iterator[Op]:
+    start = f"favourite {what}: "
+    value = f"{start}{thing}"
+    old = next((fact for fact in view.facts if fact.text.startswith(start)), None)
+    if old is None:
+        yield from _fact("preference", value, evidence, view)
+    elif old.text != value:
+        yield Update(kind="fact", target=old.id, value=value, evidence=evidence)
+
+
+def _ended(thing: str, evidence: tuple[str, ...], view: View) -> Iterator[Op]:
+    old = _about(thing, view)
+    if old is not None:
+        yield Delete(kind="fact", target=old.id, evidence=evidence)
+
+
+def _about(thing: str, view: View) -> Fact | None:
+    """The live preference about the same thing, whatever it says of it."""
+    key = _key(thing)
+    for fact in view.facts:
+        verb, _, rest = fact.text.partition(" ")
+        preference = fact.topic == "preference" and verb in ("likes", "dislikes", "prefers")
+        if preference and key and _key(rest) == key:
+            return fact
+    return None
+
+
+def _key(thing: str) -> tuple[str, ...]:
+    words = re.findall(r"\w+", thing.casefold())
+    return tuple(w for w in words if w not in ("the", "a", "an", "to", "my", "some"))
+
+
+def _clean(text: str) -> str:
+    text = _TAIL.sub("", text.strip())
+    return " ".join(_TIME.sub("", text).split()).strip(" '\"")
+
+
+def _traits(text: str) -> dict[str, int]:
+    """Scores of the cues that occur; a trait with cues both ways, or none, is left out."""
+    hits: dict[str, set[int]] = {}
+    for (trait, score), cue in _CUES.items():
+        if cue.search(text):
+            hits.setdefault(trait, set()).add(score)
+    return {trait: min(scores) for trait, scores in hits.items() if len(scores) == 1}
+
+
+def _address(op: Op) -> tuple[str, str]:
+    if isinstance(op, Add) and op.kind == "fact":
+        return "fact", op.value.casefold()
+    assert isinstance(op, Add | Update | Delete)
+    return op.kind, op.target

@@ -1,0 +1,85 @@
+"""What in a user's sentence is a request to the memory itself: teach, draw, forget, yes or no."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_NAME = r"(?P<name>[^\W\d_][\w'\u2019-]*(?: [A-Z][\w'\u2019-]*){0,2})"
+_TEACH = (
+    re.compile(rf"\bthis is (?:my|our) (?P<kind>[\w -]{{2,40}}?),? {_NAME}[.!,]?(?:\s|$)"),
+    re.compile(
+        rf"\bthis is {_NAME}[, ]+(?:my|our|the|a|an) (?P<kind>[\w -]{{2,40}}?)[.!,]?(?:\s|$)"
+    ),
+)  # fmt: skip
+_DRAW = re.compile(
+    r"^\s*(?:please |can you |could you )*(?:draw|paint|sketch)(?: me)?\s+"
+    r"(?P<what>.{1,300}?)[.!?]*\s*$",
+    re.I | re.S,
+)
+_FORGET = re.compile(
+    r"^\s*(?:please |can you |could you |i want you to |now )*(?:forget|erase|delete)"
+    r"(?: everything)?(?: (?:about|that|what i (?:said|told you) about))?\s+"
+    r"(?P<what>.{1,300}?)[.!?]*\s*$",
+    re.I | re.S,
+)
+_EVERYTHING = re.compile(r"^(?:everything|all)(?: (?:you know )?about me| of it|)$", re.I)
+_YES = re.compile(
+    r"^\s*(?:yes|yes please|y|yep|yeah|ok|okay|sure|confirm|do it|correct)[.!]*\s*$", re.I
+)
+_NO = re.compile(r"^\s*(?:no|n|nope|cancel|stop|don'?t|no thanks)[.!]*\s*$", re.I)
+
+
+@dataclass(frozen=True)
+class TeachRequest:
+    """ "This is my dog Bo": the class may have adjectives before its noun ("small brown dog")."""
+
+    name: str
+    kind: str
+
+    @property
+    def noun(self) -> str:
+        return self.kind.split()[-1].lower()
+
+    @property
+    def description(self) -> str:
+        """ "a small brown dog", or nothing when there is only the noun."""
+        words = self.kind.strip().lower()
+        if " " not in words:
+            return ""
+        return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+
+@dataclass(frozen=True)
+class DrawRequest:
+    """``what`` is the text after "draw"."""
+
+    what: str
+
+
+@dataclass(frozen=True)
+class ForgetRequest:
+    """``what`` shall be erased; ``everything`` when it is the whole memory."""
+
+    what: str
+    everything: bool = False
+
+
+def read_request(text: str) -> TeachRequest | DrawRequest | ForgetRequest | None:
+    """The request in a user's sentence, or ``None`` when it is ordinary talk."""
+    if match := _FORGET.match(text):
+        what = match["what"].strip()
+        return ForgetRequest(what, _EVERYTHING.match(what) is not None)
+    if match := _DRAW.match(text):
+        return DrawRequest(match["what"].strip())
+    for pattern in _TEACH:
+        if match := pattern.search(text):
+            return TeachRequest(match["name"].strip(), match["kind"].strip())
+    return None
+
+
+def read_consent(text: str) -> bool | None:
+    """True for yes, False for no, ``None`` for anything else."""
+    if _YES.match(text):
+        return True
+    return False if _NO.match(text) else None
