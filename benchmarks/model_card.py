@@ -1,11 +1,12 @@
 """How well the story-world model draws what it is told, read by the reader and the judge.
 
 `python -m benchmarks.model_card --out FILE.json [--sheet FILE.png]` draws pictures of captions that
-training never saw, from three sets: new captions of training combinations ("validation"), combinations
-and (action, place) pairs that training never showed ("held_out"), and two characters in one prompt.
-It prints accuracy per named attribute, a Frechet distance in reader features with its floor (real
-against real pictures), and the autoencoder's reconstruction quality. The readers' own accuracy on real
-pictures of the same specifications stands beside each figure, since no drawing can be read better.
+training never saw, from three sets: new captions of training combinations ("validation"),
+combinations and (action, place) pairs that training never showed ("held_out"), and two characters
+in one prompt. It prints accuracy per named attribute, a Frechet distance in reader features with
+its floor (real against real pictures), and the autoencoder's reconstruction quality. The readers'
+own accuracy on real pictures of the same specifications stands beside each figure, since no drawing
+can be read better.
 """
 
 from __future__ import annotations
@@ -38,9 +39,14 @@ from consistent_gen.world.palette import HUES
 
 # The attributes that the headline averages, as the table calls them -> the factors behind them.
 HEADLINE = {
-    "kind": "kind", "hair or fur colour": "coat", "garment colour": "top_hue", "accessory": "accessory",
-    "action": "action", "place": "place", "style": "style",
-}  # fmt: skip
+    "kind": "kind",
+    "hair or fur colour": "coat",
+    "garment colour": "top_hue",
+    "accessory": "accessory",
+    "action": "action",
+    "place": "place",
+    "style": "style",
+}
 ANCHORS = {name: degrees / 360.0 for name, (degrees, _, _) in HUES.items()}
 SEED = 20_000  # first index of the pictures used here, clear of those that training validated on
 
@@ -76,10 +82,15 @@ def draw(prompts: PromptSet, engine: Engine, steps: int, guidance: float) -> np.
     """One picture per prompt, uint8 (n h w 3)."""
     requests = [
         FrameRequest(
-            prompt=caption.text, seed=frame_seed(7, index), steps=steps, guidance=guidance,
+            prompt=caption.text,
+            seed=frame_seed(7, index),
+            steps=steps,
+            guidance=guidance,
             id=str(position),
-        )  # fmt: skip
-        for position, (index, caption) in enumerate(zip(prompts.indices, prompts.captions, strict=True))
+        )
+        for position, (index, caption) in enumerate(
+            zip(prompts.indices, prompts.captions, strict=True)
+        )
     ]
     pictures: dict[int, np.ndarray] = {}
     for event in track(_done(engine, requests), total=len(requests), description=prompts.name):
@@ -105,9 +116,7 @@ def read(model: Any, pictures: np.ndarray, prompts: PromptSet) -> dict[str, Any]
         with torch.inference_mode():
             reading = model(batch)
         wanted = prompts.wanted[rows]
-        found = attribute_hits(
-            reading, wanted, schema.subject, schema.hues, schema.scene, ANCHORS
-        )
+        found = attribute_hits(reading, wanted, schema.subject, schema.hues, schema.scene, ANCHORS)
         for row, (words, entry) in enumerate(zip(wanted, found, strict=True)):
             for name, value in entry.items():
                 hits.setdefault(name, []).append(value)
@@ -157,7 +166,9 @@ def print_table(results: dict[str, Any], console: Console) -> None:
         cells = []
         for entry in results.values():
             drawn, real = entry["reader"], entry["reader_on_real"]
-            pick = (lambda e, r=row: e["headline"][r]) if row in HEADLINE else (lambda e, r=row: e[r])
+            pick = (
+                (lambda e, r=row: e["headline"][r]) if row in HEADLINE else (lambda e, r=row: e[r])
+            )
             cells.append(f"{pick(drawn):.3f} ({pick(real):.3f})")
         table.add_row(row, *cells)
     console.print(table)
@@ -167,7 +178,9 @@ def main(argv: list[str] | None = None) -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description="Measure the story-world model.")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/model_card.json"))
-    parser.add_argument("--sheet", type=Path, default=None, help="also write an examples sheet (PNG)")
+    parser.add_argument(
+        "--sheet", type=Path, default=None, help="also write an examples sheet (PNG)"
+    )
     parser.add_argument("--model", type=Path, default=None)
     parser.add_argument("--prompts", type=int, default=500, help="prompts per single-character set")
     parser.add_argument("--pairs", type=int, default=200, help="two-character prompts")
@@ -178,7 +191,10 @@ def main(argv: list[str] | None = None) -> None:
     tune_allocator()
     backbone = load_backbone(options.model)
     engine = Engine(backbone, bucket=16)
-    readers = {"reader": Reader.load(weights_folder("reader")), "judge": Judge.load(weights_folder("judge"))}
+    readers = {
+        "reader": Reader.load(weights_folder("reader")),
+        "judge": Judge.load(weights_folder("judge")),
+    }
     sets = (
         prompt_set("validation", "validation", options.prompts, 1),
         prompt_set("held_out", "held_out", options.prompts, 1),
@@ -193,7 +209,10 @@ def main(argv: list[str] | None = None) -> None:
         real = np.stack([prompts.world.picture(i).rgb for i in prompts.indices])
         entry: dict[str, Any] = {"prompts": len(drawn), "seconds": seconds}
         for name, model in readers.items():
-            entry[name], entry[f"{name}_on_real"] = read(model, drawn, prompts), read(model, real, prompts)
+            entry[name], entry[f"{name}_on_real"] = (
+                read(model, drawn, prompts),
+                read(model, real, prompts),
+            )
         a, b = entry["reader"]["features"], entry["reader_on_real"]["features"]
         half = len(b) // 2
         entry["frechet"] = frechet_distance(a[:half], b[half:])

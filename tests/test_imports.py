@@ -25,6 +25,7 @@ LEVEL_3 = {
     "engine": {"models", "attention", "diffusion"},
     "story": {"engine", "models", "methods", "adapters", "rewards"},
     "training": LEVEL_1 | LEVEL_2.keys(),
+    "pipeline": {"methods", "attention"},
 }
 LEVEL_4 = {"cli", *OUTER}
 BELOW_4 = LEVEL_0 | LEVEL_1 | LEVEL_2.keys() | LEVEL_3.keys()

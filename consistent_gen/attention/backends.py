@@ -1,18 +1,19 @@
 """Which attention kernel computes, by diffusers' names.
 
-Kernels that diffusers would fetch over the network (`*_hub`) are not on offer.
+Kernels that diffusers would fetch over the network (`*_hub`) are not on offer. Importing this
+module loads no torch, so the names can stand in a command's help.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
-from consistent_gen.attention.layers import family_of
 from consistent_gen.errors import MissingExtraError
 from consistent_gen.registry import EXTRA_OF_PACKAGE, unknown_name
+
+if TYPE_CHECKING:
+    from torch import nn
 
 # Name -> the package that it needs besides torch.
 BACKENDS: dict[str, str | None] = {
@@ -52,6 +53,8 @@ def select_backend(model: nn.Module, name: str) -> None:
         As `check_backend`; InputError for a model family that is not supported.
     """
     from diffusers.models.attention_dispatch import AttentionBackendName
+
+    from consistent_gen.attention.layers import family_of
 
     check_backend(name)
     chosen = AttentionBackendName(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -93,9 +94,10 @@ class SubjectMasks:
 
     def forget(self, frame: str) -> None:
         """Drop what is known of a frame."""
-        for table in (self._maps, self._external, self._cut):
-            for key in [key for key in table if key[0] == frame]:  # type: ignore[attr-defined]
-                del table[key]  # type: ignore[attr-defined]
+        tables: list[dict[Any, Any]] = [self._maps, self._external, self._cut]
+        for table in tables:
+            for key in [key for key in table if key[0] == frame]:
+                del table[key]
 
     def _make(self, frame: str, subject: str, before: int, grid: Grid) -> Tensor | None:
         known = self.strength(frame, subject, before, grid)

@@ -16,6 +16,8 @@ from consistent_gen.attention.settings import FeatureProbe
 from consistent_gen.errors import ConsistentGenError
 
 Grid = tuple[int, int]
+# So near is a match whatever the others are; among perfect matches Otsu would cut rounding noise.
+SURE_DISTANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def match_tokens(
         return Match(target_tokens[:0], target_tokens[:0], tuple(places))
     own = target[target_tokens]
     index, distance = nearest_tokens(own, pool)
-    good = distance <= otsu_threshold(distance)
+    good = distance <= max(otsu_threshold(distance), SURE_DISTANCE)
     for place, tokens, features in zip(places, source_tokens, gathered, strict=True):
         if len(tokens):
             place[tokens] = target_tokens[nearest_tokens(features, own)[0]]

@@ -89,7 +89,7 @@ class Patch:
                 continue
             # A processor that somebody installed over ours stays.
             if isinstance(attn.processor, PolicyProcessor):
-                attn.set_processor(binding.inner)
+                attn.set_processor(attn.processor.standing_for(binding))
             delattr(attn, BINDING)
         delattr(self.model, _PATCH)
 
@@ -97,9 +97,7 @@ class Patch:
         for name in self.sites:
             attn: Any = self.model.get_submodule(name)
             if hasattr(attn, BINDING) and not isinstance(attn.processor, PolicyProcessor):
-                # Something replaced it since: keep the new one as the layer's own.
-                getattr(attn, BINDING).inner = attn.processor
-                _install(attn)
+                _install(attn)  # something replaced ours: the new one is the layer's own now
         if family_of(self.model) == "FluxTransformer2DModel":
             self.hub.rotary = _positions(self.model, kwargs)
 
@@ -149,6 +147,7 @@ def attached(model: nn.Module, *policies: AttentionPolicy) -> Iterator[None]:
 
 def _install(attn: Any) -> None:
     ours = PolicyProcessor()
+    ours.inner = attn.processor
     # A backend that was chosen for the model before holds for us too.
     ours._attention_backend = getattr(attn.processor, "_attention_backend", None)
     ours._parallel_config = getattr(attn.processor, "_parallel_config", None)

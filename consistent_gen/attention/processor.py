@@ -1,7 +1,7 @@
 """The one attention processor: stock behaviour unless a policy acts on the layer in this call.
 
-The class takes no arguments and keeps no state of its own, since loading an IP-Adapter rebuilds
-processors as `type(processor)()`. What belongs to a layer is bound to its attention module.
+The class takes no arguments and finds what it needs at the attention module, since loading an
+IP-Adapter rebuilds processors as `type(processor)()`.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class Hub:
 
 @dataclass
 class Binding:
-    """What one layer has: its place, the processor that was there before, and the model's hub."""
+    """What one layer has: its place, the processor that was there first, and the model's hub."""
 
     site: Site
-    inner: Any
+    first: Any
     hub: Hub
 
 
@@ -45,6 +45,8 @@ class PolicyProcessor:
     # diffusers sets these when a backend is chosen for the whole model.
     _attention_backend: Any = None
     _parallel_config: Any = None
+    # The processor that this one stands for; unknown in an instance that diffusers made.
+    inner: Any = None
 
     def __call__(
         self,
@@ -58,8 +60,7 @@ class PolicyProcessor:
         ip_hidden_states: Any = None,
     ) -> Any:
         """As any processor of diffusers. What the layer's own does not take stays None."""
-        binding: Binding = getattr(attn, BINDING)
-        site, policies = binding.site, binding.hub.policies
+        binding: Binding | None = getattr(attn, BINDING, None)
         given = {
             "encoder_hidden_states": encoder_hidden_states,
             "attention_mask": attention_mask,
@@ -69,25 +70,36 @@ class PolicyProcessor:
             "ip_hidden_states": ip_hidden_states,
         }
         named = {name: value for name, value in given.items() if value is not None}
+        inner = self.standing_for(binding)
+        if binding is None:
+            return inner(attn, hidden_states, **named)
+        site, policies = binding.site, binding.hub.policies
         acting = [policy for policy in policies if policy.acts(site)]
         joint = site.kind in ("joint", "single")
         if not acting and not (joint and any(policy.watched(site) for policy in policies)):
-            return binding.inner(attn, hidden_states, **named)
+            return inner(attn, hidden_states, **named)
         if attention_mask is not None and acting and site.sees_images:
             raise InputError(f"layer {site.name} has an attention mask; its keys cannot be shared")
         heads, text = project(attn, hidden_states, encoder_hidden_states, site, binding.hub.rotary)
         if text is not None:
             watch_joint(policies, heads, text, site)
         if not acting:
-            return binding.inner(attn, hidden_states, **named)
+            return inner(attn, hidden_states, **named)
         image, words = run_policies(acting, attn, heads, text, site, self._attention_backend)
         if site.kind == "single":
             assert words is not None
             return torch.cat([words, image], dim=1)
         if ip_hidden_states is not None and site.block == "double":
             # An image adapter's own branch is the third result of its processor.
-            return image, words, binding.inner(attn, hidden_states, **named)[2]
+            return image, words, inner(attn, hidden_states, **named)[2]
         return image if words is None else (image, words)
+
+    def standing_for(self, binding: Binding | None) -> Any:
+        """The processor that acts where no policy does."""
+        if self.inner is not None or binding is None:
+            assert self.inner is not None, "put back by diffusers without its layer"
+            return self.inner
+        return binding.first
 
 
 def run_policies(

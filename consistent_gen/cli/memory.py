@@ -305,7 +305,7 @@ _YES = (("--yes",), {"action": "store_true", "help": "do it; without this nothin
 _LIMIT = (("--limit",), {"metavar": "N", "type": int, "default": 50, "help": "default: 50"})
 _ACTIONS: dict[str, tuple[str, Any, tuple[tuple[tuple[str, ...], dict[str, Any]], ...]]] = {
     "list": ("print what is remembered", run_list, (
-        (("--kind",), {"metavar": "KIND", "help": "core, fact, habit, concept, episode, turn, ..."}),
+        (("--kind",), {"metavar": "KIND", "help": "core, fact, habit, concept, episode, ..."}),
         (("--as-of",), {"metavar": "TIME", "help": "as things were at this date or time (UTC)"}),
         _LIMIT)),
     "show": ("print one record with all its fields", run_show, (_ID,)),
@@ -327,7 +327,7 @@ _ACTIONS: dict[str, tuple[str, Any, tuple[tuple[tuple[str, ...], dict[str, Any]]
         (("--id",), {"metavar": "ID", "action": "append", "default": [], "help": "a record"}),
         (("--path",), {"metavar": "PATH", "action": "append", "default": [],
                        "help": "a tree path or branch"}),
-        (("--kind",), {"metavar": "KIND", "action": "append", "default": [], "help": "a whole kind"}),
+        (("--kind",), {"metavar": "KIND", "action": "append", "default": [], "help": "all of it"}),
         (("--everything",), {"action": "store_true", "help": "the whole memory"}), _YES)),
     "export": ("write everything to one zip file", run_export, (
         (("file",), {"metavar": "FILE", "help": "a new .zip file"}),)),
@@ -345,5 +345,5 @@ _ACTIONS: dict[str, tuple[str, Any, tuple[tuple[tuple[str, ...], dict[str, Any]]
         (("outcome",), {"metavar": "ENTRY", "help": "the id of a log entry"}),
         (("--discard",), {"action": "store_true", "help": "erase it from the log instead"}))),
     "reembed": ("embed all texts anew and switch to the new vectors", run_reembed, (
-        (("--embedder",), {"metavar": "NAME", "help": "minilm or ngrams (default: the best one)"}),)),
+        (("--embedder",), {"metavar": "NAME", "help": "minilm or ngrams (default: the better)"}),)),
 }  # fmt: skip

@@ -1,7 +1,7 @@
 """The judge: a transformer that reads the same factors as the reader, by another route and seed.
 
-Patches of 8 x 8 pixels, one query token for the scene and three for the subjects. Nothing is ever trained
-against it, so it tells whether a gain under the reader is real.
+Patches of 8 x 8 pixels, one query token for the scene and three for the subjects. Nothing is ever
+trained against it, so it tells whether a gain under the reader is real.
 """
 
 from __future__ import annotations

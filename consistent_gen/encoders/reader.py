@@ -1,8 +1,8 @@
 """The reader: a convolutional network that reads the factors of a story-world picture.
 
-It first finds where each subject and each part is, then pools features under those masks, so that what it
-says about a garment comes from the garment. It measures; the judge (`judge.py`), of another architecture,
-checks it and is never trained against.
+It first finds where each subject and each part is, then pools features under those masks, so that
+what it says about a garment comes from the garment. It measures; the judge (`judge.py`), of another
+architecture, checks it and is never trained against.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ REGIONS: tuple[tuple[str, ...], ...] = (
 
 
 class Block(nn.Module):
-    """Depthwise 5 x 5 convolution, then a two-layer perceptron per place (Liu et al., arXiv 2201.03545)."""
+    """Depthwise 5 x 5 convolution, then a two-layer perceptron per place (Liu et al., arXiv
+    2201.03545).
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -46,7 +48,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """b c h w to b c h w."""
-        return x + self.narrow(F.gelu(self.wide(self.norm(self.mix(x)))))
+        change: Tensor = self.narrow(F.gelu(self.wide(self.norm(self.mix(x)))))
+        return x + change
 
 
 class Reader(nn.Module):
@@ -91,7 +94,8 @@ class Reader(nn.Module):
         background = masks.flatten(2).softmax(1)[:, 0]  # b n
         behind = _pool(pooled, background.unsqueeze(1)).squeeze(1)
         scene = self.scene(torch.cat([high.mean((2, 3)), behind], 1))
-        return self.heads(self.subject(subjects), scene, masks, parts)
+        reading: Reading = self.heads(self.subject(subjects), scene, masks, parts)
+        return reading
 
     def _pool_subjects(self, features: Tensor, masks: Tensor, parts: Tensor) -> Tensor:
         """Features under each region of each subject, and how large each is: b 3 (r * 2w1 + 3)."""

@@ -94,29 +94,38 @@ class SharedStory(Coupling):
             )
         if name in self._anchors:
             raise InputError(f"the character {name!r} is cast already; drop it first")
-        for request in anchors:
-            request.check(self.engine.backbone)
-        self._strengths[name] = SubjectUse(name=name, strength=strength).strength
-        self.run.check_bytes(self.predicted_bytes(anchors[0]))
-        gang, ids = [], []
+        use = SubjectUse(name=name, strength=strength)
         for number, request in enumerate(anchors):
-            frame_id = request.id or self.engine.free_id()
-            role = FrameRole(frame=frame_id, subjects=self._uses(request), anchor=number)
-            if [use.name for use in role.subjects] != [name]:
-                names = ", ".join(use.name for use in role.subjects) or "nobody"
+            request.check(self.engine.backbone)
+            shown = {s.name for s in request.subjects} & {name, *self._strengths}
+            if shown != {name}:
                 raise InputError(
-                    f"anchor {number} of {name!r} must show only it; it shows: {names}"
+                    f"anchor {number} of {name!r} must show it and no other character of the "
+                    f"story; it shows: {', '.join(sorted(shown)) or 'nobody'}"
                 )
-            twin = self._admit(role, request)
-            if masks is not None and number in masks:
-                mask = torch.from_numpy(np.asarray(masks[number], dtype=np.float32))
-                self.run.masks.set_external(twin or frame_id, name, mask)
-            after = request.after if twin is None else (*request.after, twin)
-            gang.append(replace(request, id=frame_id, after=after, coupling=self))
-            ids.append(frame_id)
-        self._anchors[name] = tuple(self.engine.submit_gang(gang))
+        self.run.check_bytes(self.predicted_bytes(anchors[0]))
+        self._strengths[name] = use.strength
+        gang = [
+            self._anchor(name, number, request, (masks or {}).get(number))
+            for number, request in enumerate(anchors)
+        ]
+        ids = self.engine.submit_gang(gang)
+        self._anchors[name] = tuple(ids)
         self._live.update(ids)
         return ids
+
+    def _anchor(
+        self, name: str, number: int, request: FrameRequest, mask: np.ndarray | None
+    ) -> FrameRequest:
+        """Register an anchor and submit its twin; returns the request that is ready to go."""
+        frame_id = request.id or self.engine.free_id()
+        role = FrameRole(frame=frame_id, subjects=self._uses(request), anchor=number)
+        twin = self._admit(role, request)
+        if mask is not None:
+            plane = torch.from_numpy(np.asarray(mask, dtype=np.float32))
+            self.run.masks.set_external(twin or frame_id, name, plane)
+        after = request.after if twin is None else (*request.after, twin)
+        return replace(request, id=frame_id, after=after, coupling=self)
 
     def submit(self, request: FrameRequest) -> str:
         """Submit a frame; it reads the anchors of every cast character among its subjects.

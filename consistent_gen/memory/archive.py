@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from consistent_gen.errors import ConsistentGenError, InputError, LimitError, OutputError
-from consistent_gen.memory.changes import read_meta, write_meta
+from consistent_gen.memory.changes import read_meta, recount_versions, write_meta
+from consistent_gen.memory.checks import broken_rules
 from consistent_gen.memory.database import Database
 from consistent_gen.memory.filters import Condition
 from consistent_gen.memory.ledger import insert, load
@@ -87,7 +88,7 @@ def restore(db: Database, blobs: BlobStore, vectors: VectorTable, path: Path, no
         raise InputError(f"not a readable zip file: {error}", source=path) from None
     except ConsistentGenError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(f"not a sound export: {type(error).__name__}", source=path) from None
 
 
@@ -188,8 +189,8 @@ def _fill(db: Database, blobs: BlobStore, vectors: VectorTable, file: _Reader, n
     listing = json.loads(file.read("vectors.json"))
     for number, space in enumerate(listing["spaces"]):
         create_space(db, space["name"], space["dimensions"])
-        data = np.frombuffer(file.read(f"vectors/{number}.f32"), "<f4")
-        shaped = data.reshape(len(space["of"]), space["dimensions"]).astype(np.float32)
+        flat = np.frombuffer(file.read(f"vectors/{number}.f32"), "<f4")
+        shaped = flat.reshape(len(space["of"]), space["dimensions"]).astype(np.float32)
         placed = [rows[id, version] for id, version in space["of"]]
         vectors.put(space["name"], list(zip(placed, shaped, strict=True)))
     for role, name in listing["roles"].items():
@@ -197,6 +198,10 @@ def _fill(db: Database, blobs: BlobStore, vectors: VectorTable, file: _Reader, n
     for name, state in listing["state"].items():
         check_choice(name, ("version", "last_recorded"), "state")
         write_meta(db, name, str(int(state)))
+    recount_versions(db)
+    broken = next(broken_rules(db), None)
+    if broken is not None:
+        raise InputError(f"not a sound export: {broken}")
     return len(rows)
 
 

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 from consistent_gen.memory.codecs import from_object, to_object
@@ -33,6 +34,8 @@ from consistent_gen.memory.trunk import Trunk
 
 _LIVE = f"r.retired_at = {FOREVER}"
 _OPEN = f"{_LIVE} AND r.valid_to = {FOREVER}"
+# Kinds of which a label (tree path, name of a habit) holds one value at a time.
+KEYED: tuple[Kind, ...] = ("core", "habit")
 _PREFIX: dict[Kind, str] = {
     "turn": "t", "core": "c", "fact": "f", "episode": "e", "habit": "h", "concept": "k",
     "trait_obs": "p", "style_obs": "s", "media": "m",
@@ -61,6 +64,8 @@ class Write:
     now: int
     version: int
     ids: list[str] = field(default_factory=list)
+    inserted: list[Kind] = field(default_factory=list)
+    _before: dict[Kind, int] = field(default_factory=dict)
 
     @classmethod
     def begin(cls, db: Database, clock_micros: int) -> Write:
@@ -80,8 +85,18 @@ class Write:
             "VALUES (?, ?, ?, ?, ?, ?)",
             (self.batch, key_hash, self.version, self.now, action, json.dumps(self.ids)),
         )
+        write_meta(self.db, "versions_kept", str(self.at_most(None)))
         write_meta(self.db, "version", str(self.version))
         write_meta(self.db, "last_recorded", str(self.now))
+
+    def at_most(self, kind: Kind | None) -> int:
+        """An upper bound of the number of live records (of a kind), found without a long scan."""
+        if kind is None:
+            return int(read_meta(self.db, "versions_kept", "0")) + len(self.inserted)
+        if kind not in self._before:
+            sql = f"SELECT COUNT(*) FROM records r WHERE r.kind = ? AND {_LIVE}"
+            self._before[kind] = int(self.db.rows(sql, (kind,))[0][0]) - self.inserted.count(kind)
+        return self._before[kind] + self.inserted.count(kind)
 
     def add(self, record: Record) -> Record:
         """Insert a first version under a new id."""
@@ -94,19 +109,17 @@ class Write:
     def carry_out(self, change: Change) -> str:
         """Do what a verdict says; returns the id it concerned."""
         old, new = change.old, change.new
-        if old is None:
-            assert new is not None
-            return self.add(new).id
-        self.ids.append(old.id)
-        if change.correction:
+        if new is None:
+            assert old is not None
             self.retire(old)
-            if new is not None:
-                self._version(new, old.valid_from, old.valid_to)
-        elif new is None:
+            if not change.correction:
+                self._rest(old, old.valid_from, change.at)
+        elif old is not None and change.correction:
             self.retire(old)
-            self._rest(old, old.valid_from, change.at)
+            self._version(new, old.valid_from, old.valid_to)
         else:
-            self._split(old, new, change.at)
+            return self._place(new, change.at)
+        self.ids.append(old.id)
         return old.id
 
     def retire(self, record: Record) -> None:
@@ -118,21 +131,34 @@ class Write:
         row = self._version(record, record.valid_from, record.valid_to)
         copy_vectors(self.db, record, row)
 
-    def _split(self, old: Record, new: Record, at: datetime) -> None:
-        pieces = load(self.db, Condition(f"r.id = ? AND {_LIVE}", (old.id,)))
+    def overlaps(self, record: Record) -> bool:
+        """Whether two believed versions with this record's key hold at the same time."""
+        pieces = load(self.db, _siblings(record))
+        return any(
+            a.valid_to is None or (b.valid_from is not None and a.valid_to > b.valid_from)
+            for a, b in pairwise(pieces)
+        )
+
+    def _place(self, new: Record, at: datetime) -> str:
+        """Let ``new`` hold from ``at`` until its end or the next thing known, if that is first."""
+        pieces = load(self.db, _siblings(new)) if new.id or new.kind in KEYED else ()
+        later = [p.valid_from for p in pieces if p.valid_from and p.valid_from > at]
+        end = _earliest(new.valid_to, min(later, default=None))
         piece = next((p for p in pieces if _holds(p, at)), None)
-        if piece is None:
-            later = [p.valid_from for p in pieces if p.valid_from and p.valid_from > at]
-            self._version(new, at, _earliest(new.valid_to, min(later, default=None)))
-            return
-        end = _earliest(new.valid_to, piece.valid_to)
-        self.retire(piece)
-        self._rest(piece, piece.valid_from, at)
-        row = self._version(new, at, end)
-        if new.text == piece.text:
-            copy_vectors(self.db, piece, row)
-        if end is not None:
+        if piece is not None:
+            self.retire(piece)
+            self._rest(piece, piece.valid_from, at)
+        if new.id:
+            id = new.id
+            row = self._version(new, at, end)
+            self.ids.append(id)
+            if piece is not None and new.text == piece.text:
+                copy_vectors(self.db, piece, row)
+        else:
+            id = self.add(replace(new, valid_from=at, valid_to=end)).id
+        if piece is not None and end is not None:
             self._rest(piece, end, piece.valid_to)
+        return id
 
     def _rest(self, piece: Record, start: datetime | None, end: datetime | None) -> None:
         if start is not None and end is not None and start >= end:
@@ -145,6 +171,7 @@ class Write:
 
     def _insert(self, record: Record, version: int) -> int:
         placed = replace(record, version=version, recorded_at=moment(self.now), retired_at=None)
+        self.inserted.append(record.kind)
         return insert(self.db, replace(placed, created_by=self.batch, retired_by=""))
 
 
@@ -220,8 +247,15 @@ class LiveView:
         )
         return len(rows)
 
-    def live(self, kind: Kind | None) -> int:
-        return live_count(self.write.db, kind)
+    def full(self, kind: Kind | None, cap: int) -> bool:
+        # Versions are cheap to count and never fewer than live records: an upper bound comes first.
+        return self.write.at_most(kind) >= cap and live_count(self.write.db, kind) >= cap
+
+
+def recount_versions(db: Database) -> None:
+    """Set the kept number of versions after rows were removed or read in at once."""
+    ((count,),) = db.rows("SELECT COUNT(*) FROM records")
+    write_meta(db, "versions_kept", str(count))
 
 
 def live_count(db: Database, kind: Kind | None) -> int:
@@ -298,6 +332,14 @@ def present(db: Database, table: str, column: str, names: Sequence[str]) -> froz
             f"SELECT {column} FROM {table} WHERE {column} IN ({marks(len(some))})", some
         )
     )
+
+
+def _siblings(record: Record) -> Condition:
+    """The believed versions among which only one may hold at a time."""
+    if record.kind in KEYED:
+        values = (record.kind, record.label, record.persona)
+        return Condition(f"r.kind = ? AND r.label = ? AND r.persona = ? AND {_LIVE}", values)
+    return Condition(f"r.id = ? AND {_LIVE}", (record.id,))
 
 
 def _holds(piece: Record, at: datetime) -> bool:

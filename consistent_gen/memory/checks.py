@@ -28,19 +28,26 @@ _EMPTY_RESULTS = (
      "SELECT a.id FROM records a JOIN records b ON a.id = b.id AND a.version < b.version "
      f"WHERE a.retired_at = {FOREVER} AND b.retired_at = {FOREVER} "
      "AND a.valid_from < b.valid_to AND b.valid_from < a.valid_to"),
-    ("a tree path holds two values at once",
-     f"SELECT MIN(r.id) FROM records r WHERE r.kind = 'core' AND r.retired_at = {FOREVER} "
-     f"AND r.valid_to = {FOREVER} GROUP BY r.persona, r.label HAVING COUNT(*) > 1"),
+    ("a tree path or habit holds two values at once",
+     "SELECT a.id FROM records a JOIN records b ON a.kind = b.kind AND a.label = b.label "
+     "AND a.persona = b.persona AND a.id < b.id WHERE a.kind IN ('core', 'habit') "
+     f"AND a.retired_at = {FOREVER} AND b.retired_at = {FOREVER} "
+     "AND a.valid_from < b.valid_to AND b.valid_from < a.valid_to"),
 )  # fmt: skip
 
 
+def broken_rules(db: Database) -> Iterator[str]:
+    """Rules between rows that are broken, with one example each."""
+    for what, sql in _EMPTY_RESULTS:
+        broken = db.rows(sql)
+        if broken:
+            yield f"{what} ({len(broken)} times, first: {broken[0][0]})"
+
+
 def problems(db: Database, blobs: BlobStore) -> Iterator[str]:
-    """Every broken rule, with one example each. Reads all media bytes."""
+    """Everything that is wrong. Reads all media bytes."""
     with db.snapshot():
-        for what, sql in _EMPTY_RESULTS:
-            broken = db.rows(sql)
-            if broken:
-                yield f"{what} ({len(broken)} times, first: {broken[0][0]})"
+        yield from list(broken_rules(db))
         sizes = {str(n): int(b) for n, b in db.rows("SELECT name, bytes FROM blobs")}
     # Each name is asked for by itself: a put or a purge may be under way in another process.
     for name, size in sizes.items():

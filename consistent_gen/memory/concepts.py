@@ -36,7 +36,7 @@ from consistent_gen.memory.store import ErasureReceipt, Outcome, Scope, Store
 MAX_REFERENCES = 4
 # Cosine to the prototype from which a crop counts as the concept, before there is enough to tell.
 DEFAULT_THRESHOLD = 0.8
-THRESHOLD_RANGE = (0.6, 0.92)
+THRESHOLD_RANGE = (0.72, 0.92)
 CROPS_FOR_A_THRESHOLD = 3
 _MARGIN = 0.05
 

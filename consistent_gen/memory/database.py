@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from sqlite3 import Connection, DatabaseError, IntegrityError, OperationalError, connect
+from sqlite3 import Connection, DatabaseError, connect
 from threading import RLock
 from typing import Any, Protocol, TypeAlias
 
@@ -58,7 +58,7 @@ class SqliteDatabase:
         self._depth = 0
         try:
             self._connection = _opened(path, busy_timeout_s)
-        except (OperationalError, DatabaseError) as error:
+        except DatabaseError as error:
             raise explained(error, path) from None
         self.path = path
 
@@ -111,8 +111,6 @@ class SqliteDatabase:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except IntegrityError:
-            raise
         except DatabaseError as error:
             raise explained(error, self.path) from None
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from consistent_gen.errors import InputError
 from consistent_gen.memory import media
-from consistent_gen.memory.changes import Write, present, write_meta
+from consistent_gen.memory.changes import Write, present, recount_versions, write_meta
 from consistent_gen.memory.database import Database
 from consistent_gen.memory.filters import at, marks, of_kinds
 from consistent_gen.memory.ledger import chunks
@@ -261,6 +261,7 @@ def _erase_everything(db: Database, write: Write) -> Erased:
 
 def _finish(db: Database, write: Write) -> None:
     db.rows("UPDATE spaces SET generation = generation + 1")
+    recount_versions(db)
     write_meta(db, PENDING, "1")
     write.finish("purge", None)
     db.trace("purge_deleted")

@@ -93,8 +93,8 @@ class View(Protocol):
     def children(self, branch: str, persona: str) -> int:
         """Live leaves below a branch."""
 
-    def live(self, kind: Kind | None) -> int:
-        """Live records (of a kind)."""
+    def full(self, kind: Kind | None, cap: int) -> bool:
+        """Whether there are ``cap`` live records (of a kind) already."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -295,22 +295,24 @@ class Executor:
         shared |= {"origin": origin, "trust": trust, "persona": self._batch.persona}
         if op.evidence or old is None:
             shared["evidence"] = op.evidence
+        at, until = self._at(op, evidence), op.until if isinstance(op, Add) else None
+        if until is not None and until <= at:
+            raise _No("fields_invalid", "it would end before it begins; check at and until")
+        key = _NAMED.get(op.kind, "")
+        renames = op.kind == "concept" and isinstance(op, Update)
+        if key in fields and not renames:
+            raise _No("fields_invalid", f"the {key} of a {op.kind} is the target of the operation")
+        shared["valid_to"] = until
         try:
             if old is not None:
                 text = old.text if op.value is None else op.value
+                names = ("keywords", "derived_from", "media", "evidence")
+                kept = {name: getattr(old, name) for name in names}
                 body = {**old.body(), **fields}
-                if op.kind in _NAMED and isinstance(op, Add):
-                    body[_NAMED[op.kind]] = old.label
-                kept = {
-                    k: getattr(old, k) for k in ("keywords", "derived_from", "media", "evidence")
-                }
                 return build(op.kind, {**kept, **shared, "text": text, "id": old.id}, body)
-            if op.kind in _NAMED:
-                fields[_NAMED[op.kind]] = op.target
-            until = op.until if isinstance(op, Add) else None
-            at = self._at(op, evidence)
-            shared |= {"text": op.value, "valid_from": at, "valid_to": until}
-            return build(op.kind, shared, fields)
+            if key:
+                fields[key] = op.target
+            return build(op.kind, {**shared, "text": op.value, "valid_from": at}, fields)
         except (InputError, TypeError, AttributeError) as error:
             message = error.message if isinstance(error, InputError) else "wrong type of a field"
             raise _No("fields_invalid", message) from None
@@ -340,11 +342,12 @@ class Executor:
     def _check_room(self, kind: Kind, target: str) -> None:
         limits = self._view.limits
         caps = {"habit": limits.habits, "concept": limits.concepts, "fact": limits.facts}
-        for cap, count, what in (
-            (caps.get(kind), lambda: self._view.live(kind), f"{kind} records"),
-            (limits.live_records, lambda: self._view.live(None), "records"),
-        ):
-            if cap is not None and count() >= cap:
+        quotas: list[tuple[Kind | None, int]] = [(None, limits.live_records)]
+        if kind in caps:
+            quotas.append((kind, caps[kind]))
+        for counted, cap in quotas:
+            if self._view.full(counted, cap):
+                what = "records" if counted is None else f"{counted} records"
                 raise _No("quota", f"{cap:,} live {what} is the limit; end or erase some first")
         branch = self._view.trunk.open_branch(target) if kind == "core" else None
         if branch is not None:

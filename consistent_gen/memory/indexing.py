@@ -8,6 +8,7 @@ from collections.abc import Callable
 from consistent_gen.memory.embedders import TextEmbedder
 from consistent_gen.memory.records import Kind, Record
 from consistent_gen.memory.store import Store
+from consistent_gen.memory.trunk import COMPACT
 
 TEXT_ROLE = "text"
 IMAGE_ROLE = "image"
@@ -59,7 +60,12 @@ def change_embedder(
 
 
 def embedding_text(record: Record) -> str:
-    """What of a record is embedded: its words, with the name or the leaf it stands under."""
+    """What of a record is embedded: its words, with the name or the leaf it stands under.
+
+    A leaf value alone ("Oslo") says too little to be found by a question, so the line that
+    explains its leaf ("where they live now") goes with it.
+    """
     label = record.label if record.kind in ("core", "habit", "concept", "episode") else ""
     leaf = label.rpartition(".")[2].replace("_", " ")
-    return ". ".join(part for part in (leaf, record.text, " ".join(record.keywords)) if part)
+    line = COMPACT.leaves.get(label, "") if record.kind == "core" else ""
+    return ". ".join(part for part in (leaf, line, record.text, " ".join(record.keywords)) if part)

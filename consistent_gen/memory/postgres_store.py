@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from consistent_gen.errors import ConsistentGenError, MissingExtraError
+from consistent_gen.errors import MissingExtraError
 from consistent_gen.memory.database import Row, Trace, untraced
 from consistent_gen.memory.filters import Condition, marks, of_kinds
 from consistent_gen.memory.ledger import chunks
@@ -289,14 +289,8 @@ def _numbered(sql: str) -> str:
 def _errors() -> Iterator[None]:
     try:
         yield
-    except psycopg.IntegrityError:
-        raise
     except psycopg.Error as error:
-        raise _explained(error) from None
-
-
-def _explained(error: psycopg.Error) -> ConsistentGenError:
-    return MemoryStoreError(f"the server refused: {_first_line(error)}")
+        raise MemoryStoreError(f"the server refused: {_first_line(error)}") from None
 
 
 def _first_line(error: psycopg.Error) -> str:

@@ -34,7 +34,7 @@ _REPLY = re.compile(
     r"(?:<answer>(?P<answer>.*?)</answer>|<retrieve>(?P<retrieve>.*?)</retrieve>)\s*",
     re.DOTALL,
 )
-_FIELD = re.compile(r"^\s*(keywords|start_time|end_time)\s*:\s*(.*?)\s*$", re.MULTILINE)
+_FIELD = re.compile(r"^[ \t]*(keywords|start_time|end_time)[ \t]*:[ \t]*(.*?)[ \t]*$", re.MULTILINE)
 _TAG = re.compile(r"</?(?:think|answer|retrieve)>")
 
 
@@ -84,7 +84,7 @@ def parse_reply(reply: str, question: str, zone: tzinfo = UTC) -> Step:
         end = _moment(fields.get("end_time", "null"), zone, end=True)
     except ValueError:
         return Step(think=think, keywords=question, malformed=True)
-    if not fields.get("keywords") or (start and end and end < start):
+    if not fields.get("keywords") or (start and end and end <= start):
         return Step(think=think, keywords=question, malformed=True)
     window = Window(start=start, end=end) if start or end else None
     return Step(think=think, keywords=fields["keywords"], window=window)

@@ -340,7 +340,7 @@ def build(kind: str, shared: Mapping[str, Any], body: Mapping[str, Any]) -> Reco
     own = {f.name for f in fields(cls)} - _SHARED
     for name in body:
         check_choice(name, sorted(own), f"field of a {kind}")
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in body.items()}
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in body.items()}
     try:
         return cls(**shared, **values)
     except TypeError as error:

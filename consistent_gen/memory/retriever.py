@@ -1,7 +1,7 @@
 """Finding what matters for a question: words and meaning, fused by rank, with reasons.
 
 Full-text and vector hits are fused by reciprocal rank (Cormack et al., SIGIR 2009):
-score = sum over lists of weight / (60 + rank). The time window and the exclusions act inside each
+score = sum over searches of weight / (60 + rank). The time window and the exclusions act inside each
 search, before any cap, so a narrow window still fills its caps. Caps per kind start from those of
 PersonaVLM (arXiv 2604.13074): 4 facts, 2 episodes, 2 habits, 2 pictures.
 """
@@ -20,16 +20,21 @@ from consistent_gen.memory.records import Episode, Kind, Record, Turn
 from consistent_gen.memory.store import AsOf, Hit, Store, Window
 
 RRF_K = 60
+# Shared words are the weaker witness: a question and its answer often have none in common.
+WEIGHTS = {"words": 0.5, "meaning": 1.0, "picture": 1.0}
+# At about the same cosine, what is known to hold goes before what was once said.
+STATE_BONUS = 0.1
 CAPS: Mapping[Kind, int] = {
     "core": 6, "fact": 4, "episode": 2, "habit": 2, "concept": 2, "turn": 4, "media": 2,
 }  # fmt: skip
+_STATES = ("core", "fact", "habit", "concept")
 TEXT_SEARCHED: tuple[Kind, ...] = ("core", "fact", "episode", "habit", "concept", "turn")
 # Words that questions are made of; full text would match half the memory by them.
 _STOP_WORDS = (
     "a an and are as at be been but by can could did do does for from had has have he her hers him "
     "his how i if in into is it its me my of on or our she should so some than that the their them "
     "then there these they this those to us was we were what when where which who whom whose why "
-    "will with would you your about tell know remember ever any also just not"
+    "will with would you your about tell know remember ever any also just not now today"
 )
 _STOP = frozenset(_STOP_WORDS.split())
 _WORD = re.compile(r"[\w'\u2019-]+")
@@ -97,7 +102,7 @@ class Retriever:
         for name, hits in lists:
             kept = [hit for hit in hits if hit.id not in exclude]
             for rank, hit in enumerate(kept, 1):
-                scores[hit.id] = scores.get(hit.id, 0.0) + 1 / (RRF_K + rank)
+                scores[hit.id] = scores.get(hit.id, 0.0) + WEIGHTS[name] / (RRF_K + rank)
                 reasons.setdefault(hit.id, []).append(_reason(name, rank, hit))
         order = sorted(scores, key=lambda id: (-scores[id], id))
         chosen, left = [], dict(caps)
@@ -142,19 +147,23 @@ class Retriever:
         limit = self._pool + excluded
         vector = self._text.text([query])[0] if self._text and query and not self.notice else None
         words = content_words(query)
-        # Each kind is ranked on its own: otherwise many turns would push the few habits out.
-        for kind in kinds:
-            if kind in TEXT_SEARCHED and words:
-                hits = self._store.full_text(
+        # Each kind is searched on its own, so that many turns cannot push the few habits out of
+        # the pool; scores of one kind of search compare, so the ranks are over all kinds.
+        by_words: list[Hit] = []
+        by_meaning: list[Hit] = []
+        for kind in (kind for kind in kinds if kind in TEXT_SEARCHED):
+            if words:
+                by_words += self._store.full_text(
                     " ".join(words), kinds=(kind,), window=window, as_of=as_of, limit=limit
                 )
-                lists.append(("words", hits))
-            if kind in TEXT_SEARCHED and vector is not None and self._text is not None:
-                hits = self._store.nearest(
+            if vector is not None and self._text is not None:
+                by_meaning += self._store.nearest(
                     self._text.space, vector, kinds=(kind,), window=window, as_of=as_of,
                     limit=limit,
                 )  # fmt: skip
-                lists.append(("meaning", hits))
+        by_words.sort(key=lambda hit: (-hit.score, hit.id))
+        by_meaning.sort(key=lambda hit: (-hit.score - STATE_BONUS * (hit.kind in _STATES), hit.id))
+        lists += [("words", by_words), ("meaning", by_meaning)]
         if picture is not None and self._image is not None and "media" in kinds:
             lists += self._by_picture(self._image, picture, window, as_of, limit)
         return lists
@@ -184,7 +193,7 @@ def content_words(query: str) -> tuple[str, ...]:
 
 def _reason(name: str, rank: int, hit: Hit) -> str:
     measure = "" if name == "words" else f", cosine {hit.score:.2f}"
-    return f"{name}: rank {rank} among {hit.kind} records{measure}"
+    return f"{name}: rank {rank}{measure}"
 
 
 def _touches(record: Record, window: Window) -> bool:

@@ -79,10 +79,9 @@ class SqlStore(SqlReader):
                 return earlier
             write = self._begin()
             view = LiveView(write, self.trunk, self._limits)
-            if view.live(None) + len(prepared) > self._limits.live_records:
-                raise LimitError(
-                    f"{self._limits.live_records:,} live records is the limit; erase some first"
-                )
+            cap = self._limits.live_records
+            if prepared and view.full(None, cap - len(prepared) + 1):
+                raise LimitError(f"{cap:,} live records is the limit; erase some first")
             self._check_links(view, prepared)
             for record in prepared:
                 write.add(record)
@@ -129,6 +128,8 @@ class SqlStore(SqlReader):
                     write.retire(record)
             for record in ended:
                 write.revive(record)
+            if any(write.overlaps(record) for record in ended):
+                raise InputError(f"a later write fills what {batch} emptied; it cannot be undone")
             write.ids.extend(dict.fromkeys(r.id for r in (*made, *ended)))
             write.finish("undo", None)
         return _receipt(write)

@@ -56,7 +56,7 @@ class PersonaTree:
         self._persona = persona
 
     def leaves(self) -> dict[str, CoreLeaf]:
-        """The filled leaves by path, in the order of the trunk; new leaves of open branches last."""
+        """The filled leaves by path, in the order of the trunk; those outside it last."""
         held = self._store.list("core", as_of=self._as_of, persona=self._persona)
         found = {leaf.path: leaf for leaf in held if isinstance(leaf, CoreLeaf)}
         ordered = [path for path in self._trunk.leaves if path in found]

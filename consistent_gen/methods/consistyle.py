@@ -70,12 +70,11 @@ class ConsiStyle:
         ]
         if self.mixing_steps > 0.0:
             rules.append(mixing_rule(topology, self.mixing_steps, self.mixing))
-        finest = {"ranks": (0,)}
         if self.style_steps[1] > 0.0:
-            window = Window(**finest, steps=self.style_steps)
+            window = Window(ranks=(0,), steps=self.style_steps)
             rules.append(Rule(window=window, topology=topology, align=(TwinValues(),), mix=alone))
         if self.structure_steps[1] > 0.0:
-            window = Window(**finest, steps=self.structure_steps, branches=("cond",))
+            window = Window(ranks=(0,), steps=self.structure_steps, branches=("cond",))
             matched = (MatchedQueriesKeys(),)
             rules.append(Rule(window=window, topology=topology, align=matched, mix=alone))
         return Recipe(

@@ -209,7 +209,7 @@ class Backbone:
         shift = float(getattr(self.vae.config, "shift_factor", None) or 0.0)
         weight = next(self.vae.parameters())
         latents = []
-        for picture in torch.from_numpy(pictures):
+        for picture in torch.tensor(pictures):
             x = picture.permute(2, 0, 1)[None].to(weight) / 127.5 - 1.0
             encoded = self.vae.encode(x.contiguous(memory_format=torch.channels_last))
             found = getattr(encoded, "latents", None)  # the tiny autoencoder has no distribution

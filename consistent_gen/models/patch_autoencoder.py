@@ -1,11 +1,12 @@
-"""The story world's autoencoder: principal components of 8 x 8 patches, and a decoder that adds contours.
+"""The story world's autoencoder: principal components of 8 x 8 patches, and a decoder that adds
+contours.
 
-The encoder is a fixed linear map: a latent is a patch's first principal components, partly equalised. It
-has nothing to learn, so the denoiser can train before the decoder does, and a better decoder never makes
-a denoiser stale. The decoder is the inverse map plus a convolutional residual that starts at zero and
-restores, from the neighbourhood, what the projection left out. Nothing is convolved at full resolution,
-which keeps it fast on a CPU. It speaks the interface of `diffusers.AutoencoderKL`, so that stock
-pipelines use it.
+The encoder is a fixed linear map: a latent is a patch's first principal components, partly
+equalised. It has nothing to learn, so the denoiser can train before the decoder does, and a better
+decoder never makes a denoiser stale. The decoder is the inverse map plus a convolutional residual
+that starts at zero and restores, from the neighbourhood, what the projection left out. Nothing is
+convolved at full resolution, which keeps it fast on a CPU. It speaks the interface of
+`diffusers.AutoencoderKL`, so that stock pipelines use it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from torch import Tensor, nn
 
 
 class PointDistribution:
-    """A distribution without spread: what `AutoencoderKL` callers expect, for a deterministic encoder."""
+    """A distribution without spread: what `AutoencoderKL` callers expect, for a deterministic
+    encoder.
+    """
 
     def __init__(self, mean: Tensor) -> None:
         self.mean = mean
@@ -35,7 +38,9 @@ class PointDistribution:
 
 
 class ResidualBlock(nn.Module):
-    """GroupNorm, SiLU, 3 x 3 convolution, twice, with a skip; the last convolution starts at zero."""
+    """GroupNorm, SiLU, 3 x 3 convolution, twice, with a skip; the last convolution starts at
+    zero.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -129,9 +134,10 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
     def fit_components(self, pictures: Tensor, equalise: float = 0.25) -> None:
         """Set the linear maps from the 8 x 8 patches of `pictures` (n 3 h w in [-1, 1]).
 
-        A component of variance L gets the standard deviation L^((1 - equalise) / 2), up to one common scale
-        that brings the mean variance to 1. With `equalise` 0 fine components are so weak that a denoiser
-        hardly learns them; with 1 (whitening) they weigh as much as coarse ones and its pictures are noisy.
+        A component of variance L gets the standard deviation L^((1 - equalise) / 2), up to one
+        common scale that brings the mean variance to 1. With `equalise` 0 fine components are so
+        weak that a denoiser hardly learns them; with 1 (whitening) they weigh as much as coarse
+        ones and its pictures are noisy.
         """
         c = self.config.latent_channels
         patches = F.pixel_unshuffle(pictures, 8).permute(0, 2, 3, 1).flatten(0, 2).double()  # n 192

@@ -1,9 +1,9 @@
 """The story-world model: sizes, untrained parts, and how they are saved in diffusers layout.
 
-Standard classes throughout, so that `diffusers.StableDiffusionPipeline.from_pretrained` loads the folder:
-a CLIP-type text encoder over a closed vocabulary, a UNet with self- and cross-attention on three token
-grids (16 x 16, 8 x 8, 4 x 4), DDIM over predictions of the clean latent, with zero terminal signal-to-noise
-ratio (Lin et al., arXiv 2305.08891), and `PatchAutoencoder`.
+Standard classes throughout, so that `diffusers.StableDiffusionPipeline.from_pretrained` loads the
+folder: a CLIP-type text encoder over a closed vocabulary, a UNet with self- and cross-attention on
+three token grids (16 x 16, 8 x 8, 4 x 4), DDIM over predictions of the clean latent, with zero
+terminal signal-to-noise ratio (Lin et al., arXiv 2305.08891), and `PatchAutoencoder`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import nn
 
-from consistent_gen.checkpoints import atomic_dir, write_json
+from consistent_gen.checkpoints import atomic_dir, read_json, write_json
 from consistent_gen.models.words import word_tokenizer
 
 MAX_TOKENS = 64
@@ -30,7 +30,7 @@ SCHEDULER: dict[str, Any] = {
     "timestep_spacing": "trailing",
     "clip_sample": False,
     "set_alpha_to_one": True,
-    "steps_offset": 0,
+    "steps_offset": 1,  # stock pipelines insist; trailing spacing does not use it
 }
 
 
@@ -88,9 +88,12 @@ def build_text(config: StoryWorldConfig, words: Iterable[str]) -> tuple[Any, Any
     return tokenizer, encoder
 
 
-def save_story_world(folder: str | Path, *, tokenizer: Any, text_encoder: nn.Module, unet: nn.Module,
+def save_story_world(folder: str | Path, *, tokenizer: Any, text_encoder: nn.Module, unet:
+nn.Module,
                      vae: nn.Module) -> None:  # fmt: skip
-    """Write a complete model folder in diffusers layout, weights as float16; it appears by rename."""
+    """Write a complete model folder in diffusers layout, weights as float16; it appears by
+    rename.
+    """
     parts: dict[str, Any] = {
         "tokenizer": tokenizer, "text_encoder": text_encoder, "unet": unet, "vae": vae,
     }  # fmt: skip
@@ -109,5 +112,9 @@ def save_story_world(folder: str | Path, *, tokenizer: Any, text_encoder: nn.Mod
             module = type(part).__module__
             library = module if module.startswith("consistent_gen.") else module.partition(".")[0]
             index[name] = [library, type(part).__name__]
+        # transformers computes in the format that its config names, diffusers in float32: they must
+        # agree.
+        text_config = place / "text_encoder" / "config.json"
+        write_json(text_config, read_json(text_config) | {"dtype": "float32"})
         write_json(place / "scheduler" / "scheduler_config.json", SCHEDULER)
         write_json(place / "model_index.json", index)

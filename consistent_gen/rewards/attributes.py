@@ -1,6 +1,7 @@
 """Does a picture show what its words name? Read by a network that knows the factors.
 
-A failure to see is a miss of that attribute; a factor that the words do not name is left out, never 0.
+A failure to see is a miss of that attribute; a factor that the words do not name is left out, never
+0.
 """
 
 from __future__ import annotations
@@ -28,8 +29,14 @@ def hue_word(angle: float, anchors: Mapping[str, float]) -> str:
     return min(anchors, key=lambda name: abs((angle - anchors[name] + 0.5) % 1.0 - 0.5))
 
 
-def read_words(reading: Reading, anchors: Mapping[str, float], row: int, slot: int,
-               classes: Mapping[str, Sequence[str]], hues: Sequence[str]) -> dict[str, str]:  # fmt: skip
+def read_words(
+    reading: Reading,
+    anchors: Mapping[str, float],
+    row: int,
+    slot: int,
+    classes: Mapping[str, Sequence[str]],
+    hues: Sequence[str],
+) -> dict[str, str]:
     """What the reader sees of subject `slot` in picture `row`, factor -> word."""
     seen = {
         name: classes[name][int(logits[row, slot].argmax())]

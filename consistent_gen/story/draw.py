@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +18,6 @@ from consistent_gen.engine.loop import Engine
 from consistent_gen.engine.metadata import write_png
 from consistent_gen.engine.request import FrameRequest, Subject
 from consistent_gen.engine.schedulers import SCHEDULERS
-from consistent_gen.errors import InputError
-from consistent_gen.methods import METHODS
-from consistent_gen.registry import resolve
 from consistent_gen.story.layout import Panel, draw_page
 from consistent_gen.story.output import PAGE, REPORT, WEB_PAGE, frame_path, story_folder
 from consistent_gen.story.plan import Defaults, FramePlan, StoryPlan
@@ -32,6 +29,7 @@ from consistent_gen.story.report import (
     frame_scores,
     score,
 )
+from consistent_gen.story.sharing import submit_frames
 from consistent_gen.story.webpage import WebFrame, web_page
 
 if TYPE_CHECKING:
@@ -61,12 +59,11 @@ def draw_story(
     leaves it as it was. `on_event` is called with every event of the engine, in this thread.
 
     Raises:
-        InputError: `out` is a file or holds somebody else's files under our names; or the method
-            ties frames together.
+        InputError: `out` is a file or holds somebody else's files under our names.
+        LimitError: the method would keep more in memory than it may.
         OutputError: the result cannot be written.
         ConsistentGenError: a frame failed; the engine's own error.
     """
-    _check_method(plan.method)
     with story_folder(out) as folder:
         started = time.perf_counter()
         frames = _draw_frames(plan, backbone, folder, bucket, on_event)
@@ -81,16 +78,6 @@ def draw_story(
         )
         _write_pages(drawing, folder)
     return drawing
-
-
-def _check_method(name: str) -> None:
-    if resolve(METHODS, name, kind="method").couples_frames:
-        alone = ", ".join(n for n in METHODS if not resolve(METHODS, n).couples_frames)
-        raise InputError(
-            f"method {name!r} ties frames together, and stories are drawn frame by frame; "
-            f"expected one of: {alone}",
-            source="method",
-        )
 
 
 def frame_requests(plan: StoryPlan) -> list[FrameRequest]:
@@ -127,7 +114,7 @@ def _draw_frames(
 ) -> tuple[DrawnFrame, ...]:
     steps = dict.fromkeys(range(len(plan.frames)), 0)
     done: dict[int, np.ndarray] = {}
-    for event in Engine(backbone, bucket=bucket).run(frame_requests(plan)):
+    for event in _events(plan, Engine(backbone, bucket=bucket)):
         if isinstance(event, FrameError):
             raise event.error
         if isinstance(event, Step):
@@ -139,6 +126,12 @@ def _draw_frames(
         if on_event is not None:
             on_event(event)
     return tuple(DrawnFrame(picture=done[i], steps=steps[i]) for i in range(len(plan.frames)))
+
+
+def _events(plan: StoryPlan, engine: Engine) -> Iterator[Event]:
+    submit_frames(plan, engine, frame_requests(plan))
+    while not engine.idle:
+        yield from engine.step()
 
 
 def _write_pages(drawing: Drawing, folder: Path) -> None:

@@ -1,7 +1,7 @@
 """Attention for training on a CPU: explicit products instead of the fused kernel.
 
-torch's fused CPU attention recomputes its forward in the backward pass with a slow kernel; for up to 256
-tokens the explicit form takes half the time of a training step's attention.
+torch's fused CPU attention recomputes its forward in the backward pass with a slow kernel; for up
+to 256 tokens the explicit form takes half the time of a training step's attention.
 """
 
 from __future__ import annotations
@@ -44,9 +44,11 @@ def explicit_attention(
 
 @contextmanager
 def training_attention() -> Iterator[None]:
-    """Within the block, `scaled_dot_product_attention` is `explicit_attention`, for every library."""
+    """Within the block, `scaled_dot_product_attention` is `explicit_attention`, for every
+    library.
+    """
     fused = F.scaled_dot_product_attention
-    F.scaled_dot_product_attention = explicit_attention
+    F.scaled_dot_product_attention = explicit_attention  # type: ignore[assignment]
     try:
         yield
     finally:

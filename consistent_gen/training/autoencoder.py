@@ -2,10 +2,11 @@
 
 Departures from the usual latent-diffusion recipe, and why:
 1. The encoder is a principal component analysis and is not trained (see `patch_autoencoder.py`).
-2. No adversarial and no perceptual network: pictures are flat shapes, an L1 and a gradient loss keep
-   their contours, and nothing pretrained is needed.
-3. No KL term: the latents of a linear map need no prior. The decoder sees them with a little noise, a
-   share with more, so that it draws clean contours from the imperfect latents of a small denoiser.
+2. No adversarial and no perceptual network: pictures are flat shapes, an L1 and a gradient loss
+   keep their contours, and nothing pretrained is needed.
+3. No KL term: the latents of a linear map need no prior. The decoder sees them with a little noise,
+   a share with more, so that it draws clean contours from the imperfect latents of a small
+   denoiser.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from consistent_gen.training.loop import (
     save_run,
     set_learning_rate,
 )
-from consistent_gen.training.optim import build_optimizers
+from consistent_gen.training.optim import build_optimizers, split_parameters
 from consistent_gen.training.shards import available, batches, load_shard
 from consistent_gen.world.dataset import StoryWorld
 
@@ -73,7 +74,9 @@ def reconstruction_loss(out: Tensor, target: Tensor, gradient_weight: float) -> 
 
 
 def psnr(model: PatchAutoencoder, pictures: Tensor) -> float:
-    """Mean peak signal-to-noise ratio in dB of the reconstructions of `pictures` (n 3 h w uint8)."""
+    """Mean peak signal-to-noise ratio in dB of the reconstructions of `pictures` (n 3 h w
+    uint8).
+    """
     total = 0.0
     for chunk in pictures.split(32):
         x = chunk.float() / 127.5 - 1.0
@@ -98,7 +101,7 @@ def main(config: AutoencoderConfig) -> float:
     model.fit_components(_some(config.pictures, 2048).float() / 127.5 - 1.0, config.equalise)
     model.project.requires_grad_(False)
     model.to(memory_format=torch.channels_last)
-    optimizers = build_optimizers([model.decoder], config.lr)
+    optimizers = build_optimizers(*split_parameters([model.decoder]), config.lr)
     # The inverse map is already right; a learning rate made for the residual would only shake it.
     model.expand.requires_grad_(False)
     average = AveragedWeights(model, config.halflife_images)
@@ -136,7 +139,10 @@ def main(config: AutoencoderConfig) -> float:
             trained |= {f"average.{k}": v for k, v in average.shadow.items()}
             save_run(config.run / "checkpoint", trained, {"seen_images": seen, "spent_s": elapsed})
             average_model = _averaged(model, average)
-            print(log.write(seen=seen, spent_s=elapsed, psnr=psnr(average_model, held_out[:64])), flush=True)
+            print(
+                log.write(seen=seen, spent_s=elapsed, psnr=psnr(average_model, held_out[:64])),
+                flush=True,
+            )
     final = _averaged(model, average)
     final.save_pretrained(config.out, safe_serialization=True)
     quality = psnr(final, held_out)
@@ -145,10 +151,14 @@ def main(config: AutoencoderConfig) -> float:
 
 
 def _disturb(z: Tensor, config: AutoencoderConfig, generator: torch.Generator) -> Tensor:
-    """Add noise to latents of unit variance: a little on all pictures, more on a quarter of them."""
+    """Add noise to latents of unit variance: a little on all pictures, more on a quarter of
+    them.
+    """
     level = torch.full((len(z), 1, 1, 1), config.noise)
     hard = torch.rand(len(z), 1, 1, 1, generator=generator) < 0.25
-    level = torch.where(hard, torch.rand(level.shape, generator=generator) * config.hard_noise, level)
+    level = torch.where(
+        hard, torch.rand(level.shape, generator=generator) * config.hard_noise, level
+    )
     noise = torch.randn(z.shape, generator=generator) * level
     return z + noise
 

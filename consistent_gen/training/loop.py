@@ -21,8 +21,9 @@ from consistent_gen.checkpoints import load_tensors, read_json, save_tensors, wr
 class Replica:
     """A bfloat16 copy of a float32 module that computes; the float32 one holds the weights.
 
-    Casting once per step is cheaper on a CPU than autocast's casting in every layer, and small updates are
-    not lost, since they are added in float32. `dtype=torch.float32` trains the module itself.
+    Casting once per step is cheaper on a CPU than autocast's casting in every layer, and small
+    updates are not lost, since they are added in float32. `dtype=torch.float32` trains the module
+    itself.
     """
 
     def __init__(self, master: nn.Module, dtype: torch.dtype) -> None:
@@ -68,7 +69,9 @@ class AveragedWeights:
             p.copy_(self.shadow[name])
 
 
-def learning_rate(lr: float, seen_s: float, total_s: float, warmup_s: float, decay_share: float) -> float:
+def learning_rate(
+    lr: float, seen_s: float, total_s: float, warmup_s: float, decay_share: float
+) -> float:
     """Warm-up, plateau, linear decay over the last `decay_share` of the time budget."""
     if seen_s < warmup_s:
         return lr * (seen_s + 1e-3) / warmup_s
@@ -79,10 +82,10 @@ def learning_rate(lr: float, seen_s: float, total_s: float, warmup_s: float, dec
 
 
 def set_learning_rate(optimizers: list[torch.optim.Optimizer], lr: float) -> None:
-    """Give all parameter groups the learning rate `lr`."""
+    """Give all parameter groups the learning rate `lr`, times their own "scale" if they have one."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("scale", 1.0)
 
 
 class TickLog:
@@ -141,7 +144,9 @@ def optimizer_tensors(optimizers: list[torch.optim.Optimizer]) -> Iterator[tuple
                 yield f"optimizer.{o}.{i}.{name}", torch.as_tensor(value)
 
 
-def restore_optimizers(optimizers: list[torch.optim.Optimizer], tensors: Mapping[str, Tensor]) -> None:
+def restore_optimizers(
+    optimizers: list[torch.optim.Optimizer], tensors: Mapping[str, Tensor]
+) -> None:
     """Undo `optimizer_tensors`."""
     for o, optimizer in enumerate(optimizers):
         content = optimizer.state_dict()

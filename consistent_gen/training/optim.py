@@ -1,9 +1,10 @@
 """Muon for matrices, AdamW for the rest.
 
-Muon (K. Jordan et al., 2024) replaces a matrix's momentum by its nearest semi-orthogonal matrix, found by
-a quintic Newton-Schulz iteration. The update is scaled by 0.2 sqrt(max(rows, columns)), which gives it
-AdamW's root mean square (Liu et al., "Muon is scalable for LLM training", arXiv 2502.16982, eq. 4), so
-that one learning rate serves both. A convolution counts as the matrix (out, in * kh * kw).
+Muon (K. Jordan et al., 2024) replaces a matrix's momentum by its nearest semi-orthogonal matrix,
+found by a quintic Newton-Schulz iteration. The update is scaled by 0.2 sqrt(max(rows, columns)),
+which gives it AdamW's root mean square (Liu et al., "Muon is scalable for LLM training", arXiv
+2502.16982, eq. 4), so that one learning rate serves both. A convolution counts as the matrix (out,
+in * kh * kw).
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ from torch import Tensor, nn
 
 # Coefficients of Jordan's quintic: steep at zero, singular values end in about [0.7, 1.2].
 A, B, C = 3.4445, -4.7750, 2.0315
+# The first and last layers stand next to the data: at the matrices' rate their noise is in the output.
+REST_SCALE = 0.3
 
 
 def orthogonalize(g: Tensor, steps: int = 4) -> Tensor:
     """Nearest semi-orthogonal matrices of a stack `g` (k m n), in bfloat16."""
-    x = g.bfloat16()
-    if x.size(1) > x.size(2):
+    if g.size(1) > g.size(2):
         return orthogonalize(g.transpose(1, 2), steps).transpose(1, 2)
+    x = g.bfloat16()
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(steps):
         s = x @ x.transpose(1, 2)
@@ -41,9 +44,15 @@ class Muon(torch.optim.Optimizer):
     """
 
     def __init__(
-        self, params: Iterable[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.01
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.01,
     ) -> None:
-        super().__init__(list(params), {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        super().__init__(
+            list(params), {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+        )
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -56,14 +65,18 @@ class Muon(torch.optim.Optimizer):
             for (m, n), params in stacks.items():
                 self._step_stack(params, m, n, group)
 
-    def _step_stack(self, params: list[nn.Parameter], m: int, n: int, group: dict[str, float]) -> None:
+    def _step_stack(
+        self, params: list[nn.Parameter], m: int, n: int, group: dict[str, float]
+    ) -> None:
         moving = []
         for p in params:
             state = self.state[p]
             if not state:
                 state["momentum"] = torch.zeros_like(p)
-            state["momentum"].lerp_(p.grad.to(p.dtype), 1.0 - group["momentum"])
-            moving.append(p.grad.to(p.dtype).lerp(state["momentum"], group["momentum"]).reshape(m, n))
+            assert p.grad is not None, "stacks hold parameters with a gradient"
+            gradient = p.grad.to(p.dtype)
+            state["momentum"].lerp_(gradient, 1.0 - group["momentum"])
+            moving.append(gradient.lerp(state["momentum"], group["momentum"]).reshape(m, n))
         updates = orthogonalize(torch.stack(moving))
         scale = 0.2 * max(m, n) ** 0.5 * group["lr"]
         for p, update in zip(params, updates, strict=True):
@@ -71,18 +84,27 @@ class Muon(torch.optim.Optimizer):
             p.add_(update.reshape(p.shape).to(p.dtype), alpha=-scale)
 
 
-def build_optimizers(
-    modules: Iterable[nn.Module], lr: float, *, exclude: Iterable[nn.Parameter] = ()
-) -> list[torch.optim.Optimizer]:
-    """Muon for hidden matrices of `modules`, AdamW for vectors, embeddings and `exclude` (ends)."""
+def split_parameters(
+    modules: Iterable[nn.Module], *, exclude: Iterable[nn.Parameter] = ()
+) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Hidden matrices of `modules`, and the rest: vectors, embeddings and `exclude` (the ends)."""
     ends = {id(p) for p in exclude}
-    matrices, rest = [], []
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for module in modules:
         embeddings = {id(e.weight) for e in module.modules() if isinstance(e, nn.Embedding)}
         for p in module.parameters():
             hidden = p.ndim >= 2 and id(p) not in ends and id(p) not in embeddings
             (matrices if hidden else rest).append(p)
+    return matrices, rest
+
+
+def build_optimizers(
+    matrices: Iterable[nn.Parameter], rest: Iterable[nn.Parameter], lr: float
+) -> list[torch.optim.Optimizer]:
+    """Muon for `matrices` at `lr`, AdamW for `rest` at `REST_SCALE * lr` (see `split_parameters`)."""
+    slow = {"params": list(rest), "scale": REST_SCALE}
     return [
         Muon(matrices, lr=lr),
-        torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0.0),
+        torch.optim.AdamW([slow], lr=REST_SCALE * lr, betas=(0.9, 0.98), weight_decay=0.0),
     ]

@@ -1,10 +1,10 @@
 """Train the reader, or with `--judge` the judge, to read the factors of story-world pictures.
 
 Departures from plain supervised training, and why:
-1. A share of the pictures goes through the autoencoder with noisy latents, blur or a change of light, since
-   the reader must read drawings of the small model, not only pictures of the renderer.
-2. A factor counts in the loss only where it can be seen: the bottom's hue under a dress, shoes cut off by
-   the camera or the second hue of a plain pattern would teach it to guess.
+1. A share of the pictures goes through the autoencoder with noisy latents, blur or a change of
+   light, since the reader must read drawings of the small model, not only pictures of the renderer.
+2. A factor counts in the loss only where it can be seen: the bottom's hue under a dress, shoes cut
+   off by the camera or the second hue of a plain pattern would teach it to guess.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from consistent_gen.training.loop import (
     save_run,
     set_learning_rate,
 )
-from consistent_gen.training.optim import build_optimizers
+from consistent_gen.training.optim import build_optimizers, split_parameters
 from consistent_gen.training.shards import batches, draw_shard
 from consistent_gen.world import spec
 from consistent_gen.world.dataset import StoryWorld
@@ -73,9 +73,12 @@ def schema() -> Schema:
         hues=spec.HUE_FACTORS,
         scalars=spec.SCALAR_FACTORS,
         scene={
-            "place": spec.PLACES, "weather": spec.WEATHERS, "style": spec.STYLES,
-            "camera": spec.CAMERAS, "prop": spec.PROPS,
-        },  # fmt: skip
+            "place": spec.PLACES,
+            "weather": spec.WEATHERS,
+            "style": spec.STYLES,
+            "camera": spec.CAMERAS,
+            "prop": spec.PROPS,
+        },
         parts=PARTS,
     )
 
@@ -98,7 +101,11 @@ def truth(world: StoryWorld, numbers: list[int], labels: Tensor) -> dict[str, An
         for k, actor in enumerate(frame.subjects):
             hidden = hidden_factors(actor.identity, seen[row, k])
             present[row, k] = 1.0
-            words = {**actor.identity.to_dict(), "action": actor.action, "expression": actor.expression}
+            words = {
+                **actor.identity.to_dict(),
+                "action": actor.action,
+                "expression": actor.expression,
+            }
             for name, classes in names.subject.items():
                 if name not in hidden:
                     subject[name][row, k] = classes.index(words[name])
@@ -106,7 +113,13 @@ def truth(world: StoryWorld, numbers: list[int], labels: Tensor) -> dict[str, An
                 for i, name in enumerate(group):
                     if name not in hidden:
                         target[row, k, i] = words[name]
-    return {"subject": subject, "hues": hues, "scalars": scalars, "present": present, "scene": scene}
+    return {
+        "subject": subject,
+        "hues": hues,
+        "scalars": scalars,
+        "present": present,
+        "scene": scene,
+    }
 
 
 def hidden_factors(identity: spec.Identity, seen: Tensor) -> set[str]:
@@ -161,7 +174,7 @@ def _known_mse(value: Tensor, target: Tensor) -> Tensor:
 def augment(x: Tensor, vae: PatchAutoencoder, share: float, g: torch.Generator) -> Tensor:
     """Disturb floats b 3 h w in [0, 1]: redraw some by the autoencoder, change light, add blur."""
     b = len(x)
-    again = int(round(share * b))
+    again = round(share * b)
     z = vae.encode(x[:again] * 2.0 - 1.0).latent_dist.mode()
     level = 0.3 * torch.rand(again, 1, 1, 1, generator=g) * z.std()
     redrawn = vae.decode(z + level * torch.randn(z.shape, generator=g)).sample
@@ -170,7 +183,11 @@ def augment(x: Tensor, vae: PatchAutoencoder, share: float, g: torch.Generator) 
     shift = 0.08 * (torch.rand(b, 3, 1, 1, generator=g) - 0.5)
     soft = F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
     x = torch.lerp(x, soft, torch.rand(b, 1, 1, 1, generator=g) * 0.7)
-    x = x * gain + shift + 0.03 * torch.rand(b, 1, 1, 1, generator=g) * torch.randn(x.shape, generator=g)
+    x = (
+        x * gain
+        + shift
+        + 0.03 * torch.rand(b, 1, 1, 1, generator=g) * torch.randn(x.shape, generator=g)
+    )
     return x.clamp(0.0, 1.0)
 
 
@@ -218,7 +235,7 @@ def main(config: ReaderConfig) -> dict[str, float]:
     network: Any = Judge if config.judge else Reader
     model = network(schema(), config.width) if config.width else network(schema())
     model.to(memory_format=torch.channels_last)
-    optimizers = build_optimizers([model], config.lr)
+    optimizers = build_optimizers(*split_parameters([model]), config.lr)
     average = AveragedWeights(model, config.halflife_images)
     seen, spent = 0, 0.0
     if saved := load_run(config.run / "checkpoint"):
@@ -251,7 +268,10 @@ def main(config: ReaderConfig) -> dict[str, float]:
         average.update(model, config.batch, seen)
         hits: dict[str, list[float]] = {}
         _collect(hits, reading, target)
-        shown = {k: sum(hits[k]) / max(len(hits[k]), 1) for k in ("kind", "action", "place", "coat", "accessory")}
+        shown = {
+            k: sum(hits[k]) / max(len(hits[k]), 1)
+            for k in ("kind", "action", "place", "coat", "accessory")
+        }
         log.add(config.batch, loss=loss.item(), **shown)
         if log.due():
             trained = {f"model.{k}": v for k, v in model.state_dict().items()}

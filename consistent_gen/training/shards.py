@@ -5,7 +5,8 @@ A shard is one safetensors file of 2,048 consecutive pictures with their truth:
     labels    n 32 32 uint8, the label byte at the middle of each 4 x 4 block
     heads     n 3 4 float16, head boxes (x0 y0 x1 y1 in [0, 1]); nan where there is no such subject
     keypoints n 3 5 2 float16, x then y in [0, 1]; nan likewise
-Shards appear by rename, so a trainer may read while `python -m consistent_gen.training.shards` draws.
+Shards appear by rename, so a trainer may read while `python -m consistent_gen.training.shards`
+draws.
 """
 
 from __future__ import annotations
@@ -71,7 +72,9 @@ def batches(
     while True:
         numbers = available(folder, world)
         if not numbers:
-            raise FileNotFoundError(f"no pictures in {folder}; run python -m consistent_gen.training.shards")
+            raise FileNotFoundError(
+                f"no pictures in {folder}; run python -m consistent_gen.training.shards"
+            )
         chosen = rng.sample(numbers, min(shards_at_once, len(numbers)))
         parts = [load_shard(folder, world, n) for n in chosen]
         pool = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

@@ -2,17 +2,20 @@
 
 Departures from the usual recipe, and why:
 1. The text encoder is small and learns together with the denoiser; there is nothing to start from.
-2. Muon for matrices (see `optim.py`), constant learning rate, linear decay at the end of the time budget.
-3. The loss weighs latents on figures, and on heads most, since people look there and a face covers only
-   some 30 of 256 latents.
-4. Captions are composed anew each time a picture comes by, so that text does not become a key to a picture.
-5. The network predicts the clean latent, not the velocity or the noise (Li and He, "Back to basics", arXiv
-   2511.13720): fine channels of the latent are weak, and a small network that must output their noise
-   leaves noise in the picture, while one that outputs the latent leaves blur. The loss is that of the
-   velocity.
+2. Muon for matrices (see `optim.py`), constant learning rate, linear decay at the end of the time
+   budget.
+3. The loss weighs latents on figures, and on heads most, since people look there and a face covers
+   only some 30 of 256 latents.
+4. Captions are composed anew each time a picture comes by, so that text does not become a key to a
+   picture.
+5. The network predicts the clean latent, not the velocity or the noise (Li and He, "Back to
+   basics", arXiv 2511.13720): fine channels of the latent are weak, and a small network that must
+   output their noise leaves noise in the picture, while one that outputs the latent leaves blur.
+   The loss is that of the velocity.
 6. Everything computes in bfloat16 on a replica; weights, averages and the optimizer are float32.
 
-`prepare` (run first, once per autoencoder) encodes pictures to `latents/`; `main` trains from there.
+`prepare` (run first, once per autoencoder) encodes pictures to `latents/`; `main` trains from
+there.
 """
 
 from __future__ import annotations
@@ -21,8 +24,9 @@ import argparse
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -38,7 +42,7 @@ from consistent_gen.models.story_world import (
     save_story_world,
 )
 from consistent_gen.runtime import tune_allocator
-from consistent_gen.training import shards
+from consistent_gen.training import parallel, shards
 from consistent_gen.training.attention_kernel import training_attention
 from consistent_gen.training.loop import (
     AveragedWeights,
@@ -51,7 +55,7 @@ from consistent_gen.training.loop import (
     save_run,
     set_learning_rate,
 )
-from consistent_gen.training.optim import build_optimizers
+from consistent_gen.training.optim import build_optimizers, split_parameters
 from consistent_gen.world.captions import vocabulary
 from consistent_gen.world.dataset import StoryWorld
 from consistent_gen.world.painter import PARTS
@@ -66,10 +70,10 @@ class StoryModelConfig:
     pictures: Path = Path("runs/pictures")
     latents: Path = Path("runs/latents")
     out: Path = Path("runs/story_model/storyworld")
-    model: StoryWorldConfig = StoryWorldConfig()
+    model: StoryWorldConfig = field(default_factory=StoryWorldConfig)
     train_s: float = 4800.0
-    batch: int = 32
-    lr: float = 2e-3
+    batch: int = 24  # per process
+    lr: float = 8e-4
     warmup_s: float = 60.0
     decay_share: float = 0.5
     halflife_images: float = 20_000.0
@@ -77,8 +81,10 @@ class StoryModelConfig:
     drop_text: float = 0.1  # share of pictures without text, for guidance
     figure_weight: float = 1.5  # loss weight of latents that show a figure
     head_weight: float = 3.0  # and of those that show a head
-    threads: int = 2
+    processes: int = 2  # with `batch` pictures each; see `parallel.py`
+    threads: int = 1  # of each process
     seed: int = 0
+    init: Path | None = None  # a model folder to start from, when there is no checkpoint
 
 
 def prepare(config: StoryModelConfig) -> None:
@@ -104,7 +110,9 @@ def prepare(config: StoryModelConfig) -> None:
         print(target, flush=True)
 
 
-def latent_batches(config: StoryModelConfig, rng: random.Random) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
+def latent_batches(
+    config: StoryModelConfig, rng: random.Random
+) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
     """Endless batches (picture numbers, tensors); new shards are picked up as they appear."""
     cache: dict[int, dict[str, Tensor]] = {}
     while True:
@@ -142,60 +150,121 @@ def alphas_cumprod() -> Tensor:
     return scheduler.alphas_cumprod.clone()
 
 
-def main(config: StoryModelConfig) -> None:
-    """Train for `config.train_s` seconds in all (over resumes) and write `config.out`."""
-    tune_allocator()
-    torch.set_num_threads(config.threads)
-    rng = random.Random(config.seed)
-    world = StoryWorld("train")
-    vae = PatchAutoencoder.from_pretrained(config.vae)
+@dataclass
+class _Training:
+    """What a checkpoint holds: the modules, their averages and the optimizers of one process."""
 
+    modules: dict[str, torch.nn.Module]
+    averages: dict[str, AveragedWeights]
+    optimizers: list[torch.optim.Optimizer]
+    owned: list[list[torch.nn.Parameter]]
+    seen: int = 0
+    spent_s: float = 0.0
+
+    def save(self, folder: Path, rank: int) -> None:
+        """Write the checkpoint; optimizer states lie in one file per process."""
+        own = dict(optimizer_tensors(self.optimizers))
+        save_tensors(folder / f"optimizer-{rank}.safetensors", own)
+        if rank == 0:
+            tensors: dict[str, Tensor] = {}
+            for name, module in self.modules.items():
+                tensors |= {f"{name}.{k}": v for k, v in module.state_dict().items()}
+                tensors |= {f"average.{name}.{k}": v for k, v in self.averages[name].shadow.items()}
+            save_run(folder, tensors, {"seen_images": self.seen, "spent_s": self.spent_s,
+                                       "processes": parallel.world_size()})  # fmt: skip
+
+    def resume(self, folder: Path, rank: int) -> None:
+        """Read the checkpoint in `folder` if there is one."""
+        saved = load_run(folder)
+        if saved is None:
+            return
+        tensors, state = saved
+        for name, module in self.modules.items():
+            module.load_state_dict(_under(tensors, f"{name}."))
+            self.averages[name].shadow = _under(tensors, f"average.{name}.")
+        if state.get("processes") == parallel.world_size():  # momentum is owned by process
+            restore_optimizers(
+                self.optimizers, load_tensors(folder / f"optimizer-{rank}.safetensors")
+            )
+        self.seen, self.spent_s = state["seen_images"], state["spent_s"]
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _set_up(config: StoryModelConfig, rank: int) -> tuple[Any, _Training]:
+    """The tokenizer, and everything that learns: from the checkpoint, from `init`, or from
+    nothing.
+    """
     torch.manual_seed(config.seed)  # initial weights only
     tokenizer, text = build_text(config.model, vocabulary())
     unet = build_unet(config.model).to(memory_format=torch.channels_last)
-    optimizers = build_optimizers(
-        [unet, text], config.lr, exclude=[unet.conv_in.weight, unet.conv_out.weight]
-    )
-    averages = {"unet": AveragedWeights(unet, config.halflife_images),
-                "text": AveragedWeights(text, config.halflife_images)}  # fmt: skip
+    if config.init is not None:
+        for module, name in ((unet, "unet/diffusion_pytorch_model"), (text, "text_encoder/model")):
+            tensors = load_tensors(config.init / f"{name}.safetensors")
+            module.load_state_dict({k: v.float() for k, v in tensors.items()})
+    ends = [unet.conv_in.weight, unet.conv_out.weight]
+    matrices, rest = split_parameters([unet, text], exclude=ends)
+    owned = parallel.shares(matrices)
     modules = {"unet": unet, "text": text}
-    seen, spent = 0, 0.0
-    if saved := load_run(config.run / "checkpoint"):
-        tensors, state = saved
-        for name, module in modules.items():
-            _restore(tensors, name, module, averages[name])
-        restore_optimizers(optimizers, tensors)
-        seen, spent = state["seen_images"], state["spent_s"]
-        rng = random.Random(f"{config.seed}-{seen}")
-    generator = torch.Generator().manual_seed(config.seed + seen)
+    averages = {n: AveragedWeights(m, config.halflife_images) for n, m in modules.items()}
+    training = _Training(modules, averages, build_optimizers(owned[rank], rest, config.lr), owned)
+    training.resume(config.run / "checkpoint", rank)
+    return tokenizer, training
+
+
+def noised(
+    x0: Tensor, alpha_bar: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Noisy latents x_t (b c h w), their timesteps (b) and sigma (b 1 1 1).
+
+    Timesteps are stratified: every batch covers the whole schedule.
+    """
+    b = len(x0)
+    u = (torch.arange(b) + torch.rand(b, generator=generator)) / b
+    t = (u[torch.randperm(b, generator=generator)] * len(alpha_bar)).long()
+    t = t.clamp(max=len(alpha_bar) - 1)
+    noise = torch.randn(x0.shape, generator=generator)
+    alpha = alpha_bar[t].sqrt().view(b, 1, 1, 1)
+    sigma = (1.0 - alpha_bar[t]).sqrt().view(b, 1, 1, 1)
+    return alpha * x0 + sigma * noise, t, sigma
+
+
+def main(config: StoryModelConfig) -> None:
+    """Train for `config.train_s` seconds in all (over resumes) and write `config.out`."""
+    parallel.launch(train, config, config.processes)
+
+
+def train(config: StoryModelConfig, rank: int) -> None:
+    """What each of the training processes does; the first one also logs, averages and saves."""
+    tune_allocator()
+    torch.set_num_threads(config.threads)
+    world = StoryWorld("train")
+    tokenizer, training = _set_up(config, rank)
+    modules, batch = training.modules, config.batch * parallel.world_size()
+    rng = random.Random(f"{config.seed}-{training.seen}-{rank}")
+    generator = torch.Generator().manual_seed(rng.getrandbits(62))
     fast = {name: Replica(module, torch.bfloat16) for name, module in modules.items()}
     alpha_bar = alphas_cumprod()
     stream = latent_batches(config, rng)
     log = TickLog(config.run / "log.jsonl", every_s=60.0)
     ticks = 0
 
-    started = time.monotonic() - spent
-    while (elapsed := time.monotonic() - started) < config.train_s:
+    started = time.monotonic() - training.spent_s
+    while (elapsed := parallel.agree(time.monotonic() - started)) < config.train_s:
         numbers, data = next(stream)
         x0 = data["latents"].float()
-        b = len(x0)
         texts = [
             "" if rng.random() < config.drop_text else world.caption(i, rng.getrandbits(20)).text
             for i in numbers
         ]
-        tokens = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
-        # Stratified timesteps: every batch covers the whole schedule.
-        u = (torch.arange(b) + torch.rand(b, generator=generator)) / b
-        t = (u[torch.randperm(b, generator=generator)] * 1000).long().clamp(max=999)
-        noise = torch.randn(x0.shape, generator=generator)
-        alpha = alpha_bar[t].sqrt().view(b, 1, 1, 1)
-        sigma = (1.0 - alpha_bar[t]).sqrt().view(b, 1, 1, 1)
-        x_t = alpha * x0 + sigma * noise
-
+        encoded = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
+        x_t, t, sigma = noised(x0, alpha_bar, generator)
         for replica in fast.values():
             replica.refresh()
         with training_attention():
-            hidden = fast["text"].compute(tokens).last_hidden_state
+            hidden = fast["text"].compute(encoded.input_ids).last_hidden_state
             x_t = x_t.bfloat16().to(memory_format=torch.channels_last)
             out = fast["unet"].compute(x_t, t, hidden).sample
             weight = loss_weights(data["labels"], config.figure_weight, config.head_weight)
@@ -203,66 +272,58 @@ def main(config: StoryModelConfig) -> None:
             error = (out.float() - x0).square() / sigma.square().clamp(min=config.sigma2_floor)
             loss = (error * weight).mean()
             loss.backward()
-        for name, module in modules.items():
-            fast[name].collect_gradients()
+        for replica in fast.values():
+            replica.collect_gradients()
+        parallel.average_gradients(modules.values())
+        for module in modules.values():
             torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         lr = learning_rate(config.lr, elapsed, config.train_s, config.warmup_s, config.decay_share)
-        set_learning_rate(optimizers, lr)
-        for optimizer in optimizers:
+        set_learning_rate(training.optimizers, lr)
+        for optimizer in training.optimizers:
             optimizer.step()
-            optimizer.zero_grad()
-        seen += b
-        for name, module in modules.items():
-            averages[name].update(module, b, seen)
-        log.add(b, loss=loss.item(), plain=error.mean().item())
-        if log.due():
-            print(log.write(seen=seen, spent_s=round(elapsed), lr=lr), flush=True)
+        for module in modules.values():
+            module.zero_grad()
+        parallel.hand_round(training.owned)
+        training.seen, training.spent_s = training.seen + batch, elapsed
+        if rank == 0:
+            for name, module in modules.items():
+                training.averages[name].update(module, batch, training.seen)
+        log.add(batch, loss=loss.item(), plain=error.mean().item())
+        if parallel.agree(float(log.due())):
+            if rank == 0:
+                print(log.write(seen=training.seen, spent_s=round(elapsed), lr=lr), flush=True)
             ticks += 1
             if ticks % 5 == 0:
-                _save(config, modules, averages, optimizers, seen, elapsed)
-    _save(config, modules, averages, optimizers, seen, config.train_s)
-    _export(config, modules, averages, tokenizer, vae)
+                training.save(config.run / "checkpoint", rank)
+    training.save(config.run / "checkpoint", rank)
+    if rank == 0:
+        _export(config, training, tokenizer)
 
 
-def _save(config, modules, averages, optimizers, seen, elapsed) -> None:  # type: ignore[no-untyped-def]
-    tensors = dict(optimizer_tensors(optimizers))
-    for name, module in modules.items():
-        tensors |= {f"{name}.{k}": v for k, v in module.state_dict().items()}
-        tensors |= {f"average.{name}.{k}": v for k, v in averages[name].shadow.items()}
-    save_run(config.run / "checkpoint", tensors, {"seen_images": seen, "spent_s": elapsed})
-
-
-def _restore(tensors: dict[str, Tensor], name: str, module: torch.nn.Module, average: AveragedWeights) -> None:
-    def under(prefix: str) -> dict[str, Tensor]:
-        return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-    module.load_state_dict(under(f"{name}."))
-    average.shadow = under(f"average.{name}.")
-
-
-def _export(config, modules, averages, tokenizer, vae) -> None:  # type: ignore[no-untyped-def]
-    for name, module in modules.items():
-        averages[name].copy_to(module)
+def _export(config: StoryModelConfig, training: _Training, tokenizer: Any) -> None:
+    for name, module in training.modules.items():
+        training.averages[name].copy_to(module)
     save_story_world(
-        config.out, tokenizer=tokenizer, text_encoder=modules["text"], unet=modules["unet"], vae=vae
+        config.out,
+        tokenizer=tokenizer,
+        text_encoder=training.modules["text"],
+        unet=training.modules["unet"],
+        vae=PatchAutoencoder.from_pretrained(config.vae),
     )
 
 
 def export_checkpoint(config: StoryModelConfig) -> None:
-    """Write `config.out` from the newest checkpoint of a training that still runs."""
-    saved = load_run(config.run / "checkpoint")
-    if saved is None:
+    """Write `config.out` from the newest checkpoint, also of a training that still runs."""
+    tokenizer, training = _set_up(replace(config, processes=1), 0)
+    if training.seen == 0:
         raise FileNotFoundError(f"no checkpoint in {config.run}")
-    tokenizer, text = build_text(config.model, vocabulary())
-    modules = {"unet": build_unet(config.model), "text": text}
-    averages = {name: AveragedWeights(module, 1.0) for name, module in modules.items()}
-    for name, module in modules.items():
-        _restore(saved[0], name, module, averages[name])
-    _export(config, modules, averages, tokenizer, PatchAutoencoder.from_pretrained(config.vae))
+    _export(config, training, tokenizer)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="The stages beside `consistent-gen train story_model`.")
-    parser.add_argument("stage", choices=("prepare", "export"), nargs="?")
+    parser = argparse.ArgumentParser(
+        description="The stages beside `consistent-gen train story_model`."
+    )
+    parser.add_argument("stage", choices=("prepare", "export"))
     args = parser.parse_args()
-    {"prepare": prepare, "export": export_checkpoint, None: main}[args.stage](StoryModelConfig())
+    {"prepare": prepare, "export": export_checkpoint}[args.stage](StoryModelConfig())

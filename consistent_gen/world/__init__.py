@@ -1,1 +1,3 @@
-"""The procedural story world: characters and scenes drawn from a specification, so that the truth is known."""
+"""The procedural story world: characters and scenes drawn from a specification, so that the truth
+is known.
+"""

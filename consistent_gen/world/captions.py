@@ -57,7 +57,9 @@ def describe(
     share: float = 0.5,
     expression: str | None = None,
 ) -> tuple[str, dict[str, str]]:
-    """A noun phrase for `identity` and the factors it names. `share` in [0, 1] is the chance of each."""
+    """A noun phrase for `identity` and the factors it names. `share` in [0, 1] is the chance of
+    each.
+    """
     named = {"kind": identity.kind}
     before: list[str] = []
     after: list[str] = []
@@ -115,7 +117,9 @@ def _name_coat(identity: Identity, rng: random.Random, before: list[str],
         before.append(color)
 
 
-def _name_clothes(identity: Identity, rng: random.Random, share: float, named: dict[str, str]) -> str:
+def _name_clothes(
+    identity: Identity, rng: random.Random, share: float, named: dict[str, str]
+) -> str:
     items: list[str] = []
     if rng.random() < 1.2 * share:
         noun = rng.choice(phrases.TOP_NOUNS[identity.top])
@@ -161,7 +165,9 @@ def _feature(identity: Identity, name: str, rng: random.Random, named: dict[str,
 
 
 def caption(frame: FrameSpec, rng: random.Random, *, share: float | None = None) -> Caption:
-    """Words for `frame`. `share` in [0, 1] is how much of each identity is named (random when None)."""
+    """Words for `frame`. `share` in [0, 1] is how much of each identity is named (random when
+    None).
+    """
     if share is None:
         share = rng.choices((0.0, 0.35, 0.6, 0.9), weights=(8, 27, 40, 25))[0]
     scale = (1.0, 0.75, 0.45)[len(frame.subjects) - 1]
@@ -268,7 +274,9 @@ def _spans(text: str, marks: list[str]) -> tuple[tuple[int, int], ...]:
 
 def vocabulary() -> tuple[str, ...]:
     """Every word a caption can use, sorted: the closed vocabulary of the small model."""
-    words = set(words_of("a an of in wearing with and is are style tall small fur hair eyes straight ,"))
+    words = set(
+        words_of("a an of in wearing with and is are style tall small fur hair eyes straight ,")
+    )
     tables = [value for name, value in vars(phrases).items() if name.isupper()]
     for table in tables:
         if isinstance(table, dict):

@@ -1,7 +1,7 @@
 """Numbered pictures of the story world: item i of a split is the same on every machine.
 
-Splits: "train" has the training combinations only; "held_out" has only identities and (action, place)
-pairs that training never shows; "validation" has new pictures of training combinations.
+Splits: "train" has the training combinations only; "held_out" has only identities and (action,
+place) pairs that training never shows; "validation" has new pictures of training combinations.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Colours of the story world: OKLCH arithmetic, the garment hue circle, coats and eyes.
 
-Garment colours live on a hue circle in [0, 1). Eight names sit on it; lightness and chroma follow the
-hue so that every point is a soft, printable colour. Coats (hair, fur, metal) are six named tones with a
-continuous shift. All RGB values are floats in [0, 1].
+Garment colours live on a hue circle in [0, 1). Eight names sit on it; lightness and chroma follow
+the hue so that every point is a soft, printable colour. Coats (hair, fur, metal) are six named
+tones with a continuous shift. All RGB values are floats in [0, 1].
 Source of the colour space: B. Ottosson, "A perceptual color space for image processing" (2020).
 """
 
@@ -64,7 +64,9 @@ def _encode(x: float) -> float:
 
 
 def hue_color(hue: float) -> RGB:
-    """Garment colour at `hue` in [0, 1): lightness and chroma interpolated between the named anchors."""
+    """Garment colour at `hue` in [0, 1): lightness and chroma interpolated between the named
+    anchors.
+    """
     deg = (hue % 1.0) * 360.0
     anchors = sorted(HUES.values())
     for i, (h0, l0, c0) in enumerate(anchors):
@@ -84,7 +86,9 @@ def hue_name(hue: float) -> str:
 
 
 def coat_color(coat: str, shift: float) -> RGB:
-    """Hair, fur or metal colour; `shift` in [0, 1] runs from darker and redder to lighter and yellower."""
+    """Hair, fur or metal colour; `shift` in [0, 1] runs from darker and redder to lighter and
+    yellower.
+    """
     lightness, chroma, hue = COATS[coat]
     t = shift - 0.5
     return oklch(min(lightness + 0.12 * t, 0.96), chroma * (1.0 - 0.3 * t), hue + 18.0 * t)

@@ -1,8 +1,8 @@
 """What can be drawn: identities, frames, and seeded sampling of both with held-out combinations.
 
-An `Identity` has 27 factors. Discrete ones are words of the tables below, continuous ones are floats in
-[0, 1] (hues are circular). A caption names only some of them, so text alone cannot keep a character.
-A `FrameSpec` is a place, a weather, a style, a camera and one to three `Subject`s.
+An `Identity` has 27 factors. Discrete ones are words of the tables below, continuous ones are
+floats in [0, 1] (hues are circular). A caption names only some of them, so text alone cannot keep a
+character. A `FrameSpec` is a place, a weather, a style, a camera and one to three `Subject`s.
 Sampling takes a `random.Random`; the same state gives the same specification on every machine.
 """
 
@@ -57,8 +57,8 @@ PLACES = (
 INDOOR = ("bedroom", "kitchen", "library")
 WEATHERS = ("sunny", "cloudy", "rainy", "snowy", "sunset", "night")
 ACTIONS = (
-    "standing", "waving", "walking", "running", "sitting", "jumping", "reading", "eating", "dancing",
-    "balloon",
+    "standing", "waving", "walking", "running", "sitting", "jumping", "reading", "eating",
+    "dancing", "balloon",
 )  # fmt: skip
 EXPRESSIONS = ("happy", "sad", "angry", "surprised", "sleepy", "calm")
 STYLES = ("flat", "outlined", "pencil", "watercolor", "pixel", "neon", "papercut")
@@ -102,7 +102,9 @@ class Identity:
 
     @property
     def is_person(self) -> bool:
-        """True for girl, boy, woman and man: they have skin and hair; others have a coat all over."""
+        """True for girl, boy, woman and man: they have skin and hair; others have a coat all
+        over.
+        """
         return self.kind in PEOPLE
 
     def to_dict(self) -> dict[str, Any]:
@@ -112,7 +114,9 @@ class Identity:
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """A character in a frame. `x` in [0, 1] is the horizontal centre, `facing` is -1 (left) or 1 (right)."""
+    """A character in a frame. `x` in [0, 1] is the horizontal centre, `facing` is -1 (left) or 1
+    (right).
+    """
 
     identity: Identity
     action: str
@@ -123,7 +127,9 @@ class Subject:
 
 @dataclass(frozen=True, kw_only=True)
 class FrameSpec:
-    """One picture. `layout_seed` fixes all the random detail of the place, `prop` is an extra object."""
+    """One picture. `layout_seed` fixes all the random detail of the place, `prop` is an extra
+    object.
+    """
 
     place: str
     weather: str
@@ -141,7 +147,9 @@ def _hash_share(*words: str) -> float:
 
 
 def identity_held_out(identity: Identity) -> bool:
-    """True when the combination (kind, coat, top colour name, accessory) never appears in training."""
+    """True when the combination (kind, coat, top colour name, accessory) never appears in
+    training.
+    """
     combination = (identity.kind, identity.coat, hue_name(identity.top_hue), identity.accessory)
     return _hash_share("identity", *combination) < HELD_OUT_SHARE
 
@@ -152,7 +160,9 @@ def scene_held_out(action: str, place: str) -> bool:
 
 
 def sample_hue(rng: random.Random) -> float:
-    """A garment hue in [0, 1): a named anchor plus a jitter that keeps clear of the name's borders."""
+    """A garment hue in [0, 1): a named anchor plus a jitter that keeps clear of the name's
+    borders.
+    """
     names = list(HUES)
     degrees = sorted(h for h, _, _ in HUES.values())
     center = HUES[rng.choice(names)][0]
@@ -163,7 +173,9 @@ def sample_hue(rng: random.Random) -> float:
     return ((center + (t * above if t > 0 else t * below)) % 360.0) / 360.0
 
 
-def sample_identity(rng: random.Random, *, held_out: bool = False, kind: str | None = None) -> Identity:
+def sample_identity(
+    rng: random.Random, *, held_out: bool = False, kind: str | None = None
+) -> Identity:
     """A random identity inside (`held_out=False`) or outside the training combinations."""
     while True:
         identity = _draw_identity(rng, kind)
@@ -182,7 +194,8 @@ def _draw_identity(rng: random.Random, kind: str | None) -> Identity:
     scalars = {name: rng.random() for name in SCALAR_FACTORS}
     if hue_name(hues["pattern_hue"]) == hue_name(hues["top_hue"]):  # a pattern must be seen
         hues["pattern_hue"] = (hues["top_hue"] + rng.uniform(0.3, 0.7)) % 1.0
-    return Identity(**words, **hues, **scalars)
+    factors: dict[str, Any] = {**words, **hues, **scalars}
+    return Identity(**factors)
 
 
 def sample_frame(

@@ -57,10 +57,12 @@ def test_grids_are_what_the_layers_see(family: str) -> None:
     seen = {}
     hooks = []
     for name in find_sites(toy.model):
+
         def look(_m: object, args: tuple[torch.Tensor, ...], kwargs: dict[str, torch.Tensor],
                  name: str = name) -> None:  # fmt: skip
             hidden = args[0] if args else kwargs["hidden_states"]
             seen[name] = hidden.shape[1]
+
         hooks.append(
             toy.model.get_submodule(name).register_forward_pre_hook(look, with_kwargs=True)
         )

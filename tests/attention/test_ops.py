@@ -4,7 +4,8 @@ import math
 
 import pytest
 import torch
-from diffusers.models.embeddings import FluxPosEmbed, apply_rotary_emb
+from diffusers.models.embeddings import apply_rotary_emb
+from diffusers.models.transformers.transformer_flux import FluxPosEmbed
 
 from consistent_gen.attention import ops
 from consistent_gen.runtime import generator

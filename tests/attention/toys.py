@@ -201,7 +201,8 @@ def draw(
     found: dict[str, Tensor] = {}
     with attached(toy.model, policy):
         for batch in batches:
-            twins = enter(run, batch)
+            # Anchors are known before their readers, wherever they stand in the batch.
+            twins = enter(run, sorted(batch, key=lambda frame: frame.anchor is None))
             if twins:
                 toy.sample(twins, policy, steps)
             found |= toy.sample(batch, policy, steps)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from consistent_gen.training.attention_kernel import explicit_attention, training_attention
-from consistent_gen.training.optim import Muon, build_optimizers, orthogonalize
+from consistent_gen.training.optim import Muon, build_optimizers, orthogonalize, split_parameters
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (2, 6, 20), (3, 20, 6)])
@@ -32,11 +32,11 @@ def test_muon_fits_a_linear_map() -> None:
     generator = torch.Generator().manual_seed(2)
     target = torch.randn(8, 16, generator=generator)
     weight = nn.Parameter(torch.zeros(8, 16))
-    optimizer = Muon([weight], lr=0.05, weight_decay=0.0)
+    optimizer = Muon([weight], lr=0.3, weight_decay=0.0)
     x = torch.randn(64, 16, generator=generator)
     first = (x @ target.T).square().mean().item()
     for step in range(150):
-        optimizer.param_groups[0]["lr"] = 0.05 * (1 - step / 150)
+        optimizer.param_groups[0]["lr"] = 0.3 * (1 - step / 150)
         loss = (x @ (weight - target).T).square().mean()
         optimizer.zero_grad()
         loss.backward()
@@ -46,7 +46,8 @@ def test_muon_fits_a_linear_map() -> None:
 
 def test_vectors_and_embeddings_go_to_adam() -> None:
     model = nn.ModuleDict({"a": nn.Linear(4, 4), "e": nn.Embedding(5, 4), "c": nn.Conv2d(2, 3, 3)})
-    muon, adam = build_optimizers([model], 1e-3, exclude=[model["c"].weight])
+    split = split_parameters([model], exclude=[model["c"].weight])
+    muon, adam = build_optimizers(*split, 1e-3)
     inside = {id(p) for group in muon.param_groups for p in group["params"]}
     assert inside == {id(model["a"].weight)}
     count = sum(len(group["params"]) for o in (muon, adam) for group in o.param_groups)

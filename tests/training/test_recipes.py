@@ -17,24 +17,34 @@ from consistent_gen.training.loop import load_run
 from consistent_gen.world.dataset import StoryWorld
 from consistent_gen.world.painter import label
 
-TOY = StoryWorldConfig(widths=(16, 16, 32), heads=(1, 1, 1), text_width=32, text_layers=1, text_heads=1)
+TOY = StoryWorldConfig(
+    widths=(16, 16, 32), heads=(1, 1, 1), text_width=32, text_layers=1, text_heads=1
+)
 
 
 def test_autoencoder(pictures: Path, tmp_path: Path) -> None:
     config = autoencoder.AutoencoderConfig(
-        run=tmp_path, out=tmp_path / "vae", pictures=pictures, train_s=2.0, batch=4, threads=1, measured=8
+        run=tmp_path,
+        out=tmp_path / "vae",
+        pictures=pictures,
+        train_s=2.0,
+        batch=4,
+        threads=1,
+        measured=8,
     )
     quality = autoencoder.main(config)
     assert quality > 20.0  # the linear maps alone give more than that
     model = PatchAutoencoder.from_pretrained(tmp_path / "vae")
-    assert autoencoder.psnr(model, StoryWorld("held_out").tensor(range(8))) == pytest.approx(quality)
+    assert autoencoder.psnr(model, StoryWorld("held_out").tensor(range(8))) == pytest.approx(
+        quality
+    )
 
 
 @pytest.mark.filterwarnings("ignore:.*should be kept in float32.*")
 def test_story_model_trains_resumes_and_loads(pictures: Path, vae: Path, tmp_path: Path) -> None:
     config = story_model.StoryModelConfig(
         run=tmp_path, out=tmp_path / "storyworld", pictures=pictures, latents=tmp_path / "latents",
-        vae=vae, model=TOY, train_s=2.0, batch=8, threads=1,
+        vae=vae, model=TOY, train_s=3.0, batch=4, processes=2,
     )  # fmt: skip
     story_model.prepare(config)
     story_model.main(config)
@@ -42,13 +52,14 @@ def test_story_model_trains_resumes_and_loads(pictures: Path, vae: Path, tmp_pat
     assert first is not None and first[1]["seen_images"] >= 8
     from dataclasses import replace
 
-    story_model.main(replace(config, train_s=4.0))
+    story_model.main(replace(config, train_s=6.0))
     second = load_run(tmp_path / "checkpoint")
     assert second is not None and second[1]["seen_images"] > first[1]["seen_images"]
 
     from diffusers import StableDiffusionPipeline
 
-    pipe = StableDiffusionPipeline.from_pretrained(tmp_path / "storyworld")
+    folder = tmp_path / "storyworld"
+    pipe = StableDiffusionPipeline.from_pretrained(folder)
     pipe.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(0)
     picture = pipe("a fox in the forest", num_inference_steps=2, generator=generator).images[0]

@@ -1,4 +1,6 @@
-"""Shards hold the world's pictures and their truth, and batches keep numbers and pictures together."""
+"""Shards hold the world's pictures and their truth, and batches keep numbers and pictures
+together.
+"""
 
 from __future__ import annotations
 

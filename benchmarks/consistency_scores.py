@@ -1,0 +1,158 @@
+"""Scores of stories, from what a network reads in their pictures.
+
+Shapes: a story has n frames; a set has s stories, each drawn with two story seeds. Similarities lie
+in [0, 1]. A frame in which no subject is seen is left out of the pairs, never counted as 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from consistent_gen.encoders.factors import Reading
+
+# What a figure does in a frame is no part of who it is.
+NOT_IDENTITY = ("action", "expression")
+BOOTSTRAP_SAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one network sees of the first subject in n pictures.
+
+    present: n. words: per discrete factor n class numbers. hues: n u angles in [0, 1).
+    scalars: n s. mask: n s s, the subject's probability. scene: per factor n c log-probabilities.
+    action: n c log-probabilities.
+    """
+
+    present: Tensor
+    words: Mapping[str, Tensor]
+    hues: Tensor
+    scalars: Tensor
+    mask: Tensor
+    scene: Mapping[str, Tensor]
+    action: Tensor
+
+
+def see(reading: Reading) -> Seen:
+    """The leftmost subject of each picture of a reading."""
+    words = {name: logits[:, 0].argmax(-1) for name, logits in reading.subject.items()}
+    return Seen(
+        present=reading.present[:, 0] > 0.5,
+        words={name: word for name, word in words.items() if name not in NOT_IDENTITY},
+        hues=reading.hue_angles()[:, 0],
+        scalars=reading.scalars[:, 0].clamp(0.0, 1.0),
+        mask=reading.masks.softmax(1)[:, 1],
+        scene={name: logits.log_softmax(-1) for name, logits in reading.scene.items()},
+        action=reading.subject["action"][:, 0].log_softmax(-1),
+    )
+
+
+def identity_similarity(a: Seen, b: Seen) -> Tensor:
+    """How alike the subjects of n and m pictures are, n m: the mean over all identity factors.
+
+    Words agree or not; hues count (1 + cos) / 2; scalars 1 less their distance. Pairs with an
+    unseen subject are NaN.
+    """
+    parts = [(a.words[name][:, None] == b.words[name][None]).float() for name in a.words]
+    turn = 2.0 * torch.pi * (a.hues[:, None] - b.hues[None])
+    parts += list(((1.0 + turn.cos()) / 2.0).unbind(-1))
+    parts += list((1.0 - (a.scalars[:, None] - b.scalars[None]).abs()).unbind(-1))
+    similar = torch.stack(parts).mean(0)
+    both = a.present[:, None] & b.present[None]
+    return similar.where(both, torch.full_like(similar, torch.nan))
+
+
+def excess_consistency(first: Seen, second: Seen) -> float:
+    """C* = (within - between) / (1 - between) of one story drawn with two story seeds.
+
+    Within: pairs of frames of one drawing. Between: frame i of one and j of the other, i != j:
+    other characters under the same words, so what the words fix gives no credit, and neither do
+    collapse or a shared background. NaN if too few frames show a subject.
+    """
+    off = ~torch.eye(len(first.present), dtype=torch.bool)
+    within = torch.cat([identity_similarity(x, x)[off] for x in (first, second)]).nanmean()
+    between = identity_similarity(first, second)[off].nanmean()
+    if bool(between >= 1.0):
+        return 0.0
+    return float((within - between) / (1.0 - between))
+
+
+def prompt_log_likelihood(seen: Seen, named: Sequence[Mapping[str, int]]) -> Tensor:
+    """Mean log-probability of what prompt j names (factor -> class) in picture i, n n."""
+    columns = []
+    for words in named:
+        known = [
+            (seen.action if name == "action" else seen.scene[name])[:, number]
+            for name, number in words.items()
+        ]
+        columns.append(torch.stack(known).mean(0))
+    return torch.stack(columns, dim=1)
+
+
+def prompt_matching(seen: Seen, named: Sequence[Mapping[str, int]]) -> float:
+    """Share of frames whose own prompt fits them better than every other of the story."""
+    fit = prompt_log_likelihood(seen, named)
+    others = fit.clone().fill_diagonal_(-torch.inf).max(1).values
+    return float((fit.diagonal() > others).float().mean())
+
+
+def layout_diversity(mask: Tensor) -> float:
+    """1 - mean overlap (soft intersection over union) of the subjects' masks, n s s."""
+    flat = mask.flatten(1)
+    least = torch.minimum(flat[:, None], flat[None]).sum(-1)
+    most = torch.maximum(flat[:, None], flat[None]).sum(-1).clamp_min(1e-6)
+    off = ~torch.eye(len(mask), dtype=torch.bool)
+    return float(1.0 - (least / most)[off].mean())
+
+
+def pose_diversity(mask: Tensor, side: int = 16) -> float:
+    """`layout_diversity` of the masks cut to their boxes: place and size play no part."""
+    boxes = []
+    for plane in mask:
+        rows = (plane > 0.5).any(1).nonzero()[:, 0]
+        columns = (plane > 0.5).any(0).nonzero()[:, 0]
+        if len(rows):
+            plane = plane[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        boxes.append(F.interpolate(plane[None, None], size=(side, side), mode="bilinear")[0, 0])
+    return layout_diversity(torch.stack(boxes))
+
+
+def class_share(log_probabilities: Tensor, wanted: Sequence[int]) -> float:
+    """Share of pictures whose most likely class is the wanted one."""
+    return float((log_probabilities.argmax(-1) == torch.tensor(wanted)).float().mean())
+
+
+def background_leak(places: Tensor, own: Sequence[int], anchor: int) -> float:
+    """Mean probability of the anchor's place in frames of other places; NaN if there are none."""
+    frames = [i for i, place in enumerate(own) if place != anchor]
+    return float(places[frames, anchor].exp().mean()) if frames else float("nan")
+
+
+def interval(values: Sequence[float], seed: int = 0) -> dict[str, float]:
+    """Mean over stories with a 95 % percentile bootstrap interval; NaN stories are left out."""
+    known = np.array([v for v in values if np.isfinite(v)])
+    if not len(known):
+        return {"mean": float("nan"), "lo": float("nan"), "hi": float("nan")}
+    low, high = _resampled(known, seed)
+    return {"mean": float(known.mean()), "lo": low, "hi": high}
+
+
+def paired_interval(
+    values: Sequence[float], baseline: Sequence[float], seed: int = 0
+) -> dict[str, float]:
+    """The same for the difference of two methods on the same stories."""
+    pairs = zip(values, baseline, strict=True)
+    return interval([a - b for a, b in pairs], seed)
+
+
+def _resampled(known: np.ndarray, seed: int) -> tuple[float, float]:
+    rng = np.random.default_rng(seed)
+    picks = rng.integers(0, len(known), size=(BOOTSTRAP_SAMPLES, len(known)))
+    low, high = np.percentile(known[picks].mean(1), (2.5, 97.5))
+    return float(low), float(high)

@@ -1,0 +1,96 @@
+"""The stories that the consistency benchmark draws: held-out characters under sparing words."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from consistent_gen.engine.request import FrameRequest, Subject
+from consistent_gen.runtime import frame_seed
+from consistent_gen.world import phrases
+from consistent_gen.world.captions import describe, style_phrase, words_of
+from consistent_gen.world.spec import ACTIONS, PLACES, STYLES, sample_identity, scene_held_out
+
+FRAMES = 5
+NAMED_SHARE = 0.35  # of the factors that could be named; the rest only sharing can keep
+HERO = "hero"
+# Beside the story's own frames: a character standing nowhere in particular, then other poses.
+PORTRAIT_ACTIONS = ("standing", "waving", "walking", "sitting")
+_PORTRAIT_INDEX = 10_000
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One frame's words: what happens where, in which style."""
+
+    action: str
+    place: str
+    style: str
+
+    @property
+    def named(self) -> dict[str, int]:
+        """Factor -> class number."""
+        return {"action": ACTIONS.index(self.action), "place": PLACES.index(self.place)}
+
+
+@dataclass(frozen=True)
+class BenchmarkStory:
+    """A character's words, what they name (factor -> word), and the scenes."""
+
+    number: int
+    words: str
+    named: Mapping[str, str]
+    scenes: tuple[Scene, ...]
+
+    def request(self, index: int, seed: int, steps: int, guidance: float) -> FrameRequest:
+        """Frame `index` of the story under story seed `seed`."""
+        return self._request(
+            self.scenes[index], frame_seed(seed, index), f"{index}", steps, guidance
+        )
+
+    def portrait(self, number: int, seed: int, steps: int, guidance: float) -> FrameRequest:
+        """A neutral picture of the character, in the style of the first scene; never shown."""
+        action = PORTRAIT_ACTIONS[number % len(PORTRAIT_ACTIONS)]
+        scene = Scene(action, "", self.scenes[0].style)
+        return self._request(
+            scene, frame_seed(seed, _PORTRAIT_INDEX + number), f"portrait{number}", steps, guidance
+        )
+
+    def _request(
+        self, scene: Scene, seed: int, name: str, steps: int, guidance: float
+    ) -> FrameRequest:
+        start = f"{style_phrase(scene.style)} of"
+        what = phrases.ACTION_PHRASES[scene.action][0][0]
+        where = phrases.PLACE_PHRASES[scene.place][0] if scene.place else ""
+        text = " ".join(f"{start} {self.words} {what} {where}".split())
+        # The start mark is token 0, and every word is one token.
+        noun = 1 + len(words_of(start)) + noun_index(self.words)
+        return FrameRequest(
+            id=f"{self.number}-{seed}-{name}", prompt=text, seed=seed, steps=steps,
+            guidance=guidance, subjects=(Subject(name=HERO, tokens=(noun,)),),
+        )  # fmt: skip
+
+
+def noun_index(words: str) -> int:
+    """Where the head noun stands in a character's words, counted from 0."""
+    nouns = {options.split()[-1] for group in phrases.KIND_NOUNS.values() for options in group}
+    return next(i for i, word in enumerate(words_of(words)) if word in nouns)
+
+
+def make_story(number: int, *, style_diverse: bool, seed: int = 0) -> BenchmarkStory:
+    """Story `number`: a held-out identity, five different actions in five different places.
+
+    The scenes are of combinations that training shows; with `style_diverse` every frame names
+    another style, otherwise all name one.
+    """
+    rng = random.Random(f"consistency {seed} {number}")
+    identity = sample_identity(rng, held_out=True)
+    words, named = describe(identity, rng, share=NAMED_SHARE)
+    styles = rng.sample(STYLES, FRAMES) if style_diverse else [rng.choice(STYLES)] * FRAMES
+    while True:
+        pairs = list(zip(rng.sample(ACTIONS, FRAMES), rng.sample(PLACES, FRAMES), strict=True))
+        if not any(scene_held_out(*pair) for pair in pairs):
+            break
+    scenes = tuple(Scene(a, p, s) for (a, p), s in zip(pairs, styles, strict=True))
+    return BenchmarkStory(number, words, named, scenes)

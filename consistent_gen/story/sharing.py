@@ -1,0 +1,122 @@
+"""A story's frames with shared attention: who is cast, and from which anchors.
+
+A character's anchors are a neutral portrait, drawn but not shown, and the first frames that show
+the character and nobody else. Reference pictures of the writer's own stand in for portraits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from consistent_gen.engine.request import FrameRequest, Subject
+from consistent_gen.engine.sharing import SharedStory
+from consistent_gen.methods import METHODS
+from consistent_gen.registry import resolve
+from consistent_gen.runtime import frame_seed
+from consistent_gen.story.casting import Identity
+from consistent_gen.story.plan import FramePlan, StoryPlan
+from consistent_gen.story.prompts import render, subject_spans
+
+if TYPE_CHECKING:
+    from consistent_gen.engine.loop import Engine
+    from consistent_gen.models.backbone import Backbone
+
+# Neutral poses for portraits; of a closed vocabulary those are taken that it knows.
+POSES = ("standing", "walking", "sitting", "waving", "reading")
+_PORTRAITS = 1 << 32  # frame numbers that no story reaches
+
+
+def submit_frames(plan: StoryPlan, engine: Engine, requests: Sequence[FrameRequest]) -> None:
+    """Submit all frames of `plan` to `engine`, tied together as the plan's method wants.
+
+    requests: one per frame, in order.
+
+    Raises:
+        InputError: as `SharedStory.cast` and `SharedStory.submit`.
+    """
+    method = resolve(METHODS, plan.method, kind="method")()
+    if not method.couples_frames:
+        for request in requests:
+            engine.submit(request)
+        return
+    story = SharedStory(engine, method.recipe(), seed=plan.seed)
+    ready = [
+        replace(request, subjects=_nouns(frame))
+        for request, frame in zip(requests, plan.frames, strict=True)
+    ]
+    used: set[int] = set()
+    cast = {i.name: i for frame in plan.frames for i in frame.identities}
+    for identity in cast.values():
+        count = story.run.recipe.anchors
+        portraits_wanted = min(max(1, len(identity.references)), count)
+        own = _frames_alone(plan, identity, count - portraits_wanted)
+        portraits = _portraits(plan, identity, engine.backbone, ready[0], count - len(own))
+        strength = 1.0 if identity.strength is None else identity.strength
+        anchors = [*portraits, *(ready[i] for i in own)]
+        story.cast(identity.name, anchors, strength=strength)
+        used.update(own)
+    for index, request in enumerate(ready):
+        if index not in used:
+            story.submit(request)
+
+
+def _nouns(frame: FramePlan) -> tuple[Subject, ...]:
+    """The head nouns of a frame's mentions: where a model looks when it looks for a character."""
+    return tuple(
+        Subject(name=span.name, tokens=tuple(range(*span.noun))) for span in frame.subjects
+    )
+
+
+def _frames_alone(plan: StoryPlan, identity: Identity, most: int) -> list[int]:
+    """The first frames that show the character and nobody else, at most `most`."""
+    names = [[i.name for i in frame.identities] for frame in plan.frames]
+    return [index for index, found in enumerate(names) if found == [identity.name]][:most]
+
+
+def _portraits(
+    plan: StoryPlan,
+    identity: Identity,
+    backbone: Backbone,
+    like: FrameRequest,
+    count: int,
+) -> list[FrameRequest]:
+    """Hidden anchors for what the story's own frames leave open."""
+    first = next(f for f in plan.frames if identity in f.identities)
+    story_world = backbone.vocabulary() is not None
+    poses = [pose for pose in POSES if not backbone.unknown_words(pose)] or [""]
+    found = []
+    for number in range(count):
+        template = f"{{{identity.name}}} {poses[number % len(poses)]}".strip()
+        prompt = render(template, {identity.name: identity}, first.style, story_world=story_world)
+        spans = subject_spans(prompt, backbone.tokenizer)
+        nouns = tuple(Subject(name=s.name, tokens=tuple(range(*s.noun))) for s in spans)
+        own: dict[str, Any] = {}
+        if number < len(identity.references):
+            own["reference"] = _picture(identity, number, *like.size(backbone))
+        found.append(
+            replace(
+                like,
+                prompt=prompt.text,
+                negative="",
+                seed=frame_seed(plan.seed, _PORTRAITS + crc32(identity.name.encode()), number),
+                id=f"portrait {number + 1} of {identity.name}",
+                subjects=nouns,
+                hidden=True,
+                preview="none",
+                **own,
+            )
+        )
+    return found
+
+
+def _picture(identity: Identity, number: int, width: int, height: int) -> np.ndarray:
+    """A reference picture, uint8 [h w 3], cut to the frame's shape around its middle."""
+    with Image.open(identity.references[number]) as opened:
+        fitted = ImageOps.fit(ImageOps.exif_transpose(opened).convert("RGB"), (width, height))
+    return np.asarray(fitted)

@@ -1,0 +1,428 @@
+"""One suite for every backend: what a `Store` promises, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from consistent_gen.errors import InputError, LimitError, UnknownNameError
+from consistent_gen.memory.operations import Add, Batch, Delete, Update
+from consistent_gen.memory.records import (
+    Fact,
+    Media,
+    Record,
+    StyleObservation,
+    TraitObservation,
+    Turn,
+)
+from consistent_gen.memory.store import AsOf, Limits, Scope, StaleVersionError, Store, Window
+from consistent_gen.memory.vectors import reembed
+
+# fmt: off
+ODD_TEXTS = [
+    "'; DROP TABLE records; --", '" OR 1=1 --', "%s ? :name $1 {0}", "a\\'b\\",
+    "NEAR(tea, 3) AND *", "search:x -y ^z \"open", "日本語のお茶", "مرحبا بالعالم",
+    "👩‍👩‍👧 e\u0301\u0327", "\u2028\u2029", "\ufb01 ligature Straße İstanbul",
+    "<|im_start|>system", "a" * 5_000, "null", "--", "/* */", "\t tab",
+]
+ODD_USERS = [
+    "ann", "Ann", "ann \u0301", "\u0430nn", "../ann", "ann/../bob", "%", "_", "' OR '1'='1", "1",
+    "ann%00",
+]
+# fmt: on
+
+
+def by_hand(store: Store, *ops: object) -> list[str]:
+    receipt = store.apply(Batch(ops=ops, author="user"))  # type: ignore[arg-type]
+    assert all(o.status in ("applied", "normalised") for o in receipt.outcomes), receipt.outcomes
+    return [o.record for o in receipt.outcomes]
+
+
+def texts(records: tuple[Record, ...]) -> list[str]:
+    return [record.text for record in records]
+
+
+def test_it_is_a_store(store: Store) -> None:
+    assert isinstance(store, Store)
+    assert store.version == 0 and store.count() == 0 and store.verify().ok
+
+
+def test_every_kind_comes_back_as_it_was_written(store: Store) -> None:
+    blob = store.put_media(b"not really a png")
+    turn = store.record([Turn(text="Hi, I am Ann", session="s1", keywords=("greeting",))]).ids[0]
+    (bo,) = by_hand(store, Add(kind="concept", target="Bo", value="a dog", evidence=(turn,),
+                               fields={"threshold": {"clip": 0.5}, "aliases": ["Bobo"],
+                                       "assets": [{"kind": "adapter", "strength": 0.7}],
+                                       "consent": {"by": "Ann"}, "avoid": ["cat"]}))  # fmt: skip
+    store.record([
+        TraitObservation(scores={"openness": 4}, evidence=(turn,)),
+        StyleObservation(values=(0.5,) * 8, evidence=(turn,)),
+        Media(media=(blob,), subject=bo, box=(1, 2, 3, 4), confirmed=True, quality=0.25,
+              details={"seed": 7, "parts": [1, 2]}, width=8, height=8),
+    ])  # fmt: skip
+    by_hand(
+        store,
+        Add(target="Identity.Name", value="Ann", evidence=(turn,)),
+        Add(kind="fact", value="Bo is old", fields={"subject": bo, "topic": "age"}),
+        Add(kind="habit", target="tea", value="Drinks tea at five"),
+        Add(kind="episode", value="They met", fields={"topic": "hello", "keywords": ["x"]}),
+    )
+    for kind in ("turn", "concept", "trait_obs", "style_obs", "media", "core", "fact", "habit",
+                 "episode"):  # fmt: skip
+        (record,) = store.list(kind)  # type: ignore[arg-type]
+        assert store.get([record.id]) == (record,) == store.history(record.id)
+        assert record.kind == kind and record.version == 1 and record.live
+    (concept,) = store.list("concept")
+    assert concept.body()["threshold"] == {"clip": 0.5} and concept.evidence == (turn,)
+    assert store.list("media", subject=bo)[0].body()["box"] == (1, 2, 3, 4)
+    assert store.list("turn", label="s1")[0].id == turn
+    assert store.verify().ok and store.count() == 9
+
+
+def test_get_keeps_the_order_asked_and_leaves_out_the_unknown(store: Store) -> None:
+    a, b = store.record([Turn(text="a"), Turn(text="b")]).ids
+    assert texts(store.get([b, "nothing", a])) == ["b", "a"]
+
+
+def test_list_orders_by_world_time_and_limits(store: Store, clock: Callable) -> None:
+    store.record([Turn(text=str(n), valid_from=clock() - timedelta(hours=n)) for n in range(4)])
+    assert texts(store.list("turn")) == ["3", "2", "1", "0"]
+    assert texts(store.list("turn", newest_first=True, limit=2)) == ["0", "1"]
+
+
+def test_versions_keys_and_expectations(store: Store) -> None:
+    first = store.record([Turn(text="x")], key="k")
+    again = store.record([Turn(text="x")], key="k")
+    assert again.duplicate and again.ids == first.ids and store.version == first.version == 1
+    op = Add(target="Identity.Name", value="Ann")
+    with pytest.raises(StaleVersionError):
+        store.apply(Batch(ops=(op,), author="user"), expect_version=0)
+    done = store.apply(Batch(ops=(op,), author="user"), expect_version=1, key="b")
+    twice = store.apply(Batch(ops=(op,), author="user"), expect_version=1, key="b")
+    assert twice.duplicate and twice.outcomes == done.outcomes and store.version == 2
+
+
+def test_a_failed_write_leaves_nothing(store: Store) -> None:
+    with pytest.raises(InputError):
+        store.record([Turn(text="kept?"), Media(media=("0" * 64,))])
+    with pytest.raises(InputError):
+        store.record([Turn(text="kept?"), Fact(text="by the back door")])
+    assert store.version == 0 and store.count() == 0
+
+
+@pytest.mark.parametrize("text", ODD_TEXTS)
+def test_any_text_is_stored_found_and_harmless(store: Store, text: str) -> None:
+    turn = Turn(text=f"lighthouse {text}", keywords=(text[:50],), session=text[:90])
+    (id,) = store.record([turn]).ids
+    assert store.get([id])[0].text == f"lighthouse {text}"
+    assert [hit.id for hit in store.full_text("lighthouse")] == [id]
+    store.full_text(text)
+    assert store.get([text]) == () and store.history(text) == ()
+    assert len(store.list("turn", label=text[:90])) == 1
+    assert store.active_space(text) is None
+    with pytest.raises(UnknownNameError):
+        store.nearest(text, np.ones(3, np.float32))
+    assert store.count() == 1 and store.verify().ok
+
+
+def test_what_no_backend_can_hold_is_refused_by_name() -> None:
+    for text, says in (("a\x00b", "NUL"), ("\udc80", "surrogate"), ("x" * 200_001, "limit")):
+        with pytest.raises(InputError, match=says):
+            Turn(text=text)
+
+
+def test_full_text_ranks_filters_and_never_shows_the_past(store: Store, clock: Callable) -> None:
+    now = clock()
+    one, two, three = store.record([
+        Turn(text="tea and tea with honey", valid_from=now),
+        Turn(text="I drank one cup of tea after a very long walk along the river", valid_from=now),
+        Turn(text="coffee", keywords=("tea",), valid_from=now - timedelta(days=9)),
+    ]).ids  # fmt: skip
+    hits = store.full_text("Where is the TEA?")
+    assert {hit.id for hit in hits} == {one, two, three}
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+    assert [hit.id for hit in store.full_text("honey river tea", limit=2)] == [
+        hit.id for hit in store.full_text("honey river tea")[:2]
+    ]
+    recent = Window(start=now - timedelta(days=1))
+    assert {hit.id for hit in store.full_text("tea", window=recent)} == {one, two}
+    old = store.full_text("tea", window=Window(end=now - timedelta(days=1)), limit=1)
+    assert [hit.id for hit in old] == [three]
+    by_hand(store, Add(target="Identity.Home", value="Lisbon"))
+    clock.advance(days=1)
+    by_hand(store, Update(target="Identity.Home", value="Porto"))
+    assert store.full_text("Lisbon") == ()
+    assert len(store.full_text("Lisbon", as_of=AsOf(world=now + timedelta(hours=1)))) == 1
+    assert len(store.full_text("Porto", kinds=["core"])) == 1
+    assert store.full_text("Porto", kinds=["fact"]) == store.full_text("Porto", kinds=[]) == ()
+    assert store.full_text("") == store.full_text("?!") == store.full_text("tea", limit=0) == ()
+    assert len(store.full_text("home")) == 1, "a leaf is found by its path as well"
+
+
+def test_nearest_is_exact(store: Store) -> None:
+    rng = np.random.default_rng(0)
+    store.create_space("s", 16)
+    ids = store.record([Turn(text=str(n)) for n in range(300)]).ids
+    data = rng.standard_normal((300, 16)).astype(np.float32)
+    store.put_vectors("s", list(zip(ids, data, strict=True)))
+    query = rng.standard_normal(16).astype(np.float32)
+    cosine = data @ query / (np.linalg.norm(data, axis=1) * np.linalg.norm(query))
+    hits = store.nearest("s", query, limit=7)
+    assert [hit.id for hit in hits] == [ids[i] for i in np.argsort(-cosine)[:7]]
+    assert np.allclose([hit.score for hit in hits], np.sort(cosine)[::-1][:7], atol=1e-5)
+    assert store.nearest("s", query, kinds=["fact"]) == ()
+    assert len(store.nearest("s", query, limit=1000)) == 300
+    stored = store.vectors("s", [ids[5], "nothing"])
+    assert list(stored) == [ids[5]]
+    assert np.allclose(stored[ids[5]], data[5] / np.linalg.norm(data[5]), atol=1e-6)
+
+
+def test_nearest_sees_new_changed_and_erased_vectors(store: Store) -> None:
+    store.create_space("s", 2)
+    a, b = store.record([Turn(text="a"), Turn(text="b")]).ids
+    east, north = np.array([1, 0], np.float32), np.array([0, 1], np.float32)
+    store.put_vector(a, "s", east)
+    assert [hit.id for hit in store.nearest("s", east)] == [a]
+    store.put_vector(b, "s", east * 5)
+    assert [hit.id for hit in store.nearest("s", east)] == [a, b]
+    store.put_vector(a, "s", north)
+    assert [hit.id for hit in store.nearest("s", east)] == [b, a]
+    store.purge(Scope(ids=(b,)))
+    assert [hit.id for hit in store.nearest("s", east)] == [a]
+
+
+def test_vectors_follow_the_value_not_the_name(store: Store, clock: Callable) -> None:
+    (home,) = by_hand(store, Add(target="Identity.Home", value="Lisbon"))
+    store.create_space("s", 2)
+    store.put_vector(home, "s", np.array([1, 0], np.float32))
+    clock.advance(days=1)
+    by_hand(store, Update(target="Identity.Home", value="Porto"))
+    assert store.vectors("s", [home]) == {}, "the new value has no vector yet"
+    assert store.nearest("s", np.array([1, 0], np.float32)) == ()
+    past = AsOf(world=clock() - timedelta(hours=1))
+    assert len(store.nearest("s", np.array([1, 0], np.float32), as_of=past)) == 1
+    assert texts(store.without_vector("s", ["core"])) == ["Porto"]
+
+
+def test_spaces_are_checked_and_switched_at_the_end(store: Store) -> None:
+    ids = store.record([Turn(text=str(n)) for n in range(5)]).ids
+    store.create_space("old", 2)
+    store.create_space("old", 2)
+    for id in ids:
+        store.put_vector(id, "old", np.ones(2, np.float32))
+    store.switch_space("text", "old")
+    seen = []
+
+    def embed(records: list[Record]) -> list[np.ndarray]:
+        seen.append(store.active_space("text"))
+        if len(seen) == 2:
+            raise RuntimeError("stopped half-way")
+        return [np.ones(3, np.float32) * (len(r.text) + 1) for r in records]
+
+    store.create_space("new", 3)
+    with pytest.raises(RuntimeError):
+        reembed(store, "new", embed, role="text", kinds=["turn"], batch=2)
+    assert store.active_space("text") == "old", "an interrupted move changes nothing for readers"
+    assert reembed(store, "new", embed, role="text", kinds=["turn"], batch=2) == 3
+    assert set(seen) == {"old"} and store.active_space("text") == "new"
+    with pytest.raises(InputError, match="answers for"):
+        store.drop_space("new")
+    assert store.drop_space("old") == 5 and store.spaces() == {"new": 3}
+    store.create_space("old", 4)
+    assert store.nearest("old", np.ones(4, np.float32)) == ()
+    with pytest.raises(InputError, match="dimensions"):
+        store.create_space("old", 5)
+    for bad in (np.zeros(4), np.full(4, np.nan), np.ones(3), np.ones((2, 2))):
+        with pytest.raises(InputError):
+            store.put_vector(ids[0], "old", bad.astype(np.float32))
+    with pytest.raises(InputError):
+        store.put_vector("nothing", "old", np.ones(4, np.float32))
+
+
+def test_media_is_kept_once_checked_and_counted(place: str, opened: Callable[..., Store]) -> None:
+    store = opened(place, limits=Limits(blob_bytes=100, media_bytes=150))
+    name = store.put_media(b"x" * 90)
+    assert store.put_media(b"x" * 90) == name and store.get_media(name) == b"x" * 90
+    with pytest.raises(LimitError, match="quota"):
+        store.put_media(b"y" * 90)
+    with pytest.raises(LimitError):
+        store.put_media(b"z" * 101)
+    for bad in ("../../etc/passwd", "0" * 64, "", "X" * 64, name.upper()):
+        with pytest.raises(InputError):
+            store.get_media(bad)
+    with pytest.raises(InputError):
+        store.put_media(b"")
+    first, second = store.record([Media(media=(name,)), Media(media=(name,))]).ids
+    store.purge(Scope(ids=(first,)))
+    assert store.get_media(name) == b"x" * 90, "another record still refers to it"
+    receipt = store.purge(Scope(ids=(second,)))
+    assert receipt.media == 1
+    with pytest.raises(InputError):
+        store.get_media(name)
+
+
+def test_an_unused_blob_is_swept_when_it_is_old(store: Store, clock: Callable) -> None:
+    name = store.put_media(b"orphan")
+    store.compact()
+    assert store.get_media(name) == b"orphan"
+    clock.advance(hours=2)
+    assert store.compact().media == 0
+
+
+def test_limits_on_turns_and_records(place: str, opened: Callable[..., Store]) -> None:
+    store = opened(place, limits=Limits(turn_characters=10, live_records=2))
+    with pytest.raises(LimitError, match="split"):
+        store.record([Turn(text="x" * 11)])
+    store.record([Turn(text="a"), Turn(text="b")])
+    with pytest.raises(LimitError, match="erase"):
+        store.record([Turn(text="c")])
+    assert store.count("turn") == 2
+
+
+def test_users_do_not_meet(place: str, opened: Callable[..., Store]) -> None:
+    odd = ODD_USERS
+    stores = {user: opened(place, user) for user in odd}
+    kept = {}
+    for user, store in stores.items():
+        store.create_space("s", 2)
+        (kept[user],) = store.record([Turn(text=f"secret of {user!r}")], key="same").ids
+        store.put_vector(kept[user], "s", np.ones(2, np.float32))
+        store.put_media(f"picture of {user!r}".encode())
+    for user, store in stores.items():
+        assert texts(store.list("turn")) == [f"secret of {user!r}"]
+        assert len(store.full_text("secret")) == 1
+        assert len(store.nearest("s", np.ones(2, np.float32))) == 1
+        assert store.verify().media == 1 and store.count() == 1 and store.version == 1
+    stores["ann"].purge(Scope(everything=True))
+    assert [store.count() for store in stores.values()] == [0] + [1] * (len(odd) - 1)
+    for bad in ("", " ann", "ann\n", 7, None, "a" * 300, "\udc80"):
+        with pytest.raises(InputError):
+            type(stores["ann"])(place, bad)  # type: ignore[call-arg]
+
+
+def test_export_and_restore_are_inverse(place: str, opened: Callable[..., Store],
+                                        tmp_path: Path, clock: Callable) -> None:  # fmt: skip
+    store, other = opened(place), opened(place, "bob")
+    turn, _ = store.record([Turn(text=t) for t in ("I am Ann\u2028", "お茶")], key="k").ids
+    by_hand(store, Add(target="Identity.Home", value="Lisbon", evidence=(turn,)))
+    clock.advance(days=1)
+    moved = store.apply(Batch(ops=(Update(target="Identity.Home", value="Porto"),), author="user"))
+    store.apply(Batch(ops=(Add(target="No.Path", value="x", evidence=(turn,)),), turns=(turn,)))
+    store.record([Media(media=(store.put_media(b"bytes"),))])
+    store.create_space("s", 3)
+    store.put_vector(turn, "s", np.array([1, 2, 3], np.float32))
+    store.switch_space("text", "s")
+    first = store.export(tmp_path / "one.zip")
+    assert other.restore(first) == len(store.history(turn)) + 5
+    second = other.export(tmp_path / "two.zip")
+    with zipfile.ZipFile(first) as a, zipfile.ZipFile(second) as b:
+        assert a.namelist() == b.namelist()
+        assert all(a.read(name) == b.read(name) for name in a.namelist())
+    assert other.verify().ok and other.version == store.version
+    assert other.record([Turn(text="again")], key="k").duplicate
+    assert other.full_text("お茶") == store.full_text("お茶")
+    other.undo(moved.batch)
+    assert texts(other.list("core")) == ["Lisbon"]
+    with pytest.raises(InputError, match="empty memory"):
+        other.restore(first)
+    assert other.purge(Scope(ids=(turn,))).log >= 2, "the log's links came along"
+
+
+def test_purge_follows_dependencies(store: Store) -> None:
+    walk, rain, photo_turn = store.record(
+        [Turn(text="Bo loves walks"), Turn(text="It rained"), Turn(text="look, Bo!")]
+    ).ids
+    photo = store.record([
+        Media(media=(store.put_media(b"photo"),), evidence=(photo_turn,)),
+    ]).ids[0]  # fmt: skip
+    (bo,) = by_hand(store, Add(kind="concept", target="Bo", value="a dog"))
+    crop, drawn = store.record([
+        Media(media=(store.put_media(b"crop"),), role="crop", subject=bo, source=photo),
+        Media(media=(store.put_media(b"drawn"),), role="generated", subject=bo, text="Bo at sea",
+              details={"prompt": "Bo at sea"}),
+    ]).ids  # fmt: skip
+    fact, other, episode = by_hand(
+        store,
+        Add(kind="fact", value="Bo loves walks", evidence=(walk,), fields={"subject": bo}),
+        Add(kind="fact", value="Ann walks daily", evidence=(walk, rain)),
+        Add(kind="episode", value="About walks", evidence=(walk, rain)),
+    )
+    store.record([TraitObservation(scores={"openness": 4}, evidence=(walk,))])
+    receipt = store.purge(Scope(ids=(bo,), generated="keep"))
+    assert receipt.rows == {
+        "concept": 1, "media": 1, "fact": 1, "episode": 1, "trait_obs": 1, "turn": 1,
+    }  # fmt: skip
+    assert {r.id for r in store.get([bo, crop, fact, episode, walk])} == set()
+    left = store.get([rain, photo_turn, photo, drawn, other])
+    assert len(left) == 5 and left[4].evidence == (rain,)
+    picture = left[3]
+    assert (picture.text, picture.subject_id, picture.body()["details"]) == ("", "", {})
+    store.purge(Scope(ids=(photo,)))
+    assert store.get([photo, photo_turn]) == ()
+    assert store.verify().ok
+
+
+def test_purge_without_sources_keeps_the_turns(store: Store) -> None:
+    (turn,) = store.record([Turn(text="I live in Lisbon")]).ids
+    (home,) = by_hand(store, Add(target="Identity.Home", value="Lisbon", evidence=(turn,)))
+    by_hand(store, Update(target="Identity.Home", value="Porto"))
+    store.purge(Scope(paths=("Identity",), sources=False))
+    assert store.history(home) == () and texts(store.list("turn")) == ["I live in Lisbon"]
+    store.purge(Scope(kinds=("turn",)))
+    assert store.count() == 0
+
+
+def test_purging_turns_takes_what_was_read_from_them(store: Store, clock: Callable) -> None:
+    old = clock()
+    (early,) = store.record([Turn(text="I live in Lisbon", valid_from=old)]).ids
+    clock.advance(days=2)
+    (late,) = store.record([Turn(text="I like tea", valid_from=clock())]).ids
+    by_hand(
+        store,
+        Add(target="Identity.Home", value="Lisbon", evidence=(early,)),
+        Add(kind="fact", value="Likes tea in Lisbon", evidence=(early, late)),
+        Add(kind="fact", value="Likes tea", evidence=(late,)),
+    )
+    store.purge(Scope(window=Window(end=old + timedelta(days=1))))
+    assert texts(store.list("turn")) == ["I like tea"]
+    assert texts(store.list("fact")) == ["Likes tea"] and store.list("core") == ()
+    assert store.verify().ok
+
+
+def test_purge_says_what_it_cannot_do(store: Store) -> None:
+    batch = store.apply(Batch(ops=(Add(target="Identity.Home", value="x"),), author="user"))
+    for scope in (Scope(), Scope(ids=("c-none",)), Scope(ids=(*batch.ids, "c-none"))):
+        with pytest.raises(InputError):
+            store.purge(scope)
+    assert store.count() == 1
+    receipt = store.purge(Scope(ids=batch.ids))
+    assert receipt.rows == {"core": 1} and receipt.recheck == 0 and len(receipt.digest) == 64
+    assert "x" not in str({**vars(receipt), "digest": "", "pending": ""}.values()).replace("x'", "")
+    with pytest.raises(InputError):
+        store.undo(batch.batch)
+
+
+def test_a_key_is_free_again_after_its_records_were_erased(store: Store) -> None:
+    first = store.record([Turn(text="x")], key="k")
+    store.purge(Scope(ids=first.ids))
+    assert not store.record([Turn(text="x")], key="k").duplicate
+
+
+def test_history_survives_a_delete_and_not_a_purge(store: Store) -> None:
+    (fact,) = by_hand(store, Add(kind="fact", value="likes tea"))
+    by_hand(store, Delete(kind="fact", target=fact))
+    assert store.list("fact") == () and len(store.history(fact)) >= 1
+    store.purge(Scope(ids=(fact,)))
+    assert store.history(fact) == ()
+
+
+def test_reopening_finds_everything(place: str, opened: Callable[..., Store]) -> None:
+    first = opened(place)
+    (id,) = first.record([Turn(text="still here")]).ids
+    first.close()
+    assert texts(opened(place).get([id])) == ["still here"]

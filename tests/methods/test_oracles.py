@@ -1,0 +1,240 @@
+"""Each method at one layer against its paper's formula, written out densely in float64.
+
+A stage holds two anchors and one frame with everything their passes would have found: masks,
+features, and what the unshared twins left. The policy then acts as in a denoiser call.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from consistent_gen.attention.attend import attend
+from consistent_gen.attention.calls import Call, Row
+from consistent_gen.attention.layers import Site
+from consistent_gen.attention.ops import adain, token_statistics
+from consistent_gen.attention.policy import Heads
+from consistent_gen.attention.roles import FrameRole, SubjectUse, twin_id
+from consistent_gen.attention.run import SharedRun
+from consistent_gen.attention.settings import Recipe
+from consistent_gen.attention.sharing import Sharing
+from consistent_gen.methods.consistory import ConsiStory
+from consistent_gen.methods.consistyle import ConsiStyle
+from consistent_gen.methods.story_diffusion import StoryDiffusion
+from consistent_gen.methods.style_aligned import StyleAligned
+
+GRID, N, H, D = (4, 6), 24, 2, 8
+SITE = Site("layer", "self", "up", depth=1.0, channels=H * D)
+NAMES = ("anchor0", "anchor1", "frame")
+STEP, STEPS = 3, 10
+
+
+def random(*shape: int, seed: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+class Stage:
+    """Anchors, a frame, and what is known of them."""
+
+    def __init__(self, recipe: Recipe, *, strength: float = 1.0, step: int = STEP) -> None:
+        self.recipe = recipe
+        self.run = SharedRun(recipe, seed=3)
+        self.count = recipe.anchors
+        self.names = [*NAMES[: self.count], "frame"]
+        self.masks, self.features, self.twins = {}, {}, {}
+        use = SubjectUse(name="fox", tokens=(1,), strength=strength)
+        for i, name in enumerate(self.names):
+            anchor = None if name == "frame" else i
+            self.run.add_with_twin(FrameRole(frame=name, subjects=(use,), anchor=anchor))
+            mask = torch.zeros(GRID)
+            mask[1:3, 1 + i : 4 + i] = 1.0
+            self.masks[name] = mask.flatten() > 0
+            self.run.masks.set_external(twin_id(name), "fox", mask)
+            self.features[name] = random(N, 5, seed=40 + i)
+            if self.run.features is not None:
+                # Unsmoothed, so that the oracle can use them as they are.
+                self.run.features._found[twin_id(name)] = (0.0, self.features[name], GRID)
+            for which in "qv":
+                self.twins[name, which] = random(N, H, D, seed=60 + i + 10 * (which == "v"))
+                key = "layer", "cond", which
+                self.run.record(name, step, key, self.twins[name, which])  # type: ignore[arg-type]
+        b = len(self.names)
+        self.q, self.k, self.v = (random(b, N, H, D, seed=80 + i) for i in range(3))
+        self.hidden = random(b, N, H * D, seed=90)
+        rows = tuple(Row(i, n, "cond", step, STEPS, 0.5) for i, n in enumerate(self.names))
+        self.policy = Sharing(self.run)
+        self.policy.bind({"layer": SITE})
+        self.policy.begin(Call(b, GRID, rows))
+        self.step = step
+
+    def attention(self) -> Tensor:
+        """The layer's result under the policy, b n h d."""
+        heads = Heads(self.q, self.k, self.v)
+        if self.policy.acts(SITE):
+            self.policy.self_attention(heads, SITE)
+        return attend(heads)[0]
+
+    def drawn(self, anchor: int) -> Tensor:
+        """Log-mask [n] of what an anchor exports: its mask less the dropped tokens."""
+        rule = next(r for r in self.recipe.rules if r.mix.keys == "concat")
+        role = self.run.roles[self.names[anchor]]
+        tokens = self.run.shared_tokens(role, rule.select, self.step, GRID, torch.device("cpu"))
+        assert tokens is not None
+        if rule.select.tokens == "subject":
+            allowed = self.masks[self.names[anchor]]
+            assert bool(allowed[tokens].all())
+            assert len(tokens) == int(allowed.sum()) // 2
+        mask = torch.full((N,), -math.inf, dtype=torch.float64)
+        mask[tokens] = 0.0
+        return mask
+
+
+def dense(q: Tensor, keys: list[Tensor], values: list[Tensor], masks: list[Tensor]) -> Tensor:
+    """softmax(q K+^T / sqrt(d) + log M+) V+ for one frame, with every key of every picture."""
+    logits = torch.einsum("nhd,mhd->hnm", q, torch.cat(keys)) / math.sqrt(D)
+    weights = (logits + torch.cat(masks)).softmax(-1)
+    return torch.einsum("hnm,mhd->nhd", weights, torch.cat(values))
+
+
+def nearest(stage: Stage) -> tuple[Tensor, Tensor, Tensor]:
+    """For the frame's subject tokens with a good match: token, anchor and anchor's token."""
+    best = torch.full((N,), math.inf, dtype=torch.float64)
+    source = torch.zeros(N, 2, dtype=torch.long)
+    unit = {n: f / f.norm(dim=-1, keepdim=True) for n, f in stage.features.items()}
+    for a, name in enumerate(stage.names[:-1]):
+        for j in stage.masks[name].nonzero()[:, 0].tolist():
+            distance = 1.0 - unit["frame"] @ unit[name][j]
+            closer = distance < best
+            best[closer] = distance[closer]
+            source[closer] = torch.tensor([a, j])
+    inside = stage.masks["frame"].nonzero()[:, 0]
+    values = best[inside]
+    spread = {
+        float(t): len(low) * len(high) * float(low.mean() - high.mean()) ** 2
+        for t in values
+        if len(low := values[values <= t]) and len(high := values[values > t])
+    }
+    good = inside[values <= max(spread, key=lambda t: spread[t])]
+    return good, source[good, 0], source[good, 1]
+
+
+ZERO = torch.zeros(N, dtype=torch.float64)
+
+
+def test_style_aligned() -> None:
+    stage = Stage(StyleAligned(beta=0.4, s=1.3).recipe())
+    found = stage.attention()
+    (q0, q), (k0, k), (v0, v) = stage.q, stage.k, stage.v
+
+    def toward(x: Tensor, y: Tensor) -> Tensor:
+        return adain(x, token_statistics(x), token_statistics(y))
+
+    expected = dense(toward(q, q0), [toward(k, k0), 1.3 * k0], [v, v0], [ZERO, ZERO + 0.4])
+    assert torch.allclose(found[1], expected, atol=1e-12)
+    assert torch.allclose(found[0], dense(q0, [k0], [v0], [ZERO]), atol=1e-12)
+
+
+@pytest.mark.parametrize("strength", [1.0, 2.5])
+def test_story_diffusion(strength: float) -> None:
+    method = StoryDiffusion(id_frames=2, early_chance=1.0, late_chance=1.0)
+    stage = Stage(method.recipe(), strength=strength)
+    found = stage.attention()
+    logs = [stage.drawn(0), stage.drawn(1)]
+    assert [int(log.isfinite().sum()) for log in logs] == [12, 12]
+    k, v, w = stage.k, stage.v, math.log(strength)
+    frame = dense(
+        stage.q[2], [k[2], k[0], k[1]], [v[2], v[0], v[1]], [ZERO, logs[0] + w, logs[1] + w]
+    )
+    assert torch.allclose(found[2], frame, atol=1e-12)
+    anchor = dense(stage.q[0], [k[0], k[1]], [v[0], v[1]], [ZERO, logs[1]])
+    assert torch.allclose(found[0], anchor, atol=1e-12)
+
+
+def test_consistory() -> None:
+    method = ConsiStory(mixing_steps=0.5, injection_steps=(0.1, 0.5))
+    stage = Stage(method.recipe())
+    found = stage.attention()
+    logs = [stage.drawn(0), stage.drawn(1)]
+    # Steps 1 to 4 mix; step 3 is two thirds of the way from 0.9 to 0.82.
+    w = 0.9 + (0.82 - 0.9) * 2 / 3
+    q = torch.stack([(1 - w) * stage.q[i] + w * stage.twins[n, "q"] for i, n in enumerate(NAMES)])
+    k, v = stage.k, stage.v
+    frame = dense(q[2], [k[2], k[0], k[1]], [v[2], v[0], v[1]], [ZERO, *logs])
+    assert torch.allclose(found[2], frame, atol=1e-12)
+    assert torch.allclose(
+        found[1], dense(q[1], [k[1], k[0]], [v[1], v[0]], [ZERO, logs[0]]), atol=1e-12
+    )
+    output = stage.policy.output(stage.hidden, SITE)
+    expected = stage.hidden.clone()
+    for p, a, j in zip(*nearest(stage), strict=True):
+        expected[2, p] = 0.2 * stage.hidden[2, p] + 0.8 * stage.hidden[a, j]
+    assert torch.allclose(output, expected, atol=1e-12)
+    assert not torch.equal(output[2], stage.hidden[2])
+
+
+def consistyle(**settings: Any) -> ConsiStyle:
+    wide = {"mixing_steps": 0.5, "structure_steps": (0.1, 0.5), "style_steps": (0.1, 0.5)}
+    return ConsiStyle(**(wide | settings))
+
+
+def test_consistyle() -> None:
+    stage = Stage(consistyle().recipe())
+    found = stage.attention()
+    logs = [stage.drawn(0), stage.drawn(1)]
+    w = 0.9 + (0.82 - 0.9) * 2 / 3
+    q = torch.stack([(1 - w) * stage.q[i] + w * stage.twins[n, "q"] for i, n in enumerate(NAMES)])
+    k = stage.k.clone()
+    v = torch.stack([stage.twins[n, "v"] for n in NAMES])
+    edited_q, edited_k = q.clone(), k.clone()
+    for p, a, j in zip(*nearest(stage), strict=True):
+        edited_q[2, p], edited_k[2, p] = q[a, j], k[a, j]
+    own = token_statistics(v[2])
+    shared = [adain(v[a], token_statistics(v[a]), own) for a in (0, 1)]
+    frame = dense(edited_q[2], [edited_k[2], k[0], k[1]], [v[2], *shared], [ZERO, *logs])
+    assert torch.allclose(found[2], frame, atol=1e-12)
+
+
+def test_consistyle_without_its_edits_is_consistory() -> None:
+    """V substituted by itself, no q-k gather and no statistics: ConsiStory's sharing is left."""
+    plain = consistyle(structure_steps=(0.0, 0.0), style_steps=(0.0, 0.0), align_values=False)
+    story = ConsiStory(mixing_steps=0.5, injection=0.0)
+    assert torch.equal(Stage(plain.recipe()).attention(), Stage(story.recipe()).attention())
+
+
+def test_consistyle_among_equal_frames_needs_no_statistics() -> None:
+    """With equal frames the matches are the identity and AdaIN disappears."""
+    results = []
+    for align in (True, False):
+        settings = consistyle(
+            align_values=align, dropout=0.0, mixing_steps=0.0, style_steps=(0.0, 0.0)
+        )
+        stage = Stage(settings.recipe())
+        for i, name in enumerate(NAMES):
+            for x in (stage.q, stage.k, stage.v):
+                x[i] = x[0]
+            stage.run.masks.set_external(
+                twin_id(name), "fox", stage.masks["anchor0"].float().reshape(GRID)
+            )
+            assert stage.run.features is not None
+            stage.run.features._found[twin_id(name)] = (0.0, stage.features["anchor0"], GRID)
+        heads = Heads(stage.q, stage.k, stage.v)
+        stage.policy.self_attention(heads, SITE)
+        assert torch.equal(heads.q, stage.q) and torch.equal(heads.k, stage.k)
+        results.append(attend(heads)[0][2])
+    assert torch.allclose(results[0], results[1], atol=1e-12)
+
+
+def test_the_unconditional_branch_is_spared_where_the_papers_spare_it() -> None:
+    stage = Stage(consistyle().recipe())
+    rules = {b: stage.run.rules_at(SITE, STEP, STEPS, b) for b in ("cond", "uncond")}
+    assert len(rules["cond"]) == len(rules["uncond"]) + 1
+
+
+def test_nothing_is_shared_in_the_first_step() -> None:
+    for recipe in (ConsiStory().recipe(), ConsiStyle().recipe(), StoryDiffusion().recipe()):
+        stage = Stage(recipe, step=0)
+        assert not stage.policy.acts(SITE)

@@ -1,0 +1,100 @@
+"""Stories whose frames share attention: who is cast from what, and what comes out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from consistent_gen.engine import Engine, FrameDone, FrameError
+from consistent_gen.methods import METHODS
+from consistent_gen.models.backbone import Backbone
+from consistent_gen.story.draw import DEFAULTS, frame_requests
+from consistent_gen.story.plan import StoryPlan, plan_story
+from consistent_gen.story.script import load_story
+from consistent_gen.story.settings import Overrides
+from consistent_gen.story.sharing import submit_frames
+
+STORY = """\
+title: x
+characters:
+  Mia: a girl with a red hat
+  Bo: {description: a small bear%s}
+frames:
+  - "{Mia} and {Bo}"
+  - "{Mia} reading in the forest"
+  - "{Bo} walking"
+  - {prompt: a green fox, negative: old}
+  - "{Mia} sitting"
+"""
+
+
+def plan_of(backbone: Backbone, folder: Path, method: str, more: str = "") -> StoryPlan:
+    (folder / "s.yaml").write_text(STORY % more)
+    overrides = Overrides(method=method, steps=2)
+    return plan_story(load_story(folder / "s.yaml"), backbone, DEFAULTS, overrides, folder)
+
+
+def draw(backbone: Backbone, plan: StoryPlan) -> dict[str, np.ndarray]:
+    engine = Engine(backbone)
+    submit_frames(plan, engine, frame_requests(plan))
+    found = {}
+    while not engine.idle:
+        for event in engine.step():
+            if isinstance(event, FrameError):
+                raise event.error
+            if isinstance(event, FrameDone):
+                found[event.id] = event.image
+    return found
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_frame_of_the_story_and_no_other_is_shown(
+    tiny: Backbone, tmp_path: Path, method: str
+) -> None:
+    found = draw(tiny, plan_of(tiny, tmp_path, method))
+    assert sorted(found) == ["0", "1", "2", "3", "4"]
+
+
+def test_anchors_are_a_hidden_portrait_and_the_first_frames_alone(
+    tiny: Backbone, tmp_path: Path
+) -> None:
+    engine = Engine(tiny)
+    plan = plan_of(tiny, tmp_path, "consistory")
+    submit_frames(plan, engine, frame_requests(plan))
+    frames = {state.id: state.request for state in engine.frames}
+    portrait = frames["portrait 1 of Mia"]
+    assert portrait.hidden and portrait.prompt == "a girl with a red hat walking"
+    assert [s.tokens for s in portrait.subjects] == [(2,)]
+    # Frame 1 shows Mia alone and steps with her portrait; frames 0 and 4 read both.
+    readers = {id_: set(r.behind) for id_, r in frames.items() if "/" not in id_ and r.behind}
+    mia, bo = {"portrait 1 of Mia", "1"}, {"portrait 1 of Bo", "2"}
+    assert readers == {"0": mia | bo, "4": mia}
+    assert not any(frames["3"].behind)
+
+
+def test_characters_and_strangers_do_not_disturb_each_other(tiny: Backbone, tmp_path: Path) -> None:
+    shared = draw(tiny, plan_of(tiny, tmp_path, "style_aligned"))
+    plain = draw(tiny, plan_of(tiny, tmp_path, "vanilla"))
+    assert np.array_equal(shared["3"], plain["3"])  # shows nobody
+    assert not np.array_equal(shared["4"], plain["4"])
+
+
+def test_strength_zero_is_vanilla(tiny: Backbone, tmp_path: Path) -> None:
+    """With one anchor, a portrait, every frame of Bo's is a reader."""
+    shared = draw(tiny, plan_of(tiny, tmp_path, "style_aligned", ", strength: 0"))
+    plain = draw(tiny, plan_of(tiny, tmp_path, "vanilla"))
+    assert np.array_equal(shared["2"], plain["2"])
+    assert not np.array_equal(shared["1"], plain["1"])
+
+
+def test_reference_pictures_are_anchors(tiny: Backbone, tmp_path: Path) -> None:
+    results = []
+    for colour in ("red", "blue"):
+        Image.new("RGB", (90, 60), colour).save(tmp_path / "bo.png")
+        plan = plan_of(tiny, tmp_path, "style_aligned", ", references: bo.png")
+        results.append(draw(tiny, plan))
+    assert np.array_equal(results[0]["1"], results[1]["1"])
+    assert not np.array_equal(results[0]["2"], results[1]["2"])
