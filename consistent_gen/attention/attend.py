@@ -141,11 +141,11 @@ def _run_group(
         key_parts = [k[job.slot, own], *(_rotated_keys(e, heads, k) for e in job.extras)]
         value_parts = [v[job.slot, own], *(e.v.to(v) for e in job.extras)]
         counts = [len(part) for part in key_parts]
-        bias = [0.0, *(extra.bias for extra in job.extras)]
+        levels = [0.0, *(extra.bias for extra in job.extras)]
         queries.append(q[job.slot, wanted])
         keys.append(torch.cat(key_parts))
         values.append(torch.cat(value_parts))
-        biases.append(torch.cat([q.new_full((c,), b) for c, b in zip(counts, bias, strict=True)]))
+        biases.append(torch.cat([q.new_full((c,), b) for c, b in zip(counts, levels, strict=True)]))
         targets.append((job.slot, wanted))
     stacked = torch.stack(queries), torch.stack(keys), torch.stack(values)
     bias = torch.stack(biases)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from consistent_gen.attention.attend import Text
@@ -97,9 +96,10 @@ def _text_heads(attn: Any, encoder: Tensor, width: int) -> tuple[Tensor, Tensor,
 
 
 def _split(x: Tensor, heads: int) -> Tensor:
-    return x.unflatten(-1, (heads, -1))
+    split: Tensor = x.unflatten(-1, (heads, -1))
+    return split
 
 
 def _normed(norm: Any, x: Tensor) -> Tensor:
-    normed: torch.Tensor = x if norm is None else norm(x)
+    normed: Tensor = x if norm is None else norm(x)
     return normed

@@ -42,7 +42,8 @@ class Layer(nn.Module):
         q, k, v = (t.transpose(1, 2) for t in (q, k, v))  # b h n d
         attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
         x = x + self.out(attended)
-        return x + self.narrow(F.gelu(self.wide(self.norm2(x))))
+        change: Tensor = self.narrow(F.gelu(self.wide(self.norm2(x))))
+        return x + change
 
 
 class Judge(nn.Module):
@@ -75,7 +76,10 @@ class Judge(nn.Module):
         queries, patches = tokens[:, : 1 + MAX_SUBJECTS], tokens[:, 1 + MAX_SUBJECTS :]
         # Subject k's mask is where patches agree with its token; the scene token is the background.
         masks = self.mask_query(queries) @ patches.transpose(1, 2) * self.width**-0.5
-        return self.heads(queries[:, 1:], queries[:, 0], masks.unflatten(-1, (GRID, GRID)), None)
+        reading: Reading = self.heads(
+            queries[:, 1:], queries[:, 0], masks.unflatten(-1, (GRID, GRID)), None
+        )
+        return reading
 
     def save(self, folder: str | Path, dtype: torch.dtype = torch.float16) -> None:
         """Write weights and schema."""

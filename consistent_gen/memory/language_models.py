@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from consistent_gen.errors import CheckpointError, InputError, LimitError, MissingExtraError
+from consistent_gen.memory.embedders import quiet_loading
 from consistent_gen.memory.endpoints import Endpoint, EndpointError
 from consistent_gen.memory.records import check_choice, check_text
 
@@ -170,10 +171,11 @@ class TransformersModel:
             options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
             if self._gguf_file is not None:
                 options["gguf_file"] = self._gguf_file
-            tokenizer = AutoTokenizer.from_pretrained(self._folder, **options)
-            model = AutoModelForCausalLM.from_pretrained(
-                self._folder, use_safetensors=self._gguf_file is None or None, **options
-            )
+            with quiet_loading():
+                tokenizer = AutoTokenizer.from_pretrained(self._folder, **options)
+                model = AutoModelForCausalLM.from_pretrained(
+                    self._folder, use_safetensors=self._gguf_file is None or None, **options
+                )
             self._loaded = tokenizer, model.eval()
         return self._loaded
 

@@ -1,7 +1,7 @@
 """Finding what matters for a question: words and meaning, fused by rank, with reasons.
 
-Full-text and vector hits are fused by reciprocal rank (Cormack et al., SIGIR 2009):
-score = sum over searches of weight / (60 + rank). The time window and the exclusions act inside each
+Full-text and vector hits are fused by reciprocal rank (Cormack et al., SIGIR 2009): the score is
+the sum over searches of weight / (60 + rank). The time window and the exclusions act inside each
 search, before any cap, so a narrow window still fills its caps. Caps per kind start from those of
 PersonaVLM (arXiv 2604.13074): 4 facts, 2 episodes, 2 habits, 2 pictures.
 """

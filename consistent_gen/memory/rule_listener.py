@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from consistent_gen.memory.listener import Heard, View
 from consistent_gen.memory.operations import Add, Delete, Op, Update
@@ -125,6 +125,8 @@ _HABIT = re.compile(
     r"saturday|sunday)\b,? I ([^.!?;]{3,100})"
     r"|I (?:usually|always|often) ([^.!?;]{3,100}))", re.I,
 )  # fmt: skip
+# Leaves that hold several entries, with "; " between them.
+_GATHERING = ("People.Pets", "Body.Health", "Life.Goals")
 _FORGET = re.compile(r"\b(?:forget|delete|erase)\b", re.I)
 
 _CUES: dict[tuple[str, int], re.Pattern[str]] = {
@@ -162,7 +164,9 @@ class RuleListener:
                 continue
             traits[turn.id] = _traits(turn.text)
             for op in _read(turn, view):
-                ops[_address(op)] = op  # the newest statement of a chunk wins
+                address = _address(op)
+                # The newest statement of a chunk wins, except where entries gather.
+                ops[address] = _gathered(ops[address], op) if address in ops else op
         return Heard(ops=tuple(ops.values()), traits=traits)
 
 
@@ -208,11 +212,21 @@ def _statements(sentence: str, turn: Turn, view: View, correction: bool) -> Iter
         yield Add(kind="habit", target=name, value=_clean(match[0]), evidence=evidence)
 
 
+def _gathered(earlier: Op, op: Op) -> Op:
+    if not (isinstance(earlier, Add | Update) and isinstance(op, Add | Update)):
+        return op
+    if op.target not in _GATHERING or not earlier.value or not op.value:
+        return op
+    parts = [*earlier.value.split("; "), *op.value.split("; ")]
+    evidence = tuple(dict.fromkeys((*earlier.evidence, *op.evidence)))
+    return replace(op, value="; ".join(dict.fromkeys(parts)), evidence=evidence)
+
+
 def _leaf(path: str, value: str, evidence: tuple[str, ...], view: View, correction: bool) -> Op:
     old = view.leaf(path)
     if old is None:
         return Add(target=path, value=value, evidence=evidence)
-    gathers = path in ("People.Pets", "Body.Health", "Life.Goals")
+    gathers = path in _GATHERING
     if gathers and not correction and value.casefold() not in old.text.casefold():
         value = f"{old.text}; {value}"
     elif gathers and not correction:

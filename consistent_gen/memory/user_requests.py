@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_NAME = r"(?P<name>[^\W\d_][\w'\u2019-]*(?: [A-Z][\w'\u2019-]*){0,2})"
+_NAME = r"(?P<name>[^\W\d_a-z][\w'\u2019-]*(?: [A-Z][\w'\u2019-]*){0,2})"
+_END = r"[.!,]*(?:\s|$)"
 _TEACH = (
-    re.compile(rf"\bthis is (?:my|our) (?P<kind>[\w -]{{2,40}}?),? {_NAME}[.!,]?(?:\s|$)"),
+    re.compile(rf"\b(?i:this is (?:my|our)) (?P<kind>[a-z][a-z -]{{1,39}}?),? {_NAME}{_END}"),
     re.compile(
-        rf"\bthis is {_NAME}[, ]+(?:my|our|the|a|an) (?P<kind>[\w -]{{2,40}}?)[.!,]?(?:\s|$)"
+        rf"\b(?i:this is) {_NAME}[, ]+(?:my|our|the|a|an) (?P<kind>[a-z][a-z -]{{1,39}}?){_END}"
     ),
-)  # fmt: skip
+)
 _DRAW = re.compile(
     r"^\s*(?:please |can you |could you )*(?:draw|paint|sketch)(?: me)?\s+"
     r"(?P<what>.{1,300}?)[.!?]*\s*$",
@@ -23,7 +24,11 @@ _FORGET = re.compile(
     r"(?P<what>.{1,300}?)[.!?]*\s*$",
     re.I | re.S,
 )
-_EVERYTHING = re.compile(r"^(?:everything|all)(?: (?:you know )?about me| of it|)$", re.I)
+_EVERYTHING = re.compile(
+    r"^\s*(?:please |now )*(?:forget|erase|delete) (?:everything|all)"
+    r"(?: (?:you know )?about me| of it)?[.!?]*\s*$",
+    re.I,
+)
 _YES = re.compile(
     r"^\s*(?:yes|yes please|y|yep|yeah|ok|okay|sure|confirm|do it|correct)[.!]*\s*$", re.I
 )
@@ -67,9 +72,10 @@ class ForgetRequest:
 
 def read_request(text: str) -> TeachRequest | DrawRequest | ForgetRequest | None:
     """The request in a user's sentence, or ``None`` when it is ordinary talk."""
+    if _EVERYTHING.match(text):
+        return ForgetRequest("everything", True)
     if match := _FORGET.match(text):
-        what = match["what"].strip()
-        return ForgetRequest(what, _EVERYTHING.match(what) is not None)
+        return ForgetRequest(match["what"].strip())
     if match := _DRAW.match(text):
         return DrawRequest(match["what"].strip())
     for pattern in _TEACH:

@@ -34,7 +34,7 @@ from consistent_gen.attention.settings import (
     Window,
 )
 
-UNIVERSE = ("down", "up", "joint", "single")
+INJECTED_BLOCKS = ("down", "up", "joint", "single")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ class ConsiStory:
             rules.append(mixing_rule(topology, self.mixing_steps, self.mixing))
         if self.injection > 0.0:
             finest = Window(
-                blocks=UNIVERSE,
+                blocks=INJECTED_BLOCKS,
                 depth=(0.0, 1.0),
                 ranks=(0,),
                 steps=self.injection_steps,

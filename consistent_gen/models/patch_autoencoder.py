@@ -50,10 +50,21 @@ class ResidualBlock(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
         nn.init.zeros_(self.conv2.weight)
 
+    def latents(self, x: Tensor) -> Tensor:
+        """Unscaled latents b c h/8 w/8 of pictures `x`, without the interface's wrapping."""
+        z: Tensor = self.project(x)
+        return z
+
+    def pictures(self, z: Tensor) -> Tensor:
+        """Pictures b 3 8h 8w of unscaled latents `z`, without the interface's wrapping."""
+        x: Tensor = self.expand(z) + self.decoder(z)
+        return x
+
     def forward(self, x: Tensor) -> Tensor:
         """b c h w to b c h w."""
         h = self.conv1(F.silu(self.norm1(x)))
-        return x + self.conv2(F.silu(self.norm2(h)))
+        change: Tensor = self.conv2(F.silu(self.norm2(h)))
+        return x + change
 
 
 def _zero(conv: nn.Conv2d) -> nn.Conv2d:
@@ -73,7 +84,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         scaling_factor: multiplies latents for the denoiser (unit variance); pipelines apply it.
     """
 
-    config_name = "config.json"
+    config_name = "config.json"  # type: ignore[assignment]
 
     @register_to_config
     def __init__(
@@ -89,7 +100,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
             1,
             1,
         ),  # four entries: pipelines read 2**3 = 8 off it
-        scaling_factor: float = 1.0,
+        scaling_factor: float = 0.5,
         shift_factor: float = 0.0,
     ) -> None:
         super().__init__()
@@ -116,19 +127,35 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         self, x: Tensor, return_dict: bool = True
     ) -> AutoencoderKLOutput | tuple[PointDistribution]:
         """Unscaled latents of pictures `x` (b 3 h w, [-1, 1]; h and w multiples of 8)."""
-        latent = PointDistribution(self.project(x))
+        latent = PointDistribution(self.latents(x))
         return AutoencoderKLOutput(latent_dist=latent) if return_dict else (latent,)
 
     def decode(
         self, z: Tensor, return_dict: bool = True, generator: torch.Generator | None = None
     ) -> DecoderOutput | tuple[Tensor]:
         """Pictures (b 3 8h 8w, about [-1, 1]) of unscaled latents `z` (b c h w)."""
-        x = self.expand(z) + self.decoder(z)
+        x = self.pictures(z)
         return DecoderOutput(sample=x) if return_dict else (x,)
+
+    def latents(self, x: Tensor) -> Tensor:
+        """Unscaled latents b c h/8 w/8 of pictures `x`, without the interface's wrapping."""
+        z: Tensor = self.project(x)
+        return z
+
+    def pictures(self, z: Tensor) -> Tensor:
+        """Pictures b 3 8h 8w of unscaled latents `z`, without the interface's wrapping."""
+        x: Tensor = self.expand(z) + self.decoder(z)
+        return x
 
     def forward(self, x: Tensor) -> Tensor:
         """The reconstruction of `x`, b 3 h w."""
-        return self.decode(self.encode(x).latent_dist.mode()).sample
+        return self.pictures(self.latents(x))
+
+    @torch.no_grad()
+    def copy_maps(self, other: PatchAutoencoder) -> None:
+        """Take both linear maps of `other`, so that its latents stay valid."""
+        self.project.load_state_dict(other.project.state_dict())
+        self.expand.load_state_dict(other.expand.state_dict())
 
     @torch.no_grad()
     def fit_components(self, pictures: Tensor, equalise: float = 0.25) -> None:
@@ -139,14 +166,16 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         weak that a denoiser hardly learns them; with 1 (whitening) they weigh as much as coarse
         ones and its pictures are noisy.
         """
-        c = self.config.latent_channels
+        inward, outward = self.project[1], self.expand[0]
+        assert isinstance(inward, nn.Conv2d) and isinstance(outward, nn.Conv2d)
+        c = inward.out_channels
         patches = F.pixel_unshuffle(pictures, 8).permute(0, 2, 3, 1).flatten(0, 2).double()  # n 192
         mean = patches.mean(0)
         values, vectors = torch.linalg.eigh((patches - mean).T @ (patches - mean) / len(patches))
         values, basis = values[-c:].flip(0), vectors[:, -c:].flip(1)  # largest variance first
         gain = values ** (-equalise / 2)
         gain = gain / (values * gain.square()).mean().sqrt()
-        inward, outward = self.project[1], self.expand[0]
+        assert inward.bias is not None and outward.bias is not None
         inward.weight.copy_((basis * gain).T.reshape(inward.weight.shape))
         inward.bias.copy_(-(basis * gain).T @ mean)
         outward.weight.copy_((basis / gain).reshape(outward.weight.shape))

@@ -107,8 +107,9 @@ nn.Module,
     }
     with atomic_dir(folder) as place:
         for name, part in parts.items():
-            saved = part.half() if isinstance(part, nn.Module) else part
-            saved.save_pretrained(place / name)
+            if isinstance(part, nn.Module):
+                part.half()
+            part.save_pretrained(place / name)
             module = type(part).__module__
             library = module if module.startswith("consistent_gen.") else module.partition(".")[0]
             index[name] = [library, type(part).__name__]

@@ -45,6 +45,7 @@ class AutoencoderConfig:
     out: Path = Path("runs/autoencoder/vae")
     latent_channels: int = 32
     equalise: float = 0.25  # see `PatchAutoencoder.fit_components`
+    maps: Path | None = None  # take the linear maps of this autoencoder and fit none
     train_s: float = 900.0
     batch: int = 8  # a picture holds 256 patches; many small steps beat few large ones
     lr: float = 4e-3
@@ -98,11 +99,14 @@ def main(config: AutoencoderConfig) -> float:
 
     torch.manual_seed(config.seed)  # initial weights only; module constructors offer no other way
     model = PatchAutoencoder(latent_channels=config.latent_channels)
-    model.fit_components(_some(config.pictures, 2048).float() / 127.5 - 1.0, config.equalise)
-    model.project.requires_grad_(False)
+    if config.maps is None:
+        model.fit_components(_some(config.pictures, 2048).float() / 127.5 - 1.0, config.equalise)
+    else:
+        model.copy_maps(PatchAutoencoder.from_pretrained(config.maps))
     model.to(memory_format=torch.channels_last)
     optimizers = build_optimizers(*split_parameters([model.decoder]), config.lr)
-    # The inverse map is already right; a learning rate made for the residual would only shake it.
+    # Both linear maps stay: a learning rate made for the residual would only shake them.
+    model.project.requires_grad_(False)
     model.expand.requires_grad_(False)
     average = AveragedWeights(model, config.halflife_images)
     seen, spent = 0, 0.0
@@ -111,7 +115,8 @@ def main(config: AutoencoderConfig) -> float:
         model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
         average.shadow = {k[8:]: v for k, v in tensors.items() if k.startswith("average.")}
         seen, spent = state["seen_images"], state["spent_s"]
-    replica = Replica(model, torch.bfloat16 if config.bfloat16 else torch.float32)
+    number_format = torch.bfloat16 if config.bfloat16 else torch.float32
+    replica = Replica(model.decoder, number_format)
     log = TickLog(config.run / "log.jsonl", every_s=30.0)
 
     started = time.monotonic() - spent
@@ -119,10 +124,9 @@ def main(config: AutoencoderConfig) -> float:
         _, data = next(stream)
         x = (data["pictures"].float() / 127.5 - 1.0).to(memory_format=torch.channels_last)
         replica.refresh()
-        z = _disturb(model.encode(x).latent_dist.mode(), config, generator)
-        z = z.to(next(replica.compute.parameters()).dtype)
-        out = replica.compute.decode(z).sample
-        loss = reconstruction_loss(out.float(), x, config.gradient_weight)
+        z = _disturb(model.latents(x), config, generator)
+        out = model.expand(z) + replica.compute(z.to(number_format)).float()
+        loss = reconstruction_loss(out, x, config.gradient_weight)
         loss.backward()
         replica.collect_gradients()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -166,7 +170,8 @@ def _disturb(z: Tensor, config: AutoencoderConfig, generator: torch.Generator) -
 def _averaged(model: PatchAutoencoder, average: AveragedWeights) -> PatchAutoencoder:
     copy = PatchAutoencoder(**{k: v for k, v in model.config.items() if not k.startswith("_")})
     average.copy_to(copy)
-    return copy.eval()
+    copy.eval()
+    return copy
 
 
 def _some(folder: Path, count: int) -> Tensor:

@@ -25,7 +25,7 @@ def orthogonalize(g: Tensor, steps: int = 4) -> Tensor:
     """Nearest semi-orthogonal matrices of a stack `g` (k m n), in bfloat16."""
     if g.size(1) > g.size(2):
         return orthogonalize(g.transpose(1, 2), steps).transpose(1, 2)
-    x = g.bfloat16()
+    x: Tensor = g.bfloat16()
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(steps):
         s = x @ x.transpose(1, 2)

@@ -27,7 +27,7 @@ def launch(train: Callable[[Any, int], None], config: Any, processes: int) -> No
     with tempfile.TemporaryDirectory() as folder:
         meeting = str(Path(folder) / "meeting")
         arguments = (train, config, processes, meeting)
-        spawn(_enter, args=arguments, nprocs=processes)  # type: ignore[no-untyped-call]
+        spawn(_enter, args=arguments, nprocs=processes)
 
 
 def _enter(

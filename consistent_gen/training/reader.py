@@ -175,9 +175,9 @@ def augment(x: Tensor, vae: PatchAutoencoder, share: float, g: torch.Generator) 
     """Disturb floats b 3 h w in [0, 1]: redraw some by the autoencoder, change light, add blur."""
     b = len(x)
     again = round(share * b)
-    z = vae.encode(x[:again] * 2.0 - 1.0).latent_dist.mode()
+    z = vae.latents(x[:again] * 2.0 - 1.0)
     level = 0.3 * torch.rand(again, 1, 1, 1, generator=g) * z.std()
-    redrawn = vae.decode(z + level * torch.randn(z.shape, generator=g)).sample
+    redrawn = vae.pictures(z + level * torch.randn(z.shape, generator=g))
     x = torch.cat([redrawn / 2.0 + 0.5, x[again:]])
     gain = 1.0 + 0.16 * (torch.rand(b, 1, 1, 1, generator=g) - 0.5)
     shift = 0.08 * (torch.rand(b, 3, 1, 1, generator=g) - 0.5)

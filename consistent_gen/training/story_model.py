@@ -102,7 +102,7 @@ def prepare(config: StoryModelConfig) -> None:
         for chunk in data["pictures"].split(64):
             x = (chunk.float() / 127.5 - 1.0).to(memory_format=torch.channels_last)
             with torch.inference_mode():
-                z = vae.encode(x).latent_dist.mode() * vae.config.scaling_factor
+                z = vae.latents(x)
             parts.append(z.half().contiguous())
         # Labels at latent resolution: 2 x 2 label samples per latent.
         tensors = {"latents": torch.cat(parts), "labels": data["labels"], "heads": data["heads"]}
@@ -147,7 +147,8 @@ def alphas_cumprod() -> Tensor:
     from diffusers import DDIMScheduler
 
     scheduler = DDIMScheduler(**{k: v for k, v in SCHEDULER.items() if not k.startswith("_")})
-    return scheduler.alphas_cumprod.clone()
+    alphas: Tensor = scheduler.alphas_cumprod  # type: ignore[attr-defined]
+    return alphas.clone()
 
 
 @dataclass
@@ -247,6 +248,7 @@ def train(config: StoryModelConfig, rank: int) -> None:
     generator = torch.Generator().manual_seed(rng.getrandbits(62))
     fast = {name: Replica(module, torch.bfloat16) for name, module in modules.items()}
     alpha_bar = alphas_cumprod()
+    scale = PatchAutoencoder.load_config(config.vae)["scaling_factor"]
     stream = latent_batches(config, rng)
     log = TickLog(config.run / "log.jsonl", every_s=60.0)
     ticks = 0
@@ -254,7 +256,7 @@ def train(config: StoryModelConfig, rank: int) -> None:
     started = time.monotonic() - training.spent_s
     while (elapsed := parallel.agree(time.monotonic() - started)) < config.train_s:
         numbers, data = next(stream)
-        x0 = data["latents"].float()
+        x0 = data["latents"].float() * scale
         texts = [
             "" if rng.random() < config.drop_text else world.caption(i, rng.getrandbits(20)).text
             for i in numbers

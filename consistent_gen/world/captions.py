@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 
 from consistent_gen.world import phrases, spec
-from consistent_gen.world.palette import HUES, hue_name
+from consistent_gen.world.palette import EYES, HUES, hue_name
 from consistent_gen.world.phrases import PLURALS
 from consistent_gen.world.spec import FrameSpec, Identity, Subject
 
@@ -62,7 +62,7 @@ def describe(
     """
     named = {"kind": identity.kind}
     before: list[str] = []
-    after: list[str] = []
+    after: list[tuple[str, str]] = []
     if expression is not None:
         before.append(rng.choice(phrases.EXPRESSION_ADJECTIVES[expression]))
         named["expression"] = expression
@@ -287,6 +287,6 @@ def vocabulary() -> tuple[str, ...]:
         else:
             for item in table:
                 words.update(words_of(item))
-    for options in (HUES, spec.HAIR_STYLES, spec.EYES, spec.STYLES):
+    for options in (HUES, spec.HAIR_STYLES, EYES, spec.STYLES):
         words.update(options)
     return tuple(sorted(words))

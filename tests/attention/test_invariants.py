@@ -63,7 +63,15 @@ class Drawn:
         return bool(self.run.recipe.rules)
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+# One UNet and one rotary transformer in every run, the other two with the slow tests.
+_EVERY_RUN = ("unet", "flux")
+_PARAMS = [
+    family if family in _EVERY_RUN else pytest.param(family, marks=pytest.mark.slow)
+    for family in FAMILIES
+]
+
+
+@pytest.fixture(scope="module", params=_PARAMS)
 def toy(request: pytest.FixtureRequest) -> Toy:
     return build(request.param)
 

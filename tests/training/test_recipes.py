@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,13 @@ def test_autoencoder(pictures: Path, tmp_path: Path) -> None:
     quality = autoencoder.main(config)
     assert quality > 20.0  # the linear maps alone give more than that
     model = PatchAutoencoder.from_pretrained(tmp_path / "vae")
+    # A second decoder over the same maps leaves every latent as it was.
+    again = replace(config, run=tmp_path / "b", out=tmp_path / "b" / "vae", maps=tmp_path / "vae")
+    autoencoder.main(replace(again, seed=5, train_s=1.0))
+    x = StoryWorld("held_out").tensor(range(1)).float() / 127.5 - 1.0
+    with torch.inference_mode():
+        second = PatchAutoencoder.from_pretrained(tmp_path / "b" / "vae")
+        assert torch.equal(model.latents(x), second.latents(x))
     assert autoencoder.psnr(model, StoryWorld("held_out").tensor(range(8))) == pytest.approx(
         quality
     )
@@ -50,8 +58,6 @@ def test_story_model_trains_resumes_and_loads(pictures: Path, vae: Path, tmp_pat
     story_model.main(config)
     first = load_run(tmp_path / "checkpoint")
     assert first is not None and first[1]["seen_images"] >= 8
-    from dataclasses import replace
-
     story_model.main(replace(config, train_s=6.0))
     second = load_run(tmp_path / "checkpoint")
     assert second is not None and second[1]["seen_images"] > first[1]["seen_images"]
