@@ -250,7 +250,8 @@ def load(options: argparse.Namespace) -> Benchmark:
     if options.benchmark == "personamem":
         return load_personamem(Path(options.questions), Path(options.contexts))
     path = Path(options.data)
-    loaders = {"perma": load_perma, "persona-mme": load_persona_mme, "locomo": load_locomo,
+    loaders: dict[str, Callable[[Path], Benchmark]] = {
+        "perma": load_perma, "persona-mme": load_persona_mme, "locomo": load_locomo,
                "longmemeval": load_longmemeval}  # fmt: skip
     return loaders[options.benchmark](path)
 

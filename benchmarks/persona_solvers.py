@@ -81,7 +81,7 @@ def read_choice(reply: str) -> str:
     """
     for text in [m[1] for m in [_FINAL.search(reply)] if m] + [reply]:
         letters = re.findall(r"\(([a-hA-H])\)", text) or re.findall(r"\b([a-hA-H])\b", text)
-        chosen = {letter.lower() for letter in letters}
+        chosen: set[str] = {letter.lower() for letter in letters}
         if len(chosen) == 1:
             return chosen.pop()
     return ""

@@ -105,7 +105,7 @@ class GoldListener:
         """The operations of the turns that are known, resting on them."""
         ops = {}
         for turn in turns:
-            step = self._steps.get((turn.valid_from, turn.text))
+            step = self._steps.get((turn.valid_from or START, turn.text))
             if step is not None and (step.slot not in ops or not step.attack):
                 kind = Update if view.leaf(step.slot) is not None else Add
                 ops[step.slot] = kind(target=step.slot, value=step.value, evidence=(turn.id,))

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from consistent_gen.memory.assistant import DrawJob
     from consistent_gen.memory.concepts import RememberedIdentity
     from consistent_gen.memory.embedders import Picture
+    from consistent_gen.models.backbone import Backbone
     from consistent_gen.story.casting import Identity
 
 
@@ -47,7 +48,7 @@ def story_drawer(
     from consistent_gen.errors import InputError
     from consistent_gen.runtime import frame_seed
 
-    loaded = []
+    loaded: list[Backbone] = []
 
     def draw(job: DrawJob) -> Picture:
         if not loaded:

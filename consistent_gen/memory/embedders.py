@@ -183,7 +183,9 @@ class SentenceTransformers:
 
     def __init__(self, folder: str | Path, *, revision: str = "local") -> None:
         try:
-            from sentence_transformers import SentenceTransformer
+            from sentence_transformers import (  # type: ignore[import-not-found, unused-ignore]
+                SentenceTransformer,
+            )
         except ImportError:
             raise MissingExtraError(
                 "sentence-transformers", extra="local", what="this embedder"
@@ -268,4 +270,5 @@ def unit(vectors: Vectors) -> Vectors:
     lengths = np.linalg.norm(vectors, axis=1)
     vectors[lengths == 0, :1] = 1.0
     lengths[lengths == 0] = 1.0
-    return vectors / lengths[:, None]
+    scaled: Vectors = (vectors / lengths[:, None]).astype(np.float32)
+    return scaled

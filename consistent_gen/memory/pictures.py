@@ -84,7 +84,7 @@ def propose_box(picture: Picture) -> Box:
 
     A proposal for the user to confirm, good for a subject on a calm background and no more.
     """
-    distance = unlike_border(picture.astype(np.float32) / 255)
+    distance = unlike_border((picture / 255).astype(np.float32))
     salient = distance > max(0.12, float(np.quantile(distance, 0.6)))
     height, width = salient.shape
     rows, columns = salient.mean(1) > 0.06, salient.mean(0) > 0.06
@@ -100,7 +100,7 @@ def sharpness(pixels: Picture) -> float:
     grey = pixels.astype(np.float32).mean(-1)
     edges = float(np.abs(np.diff(grey, axis=0)).mean() + np.abs(np.diff(grey, axis=1)).mean())
     size = min(pixels.shape[:2])
-    return (edges / (edges + 10)) * (size / (size + 64))
+    return float((edges / (edges + 10)) * (size / (size + 64)))
 
 
 class ColourLayout:
@@ -124,7 +124,7 @@ class ColourLayout:
 
     def _features(self, picture: Picture) -> NDArray[np.float32]:
         small = Image.fromarray(picture).resize(self._SIZE, Image.Resampling.BOX)
-        values = np.asarray(small, np.float32) / 255  # 48 32 3
+        values = (np.asarray(small) / 255).astype(np.float32)  # 48 32 3
         apart = unlike_border(values)
         axis = np.linspace(-1, 1, self._SIZE[0])
         weight = np.exp(-((axis / 0.44) ** 2))[None] * apart / (apart + 0.15)

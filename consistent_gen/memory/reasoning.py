@@ -151,7 +151,8 @@ def _render(
     shown.update(turn.id for turn in sources)
     records: list[Record] = [hit.record for hit in hits]
     known = {record.id for record in records}
-    sections = {"found": records, "said then": [t for t in sources if t.id not in known]}
+    said: list[Record] = [turn for turn in sources if turn.id not in known]
+    sections = {"found": records, "said then": said}
     return data_block(sections, zone, {"found": 800, "said then": 1200})
 
 

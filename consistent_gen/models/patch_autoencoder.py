@@ -50,16 +50,6 @@ class ResidualBlock(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
         nn.init.zeros_(self.conv2.weight)
 
-    def latents(self, x: Tensor) -> Tensor:
-        """Unscaled latents b c h/8 w/8 of pictures `x`, without the interface's wrapping."""
-        z: Tensor = self.project(x)
-        return z
-
-    def pictures(self, z: Tensor) -> Tensor:
-        """Pictures b 3 8h 8w of unscaled latents `z`, without the interface's wrapping."""
-        x: Tensor = self.expand(z) + self.decoder(z)
-        return x
-
     def forward(self, x: Tensor) -> Tensor:
         """b c h w to b c h w."""
         h = self.conv1(F.silu(self.norm1(x)))
@@ -94,16 +84,12 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         latent_channels: int = 32,
         decoder_widths: tuple[int, int] = (128, 64),
         decoder_blocks: tuple[int, int] = (2, 2),
-        block_out_channels: tuple[int, ...] = (
-            1,
-            1,
-            1,
-            1,
-        ),  # four entries: pipelines read 2**3 = 8 off it
+        # Four entries: pipelines read the downsampling, 2**3 = 8, off their number.
+        block_out_channels: tuple[int, ...] = (1, 1, 1, 1),
         scaling_factor: float = 0.5,
         shift_factor: float = 0.0,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         wide, narrow = decoder_widths
         self.project = nn.Sequential(
             nn.PixelUnshuffle(8), nn.Conv2d(in_channels * 64, latent_channels, 1)
@@ -173,6 +159,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         mean = patches.mean(0)
         values, vectors = torch.linalg.eigh((patches - mean).T @ (patches - mean) / len(patches))
         values, basis = values[-c:].flip(0), vectors[:, -c:].flip(1)  # largest variance first
+        values = values.clamp(min=1e-9 * float(values[0]))  # rounding makes empty ones negative
         gain = values ** (-equalise / 2)
         gain = gain / (values * gain.square()).mean().sqrt()
         assert inward.bias is not None and outward.bias is not None

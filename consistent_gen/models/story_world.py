@@ -88,15 +88,16 @@ def build_text(config: StoryWorldConfig, words: Iterable[str]) -> tuple[Any, Any
     return tokenizer, encoder
 
 
-def save_story_world(folder: str | Path, *, tokenizer: Any, text_encoder: nn.Module, unet:
-nn.Module,
-                     vae: nn.Module) -> None:  # fmt: skip
-    """Write a complete model folder in diffusers layout, weights as float16; it appears by
-    rename.
-    """
+def save_story_world(
+    folder: str | Path, *, tokenizer: Any, text_encoder: Any, unet: Any, vae: Any
+) -> None:
+    """Write a model folder in diffusers layout by rename; weights become float16."""
     parts: dict[str, Any] = {
-        "tokenizer": tokenizer, "text_encoder": text_encoder, "unet": unet, "vae": vae,
-    }  # fmt: skip
+        "tokenizer": tokenizer,
+        "text_encoder": text_encoder,
+        "unet": unet,
+        "vae": vae,
+    }
     index: dict[str, Any] = {
         "_class_name": "StableDiffusionPipeline",
         "scheduler": ["diffusers", SCHEDULER["_class_name"]],

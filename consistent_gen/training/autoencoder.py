@@ -168,7 +168,8 @@ def _disturb(z: Tensor, config: AutoencoderConfig, generator: torch.Generator) -
 
 
 def _averaged(model: PatchAutoencoder, average: AveragedWeights) -> PatchAutoencoder:
-    copy = PatchAutoencoder(**{k: v for k, v in model.config.items() if not k.startswith("_")})
+    sizes = {k: v for k, v in model.config.items() if not k.startswith("_")}
+    copy: PatchAutoencoder = PatchAutoencoder(**sizes)
     average.copy_to(copy)
     copy.eval()
     return copy

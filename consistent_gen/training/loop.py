@@ -82,7 +82,7 @@ def learning_rate(
 
 
 def set_learning_rate(optimizers: list[torch.optim.Optimizer], lr: float) -> None:
-    """Give all parameter groups the learning rate `lr`, times their own "scale" if they have one."""
+    """Give all parameter groups the rate `lr`, times their own "scale" if they have one."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = lr * group.get("scale", 1.0)

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 # Coefficients of Jordan's quintic: steep at zero, singular values end in about [0.7, 1.2].
 A, B, C = 3.4445, -4.7750, 2.0315
-# The first and last layers stand next to the data: at the matrices' rate their noise is in the output.
+# The first and last layers stand next to the data: at the matrices' rate, their noise is in the
+# output.
 REST_SCALE = 0.3
 
 
@@ -102,7 +103,7 @@ def split_parameters(
 def build_optimizers(
     matrices: Iterable[nn.Parameter], rest: Iterable[nn.Parameter], lr: float
 ) -> list[torch.optim.Optimizer]:
-    """Muon for `matrices` at `lr`, AdamW for `rest` at `REST_SCALE * lr` (see `split_parameters`)."""
+    """Muon for `matrices` at `lr`, AdamW for `rest` at `REST_SCALE * lr`."""
     slow = {"params": list(rest), "scale": REST_SCALE}
     return [
         Muon(matrices, lr=lr),

@@ -171,8 +171,12 @@ class _Training:
             for name, module in self.modules.items():
                 tensors |= {f"{name}.{k}": v for k, v in module.state_dict().items()}
                 tensors |= {f"average.{name}.{k}": v for k, v in self.averages[name].shadow.items()}
-            save_run(folder, tensors, {"seen_images": self.seen, "spent_s": self.spent_s,
-                                       "processes": parallel.world_size()})  # fmt: skip
+            state = {
+                "seen_images": self.seen,
+                "spent_s": self.spent_s,
+                "processes": parallel.world_size(),
+            }
+            save_run(folder, tensors, state)
 
     def resume(self, folder: Path, rank: int) -> None:
         """Read the checkpoint in `folder` if there is one."""
