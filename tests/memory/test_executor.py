@@ -109,8 +109,9 @@ def test_a_wrong_path_names_the_nearest(desk: Desk) -> None:
     assert "'Work.Job'" in outcome.reason
 
 
-def test_open_branches_take_new_leaves_up_to_a_cap(opened: Callable[..., Store],
-                                                   tmp_path: object, say: Callable[..., str]) -> None:  # fmt: skip
+def test_open_branches_take_new_leaves_up_to_a_cap(
+    opened: Callable[..., Store], tmp_path: object, say: Callable[..., str]
+) -> None:
     desk = Desk(opened(tmp_path, limits=Limits(children_per_branch=2)), say)
     assert desk.one(desk.home(target="Likes.Tea.Green"))[0] == "applied"
     assert desk.one(desk.home(target="Likes.Cats"))[0] == "applied"

@@ -79,9 +79,10 @@ def test_what_may_be_asked_is_bounded() -> None:
 
 
 def test_transcript_keys_cover_everything() -> None:
+    pictured = [Message("user", "hello", (b"p",))]
     keys = {
         transcript_key("m", HELLO, 5), transcript_key("n", HELLO, 5), transcript_key("m", HELLO, 6),
-        transcript_key("m", HELLO[1:], 5), transcript_key("m", [Message("user", "hello", (b"p",))], 5),
+        transcript_key("m", HELLO[1:], 5), transcript_key("m", pictured, 5),
     }  # fmt: skip
     assert len(keys) == 5
 

@@ -16,7 +16,7 @@ from consistent_gen.memory.operations import Add, Batch, Update
 from consistent_gen.memory.prompts import BLOCK_END, LAST_ROUND, MALFORMED, NOTHING_FOUND
 from consistent_gen.memory.reasoning import MAX_OUTPUTS, NO_ANSWER, parse_reply, reason
 from consistent_gen.memory.records import Turn
-from consistent_gen.memory.retriever import RRF_K, Retriever, content_words
+from consistent_gen.memory.retriever import RRF_K, WEIGHTS, Retriever, content_words
 from consistent_gen.memory.rule_model import RuleModel
 from consistent_gen.memory.store import Store, Window
 
@@ -44,7 +44,9 @@ def test_words_and_meaning_are_fused_by_rank_with_reasons(store: Store) -> None:
     found = Retriever(store, embedder).search("What about my bicycle?")
     assert all("bicycle" in text for text in texts(found)[:3])
     top = found[0]
-    assert top.score == pytest.approx(2 / (RRF_K + 1), rel=0.1)
+    assert top.score == pytest.approx(
+        sum(WEIGHTS[w] for w in ("words", "meaning")) / (RRF_K + 1), rel=0.1
+    )
     assert any("words: rank" in r for r in top.reasons)
     assert any("cosine" in r for r in top.reasons)
 
