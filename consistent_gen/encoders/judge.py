@@ -6,14 +6,11 @@ trained against it, so it tells whether a gain under the reader is real.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from consistent_gen.checkpoints import save_tensors, write_json
+from consistent_gen.encoders.base import PictureReader
 from consistent_gen.encoders.factors import (
     MAX_SUBJECTS,
     FactorHeads,
@@ -21,7 +18,6 @@ from consistent_gen.encoders.factors import (
     Schema,
     normalized,
 )
-from consistent_gen.encoders.reader import load_into
 
 PATCH, GRID, HEAD_WIDTH, DEPTH = 8, 16, 32, 6
 
@@ -46,14 +42,13 @@ class Layer(nn.Module):
         return x + change
 
 
-class Judge(nn.Module):
+class Judge(PictureReader):
     """Reads pictures b 3 128 128 with tokens of `width` channels."""
 
     kind = "judge"
 
     def __init__(self, schema: Schema, width: int = 192) -> None:
-        super().__init__()
-        self.schema, self.width = schema, width
+        super().__init__(schema, width)
         self.stem = nn.Sequential(
             nn.Conv2d(3, 48, 3, stride=2, padding=1), nn.GELU(),
             nn.Conv2d(48, width, PATCH // 2, stride=PATCH // 2),
@@ -80,15 +75,3 @@ class Judge(nn.Module):
             queries[:, 1:], queries[:, 0], masks.unflatten(-1, (GRID, GRID)), None
         )
         return reading
-
-    def save(self, folder: str | Path, dtype: torch.dtype = torch.float16) -> None:
-        """Write weights and schema."""
-        config = {"kind": self.kind, "width": self.width, "schema": self.schema.to_json()}
-        write_json(Path(folder) / "config.json", config)
-        tensors = {name: t.to(dtype) for name, t in self.state_dict().items()}
-        save_tensors(Path(folder) / "model.safetensors", tensors)
-
-    @classmethod
-    def load(cls, folder: str | Path) -> Any:
-        """Read what `save` wrote, as float32, ready to read pictures."""
-        return load_into(cls, folder)

@@ -7,14 +7,11 @@ architecture, checks it and is never trained against.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from consistent_gen.checkpoints import load_tensors, read_json, save_tensors, write_json
+from consistent_gen.encoders.base import PictureReader
 from consistent_gen.encoders.factors import (
     MAX_SUBJECTS,
     FactorHeads,
@@ -52,14 +49,13 @@ class Block(nn.Module):
         return x + change
 
 
-class Reader(nn.Module):
+class Reader(PictureReader):
     """Reads pictures b 3 128 128. `width` is the number of channels at 32 x 32."""
 
     kind = "reader"
 
     def __init__(self, schema: Schema, width: int = 96) -> None:
-        super().__init__()
-        self.schema, self.width = schema, width
+        super().__init__(schema, width)
         w1, w2, w3 = width, 2 * width, 3 * width
         self.stem = nn.Sequential(
             nn.Conv2d(3, 32, 3, stride=2, padding=1), nn.GELU(),
@@ -110,34 +106,6 @@ class Reader(nn.Module):
         x = torch.arange(n, device=masks.device, dtype=masks.dtype).repeat(n) / n
         centre = (where * x).sum(-1, keepdim=True) / (where.sum(-1, keepdim=True) + 1e-3)
         return torch.cat([*pools, size, size.sqrt(), centre], -1)
-
-    def save(self, folder: str | Path, dtype: torch.dtype = torch.float16) -> None:
-        """Write weights and schema."""
-        config = {"kind": self.kind, "width": self.width, "schema": self.schema.to_json()}
-        write_json(Path(folder) / "config.json", config)
-        tensors = {name: t.to(dtype) for name, t in self.state_dict().items()}
-        save_tensors(Path(folder) / "model.safetensors", tensors)
-
-    @classmethod
-    def load(cls, folder: str | Path) -> Any:
-        """Read what `save` wrote, as float32, ready to read pictures.
-
-        Raises CheckpointError when the folder is missing or holds another kind of network.
-        """
-        return load_into(cls, folder)
-
-
-def load_into(cls: Any, folder: str | Path) -> Any:
-    """Build a reader of class `cls` from a folder."""
-    from consistent_gen.errors import CheckpointError
-
-    config = read_json(Path(folder) / "config.json")
-    if config.get("kind") != cls.kind:
-        raise CheckpointError(f"{folder} holds a {config.get('kind')!r}; expected a {cls.kind!r}")
-    model = cls(Schema.from_json(config["schema"]), config["width"])
-    tensors = load_tensors(Path(folder) / "model.safetensors")
-    model.load_state_dict({name: t.float() for name, t in tensors.items()})
-    return model.eval()
 
 
 def _pool(features: Tensor, weights: Tensor) -> Tensor:
