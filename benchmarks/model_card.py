@@ -33,6 +33,7 @@ from consistent_gen.models import load_backbone
 from consistent_gen.rewards.attributes import Wanted, attribute_hits, read_words
 from consistent_gen.rewards.distribution import frechet_distance
 from consistent_gen.runtime import frame_seed, tune_allocator, versions
+from consistent_gen.training.autoencoder import psnr
 from consistent_gen.world.captions import Caption
 from consistent_gen.world.dataset import StoryWorld
 from consistent_gen.world.palette import HUES
@@ -139,12 +140,11 @@ def read(model: Any, pictures: np.ndarray, prompts: PromptSet) -> dict[str, Any]
 
 def reconstruction_psnr(backbone: Any, pictures: np.ndarray) -> float:
     """Mean PSNR in dB of the autoencoder on real pictures."""
-    x = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1.0
-    with torch.inference_mode():
-        out = torch.cat([backbone.vae.decode(backbone.vae.encode(c).latent_dist.mode()).sample
-                         for c in x.split(32)]).clamp(-1, 1)  # fmt: skip
-    mse = (out - x).square().mean((1, 2, 3)) / 4.0
-    return float((-10.0 * mse.log10()).mean())
+    vae = backbone.vae
+    return psnr(
+        lambda x: vae.decode(vae.encode(x).latent_dist.mode()).sample,
+        torch.from_numpy(pictures).permute(0, 3, 1, 2),
+    )
 
 
 def sheet(pictures: np.ndarray, real: np.ndarray, columns: int = 10, rows: int = 4) -> Image.Image:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,8 @@ from consistent_gen.training.loop import (
     TickLog,
     learning_rate,
     load_run,
+    module_tensors,
+    restore_module,
     save_run,
     set_learning_rate,
 )
@@ -74,15 +77,16 @@ def reconstruction_loss(out: Tensor, target: Tensor, gradient_weight: float) -> 
     return loss
 
 
-def psnr(model: PatchAutoencoder, pictures: Tensor) -> float:
-    """Mean peak signal-to-noise ratio in dB of the reconstructions of `pictures` (n 3 h w
-    uint8).
+def psnr(reconstruct: Callable[[Tensor], Tensor], pictures: Tensor) -> float:
+    """Mean peak signal-to-noise ratio in dB of reconstructions of `pictures` (n 3 h w uint8).
+
+    `reconstruct` maps pictures b 3 h w in [-1, 1] to about the same; an autoencoder of ours does.
     """
     total = 0.0
     for chunk in pictures.split(32):
         x = chunk.float() / 127.5 - 1.0
         with torch.inference_mode():
-            out = model(x).clamp(-1, 1)
+            out = reconstruct(x).clamp(-1, 1)
         mse = (out - x).square().mean((1, 2, 3)) / 4.0  # range 2 -> range 1
         total += float((-10.0 * mse.log10()).sum())
     return total / len(pictures)
@@ -112,8 +116,7 @@ def main(config: AutoencoderConfig) -> float:
     seen, spent = 0, 0.0
     if saved := load_run(config.run / "checkpoint"):
         tensors, state = saved
-        model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
-        average.shadow = {k[8:]: v for k, v in tensors.items() if k.startswith("average.")}
+        restore_module(tensors, "model", model, average)
         seen, spent = state["seen_images"], state["spent_s"]
     number_format = torch.bfloat16 if config.bfloat16 else torch.float32
     replica = Replica(model.decoder, number_format)
@@ -139,8 +142,7 @@ def main(config: AutoencoderConfig) -> float:
         average.update(model, config.batch, seen)
         log.add(config.batch, loss=loss.item())
         if log.due():
-            trained = {f"model.{k}": v for k, v in model.state_dict().items()}
-            trained |= {f"average.{k}": v for k, v in average.shadow.items()}
+            trained = module_tensors("model", model, average)
             save_run(config.run / "checkpoint", trained, {"seen_images": seen, "spent_s": elapsed})
             average_model = _averaged(model, average)
             print(

@@ -136,6 +136,24 @@ def load_run(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     return load_tensors(folder / "tensors.safetensors"), read_json(folder / "state.json")
 
 
+def module_tensors(name: str, module: nn.Module, average: AveragedWeights) -> dict[str, Tensor]:
+    """A module's weights and their average under names that `restore_module` finds again."""
+    tensors = {f"{name}.{k}": v for k, v in module.state_dict().items()}
+    return tensors | {f"average.{name}.{k}": v for k, v in average.shadow.items()}
+
+
+def restore_module(
+    tensors: Mapping[str, Tensor], name: str, module: nn.Module, average: AveragedWeights
+) -> None:
+    """Undo `module_tensors`."""
+
+    def under(prefix: str) -> dict[str, Tensor]:
+        return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+    module.load_state_dict(under(f"{name}."))
+    average.shadow = under(f"average.{name}.")
+
+
 def optimizer_tensors(optimizers: list[torch.optim.Optimizer]) -> Iterator[tuple[str, Tensor]]:
     """Every tensor of the optimizers' states under a stable name."""
     for o, optimizer in enumerate(optimizers):

@@ -33,6 +33,8 @@ from consistent_gen.training.loop import (
     TickLog,
     learning_rate,
     load_run,
+    module_tensors,
+    restore_module,
     save_run,
     set_learning_rate,
 )
@@ -240,8 +242,7 @@ def main(config: ReaderConfig) -> dict[str, float]:
     seen, spent = 0, 0.0
     if saved := load_run(config.run / "checkpoint"):
         tensors, state = saved
-        model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
-        average.shadow = {k[8:]: v for k, v in tensors.items() if k.startswith("average.")}
+        restore_module(tensors, "model", model, average)
         seen, spent = state["seen_images"], state["spent_s"]
     replica = Replica(model, torch.bfloat16)
     log = TickLog(config.run / "log.jsonl", every_s=30.0)
@@ -274,8 +275,7 @@ def main(config: ReaderConfig) -> dict[str, float]:
         }
         log.add(config.batch, loss=loss.item(), **shown)
         if log.due():
-            trained = {f"model.{k}": v for k, v in model.state_dict().items()}
-            trained |= {f"average.{k}": v for k, v in average.shadow.items()}
+            trained = module_tensors("model", model, average)
             save_run(config.run / "checkpoint", trained, {"seen_images": seen, "spent_s": elapsed})
             print(log.write(seen=seen, spent_s=round(elapsed)), flush=True)
     average.copy_to(model)

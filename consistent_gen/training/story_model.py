@@ -50,7 +50,9 @@ from consistent_gen.training.loop import (
     TickLog,
     learning_rate,
     load_run,
+    module_tensors,
     optimizer_tensors,
+    restore_module,
     restore_optimizers,
     save_run,
     set_learning_rate,
@@ -169,8 +171,7 @@ class _Training:
         if rank == 0:
             tensors: dict[str, Tensor] = {}
             for name, module in self.modules.items():
-                tensors |= {f"{name}.{k}": v for k, v in module.state_dict().items()}
-                tensors |= {f"average.{name}.{k}": v for k, v in self.averages[name].shadow.items()}
+                tensors |= module_tensors(name, module, self.averages[name])
             state = {
                 "seen_images": self.seen,
                 "spent_s": self.spent_s,
@@ -185,17 +186,12 @@ class _Training:
             return
         tensors, state = saved
         for name, module in self.modules.items():
-            module.load_state_dict(_under(tensors, f"{name}."))
-            self.averages[name].shadow = _under(tensors, f"average.{name}.")
+            restore_module(tensors, name, module, self.averages[name])
         if state.get("processes") == parallel.world_size():  # momentum is owned by process
             restore_optimizers(
                 self.optimizers, load_tensors(folder / f"optimizer-{rank}.safetensors")
             )
         self.seen, self.spent_s = state["seen_images"], state["spent_s"]
-
-
-def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def _set_up(config: StoryModelConfig, rank: int) -> tuple[Any, _Training]:

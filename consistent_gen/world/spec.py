@@ -219,14 +219,13 @@ def sample_frame(
     if place == "moon":
         weather = "night"
     subjects = []
-    order = list(range(len(identities)))
     for i, (identity, action) in enumerate(zip(identities, actions, strict=True)):
         subjects.append(
             Subject(
                 identity=identity,
                 action=action,
                 expression=rng.choice(EXPRESSIONS),
-                x=_slot(order[i], len(identities), camera) + rng.uniform(-0.05, 0.05),
+                x=_slot(i, len(identities), camera) + rng.uniform(-0.05, 0.05),
                 facing=rng.choice((-1, 1)),
             )
         )
