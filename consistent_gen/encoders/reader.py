@@ -97,10 +97,12 @@ class Reader(PictureReader):
         """Features under each region of each subject, and how large each is: b 3 (r * 2w1 + 3)."""
         where = masks.flatten(2).softmax(1)[:, 1:]  # b 3 n
         part = parts.flatten(2).softmax(1)[:, 1:]  # b p n
-        pools = []
+        regions = []
         for region in REGIONS:
             rows = [self.schema.parts.index(name) for name in region]
-            pools.append(_pool(features, where * part[:, rows].sum(1, keepdim=True)))
+            regions.append(where * part[:, rows].sum(1, keepdim=True))
+        # One product for all regions: each pass over the features costs more than its arithmetic.
+        pools = _pool(features, torch.cat(regions, 1)).chunk(len(REGIONS), 1)
         size = where.mean(-1, keepdim=True)
         n = masks.shape[-1]
         x = torch.arange(n, device=masks.device, dtype=masks.dtype).repeat(n) / n

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from consistent_gen.models.patch_autoencoder import PatchAutoencoder
-from consistent_gen.runtime import tune_allocator
+from consistent_gen.runtime import training_dtype, tune_allocator
 from consistent_gen.training.loop import (
     AveragedWeights,
     Replica,
@@ -59,7 +59,6 @@ class AutoencoderConfig:
     hard_noise: float = 0.12  # upper bound of it in a quarter of the pictures
     gradient_weight: float = 1.0
     measured: int = 256  # held-out pictures for the final PSNR
-    bfloat16: bool = True
     threads: int = 2
     seed: int = 0
 
@@ -118,8 +117,7 @@ def main(config: AutoencoderConfig) -> float:
         tensors, state = saved
         restore_module(tensors, "model", model, average)
         seen, spent = state["seen_images"], state["spent_s"]
-    number_format = torch.bfloat16 if config.bfloat16 else torch.float32
-    replica = Replica(model.decoder, number_format)
+    replica = Replica(model.decoder, training_dtype())
     log = TickLog(config.run / "log.jsonl", every_s=30.0)
 
     started = time.monotonic() - spent

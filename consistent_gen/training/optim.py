@@ -15,6 +15,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from consistent_gen.runtime import training_dtype
+
 # Coefficients of Jordan's quintic: steep at zero, singular values end in about [0.7, 1.2].
 A, B, C = 3.4445, -4.7750, 2.0315
 # The first and last layers stand next to the data: at the matrices' rate, their noise is in the
@@ -23,10 +25,10 @@ REST_SCALE = 0.3
 
 
 def orthogonalize(g: Tensor, steps: int = 4) -> Tensor:
-    """Nearest semi-orthogonal matrices of a stack `g` (k m n), in bfloat16."""
+    """Nearest semi-orthogonal matrices of a stack `g` (k m n), in the fast format."""
     if g.size(1) > g.size(2):
         return orthogonalize(g.transpose(1, 2), steps).transpose(1, 2)
-    x: Tensor = g.bfloat16()
+    x: Tensor = g.to(training_dtype())
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(steps):
         s = x @ x.transpose(1, 2)

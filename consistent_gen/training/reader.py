@@ -25,7 +25,7 @@ from consistent_gen.encoders.factors import MAX_SUBJECTS, Reading, Schema
 from consistent_gen.encoders.judge import Judge
 from consistent_gen.encoders.reader import Reader
 from consistent_gen.models.patch_autoencoder import PatchAutoencoder
-from consistent_gen.runtime import tune_allocator
+from consistent_gen.runtime import training_dtype, tune_allocator
 from consistent_gen.training.attention_kernel import training_attention
 from consistent_gen.training.loop import (
     AveragedWeights,
@@ -244,7 +244,7 @@ def main(config: ReaderConfig) -> dict[str, float]:
         tensors, state = saved
         restore_module(tensors, "model", model, average)
         seen, spent = state["seen_images"], state["spent_s"]
-    replica = Replica(model, torch.bfloat16)
+    replica = Replica(model, training_dtype())
     log = TickLog(config.run / "log.jsonl", every_s=30.0)
     stream = batches(config.pictures, world, config.batch, rng)
 

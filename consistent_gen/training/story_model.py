@@ -12,7 +12,9 @@ Departures from the usual recipe, and why:
    basics", arXiv 2511.13720): fine channels of the latent are weak, and a small network that must
    output their noise leaves noise in the picture, while one that outputs the latent leaves blur.
    The loss is that of the velocity.
-6. Everything computes in bfloat16 on a replica; weights, averages and the optimizer are float32.
+6. Where the processor has units for it, everything computes in bfloat16 on a replica; weights,
+   averages and the optimizer are float32.
+7. A probe asks the middle features who stands where (see `factor_probe.py`).
 
 `prepare` (run first, once per autoencoder) encodes pictures to `latents/`; `main` trains from
 there.
@@ -41,9 +43,10 @@ from consistent_gen.models.story_world import (
     build_unet,
     save_story_world,
 )
-from consistent_gen.runtime import tune_allocator
+from consistent_gen.runtime import training_dtype, tune_allocator
 from consistent_gen.training import parallel, shards
 from consistent_gen.training.attention_kernel import training_attention
+from consistent_gen.training.factor_probe import FactorProbe
 from consistent_gen.training.loop import (
     AveragedWeights,
     Replica,
@@ -58,6 +61,7 @@ from consistent_gen.training.loop import (
     set_learning_rate,
 )
 from consistent_gen.training.optim import build_optimizers, split_parameters
+from consistent_gen.training.reader import schema, truth
 from consistent_gen.world.captions import vocabulary
 from consistent_gen.world.dataset import StoryWorld
 from consistent_gen.world.painter import PARTS
@@ -81,8 +85,9 @@ class StoryModelConfig:
     halflife_images: float = 20_000.0
     sigma2_floor: float = 0.1  # bounds the loss weight 1 / sigma^2 at low noise
     drop_text: float = 0.1  # share of pictures without text, for guidance
-    figure_weight: float = 1.5  # loss weight of latents that show a figure
-    head_weight: float = 3.0  # and of those that show a head
+    figure_weight: float = 3.0  # loss weight of latents that show a figure
+    head_weight: float = 6.0  # and of those that show a head
+    factor_weight: float = 0.02  # of the probe's loss
     processes: int = 2  # with `batch` pictures each; see `parallel.py`
     threads: int = 1  # of each process
     seed: int = 0
@@ -142,6 +147,12 @@ def loss_weights(labels: Tensor, figure: float, head: float) -> Tensor:
     weight = 1.0 + (figure - 1.0) * on_figure.float() + (head - figure) * on_head.float()
     weight = F.max_pool2d(weight.unsqueeze(1), 2)
     return weight / weight.mean()
+
+
+def figure_error(error: Tensor, labels: Tensor) -> float:
+    """Mean of `error` (b c 16 16) over the latents that show a figure."""
+    where = F.max_pool2d((labels > 0).float().unsqueeze(1), 2)
+    return ((error * where).sum() / (where.sum() * error.size(1)).clamp(min=1.0)).item()
 
 
 def alphas_cumprod() -> Tensor:
@@ -205,10 +216,11 @@ def _set_up(config: StoryModelConfig, rank: int) -> tuple[Any, _Training]:
         for module, name in ((unet, "unet/diffusion_pytorch_model"), (text, "text_encoder/model")):
             tensors = load_tensors(config.init / f"{name}.safetensors")
             module.load_state_dict({k: v.float() for k, v in tensors.items()})
-    ends = [unet.conv_in.weight, unet.conv_out.weight]
-    matrices, rest = split_parameters([unet, text], exclude=ends)
+    probe = FactorProbe(schema(), config.model.widths[1])
+    modules = {"unet": unet, "text": text, "probe": probe}
+    ends = [unet.conv_in.weight, unet.conv_out.weight, probe.read.weight]
+    matrices, rest = split_parameters(modules.values(), exclude=ends)
     owned = parallel.shares(matrices)
-    modules = {"unet": unet, "text": text}
     averages = {n: AveragedWeights(m, config.halflife_images) for n, m in modules.items()}
     training = _Training(modules, averages, build_optimizers(owned[rank], rest, config.lr), owned)
     training.resume(config.run / "checkpoint", rank)
@@ -246,7 +258,9 @@ def train(config: StoryModelConfig, rank: int) -> None:
     modules, batch = training.modules, config.batch * parallel.world_size()
     rng = random.Random(f"{config.seed}-{training.seen}-{rank}")
     generator = torch.Generator().manual_seed(rng.getrandbits(62))
-    fast = {name: Replica(module, torch.bfloat16) for name, module in modules.items()}
+    number_format = training_dtype()
+    fast = {name: Replica(module, number_format) for name, module in modules.items()}
+    fast["probe"].compute.watch(fast["unet"].compute.up_blocks[-2])
     alpha_bar = alphas_cumprod()
     scale = PatchAutoencoder.load_config(config.vae)["scaling_factor"]
     stream = latent_batches(config, rng)
@@ -267,13 +281,16 @@ def train(config: StoryModelConfig, rank: int) -> None:
             replica.refresh()
         with training_attention():
             hidden = fast["text"].compute(encoded.input_ids).last_hidden_state
-            x_t = x_t.bfloat16().to(memory_format=torch.channels_last)
+            x_t = x_t.to(number_format, memory_format=torch.channels_last)
             out = fast["unet"].compute(x_t, t, hidden).sample
             weight = loss_weights(data["labels"], config.figure_weight, config.head_weight)
             # Squared error of v = (alpha x_t - x0) / sigma, bounded where the noise vanishes.
             error = (out.float() - x0).square() / sigma.square().clamp(min=config.sigma2_floor)
             loss = (error * weight).mean()
-            loss.backward()
+            factors = fast["probe"].compute.loss(
+                truth(world, numbers, data["labels"]), data["labels"]
+            )
+            (loss + config.factor_weight * factors).backward()
         for replica in fast.values():
             replica.collect_gradients()
         parallel.average_gradients(modules.values())
@@ -290,7 +307,14 @@ def train(config: StoryModelConfig, rank: int) -> None:
         if rank == 0:
             for name, module in modules.items():
                 training.averages[name].update(module, batch, training.seen)
-        log.add(batch, loss=loss.item(), plain=error.mean().item())
+        figure = figure_error(error.detach(), data["labels"])
+        log.add(
+            batch,
+            loss=loss.item(),
+            plain=error.mean().item(),
+            figure=figure,
+            factors=factors.item(),
+        )
         if parallel.agree(float(log.due())):
             if rank == 0:
                 print(log.write(seen=training.seen, spent_s=round(elapsed), lr=lr), flush=True)

@@ -1,0 +1,484 @@
+"""What travels over HTTP, as pydantic models: one definition for the server, the client and the UI.
+
+Inputs refuse unknown fields and are bounded here as far as a bound needs no model; the server's
+own limits (`Limits`) may be lower. Times are UTC in ISO 8601. Ids are opaque.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+MAX_FRAMES = 200
+MAX_CHARACTERS = 20
+
+Id = Annotated[str, StringConstraints(pattern=r"^[a-z]+_[0-9a-z]{16,40}$")]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=40, strip_whitespace=True)]
+Prompt = Annotated[str, StringConstraints(min_length=1, max_length=800)]
+Words = Annotated[str, StringConstraints(max_length=600)]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+
+
+class Input(BaseModel):
+    """Base of what clients send: unknown fields are errors."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Output(BaseModel):
+    """Base of what the server sends; clients ignore fields that they do not know."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+# Stories and jobs -------------------------------------------------------------------------------
+class CharacterIn(Input):
+    """A character of a story. `library` names a library character whose references are used;
+    `strength` in [0, 1] says how strongly anchors bind.
+    """
+
+    description: Annotated[str, StringConstraints(min_length=1, max_length=400)]
+    strength: float | None = Field(default=None, ge=0.0, le=1.0)
+    library: Id | None = None
+
+
+class FrameIn(Input):
+    """A frame; `{name}` in `prompt` stands for a character."""
+
+    prompt: Prompt
+    caption: Words | None = None
+    style: Annotated[str, StringConstraints(max_length=80)] | None = None
+    seed: Seed | None = None
+    negative: Annotated[str, StringConstraints(max_length=800)] = ""
+
+
+class StoryIn(Input):
+    """A story to draw: the fields of a story file (docs/story_file.md), and how to serve it."""
+
+    title: Annotated[str, StringConstraints(min_length=1, max_length=120)]
+    frames: list[FrameIn] = Field(min_length=1, max_length=MAX_FRAMES)
+    characters: dict[Name, CharacterIn] = Field(default_factory=dict, max_length=MAX_CHARACTERS)
+    style: Annotated[str, StringConstraints(max_length=80)] | None = None
+    method: Annotated[str, StringConstraints(max_length=60)] | None = None
+    scheduler: Annotated[str, StringConstraints(max_length=60)] | None = None
+    seed: Seed | None = None
+    steps: int | None = Field(default=None, ge=1, le=1000)
+    guidance: float | None = Field(default=None, ge=0.0, le=100.0)
+    size: Annotated[str, StringConstraints(pattern=r"^\d{1,5}x\d{1,5}$")] | None = None
+    preview_every: int = Field(default=5, ge=0, le=1000, description="0 sends no previews")
+    deadline_s: float | None = Field(default=None, gt=0.0, le=86_400.0)
+    bulk: bool = Field(default=False, description="drawn when no interactive work waits")
+
+
+class ImageIn(Input):
+    """One picture without characters: a story of one frame."""
+
+    prompt: Prompt
+    negative: Annotated[str, StringConstraints(max_length=800)] = ""
+    seed: Seed | None = None
+    steps: int | None = Field(default=None, ge=1, le=1000)
+    guidance: float | None = Field(default=None, ge=0.0, le=100.0)
+    size: Annotated[str, StringConstraints(pattern=r"^\d{1,5}x\d{1,5}$")] | None = None
+
+
+class RerollIn(Input):
+    """Draw one frame of a story again; what is None stays. Without `seed` a new one is derived."""
+
+    seed: Seed | None = None
+    prompt: Prompt | None = None
+    caption: Words | None = None
+
+
+class JobState(StrEnum):
+    """`partial`: at least one frame succeeded and at least one failed."""
+
+    queued = "queued"
+    running = "running"
+    succeeded = "succeeded"
+    partial = "partial"
+    failed = "failed"
+    cancelled = "cancelled"
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will happen."""
+        return self not in (JobState.queued, JobState.running)
+
+
+class FrameState(StrEnum):
+    """Where a frame of a job is."""
+
+    queued = "queued"
+    running = "running"
+    succeeded = "succeeded"
+    failed = "failed"
+    cancelled = "cancelled"
+
+
+class JobFrame(Output):
+    """A frame of a job. `index` is its place in the story, `version` counts its drawings from 1."""
+
+    index: int
+    version: int
+    state: FrameState
+    step: int = 0
+    steps: int
+    seed: int
+    attempt: int = 0
+    artifact: str | None = None
+    scores: dict[str, float] = Field(default_factory=dict)
+    error: Problem | None = None
+
+
+class Job(Output):
+    """A job and its frames, in order of index."""
+
+    id: str
+    story: str
+    kind: Literal["story", "image", "reroll"]
+    state: JobState
+    created_at: datetime
+    updated_at: datetime
+    frames: list[JobFrame]
+    queue_position: int | None = Field(default=None, description="frames ahead, while queued")
+    eta_s: float | None = None
+
+
+class JobPage(Output):
+    """A page of jobs, newest first; `next` is the `after` of the next page."""
+
+    jobs: list[Job]
+    next: str | None = None
+
+
+class Accepted(Output):
+    """What 202 answers carry."""
+
+    job: str
+    story: str
+    events_url: str
+    position: int
+
+
+class EventType(StrEnum):
+    """`error` is about a frame; `done` is always the last event of a job."""
+
+    queued = "queued"
+    started = "started"
+    step = "step"
+    preview = "preview"
+    frame = "frame"
+    score = "score"
+    error = "error"
+    done = "done"
+
+
+class Event(Output):
+    """One line of a job's event stream. `id` grows by job; data by type:
+
+    queued {position}; started, step {step, steps}; preview {step, artifact}; frame {artifact,
+    version, seed}; score {name: value}; error {a Problem}; done {state}.
+    """
+
+    id: int
+    type: EventType
+    job: str
+    frame: int | None = None
+    at: datetime
+    data: dict[str, Any] = Field(default_factory=dict)
+
+
+# What was drawn -----------------------------------------------------------------------------------
+class FrameVersion(Output):
+    """One drawing of a frame."""
+
+    version: int
+    artifact: str
+    seed: int
+    prompt: str
+    job: str
+    created_at: datetime
+    scores: dict[str, float] = Field(default_factory=dict)
+
+
+class StoryFrame(Output):
+    """A frame of a story: what was asked, all its drawings, and which of them counts."""
+
+    index: int
+    prompt: str
+    caption: str = ""
+    bubbles: list[Bubble] = Field(default_factory=list)
+    current: int | None = None
+    versions: list[FrameVersion] = Field(default_factory=list)
+
+
+class Bubble(Input):
+    """A speech bubble. `x`, `y` in [0, 1] are its middle in the frame, `tail_*` where it points."""
+
+    text: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    x: float = Field(ge=0.0, le=1.0)
+    y: float = Field(ge=0.0, le=1.0)
+    tail_x: float | None = Field(default=None, ge=0.0, le=1.0)
+    tail_y: float | None = Field(default=None, ge=0.0, le=1.0)
+    thought: bool = False
+
+
+class StoryOut(Output):
+    """A story as it stands. `revision` grows with every change and guards `StoryPatch`."""
+
+    id: str
+    title: str
+    revision: int
+    layout: str
+    created_at: datetime
+    updated_at: datetime
+    request: StoryIn
+    frames: list[StoryFrame]
+
+
+class FramePatch(Input):
+    """Changes to one frame that need no drawing; None leaves a field."""
+
+    index: int = Field(ge=0)
+    caption: Words | None = None
+    bubbles: list[Bubble] | None = Field(default=None, max_length=6)
+    current: int | None = Field(default=None, ge=1)
+
+
+class StoryPatch(Input):
+    """Body of PUT /v1/stories/{id}; 409 when `revision` is not the story's."""
+
+    revision: int
+    title: Annotated[str, StringConstraints(min_length=1, max_length=120)] | None = None
+    layout: Annotated[str, StringConstraints(max_length=40)] | None = None
+    frames: list[FramePatch] = Field(default_factory=list, max_length=MAX_FRAMES)
+
+
+class StorySummary(Output):
+    """One line of the list of stories; `cover` is an artifact."""
+
+    id: str
+    title: str
+    updated_at: datetime
+    frames: int
+    drawn: int
+    cover: str | None = None
+
+
+class StoryList(Output):
+    """Stories, newest first."""
+
+    stories: list[StorySummary]
+    next: str | None = None
+
+
+# Characters ---------------------------------------------------------------------------------------
+class LibraryCharacterIn(Input):
+    """A character for the library."""
+
+    name: Name
+    description: Annotated[str, StringConstraints(min_length=1, max_length=400)]
+    strength: float | None = Field(default=None, ge=0.0, le=1.0)
+
+
+class LibraryCharacterPatch(Input):
+    """Changes to a library character; None leaves a field."""
+
+    name: Name | None = None
+    description: Annotated[str, StringConstraints(min_length=1, max_length=400)] | None = None
+    strength: float | None = Field(default=None, ge=0.0, le=1.0)
+
+
+class Quality(Output):
+    """What we think of a reference picture. `verdict` is good, usable or poor; `advice` says how to
+    mend it. sharpness: variance of the Laplacian over that of a sharp picture, in [0, 1].
+    """
+
+    width: int
+    height: int
+    sharpness: float
+    brightness: float
+    verdict: Literal["good", "usable", "poor"]
+    advice: list[str]
+
+
+class Reference(Output):
+    """A reference picture of a library character."""
+
+    id: str
+    artifact: str
+    quality: Quality
+    created_at: datetime
+
+
+class LibraryCharacter(Output):
+    """A character of the library."""
+
+    id: str
+    name: str
+    description: str
+    strength: float | None = None
+    references: list[Reference] = Field(default_factory=list)
+    created_at: datetime
+    updated_at: datetime
+
+
+class LibraryCharacterList(Output):
+    """All characters of the library, by name."""
+
+    characters: list[LibraryCharacter]
+
+
+# Personas (the memory half) -----------------------------------------------------------------------
+class PersonaIn(Input):
+    """A persona: one person's memory."""
+
+    name: Name
+
+
+class Persona(Output):
+    """A persona and how much it remembers."""
+
+    id: str
+    name: str
+    memories: int
+    assistant: str = Field(description="what answers, in one line")
+    created_at: datetime
+
+
+class PersonaList(Output):
+    """All personas of the caller."""
+
+    personas: list[Persona]
+
+
+class SayIn(Input):
+    """Something said to the assistant; `picture` is an artifact of the caller."""
+
+    text: Annotated[str, StringConstraints(min_length=1, max_length=4000)]
+    picture: str | None = None
+
+
+class SaidOut(Output):
+    """The answer. `changes` are lines of what the memory gained or lost; `asks` awaits yes or no.
+
+    `reasons` are the memories behind the answer. `picture` is an artifact, with `similarity` to the
+    character it should show, and `verdict` in words.
+    """
+
+    text: str
+    changes: list[str] = Field(default_factory=list)
+    asks: bool = False
+    reasons: list[str] = Field(default_factory=list)
+    picture: str | None = None
+    similarity: float | None = None
+    verdict: str | None = None
+    problems: list[str] = Field(default_factory=list)
+
+
+class Memory(Output):
+    """A memory, as text for people. `why` are the words it was learnt from."""
+
+    id: str
+    kind: str
+    text: str
+    since: datetime | None = None
+    why: list[str] = Field(default_factory=list)
+    score: float | None = None
+
+
+class MemoryList(Output):
+    """Memories, newest or best first."""
+
+    memories: list[Memory]
+
+
+class MemoryIn(Input):
+    """A memory to add (POST) or its new text (PUT)."""
+
+    text: Annotated[str, StringConstraints(min_length=1, max_length=600)]
+
+
+class MemorySearchIn(Input):
+    """What to look for: words, a picture (an artifact), or both."""
+
+    text: Annotated[str, StringConstraints(max_length=600)] | None = None
+    picture: str | None = None
+    k: int = Field(default=8, ge=1, le=50)
+
+
+# Scores, limits, problems -------------------------------------------------------------------------
+class ScoreIn(Input):
+    """Pictures (artifacts) to score, each showing one character, or all of one character."""
+
+    artifacts: list[str] = Field(min_length=1, max_length=64)
+    prompts: list[Prompt] | None = None
+
+
+class ScoreOut(Output):
+    """`identity`: pairwise agreement of factors, n x n in [0, 1], null where it cannot be read.
+    `alignment`: per picture, share of the prompt's named attributes that are seen.
+    """
+
+    identity: list[list[float | None]]
+    alignment: list[float | None]
+    scorer: str
+
+
+class Limits(Output):
+    """What this server accepts, for clients that check before they send."""
+
+    body_bytes: int
+    image_pixels: int
+    frames: int
+    steps: int
+    size: int
+    queue: int
+    running_per_key: int
+    queued_per_key: int
+
+
+class ModelInfo(Output):
+    """The model that draws, and the names that a story may use."""
+
+    name: str
+    sha256: str
+    width: int
+    height: int
+    size_multiple: int
+    methods: list[str]
+    default_method: str
+    schedulers: list[str]
+    styles: list[str]
+    layouts: list[str]
+    words: list[str] | None = Field(default=None, description="a closed vocabulary, or null")
+    steps: int
+    guidance: float
+
+
+class Artifact(Output):
+    """A stored file; GET /v1/artifacts/{id} returns its bytes."""
+
+    id: str
+    media_type: str
+    bytes: int
+    sha256: str
+
+
+class Problem(Output):
+    """An error (RFC 9457). `code` is stable and for programs, `detail` for people."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    code: str
+    retry_after: float | None = None
+    request_id: str | None = None
+
+
+JobFrame.model_rebuild()
+StoryFrame.model_rebuild()
