@@ -117,7 +117,8 @@ def main(config: AutoencoderConfig) -> float:
         tensors, state = saved
         restore_module(tensors, "model", model, average)
         seen, spent = state["seen_images"], state["spent_s"]
-    replica = Replica(model.decoder, training_dtype())
+    number_format = training_dtype()
+    replica = Replica(model.decoder, number_format)
     log = TickLog(config.run / "log.jsonl", every_s=30.0)
 
     started = time.monotonic() - spent
