@@ -10,11 +10,12 @@ if TYPE_CHECKING:
     from consistent_gen.models.backbone import Backbone
 
 
-def load_model(path: str | None) -> Backbone:
-    """The model in the folder `path`, or the shipped one.
+def load_model(path: str | None, attention_backend: str | None = None) -> Backbone:
+    """The model in the folder `path`, or the shipped one, with the named attention kernel.
 
     Raises:
         CheckpointError: the folder is missing or cannot be loaded.
+        As `attention.backends.select_backend`.
     """
     tune_allocator()
     from consistent_gen.cli.progress import waiting
@@ -29,4 +30,9 @@ def load_model(path: str | None) -> Backbone:
 
         from consistent_gen.models import load_backbone
 
-        return load_backbone(path)
+        backbone = load_backbone(path)
+        if attention_backend is not None:
+            from consistent_gen.attention.backends import select_backend
+
+            select_backend(backbone.unet, attention_backend)
+        return backbone

@@ -6,7 +6,12 @@ import argparse
 import math
 from typing import TYPE_CHECKING, Any
 
+from consistent_gen.attention.backends import BACKENDS, check_backend
+from consistent_gen.errors import InputError
+from consistent_gen.registry import resolve
+
 if TYPE_CHECKING:
+    from consistent_gen.attention.settings import Recipe
     from consistent_gen.engine.replay import ReplayResult
 
 EXIT_OTHER = 1
@@ -22,6 +27,11 @@ def add_command(commands: Any) -> None:
     )
     parser.add_argument("picture", metavar="FRAME.png", help="a picture drawn by this program")
     parser.add_argument("--model", metavar="DIR", help="a model folder (default: the shipped one)")
+    parser.add_argument(
+        "--attention-backend",
+        metavar="NAME",
+        help=f"kernel that computes attention, one of: {', '.join(BACKENDS)}",
+    )
     parser.set_defaults(run=run)
 
 
@@ -31,12 +41,29 @@ def run(options: argparse.Namespace) -> int:
     from consistent_gen.cli.progress import waiting
     from consistent_gen.engine import read_png, replay
 
+    if options.attention_backend is not None:
+        check_backend(options.attention_backend)
     image, metadata = read_png(options.picture)
-    backbone = load_model(options.model)
+    backbone = load_model(options.model, options.attention_backend)
     with waiting("drawing it again"):
-        result = replay(image, metadata, backbone)
+        result = replay(image, metadata, backbone, recipe_named)
     print(describe(result))
     return 0 if result.verdict == "identical" else EXIT_OTHER
+
+
+def recipe_named(method: str) -> Recipe:
+    """The default recipe of a method.
+
+    Raises:
+        InputError: there is no such method, or its frames stand alone.
+    """
+    from consistent_gen.methods import METHODS
+
+    found = resolve(METHODS, method, kind="method")()
+    if not found.couples_frames:
+        raise InputError(f"method {method!r} shares nothing; the picture's record is damaged")
+    recipe: Recipe = found.recipe()
+    return recipe
 
 
 def describe(result: ReplayResult) -> str:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from consistent_gen.attention.backends import BACKENDS, check_backend
 from consistent_gen.engine.schedulers import SCHEDULERS
 from consistent_gen.methods import METHODS
 from consistent_gen.registry import resolve
@@ -41,7 +42,20 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--guidance", metavar="G", type=_real, help="how strongly prompts bind")
     parser.add_argument("--scheduler", metavar="NAME", help=f"one of: {', '.join(SCHEDULERS)}")
     parser.add_argument("--size", metavar="WxH", type=_size, help="pixels, such as 128x128")
+    parser.add_argument(
+        "--strength",
+        metavar="[NAME=]S",
+        action="append",
+        type=_strength,
+        default=[],
+        help="how strongly the method binds all characters, or one; 0 to 1, may be repeated",
+    )
     parser.add_argument("--model", metavar="DIR", help="a model folder (default: the shipped one)")
+    parser.add_argument(
+        "--attention-backend",
+        metavar="NAME",
+        help=f"kernel that computes attention, one of: {', '.join(BACKENDS)}",
+    )
     parser.add_argument(
         "--bucket",
         metavar="N",
@@ -63,13 +77,16 @@ def run(options: argparse.Namespace) -> int:
             guidance=options.guidance,
             scheduler=options.scheduler,
             size=options.size,
+            strengths=dict(options.strength),
         )
         check_names(story, tuple(SCHEDULERS), overrides)
         check_folder(options.out)
+        if options.attention_backend is not None:
+            check_backend(options.attention_backend)
 
         from consistent_gen.cli.loading import load_model
 
-        backbone = load_model(options.model)
+        backbone = load_model(options.model, options.attention_backend)
 
         from consistent_gen.cli.progress import console, drawing_progress
         from consistent_gen.story.draw import DEFAULTS, draw_story
@@ -132,6 +149,11 @@ def _size(text: str) -> tuple[int, int]:
     if size is None:
         raise argparse.ArgumentTypeError(f"{text[:40]!r} does not look like 128x128")
     return size
+
+
+def _strength(text: str) -> tuple[str, float]:
+    name, _, number = text.rpartition("=")
+    return name.strip(), _real(number)
 
 
 def _bucket(text: str) -> int:

@@ -74,7 +74,17 @@ def machine(backbone: Backbone) -> dict[str, Any]:
         "cpu": _cpu_name(),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
+        "attention": _attention_backend(backbone),
     }
+
+
+def _attention_backend(backbone: Backbone) -> str:
+    """The chosen attention kernel by name; all layers have the same."""
+    for module in backbone.unet.modules():
+        chosen = getattr(getattr(module, "processor", None), "_attention_backend", None)
+        if chosen is not None:
+            return str(getattr(chosen, "value", chosen))
+    return "default"
 
 
 def pixels_sha256(image: np.ndarray) -> str:

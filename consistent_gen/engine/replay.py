@@ -13,12 +13,13 @@ from consistent_gen.engine.events import FrameDone, FrameError
 from consistent_gen.engine.loop import Engine
 from consistent_gen.engine.metadata import pixels_sha256
 from consistent_gen.engine.request import FrameRequest
+from consistent_gen.engine.sharing_record import RecipeOf, submit_again
 from consistent_gen.errors import InputError
 from consistent_gen.models.backbone import Backbone
 
 # Rounding differences of kernels stay far above this; another picture stays far below.
 CLOSE_PSNR_DB = 35.0
-REPLAYED_METHOD = "vanilla"
+ALONE = "vanilla"  # the method whose frames stand on no others
 
 _FIELDS: dict[str, type | tuple[type, ...]] = {
     "model": dict,
@@ -56,31 +57,56 @@ class ReplayResult:
     image: np.ndarray
 
 
-def replay(image: np.ndarray, metadata: Mapping[str, Any], backbone: Backbone) -> ReplayResult:
+def replay(
+    image: np.ndarray,
+    metadata: Mapping[str, Any],
+    backbone: Backbone,
+    recipe_of: RecipeOf | None = None,
+) -> ReplayResult:
     """Draw the frame of `metadata` with `backbone` and compare it with `image`, uint8 [h w 3].
 
+    A frame of a shared story says how its anchors were drawn; they are drawn again first.
+    recipe_of: method name -> its recipe; without it only frames that stand alone are drawn.
+
     Raises:
-        InputError: the metadata lack something, or the frame depends on other frames.
+        InputError: the metadata lack something, or the frame stands on what they do not hold.
     """
     request = request_of(metadata)
     bucket = metadata["bucket"]
     options: dict[str, Any] = {} if bucket is None else {"bucket": bucket}
     engine = Engine(backbone, exact=bucket is not None, **options)
-    last = list(engine.run([request]))[-1]
-    if isinstance(last, FrameError):
-        raise last.error
-    assert isinstance(last, FrameDone)
+    last = _drawn(engine, request, recipe_of)
     reasons = differences(metadata, last.metadata)
     if pixels_sha256(image) != metadata["pixels_sha256"]:
         reasons.append("the file's pixels were changed after it was drawn")
     return compare(image, last.image, reasons)
 
 
+def _drawn(engine: Engine, request: FrameRequest, recipe_of: RecipeOf | None) -> FrameDone:
+    if request.method == ALONE:
+        engine.submit(request)
+    elif recipe_of is None:
+        raise InputError(
+            f"the picture was drawn with method {request.method!r}, which reads other frames of "
+            "its story; draw the story file again instead"
+        )
+    else:
+        submit_again(engine, request, recipe_of)
+    done: FrameDone | None = None
+    while not engine.idle:
+        for event in engine.step():
+            if isinstance(event, FrameError):
+                raise event.error
+            done = event if isinstance(event, FrameDone) else done
+    assert done is not None
+    return done
+
+
 def request_of(metadata: Mapping[str, Any]) -> FrameRequest:
     """The request that drew a frame.
 
     Raises:
-        InputError: a field is missing or of the wrong type, or the method needs other frames.
+        InputError: a field is missing or of the wrong type.
     """
     for name, kind in _FIELDS.items():
         if name not in metadata:
@@ -88,13 +114,8 @@ def request_of(metadata: Mapping[str, Any]) -> FrameRequest:
         value = metadata[name]
         if not isinstance(value, kind) or isinstance(value, bool):
             raise InputError(f"the picture's metadata have a wrong {name!r}: {value!r}")
-    if metadata["method"] != REPLAYED_METHOD:
-        raise InputError(
-            f"the picture was drawn with method {metadata['method']!r}, which reads other frames "
-            "of its story; draw the story file again instead"
-        )
     drawn = ("prompt", "negative", "seed", "steps", "guidance", "guidance_rescale", "scheduler",
-             "width", "height", "story")  # fmt: skip
+             "width", "height", "story", "method")  # fmt: skip
     return FrameRequest(**{name: metadata[name] for name in drawn})
 
 

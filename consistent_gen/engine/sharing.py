@@ -32,6 +32,7 @@ from consistent_gen.attention.sharing import Sharing
 from consistent_gen.engine.coupling import BatchLayout, Coupling
 from consistent_gen.engine.loop import Engine
 from consistent_gen.engine.request import FrameRequest
+from consistent_gen.engine.sharing_record import KEY, Cast, describe_sharing
 from consistent_gen.errors import InputError
 
 
@@ -63,6 +64,7 @@ class SharedStory(Coupling):
         self._policy = Sharing(self.run)
         self._policy.bind(self._sites)
         self._strengths: dict[str, float] = {}
+        self._cast: dict[str, Cast] = {}
         self._anchors: dict[str, tuple[str, ...]] = {}
         self._live: set[str] = set()
         self._attached = False
@@ -105,6 +107,7 @@ class SharedStory(Coupling):
                 )
         self.run.check_bytes(self.predicted_bytes(anchors[0]))
         self._strengths[name] = use.strength
+        self._cast[name] = Cast(name, tuple(anchors), strength, masked=bool(masks))
         gang = [
             self._anchor(name, number, request, (masks or {}).get(number))
             for number, request in enumerate(anchors)
@@ -125,7 +128,8 @@ class SharedStory(Coupling):
             plane = torch.from_numpy(np.asarray(mask, dtype=np.float32))
             self.run.masks.set_external(twin or frame_id, name, plane)
         after = request.after if twin is None else (*request.after, twin)
-        return replace(request, id=frame_id, after=after, coupling=self)
+        ready = replace(request, id=frame_id, after=after, coupling=self)
+        return self._recorded(ready, role)
 
     def submit(self, request: FrameRequest) -> str:
         """Submit a frame; it reads the anchors of every cast character among its subjects.
@@ -143,15 +147,23 @@ class SharedStory(Coupling):
         ready = replace(
             request, id=frame_id, after=after, behind=(*request.behind, *ahead), coupling=self
         )
-        self.engine.submit(ready)
+        self.engine.submit(self._recorded(ready, role))
         self._live.add(frame_id)
         return frame_id
+
+    def _recorded(self, request: FrameRequest, role: FrameRole) -> FrameRequest:
+        """The request with what its picture's metadata say of the sharing."""
+        cast = [self._cast[use.name] for use in role.subjects]
+        own = None if role.anchor is None else (role.subjects[0].name, role.anchor)
+        record = describe_sharing(self.run.recipe, self.run.seed, request, cast, own)
+        return replace(request, story={**request.story, KEY: record})
 
     def drop(self, name: str) -> None:
         """Forget a character and free its bank."""
         self.run.drop(name)
         self._anchors.pop(name, None)
         self._strengths.pop(name, None)
+        self._cast.pop(name, None)
 
     def begin_call(self, layout: BatchLayout) -> None:
         """See `Coupling`."""

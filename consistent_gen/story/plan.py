@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -115,7 +115,7 @@ def plan_story(
     settings = _Settings(story, overrides or Overrides())
     width, height = settings.size(backbone)
     seed = settings.pick("seed", DEFAULT_SEED)
-    cast = cast_story(story, folder)
+    cast = settings.bind(cast_story(story, folder))
     _check_cast(story, cast, backbone)
     return StoryPlan(
         title=story.title,
@@ -142,6 +142,13 @@ def check_names(
         name, source, line = settings.said(key)
         if name is not None and name not in options:
             raise unknown_name(key, name, options, source=source, line=line)
+    for name in settings.overrides.strengths:
+        if name and name not in story.characters:
+            raise unknown_name("character", name, story.characters, source="--strength")
+    for value in settings.overrides.strengths.values():
+        problem = range_problem("strength", value)
+        if problem is not None:
+            raise InputError(problem, source="--strength")
     for key in ("seed", "steps", "guidance"):
         value, source, line = settings.said(key)
         problem = None if value is None else range_problem(key, value)
@@ -166,6 +173,14 @@ class _Settings:
     def pick(self, key: str, default: _Value) -> _Value:
         value: _Value | None = self.said(key)[0]
         return default if value is None else value
+
+    def bind(self, cast: Mapping[str, Identity]) -> dict[str, Identity]:
+        """The cast with the strengths of the command line."""
+        said = self.overrides.strengths
+        return {
+            name: replace(identity, strength=said.get(name, said.get("", identity.strength)))
+            for name, identity in cast.items()
+        }
 
     def size(self, backbone: Model) -> tuple[int, int]:
         size, source, line = self.said("size")

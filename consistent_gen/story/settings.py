@@ -6,7 +6,8 @@ An option of the command line beats the story file, the story file beats the mod
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 MAX_SEED = 2**63 - 1
 # Inclusive ranges; those of steps, guidance and seed are the engine's own (a test compares them).
@@ -23,7 +24,10 @@ _SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
 
 @dataclass(frozen=True, kw_only=True)
 class Overrides:
-    """What the command line (or a caller) says over the story file; None means nothing."""
+    """What the command line (or a caller) says over the story file; None means nothing.
+
+    `strengths` are by character; that of "" holds for all that have none of their own.
+    """
 
     method: str | None = None
     seed: int | None = None
@@ -31,6 +35,7 @@ class Overrides:
     guidance: float | None = None
     scheduler: str | None = None
     size: tuple[int, int] | None = None
+    strengths: Mapping[str, float] = field(default_factory=dict)
 
 
 def range_problem(key: str, value: float) -> str | None:

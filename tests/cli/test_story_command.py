@@ -181,10 +181,83 @@ def test_references_without_effect_are_noted(
     assert "does not look at the reference pictures of Rex" in capsys.readouterr().err
 
 
-def test_a_method_that_ties_frames_draws_the_story(
-    tiny_folder: Path, story_file: Path, tmp_path: Path
+TYING = [name for name in METHODS if resolve(METHODS, name).couples_frames]
+
+
+@pytest.mark.parametrize("method", TYING)
+def test_every_frame_of_a_method_that_ties_frames_is_drawn_again_alone(
+    method: str,
+    tiny_folder: Path,
+    story_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    tying = [name for name in METHODS if resolve(METHODS, name).couples_frames]
-    code = draw(story_file, tmp_path / "out", tiny_folder, "--steps", "2", "--method", tying[0])
-    assert code == 0
-    assert len(list((tmp_path / "out" / "frames").glob("*.png"))) == 3
+    out = tmp_path / "out"
+    assert draw(story_file, out, tiny_folder, "--steps", "3", "--method", method) == 0
+    frames = sorted((out / "frames").glob("*.png"))
+    assert len(frames) == 3
+    capsys.readouterr()
+    for frame in frames:
+        assert main(["replay", str(frame), "--model", str(tiny_folder)]) == 0
+        assert capsys.readouterr().out == "identical\n"
+
+
+def test_a_damaged_record_of_anchors_is_refused(
+    tiny_folder: Path, story_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert draw(story_file, out, tiny_folder, "--steps", "1", "--method", TYING[0]) == 0
+    image, metadata = read_png(out / "frames" / "02.png")
+    record = metadata["story"]["sharing"]
+    member = record["cast"][0]
+    anchor = member["anchors"][0]
+    broken = [
+        None,
+        {**record, "recipe": "vanilla"},
+        {**record, "recipe": "magic"},
+        {**record, "recipe_hash": "0"},
+        {**record, "seed": "1"},
+        {**record, "cast": [{**member, "anchors": []}]},
+        {**record, "cast": [{**member, "anchors": [{**anchor, "reference": True}] * 2}]},
+        {**record, "cast": [{**member, "masked": True}]},
+        {**record, "cast": [{**member, "strength": "much"}]},
+        {**record, "cast": record["cast"] * 20},
+        {**record, "subjects": [["Mia", [-1]]]},
+        {**record, "anchor": ["Mia", 7]},
+    ]
+    for number, value in enumerate(broken):
+        capsys.readouterr()
+        path = tmp_path / f"{number}.png"
+        write_png(path, image, {**metadata, "story": {**metadata["story"], "sharing": value}})
+        assert main(["replay", str(path), "--model", str(tiny_folder)]) == 2, value
+        assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_strength_of_one_and_of_all(tiny_folder: Path, story_file: Path, tmp_path: Path) -> None:
+    def pictures(name: str, *options: str) -> list[np.ndarray]:
+        out = tmp_path / name
+        steps = ("--steps", "2", "--method", "style_aligned")
+        assert draw(story_file, out, tiny_folder, *steps, *options) == 0
+        return [read_png(path)[0] for path in sorted((out / "frames").glob("*.png"))]
+
+    full, half = pictures("full"), pictures("half", "--strength", "Bo=0.5")
+    # Bo's anchor is a portrait that nobody sees, so his own frame and the one of both change.
+    same = [np.array_equal(a, b) for a, b in zip(full, half, strict=True)]
+    assert same == [True, False, False]
+    none = pictures("none", "--strength", "0", "--strength", "Bo=1")
+    assert [np.array_equal(a, b) for a, b in zip(full, none, strict=True)] == [False, True, False]
+
+
+def test_the_attention_backend_is_named_and_kept(
+    tiny_folder: Path, story_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--steps", "1", "--attention-backend", "_native_math")
+    assert draw(story_file, tmp_path / "out", tiny_folder, *options) == 0
+    frame = tmp_path / "out" / "frames" / "00.png"
+    assert read_png(frame)[1]["machine"]["attention"] == "_native_math"
+    capsys.readouterr()
+    replay = ["replay", str(frame), "--model", str(tiny_folder), "--attention-backend"]
+    assert main([*replay, "_native_math"]) == 0
+    code = main([*replay, "native"])
+    if code:  # another kernel may round otherwise, and then it is named
+        assert "attention: drawn with _native_math, now native" in capsys.readouterr().out

@@ -1,0 +1,248 @@
+"""Settings of the server: file < environment < flags, typed, checked before anything starts.
+
+A file is YAML with the groups below. A variable is ``CONSISTENT_GEN_<GROUP>_<FIELD>``, such as
+``CONSISTENT_GEN_SERVER_PORT=7861``. A flag is ``group.field=value``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import yaml
+
+from consistent_gen import config
+from consistent_gen.errors import InputError
+from consistent_gen.registry import unknown_name
+
+PREFIX = "CONSISTENT_GEN_"
+MASK = "********"
+
+
+def default_data_dir() -> Path:
+    """``$XDG_DATA_HOME/consistent-gen``, or ``~/.local/share/consistent-gen``."""
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "consistent-gen"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """Where to listen. ``public_url`` is what links in answers begin with, None for relative ones.
+
+    ``trusted_proxies`` are addresses whose forwarding headers are believed. ``drain_s`` bounds the
+    time between SIGTERM and the end of the process.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 7860
+    public_url: str | None = None
+    trusted_proxies: tuple[str, ...] = ()
+    drain_s: float = 20.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise ValueError(f"port is {self.port}; expected 0 (any free one) to 65535")
+        _positive(self, "drain_s")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach the server."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Auth:
+    """Who may call. With ``keys_file`` every call needs a key; without it anyone on this machine
+    may call when ``anonymous`` is set. ``worker_token`` is what drawing processes show; empty means
+    one is made at start.
+    """
+
+    keys_file: Path | None = None
+    anonymous: bool = True
+    worker_token: str = ""
+
+    def __post_init__(self) -> None:
+        if self.worker_token and len(self.worker_token) < 16:
+            raise ValueError("worker_token is shorter than 16 characters; use a longer one")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one request may ask for, and how much may wait.
+
+    ``queue`` and ``queued_per_key`` count jobs that are not finished; ``running_per_key`` counts
+    frames that are being drawn at once.
+    """
+
+    body_bytes: int = 20 << 20
+    image_pixels: int = 32_000_000
+    frames: int = 64
+    steps: int = 150
+    size: int = 2048
+    queue: int = 256
+    running_per_key: int = 16
+    queued_per_key: int = 64
+
+    def __post_init__(self) -> None:
+        _positive(self, *(f.name for f in dataclasses.fields(self)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """How frames are drawn. ``model`` is a model folder (None: the shipped one), ``bucket`` the
+    rows of a denoiser call (None: measured at start), ``max_frames`` how many are drawn at once,
+    ``lease_s`` after how many seconds of silence a worker counts as lost.
+    """
+
+    model: Path | None = None
+    bucket: int | None = None
+    max_frames: int = 8
+    preview_every: int = 5
+    lease_s: float = 4.0
+
+    def __post_init__(self) -> None:
+        _positive(self, "max_frames", "lease_s", *(() if self.bucket is None else ("bucket",)))
+        if self.preview_every < 0:
+            raise ValueError(f"preview_every is {self.preview_every}; expected 0 (none) or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Storage:
+    """Where things are kept. ``quota_bytes`` bounds all stored files, ``owner_quota_bytes`` those
+    of one key. ``reserve_bytes`` of the disk are left free, so that there is always room to delete.
+    ``retention_days`` None keeps things until they are deleted. A frame is tried ``max_attempts``
+    times.
+    """
+
+    data_dir: Path = field(default_factory=default_data_dir)
+    quota_bytes: int = 20 << 30
+    owner_quota_bytes: int = 5 << 30
+    reserve_bytes: int = 64 << 20
+    retention_days: float | None = None
+    max_attempts: int = 3
+
+    def __post_init__(self) -> None:
+        _positive(self, "quota_bytes", "owner_quota_bytes", "max_attempts")
+        if self.reserve_bytes < 0:
+            raise ValueError(f"reserve_bytes is {self.reserve_bytes}; expected 0 or more")
+        if self.retention_days is not None:
+            _positive(self, "retention_days")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Privacy:
+    """``log_prompts`` writes prompts to the log (never pictures); ``strip_metadata`` leaves the
+    parameters out of pictures.
+    """
+
+    log_prompts: bool = False
+    strip_metadata: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All settings of a server."""
+
+    server: Server = field(default_factory=Server)
+    auth: Auth = field(default_factory=Auth)
+    limits: Limits = field(default_factory=Limits)
+    engine: Engine = field(default_factory=Engine)
+    storage: Storage = field(default_factory=Storage)
+    privacy: Privacy = field(default_factory=Privacy)
+
+    @property
+    def allows_anonymous(self) -> bool:
+        """Whether a call without a key is served: on this machine only, and without a key file."""
+        return self.auth.anonymous and self.auth.keys_file is None and self.server.is_local
+
+    def check(self) -> None:
+        """Refuse settings that fit one by one but not together.
+
+        Raises:
+            InputError: another host than this machine without keys; a key file that is missing;
+                neither keys nor anonymous callers.
+        """
+        keys = self.auth.keys_file
+        if keys is not None and not keys.is_file():
+            raise InputError(f"auth.keys_file is {keys}, which is not a file; create a key first")
+        if keys is None and not self.server.is_local:
+            raise InputError(
+                f"server.host is {self.server.host!r}, which other machines can reach, but "
+                "auth.keys_file is not set; create a key file or listen on 127.0.0.1"
+            )
+        if keys is None and not self.auth.anonymous:
+            raise InputError("auth.anonymous is false and auth.keys_file is not set: nobody may call")
+
+    def shown(self) -> dict[str, Any]:
+        """The settings as JSON values with secrets masked."""
+        values = config.to_json(self)
+        if values["auth"]["worker_token"]:
+            values["auth"]["worker_token"] = MASK
+        return values
+
+
+def load_settings(
+    file: str | Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    overrides: Iterable[str] = (),
+) -> Settings:
+    """Settings from a YAML ``file``, then ``environ`` (None: none), then ``overrides``.
+
+    ``overrides`` are ``"group.field=value"`` with a YAML value; later ones win. The result is not
+    yet checked as a whole: call :meth:`Settings.check` before starting a server.
+
+    Raises:
+        InputError: a file that cannot be read, an unknown key or variable, a value out of range.
+    """
+    merged = {} if file is None else _read(Path(file))
+    for group, name, value in _from_environ(environ or {}):
+        inner = merged.setdefault(group, {})
+        if isinstance(inner, dict):
+            inner[name] = value
+    return config.from_mapping(Settings, merged, overrides, source=file)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    # Loading into the class checks the file by itself, so that its mistakes are told with its name.
+    config.load(Settings, file)
+    content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    return {group: dict(fields) for group, fields in content.items()}
+
+
+def _from_environ(environ: Mapping[str, str]) -> Iterable[tuple[str, str, Any]]:
+    groups = get_type_hints(Settings)
+    for variable, text in sorted(environ.items()):
+        group, _, name = variable.removeprefix(PREFIX).lower().partition("_")
+        if not variable.startswith(PREFIX) or group not in groups or not name:
+            continue
+        hints = get_type_hints(groups[group])
+        if name not in hints:
+            known = [f"{PREFIX}{group}_{key}".upper() for key in hints]
+            raise unknown_name("variable", variable, known, source="environment")
+        yield group, name, _value(variable, text, hints[name])
+
+
+def _value(variable: str, text: str, hint: Any) -> Any:
+    # Text stays text: a token of digits only must not become a number.
+    if {hint, *get_args(hint)} & {str, Path} and not hasattr(hint, "__origin__"):
+        return text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"{variable} is {text!r}, which is not a YAML value") from None
+
+
+def _positive(group: Any, *names: str) -> None:
+    for name in names:
+        if not getattr(group, name) > 0:
+            raise ValueError(f"{name} is {getattr(group, name)}; expected more than 0")
