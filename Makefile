@@ -4,14 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 PYTEST_ARGS ?=
+SERVE_ARGS ?=
 STORY ?= examples/two_friends.yaml
 OUT ?= out/$(basename $(notdir $(STORY)))
 
-.PHONY: help story test test-fast test-all lint format types clean
+.PHONY: help story serve test test-fast test-all lint format types clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make story      install and draw $(STORY) into $(OUT)'
+	@echo 'make serve      install and start the studio and its API on 127.0.0.1'
 	@echo 'make test       install what the tests need and run them (no GPU, no network)'
 	@echo 'make test-fast  the same without the slow ones'
 	@echo 'make test-all   every test, those for GPUs and the network too'
@@ -30,12 +32,19 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) install -c constraints.txt -e .
 	@touch $@
 
+$(VENV)/.installed-ui: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install -c constraints.txt -e '.[ui,local]'
+	@touch $(VENV)/.installed $@
+
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) install -c constraints.txt -e '.[dev]'
-	@touch $(VENV)/.installed $@
+	@touch $(VENV)/.installed $(VENV)/.installed-ui $@
 
 story: $(VENV)/.installed
 	$(BIN)/consistent-gen story $(STORY) --out $(OUT)
+
+serve: $(VENV)/.installed-ui
+	$(BIN)/consistent-gen serve $(SERVE_ARGS)
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

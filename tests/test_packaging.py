@@ -29,7 +29,14 @@ def pins() -> dict[str, Version]:
 
 def requirements() -> list[Requirement]:
     texts = [*PROJECT["dependencies"], *(text for extra in EXTRAS.values() for text in extra)]
-    return [Requirement(text) for text in texts]
+    found = [Requirement(text) for text in texts]
+    return [requirement for requirement in found if requirement.name != PROJECT["name"]]
+
+
+def test_extras_that_build_on_others_name_real_ones() -> None:
+    found = [Requirement(text) for extra in EXTRAS.values() for text in extra]
+    named = {extra for r in found if r.name == PROJECT["name"] for extra in r.extras}
+    assert named <= set(EXTRAS) and "serve" in named
 
 
 def test_every_line_of_the_constraints_is_one_exact_public_version() -> None:
@@ -55,7 +62,18 @@ def test_torch_is_pinned_and_torchvision_is_absent() -> None:
 
 
 def test_the_extras_are_those_promised() -> None:
-    promised = {"serve", "ui", "face", "xformers", "train", "llm", "local", "postgres", "dev"}
+    promised = {
+        "client",
+        "serve",
+        "ui",
+        "face",
+        "xformers",
+        "train",
+        "llm",
+        "local",
+        "postgres",
+        "dev",
+    }
     assert set(EXTRAS) == promised
 
 

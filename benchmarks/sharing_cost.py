@@ -1,0 +1,306 @@
+"""What an added frame of a shared story costs, next to a plain frame of the same run.
+
+    python -m benchmarks.sharing_cost --out benchmarks/results/sharing_cost.json
+
+For the story-world model and for untrained UNets shaped like Stable Diffusion 1.5 and XL:
+
+- FLOP of one added frame, counted by `torch.utils.flop_counter`, over those of a plain frame; and
+  what the formula says: (1 + twin) plain frames, plus reading r shared keys with q queries at every
+  layer and step, 4 q r d FLOP each.
+- Wall time of the same, medians of interleaved repeats.
+- Bytes of a character's bank: predicted before drawing, and used.
+- Peak memory of stories of 4 to 32 frames, each in a process of its own, and its slope per frame.
+
+The large UNets have one layer per block, one transformer layer per attention block, narrow text
+(32 channels), 16 latent channels and latents of 32 x 32, so that this ends on two cores; widths,
+heads and where attention stands are those of the originals.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.speed import flop_counter
+from consistent_gen.attention.layers import find_sites
+from consistent_gen.attention.settings import BOTH, Recipe
+from consistent_gen.checkpoints import write_json
+from consistent_gen.engine import Engine, FrameError, FrameRequest, Subject
+from consistent_gen.engine.sharing import SharedStory
+from consistent_gen.methods.consistory import ConsiStory
+from consistent_gen.methods.consistyle import ConsiStyle
+from consistent_gen.methods.story_diffusion import StoryDiffusion
+from consistent_gen.methods.style_aligned import StyleAligned
+from consistent_gen.models import load_backbone
+from consistent_gen.models.backbone import Backbone
+from consistent_gen.models.tiny import build_tiny
+from consistent_gen.runtime import tune_allocator, versions
+
+HERO = "hero"
+RECIPES: dict[str, Recipe] = {
+    "style_aligned": StyleAligned().recipe(),
+    "story_diffusion": StoryDiffusion().recipe(),
+    "consistory, sharing only": ConsiStory(injection=0.0, mixing_steps=0.0).recipe(),
+    "consistory": ConsiStory().recipe(),
+    "consistyle": ConsiStyle().recipe(),
+}
+FRAME_COUNTS = (4, 8, 16, 32)
+PLAIN = "vanilla"
+# The two published shapes: block widths, attention per block, heads per block.
+SHAPES: dict[str, dict[str, Any]] = {
+    "sd15": {
+        "widths": (320, 640, 1280, 1280),
+        "down": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+        "up": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+        "heads": (8, 8, 8, 8),
+    },
+    "sdxl": {
+        "widths": (320, 640, 1280),
+        "down": ("DownBlock2D",) + ("CrossAttnDownBlock2D",) * 2,
+        "up": ("CrossAttnUpBlock2D",) * 2 + ("UpBlock2D",),
+        "heads": (5, 10, 20),
+    },
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A model and the frames that are drawn with it: `prompt` names the hero at `token`."""
+
+    name: str
+    backbone: Backbone
+    prompt: str
+    token: int
+    steps: int
+
+    def request(self, number: int) -> FrameRequest:
+        """Frame `number`; hidden, so that decoding plays no part."""
+        return FrameRequest(
+            prompt=self.prompt, seed=number, steps=self.steps, hidden=True, id=f"frame {number}",
+            subjects=(Subject(name=HERO, tokens=(self.token,)),),
+        )  # fmt: skip
+
+
+def story_world_trial(steps: int, model: str | None = None) -> Trial:
+    """The shipped model (or the folder `model`)."""
+    return Trial("story world", load_backbone(model, device="cpu"), "a fox in the forest", 2, steps)
+
+
+def shaped_trial(shape: str, folder: Path, steps: int, divide: int = 1) -> Trial:
+    """An untrained UNet with the widths of `shape`, divided by `divide`."""
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+    tiny = load_backbone(build_tiny(folder / shape), device="cpu")
+    form = SHAPES[shape]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        unet = UNet2DConditionModel(
+            sample_size=32,
+            in_channels=16,
+            out_channels=16,
+            block_out_channels=tuple(width // divide for width in form["widths"]),
+            layers_per_block=1,
+            down_block_types=form["down"],
+            up_block_types=form["up"],
+            attention_head_dim=tuple(max(1, heads // divide) for heads in form["heads"]),
+            norm_num_groups=math.gcd(32, form["widths"][0] // divide),
+            cross_attention_dim=32,
+        )
+    unet.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    backbone = replace(tiny, name=shape, unet=unet)
+    return Trial(f"{shape} shape", backbone, "a fox in the forest", 2, steps)
+
+
+class Story:
+    """A shared story whose anchors are drawn, ready for added frames."""
+
+    def __init__(self, trial: Trial, recipe: Recipe) -> None:
+        self.trial, self.recipe = trial, recipe
+        self.engine = Engine(trial.backbone, bucket=2)
+        self.shared = SharedStory(self.engine, recipe)
+        anchors = [trial.request(number) for number in range(recipe.anchors)]
+        self.predicted = self.shared.predicted_bytes(anchors[0])
+        self.shared.cast(HERO, anchors)
+        drain(self.engine)
+        self._next = recipe.anchors
+
+    def add(self) -> None:
+        """Draw one more frame."""
+        self._next += 1
+        self.shared.submit(self.trial.request(self._next))
+        drain(self.engine)
+
+
+class PlainStory:
+    """The same frames without sharing."""
+
+    def __init__(self, trial: Trial) -> None:
+        self.trial, self.engine = trial, Engine(trial.backbone, bucket=2)
+        self._next = 0
+
+    def add(self) -> None:
+        """Draw one more frame."""
+        self._next += 1
+        self.engine.submit(self.trial.request(self._next))
+        drain(self.engine)
+
+
+def drain(engine: Engine) -> None:
+    """Run until nothing is left; an error is raised."""
+    while not engine.idle:
+        for event in engine.step():
+            if isinstance(event, FrameError):
+                raise event.error
+
+
+def frame_flop(story: Story | PlainStory) -> float:
+    """FLOP of one added frame."""
+    with flop_counter() as counter:
+        story.add()
+    return float(counter.get_total_flops())
+
+
+def measure(trial: Trial, recipes: dict[str, Recipe], repeats: int) -> dict[str, dict[str, Any]]:
+    """Cost of an added frame per method, as ratios to a plain frame of the same run."""
+    plain = PlainStory(trial)
+    plain.add()
+    base_flop = frame_flop(plain)
+    found: dict[str, dict[str, Any]] = {}
+    for name, recipe in recipes.items():
+        story = Story(trial, recipe)
+        story.add()
+        pairs = [(_seconds(plain), _seconds(story)) for _ in range(repeats)]
+        used = story.shared.run.bank.bytes
+        found[name] = {
+            "twin": recipe.twin,
+            "flop_ratio": frame_flop(story) / base_flop,
+            "flop_ratio_formula": 1.0 + recipe.twin + _reading_flop(story) / base_flop,
+            "wall_ratio": statistics.median(b for _, b in pairs)
+            / statistics.median(a for a, _ in pairs),
+            "plain_seconds": statistics.median(a for a, _ in pairs),
+            "bank_bytes_predicted": story.predicted,
+            "bank_bytes": used,
+        }
+    return found
+
+
+def _seconds(story: Story | PlainStory) -> float:
+    start = time.perf_counter()
+    story.add()
+    return time.perf_counter() - start
+
+
+def _reading_flop(story: Story) -> float:
+    """4 q r d for every layer, step and branch at which a frame reads r shared keys."""
+    run, trial = story.shared.run, story.trial
+    _, height, width = trial.backbone.latent_shape(*trial.backbone.default_size)
+    total = 0.0
+    for site in find_sites(trial.backbone.unet).values():
+        h, w = site.grid((height, width))
+        for step, branch in itertools.product(range(trial.steps), BOTH):
+            rules = run.rules_at(site, step, trial.steps, branch)
+            if site.sees_images and any(rule.mix.keys == "concat" for rule in rules):
+                exports = run.bank.get((HERO, site.name, step, branch), torch.device("cpu"))
+                shared = sum(len(export.tokens) for export in exports)
+                total += 4.0 * h * w * shared * site.channels
+    return total
+
+
+def peak_memory(method: str, frames: int, steps: int, model: str | None) -> float:
+    """Peak resident memory in MB of a process that draws a story of `frames` frames."""
+    command = [
+        sys.executable, "-m", "benchmarks.sharing_cost", "--steps", str(steps),
+        "--one-story", method, "--frames", str(frames),
+    ]  # fmt: skip
+    command += [] if model is None else ["--model", model]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
+
+
+def memory_slopes(steps: int, model: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Per method: peaks over `FRAME_COUNTS` and the least-squares slope in MB per frame."""
+    for name in (PLAIN, *RECIPES):
+        peaks = [peak_memory(name, count, steps, model) for count in FRAME_COUNTS]
+        slope, _ = statistics.linear_regression(FRAME_COUNTS, peaks)
+        yield name, {"peak_mb": peaks, "mb_per_frame": slope}
+
+
+def draw_one_story(method: str, frames: int, steps: int, model: str | None) -> float:
+    """Draw a story in this process; returns its peak memory in MB."""
+    trial = story_world_trial(steps, model)
+    story = PlainStory(trial) if method == PLAIN else Story(trial, RECIPES[method])
+    for _ in range(frames):
+        story.add()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0
+
+
+def print_tables(result: dict[str, Any], console: Console) -> None:
+    """Costs per model and method, then memory."""
+    table = Table("model", "method", "FLOP", "formula", "wall", "bank MB", "predicted MB")
+    for model, rows in result["models"].items():
+        for name, row in rows.items():
+            table.add_row(
+                model, name, f"{row['flop_ratio']:.3f}", f"{row['flop_ratio_formula']:.3f}",
+                f"{row['wall_ratio']:.3f}", f"{row['bank_bytes'] / 2**20:.1f}",
+                f"{row['bank_bytes_predicted'] / 2**20:.1f}",
+            )  # fmt: skip
+    console.print(table)
+    memory = Table("method", *(f"{count} frames, MB" for count in FRAME_COUNTS), "MB per frame")
+    for name, row in result["memory"].items():
+        peaks = [f"{peak:.0f}" for peak in row["peak_mb"]]
+        memory.add_row(name, *peaks, f"{row['mb_per_frame']:.2f}")
+    console.print(memory)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description="Measure what shared frames cost.")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--model", default=None, help="instead of the shipped story-world model")
+    parser.add_argument("--steps", type=int, default=25)
+    parser.add_argument("--large-steps", type=int, default=10, help="for the large shapes")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--divide", type=int, default=1, help="divides the large shapes' widths")
+    parser.add_argument("--one-story", metavar="METHOD", help=argparse.SUPPRESS)
+    parser.add_argument("--frames", type=int, default=4, help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    tune_allocator()
+    if options.one_story:
+        print(draw_one_story(options.one_story, options.frames, options.steps, options.model))
+        return 0
+    models: dict[str, Any] = {}
+    trial = story_world_trial(options.steps, options.model)
+    models[trial.name] = measure(trial, RECIPES, options.repeats)
+    with tempfile.TemporaryDirectory() as folder:
+        for shape in SHAPES:
+            trial = shaped_trial(shape, Path(folder), options.large_steps, options.divide)
+            models[trial.name] = measure(trial, RECIPES, max(1, options.repeats // 2))
+    memory = dict(memory_slopes(options.steps, options.model))
+    result = {
+        "schema": 1, "models": models, "memory": memory, "frame_counts": FRAME_COUNTS,
+        "threads": torch.get_num_threads(), "versions": versions(),
+        "settings": {key: str(value) for key, value in vars(options).items()},
+    }  # fmt: skip
+    print_tables(result, Console(width=120))
+    if options.out is not None:
+        write_json(options.out, result)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
