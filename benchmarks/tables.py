@@ -1,0 +1,153 @@
+"""docs/benchmarks.md from benchmarks/results: `python -m benchmarks.tables > docs/benchmarks.md`.
+
+Every figure of the page comes out of a JSON file that a benchmark script wrote; a test holds the
+page and the files together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from consistent_gen.checkpoints import read_json
+
+RESULTS = Path(__file__).parent / "results"
+
+HEAD = """\
+# Benchmarks
+
+Made from `benchmarks/results/*.json` by `python -m benchmarks.tables > docs/benchmarks.md`; a test
+holds the two together. Each section names the command that measures it. What a figure means on
+which machine, and what was tried, stands in the [log](log.md).
+"""
+
+
+def page(folder: Path = RESULTS) -> str:
+    """The text of docs/benchmarks.md, from the result files that exist."""
+    sections = [
+        render(read_json(folder / f"{name}.json"))
+        for name, render in SECTIONS.items()
+        if (folder / f"{name}.json").exists()
+    ]
+    return "\n".join([HEAD, *sections])
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def _interval(value: Mapping[str, float]) -> str:
+    low = value.get("lo", value.get("low"))
+    high = value.get("hi", value.get("high"))
+    return f"{value['mean']:.3f} ({low:.3f} to {high:.3f})"
+
+
+def _speed(result: Mapping[str, Any]) -> str:
+    rows = [
+        (f"{result['frames']} frames, {result['steps']} steps, guidance",
+         f"{result['seconds']:.2f} s"),
+        ("denoiser rows per second", f"{result['unet_forwards_per_second']:.1f}"),
+        ("GFLOP/s while drawing", f"{result['gflops']:.0f}"),
+        ("GEMM peak of the same run, GFLOP/s", f"{result['gemm_peak_gflops']:.0f}"),
+        ("share of the peak", f"{result['share_of_peak']:.1%}"),
+    ]  # fmt: skip
+    return "## Drawing speed\n\n`python -m benchmarks.speed`\n\n" + table(("", ""), rows)
+
+
+def _model_card(result: Mapping[str, Any]) -> str:
+    sets = result["sets"]
+    names = list(next(iter(sets.values()))["reader"]["headline"])
+    rows = []
+    for label, entry in sets.items():
+        for network in ("reader", "judge"):
+            if network in entry:
+                seen = entry[network]
+                figures = [f"{seen['headline'][name]:.2f}" for name in names]
+                rows.append((f"{label}, {network}", f"{seen['mean']:.3f}", *figures))
+    head = "## What the story-world model draws\n\n`python -m benchmarks.model_card`\n\n"
+    return head + table(("prompts", "mean", *names), rows)
+
+
+def _sharing_cost(result: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            model, name, f"{row['flop_ratio']:.3f}", f"{row['flop_ratio_formula']:.3f}",
+            f"{row['wall_ratio']:.2f}", f"{row['bank_bytes'] / 2**20:.1f}",
+            f"{row['bank_bytes_predicted'] / 2**20:.1f}",
+        )
+        for model, methods in result["models"].items()
+        for name, row in methods.items()
+    ]  # fmt: skip
+    counts = result["frame_counts"]
+    memory = [
+        (name, *(f"{peak:.0f}" for peak in row["peak_mb"]), f"{row['mb_per_frame']:.2f}")
+        for name, row in result["memory"].items()
+    ]
+    columns = ("model", "method", "FLOP", "by formula", "wall", "bank MB", "predicted MB")
+    return (
+        "## What an added frame costs\n\n`python -m benchmarks.sharing_cost`, as ratios to a plain "
+        "frame of the same run\n\n"
+        + table(columns, rows)
+        + "\nPeak memory of a whole process, in MB, by frames of the story:\n\n"
+        + table(("method", *map(str, counts), "per frame"), memory)
+    )
+
+
+def _consistency(title: str) -> Callable[[Mapping[str, Any]], str]:
+    columns = (
+        "alignment", "prompt_matching", "pose_diversity", "layout_diversity", "style_accuracy",
+        "background_leak", "seconds_per_frame", "peak_mb_per_frame", "denoiser_calls",
+    )  # fmt: skip
+
+    def render(result: Mapping[str, Any]) -> str:
+        rows = [
+            (
+                name, _interval(entry["c_star"]), _interval(entry["over_vanilla"]["c_star"]),
+                *(f"{entry[column]:.3f}" for column in columns),
+            )
+            for name, entry in result["methods"].items()
+        ]  # fmt: skip
+        heads = ("method", "C*", "over vanilla", *(c.replace("_", " ") for c in columns))
+        return f"## {title}\n\n`python -m benchmarks.consistency`\n\n" + table(heads, rows)
+
+    return render
+
+
+def _persona(result: Mapping[str, Any]) -> str:
+    found = result["results"]
+    rows = [
+        (
+            name, *(_interval(entry[f"recall@{k}"]) for k in (1, 5, 10)),
+            f"{entry['stale_rate']:.2f}", f"{entry['tokens_mean']:.0f}",
+        )
+        for name, entry in found["memories"].items()
+    ]  # fmt: skip
+    facts = [
+        ("state accuracy as of any time, gold operations", f"{found['state_accuracy']:.3f}"),
+        ("junk rate", f"{found['junk_rate']:.3f}"),
+        ("core writes by attacks", f"{found['attacks_written']} of {found['attacks']}"),
+        ("forgotten facts still found", f"{found['forgotten_left']} of {found['forgotten']}"),
+    ]
+    columns = ("memory", "recall@1", "recall@5", "recall@10", "stale answers", "tokens")
+    return (
+        "## Persona memory: synthetic users\n\n`python -m benchmarks.persona synthetic`\n\n"
+        + table(columns, rows)
+        + "\n"
+        + table(("", ""), facts)
+    )
+
+
+SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "speed": _speed,
+    "model_card": _model_card,
+    "consistency": _consistency("Consistency, one style per story"),
+    "consistency_styles": _consistency("Consistency, another style per frame"),
+    "sharing_cost": _sharing_cost,
+    "persona_synthetic": _persona,
+}
+
+if __name__ == "__main__":
+    print(page(), end="")
