@@ -73,3 +73,15 @@ def test_the_fused_kernel_comes_back() -> None:
     with pytest.raises(RuntimeError), training_attention():
         raise RuntimeError
     assert nn.functional.scaled_dot_product_attention is before
+
+
+@pytest.mark.parametrize("rank", [8, 2])
+def test_wide_matrices_take_the_short_way_to_the_same_place(
+    rank: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("consistent_gen.training.optim.training_dtype", lambda: torch.float32)
+    generator = torch.Generator().manual_seed(4)
+    g = torch.randn(2, 8, rank, generator=generator) @ torch.randn(2, rank, 40, generator=generator)
+    short = orthogonalize(g)
+    monkeypatch.setattr("consistent_gen.training.optim.WIDE", 1000)
+    assert torch.allclose(short, orthogonalize(g), atol=1e-4)
