@@ -7,7 +7,8 @@ Departures from the usual recipe, and why:
 3. The loss weighs latents on figures, and on heads most, since people look there and a face covers
    only some 30 of 256 latents.
 4. Captions are composed anew each time a picture comes by, so that text does not become a key to a
-   picture.
+   picture. Half of them name all that can be named: what words mean is learnt sooner from captions
+   that leave little open.
 5. The network predicts the clean latent, not the velocity or the noise (Li and He, "Back to
    basics", arXiv 2511.13720): fine channels of the latent are weak, and a small network that must
    output their noise leaves noise in the picture, while one that outputs the latent leaves blur.
@@ -85,6 +86,7 @@ class StoryModelConfig:
     halflife_images: float = 20_000.0
     sigma2_floor: float = 0.1  # bounds the loss weight 1 / sigma^2 at low noise
     drop_text: float = 0.1  # share of pictures without text, for guidance
+    full_captions: float = 0.5  # share of captions that name whatever can be named
     figure_weight: float = 3.0  # loss weight of latents that show a figure
     head_weight: float = 6.0  # and of those that show a head
     factor_weight: float = 0.02  # of the probe's loss
@@ -137,6 +139,14 @@ def latent_batches(
                 numbers += [shard * size + i for i in picked]
                 parts.append({k: v[picked] for k, v in cache[shard].items()})
             yield numbers, {k: torch.cat([part[k] for part in parts]) for k in parts[0]}
+
+
+def caption(world: StoryWorld, number: int, rng: random.Random, config: StoryModelConfig) -> str:
+    """Words for picture `number`: none, a usual caption, or one that names all it can."""
+    if rng.random() < config.drop_text:
+        return ""
+    share = 1.0 if rng.random() < config.full_captions else None
+    return world.caption(number, rng.getrandbits(20), share=share).text
 
 
 def loss_weights(labels: Tensor, figure: float, head: float) -> Tensor:
@@ -271,10 +281,7 @@ def train(config: StoryModelConfig, rank: int) -> None:
     while (elapsed := parallel.agree(time.monotonic() - started)) < config.train_s:
         numbers, data = next(stream)
         x0 = data["latents"].float() * scale
-        texts = [
-            "" if rng.random() < config.drop_text else world.caption(i, rng.getrandbits(20)).text
-            for i in numbers
-        ]
+        texts = [caption(world, i, rng, config) for i in numbers]
         encoded = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
         x_t, t, sigma = noised(x0, alpha_bar, generator)
         for replica in fast.values():

@@ -85,6 +85,17 @@ def test_latents_and_captions_stay_together(pictures: Path, vae: Path, tmp_path:
         assert torch.allclose(expected, latent.float(), atol=0.02)
 
 
+def test_captions_are_full_usual_or_none() -> None:
+    world, rng = StoryWorld("train"), random.Random(0)
+    usual = story_model.StoryModelConfig(drop_text=0.0, full_captions=0.0)
+
+    def words(config: story_model.StoryModelConfig) -> int:
+        return sum(len(story_model.caption(world, i, rng, config).split()) for i in range(60))
+
+    assert words(replace(usual, drop_text=1.0)) == 0
+    assert words(replace(usual, full_captions=1.0)) > 1.2 * words(usual) > 60 * 4
+
+
 def test_heads_weigh_most() -> None:
     labels = torch.zeros(1, 32, 32, dtype=torch.uint8)
     labels[0, :8, :8] = label(0, "face")
