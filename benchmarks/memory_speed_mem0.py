@@ -12,6 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ class Known:
 
 def memory_in(folder: Path, vectors: dict[str, list[float]], size: int) -> Any:
     """mem0 with its default vector store kept on disk in ``folder``."""
-    from mem0 import Memory
+    from mem0 import Memory  # type: ignore[import-not-found, unused-ignore]
 
     memory = Memory.from_config(
         {
@@ -76,8 +77,8 @@ def main(folder: Path) -> None:
         assert found["results"]
 
     result = {
-        "add": timed([lambda t=t: add(t) for t in texts]),
-        "search": timed([lambda q=q: search(q) for q in queries]),
+        "add": timed([partial(add, text) for text in texts]),
+        "search": timed([partial(search, query) for query in queries]),
     }
     (folder / "result.json").write_text(json.dumps(result))
 

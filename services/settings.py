@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -181,7 +181,9 @@ class Settings:
                 "auth.keys_file is not set; create a key file or listen on 127.0.0.1"
             )
         if keys is None and not self.auth.anonymous:
-            raise InputError("auth.anonymous is false and auth.keys_file is not set: nobody may call")
+            raise InputError(
+                "auth.anonymous is false and auth.keys_file is not set: nobody may call"
+            )
 
     def shown(self) -> dict[str, Any]:
         """The settings as JSON values with secrets masked."""
@@ -233,9 +235,10 @@ def _from_environ(environ: Mapping[str, str]) -> Iterable[tuple[str, str, Any]]:
 
 
 def _value(variable: str, text: str, hint: Any) -> Any:
+    options = {hint} if get_origin(hint) is tuple else {hint, *get_args(hint)}
     # Text stays text: a token of digits only must not become a number.
-    if {hint, *get_args(hint)} & {str, Path} and not hasattr(hint, "__origin__"):
-        return text
+    if options & {str, Path}:
+        return None if not text and type(None) in options else text
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:

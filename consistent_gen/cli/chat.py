@@ -59,8 +59,13 @@ def add_command(commands: Any) -> None:
         "--draw-with", metavar="DIR", nargs="?", const="",
         help='let "draw ..." use a story model (default folder: the shipped one)',
     )  # fmt: skip
+    parser.add_argument(
+        "--draw-method", metavar="NAME",
+        help="consistency method for drawings, as for stories (default: theirs)",
+    )  # fmt: skip
     parser.add_argument("--pictures", metavar="DIR", default="pictures", help="where drawings go")
     parser.add_argument("--changes", action="store_true", help="print what each turn changed")
+    parser.add_argument("--echo", action="store_true", help="print each line before its answer")
     parser.set_defaults(run=run_chat)
 
 
@@ -71,6 +76,8 @@ def run_chat(options: argparse.Namespace) -> int:
         print(f"({assistant.description})")
         at: datetime | None = None
         for line in _lines():
+            if options.echo:
+                print(f"> {line.strip()}")
             if line.strip() in ("/quit", "/exit"):
                 break
             if line.strip() == "/help":
@@ -91,6 +98,7 @@ def run_chat(options: argparse.Namespace) -> int:
 
 def build_assistant(options: argparse.Namespace, store: Store) -> Assistant:
     """The assistant that the options describe."""
+    from consistent_gen.cli.recognising import picture_embedder
     from consistent_gen.memory.assistant import Assistant
     from consistent_gen.memory.embedders import EMBEDDERS, default_embedder
     from consistent_gen.memory.listener import ModelListener
@@ -107,9 +115,9 @@ def build_assistant(options: argparse.Namespace, store: Store) -> Assistant:
     model = build_model(options)
     drawer = None
     if options.draw_with is not None:
-        from consistent_gen.cli.drawing import story_drawer
+        from consistent_gen.cli.drawing import StoryDrawer
 
-        drawer = story_drawer(options.draw_with or None)
+        drawer = StoryDrawer(options.draw_with or None, method=options.draw_method)
     by_model = options.listener == "model"
     return Assistant(
         store=store,
@@ -118,6 +126,7 @@ def build_assistant(options: argparse.Namespace, store: Store) -> Assistant:
         text_embedder=embedder,
         style=StylePolicy(name=options.style),
         drawer=drawer,
+        image_embedder=picture_embedder(store),
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from consistent_gen.errors import InputError
 
 if TYPE_CHECKING:
+    from consistent_gen.memory.keys import MemoryKey
     from consistent_gen.memory.operations import Op
     from consistent_gen.memory.records import Record
     from consistent_gen.memory.store import ErasureReceipt, Outcome, Store
@@ -43,6 +44,11 @@ def add_place(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--user", metavar="NAME", default=DEFAULT_USER, help=f"default: {DEFAULT_USER}"
     )
+    parser.add_argument(
+        "--memory-key", metavar="FILE",
+        help="key file of an encrypted memory (default: the environment variable "
+        "CONSISTENT_GEN_MEMORY_KEY, else no encryption)",
+    )  # fmt: skip
 
 
 def opened(options: argparse.Namespace) -> Store:
@@ -52,7 +58,15 @@ def opened(options: argparse.Namespace) -> Store:
     place = options.memory
     if not place.startswith(("postgres://", "postgresql://")):
         place = str(Path(place).expanduser())
-    return open_memory(place, options.user)
+    return open_memory(place, options.user, key=_key(options))
+
+
+def _key(options: argparse.Namespace) -> MemoryKey | None:
+    from consistent_gen.memory.keys import key_from_environment, key_from_file
+
+    if options.memory_key is not None:
+        return key_from_file(Path(options.memory_key).expanduser())
+    return key_from_environment()
 
 
 def run_list(options: argparse.Namespace) -> int:
@@ -132,12 +146,12 @@ def run_end(options: argparse.Namespace) -> int:
 
 def run_forget(options: argparse.Namespace) -> int:
     """Erase what some words mean, after showing it."""
+    from consistent_gen.cli.recognising import picture_embedder
     from consistent_gen.memory.concepts import ConceptBook
     from consistent_gen.memory.forgetting import carry_out, plan_forgetting
-    from consistent_gen.memory.pictures import ColourLayout
 
     with opened(options) as store:
-        book = ConceptBook(store, ColourLayout())
+        book = ConceptBook(store, picture_embedder(store))
         plan = plan_forgetting(store, options.words, book)
         if plan.empty:
             print("nothing is remembered about that")
@@ -169,8 +183,23 @@ def run_purge(options: argparse.Namespace) -> int:
 
 def run_export(options: argparse.Namespace) -> int:
     """Write everything to one zip file."""
+    if _key(options) is not None and not options.plain:
+        raise InputError(
+            "the memory is encrypted but an export is not: whoever has the file can read it; "
+            "add --plain to write it all the same",
+            source="export",
+        )
     with opened(options) as store:
         print(store.export(options.file))
+    return 0
+
+
+def run_new_key(options: argparse.Namespace) -> int:
+    """Write a fresh key file."""
+    from consistent_gen.memory.keys import new_key
+
+    print(new_key(Path(options.file).expanduser()))
+    print("keep a copy in a safe place: without it an encrypted memory is lost")
     return 0
 
 
@@ -230,15 +259,20 @@ def run_release(options: argparse.Namespace) -> int:
 
 
 def run_reembed(options: argparse.Namespace) -> int:
-    """Re-embed all texts with the best embedder that is installed, then switch to it."""
+    """Re-embed texts and pictures with the best embedders there are, then switch to them."""
+    from consistent_gen.cli.recognising import offered
+    from consistent_gen.memory.concepts import reembed_pictures
     from consistent_gen.memory.embedders import EMBEDDERS, default_embedder
-    from consistent_gen.memory.indexing import change_embedder
+    from consistent_gen.memory.indexing import IMAGE_ROLE, change_embedder
     from consistent_gen.registry import resolve
 
     name = options.embedder
     embedder = resolve(EMBEDDERS, name, kind="embedder")() if name else default_embedder()
     with opened(options) as store:
         print(f"{change_embedder(store, embedder)} texts; now {embedder.description}")
+        best = offered()[0]
+        if store.active_space(IMAGE_ROLE) not in (None, best.space):
+            print(f"{reembed_pictures(store, best)} pictures; now {best.description}")
     return 0
 
 
@@ -330,7 +364,11 @@ _ACTIONS: dict[str, tuple[str, Any, tuple[tuple[tuple[str, ...], dict[str, Any]]
         (("--kind",), {"metavar": "KIND", "action": "append", "default": [], "help": "all of it"}),
         (("--everything",), {"action": "store_true", "help": "the whole memory"}), _YES)),
     "export": ("write everything to one zip file", run_export, (
-        (("file",), {"metavar": "FILE", "help": "a new .zip file"}),)),
+        (("file",), {"metavar": "FILE", "help": "a new .zip file"}),
+        (("--plain",), {"action": "store_true",
+                        "help": "agree that the export of an encrypted memory is readable"}))),
+    "new-key": ("write a fresh key file for an encrypted memory", run_new_key, (
+        (("file",), {"metavar": "FILE", "help": "a new file"}),)),
     "import": ("read an export into an empty memory", run_import, (
         (("file",), {"metavar": "FILE", "help": "a file that `export` wrote"}),)),
     "verify": ("check the whole memory", run_verify, (
@@ -344,6 +382,6 @@ _ACTIONS: dict[str, tuple[str, Any, tuple[tuple[tuple[str, ...], dict[str, Any]]
     "release": ("apply an operation that waits in quarantine", run_release, (
         (("outcome",), {"metavar": "ENTRY", "help": "the id of a log entry"}),
         (("--discard",), {"action": "store_true", "help": "erase it from the log instead"}))),
-    "reembed": ("embed all texts anew and switch to the new vectors", run_reembed, (
+    "reembed": ("embed all texts and pictures anew and switch to the new vectors", run_reembed, (
         (("--embedder",), {"metavar": "NAME", "help": "minilm or ngrams (default: the better)"}),)),
 }  # fmt: skip

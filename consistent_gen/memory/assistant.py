@@ -94,7 +94,8 @@ class Assistant:
     model: answers, and writes episodes unless it is the rule model.
     listener: proposes operations. text_embedder: None searches by words only.
     style: how far answers follow the user's style; static by default.
-    drawer: draws a picture from a `DrawJob`; None says that nothing can be drawn here.
+    drawer: draws a picture from a `DrawJob`; None says that nothing can be drawn here. What its
+        ``details`` say, if it has any, is recorded with the picture.
     clock: the time of a turn when `say` is given none; zone: for dates in prompts.
     """
 
@@ -356,7 +357,8 @@ class Assistant:
         checked, _ = self.book.draw_checked(
             concepts[0],
             lambda attempt: drawer(DrawJob(prompt=prompt, identities=identities, attempt=attempt)),
-            budget=self.draw_budget, details={"prompt": prompt}, at=at,
+            budget=self.draw_budget, at=at,
+            details=lambda: {"prompt": prompt, **getattr(drawer, "details", {})},
         )  # fmt: skip
         verdict = "matches" if checked.passed else "does not reach the likeness I aim for"
         return Said(

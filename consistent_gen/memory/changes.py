@@ -24,9 +24,8 @@ from consistent_gen.memory.ledger import (
     load,
     next_version,
     retire,
-    revised,
 )  # fmt: skip
-from consistent_gen.memory.moments import FOREVER, moment
+from consistent_gen.memory.moments import FOREVER, micros, moment
 from consistent_gen.memory.operations import Batch, NoOp, Op, op_key
 from consistent_gen.memory.records import Kind, Record, Turn
 from consistent_gen.memory.store import Limits, Outcome
@@ -42,6 +41,8 @@ _PREFIX: dict[Kind, str] = {
 }  # fmt: skip
 OUTCOME = "SELECT id, op, status, rule, reason, record FROM outcomes"
 _LOGGED_CHARACTERS = 4_000
+# How far back an attack that comes in pieces is read together.
+_SHORTLY, _TURNS_BEFORE = 15 * 60_000_000, 3
 
 
 def read_meta(db: Database, name: str, default: str = "") -> str:
@@ -141,7 +142,9 @@ class Write:
 
     def _place(self, new: Record, at: datetime) -> str:
         """Let ``new`` hold from ``at`` until its end or the next thing known, if that is first."""
-        pieces = load(self.db, _siblings(new)) if new.id or new.kind in KEYED else ()
+        # What ended before cannot matter, and a leaf that often changed has many such pieces.
+        open_then = _siblings(new) & Condition("r.valid_to > ?", (micros(at),))
+        pieces = load(self.db, open_then) if new.id or new.kind in KEYED else ()
         later = [p.valid_from for p in pieces if p.valid_from and p.valid_from > at]
         end = _earliest(new.valid_to, min(later, default=None))
         piece = next((p for p in pieces if _holds(p, at)), None)
@@ -167,12 +170,17 @@ class Write:
 
     def _version(self, record: Record, start: datetime | None, end: datetime | None) -> int:
         number = next_version(self.db, record.id)
-        return self._insert(revised(record, valid_from=start, valid_to=end), number)
+        return self._insert(record, number, valid_from=start, valid_to=end)
 
-    def _insert(self, record: Record, version: int) -> int:
-        placed = replace(record, version=version, recorded_at=moment(self.now), retired_at=None)
+    def _insert(self, record: Record, version: int, **changes: Any) -> int:
         self.inserted.append(record.kind)
-        return insert(self.db, replace(placed, created_by=self.batch, retired_by=""))
+        return insert(
+            self.db,
+            replace(
+                record, version=version, recorded_at=moment(self.now), retired_at=None,
+                created_by=self.batch, retired_by="", **changes,
+            ),
+        )  # fmt: skip
 
 
 @dataclass
@@ -182,6 +190,7 @@ class LiveView:
     write: Write
     trunk: Trunk
     limits: Limits
+    _turns: dict[str, Turn] = field(default_factory=dict)
 
     def now(self) -> datetime:
         return moment(self.write.now)
@@ -199,11 +208,12 @@ class LiveView:
         return None
 
     def turns(self, ids: Sequence[str]) -> Mapping[str, Turn]:
-        found: dict[str, Turn] = {}
-        for some in chunks(ids):
+        # A turn never changes, and the operations of a batch rest on the same few.
+        for some in chunks(id for id in ids if id not in self._turns):
             where = Condition(f"r.id IN ({marks(len(some))})", tuple(some))
-            found.update((r.id, r) for r in load(self.write.db, where) if isinstance(r, Turn))
-        return found
+            found = load(self.write.db, where)
+            self._turns.update((r.id, r) for r in found if isinstance(r, Turn))
+        return {id: self._turns[id] for id in ids if id in self._turns}
 
     def known(self, ids: Sequence[str]) -> frozenset[str]:
         return present(self.write.db, "records", "id", ids)
@@ -219,6 +229,21 @@ class LiveView:
                 f"SELECT text FROM records WHERE id IN ({marks(len(some))})", some
             )
         )
+
+    def said_before(self, ids: Sequence[str]) -> tuple[str, ...]:
+        turns = self.turns(ids).values()
+        starts = [turn.valid_from for turn in turns if turn.valid_from is not None]
+        if not starts:
+            return ()
+        start = micros(min(starts))
+        where = Condition(
+            "r.kind = 'turn' AND r.origin IN ('user', 'import') AND r.valid_from <= ? "
+            f"AND r.valid_from >= ? AND r.id < ? AND {_LIVE}",
+            (start, start - _SHORTLY, min(turn.id for turn in turns)),
+        )
+        newest = load(self.write.db, where, "r.valid_from DESC, r.id DESC", _TURNS_BEFORE)
+        said = [turn.text for turn in newest if isinstance(turn, Turn) and turn.role == "user"]
+        return tuple(reversed(said))
 
     def applied_before(self, key: str) -> bool:
         return bool(
@@ -293,11 +318,14 @@ def log(
         "INSERT INTO outcome_links (outcome, target) VALUES (?, ?)",
         [(outcome.id, _storable(t)[:400]) for t in sorted(targets) if t],
     )
-    db.rows(
-        "DELETE FROM outcomes WHERE seq <= "
-        "(SELECT seq FROM outcomes ORDER BY seq DESC LIMIT 1 OFFSET ?)",
-        (keep,),
-    )
+    ((oldest, newest),) = db.rows("SELECT MIN(seq), MAX(seq) FROM outcomes")
+    # Erasure leaves gaps, so the count is never larger than this and mostly not looked up.
+    if newest - oldest >= keep:
+        db.rows(
+            "DELETE FROM outcomes WHERE seq <= "
+            "(SELECT seq FROM outcomes ORDER BY seq DESC LIMIT 1 OFFSET ?)",
+            (keep,),
+        )
     return outcome
 
 

@@ -309,14 +309,16 @@ class ConceptBook:
         draw: Callable[[int], Picture],
         *,
         budget: int = 4,
-        details: Mapping[str, Any] | None = None,
+        details: Callable[[], Mapping[str, Any]] = dict,
         at: datetime | None = None,
     ) -> tuple[Checked, str]:
         """Draw until the picture matches the prototype or ``budget`` is spent; record the best.
 
         draw: gives the picture of attempt 0, 1, ... (another seed each).
-        details: what reproduces it (prompt, seed, model); the concept's version and the scores
-            are added. Returns the check and the id of the recorded picture.
+        details: asked after the drawing for what reproduces it (prompt, seed, model); the
+            concept's version and the scores are added.
+
+        Returns the check and the id of the recorded picture.
         """
         if budget < 1:
             raise InputError(f"the budget is {budget}; expected at least one attempt")
@@ -339,7 +341,7 @@ class ConceptBook:
             attempt=scores.index(best[0]),
         )  # fmt: skip
         log = {
-            **(details or {}), "concept": concept.id, "concept_version": concept.version,
+            **details(), "concept": concept.id, "concept_version": concept.version,
             "space": self.image_embedder.space, "scores": [round(s, 4) for s in scores],
             "attempt": checked.attempt, "passed": checked.passed,
         }  # fmt: skip

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Protocol
 
 from consistent_gen.errors import InputError
@@ -18,6 +19,7 @@ from consistent_gen.memory.operations import Add, Batch, Delete, NoOp, Op, Updat
 from consistent_gen.memory.records import Kind, Origin, Record, Turn, build, check_text
 from consistent_gen.memory.screening import screen
 from consistent_gen.memory.store import ORIGIN_TRUST, Limits, Status
+from consistent_gen.memory.support import Support
 from consistent_gen.memory.trunk import Trunk
 
 RULES: dict[str, str] = {
@@ -38,7 +40,9 @@ RULES: dict[str, str] = {
     "evidence_foreign": "evidence comes from the chunk that was read",
     "evidence_unknown": "evidence names stored turns",
     "evidence_retrieved": "what was retrieved in this exchange is not evidence",
-    "echo": "the words come back from retrieved memories, not from the evidence",
+    "echo": "the words are those of the assistant or of a retrieved memory, not of the user",
+    "unsupported": "the user's own words do not say it, or do not speak of what would end",
+    "forged_source": "what rests on a turn that forges instructions waits in quarantine",
     "core_needs_user": "only what the user said becomes a tree leaf, habit or concept",
     "delete_needs_user": "only what the user said ends a memory",
     "low_trust_over_user": "assistant and document text does not change what the user said",
@@ -56,8 +60,6 @@ _NAMED: dict[Kind, str] = {"core": "path", "habit": "name", "concept": "name"}
 _SHARED_FIELDS = ("keywords", "derived_from", "media")
 _LINKED = ("derived_from", "media")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_WORD = re.compile(r"\w{2,}")
-_ECHOED, _SUPPORTED = 0.8, 0.34
 
 
 class View(Protocol):
@@ -83,6 +85,9 @@ class View(Protocol):
 
     def texts(self, ids: Sequence[str]) -> tuple[str, ...]:
         """The texts of these records."""
+
+    def said_before(self, ids: Sequence[str]) -> tuple[str, ...]:
+        """The user's last few turns shortly before the first of these turns, oldest first."""
 
     def applied_before(self, key: str) -> bool:
         """Whether an operation with this idempotency key was applied."""
@@ -159,7 +164,7 @@ class Executor:
             return self._delete(op, evidence)
         self._check_value(op)
         self._screen(op)
-        self._check_echo(op, evidence)
+        self._check_support(op.value, evidence)
         return self._write(op, evidence)
 
     def _check_address(self, op: Add | Update | Delete) -> None:
@@ -231,16 +236,25 @@ class Executor:
             if suspicion is not None:
                 raise _No(suspicion.rule, suspicion.reason, "quarantined")
 
-    def _check_echo(self, op: Add | Update, evidence: tuple[Turn, ...]) -> None:
-        if self._free or not self._batch.retrieved or op.value is None:
+    @cached_property
+    def _support(self) -> Support:
+        chunk = self._view.turns(self._batch.turns)
+        before = self._view.said_before(self._batch.turns)
+        return Support(tuple(chunk.values()), self._view.texts(self._batch.retrieved), before)
+
+    def _check_support(
+        self, value: str | None, evidence: tuple[Turn, ...], *, ending: bool = False
+    ) -> None:
+        """What rests on the user's word must be what the user said. Low-trust facts that rest on
+        documents or replies alone make no such claim.
+        """
+        said = tuple(turn for turn in evidence if turn.role == "user")
+        if self._free or value is None or not said:
             return
-        words = _words(op.value)
-        retrieved = _words(" ".join(self._view.texts(self._batch.retrieved)))
-        said = _words(" ".join(turn.text for turn in evidence))
-        if words and len(words & retrieved) >= _ECHOED * len(words):
-            supported = len(words & said) / len(words)
-            if supported < _SUPPORTED:
-                raise _No("echo", "the evidence does not say it; a retrieved memory does")
+        weigh = self._support.against_ending if ending else self._support.against
+        found = weigh(value, said)
+        if found is not None:
+            raise _No(found.rule, found.reason, found.status)
 
     def _write(self, op: Add | Update, evidence: tuple[Turn, ...]) -> Verdict:
         old = None
@@ -276,6 +290,7 @@ class Executor:
         if old is None:
             raise _No("delete_empty", f"nothing lives at {op.target[:120]!r}", "noop")
         self._claim(old)
+        self._check_support(f"{old.label} {old.text}".replace(".", " "), evidence, ending=True)
         at = self._at(op, evidence)
         if not op.correction and old.valid_from is not None and at < old.valid_from:
             raise _No("at_before_start", "it began later; use correction if it was never true")
@@ -363,10 +378,6 @@ class Executor:
 def as_user(batch: Batch, op: Op) -> Batch:
     """The batch that applies one quarantined operation on the user's word."""
     return replace(batch, ops=(op,), author="user")
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(word for word in _WORD.findall(text.casefold()))
 
 
 def _strings(value: Any) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from consistent_gen.memory.database import Database
@@ -91,12 +90,6 @@ def chunks(values: Iterable[Any], size: int = _CHUNK) -> Iterable[list[Any]]:
     """Lists of at most ``size`` distinct values in order, small enough for one statement."""
     unique = list(dict.fromkeys(values))
     return (unique[i : i + size] for i in range(0, len(unique), size))
-
-
-def revised(record: Record, **changes: Any) -> Record:
-    """A copy with changed fields and no store-made ones but id (to be inserted as a version)."""
-    fresh = {"version": 0, "recorded_at": None, "retired_at": None}
-    return replace(record, **{**fresh, "created_by": "", "retired_by": "", **changes})
 
 
 def search_terms(record: Record) -> str:

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from functools import lru_cache
-from threading import RLock
 from typing import Any
 
 import numpy as np
 
 from consistent_gen.errors import MissingExtraError
-from consistent_gen.memory.database import Row, Trace, untraced
+from consistent_gen.memory.database import Row, Scopes, Trace, untraced
 from consistent_gen.memory.filters import Condition, marks, of_kinds
 from consistent_gen.memory.ledger import chunks
 from consistent_gen.memory.media import TableBlobs
+from consistent_gen.memory.moments import moment
 from consistent_gen.memory.postgres_schema import POSTGRES, ROLE, SCHEMA, TABLES, TENANT
 from consistent_gen.memory.records import Kind, utc_now
 from consistent_gen.memory.schema import migrate
@@ -35,14 +35,12 @@ except ImportError:
     raise MissingExtraError("psycopg", extra="postgres", what="a memory on PostgreSQL") from None
 
 
-class PostgresDatabase:
+class PostgresDatabase(Scopes):
     """A `Database` over one connection; ``lock_key`` names the user among writers."""
 
     def __init__(self, address: str, *, lock_key: int, trace: Trace = untraced) -> None:
-        self.trace = trace
-        self._lock = RLock()
+        super().__init__(trace)
         self._lock_key = lock_key
-        self._depth = 0
         try:
             self._connection = psycopg.connect(address, autocommit=True, connect_timeout=10)
         except psycopg.Error as error:
@@ -61,39 +59,17 @@ class PostgresDatabase:
         with self._lock, _errors(), self._connection.cursor() as cursor:
             cursor.executemany(_numbered(sql), values)
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        with self._scope("BEGIN", writing=True):
-            yield
+    def transaction(self) -> AbstractContextManager[None]:
+        """As `Database.transaction`; writers of one user queue at an advisory lock."""
+        return self._writing("BEGIN", ("SELECT pg_advisory_xact_lock(?)", (self._lock_key,)))
 
-    @contextmanager
-    def snapshot(self) -> Iterator[None]:
-        with self._scope("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", writing=False):
-            yield
+    def snapshot(self) -> AbstractContextManager[None]:
+        """As `Database.snapshot`."""
+        return self._reading("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
-    @contextmanager
-    def _scope(self, begin: str, *, writing: bool) -> Iterator[None]:
-        with self._lock:
-            if self._depth:
-                yield
-                return
-            self.rows(begin)
-            self._depth = 1
-            try:
-                if writing:
-                    self.rows("SELECT pg_advisory_xact_lock(?)", (self._lock_key,))
-                yield
-                if writing:
-                    self.trace("before_commit")
-                self.rows("COMMIT")
-            except BaseException:
-                if not self._connection.closed:
-                    self._connection.rollback()
-                raise
-            finally:
-                self._depth = 0
-            if writing:
-                self.trace("after_commit")
+    def _roll_back(self) -> None:
+        if not self._connection.closed:
+            self._connection.rollback()
 
     def close(self) -> None:
         with self._lock:
@@ -129,19 +105,27 @@ class PgVectors:
         }
 
     def nearest(
-        self, space: str, vector: Vector, kinds: Sequence[Kind], where: Condition, limit: int
+        self,
+        space: str,
+        vector: Vector,
+        kinds: Sequence[Kind],
+        where: Condition,
+        limit: int,
+        each_kind: bool,
     ) -> tuple[Hit, ...]:
         where = of_kinds(kinds) & where
         # Materialised, so that no vector of another space meets the distance operator.
         rows = self._db.rows(
-            "WITH candidates AS MATERIALIZED (SELECT r.id, r.kind, r.row_id, v.data "
+            "WITH candidates AS MATERIALIZED "
+            "(SELECT r.id, r.kind, r.row_id, r.origin, r.valid_from, v.data "
             "FROM vectors v JOIN records r ON r.row_id = v.row_id "
-            f"WHERE v.space = ? AND {where.sql}) "
-            "SELECT id, kind, 1 - (data <=> ?::vector) FROM candidates "
-            f"ORDER BY data <=> ?::vector, row_id LIMIT {int(limit)}",
-            (space, *where.values, _literal(vector), _literal(vector)),
+            f"WHERE v.space = ? AND {where.sql}), "
+            "scored AS (SELECT id, kind, row_id, origin, valid_from, "
+            "1 - (data <=> ?::vector) AS score "
+            f"FROM candidates) {_best('scored', limit, each_kind)}",
+            (space, *where.values, _literal(vector)),
         )
-        return tuple(Hit(id=id, kind=kind, score=float(score)) for id, kind, score in rows)
+        return tuple(map(_hit, rows))
 
 
 class PostgresStore(SqlStore):
@@ -205,17 +189,20 @@ class PostgresStore(SqlStore):
     def close(self) -> None:
         self._postgres.close()
 
-    def _matches(self, words: Sequence[str], where: Condition, limit: int) -> builtins.list[Hit]:
+    def _matches(
+        self, words: Sequence[str], where: Condition, limit: int, each_kind: bool
+    ) -> builtins.list[Hit]:
         # Words are letters and digits only, so quoting them makes any query text harmless.
         query = " | ".join(f"'{word}'" for word in words)
         rows = self.db.rows(
-            "SELECT r.id, r.kind, ts_rank_cd(s.document, q.words, 1) AS score "
+            "WITH scored AS (SELECT r.id, r.kind, r.row_id, r.origin, r.valid_from, "
+            "ts_rank_cd(s.document, q.words, 1) AS score "
             "FROM to_tsquery('english', ?) AS q (words), search s "
-            f"JOIN records r ON r.row_id = s.row_id WHERE s.document @@ q.words AND {where.sql} "
-            f"ORDER BY score DESC, r.row_id LIMIT {int(limit)}",
+            f"JOIN records r ON r.row_id = s.row_id WHERE s.document @@ q.words AND {where.sql}) "
+            f"{_best('scored', limit, each_kind)}",
             (query, *where.values),
         )
-        return [Hit(id=id, kind=kind, score=float(score)) for id, kind, score in rows]
+        return list(map(_hit, rows))
 
     def _scrub(self) -> tuple[str, ...]:
         # Rewriting shared tables locks out every user, so an administrator chooses the moment.
@@ -291,6 +278,21 @@ def _errors() -> Iterator[None]:
         yield
     except psycopg.Error as error:
         raise MemoryStoreError(f"the server refused: {_first_line(error)}") from None
+
+
+def _best(table: str, limit: int, each_kind: bool) -> str:
+    """The best rows of a table with what a `Hit` needs, over all kinds or of each."""
+    group = "PARTITION BY kind " if each_kind else ""
+    return (
+        f"SELECT id, kind, score, origin, valid_from FROM (SELECT *, ROW_NUMBER() OVER ({group}"
+        f"ORDER BY score DESC, row_id) AS place FROM {table}) AS ranked "
+        f"WHERE place <= {int(limit)} ORDER BY score DESC, row_id"
+    )
+
+
+def _hit(row: Row) -> Hit:
+    id, kind, score, origin, at = row
+    return Hit(id=id, kind=kind, score=float(score), origin=origin, at=moment(at))
 
 
 def _first_line(error: psycopg.Error) -> str:

@@ -106,8 +106,7 @@ class Record:
 
     def body(self) -> dict[str, Any]:
         """The fields of this kind alone, as JSON values."""
-        shared = _SHARED
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in shared}
+        return {name: getattr(self, name) for name in _OWN_FIELDS[self.kind]}
 
     def content_hash(self) -> str:
         """SHA-256 over kind, normalised text and body: equal for equal content."""
@@ -325,6 +324,9 @@ RECORDS: dict[Kind, type[Record]] = {
         Turn, CoreLeaf, Fact, Episode, Habit, Concept, TraitObservation, StyleObservation, Media
     )
 }  # fmt: skip
+_OWN_FIELDS: dict[Kind, tuple[str, ...]] = {
+    kind: tuple(sorted({f.name for f in fields(cls)} - _SHARED)) for kind, cls in RECORDS.items()
+}
 KINDS: tuple[Kind, ...] = tuple(RECORDS)
 EVENT_KINDS: tuple[Kind, ...] = tuple(kind for kind, cls in RECORDS.items() if cls.event)
 STATE_KINDS: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind not in EVENT_KINDS)
@@ -337,9 +339,8 @@ def build(kind: str, shared: Mapping[str, Any], body: Mapping[str, Any]) -> Reco
     """
     check_choice(kind, KINDS, "kind")
     cls = RECORDS[kind]  # type: ignore[index]
-    own = {f.name for f in fields(cls)} - _SHARED
     for name in body:
-        check_choice(name, sorted(own), f"field of a {kind}")
+        check_choice(name, _OWN_FIELDS[cls.kind], f"field of a {kind}")
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in body.items()}
     try:
         return cls(**shared, **values)
@@ -364,6 +365,8 @@ def check_text(value: object, what: str, limit: int) -> None:
         raise LimitError(f"{what} has {len(value):,} characters; the limit is {limit:,}")
     if "\x00" in value:
         raise InputError(f"{what} contains a NUL character; remove it")
+    if value.isascii():
+        return
     try:
         value.encode()
     except UnicodeEncodeError as error:

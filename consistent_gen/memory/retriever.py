@@ -18,25 +18,19 @@ from consistent_gen.memory.embedders import ImageEmbedder, Picture, TextEmbedder
 from consistent_gen.memory.indexing import IMAGE_ROLE, TEXT_ROLE
 from consistent_gen.memory.records import Episode, Kind, Record, Turn
 from consistent_gen.memory.store import AsOf, Hit, Store, Window
+from consistent_gen.memory.words import STOP_WORDS
 
 RRF_K = 60
 # Shared words are the weaker witness: a question and its answer often have none in common.
 WEIGHTS = {"words": 0.5, "meaning": 1.0, "picture": 1.0}
-# At about the same cosine, what is known to hold goes before what was once said.
-STATE_BONUS = 0.1
+# At about the same score, what is known to hold goes before what was once said, the user's own
+# words before a document's or our answers, and what is newer before what is older.
+STATE_BONUS, OTHERS_MALUS, RECENCY_BONUS = 0.05, 0.15, 0.1
 CAPS: Mapping[Kind, int] = {
     "core": 6, "fact": 4, "episode": 2, "habit": 2, "concept": 2, "turn": 4, "media": 2,
 }  # fmt: skip
 _STATES = ("core", "fact", "habit", "concept")
 TEXT_SEARCHED: tuple[Kind, ...] = ("core", "fact", "episode", "habit", "concept", "turn")
-# Words that questions are made of; full text would match half the memory by them.
-_STOP_WORDS = (
-    "a an and are as at be been but by can could did do does for from had has have he her hers him "
-    "his how i if in into is it its me my of on or our she should so some than that the their them "
-    "then there these they this those to us was we were what when where which who whom whose why "
-    "will with would you your about tell know remember ever any also just not now today"
-)
-_STOP = frozenset(_STOP_WORDS.split())
 _WORD = re.compile(r"[\w'\u2019-]+")
 
 
@@ -98,27 +92,57 @@ class Retriever:
         caps = self._caps if caps is None else caps
         lists = self._lists(query, picture, tuple(caps), window, as_of, len(exclude))
         scores: dict[str, float] = {}
+        kinds: dict[str, Kind] = {}
         reasons: dict[str, list[str]] = {}
         for name, hits in lists:
             kept = [hit for hit in hits if hit.id not in exclude]
             for rank, hit in enumerate(kept, 1):
                 scores[hit.id] = scores.get(hit.id, 0.0) + WEIGHTS[name] / (RRF_K + rank)
+                kinds[hit.id] = hit.kind
                 reasons.setdefault(hit.id, []).append(_reason(name, rank, hit))
         order = sorted(scores, key=lambda id: (-scores[id], id))
-        chosen, left = [], dict(caps)
-        records = self._records(order, window, as_of)
-        for id in order:
-            record = records.get(id)
-            if record is not None and left.get(record.kind, 0) > 0:
-                left[record.kind] -= 1
-                chosen.append(Found(record=record, score=scores[id], reasons=tuple(reasons[id])))
-        return tuple(chosen)
+        records = self._capped(order, kinds, caps, window, as_of)
+        if _absorb(records, scores, reasons):
+            order = sorted(scores, key=lambda id: (-scores[id], id))
+            records = self._capped(order, kinds, caps, window, as_of)
+        return tuple(
+            Found(record=records[id], score=scores[id], reasons=tuple(reasons[id]))
+            for id in order if id in records
+        )  # fmt: skip
 
     def expand(self, found: Sequence[Found], *, limit: int = 40) -> tuple[Turn, ...]:
         """The source turns of the episodes among ``found``, oldest first."""
         ids = [t for f in found if isinstance(f.record, Episode) for t in f.record.evidence]
         turns = self._store.get(list(dict.fromkeys(ids))[:limit])
         return tuple(turn for turn in turns if isinstance(turn, Turn))
+
+    def _capped(
+        self,
+        order: Sequence[str],
+        kinds: Mapping[str, Kind],
+        caps: Mapping[Kind, int],
+        window: Window | None,
+        as_of: AsOf | None,
+    ) -> dict[str, Record]:
+        """The first records of each kind up to its cap; only these are read."""
+        chosen: dict[str, Record] = {}
+        left, waiting = dict(caps), list(order)
+        while waiting:
+            room, picked = dict(left), []
+            for id in waiting:
+                if room.get(kinds[id], 0) > 0:
+                    room[kinds[id]] -= 1
+                    picked.append(id)
+            found = self._records(picked, window, as_of)
+            chosen |= found
+            if len(found) == len(picked):
+                break
+            # Somebody ended or erased a record since it was found: the next in line moves up.
+            for id in found:
+                left[kinds[id]] -= 1
+            tried = set(picked)
+            waiting = [id for id in waiting if id not in tried]
+        return chosen
 
     def _records(
         self, ids: Sequence[str], window: Window | None, as_of: AsOf | None
@@ -147,23 +171,21 @@ class Retriever:
         limit = self._pool + excluded
         vector = self._text.text([query])[0] if self._text and query and not self.notice else None
         words = content_words(query)
-        # Each kind is searched on its own, so that many turns cannot push the few habits out of
-        # the pool; scores of one kind of search compare, so the ranks are over all kinds.
-        by_words: list[Hit] = []
-        by_meaning: list[Hit] = []
-        for kind in (kind for kind in kinds if kind in TEXT_SEARCHED):
-            if words:
-                by_words += self._store.full_text(
-                    " ".join(words), kinds=(kind,), window=window, as_of=as_of, limit=limit
-                )
-            if vector is not None and self._text is not None:
-                by_meaning += self._store.nearest(
-                    self._text.space, vector, kinds=(kind,), window=window, as_of=as_of,
-                    limit=limit,
-                )  # fmt: skip
-        by_words.sort(key=lambda hit: (-hit.score, hit.id))
-        by_meaning.sort(key=lambda hit: (-hit.score - STATE_BONUS * (hit.kind in _STATES), hit.id))
-        lists += [("words", by_words), ("meaning", by_meaning)]
+        searched = tuple(kind for kind in kinds if kind in TEXT_SEARCHED)
+        # Each kind has a pool of its own, so that many turns cannot push out the few habits;
+        # scores of one kind of search compare, so the ranks are over all kinds.
+        if words and searched:
+            by_words = self._store.full_text(
+                " ".join(words), kinds=searched, window=window, as_of=as_of, limit=limit,
+                each_kind=True,
+            )  # fmt: skip
+            lists.append(("words", leaning(by_words)))
+        if vector is not None and self._text is not None and searched:
+            by_meaning = self._store.nearest(
+                self._text.space, vector, kinds=searched, window=window, as_of=as_of, limit=limit,
+                each_kind=True,
+            )  # fmt: skip
+            lists.append(("meaning", leaning(by_meaning)))
         if picture is not None and self._image is not None and "media" in kinds:
             lists += self._by_picture(self._image, picture, window, as_of, limit)
         return lists
@@ -188,7 +210,42 @@ class Retriever:
 def content_words(query: str) -> tuple[str, ...]:
     """The words of a question that can tell records apart; all its words when none can."""
     words = tuple(dict.fromkeys(_WORD.findall(query.casefold())))
-    return tuple(word for word in words if word not in _STOP) or words
+    return tuple(word for word in words if word not in STOP_WORDS) or words
+
+
+def _absorb(
+    records: Mapping[str, Record], scores: dict[str, float], reasons: dict[str, list[str]]
+) -> bool:
+    """Let a found state take the place of the turns it was read from; whether there were any.
+
+    Both say the same, so the turn's score and reasons go to the state and its place to another.
+    """
+    told = {turn: id for id, r in records.items() if r.kind in _STATES for turn in r.evidence}
+    again = [id for id in told if id in scores]
+    for turn in again:
+        scores[told[turn]] += scores.pop(turn)
+        reasons[told[turn]] += [f"its turn by {reason}" for reason in reasons.pop(turn)]
+    return bool(again)
+
+
+def leaning(hits: Sequence[Hit]) -> list[Hit]:
+    """Hits of one search, best first, leaning towards states, the user's words and the new.
+
+    Scores are taken relative to the best one; how new a hit is, by its place among the others.
+    """
+    best = max((abs(hit.score) for hit in hits), default=0.0) or 1.0
+    times = sorted({hit.at for hit in hits})
+    place = {at: number / max(1, len(times) - 1) for number, at in enumerate(times)}
+
+    def merit(hit: Hit) -> float:
+        return (
+            hit.score / best
+            + STATE_BONUS * (hit.kind in _STATES)
+            - OTHERS_MALUS * (hit.origin in ("assistant", "document"))
+            + RECENCY_BONUS * place[hit.at]
+        )
+
+    return sorted(hits, key=lambda hit: (-merit(hit), hit.id))
 
 
 def _reason(name: str, rank: int, hit: Hit) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from consistent_gen.memory.listener import Heard, View
+from consistent_gen.memory.listener_words import DIETS, OCCUPATION
 from consistent_gen.memory.operations import Add, Delete, Op, Update
 from consistent_gen.memory.records import Fact, Turn
 
@@ -77,6 +78,15 @@ _RULES = (
         r"\bI(?:'ve| have)? (?:just |recently )?moved (?:from [^,.!?;]+? )?to ([^,.!?;]{2,60})",
         "Identity.Home", "lives in {0}",
     ),
+    _rule(
+        r"\bI(?:'ve| have)? (?:just |recently |finally |now )?(?:settled(?: down)? in|relocated to|"
+        r"unpacked (?:everything |my things )?in) ([^,.!?;]{2,60})",
+        "Identity.Home", "lives in {0}",
+    ),
+    _rule(r"\bI(?:'m| am) (?:now )?(?:based|living|at home) in ([^,.!?;]{2,60})",
+          "Identity.Home", "lives in {0}"),
+    _rule(r"\bmy (?:new )?(?:home|house|flat|apartment|place) is in ([^,.!?;]{2,60})",
+          "Identity.Home", "lives in {0}"),
     _rule(r"\bI (?:grew up|was born) in ([^,.!?;]{2,60})", "Identity.Roots", "comes from {0}"),
     _rule(r"\bmy pronouns are ([\w/ ]{2,30})", "Identity.Pronouns", "{0}"),
     _rule(
@@ -86,11 +96,24 @@ _RULES = (
         r"\bI (?:just )?(?:got|started) a (?:new )?job as an? ([^,.!?;]{2,60})",
         "Work.Job", "works as {0}",
     ),
+    _rule(
+        r"\bI(?:'ve| have)? (?:just |recently |finally )?(?:been hired|started|"
+        rf"begun|become|became|trained|qualified|retrained)(?: work| working)?(?: as)? an? ({OCCUPATION})\b",
+        "Work.Job", "works as {0}",
+    ),
+    _rule(rf"\bI(?:'m| am) (?:now |still )?an? ({OCCUPATION})\b", "Work.Job", "works as {0}"),
+    _rule(r"\bmy (?:new )?job is (?:being |as )?an? ([^,.!?;]{2,60})", "Work.Job",
+          "works as {0}"),
+    _rule(r"\bI (?:earn|make) my (?:living|bread|money) as an? ([^,.!?;]{2,60})", "Work.Job",
+          "works as {0}"),
     _rule(r"\bI (?:study|studied) ([^,.!?;]{2,60})", "Work.Education", "studies {0}"),
     _rule(r"\bI(?:'m| am) allergic to ([^.!?;]{2,60})", "Body.Health", "allergic to {0}"),
+    _rule(rf"\bI(?:'m| am) (?:a |an )?(?:now )?({DIETS})\b", "Body.Diet", "{0}"),
     _rule(
-        r"\bI(?:'m| am) (?:a |an )?(?:now )?(vegetarian|vegan|pescatarian)\b", "Body.Diet", "{0}"
+        rf"\bI(?:'ve| have)? (?:just |recently |finally )?(?:gone|went|become|became|turned|been) "
+        rf"(?:a |an |fully )?({DIETS})\b", "Body.Diet", "{0}",
     ),
+    _rule(r"\bmy diet is (?:now )?(?:strictly )?([^,.!?;]{3,40})", "Body.Diet", "{0}"),
     _rule(r"\bI (?:don't|do not) eat ([^,.!?;]{2,40})", "Body.Diet", "does not eat {0}"),
     _Rule(
         re.compile(rf"\bmy ({_KIN})(?:'s name is| is (?:called|named)) {_NAME}", re.I), _kin, False
@@ -99,7 +122,22 @@ _RULES = (
         rf"\b(?:my|our) ({_PETS})(?:'s name is| is (?:called|named)) {_NAME}",
         "People.Pets", "{1} (a {0})",
     ),
-    _rule(r"\bmy goal is to ([^.!?;]{3,120})", "Life.Goals", "wants to {0}"),
+    _rule(
+        rf"\b(?:I|we)(?:'ve| have)? (?:just |recently )?(?:adopted|rescued|got|"
+        rf"brought (?:home|back)) an? (?:[a-z]+ )?({_PETS}) (?:called|named) {_NAME}", "People.Pets", "{1} (a {0})",
+    ),
+    _rule(
+        rf"\bI (?:live|share my (?:flat|home|house)) with (?:my |a |an )(?:[a-z]+ )?({_PETS}) "
+        rf"(?:called |named )?{_NAME}", "People.Pets", "{1} (a {0})",
+    ),
+    _rule(
+        r"\bmy (?:big |main |new |next )?(?:goal|dream|aim|ambition|plan)(?: this year)? is to "
+        r"([^.!?;]{3,120})", "Life.Goals", "wants to {0}",
+    ),
+    _rule(
+        r"\bI(?:'ve| have)? (?:decided|resolved|set my mind) (?:to|on) ([^.!?;]{3,120})",
+        "Life.Goals", "wants to {0}",
+    ),
     _rule(
         r"\b(?:please )?remember (?:that )?(?:my |I )?(.{4,200})", "noted", "", core=False
     ),
@@ -109,7 +147,17 @@ _LIKES = re.compile(
     rf"\bI {_REAL}(love|like|enjoy|adore|prefer)(?:ed)? (?!it\b|that\b|this\b|to think)"
     r"([^.!?;]{2,120})", re.I,
 )  # fmt: skip
-_FAVOURITE = re.compile(r"\bmy favou?rite ([\w ]{2,30}?) (?:is|are) (?:now )?([^.!?;]{2,80})", re.I)
+_FAVOURITE = re.compile(
+    r"\b(?:my favou?rite ([\w ]{2,30}?)"
+    r"|the ([\w ]{2,30}?) I (?:love|like|enjoy) (?:the )?(?:most|best)"
+    r"|my (?:main |new |biggest |greatest )(hobby|passion|pastime|interest))"
+    r" (?:is|are|has become) (?:now )?([^.!?;]{2,80})", re.I,
+)  # fmt: skip
+_TAKEN_UP = re.compile(
+    r"\bI(?:'ve| have)? (?:just |recently |finally )?(?:taken up|took up|got into|gotten into|"
+    r"fallen in love with|joined an? (?:club|class|group) for|signed up for|discovered) "
+    r"(?!it\b|that\b|this\b|you\b|him\b|her\b)([^.!?;]{2,80})", re.I,
+)  # fmt: skip
 _DISLIKES = re.compile(
     rf"\bI {_REAL}(?:hate|dislike|detest|can'?t stand|cannot stand|don'?t {_REAL}(?:like|enjoy)"
     r"|do not (?:like|enjoy)) (?!it\b|that\b|this\b|when\b)([^.!?;]{2,120})", re.I,
@@ -205,7 +253,10 @@ def _statements(sentence: str, turn: Turn, view: View, correction: bool) -> Iter
         verb = "prefers" if match[1].lower() == "prefer" else "likes"
         yield from _preference(verb, _clean(match[2]), evidence, view)
     if (match := _FAVOURITE.search(sentence)) is not None:
-        yield from _favourite(_clean(match[1]).lower(), _clean(match[2]), evidence, view)
+        what = next(group for group in match.groups()[:3] if group)
+        yield from _favourite(_clean(what).lower(), _clean(match[4]), evidence, view)
+    if (match := _TAKEN_UP.search(sentence)) is not None:
+        yield from _preference("likes", _clean(match[1]), evidence, view)
     if (match := _HABIT.search(sentence)) is not None and stopped is None:
         done = _clean(match[1] or match[2])
         name = " ".join(done.lower().split()[:4])

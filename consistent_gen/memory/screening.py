@@ -89,6 +89,42 @@ _CARD = re.compile(r"\b(?:\d[ -]?){13,19}\b")
 _SPACED = re.compile(r"\b(?:\w[ ._*|-]){4,}\w\b")
 
 
+# What no person says about themselves: somebody speaks as the system, or about "the user".
+_FORGED = re.compile(
+    r"""
+    \b(?:ignore|disregard|forget|override|bypass)\b.{0,40}
+        \b(?:previous|prior|above|earlier|all|any|your|these|those|safety|system)\b.{0,30}
+        \b(?:instructions?|rules?|prompts?|guidelines?|messages?|context|filters?|polic\w+)
+    | \b(?:system|developer)\s+(?:prompt|message|instructions?|mode|note|notice|update|override)\b
+    | \b(?:new|updated|following)\s+(?:instructions?|directives?)\b
+    | \b(?:remember|note|store|save|record|memori[sz]e|update|set|write|add|conclude|log)\b
+        .{0,60}\b(?:the|this)\s+(?:current\s+)?(?:user|human|account\s+holder)\b
+    | \b(?:the|this)\s+(?:current\s+)?user(?:'?s|\s+\w+)?\b.{0,40}\b(?:must|shall|should)\s+be\b
+    | \b(?:the\s+)?user'?s?\s+(?:new\s+|real\s+|true\s+|actual\s+)?
+        (?:name|home|address|job|employer|birthday|partner|diet|profile|memory|record|identity)\b
+    | \b(?:write|store|save|put|insert|add|commit)\b.{0,60}
+        \b(?:memory|memories|profile|core|tree|leaf|long-term)\b
+    | \b(?:act|behave|respond|speak)\s+as\s+(?:if\s+you|the\s+system|an?\s+\w+\s+(?:model|ai))
+    | \bpretend\s+(?:that\s+)?you\b | \byou\s+are\s+now\b
+    | \b(?:jailbreak|jailbroken|unrestricted|dan\s+mode|god\s+mode|admin\s+mode|debug\s+mode
+        |maintenance\s+mode)\b
+    | <\|[^|>]{1,40}\|> | \[/?(?:inst|sys|system|assistant)\] | <<\s*sys
+    | </?(?:system|assistant|instructions?|tool|memory|function)\b[^>]*>
+    | (?:^|\s)(?:\#{2,}\s*)(?:system|instruction|assistant|response)
+    | (?:^|[\n.!?\s])(?:system|assistant|developer|tool|admin|root)\s*:
+    | (?:^|[\s>{`(])(?:add|update|delete)\s*\([^)]*[,"]
+    | ["']?(?:op|operation|action)["']?\s*[:=]\s*["']?(?:add|update|delete)\b
+    | ["'](?:target|path)["']\s*:\s*["']
+    | \bignor(?:a|iere|iert|ieren|ez|er|e|i)\b.{0,40}\b(?:anweisung\w*|instrucciones
+        |instructions|istruzioni|instru[cç][oõ]es|instrucoes|consignes|instructies|regeln)\b
+    | \bnegeer\b.{0,40}\binstructies | \bzignoruj\b.{0,40}\b(?:instrukcj|polece)
+    | игнорируй|забудь\s+(?:все\s+)?инструкции | 忽略.{0,12}(?:指令|指示|说明) | 無視し | 指示を無視
+    | تجاهل | अनदेखा | 이전\s*지시 | önceki\s+talimat
+    """,
+    re.IGNORECASE | re.VERBOSE | re.DOTALL,
+)
+
+
 @dataclass(frozen=True)
 class Suspicion:
     """The rule that fired (``instruction_like`` or ``secret_like``) and a sentence about it."""
@@ -110,6 +146,14 @@ def screen(text: str) -> Suspicion | None:
     return None
 
 
+def forged(text: str) -> bool:
+    """Whether a turn, as written or in disguise, speaks as a system or about "the user".
+
+    Narrower than `screen`: people do say "you should", and what they say so is theirs.
+    """
+    return any(_FORGED.search(reading) for _, reading in _readings(text))
+
+
 def _readings(text: str) -> Iterator[tuple[str, str]]:
     yield "as written", text
     folded = unicodedata.normalize("NFKC", text).translate(_LOOKALIKES)
@@ -118,6 +162,9 @@ def _readings(text: str) -> Iterator[tuple[str, str]]:
     plain = "".join(c for c in plain if not unicodedata.combining(c))
     yield "in plain letters", plain
     yield "without odd spacing", _SPACED.sub(lambda m: re.sub(r"[ ._*|-]", "", m.group()), plain)
+    if text.count(" ") >= len(text) // 3:
+        tight = re.sub(r"(?<=\S) (?=\S)", "", plain)
+        yield "without any spacing", re.sub(r"\s+", " ", tight)
     yield "with separators as spaces", re.sub(r"[_.*|~+/\\-]+", " ", plain)
     yield "with digits as letters", plain.translate(_LEET)
     yield "backwards", plain[::-1]

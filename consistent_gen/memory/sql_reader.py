@@ -19,25 +19,18 @@ from consistent_gen.memory.records import KINDS, Kind, Record, check_choice, che
 from consistent_gen.memory.store import AsOf, Hit, Limits, Outcome, Status, Vector, Window
 from consistent_gen.memory.trunk import Trunk
 from consistent_gen.memory.vectors import VectorTable
+from consistent_gen.memory.words import STOP_WORDS
 
 _LIVE = Condition(f"r.retired_at = {FOREVER}", ())
 _QUERY_WORD = re.compile(r"[^\W_]+")
 _QUERY_WORDS = 64
-# Words so frequent that they say nothing about which memory is meant.
-_STOP = frozenset(
-    """
-    a an and are as at be but by did do does for from had has have he her his how i if in is
-    it its me my of on or our she so that the their them they this to was we were what when
-    where which who why will with you your
-    """.split()  # noqa: SIM905
-)  # fmt: skip
 
 
 def query_words(query: str) -> list[str]:
     """The distinct words of a query, without stop words unless there are no others."""
     check_text(query, "a search query", 100_000)
     words = list(dict.fromkeys(_QUERY_WORD.findall(query.casefold())))
-    return ([word for word in words if word not in _STOP] or words)[:_QUERY_WORDS]
+    return ([word for word in words if word not in STOP_WORDS] or words)[:_QUERY_WORDS]
 
 
 class SqlReader(ABC):
@@ -52,7 +45,9 @@ class SqlReader(ABC):
         self._clock = clock
 
     @abstractmethod
-    def _matches(self, words: Sequence[str], where: Condition, limit: int) -> builtins.list[Hit]:
+    def _matches(
+        self, words: Sequence[str], where: Condition, limit: int, each_kind: bool
+    ) -> builtins.list[Hit]:
         """Records that hold any of the words and meet the condition, best first."""
 
     @property
@@ -115,10 +110,13 @@ class SqlReader(ABC):
         window: Window | None = None,
         as_of: AsOf | None = None,
         limit: int = 10,
+        each_kind: bool = False,
     ) -> tuple[Hit, ...]:
         words = query_words(query)
         where = of_kinds(kinds) & at(as_of, window, self._now())
-        return tuple(self._matches(words, where, limit)) if words and limit > 0 else ()
+        if not words or limit < 1:
+            return ()
+        return tuple(self._matches(words, where, limit, each_kind))
 
     def nearest(
         self,
@@ -129,12 +127,14 @@ class SqlReader(ABC):
         window: Window | None = None,
         as_of: AsOf | None = None,
         limit: int = 10,
+        each_kind: bool = False,
     ) -> tuple[Hit, ...]:
         wanted = vectors.unit(vector, vectors.dimensions(self.db, space))
         where = of_kinds(kinds) & at(as_of, window, self._now())
         if limit < 1:
             return ()
-        return self.vector_table.nearest(space, wanted, tuple(kinds or KINDS), where, limit)
+        among = tuple(KINDS if kinds is None else kinds)
+        return self.vector_table.nearest(space, wanted, among, where, limit, each_kind)
 
     # vectors -------------------------------------------------------------------------------------
 

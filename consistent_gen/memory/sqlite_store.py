@@ -2,7 +2,7 @@
 
 ``FOLDER/<hash of the user id>/memory.db`` and ``.../media/``. Nothing of another user is ever in
 reach of the connection, deleting a user is deleting a folder, and a backup is a copy (or
-`Store.export`).
+`Store.export`). With a key, both are encrypted (`consistent_gen.memory.encryption`).
 """
 
 from __future__ import annotations
@@ -11,13 +11,17 @@ import builtins
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from consistent_gen.errors import OutputError
 from consistent_gen.memory import erasure
 from consistent_gen.memory.changes import read_meta, write_meta
 from consistent_gen.memory.database import SqliteDatabase, Trace, untraced
-from consistent_gen.memory.filters import Condition
+from consistent_gen.memory.filters import Condition, marks
+from consistent_gen.memory.keys import MemoryKey, check_key, note_key
+from consistent_gen.memory.ledger import chunks
 from consistent_gen.memory.media import FolderBlobs
+from consistent_gen.memory.moments import moment
 from consistent_gen.memory.records import utc_now
 from consistent_gen.memory.schema import SQLITE, migrate
 from consistent_gen.memory.sql_store import SqlStore, user_handle
@@ -25,14 +29,18 @@ from consistent_gen.memory.store import Hit, Limits, MemoryStoreError
 from consistent_gen.memory.trunk import COMPACT, Trunk
 from consistent_gen.memory.vectors import BlobVectors
 
+if TYPE_CHECKING:
+    from consistent_gen.memory.encryption import Seal
+
 
 class SqliteStore(SqlStore):
     """One user's memory in ``folder``; opening makes it, migrates it, and finishes an erasure
     that a crash had interrupted.
 
     ``busy_timeout_s`` is how long a write waits for other processes. ``trace`` is told each step
-    of a write (fault injection in tests). Raises ``InputError`` for a bad user id,
-    ``MemoryStoreError`` for a damaged, newer or foreign file, ``OutputError`` if not writable.
+    of a write (fault injection in tests). ``key`` encrypts a new memory and opens an encrypted
+    one. Raises ``InputError`` for a bad user id, ``MemoryStoreError`` for a damaged, newer or
+    foreign file or a wrong key, ``OutputError`` if not writable.
     """
 
     def __init__(
@@ -45,22 +53,29 @@ class SqliteStore(SqlStore):
         clock: Callable[[], datetime] = utc_now,
         busy_timeout_s: float = 30.0,
         trace: Trace = untraced,
+        key: MemoryKey | None = None,
     ) -> None:
         super().__init__(trunk=trunk, limits=limits or Limits(), clock=clock)
         handle = user_handle(user)
         self.folder = Path(folder) / handle
+        seal = _seal(key, handle)
+        check_key(self.folder, None if seal is None else seal.check)
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise OutputError(f"cannot make a memory in {folder}: {error.strerror}") from None
         self._sqlite = SqliteDatabase(
-            self.folder / "memory.db", busy_timeout_s=busy_timeout_s, trace=trace
-        )
+            self.folder / "memory.db", busy_timeout_s=busy_timeout_s, trace=trace,
+            connect=None if seal is None else seal.connect,
+        )  # fmt: skip
         self.db = self._sqlite
-        self.blobs = FolderBlobs(self.folder / "media", self.db)
+        media = self.folder / "media"
+        self.blobs = FolderBlobs(media, self.db) if seal is None else seal.blobs(media, self.db)
         self.vector_table = BlobVectors(self.db)
         try:
             self._prepare(handle)
+            if seal is not None:
+                note_key(self.folder, seal.check)
         except BaseException:
             self.close()
             raise
@@ -86,15 +101,38 @@ class SqliteStore(SqlStore):
     def close(self) -> None:
         self._sqlite.close()
 
-    def _matches(self, words: Sequence[str], where: Condition, limit: int) -> builtins.list[Hit]:
+    def _matches(
+        self, words: Sequence[str], where: Condition, limit: int, each_kind: bool
+    ) -> builtins.list[Hit]:
         query = " OR ".join(f'"{word}"' for word in words)
-        rows = self.db.rows(
-            "SELECT r.id, r.kind, -bm25(search) FROM search JOIN records r "
-            f"ON r.row_id = search.rowid WHERE search MATCH ? AND {where.sql} "
-            f"ORDER BY bm25(search), r.row_id LIMIT {int(limit)}",
+        tail = "" if each_kind else f" ORDER BY bm25(search), r.row_id LIMIT {int(limit)}"
+        # One pass over the index for all kinds; the rest is read for the chosen rows only.
+        found = self.db.rows(
+            "SELECT bm25(search), r.row_id, r.kind FROM search JOIN records r "
+            f"ON r.row_id = search.rowid WHERE search MATCH ? AND {where.sql}{tail}",
             (query, *where.values),
         )
-        return [Hit(id=id, kind=kind, score=score) for id, kind, score in rows]
+        left = dict.fromkeys({row[2] for row in found}, limit)
+        room = limit * len(left)
+        chosen: dict[int, float] = {}
+        for score, row, kind in sorted(found):
+            if left[kind]:
+                left[kind] -= 1
+                room -= 1
+                chosen[row] = -score
+                if not room:
+                    break
+        hits = {
+            row: Hit(id=id, kind=kind, score=chosen[row], origin=origin, at=moment(at))
+            for some in chunks(chosen)
+            for row, id, kind, origin, at in self.db.rows(
+                "SELECT row_id, id, kind, origin, valid_from FROM records "
+                f"WHERE row_id IN ({marks(len(some))})",
+                some,
+            )
+        }
+        # A row that another process erased between the two statements is not among them.
+        return [hits[row] for row in chosen if row in hits]
 
     def _scrub(self) -> tuple[str, ...]:
         # The index is rebuilt because its segments keep deleted words until they merge; VACUUM
@@ -124,3 +162,11 @@ class SqliteStore(SqlStore):
             "WHERE length(v.data) <> 4 * s.dimensions"
         ):
             yield f"vector {seq} of space {space} does not have {size} dimensions"
+
+
+def _seal(key: MemoryKey | None, handle: str) -> Seal | None:
+    if key is None:
+        return None
+    from consistent_gen.memory.encryption import Seal
+
+    return Seal(key, handle)

@@ -55,12 +55,15 @@ class Window:
 class Hit:
     """A search result: record id, its kind, and a score of which larger is better.
 
-    Scores of ``full_text`` and ``nearest`` are on different scales: fuse them by rank.
+    Scores of ``full_text`` and ``nearest`` are on different scales: fuse them by rank. ``origin``
+    is whose word it is, ``at`` when it happened or began to hold.
     """
 
     id: str
     kind: Kind
     score: float
+    origin: Origin
+    at: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,11 +263,13 @@ class Store(Protocol):
         window: Window | None = None,
         as_of: AsOf | None = None,
         limit: int = 10,
+        each_kind: bool = False,
     ) -> tuple[Hit, ...]:
         """Records whose text or keywords share words with ``query`` (any word), best first.
 
         Any text is a legal query; nothing in it is read as an operator. ``kinds`` of ``None``
-        means all. The window filters before the limit is applied.
+        means all. The window filters before the limit is applied. With ``each_kind`` the limit
+        counts for each kind by itself, so that many turns cannot push a few habits out.
         """
 
     def nearest(
@@ -276,8 +281,12 @@ class Store(Protocol):
         window: Window | None = None,
         as_of: AsOf | None = None,
         limit: int = 10,
+        each_kind: bool = False,
     ) -> tuple[Hit, ...]:
-        """Records by cosine to ``vector`` in ``space``: an exact search, score in [-1, 1]."""
+        """Records by cosine to ``vector`` in ``space``: an exact search, score in [-1, 1].
+
+        Arguments as of `full_text`.
+        """
 
     # vectors (derived data) --------------------------------------------------------------------
     def create_space(self, space: str, dimensions: int) -> None:

@@ -19,7 +19,7 @@ from consistent_gen.errors import InputError, UnknownNameError
 from consistent_gen.memory.database import Database
 from consistent_gen.memory.filters import Condition, marks
 from consistent_gen.memory.ledger import chunks
-from consistent_gen.memory.moments import micros
+from consistent_gen.memory.moments import micros, moment
 from consistent_gen.memory.records import KINDS, Kind, Record, check_text, utc_now
 from consistent_gen.memory.store import Hit, Store, Vector
 
@@ -37,7 +37,13 @@ class VectorTable(Protocol):
         """The vectors of these rows."""
 
     def nearest(
-        self, space: str, vector: Vector, kinds: Sequence[Kind], where: Condition, limit: int
+        self,
+        space: str,
+        vector: Vector,
+        kinds: Sequence[Kind],
+        where: Condition,
+        limit: int,
+        each_kind: bool,
     ) -> tuple[Hit, ...]:
         """The rows of largest cosine that meet the condition; ties by row."""
 
@@ -172,16 +178,38 @@ class BlobVectors:
         }
 
     def nearest(
-        self, space: str, vector: Vector, kinds: Sequence[Kind], where: Condition, limit: int
+        self,
+        space: str,
+        vector: Vector,
+        kinds: Sequence[Kind],
+        where: Condition,
+        limit: int,
+        each_kind: bool,
     ) -> tuple[Hit, ...]:
-        with self._lock:
+        # First the database, then the matrices: the one order in which both are ever taken.
+        with self._db.snapshot(), self._lock:
             matrix = self._matrix(space)
-            rows, size = matrix.rows[: matrix.size], matrix.size
-            wanted = np.isin(matrix.kinds[:size], [KINDS.index(kind) for kind in kinds])
+            size = matrix.size
+            rows, kind_of = matrix.rows[:size], matrix.kinds[:size]
             scores = matrix.data[:size] @ vector if size else np.empty(0, np.float32)
-        places = np.flatnonzero(wanted)
+        numbers = [KINDS.index(kind) for kind in dict.fromkeys(kinds)]
+        groups = [[number] for number in numbers] if each_kind else [numbers]
+        hits: list[Hit] = []
+        for group in groups:
+            places = np.flatnonzero(np.isin(kind_of, group))
+            hits += self._best_allowed(rows, scores, places, where, limit)
+        return tuple(sorted(hits, key=lambda hit: -hit.score)) if each_kind else tuple(hits)
+
+    def _best_allowed(
+        self,
+        rows: NDArray[np.int64],
+        scores: NDArray[np.float32],
+        places: NDArray[np.intp],
+        where: Condition,
+        limit: int,
+    ) -> tuple[Hit, ...]:
         # Most candidates pass the condition, so a few are asked about first, then ever more.
-        take = max(4 * limit, 64)
+        take = max(limit + 8, 32)
         while True:
             best = _best(scores, places, take)
             hits = self._allowed(rows[best], scores[best], where, limit)
@@ -200,35 +228,32 @@ class BlobVectors:
         by_row = dict(zip(rows.tolist(), scores.tolist(), strict=True))
         for some in chunks(rows.tolist()):
             found = {
-                int(row): (str(id), kind)
-                for row, id, kind in self._db.rows(
-                    f"SELECT r.row_id, r.id, r.kind FROM records r "
+                row: (str(id), kind, origin, moment(at))
+                for row, id, kind, origin, at in self._db.rows(
+                    "SELECT r.row_id, r.id, r.kind, r.origin, r.valid_from FROM records r "
                     f"WHERE r.row_id IN ({marks(len(some))}) AND {where.sql}",
                     (*some, *where.values),
                 )
             }
             for row in some:
                 if row in found and len(hits) < limit:
-                    id, kind = found[row]
-                    hits.append(Hit(id=id, kind=kind, score=by_row[row]))
+                    id, kind, origin, at = found[row]
+                    hits.append(Hit(id=id, kind=kind, score=by_row[row], origin=origin, at=at))
             if len(hits) >= limit:
                 break
         return tuple(hits)
 
     def _matrix(self, space: str) -> _Matrix:
-        with self._db.snapshot():
-            ((generation,),) = self._db.rows(
-                "SELECT generation FROM spaces WHERE name = ?", (space,)
-            )
-            matrix = self._cache.get(space)
-            if matrix is None or matrix.generation != generation:
-                matrix = self._cache[space] = _Matrix(int(generation))
-            newer = self._db.rows(
-                "SELECT v.seq, v.row_id, r.kind, v.data FROM vectors v "
-                "JOIN records r ON r.row_id = v.row_id WHERE v.space = ? AND v.seq > ? "
-                "ORDER BY v.seq",
-                (space, matrix.last),
-            )
+        ((generation,),) = self._db.rows("SELECT generation FROM spaces WHERE name = ?", (space,))
+        matrix = self._cache.get(space)
+        if matrix is None or matrix.generation != generation:
+            matrix = self._cache[space] = _Matrix(int(generation))
+        newer = self._db.rows(
+            "SELECT v.seq, v.row_id, r.kind, v.data FROM vectors v "
+            "JOIN records r ON r.row_id = v.row_id WHERE v.space = ? AND v.seq > ? "
+            "ORDER BY v.seq",
+            (space, matrix.last),
+        )
         if newer:
             data = np.frombuffer(b"".join(row[3] for row in newer), _LITTLE)
             matrix.extend(

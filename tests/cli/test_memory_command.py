@@ -157,16 +157,3 @@ def test_teaching_with_a_picture_file(run: Run, tmp_path: Path) -> None:
     assert len(listed.splitlines()) == 2
     assert "concept Bo" in run("memory", "forget", "Bo", "--yes")[1]
     assert run("memory", "list", "--kind", "media")[1] == ""
-
-
-def test_a_remembered_identity_becomes_a_cast_one(tmp_path: Path) -> None:
-    from consistent_gen.cli.drawing import story_identity
-    from consistent_gen.memory.concepts import RememberedIdentity
-
-    remembered = RememberedIdentity(
-        concept="c1", version=1, name="Bo", words="a brown dog", noun="dog", references=(b"png",)
-    )
-    cast = story_identity(remembered, tmp_path)
-    assert (cast.name, cast.words, cast.noun) == ("Bo", "a brown dog", "dog")
-    assert cast.references[0].read_bytes() == b"png"
-    assert cast.later_mention() == "the dog"

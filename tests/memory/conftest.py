@@ -1,4 +1,4 @@
-"""Stores to test: SQLite in a temporary folder, PostgreSQL on a real server started here."""
+"""Stores to test: SQLite with and without a key, PostgreSQL on a real server started here."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from typing import Any
 import pytest
 
 from consistent_gen.memory import open_memory
+from consistent_gen.memory.keys import MemoryKey
 from consistent_gen.memory.records import Turn
 from consistent_gen.memory.store import Store
+
+KEY = MemoryKey("5" * 64)
 
 
 class Clock:
@@ -60,12 +63,12 @@ def postgres() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", "encrypted", "postgres"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where `open_memory` shall open: one test runs on both backends."""
-    if request.param == "sqlite":
-        return str(tmp_path / "memories")
-    return str(request.getfixturevalue("postgres"))
+    """Where `open_memory` shall open: one test runs on every backend."""
+    if request.param == "postgres":
+        return str(request.getfixturevalue("postgres"))
+    return str(tmp_path / request.param)
 
 
 @pytest.fixture
@@ -74,6 +77,8 @@ def opened(clock: Clock, tmp_path: Path) -> Iterator[Callable[..., Store]]:
     stores: list[Store] = []
 
     def opening(place: str | Path, user: str = "ann", **options: Any) -> Store:
+        if Path(place).name == "encrypted":
+            options.setdefault("key", KEY)
         store = open_memory(place, f"{tmp_path}:{user}", **{"clock": clock, **options})
         stores.append(store)
         return store

@@ -22,6 +22,7 @@ from consistent_gen.memory.records import (
 )
 from consistent_gen.memory.store import AsOf, Limits, Scope, StaleVersionError, Store, Window
 from consistent_gen.memory.vectors import reembed
+from tests.memory.edits import by_hand, texts
 
 # fmt: off
 ODD_TEXTS = [
@@ -35,16 +36,6 @@ ODD_USERS = [
     "ann%00",
 ]
 # fmt: on
-
-
-def by_hand(store: Store, *ops: object) -> list[str]:
-    receipt = store.apply(Batch(ops=ops, author="user"))  # type: ignore[arg-type]
-    assert all(o.status in ("applied", "normalised") for o in receipt.outcomes), receipt.outcomes
-    return [o.record for o in receipt.outcomes]
-
-
-def texts(records: tuple[Record, ...]) -> list[str]:
-    return [record.text for record in records]
 
 
 def test_it_is_a_store(store: Store) -> None:

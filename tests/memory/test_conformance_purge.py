@@ -9,18 +9,9 @@ import pytest
 
 from consistent_gen.errors import InputError
 from consistent_gen.memory.operations import Add, Batch, Delete, Update
-from consistent_gen.memory.records import Media, Record, TraitObservation, Turn
+from consistent_gen.memory.records import Media, TraitObservation, Turn
 from consistent_gen.memory.store import Scope, Store, Window
-
-
-def by_hand(store: Store, *ops: object) -> list[str]:
-    receipt = store.apply(Batch(ops=ops, author="user"))  # type: ignore[arg-type]
-    assert all(o.status in ("applied", "normalised") for o in receipt.outcomes), receipt.outcomes
-    return [o.record for o in receipt.outcomes]
-
-
-def texts(records: tuple[Record, ...]) -> list[str]:
-    return [record.text for record in records]
+from tests.memory.edits import by_hand, texts
 
 
 def test_purge_follows_dependencies(store: Store) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from consistent_gen.memory.keys import MemoryKey
 from consistent_gen.memory.operations import Add, Batch, Update
 from consistent_gen.memory.records import Media, Turn
 from consistent_gen.memory.sqlite_store import SqliteStore
@@ -48,7 +49,7 @@ def work(store: Store, acknowledge: int, round_: int) -> None:
             told(purged=photo, name=name, turn=turn)
 
 
-def child(folder: Path, acknowledge: int, round_: int, kill_at: int) -> None:
+def child(folder: Path, acknowledge: int, round_: int, kill_at: int, key: MemoryKey | None) -> None:
     reached = 0
 
     def trace(step: str) -> None:
@@ -58,7 +59,7 @@ def child(folder: Path, acknowledge: int, round_: int, kill_at: int) -> None:
         if reached == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    store = SqliteStore(folder, "ann", trace=trace)
+    store = SqliteStore(folder, "ann", trace=trace, key=key)
     work(store, acknowledge, round_)
 
 
@@ -67,17 +68,18 @@ def acknowledged(reader: int) -> list[dict[str, str]]:
         return [json.loads(line) for line in lines]
 
 
-def run_kills(folder: Path, kills: int) -> int:
+def run_kills(folder: Path, kills: int, key: MemoryKey | None = None) -> int:
     rng = random.Random(20261123)
     context = multiprocessing.get_context("fork")
     expected: dict[str, dict[str, str]] = {"turns": {}, "photos": {}, "vectors": {}, "purged": {}}
     facts: set[str] = set()
     total = 0
-    with SqliteStore(folder, "ann") as store:
+    with SqliteStore(folder, "ann", key=key) as store:
         store.create_space("s", 2)
     for round_ in range(kills):
         reader, writer = os.pipe()
-        process = context.Process(target=child, args=(folder, writer, round_, rng.randint(1, 40)))
+        arguments = (folder, writer, round_, rng.randint(1, 40), key)
+        process = context.Process(target=child, args=arguments)
         process.start()
         os.close(writer)
         told = acknowledged(reader)
@@ -99,7 +101,7 @@ def run_kills(folder: Path, kills: int) -> int:
                 expected["photos"][done["photo"]] = done["name"]
             else:
                 expected["vectors"][done["vector"]] = ""
-        with SqliteStore(folder, "ann") as store:
+        with SqliteStore(folder, "ann", key=key) as store:
             check(store, expected, facts)
     return total
 
@@ -128,9 +130,10 @@ def check(store: Store, expected: dict[str, dict[str, str]], facts: set[str]) ->
         store.get_media(next(reversed(expected["photos"].values())))
 
 
-def test_twelve_kills(tmp_path: Path) -> None:
-    assert run_kills(tmp_path, 12) > 20
-    with SqliteStore(tmp_path, "ann") as store:
+@pytest.mark.parametrize("key", [None, MemoryKey("5" * 64)], ids=["open", "encrypted"])
+def test_twelve_kills(tmp_path: Path, key: MemoryKey | None) -> None:
+    assert run_kills(tmp_path, 12, key) > 20
+    with SqliteStore(tmp_path, "ann", key=key) as store:
         assert store.compact().problems == ()
 
 

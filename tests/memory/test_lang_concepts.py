@@ -167,7 +167,8 @@ def test_the_identity_carries_words_and_reference_pictures(book: ConceptBook) ->
 def test_drawing_is_checked_redrawn_and_recorded(book: ConceptBook, store: Store) -> None:
     bo = teach(book, "Bo", BO, range(4))
     tries = [shot(MIA, 50), shot(BO, 0), shot(BO, 1)]
-    checked, id = book.draw_checked(bo, lambda n: tries[n], budget=3, details={"prompt": "p"})
+    told = {"prompt": "p"}
+    checked, id = book.draw_checked(bo, lambda n: tries[n], budget=3, details=lambda: told)
     assert checked.passed and checked.attempt == 1 and len(checked.scores) == 2
     (drawn,) = store.get([id])
     assert isinstance(drawn, Media) and drawn.role == "generated"

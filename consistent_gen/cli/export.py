@@ -1,0 +1,71 @@
+"""`consistent-gen export`: a drawn story as PDF, comic archive, ZIP, GIF or PNG."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from consistent_gen.errors import InputError
+from consistent_gen.registry import unknown_name
+from consistent_gen.story.export import FORMATS
+from consistent_gen.story.layouts import LAYOUTS, layout_named
+
+
+def add_command(commands: Any) -> None:
+    """Add `export` to the commands of `consistent-gen`."""
+    parser = commands.add_parser(
+        "export",
+        help="make a PDF, comic archive, ZIP, GIF or PNG of a drawn story",
+        description="Make one file of a drawn story, or of an unpacked ZIP export. The same story "
+        "gives the same bytes. Prompts and seeds go into a ZIP only.",
+    )
+    parser.add_argument("folder", metavar="DIR", help="a folder that `story` filled")
+    parser.add_argument(
+        "--format", metavar="NAME", help=f"one of: {', '.join(FORMATS)} (default: that of --out)"
+    )
+    parser.add_argument(
+        "--layout", metavar="NAME", help=f"of the pages, one of: {', '.join(LAYOUTS)}"
+    )
+    parser.add_argument(
+        "--speech", metavar="FILE", help="speech bubbles to draw (YAML; see docs/exports.md)"
+    )
+    parser.add_argument("--out", metavar="FILE", help="default: DIR/<title>.<format>")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check names and places, then read, draw and write by rename."""
+    format = _format(options)
+    if options.layout is not None:
+        layout_named(options.layout)
+    out = None if options.out is None else Path(options.out)
+    if out is not None and out.is_dir():
+        raise InputError(f"{options.out!r} is a folder; expected a file's name", source="--out")
+
+    from consistent_gen.checkpoints import atomic_file
+    from consistent_gen.story.book_folder import read_book
+    from consistent_gen.story.export import export_story
+    from consistent_gen.story.speech_file import with_speech
+
+    book = read_book(options.folder, layout=options.layout)
+    if options.speech is not None:
+        book = with_speech(book, options.speech)
+    exported = export_story(book, format)
+    target = out or Path(options.folder) / exported.filename
+    with atomic_file(target) as temporary:
+        temporary.write_bytes(exported.data)
+    print(f"{len(book.panels)} pictures, {len(exported.data) / 1e6:.1f} MB: {target}")
+    return 0
+
+
+def _format(options: argparse.Namespace) -> str:
+    """What --format says, else the ending of --out."""
+    ending = "" if options.out is None else Path(options.out).suffix.lower().removeprefix(".")
+    format: str = options.format or ending
+    if not format:
+        message = f"say what to make: --format with one of {', '.join(FORMATS)}"
+        raise InputError(message, source="--format")
+    if format not in FORMATS:
+        raise unknown_name("export format", format, FORMATS, source="--format")
+    return format

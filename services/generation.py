@@ -1,0 +1,77 @@
+"""The worker as a BentoML service: `bentoml serve services.generation:Generation`.
+
+It pulls frames from the gateway that CONSISTENT_GEN_GATEWAY_URL names, with the token in
+CONSISTENT_GEN_AUTH_WORKER_TOKEN; the other settings come from CONSISTENT_GEN_* variables too. Its
+own port answers health checks and says what it does; nobody sends it work. With several BentoML
+workers, worker n uses GPU n - 1.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+# Before bentoml is imported, which reports its use unless told not to.
+os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+
+import bentoml
+
+from consistent_gen.errors import InputError
+from services.leases_http import HttpLeases
+from services.settings import load_settings
+from services.warm_up import painter_maker
+from services.worker import Worker, worker_name
+from services.worker_process import TOKEN_VARIABLE, URL_VARIABLE
+
+THREADS_VARIABLE = "CONSISTENT_GEN_THREADS"
+
+
+@bentoml.service(name="generation", workers=1, traffic={"timeout": 60})
+class Generation:
+    """Draws frames for a gateway. One process per device."""
+
+    def __init__(self) -> None:
+        url = os.environ.get(URL_VARIABLE)
+        if not url:
+            raise InputError(f"set {URL_VARIABLE} to the address of the gateway")
+        _choose_card()
+        self._settings = load_settings(None, os.environ)
+        self._settings.check()
+        self._source = HttpLeases(url, os.environ.get(TOKEN_VARIABLE, ""), worker_name())
+        self._worker = Worker(
+            painter_maker(self._settings, threads=int(os.environ.get(THREADS_VARIABLE, "1"))),
+            self._source,
+            lease_s=self._settings.engine.lease_s,
+        )
+        self._worker.start()
+
+    @bentoml.api(route="/state")
+    def state(self) -> dict[str, Any]:
+        """What it draws with, and how much it has drawn."""
+        tally = self._worker.tally
+        return {
+            "ready": self._worker.ready,
+            "drawn": tally.drawn,
+            "failed": tally.failed,
+            **self._worker.info(),
+        }
+
+    @bentoml.on_shutdown
+    def drain(self) -> None:
+        """Give back what is being drawn."""
+        self._worker.stop(self._settings.server.drain_s)
+        self._source.close()
+
+    async def __is_alive__(self) -> bool:
+        return self._worker.healthy
+
+    async def __is_ready__(self) -> bool:
+        return self._worker.ready
+
+
+def _choose_card() -> None:
+    """Let each of several BentoML workers see one GPU of those that the service has."""
+    index = bentoml.server_context.worker_index
+    cards = [card for card in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if card]
+    if index is not None and len(cards) > 1:
+        os.environ["CUDA_VISIBLE_DEVICES"] = cards[(index - 1) % len(cards)]

@@ -1,0 +1,68 @@
+"""`bentoml serve services.scoring:Scoring`: the story-world reader with adaptive batching.
+
+The pictures of many callers are read in one call of the network. An exception would fail a whole
+batch, so a picture that cannot be decoded comes back as one in which nobody is seen. The service is
+for gateways, not for the world: it knows no keys.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+
+os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")  # read when bentoml is imported
+
+import bentoml
+import numpy as np
+from bentoml.exceptions import ServiceUnavailable
+
+from services.agreement import Sight
+from services.problems import Refusal
+from services.scorers import MAX_BATCH, SIDE, LocalScorer, small
+
+MAX_LATENCY_MS = 30_000
+_EMPTY = np.zeros((SIDE, SIDE, 3), np.uint8)
+
+
+@bentoml.service(name="scoring", workers=1, traffic={"timeout": 60})
+class Scoring:
+    """Reads pictures. It is ready once the weights are read."""
+
+    def __init__(self) -> None:
+        self._scorer = LocalScorer()
+        self._ready = self._load()
+
+    @bentoml.api(
+        route="/read", batchable=True, max_batch_size=MAX_BATCH, max_latency_ms=MAX_LATENCY_MS
+    )
+    def read(self, pictures: list[str]) -> list[Sight]:
+        """What is seen in each picture (a PNG, JPEG or WebP file in base64)."""
+        if not self._ready:
+            raise ServiceUnavailable("there are no weights of the story-world reader here")
+        decoded = [_decoded(text) for text in pictures]
+        stack = np.stack([_EMPTY if pixels is None else pixels for pixels in decoded])
+        found, name = self._scorer.see(stack)
+        return [
+            sight.model_copy(
+                update={"reader": name, "present": sight.present and pixels is not None}
+            )
+            for sight, pixels in zip(found, decoded, strict=True)
+        ]
+
+    def __is_ready__(self) -> bool:
+        return self._ready
+
+    def _load(self) -> bool:
+        try:
+            self._scorer.see(_EMPTY[None])
+        except Refusal:
+            return False
+        return True
+
+
+def _decoded(text: str) -> np.ndarray | None:
+    try:
+        return small(base64.b64decode(text, validate=True))
+    except (binascii.Error, ValueError, Refusal):
+        return None

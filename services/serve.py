@@ -1,0 +1,262 @@
+"""The server: gateway, studio and worker in one process, or in several that are kept alive.
+
+    python -m services.serve [--port 7860] [--processes 2] [--data DIR] [--model DIR]
+
+The address is printed as soon as it can be opened, and once more when frames can be drawn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from consistent_gen.errors import CheckpointError, ConsistentGenError, InputError
+from services.launch_options import add_serve_options, common_arguments, settings_of
+from services.lifeline import end_with_parent
+
+if TYPE_CHECKING:
+    from services.settings import Settings
+
+EXIT_INPUT = 2
+BACKLOG = 2048
+KEEP_ALIVE_S = 30
+UI_KEY_VARIABLE = "CONSISTENT_GEN_UI_KEY"
+_log = logging.getLogger("services.serve")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until told to stop. Returns 0 then, 2 when something given was wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m services.serve", description="Serve stories over HTTP, with a studio."
+    )
+    add_serve_options(parser)
+    options = parser.parse_args(arguments)
+    try:
+        return run(options)
+    except ConsistentGenError as error:
+        print(error, file=sys.stderr)
+        return EXIT_INPUT if isinstance(error, CheckpointError) else error.exit_code
+
+
+def run(options: argparse.Namespace) -> int:
+    """As `main`, with parsed options.
+
+    Raises:
+        InputError: settings that are wrong, or a port that is taken.
+        CheckpointError: the model cannot be loaded.
+    """
+    started = time.monotonic()
+    os.environ["BENTOML_DO_NOT_TRACK"] = "True"
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    settings = settings_of(options)
+    if options.lifeline:
+        end_with_parent()
+    listener = listen(settings.server.host, settings.server.port, options.listen_fd)
+    with listener:
+        if options.processes > 0 and not options.gateway_only:
+            return _run_processes(options, settings, listener, started)
+        return _run_here(options, settings, listener, started)
+
+
+def listen(host: str, port: int, inherited: int | None = None) -> socket.socket:
+    """A bound socket, so that a port that is taken is noticed before anything is loaded.
+
+    Raises:
+        InputError: it is taken, or this machine has no such address.
+    """
+    if inherited is not None:
+        return socket.socket(fileno=inherited)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise InputError(
+            f"cannot listen at {host} port {port}: {error.strerror}; "
+            "choose another with --port (0 takes a free one)"
+        ) from None
+    listener.listen(BACKLOG)
+    listener.set_inheritable(True)
+    return listener
+
+
+def address_of(listener: socket.socket) -> str:
+    """The address by which this machine reaches the socket."""
+    host, port = listener.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):
+        host = "127.0.0.1" if host == "0.0.0.0" else "::1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+# One process ------------------------------------------------------------------------------------
+
+
+def _run_here(
+    options: argparse.Namespace, settings: Settings, listener: socket.socket, started: float
+) -> int:
+    import uvicorn
+
+    from services.app import build_app, open_state
+    from services.leases import StoreLeases
+    from services.warm_up import painter_maker
+    from services.worker import Worker, worker_name
+
+    address = address_of(listener)
+    state = open_state(settings)
+    worker: Worker | None = None
+    try:
+        app: Any = build_app(settings, state=state)
+        if not options.no_ui:
+            app = _with_studio(app, settings, address)
+        if not options.gateway_only:
+            source = StoreLeases(worker_name(), state.jobs, state.artifacts, state.workers)
+            maker = painter_maker(
+                settings, threads=options.threads or None, late_join=not options.no_late_join
+            )
+            worker = Worker(maker, source, lease_s=settings.engine.lease_s)
+            worker.start()
+            print(f"starting at {address}", flush=True)
+            _tell_when_ready(worker, address, started)
+        server = _server(
+            uvicorn.Config(
+                app,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                ws="none",
+                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=max(1, round(settings.server.drain_s)),
+                proxy_headers=bool(settings.server.trusted_proxies),
+                forwarded_allow_ips=list(settings.server.trusted_proxies),
+            ),
+            state,
+            worker,
+            settings.server.drain_s,
+        )
+        with _quiet_signals():
+            server.run(sockets=[listener])
+        if worker is not None and worker.failure is not None:
+            raise worker.failure
+        return 0
+    finally:
+        if worker is not None:
+            worker.stop(settings.server.drain_s)
+        state.close()
+
+
+def _server(config: Any, state: Any, worker: Any, drain_s: float) -> Any:
+    """A uvicorn server that drains the worker and ends event streams before it waits for callers,
+    and that stops when the worker has given up.
+    """
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        async def on_tick(self, counter: int) -> bool:
+            if worker is not None and worker.failure is not None:
+                self.should_exit = True
+            return await super().on_tick(counter)
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            if worker is not None:
+                await asyncio.to_thread(worker.stop, drain_s)
+            state.stop_streams()
+            await super().shutdown(sockets)
+
+    return Server(config)
+
+
+@contextlib.contextmanager
+def _quiet_signals() -> Iterator[None]:
+    """uvicorn repeats the signal that stopped it once it is done; we are about to end anyway."""
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, lambda *_: None) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _with_studio(app: Any, settings: Settings, address: str) -> Any:
+    """The app with the page at /. With keys the page needs one of its own."""
+    from consistent_gen.registry import resolve
+
+    key = os.environ.get(UI_KEY_VARIABLE)
+    if not settings.allows_anonymous and not key:
+        _log.warning("no studio: callers need keys, and %s names none for it", UI_KEY_VARIABLE)
+        return app
+    client = resolve({"client": "consistent_gen.client:Client"}, "client")(address, key=key)
+    mount = resolve({"ui": "ui.app:mount"}, "ui")
+    return mount(app, client, data_dir=settings.storage.data_dir)
+
+
+def _tell_when_ready(worker: Any, address: str, started: float) -> None:
+    def watch() -> None:
+        while not worker.ready and worker.failure is None:
+            time.sleep(0.05)
+        if worker.failure is None:
+            print(f"ready at {address} after {time.monotonic() - started:.1f} s", flush=True)
+
+    threading.Thread(target=watch, name="ready", daemon=True).start()
+
+
+# Several processes --------------------------------------------------------------------------------
+
+
+def _run_processes(
+    options: argparse.Namespace, settings: Settings, listener: socket.socket, started: float
+) -> int:
+    from services.topology import Topology
+
+    address = address_of(listener)
+    shared = common_arguments(options)
+    gateway = ["-m", "services.serve", "--gateway-only", *shared]
+    gateway += ["--listen-fd", str(listener.fileno()), "--host", settings.server.host]
+    if options.keys is not None:
+        gateway += ["--keys", options.keys]
+    if options.no_ui:
+        gateway.append("--no-ui")
+    worker = ["-m", "services.worker_process", "--url", address, *shared]
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    topology = Topology(
+        gateway,
+        [worker] * options.processes,
+        listener,
+        token=settings.auth.worker_token,
+        gpus=options.gpus,
+        drain_s=settings.server.drain_s,
+    )
+    print(f"starting at {address}", flush=True)
+    threading.Thread(target=_watch_readiness, args=(address, started, stop), daemon=True).start()
+    return topology.run(stop)
+
+
+def _watch_readiness(address: str, started: float, stop: threading.Event) -> None:
+    while not stop.wait(0.2):
+        try:
+            with urllib.request.urlopen(f"{address}/readyz", timeout=2.0):
+                print(f"ready at {address} after {time.monotonic() - started:.1f} s", flush=True)
+                return
+        except OSError:
+            continue
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,211 @@
+"""The desk: JSON of a browser in, requests out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from consistent_gen.client.types import ModelInfo, StoryFrame, StoryIn, StoryOut
+from consistent_gen.errors import InputError
+from ui.state import (
+    CastCard,
+    Draft,
+    SceneCard,
+    caption_patch,
+    changed_scenes,
+    draft_of_story,
+    draft_problems,
+    read_draft,
+    read_script,
+    read_seed,
+    story_request,
+    unknown_words,
+    with_seed,
+    write_draft,
+    write_script,
+)
+from ui.studio import examples
+
+MIA = CastCard("Mia", "a girl with curly ginger hair")
+BRUNO = CastCard("Bruno", "a brown bear", library="chr_0123456789abcdef0", strength=0.4)
+DRAFT = Draft(
+    title="Two Friends",
+    style="watercolor",
+    steps=4,
+    seed="7",
+    locked=True,
+    cast=(MIA, BRUNO),
+    scenes=(
+        SceneCard("{Mia} reading", "She reads."),
+        SceneCard("{Mia} and {sad Bruno} waving", style="pencil", seed="9", negative="rain"),
+    ),
+)
+
+WORDS = ("a", "girl", "with", "curly", "ginger", "hair", "reading", "sad", "and", "brown", "bear",
+         "waving")  # fmt: skip
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(
+                ["cast", "scenes", "name", "prompt", "strength", "steps", "seed", "title"]
+            ),
+            inner,
+            max_size=5,
+        )
+    ),
+    max_leaves=30,
+)
+LINE = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), max_size=30)
+DRAFTS = st.builds(
+    Draft,
+    title=LINE,
+    style=LINE,
+    method=LINE,
+    steps=st.none() | st.integers(1, 150),
+    seed=st.integers(0, 2**63 - 1).map(str),
+    locked=st.booleans(),
+    cast=st.lists(
+        st.builds(CastCard, LINE, LINE, LINE, st.none() | st.floats(0, 1)), max_size=4
+    ).map(tuple),
+    scenes=st.lists(st.builds(SceneCard, LINE, LINE, LINE, LINE, LINE), max_size=6).map(tuple),
+)
+
+
+def drawn(draft: Draft) -> StoryOut:
+    """What a server keeps of a drawn draft."""
+    asked = story_request(draft)
+    now = datetime(2026, 11, 23, tzinfo=UTC)
+    frames = [
+        StoryFrame(index=i, prompt=f.prompt, caption=f.caption or "")
+        for i, f in enumerate(asked.frames)
+    ]
+    return StoryOut(
+        id="sto_x", title=asked.title, revision=3, layout="grid", created_at=now, updated_at=now,
+        request=asked, frames=frames,
+    )  # fmt: skip
+
+
+@given(DRAFTS)
+def test_a_draft_survives_the_browser_and_the_file(draft: Draft) -> None:
+    assert read_draft(write_draft(draft)) == draft
+    assert read_script(write_script(draft)) == (draft.cast, draft.scenes)
+
+
+@given(JSON)
+def test_anything_a_browser_sends_reads_as_some_draft(value: object) -> None:
+    draft = read_draft(value)
+    assert read_draft(write_draft(draft)) == draft
+
+
+@given(DRAFTS)
+def test_what_has_no_problem_is_a_valid_request(draft: Draft) -> None:
+    if draft_problems(draft):
+        with pytest.raises(InputError):
+            story_request(draft)
+        return
+    try:
+        request = story_request(draft)
+    except ValidationError as error:  # styles, methods and library ids are the server's to judge
+        assert {e["loc"][0] for e in error.errors()} <= {"style", "method", "library"}
+        return
+    assert StoryIn.model_validate_json(request.model_dump_json()) == request
+    assert len(request.frames) == len(draft.scenes)
+
+
+def test_every_field_of_the_desk_reaches_the_request() -> None:
+    request = story_request(draft=DRAFT, preview_every=2)
+    assert (request.title, request.style, request.steps) == ("Two Friends", "watercolor", 4)
+    assert (request.seed, request.preview_every) == (7, 2)
+    bruno = request.characters["Bruno"]
+    assert (bruno.library, bruno.strength) == (BRUNO.library, 0.4)
+    second = request.frames[1]
+    assert (second.style, second.seed, second.negative) == ("pencil", 9, "rain")
+    assert second.caption is None
+    assert request.frames[0].caption == "She reads."
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"scenes": ()}, "no scene yet"),
+        ({"scenes": (SceneCard(""),)}, "Scene 1: say what is in the picture"),
+        ({"scenes": (SceneCard("{Mai} reading"),)}, "did you mean {Mia}?"),
+        ({"scenes": (SceneCard("{Zorro} reading"),)}, "nobody is called 'Zorro'"),
+        ({"scenes": (SceneCard("{Mia reading"),)}, "without its partner"),
+        ({"scenes": (SceneCard("x" * 801),)}, "801 letters"),
+        ({"scenes": (SceneCard("x", seed="12a"),)}, "'12a' is not a whole number"),
+        ({"cast": (MIA, MIA)}, "Two characters are called Mia"),
+        ({"cast": (CastCard("", "a dog"),)}, "Character 1 has no name"),
+        ({"cast": (CastCard("Bo", ""),)}, "say what Bo looks like"),
+        ({"cast": (CastCard("{Bo}", "a dog"),)}, "cannot be a name"),
+        ({"seed": str(2**63)}, "not a whole number"),
+        ({"title": "x" * 121}, "121 letters"),
+    ],
+)
+def test_what_is_wrong_is_said_by_place(change: dict[str, object], words: str) -> None:
+    problems = "\n".join(draft_problems(replace(DRAFT, **change)))  # type: ignore[arg-type]
+    assert words in problems
+
+
+def test_a_locked_seed_stays_and_an_open_one_is_new() -> None:
+    assert with_seed(DRAFT).seed == "7"
+    first, second = (with_seed(replace(DRAFT, locked=False)).seed for _ in range(2))
+    assert first != second
+    assert read_seed(first) is not None
+    assert read_seed(str(2**63 - 1)) == 2**63 - 1
+    assert [read_seed(text) for text in ("", "-1", "1.5", "٣", str(2**63), "9" * 5000)] == [
+        None
+    ] * 6
+
+
+def test_a_drawn_story_comes_back_to_the_desk() -> None:
+    assert draft_of_story(drawn(DRAFT)) == DRAFT
+
+
+def test_only_changed_words_make_single_frames_new() -> None:
+    story = drawn(DRAFT)
+    assert changed_scenes(DRAFT, story) == []
+    other = replace(DRAFT.scenes[1], prompt="{Bruno} sleeping", caption="Zzz")
+    assert changed_scenes(replace(DRAFT, scenes=(DRAFT.scenes[0], other)), story) == [1]
+    assert changed_scenes(replace(DRAFT, seed="8"), story) == []
+    for change in ({"style": "flat"}, {"cast": (MIA,)}, {"scenes": DRAFT.scenes[:1]}):
+        assert changed_scenes(replace(DRAFT, **change), story) is None  # type: ignore[arg-type]
+    restyled = replace(DRAFT.scenes[1], style="neon")
+    assert changed_scenes(replace(DRAFT, scenes=(DRAFT.scenes[0], restyled)), story) is None
+
+
+def test_captions_and_title_follow_the_desk() -> None:
+    story = drawn(DRAFT)
+    assert caption_patch(DRAFT, story) is None
+    renamed = replace(DRAFT.scenes[0], caption="")
+    patch = caption_patch(replace(DRAFT, title="Friends", scenes=(renamed, DRAFT.scenes[1])), story)
+    assert patch is not None
+    assert (patch.revision, patch.title) == (3, "Friends")
+    assert [(frame.index, frame.caption) for frame in patch.frames] == [(0, "")]
+    assert caption_patch(replace(DRAFT, scenes=DRAFT.scenes[:1]), story) is None
+
+
+def test_words_that_a_closed_vocabulary_lacks_are_named() -> None:
+    model = ModelInfo(
+        name="m", sha256="0", width=8, height=8, size_multiple=8, methods=["a"], default_method="a",
+        schedulers=["a"], styles=[], layouts=["grid"], steps=4, guidance=1.0,
+        words=list(WORDS),
+    )  # fmt: skip
+    assert unknown_words(DRAFT, model) == []
+    strange = replace(DRAFT, scenes=(SceneCard("{angry Mia} riding a Dragon, a dragon"),))
+    assert unknown_words(strange, model) == ["angry", "riding", "dragon"]
+    assert unknown_words(strange, model.model_copy(update={"words": None})) == []
+
+
+def test_every_example_can_be_drawn_as_it_is() -> None:
+    assert next(iter(examples())) == "Two Friends"
+    for draft in examples().values():
+        assert draft_problems(draft) == []
+        assert story_request(draft).frames

@@ -1,0 +1,173 @@
+"""Below the board: one frame with its versions and words, and the finished pages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gradio as gr
+
+from ui.desk import Desk, View
+from ui.frames import FORMATS, Frames, FrameView
+from ui.messages import tell
+from ui.style import script
+from ui.wiring import file_value, html_part, wire
+
+
+class FramePanel:
+    """The components, and the events that concern nothing else."""
+
+    def __init__(self, desk: Desk, project: gr.BrowserState, index: gr.State) -> None:
+        self.frames = Frames(desk)
+        self._project = project
+        self._index = index
+        self.version = gr.State(0)
+        with gr.Column(visible=False, elem_classes="paper-card frame-panel") as self.group:
+            self._make_frame()
+        self._make_pages()
+        self._wire()
+
+    @property
+    def outputs(self) -> list[Any]:
+        """What a frame is shown in, in the order of `show`."""
+        return [
+            self.group, self.heading, self.compare, self.versions, self.prompt, self.seed,
+            self.keep_seed, self.caption, self.speech, self.version, self.choose,
+        ]  # fmt: skip
+
+    # Layout -------------------------------------------------------------------------------------
+    def _make_frame(self) -> None:
+        self.heading = gr.HTML("", elem_id="frame-heading")
+        self.compare = gr.HTML("", elem_id="compare", apply_default_css=False)
+        self.versions = gr.Gallery(
+            label="All versions", columns=5, fit_columns=False, height="auto",
+            format="png", allow_preview=False, interactive=False, object_fit="cover",
+            elem_id="versions", buttons=["download_all"],
+        )  # fmt: skip
+        self.choose = gr.Button(
+            "Put this version in the book", elem_id="choose", size="sm", visible=False
+        )
+        self.prompt = gr.Textbox(
+            label="What is in this picture", lines=2, max_length=800, elem_id="frame-prompt"
+        )
+        with gr.Row(elem_classes="seed-row"):
+            self.seed = gr.Textbox(
+                label="Seed of this picture", max_lines=1, max_length=20, buttons=["copy"],
+                elem_id="frame-seed", scale=2, min_width=140,
+            )  # fmt: skip
+            self.reroll = gr.Button(
+                "Draw only this again", variant="primary", elem_id="reroll", min_width=160, scale=2
+            )
+        self.keep_seed = gr.Checkbox(
+            label="Draw it with this seed, not with a new one", container=False, elem_id="keep-seed"
+        )
+        with gr.Accordion("Caption and speech", open=False, elem_id="words"):
+            self.caption = gr.Textbox(label="Caption", max_length=600, elem_id="frame-caption")
+            self.speech = html_part(script("speech_editor"), "speech", elem_id="speech")
+            self.save = gr.Button("Save the words", elem_id="save-words")
+
+    def _make_pages(self) -> None:
+        with gr.Accordion("The finished pages", open=True, elem_id="pages"):
+            with gr.Row(elem_classes="layout-row"):
+                self.layout = gr.Dropdown(
+                    [""], value="", label="Page layout", elem_id="layout", min_width=160
+                )
+                self.look = gr.Button("Show the page", elem_id="show-page", min_width=150, scale=0)
+            self.page = gr.Image(
+                label="Page", type="filepath", format="png", interactive=False, elem_id="page",
+                buttons=["download", "fullscreen"], visible=False,
+                alt_text="The story as a printed page",
+            )  # fmt: skip
+            with gr.Row(elem_classes="export-row"):
+                self.exports = {
+                    kind: gr.Button(label, size="sm", elem_id=f"export-{kind}", min_width=110)
+                    for label, kind in FORMATS.items()
+                }
+            self.file = gr.File(
+                label="Ready to download", visible=False, interactive=False, elem_id="export-file"
+            )
+
+    # Wiring -------------------------------------------------------------------------------------
+    def _wire(self) -> None:
+        here = [self._project, self._index]
+        wire(self.versions.select, self._beside, here, [self.compare, self.version])
+        wire(self.choose.click, self._choose, [*here, self.version], self.outputs).then(
+            self.print_page, [self._project, self.layout], [self.page],
+            api_visibility="private", show_progress="hidden",
+        )  # fmt: skip
+        wire(self.save.click, self._say, [*here, self.caption, self.speech], self.outputs).then(
+            self.print_page, [self._project, self.layout], [self.page],
+            api_visibility="private", show_progress="hidden",
+        )  # fmt: skip
+        pages = [self._project, self.layout]
+        wire(self.layout.input, self.print_page, pages, [self.page])
+        wire(self.look.click, self._look, pages, [self.page])
+        for kind, button in self.exports.items():
+            wire(button.click, self._exporter(kind), pages, [self.file])
+
+    def wire_reroll(self, shown: list[Any], show: Callable[[View, int], tuple[Any, ...]]) -> None:
+        """Connect the button that draws one frame again to the board above."""
+
+        def draw(
+            project: str, index: int, prompt: str, seed: str, keep: bool
+        ) -> Iterator[tuple[Any, ...]]:
+            unchanged = tuple(gr.skip() for _ in self.outputs)
+            for view in self.frames.desk.reroll(project, index, prompt, seed if keep else ""):
+                yield (*show(view, index), *unchanged)
+            yield (*show(view, index), *self.open(project, index))
+
+        self.rerolled = wire(
+            self.reroll.click, draw,
+            [self._project, self._index, self.prompt, self.seed, self.keep_seed],
+            [*shown, *self.outputs], stream=True,
+        )  # fmt: skip
+
+    # Handlers -----------------------------------------------------------------------------------
+    def show(self, view: FrameView) -> tuple[Any, ...]:
+        """Updates of `outputs`."""
+        drawn = bool(view.versions)
+        heading = f"<h3>{view.heading}</h3>"
+        speech = {"picture": file_value(view.picture), "bubbles": list(view.bubbles)}
+        gallery = gr.update(value=list(view.versions) or None, visible=len(view.versions) > 1,
+                            selected_index=None)  # fmt: skip
+        return (
+            gr.update(visible=view.index >= 0), heading, view.compare if drawn else "", gallery,
+            view.prompt, view.seed, gr.skip(), view.caption, speech, 0,
+            gr.update(visible=len(view.versions) > 1),
+        )  # fmt: skip
+
+    def show_nothing(self) -> tuple[Any, ...]:
+        """Updates of `outputs` that close the panel."""
+        return self.show(FrameView())
+
+    def open(self, project: str, index: int) -> tuple[Any, ...]:
+        """Updates of `outputs` for a frame of the open story."""
+        return self.show(self.frames.open(project, index))
+
+    def print_page(self, project: str, layout: str) -> Any:
+        """The page as it will be printed; hidden while nothing is drawn."""
+        path = self.frames.page(project, layout)
+        return gr.update(value=path, visible=path is not None)
+
+    def _look(self, project: str, layout: str) -> Any:
+        self.frames.desk.story_of(project)
+        return self.print_page(project, layout)
+
+    def _beside(self, project: str, index: int, event: gr.SelectData) -> tuple[str, int]:
+        place = event.index if isinstance(event.index, int) else -1
+        return self.frames.beside(project, index, place)
+
+    def _choose(self, project: str, index: int, version: int) -> tuple[Any, ...]:
+        return self.show(self.frames.choose(project, index, version))
+
+    def _say(self, project: str, index: int, caption: str, speech: object) -> tuple[Any, ...]:
+        view = self.frames.say(project, index, caption, speech)
+        tell("The words are saved.")
+        return self.show(view)
+
+    def _exporter(self, kind: str) -> Callable[[str, str], Any]:
+        def export(project: str, layout: str) -> Any:
+            path = self.frames.export(project, kind, layout)
+            return gr.update(value=str(path), visible=True)
+
+        return export

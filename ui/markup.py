@@ -1,0 +1,226 @@
+"""HTML of what is shown but not typed: board, versions, quality, memories. Pure; escapes all text.
+
+Pictures are given as file paths; `file_url` makes the address under which Gradio serves them,
+relative to the page, so that it holds under any mount path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from html import escape
+from urllib.parse import quote
+
+from consistent_gen.client.types import (
+    FrameVersion,
+    LibraryCharacter,
+    Memory,
+    Reference,
+    StoryFrame,
+)
+from ui.board import Board, Cell
+
+FindPicture = Callable[[str], str | None]
+_STATES = {
+    "blank": "not drawn yet",
+    "queued": "waiting",
+    "drawing": "drawing",
+    "done": "drawn",
+    "failed": "failed",
+    "cancelled": "stopped",
+}
+
+
+def file_url(path: str) -> str:
+    """Where the browser finds a file of ours."""
+    return f"gradio_api/file={quote(path)}"
+
+
+def board_html(board: Board, picture: FindPicture, selected: int | None = None) -> str:
+    """The board as a list of buttons; `picture` gives the file of an artifact."""
+    if not board.cells:
+        return (
+            '<div class="board-empty"><p class="big">Your pictures appear here.</p>'
+            "<p>The story on the desk is ready: press <strong>Draw</strong>.</p></div>"
+        )
+    cells = "".join(_cell_html(cell, picture, cell.index == selected) for cell in board.cells)
+    return f'<ol class="board" aria-label="Scenes of {_attribute(board.title)}">{cells}</ol>'
+
+
+def _cell_html(cell: Cell, picture: FindPicture, selected: bool) -> str:
+    number = cell.index + 1
+    file = picture(cell.picture) if cell.picture else None
+    if file:
+        words = cell.caption or cell.prompt
+        kind = "Preview of scene" if cell.preview else "Scene"
+        alt = _attribute(f"{kind} {number}: {words}")
+        drawn = (
+            f'<img src="{file_url(file)}" alt="{alt}" class="{"preview" if cell.preview else ""}">'
+        )
+    else:
+        drawn = f'<span class="no-picture" aria-hidden="true">{number}</span>'
+    label = _attribute(f"Open scene {number}, {_STATES[cell.state]}")
+    return (
+        f'<li class="cell {cell.state}{" selected" if selected else ""}">'
+        f'<button type="button" class="frame" data-frame="{cell.index}" aria-label="{label}"'
+        f' aria-pressed="{str(selected).lower()}">{drawn}{_progress(cell)}</button>'
+        f'<div class="under"><p class="caption">{escape(cell.caption or cell.prompt)}</p>'
+        f'<p class="facts">{_facts(cell)}</p></div></li>'
+    )
+
+
+def _progress(cell: Cell) -> str:
+    if cell.state == "drawing":
+        percent = 100 * cell.step // cell.steps if cell.steps else 0
+        return (
+            f'<span class="bar" aria-hidden="true"><span style="width:{percent}%"></span></span>'
+            f'<span class="badge">{cell.step} / {cell.steps or "?"}</span>'
+        )
+    if cell.state in ("queued", "failed", "cancelled"):
+        return f'<span class="badge">{_STATES[cell.state]}</span>'
+    return ""
+
+
+def _facts(cell: Cell) -> str:
+    if cell.error:
+        return f'<span class="trouble">{escape(cell.error)}</span>'
+    parts = []
+    if cell.seed is not None and cell.state == "done":
+        parts.append(f"seed {cell.seed}")
+    if cell.versions > 1 and cell.version:
+        parts.append(f"version {cell.version} of {cell.versions}")
+    parts += [f"{escape(name)} {value:.2f}" for name, value in sorted(cell.scores.items())]
+    return " · ".join(parts) or "&nbsp;"
+
+
+# One frame -------------------------------------------------------------------------------------
+def compare_html(
+    frame: StoryFrame, chosen: FrameVersion, candidate: FrameVersion | None, picture: FindPicture
+) -> str:
+    """The drawing in the book and, where given, another one beside it."""
+    figures = [_figure(frame, chosen, picture, "In the book")]
+    if candidate is not None and candidate.version != chosen.version:
+        figures.append(_figure(frame, candidate, picture, "Beside it"))
+    return f'<div class="compare n{len(figures)}">{"".join(figures)}</div>'
+
+
+def _figure(frame: StoryFrame, version: FrameVersion, picture: FindPicture, title: str) -> str:
+    file = picture(version.artifact)
+    words = _attribute(f"Scene {frame.index + 1}, version {version.version}: {version.prompt}")
+    drawn = (
+        f'<img src="{file_url(file)}" alt="{words}">'
+        if file
+        else '<span class="no-picture">?</span>'
+    )
+    scores = " · ".join(f"{escape(k)} {v:.2f}" for k, v in sorted(version.scores.items()))
+    return (
+        f"<figure>{drawn}<figcaption><strong>{title}</strong> · version {version.version}<br>"
+        f"seed <code>{version.seed}</code>{f'<br>{scores}' if scores else ''}</figcaption></figure>"
+    )
+
+
+# Characters ------------------------------------------------------------------------------------
+def shelf_html(
+    characters: Iterable[LibraryCharacter], picture: FindPicture, selected: str = ""
+) -> str:
+    """The library as a shelf of buttons."""
+    cards = []
+    for one in characters:
+        file = picture(one.references[0].artifact) if one.references else None
+        face = (
+            f'<img src="{file_url(file)}" alt="">'
+            if file
+            else f'<span class="no-picture">{escape(one.name[:1].upper())}</span>'
+        )
+        count = len(one.references)
+        pictures = "words only" if not count else f"{count} picture{'s' if count > 1 else ''}"
+        pressed = str(one.id == selected).lower()
+        cards.append(
+            f'<li><button type="button" class="shelf-card" data-character="{_attribute(one.id)}"'
+            f' aria-pressed="{pressed}">{face}<span class="name">{escape(one.name)}</span>'
+            f'<span class="looks">{escape(one.description)}</span>'
+            f'<span class="count">{pictures}</span></button></li>'
+        )
+    if not cards:
+        return '<p class="hint">Nobody lives here yet. Describe somebody on the right.</p>'
+    return f'<ul class="shelf" aria-label="Library of characters">{"".join(cards)}</ul>'
+
+
+def quality_html(references: Iterable[Reference], picture: FindPicture) -> str:
+    """What we think of each reference picture, with advice and a button to remove it."""
+    rows = []
+    for number, reference in enumerate(references, 1):
+        file = picture(reference.artifact)
+        face = f'<img src="{file_url(file)}" alt="Reference {number}">' if file else ""
+        quality = reference.quality
+        advice = "".join(f"<li>{escape(line)}</li>" for line in quality.advice)
+        rows.append(
+            f'<li class="ref-card {quality.verdict}">{face}<div><p><strong class="verdict">'
+            f"{quality.verdict}</strong> {quality.width} by {quality.height} px</p>"
+            f"{_meter('sharpness', quality.sharpness)}{_meter('brightness', quality.brightness)}"
+            f"{f'<ul>{advice}</ul>' if advice else ''}"
+            f'<button type="button" class="quiet" data-reference="{_attribute(reference.id)}"'
+            f' aria-label="Remove reference {number}">Remove</button></div></li>'
+        )
+    if not rows:
+        return '<p class="hint">No reference pictures: the words alone describe this character.</p>'
+    return f'<ul class="references" aria-label="Reference pictures">{"".join(rows)}</ul>'
+
+
+def _meter(name: str, value: float) -> str:
+    percent = round(100 * min(1.0, max(0.0, value)))
+    return (
+        f'<p class="meter"><span>{name}</span><span class="track" role="img" '
+        f'aria-label="{name} {percent} of 100"><span style="width:{percent}%"></span></span></p>'
+    )
+
+
+# Memories ----------------------------------------------------------------------------------------
+def memories_html(memories: Iterable[Memory], selected: str = "") -> str:
+    """What is remembered: text, since when, and the words it was learnt from."""
+    items = []
+    for memory in memories:
+        since = f"since {memory.since:%d %B %Y}" if memory.since else ""
+        why = "".join(f"<li>“{escape(words)}”</li>" for words in memory.why)
+        reasons = f"<details><summary>Why</summary><ul>{why}</ul></details>" if why else ""
+        score = f" · fits {memory.score:.2f}" if memory.score is not None else ""
+        pressed = str(memory.id == selected).lower()
+        key = _attribute(memory.id)
+        items.append(
+            f'<li class="memory{" selected" if memory.id == selected else ""}">'
+            f'<p class="kind">{escape(memory.kind)} {since}{score}</p><p>{escape(memory.text)}</p>'
+            f'{reasons}<p class="memory-tools"><button type="button" class="quiet" '
+            f'data-correct="{key}" aria-pressed="{pressed}">Correct</button>'
+            f'<button type="button" class="quiet" data-forget="{key}">Forget</button></p></li>'
+        )
+    if not items:
+        return '<p class="hint">Nothing is remembered yet.</p>'
+    return f'<ul class="memories" aria-label="What is remembered">{"".join(items)}</ul>'
+
+
+# Lab ---------------------------------------------------------------------------------------------
+def contact_sheet_html(
+    rows: Mapping[str, list[str | None]], picture: FindPicture, prompts: list[str]
+) -> str:
+    """One row of pictures for each method, one column for each scene."""
+    heads = "".join(f'<th scope="col">{number}</th>' for number in range(1, len(prompts) + 1))
+    body = []
+    for method, artifacts in rows.items():
+        cells = []
+        for index, artifact in enumerate(artifacts):
+            file = picture(artifact) if artifact else None
+            alt = _attribute(f"Scene {index + 1} by {method}: {prompts[index]}")
+            cells.append(f'<td><img src="{file_url(file)}" alt="{alt}"></td>' if file else _EMPTY)
+        body.append(f'<tr><th scope="row">{escape(method)}</th>{"".join(cells)}</tr>')
+    return (
+        '<div class="sheet-scroll" tabindex="0" role="region" aria-label="Pictures by method">'
+        f'<table class="sheet"><thead><tr><th scope="col">Method</th>{heads}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+_EMPTY = '<td><span class="no-picture">…</span></td>'
+
+
+def _attribute(text: str) -> str:
+    """A text inside double quotes, on one line."""
+    return escape(" ".join(text.split()), quote=True)

@@ -1,0 +1,377 @@
+"""The story on the writing desk: what the browser holds, and the request that it becomes.
+
+Pure functions of values. The browser keeps the desk as JSON (`script`) and the settings as form
+fields; nothing that comes from there is trusted to have the right type.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from consistent_gen.client.types import (
+    MAX_CHARACTERS,
+    MAX_FRAMES,
+    CharacterIn,
+    FrameIn,
+    FramePatch,
+    ModelInfo,
+    StoryIn,
+    StoryOut,
+    StoryPatch,
+)
+from consistent_gen.errors import InputError
+from consistent_gen.registry import nearest
+from consistent_gen.story.script import placeholders
+from consistent_gen.story.types import Story
+
+MAX_SEED = 2**63 - 1
+# What the studio chooses itself stays short enough to be read out and typed again.
+MAX_DRAWN_SEED = 2**31 - 1
+_WORD = re.compile(r"[^\W\d_]+(?:['\u2019-][^\W\d_]+)*")
+
+
+@dataclass(frozen=True)
+class CastCard:
+    """A character on the desk. `library` is the id of a library character or "" for words alone."""
+
+    name: str = ""
+    description: str = ""
+    library: str = ""
+    strength: float | None = None
+
+
+@dataclass(frozen=True)
+class SceneCard:
+    """A scene on the desk; empty texts mean "not said", `seed` is the text of a number."""
+
+    prompt: str = ""
+    caption: str = ""
+    style: str = ""
+    seed: str = ""
+    negative: str = ""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """Everything on the desk. `locked` keeps the seed from one drawing to the next."""
+
+    title: str = ""
+    style: str = ""
+    method: str = ""
+    steps: int | None = None
+    seed: str = ""
+    locked: bool = False
+    cast: tuple[CastCard, ...] = ()
+    scenes: tuple[SceneCard, ...] = ()
+
+
+# The browser's JSON ----------------------------------------------------
+def read_script(value: object) -> tuple[tuple[CastCard, ...], tuple[SceneCard, ...]]:
+    """Cast and scenes of the desk's JSON; what is of no use there reads as empty."""
+    tree = value if isinstance(value, Mapping) else {}
+    cast = tuple(
+        CastCard(
+            name=_line(card.get("name")),
+            description=_line(card.get("description")),
+            library=_line(card.get("library")),
+            strength=_fraction(card.get("strength")),
+        )
+        for card in _cards(tree.get("cast"), MAX_CHARACTERS)
+    )
+    scenes = tuple(
+        SceneCard(**{key: _line(card.get(key)) for key in SceneCard.__dataclass_fields__})
+        for card in _cards(tree.get("scenes"), MAX_FRAMES)
+    )
+    return cast, scenes
+
+
+def write_script(draft: Draft) -> dict[str, Any]:
+    """The desk's JSON; the reverse of `read_script`."""
+    return {
+        "cast": [asdict(card) for card in draft.cast],
+        "scenes": [asdict(scene) for scene in draft.scenes],
+    }
+
+
+def read_draft(value: object) -> Draft:
+    """A draft from the JSON that `write_draft` made."""
+    tree = value if isinstance(value, Mapping) else {}
+    cast, scenes = read_script(tree)
+    steps = tree.get("steps")
+    return Draft(
+        title=_line(tree.get("title")),
+        style=_line(tree.get("style")),
+        method=_line(tree.get("method")),
+        steps=steps if isinstance(steps, int) and not isinstance(steps, bool) else None,
+        seed=_line(tree.get("seed")),
+        locked=tree.get("locked") is True,
+        cast=cast,
+        scenes=scenes,
+    )
+
+
+def write_draft(draft: Draft) -> dict[str, Any]:
+    """A draft as JSON, for the project's file."""
+    settings = {key: getattr(draft, key) for key in ("title", "style", "method", "steps", "seed")}
+    return settings | {"locked": draft.locked} | write_script(draft)
+
+
+# Stories to drafts ----------------------------------------------------
+def draft_of_file(story: Story) -> Draft:
+    """A story file on the desk. Its pictures, if it names any, are not taken along."""
+    return Draft(
+        title=story.title,
+        style=story.style or "",
+        method=story.method or "",
+        steps=story.steps,
+        seed="" if story.seed is None else str(story.seed),
+        locked=story.seed is not None,
+        cast=tuple(
+            CastCard(c.name, c.description, strength=c.strength) for c in story.characters.values()
+        ),
+        scenes=tuple(
+            SceneCard(
+                prompt=frame.prompt,
+                caption=frame.caption or "",
+                style=frame.style or "",
+                seed="" if frame.seed is None else str(frame.seed),
+                negative=frame.negative,
+            )
+            for frame in story.frames
+        ),
+    )
+
+
+def draft_of_story(story: StoryOut) -> Draft:
+    """A drawn story back on the desk, with the captions and prompts that it has now."""
+    asked = story.request
+    scenes = []
+    for frame, wanted in zip(story.frames, asked.frames, strict=False):
+        scenes.append(
+            SceneCard(
+                prompt=frame.prompt,
+                caption=frame.caption,
+                style=wanted.style or "",
+                seed="" if wanted.seed is None else str(wanted.seed),
+                negative=wanted.negative,
+            )
+        )
+    return Draft(
+        title=story.title,
+        style=asked.style or "",
+        method=asked.method or "",
+        steps=asked.steps,
+        seed="" if asked.seed is None else str(asked.seed),
+        locked=asked.seed is not None,
+        cast=tuple(
+            CastCard(name, c.description, c.library or "", c.strength)
+            for name, c in asked.characters.items()
+        ),
+        scenes=tuple(scenes),
+    )
+
+
+# Drafts to requests ----------------------------------------------------
+def story_request(draft: Draft, *, preview_every: int = 5) -> StoryIn:
+    """What is sent to be drawn.
+
+    Raises:
+        InputError: something is missing or cannot be meant; one sentence for each, a line each.
+    """
+    problems = draft_problems(draft)
+    if problems:
+        raise InputError("\n".join(problems))
+    return StoryIn(
+        title=draft.title or "A story",
+        style=draft.style or None,
+        method=draft.method or None,
+        steps=draft.steps,
+        seed=read_seed(draft.seed),
+        preview_every=preview_every,
+        characters={
+            card.name: CharacterIn(
+                description=card.description,
+                strength=card.strength,
+                library=card.library or None,
+            )
+            for card in draft.cast
+        },
+        frames=[
+            FrameIn(
+                prompt=scene.prompt,
+                caption=scene.caption or None,
+                style=scene.style or None,
+                seed=read_seed(scene.seed),
+                negative=scene.negative,
+            )
+            for scene in draft.scenes
+        ],
+    )
+
+
+def draft_problems(draft: Draft) -> list[str]:
+    """What keeps a draft from being drawn, in sentences for its writer; empty when nothing does."""
+    problems = []
+    if not draft.scenes:
+        problems.append("There is no scene yet. Add one and say what is in the picture.")
+    if len(draft.title) > 120:
+        problems.append(f"The title has {len(draft.title)} letters; at most 120 fit.")
+    problems += _cast_problems(draft.cast)
+    names = [card.name for card in draft.cast if card.name]
+    for number, scene in enumerate(draft.scenes, 1):
+        problems += [f"Scene {number}: {text}" for text in _scene_problems(scene, names)]
+    if not _is_seed(draft.seed):
+        problems.append(f"The seed {draft.seed[:24]!r} is not a whole number from 0 to 2^63 - 1.")
+    return problems
+
+
+def read_seed(text: str) -> int | None:
+    """The seed in a form field, None when it is empty or is no seed."""
+    return int(text) if text and _is_seed(text) else None
+
+
+def with_seed(draft: Draft) -> Draft:
+    """The draft with the seed to draw it with: its own when locked, otherwise a new one."""
+    if draft.locked and draft.seed:
+        return draft
+    return replace(draft, seed=new_seed())
+
+
+def new_seed() -> str:
+    """A seed nobody chose, as text."""
+    return str(secrets.randbelow(MAX_DRAWN_SEED))
+
+
+def unknown_words(draft: Draft, model: ModelInfo) -> list[str]:
+    """Words of prompts and descriptions that a model with a closed vocabulary never saw."""
+    if model.words is None:
+        return []
+    known = {word.lower() for word in model.words}
+    names = [card.name for card in draft.cast if card.name]
+    texts = [card.description for card in draft.cast]
+    texts += [without_names(scene.prompt, names) for scene in draft.scenes]
+    words = (word.lower() for text in texts for word in _WORD.findall(text))
+    return list(dict.fromkeys(word for word in words if word not in known))
+
+
+def without_names(prompt: str, names: Iterable[str]) -> str:
+    """A prompt without its `{name}`; the adjectives before a name stay."""
+    text, position = "", 0
+    for found in placeholders(prompt, names):
+        text += f"{prompt[position : found.start]} {found.adjectives} "
+        position = found.end
+    return text + prompt[position:]
+
+
+def spoken_of(prompt: str, names: Iterable[str]) -> list[str]:
+    """The characters of a prompt, each once, in order."""
+    known = list(names)
+    found = (p.name for p in placeholders(prompt, known))
+    return list(dict.fromkeys(name for name in found if name in known))
+
+
+# A drawn story against the desk ----------------------------------------------------
+def changed_scenes(draft: Draft, story: StoryOut) -> list[int] | None:
+    """Indexes of scenes whose prompt is not the one drawn; None when more than that has changed,
+    so that the story must be drawn anew.
+    """
+    before = draft_of_story(story)
+    same = (
+        draft.cast == before.cast
+        and len(draft.scenes) == len(before.scenes)
+        and (draft.style, draft.method, draft.steps) == (before.style, before.method, before.steps)
+    )
+    if not same:
+        return None
+    pairs = zip(draft.scenes, before.scenes, strict=True)
+    if any((a.style, a.negative, a.seed) != (b.style, b.negative, b.seed) for a, b in pairs):
+        return None
+    pairs = zip(draft.scenes, before.scenes, strict=True)
+    return [index for index, (a, b) in enumerate(pairs) if a.prompt != b.prompt]
+
+
+def caption_patch(draft: Draft, story: StoryOut) -> StoryPatch | None:
+    """What brings title and captions of a drawn story up to the desk; None when they agree.
+
+    Scenes are compared by place, so nothing is sent for a desk with another number of scenes.
+    """
+    if len(draft.scenes) != len(story.frames):
+        return None
+    frames = [
+        FramePatch(index=index, caption=scene.caption)
+        for index, (scene, frame) in enumerate(zip(draft.scenes, story.frames, strict=True))
+        if scene.caption != frame.caption
+    ]
+    title = draft.title if draft.title and draft.title != story.title else None
+    if not frames and title is None:
+        return None
+    return StoryPatch(revision=story.revision, title=title, frames=frames)
+
+
+def _cast_problems(cast: Iterable[CastCard]) -> list[str]:
+    problems: list[str] = []
+    seen: set[str] = set()
+    for number, card in enumerate(cast, 1):
+        who = card.name or f"Character {number}"
+        if not card.name:
+            problems.append(f"Character {number} has no name.")
+        elif len(card.name) > 40 or not card.name[0].isalpha() or set("{}") & set(card.name):
+            problems.append(f"{who[:40]!r} cannot be a name: a letter first, at most 40 letters.")
+        elif card.name in seen:
+            problems.append(f"Two characters are called {card.name}.")
+        seen.add(card.name)
+        if not card.description:
+            problems.append(f"{who}: say what {card.name or 'it'} looks like, such as 'a red fox'.")
+        elif len(card.description) > 400:
+            problems.append(f"{who}: the description is longer than 400 letters.")
+    return problems
+
+
+def _scene_problems(scene: SceneCard, names: list[str]) -> list[str]:
+    if not scene.prompt:
+        return ["say what is in the picture, or remove the scene."]
+    problems = []
+    if len(scene.prompt) > 800:
+        problems.append(f"the prompt has {len(scene.prompt)} letters; at most 800 are read.")
+    if len(scene.caption) > 600:
+        problems.append(f"the caption has {len(scene.caption)} letters; at most 600 fit.")
+    for found in placeholders(scene.prompt, names):
+        if found.name not in names:
+            close = nearest(found.name.rpartition(" ")[2], names)
+            hint = (
+                f"did you mean {{{close}}}?" if close else "add that character, or mend the name."
+            )
+            problems.append(f"nobody is called {found.name[:40]!r}; {hint}")
+    if re.search(r"[{}]", re.sub(r"\{[^{}]*\}", "", scene.prompt)):
+        problems.append("there is a '{' or '}' without its partner.")
+    if not _is_seed(scene.seed):
+        problems.append(f"the seed {scene.seed[:24]!r} is not a whole number from 0 to 2^63 - 1.")
+    return problems
+
+
+def _is_seed(text: str) -> bool:
+    return not text or (text.isascii() and text.isdigit() and int(text[:20]) <= MAX_SEED)
+
+
+def _cards(value: object, most: int) -> list[Mapping[str, Any]]:
+    items = value if isinstance(value, list) else []
+    return [item for item in items if isinstance(item, Mapping)][:most]
+
+
+def _line(value: object) -> str:
+    """A text without line breaks and control signs; numbers are written out."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = f"{value:.0f}"
+    if not isinstance(value, str):
+        return ""
+    return " ".join("".join(c if c.isprintable() else " " for c in value).split())
+
+
+def _fraction(value: object) -> float | None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return min(1.0, max(0.0, float(value)))

@@ -1,0 +1,261 @@
+"""The story tab: the desk on the left, the pictures on the right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from consistent_gen.client.types import LibraryCharacter, LibraryCharacterIn
+from consistent_gen.errors import InputError
+from ui.desk import Desk, View, read_desk
+from ui.frame_panel import FramePanel
+from ui.markup import board_html
+from ui.messages import tell
+from ui.state import Draft, new_seed, write_script
+from ui.style import script
+from ui.wiring import html_part, uploaded, wire
+
+SHOW_BOARD = """() => {
+  if (matchMedia('(max-width: 900px)').matches)
+    document.querySelector('#status').scrollIntoView({ behavior: 'smooth', block: 'start' });
+}"""
+
+
+@dataclass
+class StoryTab:
+    """The components of the tab that others (reload, other tabs) also write to."""
+
+    desk: Desk
+    project: gr.BrowserState
+
+    def __post_init__(self) -> None:
+        self.index = gr.State(-1)
+        with gr.Row(equal_height=False, elem_classes="story-columns"):
+            with gr.Column(scale=5, min_width=320, elem_classes="column-desk"):
+                self._make_desk()
+            with gr.Column(scale=7, min_width=320, elem_classes="column-board"):
+                self._make_board()
+                self.panel = FramePanel(self.desk, self.project, self.index)
+        self._wire()
+
+    # Layout -------------------------------------------------------------------------------------
+    def _make_desk(self) -> None:
+        with gr.Column(elem_classes="paper-card open-row"):
+            self.library = gr.Dropdown(
+                [], value=None, label="Open an example or a story", elem_id="open-story",
+                filterable=False, interactive=True,
+            )  # fmt: skip
+            self.title = gr.Textbox(
+                label="Title", max_length=120, elem_id="story-title", max_lines=1
+            )
+        self.script = html_part(
+            script("script_editor"), "desk", elem_id="script", library=[], styles=[], assigned={}
+        )
+        self.hint = gr.HTML("", elem_id="hint", elem_classes="hint")
+        with gr.Column(elem_classes="paper-card settings"):
+            with gr.Row():
+                self.style = gr.Dropdown([""], value="", label="Style", min_width=120)
+                self.method = gr.Dropdown([""], value="", label="Method", min_width=120)
+            self.steps = gr.Slider(1, 150, value=25, step=1, label="Steps", elem_id="steps")
+            with gr.Row(elem_classes="seed-row"):
+                self.seed = gr.Textbox(
+                    label="Seed", max_lines=1, max_length=20, buttons=["copy"], elem_id="seed",
+                    placeholder="new each time", min_width=120, scale=2,
+                )  # fmt: skip
+                self.dice = gr.Button("New seed", size="sm", min_width=100, scale=1)
+            self.locked = gr.Checkbox(
+                label="Keep this seed for the next drawing", elem_id="lock", container=False
+            )
+
+    def _make_board(self) -> None:
+        with gr.Row(elem_classes="draw-row"):
+            self.draw = gr.Button("Draw", variant="primary", elem_id="draw", scale=3)
+            self.redraw = gr.Button("Draw changes", elem_id="redraw", scale=1, min_width=140)
+            self.cancel = gr.Button(
+                "Cancel", variant="stop", elem_id="cancel", visible=False, scale=1, min_width=110
+            )
+            self.retry = gr.Button(
+                "Try again", elem_id="retry", visible=False, scale=1, min_width=110
+            )
+        self.status = gr.HTML(status_html("Nothing is drawn yet."), elem_id="status")
+        self.board = gr.HTML(
+            "", elem_id="board", js_on_load=script("clicks"), apply_default_css=False
+        )
+
+    # Wiring -------------------------------------------------------------------------------------
+    @property
+    def fields(self) -> list[Any]:
+        """What a draft is read from, in the order of `read_desk`."""
+        return [
+            self.script, self.title, self.style, self.method, self.steps, self.seed, self.locked,
+        ]  # fmt: skip
+
+    @property
+    def shown(self) -> list[Any]:
+        """What a view is shown in, in the order of `show`."""
+        return [self.board, self.status, self.cancel, self.retry]
+
+    def _wire(self) -> None:
+        here = [self.project, *self.fields]
+        panel = self.panel
+        changed = (
+            self.script.edited, self.style.input, self.method.input, self.locked.input,
+            self.title.blur, self.seed.blur, self.steps.release,
+        )  # fmt: skip
+        for event in changed:
+            wire(event, self._keep, here, [self.hint], trigger_mode="always_last")
+        wire(self.script.picture, self._picture, here, [self.script])
+        wire(self.dice.click, lambda: (new_seed(), True), [], [self.seed, self.locked])
+        wire(
+            self.library.input, self._open, [self.project, self.library],
+            [*self.fields, *self.shown, self.index, *panel.outputs],
+        )  # fmt: skip
+        drawn = wire(
+            self.draw.click, self._draw, [*here, self.index],
+            [self.seed, self.index, *self.shown, *panel.outputs], stream=True,
+        )  # fmt: skip
+        again = wire(self.redraw.click, self._redraw, [*here, self.index], self.shown, stream=True)
+        tried = wire(self.retry.click, self._retry, [self.project, self.index], self.shown,
+                     stream=True)  # fmt: skip
+        # Where the columns lie below each other, the pictures are out of sight.
+        self.draw.click(None, js=SHOW_BOARD, api_visibility="private")
+        wire(self.cancel.click, self._cancel, [self.project], [self.status])
+        wire(self.board.pick, self._pick, [self.project], [self.index, self.board, *panel.outputs])
+        panel.wire_reroll(self.shown, self.show)
+        wire(drawn.then, self._choices, [self.project], [self.library])
+        for done in (drawn, again, tried, panel.rerolled):
+            wire(done.then, panel.print_page, [self.project, panel.layout], [panel.page])
+        for done in (again, tried):
+            wire(done.then, panel.open, [self.project, self.index], panel.outputs)
+
+    # Handlers -----------------------------------------------------------------------------------
+    def restore(self, known: object) -> Iterator[tuple[Any, ...]]:
+        """Everything on the tab for a browser that comes (back); then what still draws."""
+        project, _ = self.desk.project(known)
+        model = self.desk.studio.model()
+        draft = self.desk.draft(project)
+        story = self.desk.story(project.id)
+        styles = [("as the words say", ""), *[(name, name) for name in model.styles]]
+        methods = [(f"usual ({model.default_method})", ""), *[(m, m) for m in model.methods]]
+        head = (
+            project.id,
+            gr.update(choices=self.desk.choices(), value=self.desk.opened(project.id)),
+            gr.HTML(write_script(draft), library=self.shelf(), styles=model.styles),
+            draft.title,
+            gr.update(choices=styles, value=draft.style),
+            gr.update(choices=methods, value=draft.method),
+            draft.steps or model.steps,
+            draft.seed,
+            draft.locked,
+            gr.update(choices=model.layouts, value=story.layout if story else model.layouts[0]),
+        )
+        first = True
+        for view in self.desk.resume(story.id if story else ""):
+            yield (*(head if first else skips(len(head))), *self.show(view))
+            first = False
+
+    @property
+    def restored(self) -> list[Any]:
+        """The outputs of `restore`."""
+        return [self.project, self.library, *self.fields, self.panel.layout, *self.shown]
+
+    def shelf(self) -> list[dict[str, Any]]:
+        """The library as the desk needs it."""
+        return [_shelf_entry(one) for one in self.desk.studio.client.characters().characters]
+
+    def show(self, view: View, index: int = -1) -> tuple[Any, ...]:
+        """Updates of `shown` for a view."""
+        html = board_html(view.board, self.desk.studio.picture, index if index >= 0 else None)
+        return (
+            html,
+            status_html(view.status, busy=view.busy),
+            gr.update(visible=view.busy),
+            gr.update(visible=view.can_retry),
+        )
+
+    def _keep(self, project: str, *fields: Any) -> str:
+        return escape(self.desk.keep(project, read_desk(*fields)))
+
+    def _open(self, project: str, what: str | None) -> tuple[Any, ...]:
+        draft, view = self.desk.open(project, what or "")
+        return (*self._lay_out(draft), *self.show(view), -1, *self.panel.show_nothing())
+
+    def _lay_out(self, draft: Draft) -> tuple[Any, ...]:
+        steps = draft.steps or self.desk.studio.model().steps
+        return (write_script(draft), draft.title, draft.style, draft.method, steps, draft.seed,
+                draft.locked)  # fmt: skip
+
+    def _draw(self, project: str, *fields: Any) -> Iterator[tuple[Any, ...]]:
+        *desk, _ = fields
+        nothing = (-1, *self.panel.show_nothing())
+        for draft, view in self.desk.draw(project, read_desk(*desk)):
+            index, *panel = nothing
+            yield (draft.seed, index, *self.show(view), *panel)
+            nothing = skips(1 + len(self.panel.outputs))
+
+    def _redraw(self, project: str, *fields: Any) -> Iterator[tuple[Any, ...]]:
+        *desk, index = fields
+        for view in self.desk.draw_changes(project, read_desk(*desk)):
+            yield self.show(view, index)
+
+    def _retry(self, project: str, index: int) -> Iterator[tuple[Any, ...]]:
+        for view in self.desk.retry(project):
+            yield self.show(view, index)
+
+    def _cancel(self, project: str) -> str:
+        count = self.desk.cancel(project)
+        return status_html("Stopping…" if count else "Nothing is being drawn.", busy=bool(count))
+
+    def _pick(self, project: str, event: gr.EventData) -> tuple[Any, ...]:
+        index = _index(event, "frame")
+        story = self.desk.story(project)
+        view = self.desk.view(story.id if story else "")
+        return (index, self.show(view, index)[0], *self.panel.open(project, index))
+
+    def _choices(self, project: str) -> Any:
+        return gr.update(choices=self.desk.choices(), value=self.desk.opened(project))
+
+    def _picture(self, event: gr.EventData, project: str, *fields: Any) -> Any:
+        """A reference picture for a card: the character moves into the library with it."""
+        client = self.desk.studio.client
+        draft = read_desk(*fields)
+        index = int(getattr(event, "index", -1))
+        if not 0 <= index < len(draft.cast):
+            raise InputError("That character is gone; add the picture again.")
+        card = draft.cast[index]
+        if not card.name or not card.description:
+            raise InputError("Give the character a name and say what it looks like first.")
+        data, kind = uploaded(getattr(event, "path", ""))
+        home = card.library
+        if not home:
+            wish = LibraryCharacterIn(name=card.name, description=card.description)
+            home = client.create_character(wish).id
+        quality = client.add_reference(home, data, kind).quality
+        advice = f" {' '.join(quality.advice)}" if quality.advice else ""
+        tell(f"The picture of {card.name} is {quality.verdict}.{advice}")
+        assigned = {"index": index, "name": card.name, "library": home}
+        return gr.HTML(library=self.shelf(), assigned=assigned)
+
+
+def status_html(text: str, *, busy: bool = False) -> str:
+    """The sentence above the board; screen readers hear it change."""
+    spinner = '<span class="brush" aria-hidden="true"></span>' if busy else ""
+    return f'<p class="studio-status" role="status" aria-live="polite">{spinner}{escape(text)}</p>'
+
+
+def skips(count: int) -> tuple[Any, ...]:
+    """`count` updates that change nothing."""
+    return tuple(gr.skip() for _ in range(count))
+
+
+def _index(event: gr.EventData, key: str) -> int:
+    text = str(getattr(event, key, ""))
+    return int(text) if text.isascii() and text.isdigit() else -1
+
+
+def _shelf_entry(one: LibraryCharacter) -> dict[str, Any]:
+    return {"id": one.id, "name": one.name, "description": one.description}

@@ -1,0 +1,80 @@
+"""How events are wired: one place for what must hold for every one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.utils import get_upload_folder
+
+from consistent_gen.errors import InputError
+from ui.messages import guarded
+
+# Streams hold a thread while they wait for the server, so there is a bound on them.
+MAX_STREAMS = 24
+MAX_CALLS = 32
+MAX_UPLOAD_BYTES = 20 << 20
+_MEDIA_TYPES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
+
+
+def wire(
+    event: Callable[..., Any],
+    handler: Callable[..., Any],
+    inputs: Sequence[Any] | None = None,
+    outputs: Sequence[Any] | None = None,
+    *,
+    stream: bool = False,
+    **options: Any,
+) -> Any:
+    """Attach a handler to an event: private to this page, its errors shown as messages.
+
+    Our own HTTP interface is the public one; a visitor must not get round its checks and quotas.
+    """
+    return event(
+        guarded(handler),
+        inputs=list(inputs or []),
+        outputs=list(outputs or []),
+        api_visibility="private",
+        show_progress="hidden",
+        concurrency_limit=MAX_STREAMS if stream else MAX_CALLS,
+        concurrency_id="streams" if stream else "calls",
+        **options,
+    )
+
+
+def uploaded(path: object) -> tuple[bytes, str]:
+    """The bytes and media type of a picture that the browser has just uploaded.
+
+    Raises:
+        InputError: no such upload (a path from elsewhere is never read), too large, no picture.
+    """
+    folder = Path(get_upload_folder()).resolve()
+    file = Path(str(path)).resolve()
+    if not file.is_relative_to(folder) or not file.is_file():
+        raise InputError("That file did not arrive; choose it again.")
+    if file.stat().st_size > MAX_UPLOAD_BYTES:
+        raise InputError(f"The picture is larger than {MAX_UPLOAD_BYTES >> 20} MiB.")
+    data = file.read_bytes()
+    kind = next((k for magic, k in _MEDIA_TYPES.items() if data.startswith(magic)), None)
+    if kind is None:
+        raise InputError("Only PNG, JPEG and WebP pictures can be read.")
+    return data, kind
+
+
+def file_value(path: str | None) -> dict[str, Any] | None:
+    """A file inside the JSON of one of our own components; Gradio adds its address."""
+    return None if path is None else {"path": path, "meta": {"_type": "gradio.FileData"}}
+
+
+def html_part(script: str, css_class: str, **options: Any) -> gr.HTML:
+    """A component of our own: an empty element that a script fills.
+
+    The template is constant on purpose. Gradio compiles templates into JavaScript, so text of users
+    must never become part of one.
+    """
+    template = f'<div class="{css_class}"></div><p class="{css_class}-live" aria-live="polite"></p>'
+    return gr.HTML(
+        html_template=template, js_on_load=script, apply_default_css=False, padding=False, **options
+    )
