@@ -6,7 +6,7 @@ import argparse
 import re
 from typing import Any, NoReturn
 
-from consistent_gen.cli import chat, memory, models, replay, story, train, world
+from consistent_gen.cli import chat, export, memory, models, replay, serve, story, train, world
 from consistent_gen.errors import InputError
 from consistent_gen.registry import nearest, unknown_name
 from consistent_gen.story.yaml_tree import shown
@@ -46,11 +46,13 @@ def build_parser() -> Parser:
         title="commands", metavar="COMMAND", required=True, parser_class=_CommandParser
     )
     story.add_command(commands)
+    export.add_command(commands)
     replay.add_command(commands)
     world.add_command(commands)
     train.add_command(commands)
     memory.add_command(commands)
     chat.add_command(commands)
+    serve.add_command(commands)
     models.add_commands(commands)
     return parser
 

@@ -26,6 +26,8 @@ WEIGHTS = {"words": 0.5, "meaning": 1.0, "picture": 1.0}
 # At about the same score, what is known to hold goes before what was once said, the user's own
 # words before a document's or our answers, and what is newer before what is older.
 STATE_BONUS, OTHERS_MALUS, RECENCY_BONUS = 0.05, 0.15, 0.1
+# How much of the lesser score counts where a state and the turn behind it were both found.
+SHARE_OF_TURN = 0.1
 CAPS: Mapping[Kind, int] = {
     "core": 6, "fact": 4, "episode": 2, "habit": 2, "concept": 2, "turn": 4, "media": 2,
 }  # fmt: skip
@@ -218,12 +220,13 @@ def _absorb(
 ) -> bool:
     """Let a found state take the place of the turns it was read from; whether there were any.
 
-    Both say the same, so the turn's score and reasons go to the state and its place to another.
+    Both say the same, so the better score goes to the state and the turn's place to another.
     """
     told = {turn: id for id, r in records.items() if r.kind in _STATES for turn in r.evidence}
     again = [id for id in told if id in scores]
     for turn in again:
-        scores[told[turn]] += scores.pop(turn)
+        both = (scores[told[turn]], scores.pop(turn))
+        scores[told[turn]] = max(both) + SHARE_OF_TURN * min(both)
         reasons[told[turn]] += [f"its turn by {reason}" for reason in reasons.pop(turn)]
     return bool(again)
 

@@ -98,7 +98,8 @@ _RULES = (
     ),
     _rule(
         r"\bI(?:'ve| have)? (?:just |recently |finally )?(?:been hired|started|"
-        rf"begun|become|became|trained|qualified|retrained)(?: work| working)?(?: as)? an? ({OCCUPATION})\b",
+        r"begun|become|became|trained|qualified|retrained)(?: work| working)?(?: as)? "
+        rf"an? ({OCCUPATION})\b",
         "Work.Job", "works as {0}",
     ),
     _rule(rf"\bI(?:'m| am) (?:now |still )?an? ({OCCUPATION})\b", "Work.Job", "works as {0}"),
@@ -124,7 +125,8 @@ _RULES = (
     ),
     _rule(
         rf"\b(?:I|we)(?:'ve| have)? (?:just |recently )?(?:adopted|rescued|got|"
-        rf"brought (?:home|back)) an? (?:[a-z]+ )?({_PETS}) (?:called|named) {_NAME}", "People.Pets", "{1} (a {0})",
+        rf"brought (?:home|back)) an? (?:[a-z]+ )?({_PETS}) (?:called|named) {_NAME}",
+        "People.Pets", "{1} (a {0})",
     ),
     _rule(
         rf"\bI (?:live|share my (?:flat|home|house)) with (?:my |a |an )(?:[a-z]+ )?({_PETS}) "

@@ -24,6 +24,7 @@ from consistent_gen.story.panel_rows import (
 )
 
 SMALLEST_TITLE = 13.0
+LOWEST = 0.6  # of its width: the least height of a page
 NUMBER_SIZE = 8.0
 ORNAMENT_HEIGHT = 26.0
 
@@ -162,7 +163,7 @@ def _page_height(layout: Layout, sheets: Sequence[Sheet], head: float) -> float:
     needed = [stacked(sheet.rows, layout) for sheet in sheets]
     needed[0] += head
     if layout.border == "bleed":
-        return max(needed)
+        return max(*needed, LOWEST * layout.width)  # a cover needs some height, too
     if len(sheets) > 1 or layout.cover:
         return layout.height
     return needed[0] + 2 * layout.margin
@@ -230,8 +231,9 @@ def _cover(book: Book, layout: Layout, lettering: Lettering, height: float) -> P
     """The title over the first picture, which is shown without words."""
     title = _title(book, layout, lettering)
     typical = median(panel.picture.height / panel.picture.width for panel in book.panels)
-    width = min(0.62 * layout.width, 0.5 * height / max(typical, 0.2))
-    size = picture_size(book.panels[0], width)
+    size = picture_size(book.panels[0], min(0.62 * layout.width, 0.5 * height / max(typical, 0.2)))
+    room = height - title.height - 2 * ORNAMENT_HEIGHT - 48.0
+    size = (size[0] * min(1.0, room / size[1]), min(size[1], room))
     total = title.height + 2 * ORNAMENT_HEIGHT + size[1]
     top = max((height - total) * 0.42, 24.0)
     inner = layout.width - 2 * max(layout.margin, 40.0)

@@ -120,3 +120,13 @@ def test_only_books_of_several_pages_have_page_numbers() -> None:
     two = book_of([plain_panel()] * 5)
     assert [page.number for page in arrange(one, letter(one))] == [None]
     assert [page.number for page in arrange(two, letter(two))] == [1, 2]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("size", [(300, 1), (1, 300), (300, 20), (20, 300)])
+def test_extreme_shapes_are_whole(layout: str, size: tuple[int, int]) -> None:
+    for title in ("T", "A very long title " * 20):
+        book = book_of([plain_panel(i, "Words.", size=size) for i in range(2)], layout, title)
+        pages = arrange(book, letter(book))
+        check(pages, 2)
+        assert min(pages[0].width, pages[0].height) > 70

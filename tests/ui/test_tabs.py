@@ -18,7 +18,7 @@ from consistent_gen.client.types import LibraryCharacterIn
 from consistent_gen.errors import ConsistentGenError, InputError
 from tests.services.gateway.hand import Hand, world_png
 from tests.ui.conftest import Place
-from ui.app import _in_a_loop
+from ui.app import _in_a_loop, open_folder
 from ui.assistant_tab import AssistantTab
 from ui.characters_tab import CharactersTab
 from ui.desk import Desk
@@ -41,10 +41,10 @@ class Tabs:
             self.lab = LabTab(self.story.desk, project)
 
 
-@pytest.fixture
-def tabs(studio: Studio) -> Tabs:
+@pytest.fixture(scope="module")
+def tabs(place: Place) -> Tabs:
     made: list[Tabs] = []
-    _in_a_loop(lambda: made.append(Tabs(studio)))
+    _in_a_loop(lambda: made.append(Tabs(open_folder(place.client, place.data))))
     return made[0]
 
 

@@ -32,7 +32,7 @@ class ModelJob:
     deadline_s: float | None
     deadline: float | None
     frames: dict[int, ModelFrame]
-    newest_event: int = 0
+    seen_events: set[int] = field(default_factory=set)
     accepted: list[int] = field(default_factory=list)
 
     @property
