@@ -66,6 +66,27 @@ class Benchmark:
             check_cut(question)
 
 
+@dataclass(frozen=True)
+class AlignmentItem:
+    """Two replies of which one suits the person. Which one, only the scorer may use."""
+
+    question: Question
+    chosen: str
+    rejected: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """A PERMA task: what the person wants, and the dialogues from which one can know how.
+
+    goal and linked are for judges and simulated users alone; a solver sees the question.
+    """
+
+    question: Question
+    goal: str
+    linked: tuple[str, ...]
+
+
 def check_cut(question: Question) -> None:
     """Raise ``InputError`` when a context holds a line from after the question."""
     if question.asked is None:
@@ -147,6 +168,22 @@ def load_perma(root: Path, *, variant: str = "input_data_c.json") -> Benchmark:
     return _nonempty(Benchmark("perma", tuple(found), answers), root)
 
 
+def load_perma_tasks(root: Path, *, variant: str = "input_data_c.json") -> tuple[Task, ...]:
+    """The tasks of `load_perma` with their goals and the dialogues that they are linked to."""
+    questions = {q.id: q for q in load_perma(root, variant=variant).questions}
+    found = []
+    for file in sorted((root / "tasks").glob(f"user*/{variant}")):
+        for task in _json(file)["overall"]:
+            id = f"{file.parent.name}/{task['task_id']}_{task['type']}"
+            linked = [
+                "\n".join(f"{m.get('role', 'user')}: {m['content']}" for m in link["value"])
+                for link in task.get("affinity_links", ())
+            ]
+            goal = str(task.get("task", {}).get("task_goal", ""))
+            found.append(Task(questions[id], goal, tuple(linked)))
+    return tuple(found)
+
+
 def load_persona_mme(file: Path) -> Benchmark:
     """``Persona-MME.json`` beside its ``samples``; the history is cut at the question's time.
 
@@ -175,6 +212,27 @@ def load_persona_mme(file: Path) -> Benchmark:
         )  # fmt: skip
         answers[id] = _letter(item["answer"])
     return _nonempty(Benchmark("persona-mme", tuple(found), answers), file)
+
+
+def load_alignment(file: Path) -> tuple[AlignmentItem, ...]:
+    """The alignment items of ``Persona-MME.json``; the history is cut at the item's time."""
+    found = []
+    for number, item in enumerate(_json(file)):
+        pair = item.get("alignment")
+        if not pair:
+            continue
+        asked = _when(item.get("time"))
+        lines = _mme_lines(_inside(file.parent, item["data_path"]))
+        question = Question(
+            id=str(number), kind=str(item["type"]), text=item["query"],
+            group=str(item["data_path"]), asked=asked,
+            context=tuple(x for x in lines if not (asked and x.at and x.at > asked)),
+        )  # fmt: skip
+        check_cut(question)
+        found.append(AlignmentItem(question, str(pair["chosen"]), str(pair["rejected"])))
+    if not found:
+        raise InputError("no alignment item was found", source=file)
+    return tuple(found)
 
 
 def _mme_lines(data: Path) -> Iterator[Line]:

@@ -32,6 +32,7 @@ from typing import Any
 from benchmarks.serving_load import Served, Tally, open_loop, percentile, serve
 from consistent_gen.client import Client
 from consistent_gen.client.types import StoryIn
+from consistent_gen.engine import read_png
 
 USERS = (1, 4, 16, 64)
 COMPARED_USERS = 16
@@ -51,13 +52,16 @@ METHODS = ("vanilla", "vanilla", "story_diffusion", "style_aligned", "consistory
 TARGETS = {"speedup": 1.5, "fairness_ratio": 2.0, "identical_share": 1.0}
 
 
-def first_frame(served: Served, steps: int) -> float:
-    """Seconds from the start of the server's process to the first picture in hand."""
+def first_frame(served: Served, steps: int) -> tuple[float, int]:
+    """Seconds from the start of the server's process to the first picture, and its bucket."""
     with Client(served.url, timeout=60.0) as client:
         image = client.create_story(_one(steps, seed=0))
-        artifact = client.wait(image.job).frames[0].artifact
-        assert artifact is not None and client.artifact(artifact)
-    return time.monotonic() - served.started
+        png = client.artifact(client.wait(image.job).frames[0].artifact or "")
+    seconds = time.monotonic() - served.started
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "frame.png"
+        path.write_bytes(png)
+        return seconds, int(read_png(path)[1]["bucket"])
 
 
 def lone_seconds(served: Served, steps: int) -> float:
@@ -124,7 +128,7 @@ def identity(served: Served, model: str | None, *, bucket: int, steps: int, fram
     stories: list[StoryIn] = []
     while 5 * len(stories) < frames:
         n = len(stories)
-        stories.append(_story(METHODS[n % len(METHODS)], seed=n, steps=steps))
+        stories.append(story_of(METHODS[n % len(METHODS)], seed=n, steps=steps))
     found: list[list[bytes]] = []
     with Client(served.url, timeout=60.0) as client:
         jobs = []
@@ -167,15 +171,17 @@ def drawn_alone(request: StoryIn, model: str | None, bucket: int) -> list[bytes]
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """All figures of one run."""
     common = (*OPEN, *(("--model", options.model) if options.model else ()))
-    common += ("--bucket", str(options.bucket))
+    if options.bucket:
+        common += ("--bucket", str(options.bucket))
     result: dict[str, Any] = {
-        "schema": 1, "steps": options.steps, "bucket": options.bucket, "targets": TARGETS,
-        "load": [], "policies": [],
+        "schema": 1, "steps": options.steps, "targets": TARGETS, "load": [], "policies": [],
     }  # fmt: skip
     with serve(*common) as served:
+        seconds, bucket = first_frame(served, options.steps)
+        result["bucket"] = bucket
         result["start"] = {
             "ready_s": round(served.ready_s, 2),
-            "first_frame_s": round(first_frame(served, options.steps), 2),
+            "first_frame_s": round(seconds, 2),
         }
         alone_s = lone_seconds(served, options.steps)
         between_s = alone_s * COMPARED_USERS / 2
@@ -190,14 +196,15 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         same = identity(
             served,
             options.model,
-            bucket=options.bucket,
+            bucket=bucket,
             steps=options.identity_steps,
             frames=options.identity_frames,
         )
         result["identity"] = {"frames": options.identity_frames, "identical": same}
         say(f"identity: {result['identity']}")
     for policy, arguments in POLICIES.items():
-        with serve(*common, *arguments) as served:
+        # What the first server measured, so that all draw with calls of one size.
+        with serve(*common, "--bucket", str(bucket), *arguments) as served:
             lone_seconds(served, options.steps)
             requests = max(1, min(options.requests, options.most // COMPARED_USERS))
             # All at once: what counts is how fast the line gets shorter.
@@ -223,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", help="write the figures to this JSON file")
     parser.add_argument("--model", help="model folder; default: the shipped one")
-    parser.add_argument("--bucket", type=int, default=8, help="rows per denoiser call")
+    parser.add_argument("--bucket", type=int, help="rows per denoiser call; default: measured")
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--requests", type=int, default=4, help="per user, at most")
     parser.add_argument("--most", type=int, default=128, help="requests of one run, at most")
@@ -252,7 +259,8 @@ def _one(steps: int, seed: int = 0) -> StoryIn:
     )  # fmt: skip
 
 
-def _story(method: str, *, seed: int, steps: int) -> StoryIn:
+def story_of(method: str, *, seed: int, steps: int) -> StoryIn:
+    """Five frames with two characters."""
     return StoryIn.model_validate(
         {"title": f"story {seed}", "characters": CHARACTERS, "method": method, "seed": seed,
          "frames": [{"prompt": prompt} for prompt in PROMPTS], "steps": steps, "preview_every": 0}

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from types import ModuleType
 from typing import Any
 
+import anyio.to_thread
 from fastapi import FastAPI
 
 from consistent_gen import __version__
@@ -35,6 +36,7 @@ from services.state import ServerState, open_state
 __all__ = ["ServerState", "build_app", "open_state"]
 ROUTERS = (stories, images, openai, jobs, artifacts, characters, personas, score, system, internal)
 HOUSEKEEPING_S = 1.0
+THREADS = 96
 # What any call of /v1 may be answered with; routes add their own.
 SHARED_PROBLEMS = (400, 401, 403, 408, 413, 415, 422, 429)
 _log = logging.getLogger("services.app")
@@ -59,6 +61,8 @@ def build_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        # Most of them wait for the disk or for each other.
+        anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         keeping = asyncio.create_task(_keep_house(server))
         try:
             yield
@@ -109,6 +113,8 @@ async def _keep_house(server: ServerState) -> None:
             await asyncio.to_thread(keeper.round)
         except ConsistentGenError as error:
             _log.warning("housekeeping: %s", type(error).__name__)
+        except Exception as error:
+            problems.log_fault(error, "housekeeping")
         await asyncio.sleep(min(HOUSEKEEPING_S, server.settings.engine.lease_s / 4))
 
 

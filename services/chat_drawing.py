@@ -41,6 +41,14 @@ class ChatDrawer:
 
     def __call__(self, job: DrawJob) -> Picture:
         """The picture of one attempt. Raises ``NotDrawn``."""
+        if not self._state.chat_drawings.acquire(blocking=False):
+            raise NotDrawn("I cannot draw now: many others are waiting for drawings in their talks")
+        try:
+            return self._draw(job)
+        finally:
+            self._state.chat_drawings.release()
+
+    def _draw(self, job: DrawJob) -> Picture:
         request, references = self._request(job)
         held: dict[str, list[str]] = {}
         artifacts = self._state.artifacts

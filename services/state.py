@@ -6,6 +6,7 @@ import functools
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from threading import BoundedSemaphore
 
 from services.artifacts import ArtifactStore
 from services.database import Database
@@ -25,6 +26,7 @@ from services.workers import WorkerBoard
 
 # A worker reports at least once per lease time; a few reports may be lost.
 SILENT_LEASES = 5
+CHAT_DRAWINGS, EXPORTS = 16, 2  # at once
 DATABASE_NAME = "server.sqlite"
 
 
@@ -46,6 +48,9 @@ class ServerState:
     workers: WorkerBoard
     worker_token: str
     feed: Feed = field(default_factory=Feed)
+    # Both hold a thread for long: talks that wait for a drawing, and exports that fill a core.
+    chat_drawings: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(CHAT_DRAWINGS))
+    exports: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(EXPORTS))
     metrics: Metrics = field(default_factory=Metrics)
     _unsubscribe: Callable[[], None] | None = None
 

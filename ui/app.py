@@ -21,7 +21,7 @@ from ui.pictures import PictureFiles
 from ui.projects import Projects
 from ui.story_tab import StoryTab
 from ui.studio import Studio
-from ui.wiring import MAX_UPLOAD_BYTES, wire
+from ui.wiring import MAX_UPLOAD_BYTES, plain_html, wire
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -50,7 +50,7 @@ def _page(studio: Studio) -> gr.Blocks:
     ) as page:  # fmt: skip
         project = gr.BrowserState(None, storage_key=STORAGE_KEY, secret=studio.projects.secret())
         with gr.Row(elem_classes="head-row"):
-            gr.HTML(HEADER, padding=False)
+            plain_html(HEADER)
             light = gr.Button("Light or dark", size="sm", elem_id="light", scale=0, min_width=120)
         light.click(None, js=style.SWITCH_LIGHT, api_visibility="private")
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap"):

@@ -13,8 +13,7 @@ from consistent_gen.errors import ConsistentGenError, InputError
 from ui.markup import memories_html
 from ui.messages import readable, tell
 from ui.studio import Studio
-from ui.style import script
-from ui.wiring import uploaded, wire
+from ui.wiring import plain_html, uploaded, wire
 
 FIRST_NAME = "Me"
 TIPS = [
@@ -59,7 +58,7 @@ class AssistantTab:
                 placeholder="Name",
             )  # fmt: skip
             self.begin = gr.Button("Begin a memory", elem_id="new-persona", min_width=120, scale=0)
-        self.about = gr.HTML("", elem_classes="hint")
+        self.about = plain_html(elem_classes="hint")
         self.chat = gr.Chatbot(
             label="Conversation", show_label=False, height=480, elem_id="chat", buttons=["copy"],
             placeholder=PLACEHOLDER, render_markdown=False, feedback_options=None,
@@ -75,13 +74,11 @@ class AssistantTab:
         )  # fmt: skip
 
     def _make_memory(self) -> None:
-        gr.HTML("<h3>What is remembered</h3>")
+        plain_html("<h3>What is remembered</h3>")
         self.query = gr.Textbox(
             label="Search the memory", elem_id="memory-search", placeholder="where, who, what …"
         )
-        self.memory = gr.HTML(
-            "", elem_id="memory", js_on_load=script("clicks"), apply_default_css=False
-        )
+        self.memory = plain_html(clicks=True, elem_id="memory")
         with gr.Column(elem_classes="paper-card"):
             self.fact = gr.Textbox(
                 label="Tell it something", max_length=600, elem_id="memory-text", lines=2

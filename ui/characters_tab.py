@@ -19,8 +19,7 @@ from ui.messages import tell
 from ui.state import CastCard, Draft, read_script, write_script
 from ui.story_tab import StoryTab
 from ui.studio import Studio
-from ui.style import script
-from ui.wiring import uploaded, wire
+from ui.wiring import plain_html, uploaded, wire
 
 MAX_ARCHIVE_BYTES = 50 << 20
 
@@ -49,10 +48,8 @@ class CharactersTab:
 
     # Layout -------------------------------------------------------------------------------------
     def _make_shelf(self) -> None:
-        gr.HTML("<h3>Library</h3>")
-        self.shelf = gr.HTML(
-            "", elem_id="shelf", js_on_load=script("clicks"), apply_default_css=False
-        )
+        plain_html("<h3>Library</h3>")
+        self.shelf = plain_html(clicks=True, elem_id="shelf")
         with gr.Row():
             self.new = gr.Button("New character", elem_id="new-character", min_width=130)
             self.bring = gr.UploadButton(
@@ -61,7 +58,7 @@ class CharactersTab:
             )  # fmt: skip
 
     def _make_form(self) -> None:
-        self.heading = gr.HTML("<h3>New character</h3>", elem_id="character-heading")
+        self.heading = plain_html("<h3>New character</h3>", elem_id="character-heading")
         self.name = gr.Textbox(label="Name", max_length=40, elem_id="character-name")
         self.looks = gr.Textbox(
             label="Looks like", lines=2, max_length=400, elem_id="character-looks",
@@ -73,9 +70,7 @@ class CharactersTab:
             self.strength = gr.Slider(0, 1, value=0.6, step=0.05, label="Strength of the pictures")
         self.save = gr.Button("Save", variant="primary", elem_id="save-character")
         with gr.Column(visible=False) as self.known:
-            self.references = gr.HTML(
-                "", elem_id="references", js_on_load=script("clicks"), apply_default_css=False
-            )
+            self.references = plain_html(clicks=True, elem_id="references")
             self.add = gr.UploadButton(
                 "Add reference pictures", file_types=["image"], file_count="multiple",
                 type="filepath", elem_id="add-reference",

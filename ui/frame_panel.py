@@ -10,8 +10,7 @@ import gradio as gr
 from ui.desk import Desk, View
 from ui.frames import FORMATS, Frames, FrameView
 from ui.messages import tell
-from ui.style import script
-from ui.wiring import file_value, html_part, wire
+from ui.wiring import file_value, html_part, plain_html, wire
 
 
 class FramePanel:
@@ -37,8 +36,8 @@ class FramePanel:
 
     # Layout -------------------------------------------------------------------------------------
     def _make_frame(self) -> None:
-        self.heading = gr.HTML("", elem_id="frame-heading")
-        self.compare = gr.HTML("", elem_id="compare", apply_default_css=False)
+        self.heading = plain_html(elem_id="frame-heading")
+        self.compare = plain_html(elem_id="compare")
         self.versions = gr.Gallery(
             label="All versions", columns=5, fit_columns=False, height="auto",
             format="png", allow_preview=False, interactive=False, object_fit="cover",
@@ -63,7 +62,7 @@ class FramePanel:
         )
         with gr.Accordion("Caption and speech", open=False, elem_id="words"):
             self.caption = gr.Textbox(label="Caption", max_length=600, elem_id="frame-caption")
-            self.speech = html_part(script("speech_editor"), "speech", elem_id="speech")
+            self.speech = html_part("speech_editor", "speech", elem_id="speech")
             self.save = gr.Button("Save the words", elem_id="save-words")
 
     def _make_pages(self) -> None:

@@ -26,7 +26,7 @@ from ui.markup import contact_sheet_html
 from ui.messages import readable, warn
 from ui.state import Draft, draft_of_story, story_request, with_seed
 from ui.story_tab import status_html
-from ui.wiring import wire
+from ui.wiring import plain_html, wire
 
 EXPLANATION = (
     "<p class='hint'>Draws the story on the desk once by each method, with the same seeds. "
@@ -42,7 +42,7 @@ class LabTab:
         self.desk = desk
         self.studio = desk.studio
         self.project = project
-        gr.HTML(f"<h3>Compare methods</h3>{EXPLANATION}")
+        plain_html(f"<h3>Compare methods</h3>{EXPLANATION}")
         with gr.Column(elem_classes="paper-card"):
             self.methods = gr.CheckboxGroup([], label="Methods", elem_id="lab-methods")
             self.steps = gr.Slider(1, 150, value=25, step=1, label="Steps", elem_id="lab-steps")
@@ -53,9 +53,9 @@ class LabTab:
         with gr.Row():
             self.run = gr.Button("Compare", variant="primary", elem_id="lab-run", scale=0)
             self.stop = gr.Button("Cancel", variant="stop", visible=False, scale=0)
-        self.status = gr.HTML(status_html(""), elem_id="lab-status")
-        self.sheet = gr.HTML("", elem_id="lab-sheet", apply_default_css=False)
-        self.scores = gr.HTML("", elem_id="lab-scores", apply_default_css=False)
+        self.status = plain_html(status_html(""), elem_id="lab-status")
+        self.sheet = plain_html(elem_id="lab-sheet")
+        self.scores = plain_html(elem_id="lab-scores")
         shown = [self.status, self.sheet, self.scores, self.stop]
         wire(
             self.run.click,

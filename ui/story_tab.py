@@ -16,8 +16,7 @@ from ui.frame_panel import FramePanel
 from ui.markup import board_html
 from ui.messages import tell
 from ui.state import Draft, new_seed, write_script
-from ui.style import script
-from ui.wiring import html_part, uploaded, wire
+from ui.wiring import html_part, plain_html, uploaded, wire
 
 SHOW_BOARD = """() => {
   if (matchMedia('(max-width: 900px)').matches)
@@ -53,9 +52,9 @@ class StoryTab:
                 label="Title", max_length=120, elem_id="story-title", max_lines=1
             )
         self.script = html_part(
-            script("script_editor"), "desk", elem_id="script", library=[], styles=[], assigned={}
+            "script_editor", "desk", elem_id="script", library=[], styles=[], assigned={}
         )
-        self.hint = gr.HTML("", elem_id="hint", elem_classes="hint")
+        self.hint = plain_html(elem_id="hint", elem_classes="hint")
         with gr.Column(elem_classes="paper-card settings"):
             with gr.Row():
                 self.style = gr.Dropdown([""], value="", label="Style", min_width=120)
@@ -73,18 +72,18 @@ class StoryTab:
 
     def _make_board(self) -> None:
         with gr.Row(elem_classes="draw-row"):
-            self.draw = gr.Button("Draw", variant="primary", elem_id="draw", scale=3)
-            self.redraw = gr.Button("Draw changes", elem_id="redraw", scale=1, min_width=140)
+            self.draw = gr.Button("Draw", variant="primary", elem_id="draw", scale=3, min_width=90)
+            self.redraw = gr.Button(
+                "Draw changes", elem_id="redraw", visible=False, scale=1, min_width=120
+            )
             self.cancel = gr.Button(
-                "Cancel", variant="stop", elem_id="cancel", visible=False, scale=1, min_width=110
+                "Cancel", variant="stop", elem_id="cancel", visible=False, scale=1, min_width=90
             )
             self.retry = gr.Button(
-                "Try again", elem_id="retry", visible=False, scale=1, min_width=110
+                "Try again", elem_id="retry", visible=False, scale=1, min_width=90
             )
-        self.status = gr.HTML(status_html("Nothing is drawn yet."), elem_id="status")
-        self.board = gr.HTML(
-            "", elem_id="board", js_on_load=script("clicks"), apply_default_css=False
-        )
+        self.status = plain_html(status_html("Nothing is drawn yet."), elem_id="status")
+        self.board = plain_html(clicks=True, elem_id="board")
 
     # Wiring -------------------------------------------------------------------------------------
     @property
@@ -97,7 +96,7 @@ class StoryTab:
     @property
     def shown(self) -> list[Any]:
         """What a view is shown in, in the order of `show`."""
-        return [self.board, self.status, self.cancel, self.retry]
+        return [self.board, self.status, self.cancel, self.retry, self.redraw]
 
     def _wire(self) -> None:
         here = [self.project, *self.fields]
@@ -175,6 +174,7 @@ class StoryTab:
             status_html(view.status, busy=view.busy),
             gr.update(visible=view.busy),
             gr.update(visible=view.can_retry),
+            gr.update(visible=view.board.done > 0 and not view.busy),
         )
 
     def _keep(self, project: str, *fields: Any) -> str:

@@ -11,6 +11,7 @@ from gradio.utils import get_upload_folder
 
 from consistent_gen.errors import InputError
 from ui.messages import guarded
+from ui.style import script
 
 # Streams hold a thread while they wait for the server, so there is a bound on them.
 MAX_STREAMS = 24
@@ -68,13 +69,23 @@ def file_value(path: str | None) -> dict[str, Any] | None:
     return None if path is None else {"path": path, "meta": {"_type": "gradio.FileData"}}
 
 
-def html_part(script: str, css_class: str, **options: Any) -> gr.HTML:
-    """A component of our own: an empty element that a script fills.
+def plain_html(value: str = "", *, clicks: bool = False, **options: Any) -> gr.HTML:
+    """HTML in our own style sheets alone. With `clicks`, its buttons raise the event `pick`."""
+    js = script("clicks") if clicks else None
+    return gr.HTML(value, js_on_load=js, apply_default_css=False, padding=False, **options)
+
+
+def html_part(name: str, css_class: str, **options: Any) -> gr.HTML:
+    """A component of our own: an empty element that the script `assets/NAME.js` fills.
 
     The template is constant on purpose. Gradio compiles templates into JavaScript, so text of users
     must never become part of one.
     """
     template = f'<div class="{css_class}"></div><p class="{css_class}-live" aria-live="polite"></p>'
     return gr.HTML(
-        html_template=template, js_on_load=script, apply_default_css=False, padding=False, **options
+        html_template=template,
+        js_on_load=script(name),
+        apply_default_css=False,
+        padding=False,
+        **options,
     )

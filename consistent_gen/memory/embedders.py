@@ -135,6 +135,16 @@ class MiniLm:
         self._folder = folder
         self._loaded: tuple[Any, Any] | None = None
 
+    def tokens(self, text: str) -> Vectors:
+        """The tokens of one text, marks at its ends left out, as t 384 of unit rows."""
+        import torch
+
+        tokenizer, model = self._load()
+        marked = tokenizer(text, truncation=True, max_length=256, return_tensors="pt")
+        with torch.inference_mode():
+            hidden = model(**marked).last_hidden_state[0, 1:-1]
+        return unit(hidden.numpy())
+
     def text(self, texts: Sequence[str]) -> Vectors:
         """n texts to n 384; what lies beyond 256 tokens is not read."""
         import torch

@@ -137,8 +137,8 @@ def screen(text: str) -> Suspicion | None:
     """The first suspicion about ``text``, or ``None``. Pure; linear in its length."""
     if _SECRETS.search(text) or any(_luhn(m.group()) for m in _CARD.finditer(text)):
         return Suspicion("secret_like", "it looks like a password, key or card number")
-    hidden = [c for c in text if unicodedata.category(c) == "Cf" and c not in "\u200c\u200d\u00ad"]
-    if hidden:
+    hidden = (unicodedata.category(c) == "Cf" and c not in "\u200c\u200d\u00ad" for c in text)
+    if not text.isascii() and any(hidden):
         return Suspicion("instruction_like", "it holds invisible or direction-changing characters")
     for how, reading in _readings(text):
         if _INSTRUCTIONS.search(reading):
@@ -155,11 +155,17 @@ def forged(text: str) -> bool:
 
 
 def _readings(text: str) -> Iterator[tuple[str, str]]:
+    """What a text may say, each reading once: most disguises leave a plain text as it is."""
+    known: set[str] = set()
+    for how, reading in _undisguised(text):
+        if reading not in known:
+            known.add(reading)
+            yield how, reading
+
+
+def _undisguised(text: str) -> Iterator[tuple[str, str]]:
     yield "as written", text
-    folded = unicodedata.normalize("NFKC", text).translate(_LOOKALIKES)
-    folded = "".join(c for c in folded if unicodedata.category(c) != "Cf")
-    plain = unicodedata.normalize("NFKD", folded)
-    plain = "".join(c for c in plain if not unicodedata.combining(c))
+    plain = text if text.isascii() else _in_plain_letters(text)
     yield "in plain letters", plain
     yield "without odd spacing", _SPACED.sub(lambda m: re.sub(r"[ ._*|-]", "", m.group()), plain)
     if text.count(" ") >= len(text) // 3:
@@ -172,6 +178,13 @@ def _readings(text: str) -> Iterator[tuple[str, str]]:
     for match in _ENCODED.finditer(plain):
         for decoded in _decoded(match.group()):
             yield "decoded", decoded
+
+
+def _in_plain_letters(text: str) -> str:
+    folded = unicodedata.normalize("NFKC", text).translate(_LOOKALIKES)
+    folded = "".join(c for c in folded if unicodedata.category(c) != "Cf")
+    plain = unicodedata.normalize("NFKD", folded)
+    return "".join(c for c in plain if not unicodedata.combining(c))
 
 
 def _decoded(token: str) -> Iterator[str]:

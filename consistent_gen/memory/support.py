@@ -111,7 +111,7 @@ class Support:
         key = tuple(turn.id for turn in evidence)
         if key not in self._known:
             pieces = [*self._before, *(turn.text for turn in evidence)]
-            self._known[key] = forged(" ".join(pieces)) or forged("".join(pieces))
+            self._known[key] = any(map(forged, {" ".join(pieces), "".join(pieces)}))
         return self._known[key]
 
     def _confirmed(self, turn: Turn) -> bool:

@@ -18,11 +18,12 @@ from consistent_gen.client.types import (
 from consistent_gen.story.layouts import layout_named
 from services.intake import readable
 from services.ordering import accepted, fingerprint, order_reroll, order_story
-from services.problems import problem_responses
+from services.problems import Refusal, problem_responses
 from services.publishing import publish
 from services.routes.access import After, ItemId, Key, Limit, State, Who, links
 
 router = APIRouter(prefix="/v1/stories", tags=["stories"])
+EXPORT_PATIENCE_S = 20.0
 _CREATED = {
     "links": links(
         {
@@ -124,7 +125,7 @@ def reroll_frame(
                 )
             },
         },
-        **problem_responses(404, 409),
+        **problem_responses(404, 409, 503),
     },
 )
 def export_story(
@@ -137,6 +138,11 @@ def export_story(
     """The story as one file, with the drawings that count."""
     if layout is not None:
         layout_named(layout)
-    data, media_type, filename = publish(state, who.owner, story, format, layout)
+    if not state.exports.acquire(timeout=EXPORT_PATIENCE_S):
+        raise Refusal(503, "busy", "many exports are being made; try again", retry_after=5.0)
+    try:
+        data, media_type, filename = publish(state, who.owner, story, format, layout)
+    finally:
+        state.exports.release()
     disposition = f'attachment; filename="{filename}"'
     return Response(data, media_type=media_type, headers={"Content-Disposition": disposition})

@@ -70,7 +70,8 @@ def test_a_window_in_the_past_gives_what_held_then(store: Store) -> None:
             target="Identity.Home", value=f"home is {city}", evidence=(evidence,),
             at=MARCH + timedelta(days=days),
         )  # fmt: skip
-        assert store.apply(Batch(ops=(op,), turns=(evidence,))).outcomes[0].status == "applied"
+        batch = Batch(ops=(op,), turns=(evidence,), author="user")
+        assert store.apply(batch).outcomes[0].status == "applied"
     retriever = Retriever(store)
     early = Window(start=MARCH + timedelta(days=2), end=MARCH + timedelta(days=4))
     assert texts(retriever.search("home", window=early, caps={"core": 3})) == ["home is Lisbon"]

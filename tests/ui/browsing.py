@@ -23,7 +23,8 @@ NAMELESS = """() => [...document.querySelectorAll(
   .filter((node) => node.checkVisibility({ checkVisibilityCSS: true }))
   .filter((node) => node.tagName === 'IMG' ? !node.hasAttribute('alt') : !(
     node.getAttribute('aria-label') || node.getAttribute('aria-labelledby') || node.title
-    || node.innerText?.trim() || node.labels?.length || node.closest('label')?.innerText.trim()))
+    || node.innerText?.trim() || node.querySelector('img[alt]:not([alt=""])')
+    || node.labels?.length || node.closest('label')?.innerText.trim()))
   .map((node) => node.outerHTML.slice(0, 200))"""
 
 

@@ -32,8 +32,9 @@ class Walk:
         self.served = Served(data)
         self.faults = Faults(self.served.url)
         self.client = Client(self.served.url)
-        context = browser.new_context(viewport=dict(zip(("width", "height"), VIEWS["wide"],
-                                                        strict=True)), color_scheme="light")  # fmt: skip
+        width, height = VIEWS["wide"]
+        size = {"width": width, "height": height}
+        context = browser.new_context(viewport=size, color_scheme="light")
         self.page = context.new_page()
         self.page.set_default_timeout(1000 * PATIENCE_S)
         self.faults.watch(self.page)

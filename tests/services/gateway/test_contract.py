@@ -122,6 +122,7 @@ def _flat(routes: Any, prefix: str = "") -> list[tuple[str, set[str]]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", list(schemathesis.GenerationMode), ids=lambda mode: mode.value)
 def test_no_request_meets_a_fault(
     api: Any, key_header: dict[str, str], mode: schemathesis.GenerationMode
@@ -149,6 +150,7 @@ def test_no_request_meets_a_fault(
         assert good >= 20, statuses
 
 
+@pytest.mark.slow
 def test_no_chain_of_requests_meets_a_fault(api: Any, key_header: dict[str, str]) -> None:
     """What one answer names is used in the next request: create, read, change, cancel, delete."""
     statuses: Counter[tuple[str, int]] = Counter()

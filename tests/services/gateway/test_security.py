@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
-import logging
 import socket
-import struct
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-from PIL import Image
 from starlette.testclient import TestClient
 
 from consistent_gen.client import Client
@@ -23,24 +17,8 @@ from consistent_gen.errors import InputError
 from services.app import build_app
 from services.security import WRONG_KEYS_PER_MINUTE, KeyCheck
 from services.settings import Limits
+from tests.services.gateway.answers import problem, upload
 from tests.services.gateway.hand import TOKEN, Hand, Server, settings_in, world_png
-
-SECRET_WORDS = "xylophone quagmire zeppelin"
-
-
-def problem(answer: httpx.Response, status: int, code: str | None = None) -> dict[str, object]:
-    """The answer is a problem of this status, and repeats nothing that was sent."""
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    body: dict[str, object] = answer.json()
-    assert body["status"] == status
-    assert body["request_id"] == answer.headers["x-request-id"]
-    assert code is None or body["code"] == code, body
-    return body
-
-
-def upload(raw: httpx.Client, data: bytes, name: str = "a.png") -> httpx.Response:
-    return raw.post("/v1/artifacts", files={"file": (name, data, "image/png")})
 
 
 # Callers ----------------------------------------------------------------------------------------
@@ -240,109 +218,6 @@ def test_an_address_is_not_fetched(raw: httpx.Client, alice: Client) -> None:
             listener.accept()
 
 
-# Pictures ---------------------------------------------------------------------------------------
-def png_of_size(width: int, height: int) -> bytes:
-    """A PNG that announces a size and holds next to nothing."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    rows = zlib.compress(b"\0" * 1000)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
-    )
-
-
-def saved(kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    picture = Image.new("RGB", (64, 48), "red")
-    picture.paste("blue", (0, 0, 32, 48))
-    picture.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def moving(kind: str) -> bytes:
-    frames = [Image.new("RGB", (32, 32), colour) for colour in ("red", "blue")]
-    buffer = io.BytesIO()
-    frames[0].save(buffer, kind, save_all=True, append_images=frames[1:])
-    return buffer.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("data", "status", "code"),
-    [
-        (png_of_size(20_000, 10_000), 413, "too_many_pixels"),
-        (png_of_size(8_000, 5_000), 413, "too_many_pixels"),
-        (png_of_size(2_000_000, 10), 413, "too_many_pixels"),
-        (png_of_size(500, 500), 422, "damaged"),
-        (png_of_size(0, 10), 422, None),
-        (saved("PNG")[:100], 422, "damaged"),
-        (saved("JPEG")[:200], 422, "damaged"),
-        (saved("GIF"), 415, "unsupported_media"),
-        (saved("BMP"), 415, "unsupported_media"),
-        (saved("TIFF"), 415, "unsupported_media"),
-        (moving("PNG"), 415, "unsupported_media"),
-        (moving("WEBP"), 415, "unsupported_media"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>", 415, "unsupported_media"),
-        (b"<?xml version='1.0'?><svg/>", 415, "unsupported_media"),
-        (b"\x80\x04\x95\x10\x00\x00\x00\x00\x00\x00\x00.", 415, "unsupported_media"),
-        (b"PK\x03\x04" + b"\0" * 100, 415, "unsupported_media"),
-        (b"%PDF-1.7\n" + saved("PNG"), 415, "unsupported_media"),
-        (b"<html>" + saved("JPEG"), 415, "unsupported_media"),
-        (b"", 415, "unsupported_media"),
-        (b"RIFF\x10\0\0\0WEBPVP8 ", 422, "damaged"),
-    ],
-    ids=lambda value: value[:12].hex() if isinstance(value, bytes) else None,
-)  # fmt: skip
-def test_what_is_no_honest_picture(
-    raw: httpx.Client, data: bytes, status: int, code: str | None
-) -> None:
-    problem(upload(raw, data), status, code)
-
-
-def test_a_polyglot_loses_its_other_half(raw: httpx.Client, alice: Client) -> None:
-    """A PNG that is a zip with a script too is kept as a picture alone."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("evil.html", "<script>alert(1)</script>")
-    polyglot = saved("PNG") + buffer.getvalue()
-    assert zipfile.is_zipfile(io.BytesIO(polyglot))
-    answer = upload(raw, polyglot, "evil.html")
-    assert answer.status_code == 201
-    kept = alice.artifact(answer.json()["id"])
-    assert not zipfile.is_zipfile(io.BytesIO(kept))
-    assert b"evil" not in kept
-    assert Image.open(io.BytesIO(kept)).size == (64, 48)
-
-
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_orientation_is_applied_and_the_place_dropped(alice: Client, kind: str) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turn by 90 degrees to see it upright
-    exif[0x010F] = "SecretCamera"
-    exif.get_ifd(0x8825)[2] = (51.0, 30.0, 0.0)
-    kept = alice.artifact(alice.upload(saved(kind, exif=exif)).id)
-    with Image.open(io.BytesIO(kept)) as picture:
-        assert picture.size == (48, 64)
-        assert not picture.getexif()
-        assert "exif" not in picture.info
-        top = picture.convert("RGB").getpixel((24, 8))
-    assert b"SecretCamera" not in kept
-    assert isinstance(top, tuple) and top[2] > 200 > top[0]  # the left half came to the top
-
-
-@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "I;16", "CMYK", "1"])
-def test_every_kind_of_pixels_is_read(alice: Client, mode: str) -> None:
-    buffer = io.BytesIO()
-    Image.new(mode, (40, 30)).save(buffer, "JPEG" if mode == "CMYK" else "PNG")
-    kept = alice.artifact(alice.upload(buffer.getvalue()).id)
-    with Image.open(io.BytesIO(kept)) as picture:
-        assert (picture.mode, picture.size) == ("RGB", (40, 30))
-
-
 # Names and headers ------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     "name", ["a\x00b", "a\nb", "a\u202egpj.exe", "\u200fa", "a\x7f", "a\x85b", "a\u2028b"]
@@ -469,42 +344,44 @@ def test_no_server_for_the_world_without_keys(tmp_path: Path) -> None:
         build_app(settings)
 
 
-# The log ----------------------------------------------------------------------------------------
-def test_the_log_holds_no_word_of_a_user(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, keys: tuple[Path, str, str]
+# Bounds -----------------------------------------------------------------------------------------
+def test_one_caller_cannot_hold_all_connections(
+    monkeypatch: pytest.MonkeyPatch, alice: Client, bob: Client, hand: Hand, story: StoryIn
 ) -> None:
-    caplog.set_level(logging.DEBUG)
-    app = build_app(settings_in(tmp_path, keys_file=keys[0]))
-    headers = {"Authorization": f"Bearer {keys[1]}"}
-    with TestClient(app, base_url="http://127.0.0.1", headers=headers) as client:
-        words = SECRET_WORDS
-        body = {"title": words, "frames": [{"prompt": f"a {words}", "caption": words}]}
-        assert client.post("/v1/stories", json=body).status_code == 422
-        assert client.post("/v1/stories", json={**body, words: 1}).status_code == 422
-        body["frames"] = [{"prompt": "a fox in a forest", "caption": words}]
-        assert client.post("/v1/stories", json=body).status_code == 202
-        assert client.post("/v1/images", json={"prompt": words}).status_code == 422
-        persona = client.post("/v1/personas", json={"name": words}).json()["id"]
-        said = client.post(f"/v1/personas/{persona}/say", json={"text": f"I like {words}"})
-        assert said.status_code == 200
-        client.post(f"/v1/personas/{persona}/say", json={"text": f"draw {words}"})
-        client.post(f"/v1/personas/{persona}/search", json={"text": words})
-        client.get(f"/v1/jobs/{words}")
-        client.get("/v1/jobs", params={"after": words, "state": words})
-        client.post("/v1/artifacts", files={"file": (words, words.encode(), words)})
+    from consistent_gen.client import ApiError
+    from tests.services.gateway.hand import until
 
-        def fail(*_: object, **__: object) -> None:
-            raise RuntimeError(words)
+    hand.pause()
+    job = alice.create_story(story).job
+    monkeypatch.setattr("services.security.OPEN_PER_KEY", 3)
+    streams = [alice.events(job) for _ in range(3)]
+    for stream in streams:
+        next(stream)
+    with pytest.raises(ApiError) as refusal:
+        alice.limits()
+    assert (refusal.value.status, refusal.value.problem.retry_after) == (429, 1.0)
+    assert bob.limits().frames
+    for stream in streams:
+        stream.close()  # type: ignore[attr-defined]
 
-        app.state.server.stories.list = fail
-        fault = client.get("/v1/stories")
-        problem(fault, 500, "internal")
-    # What the test's own client writes about its requests is not the server's log.
-    ours = [r for r in caplog.records if not r.name.startswith(("httpx", "httpcore"))]
-    written = "".join(f"{record.getMessage()} {vars(record)}" for record in ours)
-    assert "services.access" in written
-    assert "RuntimeError" in written
-    assert fault.json()["request_id"] in written
-    for word in (*SECRET_WORDS.split(), keys[1], keys[1].rpartition("-")[2]):
-        assert word not in written
-    assert not any(word in fault.text for word in SECRET_WORDS.split())
+    def free() -> bool:
+        try:
+            return bool(alice.limits().frames)
+        except ApiError:
+            return False
+
+    until(free, "room again")
+
+
+def test_a_body_that_stops_arriving_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, server: Server, keys: tuple[Path, str, str]
+) -> None:
+    monkeypatch.setattr("services.security.BODY_PAUSE_S", 0.2)
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.settimeout(30)
+        head = "POST /v1/stories HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        rest = f"Content-Length: 100\r\nAuthorization: Bearer {keys[1]}\r\n\r\n{{"
+        connection.sendall((head + rest).encode())
+        answer = connection.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert b'"code":"timeout"' in answer

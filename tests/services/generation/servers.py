@@ -26,6 +26,18 @@ from services.worker import Worker
 BUCKET = 4
 TOKEN = "a token of the tests only"
 PATIENCE_S = 120.0
+# All that a worker imports on its way to its first frame.
+PRELOADED = [
+    "services.painting",
+    "services.worker",
+    "services.leases_http",
+    "consistent_gen.models.pretrained",
+    "consistent_gen.models.patch_autoencoder",
+    "diffusers.models.unets.unet_2d_condition",
+    "diffusers.schedulers.scheduling_dpmsolver_multistep",
+    "transformers.models.clip.modeling_clip",
+    "transformers.models.clip.tokenization_clip",
+]
 _T = TypeVar("_T")
 
 
@@ -119,7 +131,7 @@ class WorkerProcess:
 
     def __init__(self, address: str, settings: Settings, name: str) -> None:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["services.painting", "services.worker_process"])
+        context.set_forkserver_preload(PRELOADED)
         model = settings.engine.model
         assert model is not None
         arguments = [

@@ -31,6 +31,11 @@ def running(server: Gateway, worker: str) -> list[dict[str, Any]]:
     return [dict(row) for row in rows]
 
 
+def ready(server: Gateway) -> set[str]:
+    """Names of the workers that can draw."""
+    return {name for name, is_ready in server.state.workers.states().items() if is_ready}
+
+
 def kill_in_mid_story(tmp_path: Path, tiny: Backbone, *, kills: int, lease_s: float) -> list[float]:
     """Returns how long after each kill the killed worker's first frame was on lease again."""
     settings = settings_for(
@@ -46,7 +51,10 @@ def kill_in_mid_story(tmp_path: Path, tiny: Backbone, *, kills: int, lease_s: fl
         try:
             jobs = []
             for number in range(kills):
-                jobs.append(client.create_story(story(steps=6, seed=number)).job)
+                # Somebody must be there to take over, or we would measure how a process starts.
+                until(lambda: len(ready(server) & set(workers)) > 1, "two workers are ready")
+                frames = [{"prompt": "a fox"}] * 3
+                jobs.append(client.create_story(story(steps=8, seed=number, frames=frames)).job)
                 held = until(lambda: [f for w in workers for f in running(server, w)], "they draw")
                 victim = dice.choice(held)
                 dead, job, index = victim["worker"], victim["job"], victim["frame"]

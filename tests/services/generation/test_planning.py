@@ -96,7 +96,7 @@ def test_what_is_wrong_is_named_by_place(
 
 
 def test_a_bad_prompt_of_a_reroll_is_called_prompt(planner: Planner) -> None:
-    with pytest.raises(InputError, match="^prompt: "):
+    with pytest.raises(InputError, match=r"^prompt: "):
         planner.plan_reroll(story(), 1, "a dragon")
     with pytest.raises(InputError, match="5 frames"):
         planner.plan_reroll(story(), 5, None)
