@@ -258,18 +258,24 @@ def prepared(environment: Path) -> Path:
 
 
 def against_budgets(figures: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Each budget with what was measured: the 95th percentile of the largest size that has one."""
-    measured: dict[str, float] = {}
+    """Each budget with the 95th percentile by the clock, of the slowest size that has one, and
+    with that of this process's own time. The clock decides.
+    """
+    measured: dict[str, dict[str, float]] = {}
     for size, found in figures.items():
         for name in ("turn_write", "executor_batch", "open"):
-            measured[name] = max(measured.get(name, 0.0), found[name]["p95"])
-        measured[f"search_{size}"] = found["search"]["p95"]
-        measured[f"purge_{size}"] = found["purge"]["p95"]
+            slower = measured.get(name, {"p95": 0.0})["p95"] < found[name]["p95"]
+            measured[name] = found[name] if slower else measured[name]
+        measured[f"search_{size}"] = found["search"]
+        measured[f"purge_{size}"] = found["purge"]
     return {
-        name: {"budget_ms": limit, "p95_ms": measured[name], "held": measured[name] <= limit}
+        name: {
+            "budget_ms": limit, "p95_ms": times["p95"], "cpu_p95_ms": times["cpu_p95"],
+            "held": times["p95"] <= limit,
+        }
         for name, limit in BUDGETS_MS.items()
-        if name in measured
-    }
+        if (times := measured.get(name)) is not None
+    }  # fmt: skip
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -322,7 +328,8 @@ def _print(result: dict[str, Any]) -> None:
                 print(f"  {name:22} {'  '.join(shown)} ms")
     for name, row in result["budgets"].items():
         verdict = "held" if row["held"] else "MISSED"
-        print(f"{name:18} {row['p95_ms']:9.2f} of {row['budget_ms']:7.0f} ms   {verdict}")
+        print(f"{name:15} {row['p95_ms']:9.2f} (cpu {row['cpu_p95_ms']:9.2f}) "
+              f"of {row['budget_ms']:5.0f} ms  {verdict}")  # fmt: skip
     comparison = result.get("comparison", {})
     if "error" in comparison:
         print(comparison["error"])

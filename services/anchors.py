@@ -105,6 +105,11 @@ class AnchoredStory:
         return bank + sum(p.image.nbytes for p in self._pictures.values())
 
     @property
+    def has_twins(self) -> bool:
+        """Whether a frame with characters is drawn twice, first on its own."""
+        return self._shared.run.recipe.twin
+
+    @property
     def drawing(self) -> bool:
         """Whether anchors are being drawn."""
         return any(cast.left for cast in self._cast.values())

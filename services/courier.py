@@ -27,7 +27,7 @@ from consistent_gen.errors import ConsistentGenError, InputError
 from services.errors import NotFound, StorageFull
 from services.job_records import Lease
 from services.leases import Advance, LeaseSource
-from services.painting import Drawn, Failed, Report, Stepped
+from services.paint_reports import Drawn, Failed, Report, Stepped
 
 # Reference pictures are somebody's own: they stay here no longer than a story takes.
 REFERENCES_KEPT_S = 600.0

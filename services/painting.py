@@ -14,12 +14,10 @@ from __future__ import annotations
 import gc
 import itertools
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
 from consistent_gen.attention.roles import twin_id
@@ -33,40 +31,11 @@ from services.anchors import AnchoredStory, Picture, couples_frames, with_previe
 from services.call_choice import CallChoice, cause, halves, out_of_memory
 from services.frame_orders import FrameOrder, PlanBook
 from services.job_records import Lease
+from services.paint_reports import Drawn, Failed, Report, Stepped
 from services.story_shelf import StoryShelf
 
 DEFAULT_ANCHOR_BYTES = 2 << 30
 _TWIN = twin_id("")
-
-
-@dataclass(frozen=True)
-class Stepped:
-    """`step` steps of a lease's frame are done; `preview` is uint8 [h w 3] or None."""
-
-    lease: str
-    step: int
-    preview: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A lease's picture, uint8 [h w 3], and the metadata for its PNG."""
-
-    lease: str
-    image: np.ndarray
-    metadata: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Failed:
-    """A lease's frame cannot be drawn; `retryable` if another try may help."""
-
-    lease: str
-    error: ConsistentGenError
-    retryable: bool
-
-
-Report = Stepped | Drawn | Failed
 
 
 @dataclass(eq=False)
@@ -198,17 +167,40 @@ class Painter:
         failures = []
         for event in self.engine.step():
             if isinstance(event, Step):
-                works = self._drawing.get(event.id, ())
-                reports += [Stepped(w.lease.id, event.step, event.preview) for w in works]
+                reports += self._stepped(event)
             elif isinstance(event, FrameDone):
                 reports += self._drawn(event)
             elif isinstance(event, FrameError) and not isinstance(event.error, Cancelled):
                 failures.append(event)
+        reports += self._twins_stepped()
         self._count_rows()
         reports += self._failed(failures)
         self._shelf.settle()
         self._shelf.evict(self._shelf.limit_bytes)
         return reports
+
+    def _stepped(self, event: Step) -> list[Report]:
+        return [
+            Stepped(
+                work.lease.id,
+                (event.steps + event.step) // 2 if self._has_twin(work) else event.step,
+                event.preview,
+            )
+            for work in self._drawing.get(event.id, ())
+        ]
+
+    def _twins_stepped(self) -> list[Report]:
+        """A frame with a twin is halfway when that is drawn; the engine is silent about twins."""
+        twins = [f for g in self._choice.called for f in g.frames if f.id.endswith(_TWIN)]
+        return [
+            Stepped(work.lease.id, twin.index // 2)
+            for twin in twins
+            for work in self._drawing.get(twin.id.removesuffix(_TWIN), ())
+        ]
+
+    def _has_twin(self, work: _Work) -> bool:
+        story = self._shelf.get(work.story)
+        return story is not None and story.has_twins and bool(work.frame.identities)
 
     def _drawn(self, event: FrameDone) -> list[Report]:
         story = self._shelf.get(self._shelf.key_of(event.id))

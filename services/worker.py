@@ -28,7 +28,8 @@ from consistent_gen.errors import ConsistentGenError
 from services.courier import Courier, Tally
 from services.job_records import Lease
 from services.leases import LeaseSource
-from services.painting import Failed, Painter, Report
+from services.paint_reports import Failed, Report
+from services.painting import Painter
 
 TICK_S = 0.03
 IDLE_WAIT_S = 1.0

@@ -43,9 +43,7 @@ class FramePanel:
             format="png", allow_preview=False, interactive=False, object_fit="cover",
             elem_id="versions", buttons=["download_all"],
         )  # fmt: skip
-        self.choose = gr.Button(
-            "Put this version in the book", elem_id="choose", size="sm", visible=False
-        )
+        self.choose = gr.Button("Use the one beside it", elem_id="choose", size="sm", visible=False)
         self.prompt = gr.Textbox(
             label="What is in this picture", lines=2, max_length=800, elem_id="frame-prompt"
         )
@@ -131,7 +129,7 @@ class FramePanel:
                             selected_index=None)  # fmt: skip
         return (
             gr.update(visible=view.index >= 0), heading, view.compare if drawn else "", gallery,
-            view.prompt, view.seed, gr.skip(), view.caption, speech, 0,
+            view.prompt, view.seed, gr.skip(), view.caption, speech, view.beside,
             gr.update(visible=len(view.versions) > 1),
         )  # fmt: skip
 

@@ -32,7 +32,9 @@ MAX_BUBBLES = 6
 
 @dataclass(frozen=True)
 class FrameView:
-    """What the panel shows. `index` -1 means that no frame is open; `seed` is shown as text."""
+    """What the panel shows. `index` -1 means that no frame is open; `seed` is shown as text;
+    `beside` is the version that lies beside the chosen one, 0 for none.
+    """
 
     index: int = -1
     heading: str = ""
@@ -43,6 +45,7 @@ class FrameView:
     versions: tuple[tuple[str, str], ...] = ()
     picture: str | None = None
     bubbles: tuple[dict[str, Any], ...] = field(default=())
+    beside: int = 0
 
 
 class Frames:
@@ -74,6 +77,7 @@ class Frames:
             versions=self._gallery(frame, chosen),
             picture=self._picture(chosen.artifact),
             bubbles=tuple(bubble.model_dump() for bubble in frame.bubbles),
+            beside=others[-1].version if others else 0,
         )
 
     def beside(self, project: str, index: int, place: int) -> tuple[str, int]:

@@ -18,9 +18,12 @@ from ui.messages import tell
 from ui.state import Draft, new_seed, write_script
 from ui.wiring import html_part, plain_html, uploaded, wire
 
-SHOW_BOARD = """() => {
+# Where the columns lie below each other, the pictures would be out of sight. Not smoothly: the
+# board changes at the same moment, and that ends a smooth scroll.
+SHOW_BOARD = """(...inputs) => {
   if (matchMedia('(max-width: 900px)').matches)
-    document.querySelector('#status').scrollIntoView({ behavior: 'smooth', block: 'start' });
+    setTimeout(() => document.querySelector('#status').scrollIntoView({ block: 'start' }), 250);
+  return inputs;
 }"""
 
 
@@ -115,13 +118,11 @@ class StoryTab:
         )  # fmt: skip
         drawn = wire(
             self.draw.click, self._draw, [*here, self.index],
-            [self.seed, self.index, *self.shown, *panel.outputs], stream=True,
+            [self.seed, self.index, *self.shown, *panel.outputs], stream=True, js=SHOW_BOARD,
         )  # fmt: skip
         again = wire(self.redraw.click, self._redraw, [*here, self.index], self.shown, stream=True)
         tried = wire(self.retry.click, self._retry, [self.project, self.index], self.shown,
                      stream=True)  # fmt: skip
-        # Where the columns lie below each other, the pictures are out of sight.
-        self.draw.click(None, js=SHOW_BOARD, api_visibility="private")
         wire(self.cancel.click, self._cancel, [self.project], [self.status])
         wire(self.board.pick, self._pick, [self.project], [self.index, self.board, *panel.outputs])
         panel.wire_reroll(self.shown, self.show)

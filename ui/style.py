@@ -90,14 +90,12 @@ _SHAPES = {
     "shadow_drop": "none",
     "shadow_drop_lg": "none",
 }
-# Before the page shows: the mode that was chosen here before, else that of the system.
-HEAD = """<meta name="color-scheme" content="light dark">
-<script>
-  addEventListener('DOMContentLoaded', () => {
-    const kept = localStorage.getItem('studio-light');
-    if (kept) document.body.classList.toggle('dark', kept === 'dark');
-  });
-</script>"""
+HEAD = '<meta name="color-scheme" content="light dark">'
+# The mode that was chosen here before; without one, gradio follows the system.
+RECALL_LIGHT = """() => {
+  const kept = localStorage.getItem('studio-light');
+  if (kept) document.body.classList.toggle('dark', kept === 'dark');
+}"""
 SWITCH_LIGHT = """() => {
   const dark = document.body.classList.toggle('dark');
   localStorage.setItem('studio-light', dark ? 'dark' : 'light');

@@ -29,7 +29,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -270,7 +270,8 @@ def train(config: StoryModelConfig, rank: int) -> None:
     generator = torch.Generator().manual_seed(rng.getrandbits(62))
     number_format = training_dtype()
     fast = {name: Replica(module, number_format) for name, module in modules.items()}
-    fast["probe"].compute.watch(fast["unet"].compute.up_blocks[-2])
+    probe: Any = fast["probe"].compute
+    probe.watch(cast(Any, fast["unet"].compute).up_blocks[-2])
     alpha_bar = alphas_cumprod()
     scale = PatchAutoencoder.load_config(config.vae)["scaling_factor"]
     stream = latent_batches(config, rng)
@@ -294,9 +295,7 @@ def train(config: StoryModelConfig, rank: int) -> None:
             # Squared error of v = (alpha x_t - x0) / sigma, bounded where the noise vanishes.
             error = (out.float() - x0).square() / sigma.square().clamp(min=config.sigma2_floor)
             loss = (error * weight).mean()
-            factors = fast["probe"].compute.loss(
-                truth(world, numbers, data["labels"]), data["labels"]
-            )
+            factors = probe.loss(truth(world, numbers, data["labels"]), data["labels"])
             (loss + config.factor_weight * factors).backward()
         for replica in fast.values():
             replica.collect_gradients()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import zipfile
 from collections.abc import Callable
 from datetime import timedelta
@@ -20,6 +21,7 @@ from consistent_gen.memory.records import (
     TraitObservation,
     Turn,
 )
+from consistent_gen.memory.sql_store import SqlStore
 from consistent_gen.memory.store import AsOf, Limits, Scope, StaleVersionError, Store, Window
 from consistent_gen.memory.vectors import reembed
 from tests.memory.edits import by_hand, texts
@@ -329,3 +331,13 @@ def test_reopening_finds_everything(place: str, opened: Callable[..., Store]) ->
     (id,) = first.record([Turn(text="still here")]).ids
     first.close()
     assert texts(opened(place).get([id])) == ["still here"]
+
+
+@pytest.mark.parametrize("name", [n for n in vars(Store) if not n.startswith("_")])
+def test_signatures_are_those_of_the_protocol(name: str) -> None:
+    """The protocol and the class behind it state each signature; here they are held equal."""
+    told, made = getattr(Store, name), getattr(SqlStore, name)
+    if isinstance(told, property):
+        assert isinstance(made, property)
+    else:
+        assert inspect.signature(made) == inspect.signature(told)

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import queue
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
+import numpy as np
 import pytest
 
 from consistent_gen.memory import open_memory
 from consistent_gen.memory.operations import Add, Batch
 from consistent_gen.memory.records import Turn
+from consistent_gen.memory.sqlite_store import SqliteStore
 from consistent_gen.memory.store import StaleVersionError, Store
 
 COUNTER = "Work.Projects"
+HANGING_S = 240
 
 
 def writer(place: str, user: str, number: int, seconds: float, least: int, answer: Any) -> None:
     """Append turns and count up one leaf by read, compare and write until time and count are up."""
+    # A writer that hangs shows where and ends with an error, instead of making the test hang.
+    faulthandler.dump_traceback_later(seconds + HANGING_S, exit=True)
     try:
         store = open_memory(place, user)
         end, turns, increments = time.monotonic() + seconds, 0, 0
@@ -33,6 +41,8 @@ def writer(place: str, user: str, number: int, seconds: float, least: int, answe
         answer.put((turns, increments, ""))
     except Exception as error:
         answer.put((0, 0, f"{type(error).__name__}: {error}"))
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def increment(store: Store) -> int:
@@ -99,6 +109,33 @@ def test_threads_share_one_store(store: Store) -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(some, range(4)))
     assert store.count("turn") == 40 and store.version == 40 and store.verify().ok
+
+
+def test_a_search_inside_a_write_meets_searches_outside(lite: Store) -> None:
+    """Threads take the database and then the matrices, never the other way round."""
+    assert isinstance(lite, SqliteStore)
+    lite.create_space("s", 2)
+    (turn,) = lite.record([Turn(text="x")]).ids
+    lite.put_vector(turn, "s", np.array([1, 0], np.float32))
+
+    def search(inside: bool) -> None:
+        for _ in range(200):
+            with lite.db.transaction() if inside else nullcontext():
+                assert lite.nearest("s", np.array([1, 1], np.float32))
+
+    threads = [Thread(target=search, args=(n % 2 == 0,), daemon=True) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=120)
+    assert not any(thread.is_alive() for thread in threads), "a deadlock"
+
+
+def test_a_write_inside_a_snapshot_is_a_mistake(lite: Store) -> None:
+    assert isinstance(lite, SqliteStore)
+    with pytest.raises(AssertionError, match="inside a snapshot"), lite.db.snapshot():
+        lite.record([Turn(text="x")])
+    assert lite.record([Turn(text="x")]).version == 1
 
 
 def test_a_reader_sees_whole_writes_only(tmp_path: Path, opened: Callable[..., Store]) -> None:

@@ -88,6 +88,7 @@ def test_drawing_one_again_leaves_the_others_byte_for_byte(
 
     view = frames.open(project, 1)
     assert len(view.versions) == 2 and view.compare.count("<figure>") == 2
+    assert view.beside == 1
     old = frames.choose(project, 1, 1)
     assert old.seed == str(before.board.cells[1].seed)
     assert desk.view(desk.story_of(project)).board.cells[1].picture == artifacts(before)[1]

@@ -171,20 +171,19 @@ def test_a_server_is_stopped_politely_and_goes_on_where_it_was(
 def test_processes_survive_the_death_of_the_gateway_and_of_a_worker(
     tmp_path: Path, tiny_folder: Path
 ) -> None:
-    with serving("--processes", "1", data=tmp_path / "data", model=tiny_folder) as (
-        address,
-        parent,
+    with (
+        serving("--processes", "1", data=tmp_path / "data", model=tiny_folder) as (address, parent),
+        Client(address, timeout=60.0) as client,
     ):
-        with Client(address, timeout=60.0) as client:
-            jobs = [client.create_story(story(steps=6, seed=n)).job for n in range(2)]
-            until(lambda: client.job(jobs[0]).state == "running", "it draws")
-            for name in ("--gateway-only", "services.worker_process"):
-                os.kill(child_with(parent.pid, name), signal.SIGKILL)
-                time.sleep(0.2)
-            done = [client.wait(job, patience_s=120.0) for job in jobs]
-            assert {job.state for job in done} == {JobState.succeeded}
-            for job in done:
-                assert [e.type for e in client.events(job.id)].count("frame") == 5
+        jobs = [client.create_story(story(steps=6, seed=n)).job for n in range(2)]
+        until(lambda: client.job(jobs[0]).state == "running", "it draws")
+        for name in ("--gateway-only", "services.worker_process"):
+            os.kill(child_with(parent.pid, name), signal.SIGKILL)
+            time.sleep(0.2)
+        done = [client.wait(job, patience_s=120.0) for job in jobs]
+        assert {job.state for job in done} == {JobState.succeeded}
+        for job in done:
+            assert [e.type for e in client.events(job.id)].count("frame") == 5
 
 
 def child_with(parent: int, word: str) -> int:

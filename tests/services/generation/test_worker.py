@@ -16,7 +16,8 @@ from consistent_gen.models.backbone import Backbone
 from services.courier import png_bytes
 from services.leases import StoreLeases, Unreachable
 from services.leases_http import HttpLeases
-from services.painting import Drawn, Painter
+from services.paint_reports import Drawn
+from services.painting import Painter
 from services.worker import Watchdog, Worker
 from tests.services.generation.conftest import MakeLease, story
 from tests.services.generation.servers import (

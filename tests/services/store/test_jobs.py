@@ -9,6 +9,7 @@ import pytest
 
 from consistent_gen.client.types import EventType, FrameState, JobState, Problem
 from services.errors import NotFound
+from services.job_frames import state_of
 from services.jobs import Progress
 
 from .conftest import Shop, tasks
@@ -313,3 +314,21 @@ def test_event_ids_are_never_used_twice_across_restarts(shop: Shop) -> None:
     assert shop.jobs.renew(lease, step=3), "a lease outlives the server"
     (fresh,) = shop.jobs.events("alice", job.id, after=before)
     assert fresh.type == EventType.step
+
+
+@pytest.mark.parametrize(
+    ("frames", "state"),
+    [
+        ({"queued": 2}, "queued"),
+        ({"queued": 1, "succeeded": 1}, "running"),
+        ({"running": 1, "cancelled": 3}, "running"),
+        ({"succeeded": 3}, "succeeded"),
+        ({"succeeded": 1, "failed": 1}, "partial"),
+        ({"succeeded": 1, "failed": 1, "cancelled": 1}, "partial"),
+        ({"succeeded": 1, "cancelled": 1}, "cancelled"),
+        ({"failed": 1, "cancelled": 1}, "cancelled"),
+        ({"failed": 2}, "failed"),
+    ],
+)
+def test_the_state_of_a_job(frames: dict[str, int], state: str) -> None:
+    assert state_of(frames) == state

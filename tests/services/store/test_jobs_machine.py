@@ -334,7 +334,7 @@ class JobLives(RuleBasedStateMachine):
             assert self.shop.jobs.get(job.owner, name).state.finished
 
 
-JobLives.TestCase.settings = settings(max_examples=40, stateful_step_count=20)
+JobLives.TestCase.settings = settings(max_examples=30, stateful_step_count=20)
 TestJobLives = JobLives.TestCase
 
 
@@ -342,7 +342,7 @@ class LongJobLives(JobLives):
     """The same with far more and longer lives."""
 
 
-LongJobLives.TestCase.settings = settings(max_examples=150, stateful_step_count=50)
+LongJobLives.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
 
 
 @pytest.mark.slow
