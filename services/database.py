@@ -6,7 +6,6 @@ tables (``services.schema``) is known to SQLite alone, so another driver can tak
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -14,12 +13,12 @@ from pathlib import Path
 from threading import Lock, RLock, get_ident
 from typing import Any, TypeAlias
 
-from services.errors import BusyError, ServiceError, StorageError, StorageFull
+from services.errors import StorageError, StorageFull
+from services.sqlite_file import connect, explained, make_private
 
 Row: TypeAlias = Mapping[str, Any]
 Migrations: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
 _IDLE_READERS = 8
-_WAL_KEPT_BYTES = 16 << 20
 
 
 class Database:
@@ -45,9 +44,9 @@ class Database:
         self._closed = False
         self._durable = True
         self._foreign_version = 0
-        _make_private(self.path)
+        make_private(self.path)
         with self._errors():
-            self._writer = self._connect()
+            self._writer = connect(self.path, busy_timeout_s)
         try:
             self._migrate(MIGRATIONS)
         except BaseException:
@@ -209,7 +208,7 @@ class Database:
             connection = self._readers.pop() if self._readers else None
         if connection is None:
             with self._errors():
-                connection = self._connect()
+                connection = connect(self.path, self._busy_timeout_s)
                 connection.execute("PRAGMA query_only = ON")
         try:
             yield connection
@@ -219,28 +218,6 @@ class Database:
                     connection.close()
                 else:
                     self._readers.append(connection)
-
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self.path,
-            timeout=self._busy_timeout_s,
-            isolation_level=None,
-            check_same_thread=False,
-        )
-        connection.row_factory = sqlite3.Row
-        try:
-            for pragma in (
-                "journal_mode = WAL",
-                "synchronous = FULL",
-                "foreign_keys = ON",
-                "secure_delete = ON",
-                f"journal_size_limit = {_WAL_KEPT_BYTES}",
-            ):
-                connection.execute(f"PRAGMA {pragma}").fetchall()
-        except BaseException:
-            connection.close()
-            raise
-        return connection
 
     def _migrate(self, migrations: Migrations) -> None:
         names = [name for name, _ in migrations]
@@ -271,31 +248,3 @@ class Database:
             raise
         except sqlite3.Error as error:
             raise explained(error, self.path) from None
-
-
-def explained(error: sqlite3.Error, path: Path) -> ServiceError:
-    """The driver's error in our words, with what to do; never the statement or its values."""
-    code = getattr(error, "sqlite_errorname", "") or ""
-    if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return BusyError(f"{path.name} is in use by another process; try again", retry_after=1.0)
-    if code.startswith("SQLITE_FULL"):
-        return StorageFull(f"no room left to write {path.name}; nothing was changed")
-    if code.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
-        return StorageFull(
-            f"{path.name} cannot be written; check the permissions of its folder and its disk"
-        )
-    if code.startswith("SQLITE_IOERR"):
-        return StorageFull(f"the disk refuses to read or write {path.name}; nothing was changed")
-    if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-        return StorageError(f"{path.name} is damaged; keep the file and restore a copy")
-    return StorageError(f"the database refused: {error}")
-
-
-def _make_private(path: Path) -> None:
-    """Make the folder and the file readable by us alone: prompts stand in it."""
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with suppress(FileExistsError):
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    except OSError as error:
-        raise StorageFull(f"cannot write {path}: {error.strerror or error}") from None

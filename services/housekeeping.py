@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from services.artifacts import ArtifactStore, forget_older
+from services.artifact_rows import forget_older
+from services.artifacts import ArtifactStore
 from services.database import Database
 from services.identifiers import micros
 from services.jobs import JobStore
-from services.stories import drop
+from services.story_rows import drop
 
 _DAY_S = 86_400.0
 _BATCH = 200

@@ -8,13 +8,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from consistent_gen.client.types import Problem
 from services import job_frames, job_leasing, job_rows
-from services.artifacts import adopt
+from services.artifact_rows import adopt
 from services.changes import Changes
 from services.database import Database, Row
 from services.identifiers import micros, new_id
 from services.job_admission import Admission
 from services.job_records import Lease, Progress
-from services.stories import append_version
+from services.story_rows import append_version
 
 
 class JobWork:

@@ -6,65 +6,32 @@ show tokens, and the limits of each key. As a program: ``python -m services.keys
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import hashlib
 import hmac
-import os
 import re
 import secrets
 import sys
 import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
-from consistent_gen.checkpoints import read_json, write_json
-from consistent_gen.errors import CheckpointError, ConsistentGenError, InputError
+from consistent_gen.errors import ConsistentGenError, InputError
+from services.key_file import (
+    ANONYMOUS,
+    ANONYMOUS_ID,
+    ID,
+    NOBODY,
+    Key,
+    Quota,
+    Stored,
+    changing,
+    hash_secret,
+    read_keys,
+    write_keys,
+)
 
-ANONYMOUS_ID = "anonymous"
-SCHEMA = 1
-_ID = re.compile(r"[a-z0-9][a-z0-9_.]{0,39}")
+__all__ = ["ANONYMOUS", "ANONYMOUS_ID", "Key", "KeyRing", "Quota", "create_key", "revoke_key"]
+
 _TOKEN = re.compile(r"cg-([a-z0-9][a-z0-9_.]{0,39})-([A-Za-z0-9_-]{43})")
-# Secrets have 256 random bits, which no number of guesses finds; the hash need not be slow.
-_COST = {"n": 1 << 10, "r": 8, "p": 1}
 _REMEMBERED = 256
-
-
-@dataclass(frozen=True, kw_only=True)
-class Quota:
-    """A key's own limits; None means the server's (``Limits``, ``Storage``)."""
-
-    running: int | None = None  # frames being drawn at once
-    queued: int | None = None  # unfinished jobs
-    storage_bytes: int | None = None  # lasting artifacts
-
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if value is not None and (type(value) is not int or value < 0):
-                raise InputError(f"{name} is {value!r}; expected a whole number from 0, or nothing")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Key:
-    """A caller. ``id`` is the ``owner`` of everything that is made with the key."""
-
-    id: str
-    quota: Quota = field(default_factory=Quota)
-
-
-ANONYMOUS = Key(id=ANONYMOUS_ID)
-
-
-@dataclass(frozen=True)
-class _Stored:
-    key: Key
-    salt: bytes
-    hash: bytes
-
-
-_NOBODY = _Stored(Key(id="nobody"), bytes(16), bytes(32))
 
 
 class KeyRing:
@@ -75,7 +42,7 @@ class KeyRing:
         self._file = None if file is None else Path(file)
         self._lock = threading.Lock()
         self._stamp: tuple[int, ...] | None = None
-        self._keys: dict[str, _Stored] = {}
+        self._keys: dict[str, Stored] = {}
         # Tokens that were right, under a hash that nobody else can compute.
         self._secret = secrets.token_bytes(32)
         self._right: dict[bytes, Key] = {}
@@ -95,10 +62,10 @@ class KeyRing:
         mark = hmac.digest(self._secret, token.encode(), "sha256")
         with self._lock:
             right = self._right.get(mark)
-            stored = self._keys.get(match[1], _NOBODY)
+            stored = self._keys.get(match[1], NOBODY)
         if right is not None:
             return right
-        if not hmac.compare_digest(_hash(match[2], stored.salt), stored.hash):
+        if not hmac.compare_digest(hash_secret(match[2], stored.salt), stored.hash):
             return None
         with self._lock:
             # Only if the file did not change meanwhile.
@@ -134,13 +101,13 @@ class KeyRing:
         if stamp == self._stamp:
             return
         try:
-            keys = _read(self._file)
+            keys = read_keys(self._file)
         except InputError:
             self._replace({}, None)
             raise
         self._replace(keys, stamp)
 
-    def _replace(self, keys: dict[str, _Stored], stamp: tuple[int, ...] | None) -> None:
+    def _replace(self, keys: dict[str, Stored], stamp: tuple[int, ...] | None) -> None:
         with self._lock:
             self._keys, self._stamp, self._right = keys, stamp, {}
 
@@ -150,28 +117,28 @@ def create_key(file: Path, key_id: str, quota: Quota | None = None) -> str:
 
     The token is shown only here. Raises InputError for a bad or taken id.
     """
-    if not _ID.fullmatch(key_id) or key_id in (ANONYMOUS_ID, _NOBODY.key.id):
+    if not ID.fullmatch(key_id) or key_id in (ANONYMOUS_ID, NOBODY.key.id):
         raise InputError(
             f"{key_id!r} cannot be the id of a key; use 1 to 40 lower-case letters, digits, '_' "
-            f"and '.', other than {ANONYMOUS_ID} and {_NOBODY.key.id}"
+            f"and '.', other than {ANONYMOUS_ID} and {NOBODY.key.id}"
         )
     secret, salt = secrets.token_urlsafe(32), secrets.token_bytes(16)
-    stored = _Stored(Key(id=key_id, quota=quota or Quota()), salt, _hash(secret, salt))
-    with _changing(file):
-        keys = _read(file) if file.exists() else {}
+    stored = Stored(Key(id=key_id, quota=quota or Quota()), salt, hash_secret(secret, salt))
+    with changing(file):
+        keys = read_keys(file) if file.exists() else {}
         if key_id in keys:
             raise InputError(f"{file} has a key {key_id!r} already; revoke it first")
-        _write(file, {**keys, key_id: stored})
+        write_keys(file, {**keys, key_id: stored})
     return f"cg-{key_id}-{secret}"
 
 
 def revoke_key(file: Path, key_id: str) -> None:
     """Remove a key; what was made with it stays. Raises InputError when it is not there."""
-    with _changing(file):
-        keys = _read(file)
+    with changing(file):
+        keys = read_keys(file)
         if keys.pop(key_id, None) is None:
             raise InputError(f"{file} has no key {key_id!r}; it has: {', '.join(sorted(keys))}")
-        _write(file, keys)
+        write_keys(file, keys)
 
 
 def main(arguments: list[str]) -> int:
@@ -202,59 +169,6 @@ def _quota(limits: list[str]) -> Quota:
             )
         values[name] = int(text)
     return Quota(**values)
-
-
-def _hash(secret: str, salt: bytes) -> bytes:
-    return hashlib.scrypt(secret.encode(), salt=salt, dklen=32, **_COST)
-
-
-def _read(file: Path) -> dict[str, _Stored]:
-    try:
-        content: Any = read_json(file)
-        if content["schema"] != SCHEMA:
-            raise InputError(f"has schema {content['schema']!r}; expected {SCHEMA}", source=file)
-        entries: Mapping[str, Any] = content["keys"]
-        return {key_id: _stored(key_id, entry) for key_id, entry in entries.items()}
-    except CheckpointError as error:
-        raise InputError(str(error)) from None
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise InputError(
-            "is not a key file; make one with: services.keys add", source=file
-        ) from None
-
-
-def _stored(key_id: str, entry: Mapping[str, Any]) -> _Stored:
-    if not _ID.fullmatch(key_id) or key_id == ANONYMOUS_ID:
-        raise ValueError("not an id")
-    salt, digest = bytes.fromhex(entry["salt"]), bytes.fromhex(entry["hash"])
-    if len(salt) != 16 or len(digest) != 32:
-        raise ValueError("not a hash")
-    return _Stored(Key(id=key_id, quota=Quota(**entry["quota"])), salt, digest)
-
-
-def _write(file: Path, keys: Mapping[str, _Stored]) -> None:
-    entries = {
-        key_id: {
-            "salt": stored.salt.hex(),
-            "hash": stored.hash.hex(),
-            "quota": asdict(stored.key.quota),
-        }
-        for key_id, stored in keys.items()
-    }
-    before = os.umask(0o077)
-    try:
-        write_json(file, {"schema": SCHEMA, "keys": entries})
-    finally:
-        os.umask(before)
-
-
-@contextlib.contextmanager
-def _changing(file: Path) -> Iterator[None]:
-    """One change of the file at a time, among all processes."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.with_name(f".{file.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ from consistent_gen.client.types import (
 )
 from consistent_gen.errors import LimitError
 from services import archive
-from services.artifacts import ArtifactStore, adopt, forget
+from services.artifact_rows import adopt, forget
+from services.artifacts import ArtifactStore
 from services.database import Database, Row
 from services.errors import Conflict, NotFound
 from services.identifiers import micros, moment, new_id

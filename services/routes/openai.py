@@ -18,17 +18,8 @@ from pydantic import AfterValidator, Field, StringConstraints
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
-from consistent_gen.client.types import (
-    Event,
-    EventType,
-    ImageIn,
-    Input,
-    Job,
-    JobFrame,
-    Prompt,
-    Seed,
-    StoryIn,
-)
+from consistent_gen.client.base import Input, Prompt, Seed
+from consistent_gen.client.types import Event, EventType, ImageIn, Job, JobFrame, StoryIn
 from services.errors import NotFound
 from services.events_stream import EventStream, job_events, until
 from services.intake import readable

@@ -21,12 +21,13 @@ import pytest
 from consistent_gen.client import Client
 from consistent_gen.client.types import JobState
 from consistent_gen.errors import InputError
+from consistent_gen.models.backbone import Backbone
 from services import serve
 from services.keys import create_key
 from services.launch_options import add_serve_options, common_arguments, settings_of
 from services.topology import Child, Topology
 from tests.services.generation.conftest import story
-from tests.services.generation.servers import until
+from tests.services.generation.servers import TOKEN, gateway, settings_for, until
 
 STEADY = "import time; time.sleep(600)"
 
@@ -194,3 +195,40 @@ def child_with(parent: int, word: str) -> int:
         if word in Path(f"/proc/{pid}/cmdline").read_text():
             return pid
     raise AssertionError(f"no child runs {word}")
+
+
+@pytest.mark.slow
+def test_a_bentoml_service_draws_for_a_gateway(tmp_path: Path, tiny: Backbone) -> None:
+    settings = settings_for(tmp_path / "data", model=tiny.path)
+    with gateway(settings) as server, server.client() as client, socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        environment = os.environ | {
+            "CONSISTENT_GEN_GATEWAY_URL": server.address,
+            "CONSISTENT_GEN_AUTH_WORKER_TOKEN": TOKEN,
+            "CONSISTENT_GEN_ENGINE_MODEL": str(tiny.path),
+            "CONSISTENT_GEN_ENGINE_BUCKET": "4",
+            "CONSISTENT_GEN_STORAGE_DATA_DIR": str(tmp_path / "worker"),
+            "BENTOML_HOME": str(tmp_path / "bentoml"),
+            "BENTOML_DO_NOT_TRACK": "True",
+        }
+        command = [sys.executable, "-m", "bentoml", "serve", "services.generation:Generation"]
+        process = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port)],
+            env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+        try:
+            job = client.create_story(story(frames=[{"prompt": "a fox"}])).job
+            assert client.wait(job).state is JobState.succeeded
+            assert httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
+            state = httpx.post(f"http://127.0.0.1:{port}/state", json={}).json()
+            assert state["drawn"] == 1 and state["bucket"] == 4
+            process.terminate()
+            assert process.wait(60.0) == 0
+            until(lambda: not server.state.workers.states(), "it said goodbye")
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()

@@ -94,6 +94,7 @@ def test_each_frame_alone_is_the_frame_of_the_whole_story(
     assert np.array_equal(pictures(drive(fresh))[lease.id], expected[4])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_bytes_do_not_depend_on_company(tiny: Backbone, make_lease: MakeLease, seed: int) -> None:
     """Several stories and users, joining late, some cancelled, in random order."""
