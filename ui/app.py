@@ -136,7 +136,7 @@ def _in_a_loop(work: Callable[[], None]) -> None:
 
 def _wire(page: gr.Blocks, story: StoryTab) -> None:
     panel = story.panel
-    page.load(None, js=style.RECALL_LIGHT, api_visibility="private")
+    page.load(None, js=style.script("page"), api_visibility="private")
     loaded = wire(page.load, story.restore, [story.project], story.restored, stream=True)
     wire(loaded.then, panel.print_page, [story.project, panel.layout], [panel.page])
 

@@ -98,6 +98,7 @@ class AssistantTab:
             wire(done.then, self.look, told, [self.memory])
         wire(self.persona.input, self.choose, [*here, self.persona], out)
         wire(self.begin.click, self.begin_memory, [*here, self.name], [*out, self.name])
+        wire(self.chat.clear, self.clear, here, [self.answers])
         for event in (self.query.submit, self.query.input):
             wire(event, self.look, told, [self.memory], trigger_mode="always_last")
         editing = [self.correcting, self.fact, self.keep, self.memory]
@@ -166,6 +167,14 @@ class AssistantTab:
             answer = SaidOut(text=f"That did not work: {readable(error)}")
         log = self._log(project, _message_of(persona, answer))
         yield self.messages(log), gr.skip(), gr.update(visible=answer.asks)
+
+    def clear(self, project: str) -> Any:
+        """Forget what was said, not what was learnt from it."""
+        kept = self.studio.projects.open(project)
+        if kept is not None:
+            others = [message for message in kept.chat if message["who"] != kept.persona]
+            self.studio.projects.change(project, chat=others)
+        return gr.update(visible=False)
 
     def messages(self, log: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The conversation as Gradio shows it: pictures are messages of their own."""
@@ -240,7 +249,7 @@ def _message_of(persona: str, answer: SaidOut) -> dict[str, Any]:
     if answer.similarity is not None or answer.verdict:
         measured = f" (likeness {answer.similarity:.2f})" if answer.similarity is not None else ""
         lines.append(f"{answer.verdict or 'Compared with what I know'}{measured}")
-    lines += [f"⚑ {problem}" for problem in answer.problems]
+    lines += [f"⚑ {problem}" for problem in answer.problems if problem not in answer.text]
     lines += [f"Memory: {change}" for change in answer.changes]
     if answer.reasons:
         lines.append("Because: " + "; ".join(answer.reasons))

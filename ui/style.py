@@ -91,11 +91,6 @@ _SHAPES = {
     "shadow_drop_lg": "none",
 }
 HEAD = '<meta name="color-scheme" content="light dark">'
-# The mode that was chosen here before; without one, gradio follows the system.
-RECALL_LIGHT = """() => {
-  const kept = localStorage.getItem('studio-light');
-  if (kept) document.body.classList.toggle('dark', kept === 'dark');
-}"""
 SWITCH_LIGHT = """() => {
   const dark = document.body.classList.toggle('dark');
   localStorage.setItem('studio-light', dark ? 'dark' : 'light');

@@ -256,7 +256,8 @@ class Bubble(Input):
 
 
 class StoryOut(Output):
-    """A story as it stands. `revision` grows with every change and guards `StoryPatch`."""
+    """A story as it stands. `revision` grows with every edit and guards `StoryPatch`;
+    drawings that arrive do not change it."""
 
     id: str
     title: str

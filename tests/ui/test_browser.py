@@ -203,10 +203,10 @@ def test_the_assistant_learns_a_character_and_draws_it(walk: Walk, tmp_path: Pat
     photo = tmp_path / "bo.png"
     photo.write_bytes(walk.pictures()[0])
     with walk.page.expect_file_chooser() as chooser:
-        walk.page.locator("#say button").first.click()
+        walk.page.click("#say [data-testid='upload-button']")
     chooser.value.set_files(photo)
-    walk.wait("#say img, #say .thumbnail-item")
-    walk.say("This is my friend Bo, a girl with ginger hair")
+    walk.wait("#say .thumbnail-item, #say img")
+    walk.say("This is my brown dog Bo")
     walk.page.locator("#say-yes").click()
     walk.wait("#memory >> text=Bo")
     walk.say("Draw Bo at the beach")

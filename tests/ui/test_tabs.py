@@ -138,6 +138,9 @@ def test_what_is_said_is_remembered_corrected_and_forgotten(tabs: Tabs) -> None:
     assert "oranges" not in tab.look(project, "")
     assert tab.messages(_log(tab, project))[0]["content"].startswith("My name")
     assert tab.restore(project)[1] == tab.messages(_log(tab, project))
+    remembered = tab.look(project, "")
+    tab.clear(project)
+    assert _log(tab, project) == [] and tab.look(project, "") == remembered
 
 
 def _text(page: str, key: str, words: str) -> bool:
