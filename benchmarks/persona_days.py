@@ -10,13 +10,12 @@ of the page and the pictures side by side into one file. Nothing is left out of 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import os
 import random
+import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +23,6 @@ import numpy as np
 from PIL import Image
 
 from consistent_gen.checkpoints import atomic_file
-from consistent_gen.cli import main as command
 from consistent_gen.errors import InputError
 from consistent_gen.world.scene import render
 from consistent_gen.world.spec import FrameSpec, Subject, sample_frame, sample_identity
@@ -52,33 +50,20 @@ def photograph(seed: int) -> np.ndarray:
 def record(folder: Path, options: Sequence[str], seed: int) -> tuple[str, list[Path]]:
     """The transcript of the three days and the pictures in the order in which they appeared."""
     Image.fromarray(photograph(seed)).save(folder / "bo.png")
-    said = io.StringIO()
-    with _inside(folder), _typed(LINES.read_text()), contextlib.redirect_stdout(said):
-        code = command(["chat", "--memory", "memory", "--echo", "--changes", *options])
-    if code:
+    command = [sys.executable, "-m", "consistent_gen.cli", "chat", "--memory", "memory"]
+    done = subprocess.run(
+        [*command, "--echo", "--changes", *options],
+        cwd=folder,
+        input=LINES.read_text(encoding="utf-8"),
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(LINES.parent.parent)},
+    )
+    if done.returncode:
         raise InputError("the chat did not run to its end; see what it printed")
-    lines = said.getvalue().rstrip().splitlines()
+    lines = done.stdout.rstrip().splitlines()
     drawn = [folder / line.strip() for line in lines if line.strip().startswith("pictures/")]
     return "\n".join(lines), [folder / "bo.png", *drawn]
-
-
-@contextlib.contextmanager
-def _inside(folder: Path) -> Iterator[None]:
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
-
-
-@contextlib.contextmanager
-def _typed(text: str) -> Iterator[None]:
-    before, sys.stdin = sys.stdin, io.StringIO(text)
-    try:
-        yield
-    finally:
-        sys.stdin = before
 
 
 def side_by_side(pictures: Sequence[Path], side: int = 192) -> Image.Image:

@@ -6,8 +6,10 @@ Everything runs against `python -m services.serve` in a process of its own, thro
 
 - Load: 1, 4, 16 and 64 users who do not wait for each other (open loop, exponential gaps). The
   load per user is set so that 16 users ask for about twice what the server can draw.
-- At 16 users the same requests again, one frame at a time, and whole batches at a time (a batch
-  is drawn to its end before the next one joins), with the same model, bucket and machine.
+- At 16 users the same burst of requests under three policies in turns: step batching, one frame
+  at a time, and whole batches (a batch is drawn to its end before the next one joins), with the
+  same model, bucket and machine. Requests differ in their steps, from half to one and a half times
+  `--steps`, as those of different users do.
 - Fairness: a small user, who asks for one picture whenever the last one came, beside a large one
   with a long story. The ratio is between the 95th percentiles of what each waits for a picture.
 - Identity: frames of many stories and methods, mixed at random with some cancelled, against the
@@ -24,6 +26,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -168,13 +171,42 @@ def drawn_alone(request: StoryIn, model: str | None, bucket: int) -> list[bytes]
     return [files[i] for i in range(len(files))]
 
 
+def policies(common: tuple[str, ...], bucket: int, options: argparse.Namespace) -> dict[str, Any]:
+    """The same requests under every policy, in turns, so that all meet the same weather."""
+    totals = {policy: Tally(COMPARED_USERS) for policy in POLICIES}
+    requests = max(1, min(options.requests, options.most // COMPARED_USERS))
+    with ExitStack() as stack:
+        servers = {
+            # What the first server measured, so that all draw with calls of one size.
+            policy: stack.enter_context(serve(*common, "--bucket", str(bucket), *arguments))
+            for policy, arguments in POLICIES.items()
+        }
+        for _ in range(options.rounds):
+            for policy, served in servers.items():
+                # All at once: what counts is how fast the line gets shorter.
+                tally = load(
+                    served, COMPARED_USERS, requests=requests, between_s=0.01, steps=options.steps
+                )
+                totals[policy].add(tally)
+                say(f"{policy}: {tally.figures()}")
+    rates = {policy: t.figures()["frames_per_second"] for policy, t in totals.items()}
+    return {
+        "policies": [{"policy": policy, **t.figures()} for policy, t in totals.items()],
+        "speedup": {
+            policy: round(rates["steps"] / rate, 3)
+            for policy, rate in rates.items()
+            if policy != "steps"
+        },
+    }
+
+
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """All figures of one run."""
     common = (*OPEN, *(("--model", options.model) if options.model else ()))
     if options.bucket:
         common += ("--bucket", str(options.bucket))
     result: dict[str, Any] = {
-        "schema": 1, "steps": options.steps, "targets": TARGETS, "load": [], "policies": [],
+        "schema": 1, "steps": options.steps, "targets": TARGETS, "load": [],
     }  # fmt: skip
     with serve(*common) as served:
         seconds, bucket = first_frame(served, options.steps)
@@ -202,21 +234,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         )
         result["identity"] = {"frames": options.identity_frames, "identical": same}
         say(f"identity: {result['identity']}")
-    for policy, arguments in POLICIES.items():
-        # What the first server measured, so that all draw with calls of one size.
-        with serve(*common, "--bucket", str(bucket), *arguments) as served:
-            lone_seconds(served, options.steps)
-            requests = max(1, min(options.requests, options.most // COMPARED_USERS))
-            # All at once: what counts is how fast the line gets shorter.
-            tally = load(
-                served, COMPARED_USERS, requests=requests, between_s=0.01, steps=options.steps
-            )
-        result["policies"].append({"policy": policy, **tally.figures()})
-        say(f"{policy}: {result['policies'][-1]}")
-    rates = {p["policy"]: p["frames_per_second"] for p in result["policies"]}
-    result["speedup"] = {
-        name: round(rates["steps"] / rates[name], 3) for name in rates if name != "steps"
-    }
+    result |= policies(common, bucket, options)
     return result | _machine(options.model)
 
 
@@ -234,7 +252,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--requests", type=int, default=4, help="per user, at most")
     parser.add_argument("--most", type=int, default=128, help="requests of one run, at most")
-    parser.add_argument("--fair-frames", type=int, default=24)
+    parser.add_argument("--rounds", type=int, default=3, help="of the comparison of policies")
+    parser.add_argument("--fair-frames", type=int, default=48)
     parser.add_argument("--identity-frames", type=int, default=200)
     parser.add_argument("--identity-steps", type=int, default=2)
     options = parser.parse_args(arguments)

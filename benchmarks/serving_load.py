@@ -82,6 +82,13 @@ class Tally:
     failed: int = 0
     seconds: float = 0.0
 
+    def add(self, other: Tally) -> None:
+        """Count another run of the same kind in."""
+        self.latencies_s += other.latencies_s
+        self.rejected += other.rejected
+        self.failed += other.failed
+        self.seconds += other.seconds
+
     def figures(self) -> dict[str, Any]:
         """Rates and percentiles, as JSON values."""
         done = sorted(self.latencies_s)
@@ -108,7 +115,7 @@ async def open_loop(
     url: str, *, users: int, requests: int, between_s: float, steps: int, seed: int
 ) -> Tally:
     """`users` users each send `requests` pictures, at random moments `between_s` apart on average,
-    whether or not earlier ones have come back.
+    whether or not earlier ones have come back. Steps lie between half and one and a half `steps`.
     """
     tally = Tally(users)
     dice = random.Random(seed)
@@ -121,7 +128,8 @@ async def open_loop(
             at = 0.0
             for number in range(requests):
                 at += dice.expovariate(1.0 / between_s)
-                body = {"prompt": "a fox", "steps": steps, "seed": user * 1000 + number}
+                own = dice.randint(-(-steps // 2), steps + steps // 2)
+                body = {"prompt": "a fox", "steps": own, "seed": user * 1000 + number}
                 calls.append(_picture(client, tally, f"user-{user}", at, body))
         started = time.monotonic()
         await asyncio.gather(*calls)

@@ -51,8 +51,8 @@ class Walk:
         self.wait(f"#status >> text={words}")
 
     def story(self) -> Any:
-        newest = self.client.stories().stories[0]
-        return self.client.story(newest.id)
+        mine = [one for one in self.client.stories().stories if one.title == "Mia and Otto"]
+        return self.client.story(mine[0].id)
 
     def pictures(self) -> list[bytes]:
         """The bytes of the pictures that count, by scene."""
