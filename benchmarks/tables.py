@@ -140,6 +140,38 @@ def _persona(result: Mapping[str, Any]) -> str:
     )
 
 
+def _serving(result: Mapping[str, Any]) -> str:
+    load = [
+        (
+            str(row["users"]), f"{row['frames_per_second']:.2f}", f"{row['p50_s']:.1f}",
+            f"{row['p95_s']:.1f}", f"{row['p99_s']:.1f}", str(row["rejected"]),
+        )
+        for row in result["load"]
+    ]  # fmt: skip
+    policies = [
+        (row["policy"], f"{row['frames_per_second']:.2f}", f"{row['p95_s']:.1f}")
+        for row in result["policies"]
+    ]
+    identity, fairness, start = result["identity"], result["fairness"], result["start"]
+    facts = [
+        ("frames with equal bytes alone and in random company",
+         f"{identity['identical']} of {identity['frames']}"),
+        ("fairness ratio between a small and a large user", f"{fairness['ratio']:.2f}"),
+        ("frames per second over one at a time", f"{result['speedup']['one at a time']:.2f}"),
+        ("frames per second over whole requests", f"{result['speedup']['whole batches']:.2f}"),
+        ("start to ready, to first frame",
+         f"{start['ready_s']:.1f} s, {start['first_frame_s']:.1f} s"),
+    ]  # fmt: skip
+    return (
+        f"## Serving\n\n`python -m benchmarks.serving`, {result['steps']} steps per frame\n\n"
+        + table(("users", "frames/s", "p50 s", "p95 s", "p99 s", "rejected"), load)
+        + "\n16 users at once:\n\n"
+        + table(("batching", "frames/s", "p95 s"), policies)
+        + "\n"
+        + table(("", ""), facts)
+    )
+
+
 SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "speed": _speed,
     "model_card": _model_card,
@@ -147,6 +179,7 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "consistency_styles": _consistency("Consistency, another style per frame"),
     "sharing_cost": _sharing_cost,
     "persona_synthetic": _persona,
+    "serving": _serving,
 }
 
 if __name__ == "__main__":
