@@ -34,7 +34,9 @@ from ui.studio import Studio, examples
 SHOW_EVERY_S = 0.3
 PREVIEW_EVERY = 3
 MOST_IN_LIST = 50
-_WORTH_SHOWING = (EventType.preview, EventType.frame, EventType.error, EventType.done)
+_WORTH_SHOWING = (EventType.preview, EventType.frame, EventType.error)
+# A second press within this time was a double click.
+DOUBLE_CLICK_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Desk:
 
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
+        self._pressed: dict[str, float] = {}
 
     # Projects and drafts ------------------------------------------------------------------------
     def project(self, known: object) -> tuple[Project, bool]:
@@ -118,9 +121,15 @@ class Desk:
         Raises:
             InputError: the draft cannot be drawn as it is. ConsistentGenError: the server refuses.
         """
+        if self._is_double_click(project):
+            return
         draft = with_seed(draft)
-        request = story_request(draft, preview_every=PREVIEW_EVERY)
-        accepted = self.studio.client.create_story(request, idempotency_key=uuid.uuid4().hex)
+        try:
+            request = story_request(draft, preview_every=PREVIEW_EVERY)
+            accepted = self.studio.client.create_story(request, idempotency_key=uuid.uuid4().hex)
+        except ConsistentGenError:  # what was refused can be mended and sent at once
+            self._pressed.pop(project, None)
+            raise
         self.studio.projects.change(project, draft=write_draft(draft), story=accepted.story)
         for view in self.follow(accepted.story, accepted.job):
             yield draft, view
@@ -170,6 +179,8 @@ class Desk:
         shown = time.monotonic()
         for event in self.studio.client.events(job):
             board = self.studio.boards.happened(story, event)
+            if event.type is EventType.done:
+                break
             if event.type in _WORTH_SHOWING or time.monotonic() - shown >= SHOW_EVERY_S:
                 shown = time.monotonic()
                 yield _view(board)
@@ -200,6 +211,13 @@ class Desk:
             raise InputError("Nothing of this story failed or was stopped.")
         job = self.studio.client.retry(left[0].id)
         yield from self.follow(story, job.id)
+
+    def _is_double_click(self, project: str) -> bool:
+        now = time.monotonic()
+        before = self._pressed.get(project)
+        self._pressed = {p: at for p, at in self._pressed.items() if now - at < DOUBLE_CLICK_S}
+        self._pressed[project] = now
+        return before is not None and now - before < DOUBLE_CLICK_S
 
     # The story that is open ---------------------------------------------------------------------
     def story_of(self, project: str) -> str:

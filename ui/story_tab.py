@@ -99,7 +99,7 @@ class StoryTab:
     @property
     def shown(self) -> list[Any]:
         """What a view is shown in, in the order of `show`."""
-        return [self.board, self.status, self.cancel, self.retry, self.redraw]
+        return [self.board, self.status, self.cancel, self.retry, self.redraw, self.draw]
 
     def _wire(self) -> None:
         here = [self.project, *self.fields]
@@ -119,6 +119,7 @@ class StoryTab:
         drawn = wire(
             self.draw.click, self._draw, [*here, self.index],
             [self.seed, self.index, *self.shown, *panel.outputs], stream=True, js=SHOW_BOARD,
+            trigger_mode="multiple",  # a press counts, even just before an earlier one has ended
         )  # fmt: skip
         again = wire(self.redraw.click, self._redraw, [*here, self.index], self.shown, stream=True)
         tried = wire(self.retry.click, self._retry, [self.project, self.index], self.shown,
@@ -176,6 +177,7 @@ class StoryTab:
             gr.update(visible=view.busy),
             gr.update(visible=view.can_retry),
             gr.update(visible=view.board.done > 0 and not view.busy),
+            gr.update(interactive=not view.busy),
         )
 
     def _keep(self, project: str, *fields: Any) -> str:

@@ -26,7 +26,7 @@ from consistent_gen.memory.ledger import (
     retire,
 )  # fmt: skip
 from consistent_gen.memory.moments import FOREVER, micros, moment
-from consistent_gen.memory.operations import Batch, NoOp, Op, op_key
+from consistent_gen.memory.operations import Batch, NoOp, Op
 from consistent_gen.memory.records import Kind, Record, Turn
 from consistent_gen.memory.store import Limits, Outcome
 from consistent_gen.memory.trunk import Trunk
@@ -291,9 +291,9 @@ def live_count(db: Database, kind: Kind | None) -> int:
 
 
 def log(
-    write: Write, batch: Batch, index: int, op: Op, verdict: Verdict, record: str, keep: int
+    write: Write, batch: Batch, index: int, op: Op, key: str, verdict: Verdict, record: str
 ) -> Outcome:
-    """Write one log entry; the log is a ring of ``keep`` entries."""
+    """Write one log entry; ``key`` is the operation's `op_key`."""
     outcome = Outcome(
         id=f"{write.batch}.{index}",
         op=op,
@@ -307,7 +307,7 @@ def log(
         "INSERT INTO outcomes (id, batch, op_key, op, persona, status, rule, reason, record) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            outcome.id, write.batch, op_key(op, batch.turns), _logged(op), batch.persona,
+            outcome.id, write.batch, key, _logged(op), batch.persona,
             outcome.status, outcome.rule, outcome.reason, record,
         ),
     )  # fmt: skip
@@ -318,15 +318,21 @@ def log(
         "INSERT INTO outcome_links (outcome, target) VALUES (?, ?)",
         [(outcome.id, _storable(t)[:400]) for t in sorted(targets) if t],
     )
-    ((oldest, newest),) = db.rows("SELECT MIN(seq), MAX(seq) FROM outcomes")
+    return outcome
+
+
+def trim_log(db: Database, keep: int) -> None:
+    """Let the log be a ring of ``keep`` entries: the oldest ones leave it."""
+    ((oldest, newest),) = db.rows(
+        "SELECT (SELECT MIN(seq) FROM outcomes), (SELECT MAX(seq) FROM outcomes)"
+    )
     # Erasure leaves gaps, so the count is never larger than this and mostly not looked up.
-    if newest - oldest >= keep:
+    if oldest is not None and newest - oldest >= keep:
         db.rows(
             "DELETE FROM outcomes WHERE seq <= "
             "(SELECT seq FROM outcomes ORDER BY seq DESC LIMIT 1 OFFSET ?)",
             (keep,),
         )
-    return outcome
 
 
 def logged_outcome(row: tuple[Any, ...]) -> Outcome:

@@ -145,16 +145,25 @@ class SqliteDatabase(Scopes):
         self.path = path
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
-        with self._lock, self._errors():
-            return cast(list[Row], self._connection.execute(sql, values).fetchall())
+        try:
+            with self._lock:
+                return cast(list[Row], self._connection.execute(sql, values).fetchall())
+        except DatabaseError as error:
+            raise explained(error, self.path) from None
 
     def change(self, sql: str, values: Sequence[Any] = ()) -> int:
-        with self._lock, self._errors():
-            return int(self._connection.execute(sql, values).rowcount)
+        try:
+            with self._lock:
+                return int(self._connection.execute(sql, values).rowcount)
+        except DatabaseError as error:
+            raise explained(error, self.path) from None
 
     def many(self, sql: str, values: Iterable[Sequence[Any]]) -> None:
-        with self._lock, self._errors():
-            self._connection.executemany(sql, values)
+        try:
+            with self._lock:
+                self._connection.executemany(sql, values)
+        except DatabaseError as error:
+            raise explained(error, self.path) from None
 
     def transaction(self) -> AbstractContextManager[None]:
         """As `Database.transaction`. IMMEDIATE takes the write lock first: no upgrade can fail."""
@@ -167,13 +176,6 @@ class SqliteDatabase(Scopes):
     def _roll_back(self) -> None:
         if self._connection.in_transaction:
             self._connection.rollback()
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except DatabaseError as error:
-            raise explained(error, self.path) from None
 
     def close(self) -> None:
         with self._lock:

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from consistent_gen.errors import InputError
-from consistent_gen.memory.operations import Add, Batch, Delete, NoOp, Op, Update, op_key
+from consistent_gen.memory.operations import Add, Batch, Delete, NoOp, Op, Update
 from consistent_gen.memory.records import Kind, Origin, Record, Turn, build, check_text
 from consistent_gen.memory.screening import screen
 from consistent_gen.memory.store import ORIGIN_TRUST, Limits, Status
@@ -139,15 +139,15 @@ class Executor:
         self._count = 0
         self._free = batch.author != "listener"
 
-    def judge(self, op: Op) -> Verdict:
-        """The verdict on the next operation of the batch."""
+    def judge(self, op: Op, key: str) -> Verdict:
+        """The verdict on the next operation of the batch, of which ``key`` is the `op_key`."""
         self._count += 1
         try:
-            return self._judge(op)
+            return self._judge(op, key)
         except _No as refusal:
             return refusal.verdict
 
-    def _judge(self, op: Op) -> Verdict:
+    def _judge(self, op: Op, key: str) -> Verdict:
         limit = self._view.limits.ops_per_batch
         if self._count > limit:
             raise _No("batch_cap", f"the batch has more than {limit} operations; split it")
@@ -156,7 +156,7 @@ class Executor:
         if op.kind not in WRITABLE:
             raise _No("kind_not_writable", f"{op.kind} records are appended with Store.record")
         # A person may well say the same thing again after having deleted it.
-        if self._batch.turns and self._view.applied_before(op_key(op, self._batch.turns)):
+        if self._batch.turns and self._view.applied_before(key):
             raise _No("repeated_op", "it was applied before; nothing changes", "duplicate")
         self._check_address(op)
         evidence = self._evidence(op)

@@ -121,4 +121,11 @@ POSTGRES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("0004_vectors_and_media", _VECTORS),
     ("0005_row_level_security", _SECURITY),
     ("0006_no_samples", (*_NO_SAMPLES, f"GRANT SELECT ON migrations TO {ROLE}")),
+    (
+        "0007_open_pieces",
+        (
+            "DROP INDEX records_by_label",
+            "CREATE INDEX records_by_label ON records (tenant, kind, label, retired_at, valid_to)",
+        ),
+    ),
 )

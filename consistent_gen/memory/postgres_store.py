@@ -190,7 +190,7 @@ class PostgresStore(SqlStore):
         self._postgres.close()
 
     def _matches(
-        self, words: Sequence[str], where: Condition, limit: int, each_kind: bool
+        self, words: Sequence[str], where: Condition, limit: int, each_of: Sequence[Kind]
     ) -> builtins.list[Hit]:
         # Words are letters and digits only, so quoting them makes any query text harmless.
         query = " | ".join(f"'{word}'" for word in words)
@@ -199,7 +199,7 @@ class PostgresStore(SqlStore):
             "ts_rank_cd(s.document, q.words, 1) AS score "
             "FROM to_tsquery('english', ?) AS q (words), search s "
             f"JOIN records r ON r.row_id = s.row_id WHERE s.document @@ q.words AND {where.sql}) "
-            f"{_best('scored', limit, each_kind)}",
+            f"{_best('scored', limit, bool(each_of))}",
             (query, *where.values),
         )
         return list(map(_hit, rows))

@@ -127,6 +127,14 @@ SQLITE: tuple[tuple[str, tuple[str, ...]], ...] = (
                 added_at INTEGER NOT NULL)""",
         ),
     ),
+    (
+        # What holds now is found at once, however often a leaf has changed.
+        "0005_open_pieces",
+        (
+            "DROP INDEX records_by_label",
+            "CREATE INDEX records_by_label ON records (kind, label, retired_at, valid_to)",
+        ),
+    ),
 )
 
 

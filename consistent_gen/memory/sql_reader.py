@@ -46,9 +46,11 @@ class SqlReader(ABC):
 
     @abstractmethod
     def _matches(
-        self, words: Sequence[str], where: Condition, limit: int, each_kind: bool
+        self, words: Sequence[str], where: Condition, limit: int, each_of: Sequence[Kind]
     ) -> builtins.list[Hit]:
-        """Records that hold any of the words and meet the condition, best first."""
+        """Records that hold any of the words and meet the condition, best first: ``limit`` in all,
+        or ``limit`` of each of the kinds in ``each_of``.
+        """
 
     @property
     def version(self) -> int:
@@ -116,7 +118,8 @@ class SqlReader(ABC):
         where = of_kinds(kinds) & at(as_of, window, self._now())
         if not words or limit < 1:
             return ()
-        return tuple(self._matches(words, where, limit, each_kind))
+        each_of = tuple(KINDS if kinds is None else kinds) if each_kind else ()
+        return tuple(self._matches(words, where, limit, each_of))
 
     def nearest(
         self,

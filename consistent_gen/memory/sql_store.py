@@ -22,6 +22,7 @@ from consistent_gen.memory.changes import (
     Write,
     log,
     logged_outcome,
+    trim_log,
     write_meta,
 )  # fmt: skip
 from consistent_gen.memory.executor import Executor, as_user
@@ -29,7 +30,7 @@ from consistent_gen.memory.filters import Condition
 from consistent_gen.memory.ledger import load
 from consistent_gen.memory.media import BlobStore
 from consistent_gen.memory.moments import FOREVER, micros, moment
-from consistent_gen.memory.operations import Batch
+from consistent_gen.memory.operations import Batch, op_key
 from consistent_gen.memory.records import Kind, Media, Record, Turn, check_text
 from consistent_gen.memory.sql_reader import SqlReader
 from consistent_gen.memory.store import (
@@ -163,9 +164,11 @@ class SqlStore(SqlReader):
         executor = Executor(LiveView(write, self.trunk, self._limits), batch)
         outcomes = []
         for index, op in enumerate(batch.ops):
-            verdict = executor.judge(op)
+            key = op_key(op, batch.turns)
+            verdict = executor.judge(op, key)
             id = "" if verdict.change is None else write.carry_out(verdict.change)
-            outcomes.append(log(write, batch, index, op, verdict, id, self._limits.log_entries))
+            outcomes.append(log(write, batch, index, op, key, verdict, id))
+        trim_log(self.db, self._limits.log_entries)
         return tuple(outcomes)
 
     def _begin(self) -> Write:

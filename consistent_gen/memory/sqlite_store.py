@@ -14,15 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from consistent_gen.errors import OutputError
-from consistent_gen.memory import erasure
+from consistent_gen.memory import erasure, full_text
 from consistent_gen.memory.changes import read_meta, write_meta
 from consistent_gen.memory.database import SqliteDatabase, Trace, untraced
-from consistent_gen.memory.filters import Condition, marks
+from consistent_gen.memory.filters import Condition
 from consistent_gen.memory.keys import MemoryKey, check_key, note_key
-from consistent_gen.memory.ledger import chunks
 from consistent_gen.memory.media import FolderBlobs
-from consistent_gen.memory.moments import moment
-from consistent_gen.memory.records import utc_now
+from consistent_gen.memory.records import Kind, utc_now
 from consistent_gen.memory.schema import SQLITE, migrate
 from consistent_gen.memory.sql_store import SqlStore, user_handle
 from consistent_gen.memory.store import Hit, Limits, MemoryStoreError
@@ -102,37 +100,11 @@ class SqliteStore(SqlStore):
         self._sqlite.close()
 
     def _matches(
-        self, words: Sequence[str], where: Condition, limit: int, each_kind: bool
+        self, words: Sequence[str], where: Condition, limit: int, each_of: Sequence[Kind]
     ) -> builtins.list[Hit]:
-        query = " OR ".join(f'"{word}"' for word in words)
-        tail = "" if each_kind else f" ORDER BY bm25(search), r.row_id LIMIT {int(limit)}"
-        # One pass over the index for all kinds; the rest is read for the chosen rows only.
-        found = self.db.rows(
-            "SELECT bm25(search), r.row_id, r.kind FROM search JOIN records r "
-            f"ON r.row_id = search.rowid WHERE search MATCH ? AND {where.sql}{tail}",
-            (query, *where.values),
-        )
-        left = dict.fromkeys({row[2] for row in found}, limit)
-        room = limit * len(left)
-        chosen: dict[int, float] = {}
-        for score, row, kind in sorted(found):
-            if left[kind]:
-                left[kind] -= 1
-                room -= 1
-                chosen[row] = -score
-                if not room:
-                    break
-        hits = {
-            row: Hit(id=id, kind=kind, score=chosen[row], origin=origin, at=moment(at))
-            for some in chunks(chosen)
-            for row, id, kind, origin, at in self.db.rows(
-                "SELECT row_id, id, kind, origin, valid_from FROM records "
-                f"WHERE row_id IN ({marks(len(some))})",
-                some,
-            )
-        }
-        # A row that another process erased between the two statements is not among them.
-        return [hits[row] for row in chosen if row in hits]
+        if each_of:
+            return full_text.best_of_each(self.db, words, where, limit, each_of)
+        return full_text.best(self.db, words, where, limit)
 
     def _scrub(self) -> tuple[str, ...]:
         # The index is rebuilt because its segments keep deleted words until they merge; VACUUM

@@ -23,24 +23,24 @@ A, B, C = 3.4445, -4.7750, 2.0315
 # output.
 REST_SCALE = 0.3
 
-
 # From this many columns per row on, iterating on the Gram matrix is cheaper.
-WIDE = 3
+WIDE = 4
 
 
 def orthogonalize(g: Tensor, steps: int = 4) -> Tensor:
     """Nearest semi-orthogonal matrices of a stack `g` (k m n), in the fast format.
 
     The iteration multiplies x from the left by polynomials of s = x x' only, and these commute. So
-    for wide matrices in float32 it runs on s (k m m) alone, and x is touched twice in all. In
-    bfloat16 squaring would lose the small singular values.
+    for wide matrices it runs on s (k m m) alone, and x is touched twice in all. s is squared in
+    float32: in bfloat16 the small singular values would be lost.
     """
     if g.size(1) > g.size(2):
         return orthogonalize(g.transpose(1, 2), steps).transpose(1, 2)
-    x: Tensor = g.to(training_dtype())
-    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    if x.dtype == torch.float32 and x.size(2) >= WIDE * x.size(1):
-        return _left_factor(x @ x.transpose(1, 2), steps) @ x
+    x: Tensor = g / (g.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    if x.size(2) >= WIDE * x.size(1):
+        left = _left_factor(x @ x.transpose(1, 2), steps)
+        return left.to(training_dtype()) @ x.to(training_dtype())
+    x = x.to(training_dtype())
     for _ in range(steps):
         s = x @ x.transpose(1, 2)
         x = A * x + (B * s + C * s @ s) @ x

@@ -167,5 +167,6 @@ def test_a_killed_connection_rolls_back(postgres: str, opened: Callable[..., Sto
 
 
 def test_both_backends_have_the_same_migrations() -> None:
-    names = [name for name, _ in POSTGRES]
-    assert names[: len(SQLITE)] == [name for name, _ in SQLITE]
+    """SQLite's steps are among the server's, in their order; the numbers before them differ."""
+    ours, theirs = ([n.partition("_")[2] for n, _ in steps] for steps in (SQLITE, POSTGRES))
+    assert [name for name in theirs if name in ours] == ours

@@ -15,7 +15,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 SHOTS = ROOT / "out" / "ui"
 CHROMIUM = "/usr/bin/chromium"
-PATIENCE_S = 150.0  # a machine may be busy with other things
+PATIENCE_S = 300.0  # a machine may be busy with other things
 VIEWS = {"wide": (1280, 900), "narrow": (390, 844)}
 # Everything that can be focused or pressed needs a name, and pictures an alt text.
 NAMELESS = """() => [...document.querySelectorAll(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consistent_gen.client.types import (
@@ -95,6 +95,7 @@ ANY_EVENT = st.builds(
 )
 
 
+@settings(max_examples=50)
 @given(st.lists(ANY_EVENT, max_size=30))
 def test_no_event_breaks_the_board(events: list[Event]) -> None:
     board = played(*events)
@@ -102,6 +103,7 @@ def test_no_event_breaks_the_board(events: list[Event]) -> None:
     assert status_line(board)
 
 
+@settings(max_examples=50)
 @given(st.lists(ANY_EVENT, max_size=12))
 def test_a_stream_that_is_taken_up_again_ends_alike(events: list[Event]) -> None:
     ending = event("frame", 0, artifact="art_f", version=1, seed=1)

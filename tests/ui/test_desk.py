@@ -142,6 +142,16 @@ def test_leaving_the_page_cancels_nothing_and_cancel_does(desk: Desk, hand: Hand
     assert again.status == "All 4 scenes are drawn." and not again.can_retry
 
 
+def test_a_double_click_draws_once(desk: Desk, hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
+    project, draft = begin(desk)
+    monkeypatch.setattr("ui.desk.DOUBLE_CLICK_S", 3600.0)
+    stories = len(desk.studio.client.stories().stories)
+    assert draw(desk, project, draft) and draw(desk, project, draft) == []
+    assert len(desk.studio.client.stories().stories) == stories + 1
+    monkeypatch.setattr("ui.desk.DOUBLE_CLICK_S", 0.0)
+    assert draw(desk, project, draft)
+
+
 def test_a_reload_in_mid_drawing_goes_on_showing(desk: Desk, hand: Hand, place: Place) -> None:
     project, draft = begin(desk)
     hand.pause()

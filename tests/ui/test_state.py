@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -92,6 +92,7 @@ def drawn(draft: Draft) -> StoryOut:
     )  # fmt: skip
 
 
+@settings(max_examples=50)
 @given(DRAFTS)
 def test_a_draft_survives_the_browser_and_the_file(draft: Draft) -> None:
     assert read_draft(write_draft(draft)) == draft
@@ -104,6 +105,7 @@ def test_anything_a_browser_sends_reads_as_some_draft(value: object) -> None:
     assert read_draft(write_draft(draft)) == draft
 
 
+@settings(max_examples=50)
 @given(DRAFTS)
 def test_what_has_no_problem_is_a_valid_request(draft: Draft) -> None:
     if draft_problems(draft):
