@@ -8,16 +8,16 @@ SERVE_ARGS ?=
 STORY ?= examples/two_friends.yaml
 OUT ?= out/$(basename $(notdir $(STORY)))
 
-.PHONY: help story serve test test-fast test-browser test-all lint format types clean
+.PHONY: help story serve test test-slow test-browser test-all lint format types clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make story      install and draw $(STORY) into $(OUT)'
 	@echo 'make serve      install and start the studio and its API on 127.0.0.1'
 	@echo 'make test       install what the tests need and run them (no GPU, no network)'
-	@echo 'make test-fast  the same without the slow ones'
+	@echo 'make test-slow  the tests that take longer: kills, four writers, servers, fuzzing'
 	@echo 'make test-browser  the studio in a real browser (Debian: apt install chromium)'
-	@echo 'make test-all   every test, those for GPUs and the network too'
+	@echo 'make test-all   every test, those for browsers, GPUs and the network too'
 	@echo 'make lint       ruff, rules and format'
 	@echo 'make format     let ruff mend the format'
 	@echo 'make types      mypy'
@@ -50,8 +50,8 @@ serve: $(VENV)/.installed-ui
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-test-fast: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m 'not slow and not gpu and not network and not browser' $(PYTEST_ARGS)
+test-slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m 'slow and not gpu and not network and not browser' $(PYTEST_ARGS)
 
 test-browser: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m browser tests/ui $(PYTEST_ARGS)

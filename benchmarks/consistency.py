@@ -6,17 +6,31 @@
 Every story has a held-out character whose words leave most of it open, and is drawn twice, with two
 story seeds. Excess consistency C* is read by two networks, of which the judge was never trained or
 selected against; its mean over both stands in the table, with each of them in the file. Vanilla and
-the best of 4 by the reader are always drawn along. Differences to vanilla are paired by story.
+the best of 4 by the reader are always drawn along; the row "truth" (no model: the world draws the
+scenes with one person whom the words describe) shows what the networks can read at best.
+Differences to vanilla are paired by story.
+
+Pictures are kept in `--keep`, so a run can be stopped and goes on where it was, and another method
+or a judge that comes later costs only itself. To try settings: `--dev` takes other stories than the
+ones that are reported, and each `--variant "consistory: dropout=0; window.blocks=[mid, up]"` is one
+more row.
+
+Time: drawing alone counts. A story costs 2 x 5 x STEPS x 2 denoiser rows by vanilla, and as a
+multiple of that: best_of_4 2.4 (it has vanilla's frames already), style_aligned 1,
+story_diffusion 1.2, consistory and consistyle 2.5. 100 stories of 25 steps at 57 rows/s: 15 minutes
+for vanilla, 36 for best_of_4, 37 for consistory, 37 for consistyle; at the end about a minute per
+method to measure what a frame costs.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import platform
-import resource
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,152 +39,41 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import consistency_drawing as drawing
 from benchmarks import consistency_scores as scores
-from benchmarks.consistency_stories import FRAMES, HERO, BenchmarkStory, make_story
-from consistent_gen.checkpoints import weights_folder, write_json
+from benchmarks.consistency_drawing import (
+    BEST_OF_4,
+    TRUTH,
+    VANILLA,
+    Candidate,
+    DrawnStory,
+    Settings,
+    Store,
+)
+from benchmarks.consistency_stories import BenchmarkStory, make_story
+from consistent_gen.checkpoints import folder_sha256, weights_folder, write_json
 from consistent_gen.encoders.judge import Judge
 from consistent_gen.encoders.reader import Reader
-from consistent_gen.engine import Engine, FrameDone, FrameError, FrameRequest
-from consistent_gen.engine.sharing import SharedStory
+from consistent_gen.errors import CheckpointError
 from consistent_gen.methods import METHODS
 from consistent_gen.models import load_backbone
 from consistent_gen.models.backbone import Backbone
-from consistent_gen.registry import resolve
 from consistent_gen.rewards.attributes import Wanted, attribute_hits
 from consistent_gen.runtime import frame_seed, tune_allocator, versions
 from consistent_gen.world.palette import HUES
 from consistent_gen.world.spec import PLACES, STYLES
 
-VANILLA, BEST_OF_4 = "vanilla", "best_of_4"
-CANDIDATES = 4
 STORY_SEEDS = (1, 2)
+# Development stories are made, and drawn, from other seeds.
+DEV_WORLD, DEV_STORY_SEEDS = 1, (101, 102)
+COSTS = ("seconds_per_frame", "peak_mb_per_frame", "denoiser_calls")
 # Beside C*, what a row of the table has.
 COLUMNS = (
     "alignment", "prompt_matching", "pose_diversity", "layout_diversity", "style_accuracy",
-    "background_leak", "seconds_per_frame", "peak_mb_per_frame", "denoiser_calls",
+    "background_leak", *COSTS,
 )  # fmt: skip
 HUE_ANGLES = {name: degrees / 360.0 for name, (degrees, _, _) in HUES.items()}
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How stories are drawn."""
-
-    steps: int
-    guidance: float
-    strength: float = 1.0
-
-
-@dataclass
-class DrawnStory:
-    """Pictures [n h w 3] of one story, and what each added frame cost."""
-
-    pictures: np.ndarray
-    seconds_per_frame: float
-    peak_mb_per_frame: float
-    denoiser_calls: float
-
-
-class Meter:
-    """Time, peak memory and denoiser steps between two moments, per added frame."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self.steps = 0
-        self.start()
-
-    def start(self) -> None:
-        """Begin to measure here."""
-        self.began, self.memory, self.steps = time.perf_counter(), _peak_mb(), 0
-
-    def finish(self) -> Iterator[FrameDone]:
-        """Drain the engine, counting the steps of every frame in it, hidden ones too."""
-        self.steps += sum(state.request.steps for state in self.engine.frames)
-        while not self.engine.idle:
-            for event in self.engine.step():
-                if isinstance(event, FrameError):
-                    raise event.error
-                if isinstance(event, FrameDone):
-                    yield event
-
-    def story(self, pictures: Sequence[np.ndarray], frames: int) -> DrawnStory:
-        """The result, with costs divided by `frames`."""
-        return DrawnStory(
-            np.stack(pictures),
-            (time.perf_counter() - self.began) / frames,
-            (_peak_mb() - self.memory) / frames,
-            self.steps / frames,
-        )
-
-
-def draw_plain(engine: Engine, requests: Sequence[FrameRequest]) -> DrawnStory:
-    """Every frame on its own."""
-    meter = Meter(engine)
-    for request in requests:
-        engine.submit(request)
-    done = {event.id: event.image for event in meter.finish()}
-    return meter.story([done[str(r.id)] for r in requests], len(requests))
-
-
-def draw_best_of(engine: Engine, requests: Sequence[FrameRequest], reader: Any) -> DrawnStory:
-    """Of several seeds per frame, the one whose subject the reader finds most like frame 0's."""
-    meter = Meter(engine)
-    first, later = requests[0], requests[1:]
-    tries = [
-        replace(r, id=f"{r.id}-{k}", seed=frame_seed(r.seed, k))
-        for r in later
-        for k in range(CANDIDATES)
-    ]
-    for request in (first, *tries):
-        engine.submit(request)
-    done = {event.id: event.image for event in meter.finish()}
-    pictures = [done[str(first.id)]]
-    for row in range(len(later)):
-        group = [done[str(t.id)] for t in tries[row * CANDIDATES : (row + 1) * CANDIDATES]]
-        seen = scores.see(read(reader, np.stack([pictures[0], *group])))
-        alike = scores.identity_similarity(seen, seen)[0, 1:].nan_to_num(-1.0)
-        pictures.append(group[int(alike.argmax())])
-    return meter.story(pictures, len(requests))
-
-
-def draw_shared(
-    engine: Engine, story: BenchmarkStory, name: str, seed: int, settings: Settings
-) -> DrawnStory:
-    """With a method: the anchors are a portrait and the first frames; costs are of later frames."""
-    recipe = resolve(METHODS, name, kind="method")().recipe()
-    shared = SharedStory(engine, recipe, seed=seed)
-    options = seed, settings.steps, settings.guidance
-    requests = [story.request(i, *options) for i in range(FRAMES)]
-    count = recipe.anchors
-    shown = min(count - 1, FRAMES - 1)
-    portraits = [replace(story.portrait(i, *options), hidden=True) for i in range(count - shown)]
-    meter = Meter(engine)
-    shared.cast(HERO, [*portraits, *requests[:shown]], strength=settings.strength)
-    done = {event.id: event.image for event in meter.finish()}
-    meter.start()
-    for request in requests[shown:]:
-        shared.submit(request)
-    done |= {event.id: event.image for event in meter.finish()}
-    return meter.story([done[str(r.id)] for r in requests], FRAMES - shown)
-
-
-def draw(
-    engine: Engine, story: BenchmarkStory, method: str, seed: int, settings: Settings, reader: Any
-) -> DrawnStory:
-    """One story by one method under one story seed."""
-    if method not in (VANILLA, BEST_OF_4):
-        return draw_shared(engine, story, method, seed, settings)
-    options = seed, settings.steps, settings.guidance
-    requests = [story.request(i, *options) for i in range(FRAMES)]
-    if method == BEST_OF_4:
-        return draw_best_of(engine, requests, reader)
-    return draw_plain(engine, requests)
-
-
-@torch.inference_mode()
-def read(network: Any, pictures: np.ndarray) -> Any:
-    """What a network reads in pictures, uint8 [n h w 3]."""
-    return network(torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous())
+KEEP = Path("out/consistency")
 
 
 def score_story(
@@ -179,15 +82,15 @@ def score_story(
     """All scores of a story that was drawn with two story seeds."""
     found: dict[str, float] = {}
     for name, network in networks.items():
-        first, second = (scores.see(read(network, drawn.pictures)) for drawn in pair)
+        first, second = (scores.see(scores.read(network, drawn.pictures)) for drawn in pair)
         found[f"c_star_{name}"] = scores.excess_consistency(first, second)
     found["c_star"] = float(np.mean([found[f"c_star_{name}"] for name in networks]))
     rows = [_score_drawing(story, drawn, networks["reader"]) for drawn in pair]
-    return found | {name: float(np.nanmean([row[name] for row in rows])) for name in rows[0]}
+    return found | {name: _known_mean([row[name] for row in rows]) for name in rows[0]}
 
 
 def _score_drawing(story: BenchmarkStory, drawn: DrawnStory, reader: Any) -> dict[str, float]:
-    reading = read(reader, drawn.pictures)
+    reading = scores.read(reader, drawn.pictures)
     seen, schema = scores.see(reading), reader.schema
     wanted = [Wanted(({**story.named, "action": s.action},), {}) for s in story.scenes]
     hits = attribute_hits(reading, wanted, schema.subject, schema.hues, schema.scene, HUE_ANGLES)
@@ -202,40 +105,84 @@ def _score_drawing(story: BenchmarkStory, drawn: DrawnStory, reader: Any) -> dic
         ),
         "background_leak": scores.background_leak(seen.scene["place"], places, places[0]),
         "subject_seen": float(seen.present.float().mean()),
-        "seconds_per_frame": drawn.seconds_per_frame,
-        "peak_mb_per_frame": drawn.peak_mb_per_frame,
-        "denoiser_calls": drawn.denoiser_calls,
+        "mask_overlap": scores.mask_overlap(drawn.masks, seen.mask),
     }
 
 
-def measure(
-    backbone: Backbone,
-    stories: Sequence[BenchmarkStory],
-    methods: Sequence[str],
-    settings: Settings,
-    networks: Mapping[str, Any],
-    console: Console | None = None,
-) -> dict[str, dict[str, list[float]]]:
-    """Scores per method and story; all methods draw a story before the next one begins."""
-    table: dict[str, dict[str, list[float]]] = {name: {} for name in methods}
-    for story in stories:
-        for name in methods:
-            pair = [
-                draw(
-                    Engine(backbone),
-                    story,
-                    name,
-                    frame_seed(seed, story.number),
-                    settings,
-                    networks["reader"],
-                )
-                for seed in STORY_SEEDS
-            ]
-            for score, value in score_story(story, pair, networks).items():
-                table[name].setdefault(score, []).append(value)
-        if console is not None:
-            console.print(f"story {story.number + 1} of {len(stories)}")
-    return table
+def _known_mean(values: Sequence[float]) -> float:
+    known = [value for value in values if np.isfinite(value)]
+    return float(np.mean(known)) if known else float("nan")
+
+
+class Bench:
+    """What all rows of one table have in common."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        stories: Sequence[BenchmarkStory],
+        seeds: Sequence[int],
+        settings: Settings,
+        networks: Mapping[str, Any],
+        keep: Path,
+    ) -> None:
+        self.backbone, self.stories, self.seeds = backbone, stories, seeds
+        self.settings, self.networks, self.keep = settings, networks, keep
+
+    def draw(self, candidate: Candidate, console: Console | None = None) -> Store:
+        """Draw what is missing of a candidate's stories."""
+        store = self.store(candidate)
+        wanted = [
+            (story, frame_seed(seed, story.number)) for story in self.stories for seed in self.seeds
+        ]
+        drawing.draw_missing(
+            store,
+            wanted,
+            partial(self._draw, candidate),
+            tell=None if console is None else partial(_tell, console, candidate.label),
+        )
+        return store
+
+    def store(self, candidate: Candidate) -> Store:
+        """Where a candidate's drawings are kept: everything that decides them is in the name."""
+        recipe = None if candidate.recipe is None else candidate.recipe.digest()
+        reader = folder_sha256(weights_folder("reader")) if candidate.label == BEST_OF_4 else None
+        settings = dict(vars(self.settings))
+        if recipe is None:
+            settings.pop("strength")  # nobody is shared
+        identity = {
+            "model": self.backbone.sha256, "label": candidate.label, "recipe": recipe,
+            "reader": reader, "settings": settings,
+            "stories": [repr(self.stories[0].scenes), self.stories[0].words],
+        }  # fmt: skip
+        if candidate.label == TRUTH:
+            identity |= {"model": None, "settings": None}
+        return Store(self.keep, candidate.label, identity)
+
+    def score(self, candidate: Candidate) -> dict[str, list[float]]:
+        """Scores of all stories, by name."""
+        store, table = self.store(candidate), dict[str, list[float]]()
+        for story in self.stories:
+            pair = [store.get(story.number, frame_seed(s, story.number)) for s in self.seeds]
+            for name, value in score_story(story, pair, self.networks).items():
+                table.setdefault(name, []).append(value)
+        return table
+
+    def _draw(
+        self, candidate: Candidate, part: Sequence[tuple[BenchmarkStory, int]]
+    ) -> list[DrawnStory]:
+        if candidate.label == TRUTH:
+            return drawing.draw_truth(part)
+        if candidate.label == BEST_OF_4:
+            plain = self.store(Candidate(VANILLA))
+            drawn = [plain.get(story.number, seed) for story, seed in part]
+            reader = self.networks["reader"]
+            return drawing.draw_best_of(self.backbone, part, drawn, self.settings, reader)
+        return drawing.draw_stories(self.backbone, part, candidate, self.settings)
+
+
+def _tell(console: Console, label: str, done: int, of: int) -> None:
+    console.print(f"{label}: {done} of {of} drawings")
 
 
 def summarize(table: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, dict[str, Any]]:
@@ -246,7 +193,7 @@ def summarize(table: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, d
         entry: dict[str, Any] = {}
         for score, values in columns.items():
             ranged = score.startswith("c_star")
-            entry[score] = scores.interval(values) if ranged else float(np.nanmean(values))
+            entry[score] = scores.interval(values) if ranged else _known_mean(values)
         entry["over_vanilla"] = {
             score: scores.paired_interval(values, base[score]) for score, values in columns.items()
         }
@@ -257,60 +204,104 @@ def summarize(table: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, d
 def print_table(summary: Mapping[str, Mapping[str, Any]], console: Console) -> None:
     """The contract's columns, one row per method."""
     table = Table()
-    for column in ("method", "C* (95 %)", *COLUMNS):
+    for column in ("method", "C* (95 %)", "over vanilla", *COLUMNS, "mask_overlap"):
         table.add_column(column.replace("_", " "))
     for name, entry in summary.items():
-        c = entry["c_star"]
-        first = f"{c['mean']:.3f} ({c['lo']:.3f} to {c['hi']:.3f})"
-        table.add_row(name, first, *(f"{entry[column]:.3f}" for column in COLUMNS))
+        both = (entry["c_star"], entry["over_vanilla"]["c_star"])
+        ranges = [f"{c['mean']:.3f} ({c['lo']:.3f} to {c['hi']:.3f})" for c in both]
+        rest = [entry.get(column, float("nan")) for column in (*COLUMNS, "mask_overlap")]
+        table.add_row(name, *ranges, *(f"{value:.3f}" for value in rest))
     console.print(table)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the benchmark."""
-    parser = argparse.ArgumentParser(description="Measure how methods keep a character.")
+def load_networks(console: Console) -> dict[str, Any]:
+    """Reader and judge; without weights of a judge the reader alone, with a notice."""
+    networks: dict[str, Any] = {"reader": Reader.load(weights_folder("reader"))}
+    try:
+        networks["judge"] = Judge.load(weights_folder("judge"))
+    except CheckpointError:
+        console.print("no judge in the weights: C* is the reader's alone, which is no result yet")
+    return networks
+
+
+def frame_costs(candidate: Candidate, settings: Settings, model: Path | None) -> dict[str, float]:
+    """Seconds, memory and denoiser calls of an added frame, measured in a fresh process."""
+    command = [
+        sys.executable, "-m", "benchmarks.consistency_cost", candidate.label,
+        "--steps", str(settings.steps), "--guidance", str(settings.guidance),
+    ]  # fmt: skip
+    command += [] if model is None else ["--model", str(model)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    costs: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return costs
+
+
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--stories", type=int, default=100)
     parser.add_argument("--methods", default=",".join(METHODS), help="names, separated by commas")
+    parser.add_argument("--variant", action="append", default=[], help="a method with settings")
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--guidance", type=float, default=5.0)
     parser.add_argument("--strength", type=float, default=1.0)
     parser.add_argument("--style-diverse", action="store_true", help="another style per frame")
+    parser.add_argument("--dev", action="store_true", help="other stories, to choose settings by")
     parser.add_argument("--model", type=Path, default=None)
-    parser.add_argument("--first", type=int, default=0, help="number of the first story")
+    parser.add_argument("--keep", type=Path, default=KEEP, help="where drawings are kept")
+    parser.add_argument("--no-costs", action="store_true", help="leave time and memory out")
+    parser.add_argument("--no-best-of", action="store_true", help="leave the best of 4 out")
     parser.add_argument("--out", type=Path, required=True)
-    options = parser.parse_args(argv)
-    asked = [name for name in options.methods.split(",") if name]
-    for name in asked:
-        if name != BEST_OF_4:
-            resolve(METHODS, name, kind="method")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the benchmark."""
+    options = arguments(argv)
+    asked = [name for name in options.methods.split(",") if name] + options.variant
+    baselines = [TRUTH, VANILLA] + ([] if options.no_best_of else [BEST_OF_4])
+    named = {c.label: c for c in map(drawing.parse_candidate, [*baselines, *asked])}
     tune_allocator()
-    console = Console(width=160)
-    networks = {
-        "reader": Reader.load(weights_folder("reader")),
-        "judge": Judge.load(weights_folder("judge")),
-    }
+    console = Console(width=200)
+    networks = load_networks(console)
     backbone = load_backbone(options.model)
-    numbers = range(options.first, options.first + options.stories)
-    stories = [make_story(n, style_diverse=options.style_diverse) for n in numbers]
-    settings = Settings(options.steps, options.guidance, options.strength)
-    methods = list(dict.fromkeys([VANILLA, BEST_OF_4, *asked]))
-    table = measure(backbone, stories, methods, settings, networks, console)
+    world, seeds = (DEV_WORLD, DEV_STORY_SEEDS) if options.dev else (0, STORY_SEEDS)
+    stories = [
+        make_story(n, style_diverse=options.style_diverse, seed=world)
+        for n in range(options.stories)
+    ]
+    settings = Settings(steps=options.steps, guidance=options.guidance, strength=options.strength)
+    bench = Bench(backbone, stories, seeds, settings, networks, options.keep)
+    table = {}
+    for label, candidate in named.items():
+        bench.draw(candidate, console)
+        table[label] = bench.score(candidate)
     summary = summarize(table)
+    for label, candidate in named.items():
+        if not options.no_costs and label != TRUTH:
+            summary[label] |= frame_costs(candidate, settings, options.model)
     print_table(summary, console)
+    # The ceiling is not a method; the contract's table has methods only.
+    ceiling = summary.pop(TRUTH)
     write_json(
         options.out,
-        {
-            "methods": summary,
-            "machine": {"processor": platform.machine(), "threads": torch.get_num_threads()},
-            "versions": versions(),
-            "seeds": {"stories": [story.number for story in stories], "drawings": STORY_SEEDS},
-            "settings": {key: str(value) for key, value in vars(options).items()},
-        },
+        scores.without_nan(
+            {
+                "methods": summary,
+                "truth": ceiling,
+                "networks": list(networks),
+                "machine": {"processor": platform.machine(), "threads": torch.get_num_threads()},
+                "versions": versions(),
+                "seeds": {"stories": [story.number for story in stories], "drawings": seeds},
+                "model": {"name": backbone.name, "sha256": backbone.sha256},
+                "settings": {
+                    k: str(v) for k, v in vars(options).items() if k not in ("keep", "out")
+                },
+            }
+        ),
     )
-
-
-def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,30 +40,41 @@ class Seen:
     action: Tensor
 
 
-def see(reading: Reading) -> Seen:
-    """The leftmost subject of each picture of a reading."""
-    words = {name: logits[:, 0].argmax(-1) for name, logits in reading.subject.items()}
+@torch.inference_mode()
+def read(network: Any, pictures: np.ndarray) -> Reading:
+    """What a network reads in pictures, uint8 [n h w 3]."""
+    found: Reading = network(torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous())
+    return found
+
+
+def see(reading: Reading, slots: Sequence[int] | None = None) -> Seen:
+    """One subject of each picture of a reading: the leftmost, or that of `slots`."""
+    rows = torch.arange(len(reading.present))
+    at = torch.zeros_like(rows) if slots is None else torch.tensor(slots)
+    words = {name: logits[rows, at].argmax(-1) for name, logits in reading.subject.items()}
     return Seen(
-        present=reading.present[:, 0] > 0.5,
+        present=reading.present[rows, at] > 0.5,
         words={name: word for name, word in words.items() if name not in NOT_IDENTITY},
-        hues=reading.hue_angles()[:, 0],
-        scalars=reading.scalars[:, 0].clamp(0.0, 1.0),
-        mask=reading.masks.softmax(1)[:, 1],
+        hues=reading.hue_angles()[rows, at],
+        scalars=reading.scalars[rows, at].clamp(0.0, 1.0),
+        mask=reading.masks.softmax(1)[rows, 1 + at],
         scene={name: logits.log_softmax(-1) for name, logits in reading.scene.items()},
-        action=reading.subject["action"][:, 0].log_softmax(-1),
+        action=reading.subject["action"][rows, at].log_softmax(-1),
     )
 
 
-def identity_similarity(a: Seen, b: Seen) -> Tensor:
+def identity_similarity(a: Seen, b: Seen, only: Sequence[str] | None = None) -> Tensor:
     """How alike the subjects of n and m pictures are, n m: the mean over all identity factors.
 
     Words agree or not; hues count (1 + cos) / 2; scalars 1 less their distance. Pairs with an
-    unseen subject are NaN.
+    unseen subject are NaN. only: these words and the hues, instead of everything.
     """
-    parts = [(a.words[name][:, None] == b.words[name][None]).float() for name in a.words]
+    names = [name for name in a.words if only is None or name in only]
+    parts = [(a.words[name][:, None] == b.words[name][None]).float() for name in names]
     turn = 2.0 * torch.pi * (a.hues[:, None] - b.hues[None])
     parts += list(((1.0 + turn.cos()) / 2.0).unbind(-1))
-    parts += list((1.0 - (a.scalars[:, None] - b.scalars[None]).abs()).unbind(-1))
+    if only is None:
+        parts += list((1.0 - (a.scalars[:, None] - b.scalars[None]).abs()).unbind(-1))
     similar = torch.stack(parts).mean(0)
     both = a.present[:, None] & b.present[None]
     return similar.where(both, torch.full_like(similar, torch.nan))
@@ -123,6 +135,20 @@ def pose_diversity(mask: Tensor, side: int = 16) -> float:
     return layout_diversity(torch.stack(boxes))
 
 
+def mask_overlap(masks: Mapping[int, np.ndarray], seen: Tensor) -> float:
+    """Intersection over union of a method's subject masks with those seen; NaN without any.
+
+    masks: frame number -> plane of 0 and 1. seen: n s s, the subject's probability.
+    """
+    found = []
+    for number, plane in masks.items():
+        own = torch.from_numpy(plane).bool()
+        size = (int(own.shape[0]), int(own.shape[1]))
+        there = F.interpolate(seen[number][None, None], size=size, mode="area")[0, 0] > 0.5
+        found.append(float((own & there).sum()) / max(float((own | there).sum()), 1.0))
+    return float(np.mean(found)) if found else float("nan")
+
+
 def class_share(log_probabilities: Tensor, wanted: Sequence[int]) -> float:
     """Share of pictures whose most likely class is the wanted one."""
     return float((log_probabilities.argmax(-1) == torch.tensor(wanted)).float().mean())
@@ -141,6 +167,13 @@ def interval(values: Sequence[float], seed: int = 0) -> dict[str, float]:
         return {"mean": float("nan"), "lo": float("nan"), "hi": float("nan")}
     low, high = _resampled(known, seed)
     return {"mean": float(known.mean()), "lo": low, "hi": high}
+
+
+def without_nan(value: Any) -> Any:
+    """The same nested value with None, JSON's null, for what could not be measured."""
+    if isinstance(value, Mapping):
+        return {key: without_nan(item) for key, item in value.items()}
+    return None if isinstance(value, float) and np.isnan(value) else value
 
 
 def paired_interval(

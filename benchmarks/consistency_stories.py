@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from consistent_gen.engine.request import FrameRequest, Subject
 from consistent_gen.runtime import frame_seed
 from consistent_gen.world import phrases
 from consistent_gen.world.captions import describe, style_phrase, words_of
-from consistent_gen.world.spec import ACTIONS, PLACES, STYLES, sample_identity, scene_held_out
+from consistent_gen.world.spec import (
+    ACTIONS,
+    EXPRESSIONS,
+    INDOOR,
+    PLACES,
+    STYLES,
+    WEATHERS,
+    FrameSpec,
+    Identity,
+    sample_identity,
+    scene_held_out,
+)
+from consistent_gen.world.spec import (
+    Subject as Figure,
+)
 
 FRAMES = 5
 NAMED_SHARE = 0.35  # of the factors that could be named; the rest only sharing can keep
@@ -42,6 +56,11 @@ class BenchmarkStory:
     words: str
     named: Mapping[str, str]
     scenes: tuple[Scene, ...]
+    identity: Identity
+
+    def requests(self, seed: int, steps: int, guidance: float) -> list[FrameRequest]:
+        """All frames of the story."""
+        return [self.request(i, seed, steps, guidance) for i in range(len(self.scenes))]
 
     def request(self, index: int, seed: int, steps: int, guidance: float) -> FrameRequest:
         """Frame `index` of the story under story seed `seed`."""
@@ -87,10 +106,45 @@ def make_story(number: int, *, style_diverse: bool, seed: int = 0) -> BenchmarkS
     rng = random.Random(f"consistency {seed} {number}")
     identity = sample_identity(rng, held_out=True)
     words, named = describe(identity, rng, share=NAMED_SHARE)
+    scenes = sample_scenes(rng, style_diverse=style_diverse)
+    return BenchmarkStory(number, words, named, scenes, identity)
+
+
+def sample_scenes(rng: random.Random, *, style_diverse: bool) -> tuple[Scene, ...]:
+    """Different actions in different places, in combinations that training shows."""
     styles = rng.sample(STYLES, FRAMES) if style_diverse else [rng.choice(STYLES)] * FRAMES
     while True:
         pairs = list(zip(rng.sample(ACTIONS, FRAMES), rng.sample(PLACES, FRAMES), strict=True))
         if not any(scene_held_out(*pair) for pair in pairs):
             break
-    scenes = tuple(Scene(a, p, s) for (a, p), s in zip(pairs, styles, strict=True))
-    return BenchmarkStory(number, words, named, scenes)
+    return tuple(Scene(a, p, s) for (a, p), s in zip(pairs, styles, strict=True))
+
+
+def same_words(identity: Identity, named: Mapping[str, str], rng: random.Random) -> Identity:
+    """Somebody else whom the same words describe: what they leave open is drawn anew."""
+    other = sample_identity(rng, kind=identity.kind)
+    return replace(other, **{n: getattr(identity, n) for n in named if hasattr(identity, n)})
+
+
+def true_frames(story: BenchmarkStory, rng: random.Random) -> list[FrameSpec]:
+    """The story's scenes with one person whom its words describe, for the world to draw."""
+    who = same_words(story.identity, story.named, rng)
+    frames = []
+    for scene in story.scenes:
+        weather = "sunny" if scene.place in INDOOR else rng.choice(WEATHERS)
+        figure = Figure(
+            identity=who, action=scene.action, expression=rng.choice(EXPRESSIONS),
+            x=0.5 + rng.uniform(-0.05, 0.05), facing=rng.choice((-1, 1)),
+        )  # fmt: skip
+        frames.append(
+            FrameSpec(
+                place=scene.place,
+                weather="night" if scene.place == "moon" else weather,
+                style=scene.style,
+                camera="medium",
+                prop="none",
+                subjects=(figure,),
+                layout_seed=rng.getrandbits(32),
+            )
+        )
+    return frames

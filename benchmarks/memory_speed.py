@@ -12,7 +12,8 @@ memory pays the same for it; ``embed_ms`` tells how much.
 
 The comparison runs the same adds and searches through mem0 (PyPI ``mem0ai``, its default local
 vector store, ``infer=False``, telemetry off) in a virtual environment of its own, which is made on
-first use. Both sides are handed the same MiniLM vectors.
+first use and needs PyPI then; ``--mem0 FOLDER`` names one that holds mem0 already. Both sides are
+handed the same MiniLM vectors.
 """
 
 from __future__ import annotations
@@ -193,10 +194,13 @@ def compare(count: int, *, environment: Path, repeats: int, seed: int) -> dict[s
         return {**head, "error": f"mem0 could not be installed: {output.strip()[-600:]}"}
     ours = _our_side(texts, queries, known)
     theirs = _their_side(python, texts, queries, known)
+    if "error" in theirs:
+        return {**head, "ours_ms": ours, "error": f"mem0 failed: {theirs['error']}"}
     ratios = {
         f"{what}_{q}": round(theirs[what][q] / ours[what][q], 2)
-        for what in ("add", "search") if what in theirs for q in ("p50", "p95")
-    }  # fmt: skip
+        for what in ("add", "search")
+        for q in ("p50", "p95")
+    }
     return {**head, "ours_ms": ours, "mem0_ms": theirs, "mem0_over_ours": ratios}
 
 
@@ -333,6 +337,9 @@ def _print(result: dict[str, Any]) -> None:
     comparison = result.get("comparison", {})
     if "error" in comparison:
         print(comparison["error"])
+    for side, name in (("ours_ms", "ours"), ("mem0_ms", comparison.get("mem0", "mem0"))):
+        for what, times in comparison.get(side, {}).items():
+            print(f"{name:15} {what:8} p50 {times['p50']:9.2f}  p95 {times['p95']:9.2f} ms")
     for name, ratio in comparison.get("mem0_over_ours", {}).items():
         print(f"mem0 takes {ratio:.2f} times as long: {name}")
 

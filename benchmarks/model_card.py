@@ -29,6 +29,7 @@ from consistent_gen.checkpoints import weights_folder, write_json
 from consistent_gen.encoders.judge import Judge
 from consistent_gen.encoders.reader import Reader
 from consistent_gen.engine import Engine, FrameDone, FrameRequest
+from consistent_gen.errors import CheckpointError
 from consistent_gen.models import load_backbone
 from consistent_gen.rewards.attributes import Wanted, attribute_hits, read_words
 from consistent_gen.rewards.distribution import frechet_distance
@@ -191,16 +192,17 @@ def main(argv: list[str] | None = None) -> None:
     tune_allocator()
     backbone = load_backbone(options.model)
     engine = Engine(backbone, bucket=16)
-    readers = {
-        "reader": Reader.load(weights_folder("reader")),
-        "judge": Judge.load(weights_folder("judge")),
-    }
+    readers: dict[str, Any] = {"reader": Reader.load(weights_folder("reader"))}
+    console = Console(width=110)
+    try:
+        readers["judge"] = Judge.load(weights_folder("judge"))
+    except CheckpointError as missing:
+        console.print(f"no second opinion: {missing}")
     sets = (
         prompt_set("validation", "validation", options.prompts, 1),
         prompt_set("held_out", "held_out", options.prompts, 1),
         prompt_set("two_characters", "held_out", options.pairs, 2),
     )
-    console = Console(width=110)
     results: dict[str, Any] = {}
     for prompts in sets:
         started = time.perf_counter()

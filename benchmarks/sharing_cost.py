@@ -5,15 +5,22 @@
 For the story-world model and for untrained UNets shaped like Stable Diffusion 1.5 and XL:
 
 - FLOP of one added frame, counted by `torch.utils.flop_counter`, over those of a plain frame; and
-  what the formula says: (1 + twin) plain frames, plus reading r shared keys with q queries at every
-  layer and step, 4 q r d FLOP each.
-- Wall time of the same, medians of interleaved repeats.
-- Bytes of a character's bank: predicted before drawing, and used.
+  what the formula says: its denoiser calls over a plain frame's (twin and looks included), plus
+  reading r shared keys with q queries at every layer and step, 4 q r d FLOP each.
+- The same for the whole published networks at 512 and 1024 pixels, counted on shapes alone
+  (`benchmarks.sharing_flop`).
+- Wall time, medians of interleaved repeats.
+- Bytes of a character's bank: guessed before anything is drawn (a subject is taken to cover 35 %
+  of a picture), predicted once the anchors' first passes have shown their masks, and used.
 - Peak memory of stories of 4 to 32 frames, each in a process of its own, and its slope per frame.
 
-The large UNets have one layer per block, one transformer layer per attention block, narrow text
-(32 channels), 16 latent channels and latents of 32 x 32, so that this ends on two cores; widths,
-heads and where attention stands are those of the originals.
+The large UNets that are timed have one layer per block, one transformer layer per attention block,
+narrow text (32 channels), 16 latent channels and latents of 32 x 32, so that this ends on two
+cores; widths, heads and where attention stands are those of the originals. At so small a picture
+attention is a small part of the work and every fixed overhead of ours a large one.
+
+On two idle cores about half an hour: story world 6 minutes, large shapes 8 minutes each, shapes
+alone 5, memory 4. `--counts-only` leaves out what a busy machine would falsify (time and memory).
 """
 
 from __future__ import annotations
@@ -36,8 +43,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import sharing_flop
 from benchmarks.speed import flop_counter
 from consistent_gen.attention.layers import find_sites
+from consistent_gen.attention.roles import is_twin
 from consistent_gen.attention.settings import BOTH, Recipe
 from consistent_gen.checkpoints import write_json
 from consistent_gen.engine import Engine, FrameError, FrameRequest, Subject
@@ -134,8 +143,13 @@ class Story:
         self.engine = Engine(trial.backbone, bucket=2)
         self.shared = SharedStory(self.engine, recipe)
         anchors = [trial.request(number) for number in range(recipe.anchors)]
-        self.predicted = self.shared.predicted_bytes(anchors[0])
+        self.guessed = self.predicted = self.shared.predicted_bytes(anchors[0])
         self.shared.cast(HERO, anchors)
+        if recipe.masks is not None and recipe.masks.source == "twin":
+            while any(is_twin(state.id) for state in self.engine.frames):
+                self.engine.step()
+            assert self.shared.run.bank.bytes == 0, "predicted before an anchor left anything"
+            self.predicted = self.shared.predicted_bytes(anchors[0], HERO)
         drain(self.engine)
         self._next = recipe.anchors
 
@@ -184,18 +198,19 @@ def measure(trial: Trial, recipes: dict[str, Recipe], repeats: int) -> dict[str,
     for name, recipe in recipes.items():
         story = Story(trial, recipe)
         story.add()
-        pairs = [(_seconds(plain), _seconds(story)) for _ in range(repeats)]
-        used = story.shared.run.bank.bytes
+        calls = recipe.calls(trial.steps) / trial.steps
         found[name] = {
-            "twin": recipe.twin,
+            "calls_per_step": calls,
             "flop_ratio": frame_flop(story) / base_flop,
-            "flop_ratio_formula": 1.0 + recipe.twin + _reading_flop(story) / base_flop,
-            "wall_ratio": statistics.median(b for _, b in pairs)
-            / statistics.median(a for a, _ in pairs),
-            "plain_seconds": statistics.median(a for a, _ in pairs),
+            "flop_ratio_formula": calls + _reading_flop(story) / base_flop,
+            "bank_bytes_guessed": story.guessed,
             "bank_bytes_predicted": story.predicted,
-            "bank_bytes": used,
+            "bank_bytes": story.shared.run.bank.bytes,
         }
+        pairs = [(_seconds(plain), _seconds(story)) for _ in range(repeats)]
+        if pairs:
+            alone, shared = (statistics.median(side) for side in zip(*pairs, strict=True))
+            found[name] |= {"wall_ratio": shared / alone, "plain_seconds": alone}
     return found
 
 
@@ -256,9 +271,13 @@ def print_tables(result: dict[str, Any], console: Console) -> None:
         for name, row in rows.items():
             table.add_row(
                 model, name, f"{row['flop_ratio']:.3f}", f"{row['flop_ratio_formula']:.3f}",
-                f"{row['wall_ratio']:.3f}", f"{row['bank_bytes'] / 2**20:.1f}",
+                f"{row.get('wall_ratio', math.nan):.3f}", f"{row['bank_bytes'] / 2**20:.1f}",
                 f"{row['bank_bytes_predicted'] / 2**20:.1f}",
             )  # fmt: skip
+    for model, rows in result["full_size"].items():
+        for name, row in rows.items():
+            ratios = f"{row['flop_ratio']:.3f}", f"{row['flop_ratio_formula']:.3f}"
+            table.add_row(model, name, *ratios, "", "", "")
     console.print(table)
     memory = Table("method", *(f"{count} frames, MB" for count in FRAME_COUNTS), "MB per frame")
     for name, row in result["memory"].items():
@@ -273,7 +292,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--model", default=None, help="instead of the shipped story-world model")
     parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--large-steps", type=int, default=10, help="for the large shapes")
+    parser.add_argument("--large-steps", type=int, default=5, help="for the large shapes")
+    parser.add_argument("--full-steps", type=int, default=25, help="for counting on shapes alone")
+    parser.add_argument("--memory-steps", type=int, default=8, help="for the slope of memory")
+    parser.add_argument("--counts-only", action="store_true", help="no time, no memory")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--divide", type=int, default=1, help="divides the large shapes' widths")
     parser.add_argument("--one-story", metavar="METHOD", help=argparse.SUPPRESS)
@@ -284,15 +306,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(draw_one_story(options.one_story, options.frames, options.steps, options.model))
         return 0
     models: dict[str, Any] = {}
+    repeats = 0 if options.counts_only else options.repeats
     trial = story_world_trial(options.steps, options.model)
-    models[trial.name] = measure(trial, RECIPES, options.repeats)
+    models[trial.name] = measure(trial, RECIPES, repeats)
     with tempfile.TemporaryDirectory() as folder:
-        for shape in SHAPES:
+        # Without time there is nothing to learn from them that the full size does not tell.
+        for shape in () if options.counts_only else SHAPES:
             trial = shaped_trial(shape, Path(folder), options.large_steps, options.divide)
-            models[trial.name] = measure(trial, RECIPES, max(1, options.repeats // 2))
-    memory = dict(memory_slopes(options.steps, options.model))
+            models[trial.name] = measure(trial, RECIPES, max(1, repeats // 2))
+    full = sharing_flop.measure(RECIPES, options.full_steps) if options.full_steps else {}
+    slopes = memory_slopes(options.memory_steps, options.model)
     result = {
-        "schema": 1, "models": models, "memory": memory, "frame_counts": FRAME_COUNTS,
+        "schema": 2, "models": models, "full_size": full, "frame_counts": FRAME_COUNTS,
+        "memory": {} if options.counts_only else dict(slopes),
         "threads": torch.get_num_threads(), "versions": versions(),
         "settings": {key: str(value) for key, value in vars(options).items()},
     }  # fmt: skip

@@ -75,12 +75,17 @@ def _sharing_cost(result: Mapping[str, Any]) -> str:
     rows = [
         (
             model, name, f"{row['flop_ratio']:.3f}", f"{row['flop_ratio_formula']:.3f}",
-            f"{row['wall_ratio']:.2f}", f"{row['bank_bytes'] / 2**20:.1f}",
-            f"{row['bank_bytes_predicted'] / 2**20:.1f}",
+            f"{row['wall_ratio']:.2f}" if "wall_ratio" in row else "",
+            f"{row['bank_bytes'] / 2**20:.1f}", f"{row['bank_bytes_predicted'] / 2**20:.1f}",
         )
         for model, methods in result["models"].items()
         for name, row in methods.items()
     ]  # fmt: skip
+    rows += [
+        (model, name, f"{row['flop_ratio']:.3f}", f"{row['flop_ratio_formula']:.3f}", "", "", "")
+        for model, methods in result["full_size"].items()
+        for name, row in methods.items()
+    ]
     counts = result["frame_counts"]
     memory = [
         (name, *(f"{peak:.0f}" for peak in row["peak_mb"]), f"{row['mb_per_frame']:.2f}")
@@ -89,7 +94,8 @@ def _sharing_cost(result: Mapping[str, Any]) -> str:
     columns = ("model", "method", "FLOP", "by formula", "wall", "bank MB", "predicted MB")
     return (
         "## What an added frame costs\n\n`python -m benchmarks.sharing_cost`, as ratios to a plain "
-        "frame of the same run\n\n"
+        "frame of the same run. Published networks are counted whole, on shapes alone; those timed "
+        "have their widths, but one layer per block.\n\n"
         + table(columns, rows)
         + "\nPeak memory of a whole process, in MB, by frames of the story:\n\n"
         + table(("method", *map(str, counts), "per frame"), memory)
@@ -116,6 +122,17 @@ def _consistency(title: str) -> Callable[[Mapping[str, Any]], str]:
     return render
 
 
+def _pairs(result: Mapping[str, Any]) -> str:
+    columns = ("c_star_alone", "c_star_together", "loss", "swap_rate", "found")
+    rows = [
+        (name, *(_interval(entry[column]) for column in columns))
+        for name, entry in result["methods"].items()
+    ]
+    heads = ("method", *(column.replace("_", " ") for column in columns))
+    head = "## Two characters in one story\n\n`python -m benchmarks.consistency_pairs`\n\n"
+    return head + table(heads, rows)
+
+
 def _persona(result: Mapping[str, Any]) -> str:
     found = result["results"]
     rows = [
@@ -138,6 +155,32 @@ def _persona(result: Mapping[str, Any]) -> str:
         + "\n"
         + table(("", ""), facts)
     )
+
+
+def _memory_speed(result: Mapping[str, Any]) -> str:
+    names = ("turn_write", "executor_batch", "search", "open", "purge")
+    rows = [
+        (size, *(f"{found[n]['p50']:.2f} / {found[n]['p95']:.2f}" for n in names))
+        for size, found in result["figures_ms"].items()
+    ]
+    budgets = [
+        (name.replace("_", " "), f"{row['budget_ms']:.0f}", f"{row['p95_ms']:.2f}",
+         "yes" if row["held"] else "no")
+        for name, row in result["budgets"].items()
+    ]  # fmt: skip
+    comparison = result.get("comparison", {})
+    ratios = [(name.replace("_", " "), f"{ratio:.2f}")
+              for name, ratio in comparison.get("mem0_over_ours", {}).items()]  # fmt: skip
+    parts = [
+        "## Persona memory: speed\n\n`python -m benchmarks.memory_speed`, "
+        f"{result['cores']} cores, milliseconds (p50 / p95)\n\n"
+        + table(("records", *(n.replace("_", " ") for n in names)), rows),
+        table(("budget", "ms at most", "p95 ms", "held"), budgets),
+    ]
+    if ratios:
+        head = f"times as long with {comparison['mem0']}, {comparison['adds']} adds"
+        parts.append(table((head, ""), ratios))
+    return "\n".join(parts)
 
 
 def _serving(result: Mapping[str, Any]) -> str:
@@ -177,8 +220,10 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "model_card": _model_card,
     "consistency": _consistency("Consistency, one style per story"),
     "consistency_styles": _consistency("Consistency, another style per frame"),
+    "consistency_pairs": _pairs,
     "sharing_cost": _sharing_cost,
     "persona_synthetic": _persona,
+    "memory_speed": _memory_speed,
     "serving": _serving,
 }
 

@@ -16,7 +16,7 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,7 @@ class PipelineStory:
         self.policy.bind(find_sites(pipe.unet))
         self._options = dict(options)
         self._pass: _Pass | None = None
+        self._looking = False
         self._numbers = itertools.count()
 
     def anchor(
@@ -228,10 +229,10 @@ class PipelineStory:
         latent = latent * vae.config.scaling_factor
         return latent, torch.randn(latent.shape, generator=noise).to(latent)
 
-    def before_call(self, _unet: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        """Forward pre-hook of the UNet: announce the rows, put noised references in."""
+    def before_call(self, unet: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """Forward pre-hook of the UNet: announce the rows, put noised references in, look first."""
         now = self._pass
-        if now is None:
+        if now is None or self._looking:
             return None
         now.steps = len(self.pipe.scheduler.timesteps)
         sample = args[0] if args else kwargs["sample"]
@@ -249,20 +250,49 @@ class PipelineStory:
             for slot, branch in enumerate(branches)
             for i, frame in enumerate(now.frames)
         )
-        self.policy.begin(Call(len(sample), (sample.shape[-2], sample.shape[-1]), rows))
-        if not now.references:
-            return None
+        if now.references:
+            sample = self._with_references(now, sample, len(branches))
+            args, kwargs = (
+                ((sample, *args[1:]), kwargs) if args else (args, {**kwargs, "sample": sample})
+            )
+        call = Call(len(sample), (sample.shape[-2], sample.shape[-1]), rows)
+        self._look(unet, call, args, kwargs)
+        self.policy.begin(call)
+        return args, kwargs
+
+    def _look(self, unet: Any, call: Call, args: Any, kwargs: dict[str, Any]) -> None:
+        """Call the UNet on the same latents without sharing if a frame's queries are mixed now."""
+        rows = tuple(
+            replace(row, look=True)
+            for row in call.rows
+            if self.run.looks(row.frame, row.step, row.steps)
+        )
+        if not rows:
+            return
+        self._looking = True
+        self.policy.begin(replace(call, rows=rows))
+        try:
+            unet(*args, **kwargs)
+        finally:
+            self.policy.end()
+            self._looking = False
+
+    def _with_references(self, now: _Pass, sample: Tensor, branches: int) -> Tensor:
+        """The latents [b c h w] with pictures of the user's own, noised to this step's level."""
         sample = sample.clone()
-        moment = self.pipe.scheduler.timesteps[now.step]
+        scheduler = self.pipe.scheduler
+        moment = scheduler.timesteps[now.step]
         for number, (clean, noise) in now.references.items():
-            noised = self.pipe.scheduler.add_noise(clean[None], noise[None], moment[None].cpu())
-            noised = self.pipe.scheduler.scale_model_input(noised, moment)[0]
-            for slot in range(len(branches)):
-                sample[slot * count + number] = noised.to(sample)
-        return ((sample, *args[1:]), kwargs) if args else (args, kwargs | {"sample": sample})
+            noised = scheduler.add_noise(clean[None], noise[None], moment[None].cpu())
+            noised = scheduler.scale_model_input(noised, moment)[0]
+            for slot in range(branches):
+                sample[slot * len(now.frames) + number] = noised.to(sample)
+        return sample
 
     def after_call(self, _unet: Any, _args: Any, _output: Any) -> None:
         """Forward hook of the UNet."""
+        if self._looking:
+            return
         self.policy.end()
         if self._pass is not None:
             self._pass.step += 1

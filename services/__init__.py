@@ -1,4 +1,6 @@
-"""The serving half: durable jobs, artifacts, stories, keys, and the services that use them.
+"""The server. Its commands and BentoML services stand here, its parts in the folders.
 
-Nothing is imported here, so that ``services.settings`` and ``services.errors`` stay light.
+`gateway`, `generation`, `scoring` and `memory` are what `bentoml serve` is given, `serve` and
+`worker_process` are programs; `settings` and `errors` are for everybody. Which folder may import
+which is in docs/architecture.md. Nothing is imported here, so that settings stay light.
 """

@@ -1,4 +1,4 @@
-"""What the stores raise on purpose, as branches of the package's tree of errors.
+"""What the server raises on purpose, as branches of the package's tree of errors.
 
 The gateway turns each class into one HTTP status; a worker or a script can catch the same classes.
 What a client sent wrong in itself (an unknown index, a bad cursor) is an
@@ -14,10 +14,13 @@ QuotaError    429     this caller has too much waiting; others may go on
 BusyError     503     the whole server has too much waiting
 StorageFull   507     no room: quota, disk full, or a folder that cannot be written
 StorageError  500     the database is damaged or was written by a newer version
+Refusal       any     an answer whose status and code are said outright
 ============  ======  ==================================================================
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from consistent_gen.errors import ConsistentGenError
 
@@ -89,3 +92,24 @@ class StorageError(ServiceError):
 
     status = 500
     code = "storage"
+
+
+class Refusal(ConsistentGenError):
+    """An answer other than success, with its HTTP status and code said outright.
+
+    retry_after: seconds after which the same request may succeed.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.code = status, code
+        self.retry_after = retry_after
+        self.headers = dict(headers or {})

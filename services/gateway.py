@@ -14,7 +14,7 @@ os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")  # read when bentoml is im
 
 import bentoml
 
-from services.mounting import SETTINGS_VARIABLE, LateApp
+from services.web.mounting import SETTINGS_VARIABLE, LateApp
 
 late = LateApp()
 

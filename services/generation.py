@@ -17,11 +17,11 @@ os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 import bentoml
 
 from consistent_gen.errors import InputError
-from services.leases_http import HttpLeases
+from services.launch.options import TOKEN_VARIABLE, URL_VARIABLE
+from services.painting.warm_up import painter_maker
 from services.settings import load_settings
-from services.warm_up import painter_maker
-from services.worker import Worker, worker_name
-from services.worker_process import TOKEN_VARIABLE, URL_VARIABLE
+from services.worker.http_leases import HttpLeases
+from services.worker.loop import Worker, worker_name
 
 THREADS_VARIABLE = "CONSISTENT_GEN_THREADS"
 

@@ -13,8 +13,8 @@ os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")  # read when bentoml is im
 
 import bentoml
 
-from services.mounting import SETTINGS_VARIABLE, LateApp
-from services.routes import artifacts, personas, system
+from services.web.mounting import SETTINGS_VARIABLE, LateApp
+from services.web.routes import artifacts, personas, system
 
 late = LateApp(only=(personas, artifacts, system))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+from dataclasses import replace
 
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")  # read when bentoml is imported
 
@@ -17,9 +18,11 @@ import bentoml
 import numpy as np
 from bentoml.exceptions import ServiceUnavailable
 
-from services.agreement import Sight
-from services.problems import Refusal
-from services.scorers import MAX_BATCH, SIDE, LocalScorer, small
+from consistent_gen.rewards.looking import MAX_BATCH, SIDE
+from consistent_gen.rewards.sight import Sight
+from services.errors import Refusal
+from services.scores import LocalScorer
+from services.scores.scorer import small
 
 MAX_LATENCY_MS = 30_000
 _EMPTY = np.zeros((SIDE, SIDE, 3), np.uint8)
@@ -42,12 +45,9 @@ class Scoring:
             raise ServiceUnavailable("there are no weights of the story-world reader here")
         decoded = [_decoded(text) for text in pictures]
         stack = np.stack([_EMPTY if pixels is None else pixels for pixels in decoded])
-        found, name = self._scorer.see(stack)
         return [
-            sight.model_copy(
-                update={"reader": name, "present": sight.present and pixels is not None}
-            )
-            for sight, pixels in zip(found, decoded, strict=True)
+            replace(sight, present=sight.present and pixels is not None)
+            for sight, pixels in zip(self._scorer.see(stack), decoded, strict=True)
         ]
 
     def __is_ready__(self) -> bool:

@@ -21,15 +21,14 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from consistent_gen.errors import CheckpointError, ConsistentGenError, InputError
-from services.launch_options import add_serve_options, common_arguments, settings_of
-from services.lifeline import end_with_parent
+from consistent_gen.errors import CheckpointError, ConsistentGenError
+from services.launch.lifeline import end_with_parent
+from services.launch.listening import address_of, listen
+from services.launch.options import EXIT_INPUT, add_serve_options, common_arguments, settings_of
 
 if TYPE_CHECKING:
     from services.settings import Settings
 
-EXIT_INPUT = 2
-BACKLOG = 2048
 KEEP_ALIVE_S = 30
 UI_KEY_VARIABLE = "CONSISTENT_GEN_UI_KEY"
 _log = logging.getLogger("services.serve")
@@ -71,38 +70,6 @@ def run(options: argparse.Namespace) -> int:
         return _run_here(options, settings, listener, started)
 
 
-def listen(host: str, port: int, inherited: int | None = None) -> socket.socket:
-    """A bound socket, so that a port that is taken is noticed before anything is loaded.
-
-    Raises:
-        InputError: it is taken, or this machine has no such address.
-    """
-    if inherited is not None:
-        return socket.socket(fileno=inherited)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise InputError(
-            f"cannot listen at {host} port {port}: {error.strerror}; "
-            "choose another with --port (0 takes a free one)"
-        ) from None
-    listener.listen(BACKLOG)
-    listener.set_inheritable(True)
-    return listener
-
-
-def address_of(listener: socket.socket) -> str:
-    """The address by which this machine reaches the socket."""
-    host, port = listener.getsockname()[:2]
-    if host in ("0.0.0.0", "::"):
-        host = "127.0.0.1" if host == "0.0.0.0" else "::1"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
 # One process ------------------------------------------------------------------------------------
 
 
@@ -111,10 +78,10 @@ def _run_here(
 ) -> int:
     import uvicorn
 
-    from services.app import build_app, open_state
-    from services.leases import StoreLeases
-    from services.warm_up import painter_maker
-    from services.worker import Worker, worker_name
+    from services.painting.warm_up import painter_maker
+    from services.web import build_app, open_state
+    from services.worker.loop import Worker, worker_name
+    from services.worker.store_leases import StoreLeases
 
     address = address_of(listener)
     state = open_state(settings)
@@ -221,7 +188,7 @@ def _tell_when_ready(worker: Any, address: str, started: float) -> None:
 def _run_processes(
     options: argparse.Namespace, settings: Settings, listener: socket.socket, started: float
 ) -> int:
-    from services.topology import Topology
+    from services.launch.topology import Topology
 
     address = address_of(listener)
     shared = common_arguments(options)

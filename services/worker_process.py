@@ -15,13 +15,15 @@ import threading
 from collections.abc import Sequence
 
 from consistent_gen.errors import CheckpointError, ConsistentGenError
-from services.launch_options import add_common_options, settings_of
-from services.lifeline import end_with_parent
-
-EXIT_INPUT = 2
-EXIT_HANGS = 70  # EX_SOFTWARE: start me again
-TOKEN_VARIABLE = "CONSISTENT_GEN_AUTH_WORKER_TOKEN"
-URL_VARIABLE = "CONSISTENT_GEN_GATEWAY_URL"
+from services.launch.lifeline import end_with_parent
+from services.launch.options import (
+    EXIT_HANGS,
+    EXIT_INPUT,
+    TOKEN_VARIABLE,
+    URL_VARIABLE,
+    add_common_options,
+    settings_of,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,9 +50,9 @@ def run(options: argparse.Namespace) -> int:
         CheckpointError: the model cannot be loaded.
     """
     from consistent_gen.errors import InputError
-    from services.leases_http import HttpLeases
-    from services.warm_up import painter_maker
-    from services.worker import Worker, worker_name
+    from services.painting.warm_up import painter_maker
+    from services.worker.http_leases import HttpLeases
+    from services.worker.loop import Worker, worker_name
 
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

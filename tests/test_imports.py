@@ -43,6 +43,21 @@ ALLOWED = {
 }
 # What one file may import beyond its package.
 EXCEPTIONS = {"consistent_gen/story/casting.py": {"memory"}}
+# Inside `services`: what each folder may import of the others. What stands beside the folders is
+# for everybody (`settings`, `errors`) or for nobody (the commands and BentoML services).
+SERVICE_FOLDERS: dict[str, set[str]] = {
+    "keys": set(),
+    "plans": set(),
+    "scores": set(),
+    "store": {"keys"},
+    "jobs": {"keys", "store"},
+    "personas": {"store"},
+    "painting": {"plans", "jobs"},
+    "worker": {"painting", "jobs", "store"},
+    "web": {"keys", "store", "jobs", "plans", "scores", "personas"},
+    "launch": set(),
+}
+SERVICE_SHARED = {"settings", "errors"}
 # Level 0 must work before anything heavy is there.
 LEVEL_0_PACKAGES = {"numpy", "yaml"}
 
@@ -96,6 +111,59 @@ def violations(relative: Path, text: str) -> list[str]:
         if target is not None and target not in allowed:
             found.append(f"{relative}:{line}: {part} must not import {module}")
     return found
+
+
+def service_violations(relative: Path, text: str) -> list[str]:
+    """What a file in a folder of `services` imports of folders that it must not know."""
+    folder = relative.parts[1]
+    allowed = SERVICE_FOLDERS[folder] | SERVICE_SHARED | {folder}
+    found = []
+    for line, module in imported(ast.parse(text), relative.parent.parts):
+        head, *rest = module.split(".")
+        if head == "services" and (not rest or rest[0] not in allowed):
+            found.append(f"{relative}:{line}: services/{folder} must not import {module}")
+    return found
+
+
+def service_files() -> list[Path]:
+    """The files in folders of `services`; its commands may import all of them."""
+    root = ROOT / "services"
+    return [f for f in sorted(root.rglob("*.py")) if f.parent != root]
+
+
+def test_every_folder_of_the_server_has_a_place_in_the_table() -> None:
+    folders = {file.relative_to(ROOT).parts[1] for file in service_files()}
+    assert folders == SERVICE_FOLDERS.keys()
+    told = {name for allowed in SERVICE_FOLDERS.values() for name in allowed}
+    assert told <= folders
+
+
+def test_the_folders_of_the_server_go_one_way() -> None:
+    """Nothing is above itself, by whatever way round."""
+    left = dict(SERVICE_FOLDERS)
+    while left:
+        free = {name for name, allowed in left.items() if not allowed & left.keys()}
+        assert free, f"a circle: {sorted(left)}"
+        left = {name: allowed for name, allowed in left.items() if name not in free}
+
+
+@pytest.mark.parametrize("file", service_files(), ids=lambda f: str(f.relative_to(ROOT)))
+def test_no_import_breaks_the_order_of_the_server(file: Path) -> None:
+    assert service_violations(file.relative_to(ROOT), file.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "line"),
+    [
+        ("services/store/a.py", "from services.jobs import JobStore"),
+        ("services/web/routes/a.py", "from services.painting.painter import Painter"),
+        ("services/web/a.py", "import services.worker.loop"),
+        ("services/painting/a.py", "from services import gateway"),
+        ("services/launch/a.py", "def f():\n    from services.web import build_app"),
+    ],
+)
+def test_the_order_of_the_server_catches(place: str, line: str) -> None:
+    assert len(service_violations(Path(place), line)) == 1
 
 
 def test_every_file_has_a_place_in_the_table() -> None:

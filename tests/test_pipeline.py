@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,32 @@ def test_a_story(pipe: Any, method: str, tmp_path: Path) -> None:
         pytest.raises(InputError, match="was saved with seed 5; this story has 6"),
     ):
         story.load(tmp_path / "fox.json")
+
+
+def test_queries_are_mixed_by_a_second_call_on_the_same_latents(pipe: Any) -> None:
+    """Calls of the UNet with equal latents, in the steps that mix and for whoever shares."""
+    calls: list[torch.Tensor] = []
+    hook = pipe.unet.register_forward_pre_hook(lambda _m, args, _k: calls.append(args[0].clone()),
+                                               with_kwargs=True)  # fmt: skip
+    results = []
+    for weight in (0.0, 1.0):
+        mixed = {"injection": 0.0, "mixing_steps": 0.7, "mixing": (weight, weight)}
+        with consistent_gen.share(pipe, "consistory", settings=mixed, **OPTIONS) as story:
+            hero = fox(story)
+            calls.clear()
+            results.append(story.frame("a fox reading", seed=3, subjects=[hero]))
+            assert len(calls) == story.run.recipe.calls(3) == 5
+            equal = [torch.equal(a, b) for a, b in itertools.pairwise(calls)]
+            assert equal == [False, True, False, True]
+            calls.clear()
+            story.frame("a fox reading", seed=3)
+            assert len(calls) == 3
+    hook.remove()
+    assert not np.allclose(*results, atol=1e-4)
+    off = {"injection": 0.0, "mixing_steps": 0.0}
+    with consistent_gen.share(pipe, "consistory", settings=off, **OPTIONS) as story:
+        plain = story.frame("a fox reading", seed=3, subjects=[fox(story)])
+    assert np.allclose(results[0], plain, atol=1e-5)
 
 
 def test_ones_own_picture_as_an_anchor(pipe: Any) -> None:

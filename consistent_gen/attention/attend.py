@@ -148,9 +148,10 @@ def _run_group(
         biases.append(torch.cat([q.new_full((c,), b) for c, b in zip(counts, levels, strict=True)]))
         targets.append((job.slot, wanted))
     stacked = torch.stack(queries), torch.stack(keys), torch.stack(values)
-    bias = torch.stack(biases)
-    attend_to = _dispatch_biased if bool(bias.any()) else _dispatch_plain
-    result = attend_to(*stacked, bias, backend)
+    # All jobs of a group are biased or none is; asking the tensor would wait for the device.
+    biased = any(extra.bias != 0.0 for extra in group[0].extras)
+    attend_to = _dispatch_biased if biased else _dispatch_plain
+    result = attend_to(*stacked, torch.stack(biases), backend)
     for (slot, wanted), rows in zip(targets, result, strict=True):
         out[slot, wanted] = rows
 

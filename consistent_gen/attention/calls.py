@@ -12,7 +12,8 @@ class Row:
     """One live row of a denoiser call.
 
     slot: index along the batch axis. step: 0-based, of `steps`. time: the noise level as a share
-    of the training schedule, 1 for pure noise.
+    of the training schedule, 1 for pure noise. look: the row has its frame's latent and words, but
+    shares nothing and is thrown away: it shows what the frame's queries would be at this moment.
     """
 
     slot: int
@@ -21,6 +22,7 @@ class Row:
     step: int
     steps: int
     time: float
+    look: bool = False
 
 
 @dataclass(frozen=True)

@@ -92,8 +92,13 @@ class SubjectMasks:
         found = resize_grid(found[:, None], self._grids[frame], grid)[:, 0]
         return found / found.max().clamp_min(1e-12)
 
+    def finest(self, frame: str) -> Grid | None:
+        """The grid of a frame's maps; None while it has none."""
+        return self._grids.get(frame)
+
     def forget(self, frame: str) -> None:
         """Drop what is known of a frame."""
+        self._grids.pop(frame, None)
         tables: list[dict[Any, Any]] = [self._maps, self._external, self._cut]
         for table in tables:
             for key in [key for key in table if key[0] == frame]:

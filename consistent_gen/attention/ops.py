@@ -127,10 +127,10 @@ def kept_count(tokens: int, dropout: float) -> int:
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary embedding of x [b n h d] by cos and sin [n d], pairs of neighbouring channels.
 
-    arXiv 2104.09864, equation 34, with every angle twice in a row as diffusers lays them out.
+    arXiv 2104.09864, equation 34, with every angle twice in a row as diffusers lays them out, and
+    in float32 like there, so that the two give equal bytes.
     """
     real, imaginary = x.reshape(*x.shape[:-1], -1, 2).unbind(-1)
     turned = torch.stack([-imaginary, real], dim=-1).flatten(3)
-    wide = torch.promote_types(x.dtype, torch.float32)
     cos, sin = cos[None, :, None, :].to(x.device), sin[None, :, None, :].to(x.device)
-    return (x.to(wide) * cos + turned.to(wide) * sin).to(x.dtype)
+    return (x.float() * cos + turned.float() * sin).to(x.dtype)

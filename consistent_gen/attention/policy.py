@@ -50,6 +50,12 @@ class Heads:
     rotary: Rotary | None = None
     _own: set[str] = field(default_factory=set)
 
+    @property
+    def untouched(self) -> bool:
+        """Whether attention over them is the layer's own: nothing was edited, nothing is read."""
+        reading = any(len(extra.k) for extras in self.reads.values() for extra in extras)
+        return not (reading or self._own)
+
     def get(self, which: str, slot: int) -> Tensor:
         """The "q", "k" or "v" of one row, [n h d]."""
         tensor: Tensor = getattr(self, which)

@@ -85,14 +85,22 @@ class PolicyProcessor:
             watch_joint(policies, heads, text, site)
         if not acting:
             return inner(attn, hidden_states, **named)
-        image, words = run_policies(acting, attn, heads, text, site, self._attention_backend)
+        for policy in acting:
+            policy.self_attention(heads, site)
+        branches = [x for policy in acting if (x := policy.branch(heads.q, site)) is not None]
+        if heads.untouched and not branches:
+            # Recorded only, or nothing to read: the layer's own bytes, not merely its numbers.
+            return _shown(acting, inner(attn, hidden_states, **named), text, site)
+        image, words = attend(heads, text, self._attention_backend)
+        image, words = unproject(attn, sum(branches, image), words, site)
         if site.kind == "single":
             assert words is not None
-            return torch.cat([words, image], dim=1)
+            return _shown(acting, torch.cat([words, image], dim=1), text, site)
+        found: Any = image if words is None else (image, words)
         if ip_hidden_states is not None and site.block == "double":
             # An image adapter's own branch is the third result of its processor.
-            return image, words, inner(attn, hidden_states, **named)[2]
-        return image if words is None else (image, words)
+            found = image, words, inner(attn, hidden_states, **named)[2]
+        return _shown(acting, found, text, site)
 
     def standing_for(self, binding: Binding | None) -> Any:
         """The processor that acts where no policy does."""
@@ -102,25 +110,19 @@ class PolicyProcessor:
         return binding.first
 
 
-def run_policies(
-    acting: list[AttentionPolicy],
-    attn: Any,
-    heads: Heads,
-    text: Text | None,
-    site: Site,
-    backend: Any,
-) -> tuple[Tensor, Tensor | None]:
-    """One layer with policies: results for image [b n c] and text tokens [b t c]."""
-    for policy in acting:
-        policy.self_attention(heads, site)
-    image, words = attend(heads, text, backend)
-    for policy in acting:
-        added = policy.branch(heads.q, site)
-        image = image if added is None else image + added
-    image, words = unproject(attn, image, words, site)
+def _shown(acting: list[AttentionPolicy], result: Any, text: Text | None, site: Site) -> Any:
+    """A processor's result after the policies have changed that of image tokens [b n c]."""
+    if site.kind == "single":
+        assert text is not None
+        t = text.q.shape[1]
+        image = changed = result[:, t:]
+        for policy in acting:
+            changed = policy.output(changed, site)
+        return result if changed is image else torch.cat([result[:, :t], changed], dim=1)
+    image, *rest = result if isinstance(result, tuple) else (result,)
     for policy in acting:
         image = policy.output(image, site)
-    return image, words
+    return (image, *rest) if isinstance(result, tuple) else image
 
 
 def watch_cross(

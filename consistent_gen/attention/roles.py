@@ -48,7 +48,17 @@ class FrameRole:
             names = ", ".join(use.name for use in self.subjects) or "none"
             raise InputError(f"an anchor shows exactly one subject; {self.frame!r} has: {names}")
 
+    @property
+    def reading(self) -> tuple[SubjectUse, ...]:
+        """The subjects that the frame reads; anchors read each other at any strength."""
+        return tuple(u for u in self.subjects if self.anchor is not None or u.strength > 0.0)
+
 
 def twin_id(frame: str) -> str:
     """The id of a frame's twin."""
     return frame + _TWIN_MARK
+
+
+def is_twin(frame: str) -> bool:
+    """Whether an id is a twin's."""
+    return frame.endswith(_TWIN_MARK)

@@ -2,7 +2,8 @@
 
 One run is one story with one recipe. A frame is drawn in one pass, or in two when the recipe asks
 for a twin: the same frame without sharing, which shows where the subject is, which tokens
-correspond, and what queries and values would have been.
+correspond, and what values would have been. At some steps it takes a second row, a look: the same
+latent without sharing, for its queries.
 """
 
 from __future__ import annotations
@@ -125,6 +126,13 @@ class SharedRun:
             found.append(rule)
         return found
 
+    def looks(self, frame: str, step: int, steps: int) -> bool:
+        """Whether `frame` wants a look, a second row without sharing, at a step."""
+        role = self.roles.get(frame)
+        if role is None or role.twin_of is not None or not role.reading:
+            return False
+        return self.recipe.looks(step, steps)
+
     def mask(self, frame: str, subject: str, step: int, grid: Grid) -> Tensor | None:
         """Which tokens [n] of a frame show a subject, as far as is known at `step`."""
         source, before = self._mask_source(frame, step)
@@ -187,12 +195,28 @@ class SharedRun:
             self._matches[key] = match_tokens(features[0], tokens[0], features[1:], tokens[1:])
         return self._matches[key]
 
+    def foresee(self, frame: str, subject: str, grid: Grid, match: Match) -> None:
+        """Take this correspondence instead of what the features would say."""
+        self._matches[frame, subject, grid] = match
+
+    def subject_shares(self, subject: str, grids: Iterable[Grid]) -> dict[tuple[int, Grid], float]:
+        """Share of the picture that a subject covers in each of its anchors, as far as is known.
+
+        Final once the anchors' twins are drawn; with running masks, once the anchors are.
+        """
+        return {
+            (number, grid): len(self.subject_tokens(name, subject, _AFTER_ALL, grid))
+            / (grid[0] * grid[1])
+            for number, name in self._anchors.get(subject, {}).items()
+            for grid in grids
+        }
+
     def record(self, frame: str, step: int, key: tuple[str, Branch, str], value: Tensor) -> None:
-        """Keep a twin's "q" or "v" [n h d] at (layer, branch, which) for its frame."""
+        """Keep a look's "q" or a twin's "v" [n h d] at (layer, branch, which) for its frame."""
         self._records.setdefault(frame, {}).setdefault(step, {})[key] = value.clone()
 
     def recorded(self, frame: str, step: int, key: tuple[str, Branch, str]) -> Tensor:
-        """What the frame's twin left; it is forgotten as soon as the frame is a step further."""
+        """What was kept for the frame; it is forgotten as soon as the frame is a step further."""
         steps = self._records[frame]
         for old in [s for s in steps if s < step]:
             del steps[old]

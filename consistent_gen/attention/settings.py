@@ -103,7 +103,10 @@ class AlignStatistics:
 
 @dataclass(frozen=True, kw_only=True)
 class BlendQueries:
-    """q <- (1 - w) q + w q of the frame's unshared twin; w runs over `weights` in the window."""
+    """q <- (1 - w) q + w q_vanilla; w runs evenly over `weights` in the window.
+
+    q_vanilla are the frame's queries in a second, unshared row with the same latent (a look).
+    """
 
     weights: tuple[float, float] = (0.9, 0.82)
 
@@ -229,9 +232,21 @@ class Recipe:
     def twin(self) -> bool:
         """Whether every frame is first drawn without sharing, to learn masks and features."""
         edits = [edit for rule in self.rules for edit in rule.align]
-        recorded = any(isinstance(edit, BlendQueries | TwinValues) for edit in edits)
+        recorded = any(isinstance(edit, TwinValues) for edit in edits)
         learned = self.masks is not None and self.masks.source == "twin"
         return recorded or learned or self.features is not None
+
+    def looks(self, step: int, steps: int) -> bool:
+        """Whether frames take a second, unshared row at this step, for their queries."""
+        return any(
+            step in rule.window.span(steps)
+            for rule in self.rules
+            if any(isinstance(edit, BlendQueries) for edit in rule.align)
+        )
+
+    def calls(self, steps: int) -> int:
+        """Denoiser calls of an added frame of `steps` steps: itself, its twin, and looks."""
+        return steps * (1 + self.twin) + sum(self.looks(step, steps) for step in range(steps))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, edits with their class names."""

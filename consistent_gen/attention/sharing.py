@@ -1,4 +1,4 @@
-"""The policy that carries out any recipe: twins record, anchors export, everybody else reads."""
+"""The policy that carries out any recipe: twins and looks record, anchors export, others read."""
 
 from __future__ import annotations
 
@@ -39,9 +39,13 @@ class _Work:
 
     @property
     def uses(self) -> tuple[SubjectUse, ...]:
-        """The subjects that the row reads; anchors read each other at any strength."""
-        anchor = self.role.anchor is not None
-        return tuple(use for use in self.role.subjects if anchor or use.strength > 0.0)
+        """The subjects that the row reads."""
+        return self.role.reading
+
+    @property
+    def aside(self) -> bool:
+        """Whether the row shares nothing and is only recorded."""
+        return self.row.look or self.role.twin_of is not None
 
     @property
     def frame(self) -> str:
@@ -103,7 +107,7 @@ class Sharing(AttentionPolicy):
         return bool(self._at(site))
 
     def self_attention(self, heads: Heads, site: Site) -> None:
-        """See `AttentionPolicy`: first twins, then anchors, then whoever reads them."""
+        """See `AttentionPolicy`: first twins and looks, then anchors, then whoever reads them."""
         assert self._call is not None
         if len(heads.q) != self._call.size:
             raise ConsistentGenError(
@@ -111,12 +115,11 @@ class Sharing(AttentionPolicy):
             )
         self._device = heads.q.device
         work = self._at(site)
-        for item in work:
-            if item.role.twin_of is not None:
-                self._record(item, heads, site)
-            else:
-                self._apply_twin(item, heads, site)
-        drawn = [item for item in work if item.role.twin_of is None]
+        for item in (item for item in work if item.aside):
+            self._record(item, heads, site)
+        drawn = [item for item in work if not item.aside]
+        for item in drawn:
+            self._apply_recorded(item, heads, site)
         for item in drawn:
             if item.role.anchor is not None:
                 self._export(item, heads, site)
@@ -127,7 +130,7 @@ class Sharing(AttentionPolicy):
 
     def output(self, hidden: Tensor, site: Site) -> Tensor:
         """See `AttentionPolicy`: blend results of matched anchor tokens in."""
-        injecting = [i for i in self._at(site) if i.inject > 0.0 and i.role.twin_of is None]
+        injecting = [i for i in self._at(site) if i.inject > 0.0 and not i.aside]
         for item in injecting:
             if item.role.anchor is not None:
                 tokens = self._subject_tokens(item, site).to(hidden.device)
@@ -148,7 +151,8 @@ class Sharing(AttentionPolicy):
         return {
             row: tuple(token for use in role.subjects for token in use.tokens)
             for row, role in self._rows
-            if row.branch == "cond" and role.subjects and (role.twin_of is not None) == twins
+            if row.branch == "cond" and role.subjects and not row.look
+            if (role.twin_of is not None) == twins
         }
 
     def text_attention(self, row: Row, attention: Tensor, site: Site) -> None:
@@ -167,7 +171,7 @@ class Sharing(AttentionPolicy):
         if self.run.features is None or self._call is None:
             return
         for row, role in self._rows:
-            if row.branch != "cond" or role.twin_of is None:
+            if row.branch != "cond" or role.twin_of is None:  # looks are no twins
                 continue
             if self.run.features.wanted(row.frame, row.time):
                 tokens, grid = _as_tokens(output[row.slot], self._call.latent, self._sites)
@@ -189,21 +193,18 @@ class Sharing(AttentionPolicy):
         return site.grid(self._call.latent)
 
     def _record(self, item: _Work, heads: Heads, site: Site) -> None:
-        row = item.row
-        for kind, which in ((BlendQueries, "q"), (TwinValues, "v")):
-            if item.has(kind):
-                key = site.name, row.branch, which
-                self.run.record(item.frame, row.step, key, heads.get(which, row.slot))
+        row, which = item.row, "q" if item.row.look else "v"
+        key = site.name, row.branch, which
+        self.run.record(item.frame, row.step, key, heads.get(which, row.slot))
 
-    def _apply_twin(self, item: _Work, heads: Heads, site: Site) -> None:
+    def _apply_recorded(self, item: _Work, heads: Heads, site: Site) -> None:
         row = item.row
         for rule in item.rules:
             for edit in rule.align:
                 if isinstance(edit, BlendQueries):
                     w = _blend_weight(edit, rule, row)
-                    twin = self.run.recorded(item.frame, row.step, (site.name, row.branch, "q"))
-                    q = heads.get("q", row.slot)
-                    heads.put("q", row.slot, (1.0 - w) * q + w * twin.to(q))
+                    vanilla = self.run.recorded(item.frame, row.step, (site.name, row.branch, "q"))
+                    heads.put("q", row.slot, _blend(heads.get("q", row.slot), vanilla, w))
                 elif isinstance(edit, TwinValues):
                     twin = self.run.recorded(item.frame, row.step, (site.name, row.branch, "v"))
                     heads.put("v", row.slot, twin.to(heads.v))
@@ -299,7 +300,7 @@ class Sharing(AttentionPolicy):
             tokens, source = match.tokens.to(hidden.device), match.source.to(hidden.device)
             w = item.inject * min(use.strength, 1.0)
             row = hidden[item.row.slot]
-            row[tokens] = (1.0 - w) * row[tokens] + w * pool[source].to(row)
+            row[tokens] = _blend(row[tokens], pool[source], w)
 
     def _exports(self, item: _Work, use: SubjectUse, site: Site) -> list[Export]:
         key = use.name, site.name, item.row.step, item.row.branch
@@ -314,9 +315,16 @@ class Sharing(AttentionPolicy):
 
 
 def _does_something(item: _Work) -> bool:
+    if item.row.look:
+        return item.has(BlendQueries)
     if item.role.twin_of is not None:
-        return item.has(BlendQueries) or item.has(TwinValues)
+        return item.has(TwinValues)
     return bool(item.rules) and bool(item.uses)
+
+
+def _blend(x: Tensor, other: Tensor, weight: float) -> Tensor:
+    """(1 - w) x + w other, in the form that leaves equal numbers as they are."""
+    return x + weight * (other.to(x) - x)
 
 
 def _blend_weight(edit: BlendQueries, rule: Rule, row: Row) -> float:

@@ -276,6 +276,13 @@ def run_reembed(options: argparse.Namespace) -> int:
     return 0
 
 
+def _at_least_one(text: str) -> int:
+    """A count for an option; argparse turns the error into one line."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, got {text!r}")
+    return int(text)
+
+
 def _edit(store: Store, op: Op) -> int:
     from consistent_gen.memory.operations import Batch
 
@@ -336,7 +343,10 @@ def _print_receipt(receipt: ErasureReceipt) -> None:
 _ID = (("id",), {"metavar": "ID", "help": "a record's id, as `list` prints it"})
 _WORDS = (("words",), {"metavar": "WORDS", "help": "what to look for"})
 _YES = (("--yes",), {"action": "store_true", "help": "do it; without this nothing is erased"})
-_LIMIT = (("--limit",), {"metavar": "N", "type": int, "default": 50, "help": "default: 50"})
+_LIMIT = (
+    ("--limit",),
+    {"metavar": "N", "type": _at_least_one, "default": 50, "help": "default: 50"},
+)
 _ACTIONS: dict[str, tuple[str, Any, tuple[tuple[tuple[str, ...], dict[str, Any]], ...]]] = {
     "list": ("print what is remembered", run_list, (
         (("--kind",), {"metavar": "KIND", "help": "core, fact, habit, concept, episode, ..."}),

@@ -9,7 +9,7 @@ from consistent_gen.registry import resolve
 
 # By name, since the server is no part of the package; both come with the extra `serve`.
 _PARTS = {
-    "options": "services.launch_options:add_serve_options",
+    "options": "services.launch.options:add_serve_options",
     "server": "services.serve:run",
 }
 

@@ -28,7 +28,7 @@ class Row:
     """One live row of a denoiser call.
 
     slot: index along the batch axis. frame: id of the frame. step: 0-based index of the step that
-    the call computes. timestep: what the denoiser is given.
+    the call computes. timestep: what the denoiser is given. look: see `Coupling.looks`.
     """
 
     slot: int
@@ -37,6 +37,7 @@ class Row:
     step: int
     timestep: int
     request: FrameRequest
+    look: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,8 @@ class BatchLayout:
     rows: tuple[Row, ...]
 
     def of_frame(self, frame: str) -> tuple[Row, ...]:
-        """The rows of one frame: its cond row, then its uncond row if it has guidance."""
-        return tuple(row for row in self.rows if row.frame == frame)
+        """The rows that draw a frame: its cond row, then its uncond row if it has guidance."""
+        return tuple(row for row in self.rows if row.frame == frame and not row.look)
 
     def of_coupling(self, coupling: Coupling) -> tuple[Row, ...]:
         """The rows whose frame was submitted with this coupling."""
@@ -68,6 +69,14 @@ class Coupling:
     """
 
     group: Hashable = None
+
+    def looks(self, frame: str, step: int, steps: int) -> bool:
+        """Whether the frame takes every one of its rows twice at this step.
+
+        The second ones (`Row.look`) have the same latent and words, and their result is thrown
+        away: a coupling can leave them alone and see in them what it changes in the others.
+        """
+        return False
 
     def begin_call(self, layout: BatchLayout) -> None:
         """The denoiser is about to be called with these rows."""

@@ -8,8 +8,9 @@
 
 The pass graph is small: a frame's twin (the same frame without sharing, if the recipe wants one)
 comes before the frame; a character's anchors step together, behind their twins; every reader of a
-bank stays a step behind the anchors. Otherwise frames are independent: they share calls with
-anybody's, can be drawn again alone, and cost the same however long the story is.
+bank stays a step behind the anchors; at steps that mix queries a frame takes its rows twice.
+Otherwise frames are independent: they share calls with anybody's, can be drawn again alone, and
+cost the same however long the story is.
 """
 
 from __future__ import annotations
@@ -165,6 +166,10 @@ class SharedStory(Coupling):
         self._strengths.pop(name, None)
         self._cast.pop(name, None)
 
+    def looks(self, frame: str, step: int, steps: int) -> bool:
+        """See `Coupling`."""
+        return self.run.looks(frame, step, steps)
+
     def begin_call(self, layout: BatchLayout) -> None:
         """See `Coupling`."""
         if not self._attached:
@@ -172,7 +177,15 @@ class SharedStory(Coupling):
             self._attached = True
         trained = int(self.engine.backbone.scheduler_config.get("num_train_timesteps", 1000))
         rows = tuple(
-            Row(r.slot, r.frame, r.branch, r.step, r.request.steps, (r.timestep + 1) / trained)
+            Row(
+                r.slot,
+                r.frame,
+                r.branch,
+                r.step,
+                r.request.steps,
+                (r.timestep + 1) / trained,
+                r.look,
+            )
             for r in layout.of_coupling(self)
         )
         _, height, width = layout.latent_shape
@@ -210,21 +223,25 @@ class SharedStory(Coupling):
             for name, found in tokens.items()
         )
 
-    def predicted_bytes(self, request: FrameRequest) -> int:
+    def predicted_bytes(self, request: FrameRequest, name: str | None = None) -> int:
         """Bytes that the bank of one character takes, with anchors like `request`.
 
         Exact for methods that share every token; with masks it takes the subject to cover
-        `EXPECTED_SUBJECT_SHARE` of the picture.
+        `EXPECTED_SUBJECT_SHARE` of the picture, or what its masks say if `name` is a cast
+        character whose anchors' first passes are drawn.
         """
         backbone = self.engine.backbone
         _, height, width = backbone.latent_shape(*request.size(backbone))
+        sites = self._sites.values()
+        grids = {site.grid((height, width)) for site in sites if site.sees_images}
+        known = None if name is None else self.run.subject_shares(name, grids)
         return self.run.predicted_bytes(
-            self._sites.values(),
+            sites,
             (height, width),
             steps=request.steps,
             branches=BOTH if request.guided else ("cond",),
             element_bytes=backbone.dtype.itemsize,
-            subject_share=EXPECTED_SUBJECT_SHARE,
+            subject_share=known or EXPECTED_SUBJECT_SHARE,
         )
 
 

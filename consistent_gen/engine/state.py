@@ -43,9 +43,15 @@ class FrameState:
         return self.index >= self.request.steps
 
     @property
+    def looking(self) -> bool:
+        """Whether its next call has a second, unshared set of its rows (see `Coupling.looks`)."""
+        coupling = self.request.coupling
+        return coupling is not None and coupling.looks(self.id, self.index, self.request.steps)
+
+    @property
     def rows(self) -> int:
-        """Rows that the frame takes in a denoiser call."""
-        return 2 if self.request.guided else 1
+        """Rows that the frame takes in its next denoiser call."""
+        return (2 if self.request.guided else 1) * (1 + self.looking)
 
     @property
     def key(self) -> Hashable:
@@ -75,10 +81,11 @@ class FrameState:
             self.latent = self._noised_reference()
 
     def layout_rows(self, first_slot: int) -> list[Row]:
-        """Its rows in the next call: cond, then uncond if it has guidance."""
+        """Its rows in the next call: cond, then uncond if it has guidance, then looks at both."""
+        kinds = [(branch, look) for look in (False, True) for branch in self.conditions]
         return [
-            Row(first_slot + i, self.id, branch, self.index, self.timestep, self.request)
-            for i, branch in enumerate(self.conditions)
+            Row(first_slot + i, self.id, branch, self.index, self.timestep, self.request, look)
+            for i, (branch, look) in enumerate(kinds[: self.rows])
         ]
 
     def advance(self, predictions: torch.Tensor) -> None:

@@ -13,7 +13,7 @@ instead of leaving it until the user returns.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, tzinfo
 
 from consistent_gen.errors import InputError
@@ -39,15 +39,17 @@ from consistent_gen.memory.records import (
     Turn,
     utc_now,
 )
+from consistent_gen.memory.replies import acknowledged, all_remembered, written
 from consistent_gen.memory.retriever import Retriever, content_words
 from consistent_gen.memory.rule_listener import RuleListener
-from consistent_gen.memory.rule_model import RuleModel
+from consistent_gen.memory.rule_model import RuleModel, is_question
 from consistent_gen.memory.store import Outcome, Store
 from consistent_gen.memory.style_policy import StylePolicy, read_style, style_lines
 from consistent_gen.memory.trunk import COMPACT, Trunk
 from consistent_gen.memory.user_requests import (
     DrawRequest,
     ForgetRequest,
+    ProfileRequest,
     TeachRequest,
     read_consent,
     read_request,
@@ -179,7 +181,10 @@ class Assistant:
             pictures=() if picture is None else (picture,), exclude=[*known, *ids],
             zone=self.zone,
         )  # fmt: skip
-        sources = self._sources(reasoned, (*profile, *notes, *recent))
+        changed = written(self.store, outcomes)
+        if isinstance(self.model, RuleModel) and not is_question(text):
+            reasoned = replace(reasoned, answer=acknowledged(outcomes, changed))
+        sources = self._sources(reasoned, (*profile, *notes, *recent, *changed))
         answer = Turn(
             text=reasoned.answer or "...", role="assistant", valid_from=at, derived_from=sources
         )
@@ -314,6 +319,8 @@ class Assistant:
         request = read_request(text)
         if isinstance(request, ForgetRequest):
             return self._ask_to_forget(request)
+        if isinstance(request, ProfileRequest):
+            return Said(text=all_remembered(self.store))
         if isinstance(request, DrawRequest):
             return self._draw(request, at)
         if isinstance(request, TeachRequest) and picture is not None:
@@ -326,7 +333,8 @@ class Assistant:
             return Said(text="I remember nothing about that.")
         self._pending = plan
         lines = "\n".join(f"- {line}" for line in plan.lines())
-        return Said(text=f"Shall I erase this for good (yes/no)?\n{lines}", asks=True)
+        also = "\nThe sentences that say it go too, yours and mine." * bool(plan.records)
+        return Said(text=f"Shall I erase this for good (yes/no)?\n{lines}{also}", asks=True)
 
     def _ask_to_teach(self, request: TeachRequest, picture: bytes) -> Said:
         proposal = self.book.propose(

@@ -114,7 +114,8 @@ class Write:
             assert old is not None
             self.retire(old)
             if not change.correction:
-                self._rest(old, old.valid_from, change.at)
+                told = tuple(dict.fromkeys((*old.evidence, *change.ended_by)))
+                self._rest(replace(old, evidence=told), old.valid_from, change.at)
         elif old is not None and change.correction:
             self.retire(old)
             self._version(new, old.valid_from, old.valid_to)

@@ -104,12 +104,16 @@ class View(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """What to do: ``new`` alone adds, ``old`` alone ends, both replace ``old`` from ``at`` on."""
+    """What to do: ``new`` alone adds, ``old`` alone ends, both replace ``old`` from ``at`` on.
+
+    ``ended_by`` are the turns that told of an end: who forgets the record forgets them too.
+    """
 
     at: datetime
     new: Record | None = None
     old: Record | None = None
     correction: bool = False
+    ended_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,7 +298,9 @@ class Executor:
         at = self._at(op, evidence)
         if not op.correction and old.valid_from is not None and at < old.valid_from:
             raise _No("at_before_start", "it began later; use correction if it was never true")
-        return Verdict(status="applied", change=Change(at=at, old=old, correction=op.correction))
+        told = tuple(turn.id for turn in evidence)
+        change = Change(at=at, old=old, correction=op.correction, ended_by=told)
+        return Verdict(status="applied", change=change)
 
     def _claim(self, old: Record) -> None:
         """A record reached once by name and once by id is still one target."""

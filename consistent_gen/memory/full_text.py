@@ -106,16 +106,16 @@ def _ranked(
 
 def _hits(db: Database, chosen: Sequence[tuple[int, float]]) -> list[Hit]:
     found = {
-        row: (id, kind, origin, moment(at))
+        row: (id, kind, origin, moment(at), text)
         for some in chunks(row for row, _ in chosen)
-        for row, id, kind, origin, at in db.rows(
-            "SELECT row_id, id, kind, origin, valid_from FROM records "
+        for row, id, kind, origin, at, text in db.rows(
+            "SELECT row_id, id, kind, origin, valid_from, text FROM records "
             f"WHERE row_id IN ({marks(len(some))})",
             some,
         )
     }
     return [
-        Hit(id=id, kind=kind, score=score, origin=origin, at=at)
+        Hit(id=id, kind=kind, score=score, origin=origin, at=at, text=text)
         for row, score in chosen
-        for id, kind, origin, at in (found[row],)
+        for id, kind, origin, at, text in (found[row],)
     ]

@@ -80,6 +80,30 @@ def by_ids(db: Database, ids: Sequence[str], condition: Condition) -> dict[str, 
     return found
 
 
+def outdated(db: Database, turns: Sequence[str], holding: Condition) -> frozenset[str]:
+    """Those of ``turns`` that states were read from, none of which meets the condition any more.
+
+    A state that has grown ("tea" to "tea; coffee") still holds what its earlier versions said.
+    """
+    read: dict[str, list[tuple[str, str]]] = {}
+    for some in chunks(turns):
+        for turn, id, text in db.rows(
+            "SELECT l.target, r.id, r.text FROM links l JOIN records r ON r.row_id = l.row_id "
+            f"WHERE l.relation = 'evidence' AND l.target IN ({marks(len(some))}) AND r.event = 0",
+            some,
+        ):
+            read.setdefault(str(turn), []).append((str(id), str(text)))
+    held: dict[str, str] = {}
+    for some in chunks(id for states in read.values() for id, _ in states):
+        where = Condition(f"r.id IN ({marks(len(some))})", tuple(some)) & holding
+        rows = db.rows(f"SELECT r.id, r.text FROM records r WHERE {where.sql}", where.values)
+        held |= {str(id): str(text) for id, text in rows}
+    return frozenset(
+        turn for turn, states in read.items()
+        if not any(id in held and text in held[id] for id, text in states)
+    )  # fmt: skip
+
+
 def next_version(db: Database, id: str) -> int:
     """The number after the largest version of ``id``."""
     ((last,),) = db.rows("SELECT COALESCE(MAX(version), 0) FROM records WHERE id = ?", (id,))

@@ -28,4 +28,18 @@ OCCUPATION = (
     + "|".join(_OCCUPATIONS.split())
     + r")(?: (?:at|for|in) [^,.!?;]{2,40})?"
 )
-DIETS = r"(?:vegetarian|vegan|pescatarian|keto|paleo|kosher|halal|gluten[- ]free|lactose[- ]free)"
+DIETS = (
+    r"(?:vegetarian|vegan|pescatarian|flexitarian|keto|paleo|kosher|halal|"
+    r"(?:gluten|lactose|dairy|sugar)[- ]free|low[- ](?:salt|sodium|carb|fat|sugar))"
+)
+# What "I'm ..." with a capital letter says besides names.
+_NOT_NAMES = """
+african albanian american arab argentinian asian australian austrian belgian brazilian british
+bulgarian canadian catholic chilean chinese christian colombian croatian cuban czech danish dutch
+egyptian english estonian european finnish french german greek hindu hungarian indian indonesian
+iranian iraqi irish israeli italian jamaican japanese jewish kenyan korean latvian lithuanian
+malaysian mexican moroccan muslim nigerian norwegian pakistani peruvian polish portuguese protestant
+romanian russian scottish serbian slovak slovenian spanish swedish swiss syrian thai turkish
+ukrainian vietnamese welsh back fine good great happy here new sorry sure
+"""
+NOT_NAMES = frozenset(_NOT_NAMES.split())

@@ -117,10 +117,10 @@ class PgVectors:
         # Materialised, so that no vector of another space meets the distance operator.
         rows = self._db.rows(
             "WITH candidates AS MATERIALIZED "
-            "(SELECT r.id, r.kind, r.row_id, r.origin, r.valid_from, v.data "
+            "(SELECT r.id, r.kind, r.row_id, r.origin, r.valid_from, r.text, v.data "
             "FROM vectors v JOIN records r ON r.row_id = v.row_id "
             f"WHERE v.space = ? AND {where.sql}), "
-            "scored AS (SELECT id, kind, row_id, origin, valid_from, "
+            "scored AS (SELECT id, kind, row_id, origin, valid_from, text, "
             "1 - (data <=> ?::vector) AS score "
             f"FROM candidates) {_best('scored', limit, each_kind)}",
             (space, *where.values, _literal(vector)),
@@ -195,7 +195,7 @@ class PostgresStore(SqlStore):
         # Words are letters and digits only, so quoting them makes any query text harmless.
         query = " | ".join(f"'{word}'" for word in words)
         rows = self.db.rows(
-            "WITH scored AS (SELECT r.id, r.kind, r.row_id, r.origin, r.valid_from, "
+            "WITH scored AS (SELECT r.id, r.kind, r.row_id, r.origin, r.valid_from, r.text, "
             "ts_rank_cd(s.document, q.words, 1) AS score "
             "FROM to_tsquery('english', ?) AS q (words), search s "
             f"JOIN records r ON r.row_id = s.row_id WHERE s.document @@ q.words AND {where.sql}) "
@@ -284,15 +284,16 @@ def _best(table: str, limit: int, each_kind: bool) -> str:
     """The best rows of a table with what a `Hit` needs, over all kinds or of each."""
     group = "PARTITION BY kind " if each_kind else ""
     return (
-        f"SELECT id, kind, score, origin, valid_from FROM (SELECT *, ROW_NUMBER() OVER ({group}"
+        "SELECT id, kind, score, origin, valid_from, text FROM "
+        f"(SELECT *, ROW_NUMBER() OVER ({group}"
         f"ORDER BY score DESC, row_id) AS place FROM {table}) AS ranked "
         f"WHERE place <= {int(limit)} ORDER BY score DESC, row_id"
     )
 
 
 def _hit(row: Row) -> Hit:
-    id, kind, score, origin, at = row
-    return Hit(id=id, kind=kind, score=float(score), origin=origin, at=moment(at))
+    id, kind, score, origin, at, text = row
+    return Hit(id=id, kind=kind, score=float(score), origin=origin, at=moment(at), text=text)
 
 
 def _first_line(error: psycopg.Error) -> str:

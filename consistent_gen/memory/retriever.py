@@ -17,6 +17,7 @@ import numpy as np
 from consistent_gen.memory.embedders import ImageEmbedder, Picture, TextEmbedder
 from consistent_gen.memory.indexing import IMAGE_ROLE, TEXT_ROLE
 from consistent_gen.memory.records import Episode, Kind, Record, Turn
+from consistent_gen.memory.standing import newest_first, set_back, set_back_forged
 from consistent_gen.memory.store import AsOf, Hit, Store, Window
 from consistent_gen.memory.words import STOP_WORDS
 
@@ -95,13 +96,23 @@ class Retriever:
         lists = self._lists(query, picture, tuple(caps), window, as_of, len(exclude))
         scores: dict[str, float] = {}
         kinds: dict[str, Kind] = {}
+        known: dict[str, Hit] = {}
         reasons: dict[str, list[str]] = {}
         for name, hits in lists:
             kept = [hit for hit in hits if hit.id not in exclude]
             for rank, hit in enumerate(kept, 1):
                 scores[hit.id] = scores.get(hit.id, 0.0) + WEIGHTS[name] / (RRF_K + rank)
                 kinds[hit.id] = hit.kind
+                known[hit.id] = hit
                 reasons.setdefault(hit.id, []).append(_reason(name, rank, hit))
+        hits = list(known.values())
+        for id in newest_first(scores, hits):
+            reasons[id].append("said again later")
+        for id in set_back_forged(scores, hits):
+            reasons[id].append("speaks as a system")
+        if window is None and as_of is None:
+            for id in self._outdated(scores, hits):
+                reasons[id].append("holds no longer")
         order = sorted(scores, key=lambda id: (-scores[id], id))
         records = self._capped(order, kinds, caps, window, as_of)
         if _absorb(records, scores, reasons):
@@ -117,6 +128,12 @@ class Retriever:
         ids = [t for f in found if isinstance(f.record, Episode) for t in f.record.evidence]
         turns = self._store.get(list(dict.fromkeys(ids))[:limit])
         return tuple(turn for turn in turns if isinstance(turn, Turn))
+
+    def _outdated(self, scores: dict[str, float], hits: Sequence[Hit]) -> frozenset[str]:
+        turns = sorted((h.id for h in hits if h.kind == "turn"), key=lambda id: -scores[id])
+        found = self._store.outdated(turns[: self._pool])
+        set_back(scores, found)
+        return found
 
     def _capped(
         self,

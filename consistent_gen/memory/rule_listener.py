@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from consistent_gen.memory.listener import Heard, View
-from consistent_gen.memory.listener_words import DIETS, OCCUPATION
+from consistent_gen.memory.listener_words import DIETS, NOT_NAMES, OCCUPATION
 from consistent_gen.memory.operations import Add, Delete, Op, Update
 from consistent_gen.memory.records import Fact, Turn
+from consistent_gen.memory.rule_endings import endings, ends_something, key
 
 _SENTENCE = re.compile(r"(?<=[.!?;\n])\s+|\n+")
 # What makes a sentence say nothing about how things are with the speaker.
@@ -29,15 +30,32 @@ _CORRECTION = re.compile(
     re.IGNORECASE,
 )
 _TAIL = re.compile(
-    r"\s*(?:,?\s+(?:because|since|but|although|though|so|which|when|while)\b.*|[.!;,\s]+)$",
+    r"\s*(?:,?\s+(?:because|since|but|although|though|so|which|when|while|and (?:it|he|she|they))\b"
+    r".*|[.!;,\s]+)$",
     re.IGNORECASE | re.DOTALL,
 )
 _TIME = re.compile(
-    r"\s+(?:now|today|these days|at the moment|currently|anymore|any more|again|lately)$", re.I
+    r"\s+(?:now|today|yesterday|these days|at the moment|currently|any ?more|again|lately|recently|"
+    r"(?:last|this) (?:week|weekend|month|year|spring|summer|autumn|fall|winter)|"
+    r"(?:a|an|two|three|four|\d+|a few) (?:days?|weeks?|months?|years?) ago|from (?:now|here) on)$",
+    re.IGNORECASE,
+)
+# "No, I moved" tells of a change: what held before was true until then.
+_CHANGED = re.compile(
+    r"\bmoved\b|\bnow\b|\bthese days\b|\bno longer\b|\bany ?more\b|\bstarted\b|\bswitched\b|"
+    r"\bgot a (?:new )?job\b|\bquit\b|\bstopped\b", re.I,
+)  # fmt: skip
+# "I'm Maria" is a name when one greets with it; elsewhere it may be anything ("I'm Catholic").
+_GREETING = re.compile(r"^\s*(?:hi|hello|hey|good (?:morning|afternoon|evening))\b", re.I)
+_INTRODUCED = re.compile(
+    r"\b(?:I'm|I\u2019m|I am|this is) ([A-Z][\w'\u2019-]+(?: [A-Z][\w'\u2019-]+)?)(?= and\b|,|$)"
 )
 _NAME = r"((?!not\b)[^\W\d_][\w'\u2019-]*(?:\s+(?-i:(?!I\b)[A-Z][\w'\u2019-]*)){0,2})"
 _REAL = r"(?:really |absolutely |also |still |just |quite |totally |now |do )*"
-_PETS = r"(?:dog|cat|puppy|kitten|rabbit|parrot|hamster|horse|turtle|bird|fish|pet)"
+_PETS = (
+    r"(?:dog|cat|puppy|kitten|rabbit|bunny|parrot|budgie|canary|hamster|guinea pig|gerbil|mouse|"
+    r"rat|horse|pony|donkey|goat|turtle|tortoise|lizard|gecko|snake|frog|bird|hen|goldfish|fish|pet)"
+)
 _KIN = (
     r"(?:wife|husband|partner|girlfriend|boyfriend|fianc\u00e9e?|mother|mom|mum|father|dad|sister|"
     r"brother|son|daughter|aunt|uncle|cousin|grandmother|grandma|grandfather|grandpa|friend|"
@@ -87,6 +105,8 @@ _RULES = (
           "Identity.Home", "lives in {0}"),
     _rule(r"\bmy (?:new )?(?:home|house|flat|apartment|place) is in ([^,.!?;]{2,60})",
           "Identity.Home", "lives in {0}"),
+    _rule(r"\b(?:my|our) (?:new )?(?:home )?address is (?:now )?((?:in|at) )?([^.!?;]{2,60})",
+          "Identity.Home", "lives at {1}"),
     _rule(r"\bI (?:grew up|was born) in ([^,.!?;]{2,60})", "Identity.Roots", "comes from {0}"),
     _rule(r"\bmy pronouns are ([\w/ ]{2,30})", "Identity.Pronouns", "{0}"),
     _rule(
@@ -103,6 +123,8 @@ _RULES = (
         "Work.Job", "works as {0}",
     ),
     _rule(rf"\bI(?:'m| am) (?:now |still )?an? ({OCCUPATION})\b", "Work.Job", "works as {0}"),
+    _rule(rf"(?:^|\bmy )first (?:day|week|month|year) as an? ({OCCUPATION})\b", "Work.Job",
+          "works as {0}"),
     _rule(r"\bmy (?:new )?job is (?:being |as )?an? ([^,.!?;]{2,60})", "Work.Job",
           "works as {0}"),
     _rule(r"\bI (?:earn|make) my (?:living|bread|money) as an? ([^,.!?;]{2,60})", "Work.Job",
@@ -110,6 +132,10 @@ _RULES = (
     _rule(r"\bI (?:study|studied) ([^,.!?;]{2,60})", "Work.Education", "studies {0}"),
     _rule(r"\bI(?:'m| am) allergic to ([^.!?;]{2,60})", "Body.Health", "allergic to {0}"),
     _rule(rf"\bI(?:'m| am) (?:a |an )?(?:now )?({DIETS})\b", "Body.Diet", "{0}"),
+    _rule(
+        rf"\bI (?:(?:have|need|want|ought) to|should|must|will) (?:eat|be|go) ({DIETS})\b",
+        "Body.Diet", "{0}",
+    ),
     _rule(
         rf"\bI(?:'ve| have)? (?:just |recently |finally )?(?:gone|went|become|became|turned|been) "
         rf"(?:a |an |fully )?({DIETS})\b", "Body.Diet", "{0}",
@@ -125,7 +151,7 @@ _RULES = (
     ),
     _rule(
         rf"\b(?:I|we)(?:'ve| have)? (?:just |recently )?(?:adopted|rescued|got|"
-        rf"brought (?:home|back)) an? (?:[a-z]+ )?({_PETS}) (?:called|named) {_NAME}",
+        rf"brought(?: home| back)?) an? (?:[a-z]+ )?({_PETS}) (?:called|named) {_NAME}",
         "People.Pets", "{1} (a {0})",
     ),
     _rule(
@@ -146,8 +172,8 @@ _RULES = (
 )  # fmt: skip
 
 _LIKES = re.compile(
-    rf"\bI {_REAL}(love|like|enjoy|adore|prefer)(?:ed)? (?!it\b|that\b|this\b|to think)"
-    r"([^.!?;]{2,120})", re.I,
+    rf"\bI {_REAL}(love|like|enjoy|adore|prefer)(?:ed)? "
+    r"(?!it\b|that\b|this\b|most\b|best\b|to think)([^.!?;]{2,120})", re.I,
 )  # fmt: skip
 _FAVOURITE = re.compile(
     r"\b(?:my favou?rite ([\w ]{2,30}?)"
@@ -164,12 +190,6 @@ _DISLIKES = re.compile(
     rf"\bI {_REAL}(?:hate|dislike|detest|can'?t stand|cannot stand|don'?t {_REAL}(?:like|enjoy)"
     r"|do not (?:like|enjoy)) (?!it\b|that\b|this\b|when\b)([^.!?;]{2,120})", re.I,
 )  # fmt: skip
-_STOPPED = re.compile(
-    r"\bI (?:no longer|don'?t|do not|stopped|quit|gave up) (?:really )?"
-    r"(?:like|liking|love|loving|enjoy|enjoying|prefer|preferring)? ?([^.!?;]{2,120}?)"
-    r"(?: any ?more\b| at all\b|$)", re.I,
-)  # fmt: skip
-_STOPPED_CUE = re.compile(r"\bno longer\b|\bany ?more\b|\bstopped\b|\bquit\b|\bgave up\b", re.I)
 _HABIT = re.compile(
     r"\b(?:every (?:morning|day|evening|night|weekend|monday|tuesday|wednesday|thursday|friday|"
     r"saturday|sunday)\b,? I ([^.!?;]{3,100})"
@@ -215,6 +235,9 @@ class RuleListener:
             traits[turn.id] = _traits(turn.text)
             for op in _read(turn, view):
                 address = _address(op)
+                # What a chunk says now stands; the end of what was before adds nothing to it.
+                if isinstance(op, Delete) and address in ops:
+                    continue
                 # The newest statement of a chunk wins, except where entries gather.
                 ops[address] = _gathered(ops[address], op) if address in ops else op
         return Heard(ops=tuple(ops.values()), traits=traits)
@@ -222,13 +245,17 @@ class RuleListener:
 
 def _read(turn: Turn, view: View) -> Iterator[Op]:
     for sentence in _SENTENCE.split(turn.text[:20_000]):
-        correction = _CORRECTION.match(sentence) is not None
+        correction = bool(_CORRECTION.match(sentence)) and not _CHANGED.search(sentence)
         sentence = _CORRECTION.sub("", sentence).strip()
         if not sentence or len(sentence) > 600 or _UNREAL.search(sentence):
             continue
         if _FORGET.search(sentence):
             continue  # erasing is asked for and confirmed elsewhere, never inferred
-        yield from _statements(sentence.rstrip(" .!;,"), turn, view, correction)
+        sentence = sentence.rstrip(" .!;,")
+        introduced = _GREETING.match(turn.text) and _INTRODUCED.search(sentence)
+        if introduced and introduced[1].split()[0].lower() not in NOT_NAMES:
+            yield _leaf("Identity.Name", introduced[1], (turn.id,), view, correction)
+        yield from _statements(sentence, turn, view, correction)
 
 
 def _statements(sentence: str, turn: Turn, view: View, correction: bool) -> Iterator[Op]:
@@ -246,9 +273,9 @@ def _statements(sentence: str, turn: Turn, view: View, correction: bool) -> Iter
             yield from _fact(target, value, evidence, view)
         if target == "noted":
             return
-    stopped = _STOPPED.search(sentence) if _STOPPED_CUE.search(sentence) else None
-    if stopped is not None:
-        yield from _ended(_clean(stopped[1]), evidence, view)
+    stopped = ends_something(sentence)
+    if stopped:
+        yield from endings(sentence, view, evidence)
     elif (match := _DISLIKES.search(sentence)) is not None:
         yield from _preference("dislikes", _clean(match[1]), evidence, view)
     elif (match := _LIKES.search(sentence)) is not None:
@@ -259,7 +286,7 @@ def _statements(sentence: str, turn: Turn, view: View, correction: bool) -> Iter
         yield from _favourite(_clean(what).lower(), _clean(match[4]), evidence, view)
     if (match := _TAKEN_UP.search(sentence)) is not None:
         yield from _preference("likes", _clean(match[1]), evidence, view)
-    if (match := _HABIT.search(sentence)) is not None and stopped is None:
+    if (match := _HABIT.search(sentence)) is not None and not stopped:
         done = _clean(match[1] or match[2])
         name = " ".join(done.lower().split()[:4])
         yield Add(kind="habit", target=name, value=_clean(match[0]), evidence=evidence)
@@ -313,26 +340,15 @@ def _favourite(what: str, thing: str, evidence: tuple[str, ...], view: View) -> 
         yield Update(kind="fact", target=old.id, value=value, evidence=evidence)
 
 
-def _ended(thing: str, evidence: tuple[str, ...], view: View) -> Iterator[Op]:
-    old = _about(thing, view)
-    if old is not None:
-        yield Delete(kind="fact", target=old.id, evidence=evidence)
-
-
 def _about(thing: str, view: View) -> Fact | None:
     """The live preference about the same thing, whatever it says of it."""
-    key = _key(thing)
+    wanted = key(thing)
     for fact in view.facts:
         verb, _, rest = fact.text.partition(" ")
         preference = fact.topic == "preference" and verb in ("likes", "dislikes", "prefers")
-        if preference and key and _key(rest) == key:
+        if preference and wanted and key(rest) == wanted:
             return fact
     return None
-
-
-def _key(thing: str) -> tuple[str, ...]:
-    words = re.findall(r"\w+", thing.casefold())
-    return tuple(w for w in words if w not in ("the", "a", "an", "to", "my", "some"))
 
 
 def _clean(text: str) -> str:

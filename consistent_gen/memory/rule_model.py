@@ -19,6 +19,8 @@ _LINE = re.compile(
 _QUESTION = re.compile(
     r"\?\s*$|^\s*(?:what|who|where|when|which|why|how|do|does|did|is|are|can)\b", re.I
 )
+# Words that many a question has and that name nothing: "what is my dog called?".
+_WEAK = frozenset(("call", "kind", "typ", "thing"))
 # States say how things are; episodes and turns are only what was said.
 _ORDER = {"core": 0, "fact": 0, "habit": 0, "concept": 0, "episode": 1, "turn": 2}
 
@@ -60,12 +62,13 @@ def _question(messages: Sequence[Message]) -> str:
 
 def _fitting(question: str, lines: Sequence[re.Match[str]]) -> list[re.Match[str]]:
     words = {_stem(word) for word in content_words(question)}
+    weak = _WEAK if words - _WEAK else frozenset[str]()
     scored = []
     for place, line in enumerate(lines):
         shared = words & {_stem(w) for w in content_words(line["text"].replace(".", " "))}
         if line["who"].startswith("assistant"):
             continue  # quoting oneself turns one mistake into many
-        if shared and line["text"].strip().casefold() != question.strip().casefold():
+        if shared - weak and line["text"].strip().casefold() != question.strip().casefold():
             scored.append((-len(shared), _ORDER.get(line["kind"], 3), place, line))
     if not scored:
         return []
@@ -85,9 +88,22 @@ def _stem(word: str) -> str:
     return word
 
 
+def _said(line: re.Match[str]) -> str:
+    """What a line says, without what only sorts it: a leaf's branch, an episode's topic."""
+    label, colon, rest = line["text"].partition(": ")
+    if not colon or line["kind"] not in ("core", "episode"):
+        return line["text"]
+    return rest if line["kind"] == "episode" else f"{label.rpartition('.')[2]}: {rest}"
+
+
+def is_question(text: str) -> bool:
+    """Whether a user's sentence asks for something."""
+    return _QUESTION.search(text) is not None
+
+
 def _answer(question: str, fitting: Sequence[re.Match[str]]) -> str:
     if not _QUESTION.search(question):
-        return "Noted. (I work by rules: I keep what I recognise and quote it when asked.)"
+        return "I keep your words."
     if not fitting:
         return "I do not remember anything about that."
     quotes = []
@@ -95,5 +111,5 @@ def _answer(question: str, fitting: Sequence[re.Match[str]]) -> str:
         source = (
             "you said" if line["kind"] == "turn" and line["who"].startswith("user") else "noted"
         )
-        quotes.append(f"{source} on {line['date'][:10]}: {line['text']} [{line['id'].strip()}]")
+        quotes.append(f"{source} on {line['date'][:10]}: {_said(line)} [{line['id'].strip()}]")
     return "From memory, " + "; ".join(quotes) + "."

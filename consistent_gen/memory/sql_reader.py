@@ -13,7 +13,7 @@ from consistent_gen.memory import vectors
 from consistent_gen.memory.changes import OUTCOME, live_count, logged_outcome, read_meta
 from consistent_gen.memory.database import Database
 from consistent_gen.memory.filters import Condition, at, equal, marks, of_kinds
-from consistent_gen.memory.ledger import by_ids, chunks, load
+from consistent_gen.memory.ledger import by_ids, chunks, load, outdated
 from consistent_gen.memory.moments import FOREVER, micros
 from consistent_gen.memory.records import KINDS, Kind, Record, check_choice, check_text
 from consistent_gen.memory.store import AsOf, Hit, Limits, Outcome, Status, Vector, Window
@@ -138,6 +138,10 @@ class SqlReader(ABC):
             return ()
         among = tuple(KINDS if kinds is None else kinds)
         return self.vector_table.nearest(space, wanted, among, where, limit, each_kind)
+
+    def outdated(self, turns: Sequence[str]) -> frozenset[str]:
+        with self.db.snapshot():
+            return outdated(self.db, turns, at(None, None, self._now()))
 
     # vectors -------------------------------------------------------------------------------------
 

@@ -56,7 +56,7 @@ class Hit:
     """A search result: record id, its kind, and a score of which larger is better.
 
     Scores of ``full_text`` and ``nearest`` are on different scales: fuse them by rank. ``origin``
-    is whose word it is, ``at`` when it happened or began to hold.
+    is whose word it is, ``at`` when it happened or began to hold, ``text`` what the record says.
     """
 
     id: str
@@ -64,6 +64,7 @@ class Hit:
     score: float
     origin: Origin
     at: datetime
+    text: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,6 +287,12 @@ class Store(Protocol):
         """Records by cosine to ``vector`` in ``space``: an exact search, score in [-1, 1].
 
         Arguments as of `full_text`.
+        """
+
+    def outdated(self, turns: Sequence[str]) -> frozenset[str]:
+        """Those of the turns that were read, and from which nothing holds any more.
+
+        A turn from which nothing was ever read is not among them.
         """
 
     # vectors (derived data) --------------------------------------------------------------------

@@ -29,6 +29,13 @@ _EVERYTHING = re.compile(
     r"(?: (?:you know )?about me| of it)?[.!?]*\s*$",
     re.I,
 )
+_PROFILE = re.compile(
+    r"^\s*(?:please |and |so )*(?:what (?:do|did|have) you (?:know|remember(?:ed)?|stored?|noted?|"
+    r"ke(?:ep|pt)|got)(?: (?:about|of|on) me)?"
+    r"|(?:tell|show) me (?:what|everything) you (?:know|remember)(?: about me)?"
+    r"|who am I)[.!?]*\s*$",
+    re.I,
+)
 _YES = re.compile(
     r"^\s*(?:yes|yes please|y|yep|yeah|ok|okay|sure|confirm|do it|correct)[.!]*\s*$", re.I
 )
@@ -70,8 +77,17 @@ class ForgetRequest:
     everything: bool = False
 
 
-def read_request(text: str) -> TeachRequest | DrawRequest | ForgetRequest | None:
+@dataclass(frozen=True)
+class ProfileRequest:
+    """ "What do you know about me?": all that is remembered shall be told."""
+
+
+def read_request(
+    text: str,
+) -> TeachRequest | DrawRequest | ForgetRequest | ProfileRequest | None:
     """The request in a user's sentence, or ``None`` when it is ordinary talk."""
+    if _PROFILE.match(text):
+        return ProfileRequest()
     if _EVERYTHING.match(text):
         return ForgetRequest("everything", True)
     if match := _FORGET.match(text):

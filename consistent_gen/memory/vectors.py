@@ -229,10 +229,10 @@ class BlobVectors:
         by_row = dict(zip(rows.tolist(), scores.tolist(), strict=True))
         for some in chunks(rows.tolist()):
             found = {
-                row: (str(id), kind, origin, moment(at))
-                for row, id, kind, origin, at in self._db.rows(
+                row: (str(id), kind, origin, moment(at), text)
+                for row, id, kind, origin, at, text in self._db.rows(
                     # By row, not by kind and time: that would read half the table.
-                    "SELECT r.row_id, r.id, r.kind, r.origin, r.valid_from "
+                    "SELECT r.row_id, r.id, r.kind, r.origin, r.valid_from, r.text "
                     "FROM records r NOT INDEXED "
                     f"WHERE r.row_id IN ({marks(len(some))}) AND {where.sql}",
                     (*some, *where.values),
@@ -240,8 +240,10 @@ class BlobVectors:
             }
             for row in some:
                 if row in found and len(hits) < limit:
-                    id, kind, origin, at = found[row]
-                    hits.append(Hit(id=id, kind=kind, score=by_row[row], origin=origin, at=at))
+                    id, kind, origin, at, text = found[row]
+                    hits.append(
+                        Hit(id=id, kind=kind, score=by_row[row], origin=origin, at=at, text=text)
+                    )
             if len(hits) >= limit:
                 break
         return tuple(hits)

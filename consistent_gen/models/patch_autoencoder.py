@@ -5,7 +5,13 @@ The encoder is a fixed linear map: a latent is a patch's first principal compone
 equalised. It has nothing to learn, so the denoiser can train before the decoder does, and a better
 decoder never makes a denoiser stale. The decoder is the inverse map plus a convolutional residual
 that starts at zero and restores, from the neighbourhood, what the projection left out. Nothing is
-convolved at full resolution, which keeps it fast on a CPU. It speaks the interface of
+convolved at full resolution, which keeps it fast on a CPU.
+
+A latent may have semantic channels beside its components: a map of what is where, which a small
+network reads off the components and which the decoder ignores. It is there for the denoiser, which
+learns to draw the map and the picture together (see `consistent_gen.training.semantic_code`).
+
+It speaks the interface of
 `diffusers.AutoencoderKL`, so that stock pipelines use it.
 """
 
@@ -42,10 +48,10 @@ class ResidualBlock(nn.Module):
     zero.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, dilation: int = 1) -> None:
         super().__init__()
         self.norm1 = nn.GroupNorm(8, channels)
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation)
         self.norm2 = nn.GroupNorm(8, channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
         nn.init.zeros_(self.conv2.weight)
@@ -69,6 +75,8 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
 
     Args:
         latent_channels: principal components that a latent keeps.
+        semantic_channels: channels that follow them and that the decoder ignores.
+        semantic_width: channels of the network that reads them.
         decoder_widths: channels of the residual network at 1/8 and 1/4 of the picture's size.
         decoder_blocks: residual blocks at each of them.
         scaling_factor: multiplies latents for the denoiser (unit variance); pipelines apply it.
@@ -82,6 +90,8 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         in_channels: int = 3,
         out_channels: int = 3,
         latent_channels: int = 32,
+        semantic_channels: int = 0,
+        semantic_width: int = 96,
         decoder_widths: tuple[int, int] = (128, 64),
         decoder_blocks: tuple[int, int] = (2, 2),
         # Four entries: pipelines read the downsampling, 2**3 = 8, off their number.
@@ -109,6 +119,17 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
             nn.PixelShuffle(4),
         )
 
+        self.semantics: nn.Sequential | None = None
+        if semantic_channels:
+            # Dilated: who is shown is not told by one place.
+            self.semantics = nn.Sequential(
+                nn.Conv2d(latent_channels, semantic_width, 3, padding=1),
+                *[ResidualBlock(semantic_width, dilation) for dilation in (1, 2, 4, 4, 2, 1)],
+                nn.GroupNorm(8, semantic_width),
+                nn.SiLU(),
+                _zero(nn.Conv2d(semantic_width, semantic_channels, 1)),
+            )
+
     def encode(
         self, x: Tensor, return_dict: bool = True
     ) -> AutoencoderKLOutput | tuple[PointDistribution]:
@@ -126,10 +147,11 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
     def latents(self, x: Tensor) -> Tensor:
         """Unscaled latents b c h/8 w/8 of pictures `x`, without the interface's wrapping."""
         z: Tensor = self.project(x)
-        return z
+        return z if self.semantics is None else torch.cat([z, self.semantics(z)], 1)
 
     def pictures(self, z: Tensor) -> Tensor:
         """Pictures b 3 8h 8w of unscaled latents `z`, without the interface's wrapping."""
+        z = z[:, : self.config["latent_channels"]]
         x: Tensor = self.expand(z) + self.decoder(z)
         return x
 

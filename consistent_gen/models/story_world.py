@@ -38,7 +38,7 @@ SCHEDULER: dict[str, Any] = {
 class StoryWorldConfig:
     """Sizes of the default model."""
 
-    latent_channels: int = 32
+    latent_channels: int = 50  # 32 components of patches and 18 semantic channels
     widths: tuple[int, ...] = (128, 128, 256)
     heads: tuple[int, ...] = (2, 2, 4)
     layers_per_block: int = 1

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from consistent_gen.encoders.factors import Reading
+from consistent_gen.rewards.hues import hue_word
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,6 @@ class Wanted:
 
     subjects: tuple[Mapping[str, str], ...]
     scene: Mapping[str, str]
-
-
-def hue_word(angle: float, anchors: Mapping[str, float]) -> str:
-    """The nearest name on the hue circle; `angle` and the values of `anchors` lie in [0, 1)."""
-    return min(anchors, key=lambda name: abs((angle - anchors[name] + 0.5) % 1.0 - 0.5))
 
 
 def read_words(

@@ -29,6 +29,7 @@ from consistent_gen.story.report import (
     frame_scores,
     score,
 )
+from consistent_gen.story.scoring import reader_scorers
 from consistent_gen.story.sharing import submit_frames
 from consistent_gen.story.webpage import WebFrame, web_page
 
@@ -57,13 +58,16 @@ def draw_story(
 
     `out` is filled at the very end (see `output.story_folder`): an exception or an interrupt
     leaves it as it was. `on_event` is called with every event of the engine, in this thread.
+    scorers: None for those of `scoring.reader_scorers`; with an empty mapping nothing is scored.
 
     Raises:
+        CheckpointError: the weights of the scorers are damaged.
         InputError: `out` is a file or holds somebody else's files under our names.
         LimitError: the method would keep more in memory than it may.
         OutputError: the result cannot be written.
         ConsistentGenError: a frame failed; the engine's own error.
     """
+    chosen = reader_scorers(backbone) if scorers is None else scorers
     with story_folder(out) as folder:
         started = time.perf_counter()
         frames = _draw_frames(plan, backbone, folder, bucket, on_event)
@@ -74,7 +78,7 @@ def draw_story(
             model_name=backbone.name,
             model_sha256=backbone.sha256,
             seconds_total=seconds,
-            scores=score(scorers or {}, [frame.picture for frame in frames], plan),
+            scores=score(chosen, [frame.picture for frame in frames], plan),
         )
         _write_pages(drawing, folder)
     return drawing

@@ -17,10 +17,13 @@ DECIMALS = 6
 
 @dataclass(frozen=True)
 class StoryScores:
-    """One scorer's verdict on the story and on every frame; None where it does not apply."""
+    """One scorer's verdict on the story, on every frame and, where it has one, on every character;
+    None where it does not apply.
+    """
 
     story: float | None
     frames: tuple[float | None, ...]
+    characters: Mapping[str, float | None] = field(default_factory=dict)
 
 
 class Scorer(Protocol):
@@ -75,6 +78,7 @@ def build_report(drawing: Drawing) -> dict[str, Any]:
         "seconds_total": round(drawing.seconds_total, 3),
         "seconds_per_frame": round(drawing.seconds_total / len(drawing.frames), 3),
         "frames": [_frame(drawing, i) for i in range(len(drawing.frames))],
+        "characters": {name: {"scores": character_scores(drawing, name)} for name in _cast(plan)},
         "scores": {
             name: round(verdict.story, DECIMALS)
             for name, verdict in drawing.scores.items()
@@ -88,6 +92,17 @@ def frame_scores(drawing: Drawing, index: int) -> dict[str, float]:
     """The scores of one frame that apply, by name."""
     verdicts = {name: verdict.frames[index] for name, verdict in drawing.scores.items()}
     return {name: round(value, DECIMALS) for name, value in verdicts.items() if value is not None}
+
+
+def character_scores(drawing: Drawing, name: str) -> dict[str, float]:
+    """The scores of one character that apply, by name."""
+    verdicts = {kind: verdict.characters.get(name) for kind, verdict in drawing.scores.items()}
+    return {kind: round(value, DECIMALS) for kind, value in verdicts.items() if value is not None}
+
+
+def _cast(plan: StoryPlan) -> list[str]:
+    """The characters of a story in the order in which they come up."""
+    return list(dict.fromkeys(i.name for frame in plan.frames for i in frame.identities))
 
 
 def _frame(drawing: Drawing, index: int) -> dict[str, Any]:

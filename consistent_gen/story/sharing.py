@@ -47,16 +47,14 @@ def submit_frames(plan: StoryPlan, engine: Engine, requests: Sequence[FrameReque
         return
     story = SharedStory(engine, method.recipe(), seed=plan.seed)
     ready = [
-        replace(request, subjects=_nouns(frame))
-        for request, frame in zip(requests, plan.frames, strict=True)
+        with_nouns(request, frame) for request, frame in zip(requests, plan.frames, strict=True)
     ]
     used: set[int] = set()
     cast = {i.name: i for frame in plan.frames for i in frame.identities}
     for identity in cast.values():
         count = story.run.recipe.anchors
-        portraits_wanted = min(max(1, len(identity.references)), count)
-        own = _frames_alone(plan, identity, count - portraits_wanted)
-        portraits = _portraits(plan, identity, engine.backbone, ready[0], count - len(own))
+        own = anchor_frames(plan, identity, count)
+        portraits = anchor_portraits(plan, identity, engine.backbone, ready[0], count - len(own))
         strength = 1.0 if identity.strength is None else identity.strength
         anchors = [*portraits, *(ready[i] for i in own)]
         story.cast(identity.name, anchors, strength=strength)
@@ -66,27 +64,41 @@ def submit_frames(plan: StoryPlan, engine: Engine, requests: Sequence[FrameReque
             story.submit(request)
 
 
-def _nouns(frame: FramePlan) -> tuple[Subject, ...]:
-    """The head nouns of a frame's mentions: where a model looks when it looks for a character."""
-    return tuple(
-        Subject(name=span.name, tokens=tuple(range(*span.noun))) for span in frame.subjects
-    )
+def with_nouns(request: FrameRequest, frame: FramePlan) -> FrameRequest:
+    """The request with the head nouns of the frame's mentions as its subjects: where a model looks
+    when it looks for a character.
+    """
+    nouns = tuple(Subject(name=s.name, tokens=tuple(range(*s.noun))) for s in frame.subjects)
+    return replace(request, subjects=nouns)
 
 
-def _frames_alone(plan: StoryPlan, identity: Identity, most: int) -> list[int]:
-    """The first frames that show the character and nobody else, at most `most`."""
+def anchor_frames(plan: StoryPlan, identity: Identity, anchors: int) -> list[int]:
+    """Indices of the story's own frames that are anchors of a character: the first ones that show
+    it and nobody else.
+
+    anchors: how many the method reads in all. Portraits take one of them at least, and one for
+    each reference picture.
+    """
+    portraits = min(max(1, len(identity.references)), anchors)
     names = [[i.name for i in frame.identities] for frame in plan.frames]
-    return [index for index, found in enumerate(names) if found == [identity.name]][:most]
+    alone = [index for index, found in enumerate(names) if found == [identity.name]]
+    return alone[: anchors - portraits]
 
 
-def _portraits(
+def anchor_portraits(
     plan: StoryPlan,
     identity: Identity,
     backbone: Backbone,
     like: FrameRequest,
     count: int,
 ) -> list[FrameRequest]:
-    """Hidden anchors for what the story's own frames leave open."""
+    """Hidden anchors for what the story's own frames leave open; reference pictures come first.
+
+    like: a frame of the story, whose size, steps and guidance they take.
+
+    Raises:
+        OSError: a reference picture cannot be read.
+    """
     first = next(f for f in plan.frames if identity in f.identities)
     story_world = backbone.vocabulary() is not None
     poses = [pose for pose in POSES if not backbone.unknown_words(pose)] or [""]

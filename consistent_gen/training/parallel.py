@@ -8,6 +8,7 @@ each process orthogonalises its own share of the matrices, which then is handed 
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -20,14 +21,26 @@ from torch.multiprocessing.spawn import spawn
 
 
 def launch(train: Callable[[Any, int], None], config: Any, processes: int) -> None:
-    """Run `train(config, rank)` in `processes` processes; with one, in this process."""
+    """Run `train(config, rank)` in `processes` processes; with one, in this process.
+
+    They end with this process, also when it is asked to by SIGTERM: two trainings that go on in one
+    folder would overwrite each other's checkpoints.
+    """
     if processes == 1:
         train(config, 0)
         return
-    with tempfile.TemporaryDirectory() as folder:
-        meeting = str(Path(folder) / "meeting")
-        arguments = (train, config, processes, meeting)
-        spawn(_enter, args=arguments, nprocs=processes)
+    before = signal.signal(signal.SIGTERM, _leave)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            meeting = str(Path(folder) / "meeting")
+            arguments = (train, config, processes, meeting)
+            spawn(_enter, args=arguments, nprocs=processes, daemon=True)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _leave(number: int, _: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def _enter(

@@ -41,7 +41,8 @@ PRODUCTS = (
         "storyworld",
         Path("runs/story_model/storyworld"),
         Path("benchmarks/results/model_card.json"),
-        "consistent-gen train autoencoder; consistent-gen train story_model",
+        "consistent-gen train autoencoder; consistent-gen train semantics; "
+        "consistent-gen train story_model",
     ),
     Product(
         "reader",

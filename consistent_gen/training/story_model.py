@@ -15,10 +15,14 @@ Departures from the usual recipe, and why:
    The loss is that of the velocity.
 6. Where the processor has units for it, everything computes in bfloat16 on a replica; weights,
    averages and the optimizer are float32.
-7. A probe asks the middle features who stands where (see `factor_probe.py`).
+7. A probe asks the middle features who stands where (see `factor_probe.py`), another asks the text
+   encoder what was said (see `caption_probe.py`).
+8. The model draws a semantic map together with the picture (see `semantic_code.py`).
+9. Small batches: the gradient's noise scale (McCandlish et al., arXiv 1812.06162, eq. 2.8) was 13
+   pictures after 90,000, so larger batches only make for fewer steps.
 
-`prepare` (run first, once per autoencoder) encodes pictures to `latents/`; `main` trains from
-there.
+`prepare` (run first, once per autoencoder) encodes pictures to `latents/`; then the recipe
+`semantics` gives the autoencoder its semantic channels; `main` trains from there.
 """
 
 from __future__ import annotations
@@ -26,19 +30,17 @@ from __future__ import annotations
 import argparse
 import random
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from consistent_gen.checkpoints import load_tensors, save_tensors
+from consistent_gen.errors import InputError
 from consistent_gen.models.patch_autoencoder import PatchAutoencoder
 from consistent_gen.models.story_world import (
-    SCHEDULER,
     StoryWorldConfig,
     build_text,
     build_unet,
@@ -47,7 +49,10 @@ from consistent_gen.models.story_world import (
 from consistent_gen.runtime import training_dtype, tune_allocator
 from consistent_gen.training import parallel, shards
 from consistent_gen.training.attention_kernel import training_attention
+from consistent_gen.training.caption_probe import CaptionProbe
+from consistent_gen.training.denoising import alphas_cumprod, figure_error, loss_weights, noised
 from consistent_gen.training.factor_probe import FactorProbe
+from consistent_gen.training.latents import latent_batches
 from consistent_gen.training.loop import (
     AveragedWeights,
     Replica,
@@ -63,9 +68,9 @@ from consistent_gen.training.loop import (
 )
 from consistent_gen.training.optim import build_optimizers, split_parameters
 from consistent_gen.training.reader import schema, truth
-from consistent_gen.world.captions import vocabulary
+from consistent_gen.training.semantic_code import semantic_code
+from consistent_gen.world.captions import Caption, vocabulary
 from consistent_gen.world.dataset import StoryWorld
-from consistent_gen.world.painter import PARTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,17 +84,20 @@ class StoryModelConfig:
     out: Path = Path("runs/story_model/storyworld")
     model: StoryWorldConfig = field(default_factory=StoryWorldConfig)
     train_s: float = 4800.0
-    batch: int = 24  # per process
+    batch: int = 12  # per process
     lr: float = 8e-4
     warmup_s: float = 60.0
     decay_share: float = 0.5
     halflife_images: float = 20_000.0
     sigma2_floor: float = 0.1  # bounds the loss weight 1 / sigma^2 at low noise
+    middle: float = 0.5  # share of timesteps drawn towards the middle of the schedule
     drop_text: float = 0.1  # share of pictures without text, for guidance
     full_captions: float = 0.5  # share of captions that name whatever can be named
     figure_weight: float = 3.0  # loss weight of latents that show a figure
     head_weight: float = 6.0  # and of those that show a head
-    factor_weight: float = 0.02  # of the probe's loss
+    factor_weight: float = 0.02  # of the factor probe's loss
+    semantic_weight: float = 0.5  # of the loss of semantic channels; that of the others is 1
+    caption_weight: float = 0.01  # of the caption probe's loss
     processes: int = 2  # with `batch` pictures each; see `parallel.py`
     threads: int = 1  # of each process
     seed: int = 0
@@ -111,67 +119,21 @@ def prepare(config: StoryModelConfig) -> None:
         for chunk in data["pictures"].split(64):
             x = (chunk.float() / 127.5 - 1.0).to(memory_format=torch.channels_last)
             with torch.inference_mode():
-                z = vae.latents(x)
+                z = vae.project(x)
             parts.append(z.half().contiguous())
-        # Labels at latent resolution: 2 x 2 label samples per latent.
-        tensors = {"latents": torch.cat(parts), "labels": data["labels"], "heads": data["heads"]}
-        save_tensors(target, tensors)
+        truths = {name: data[name] for name in ("labels", "heads", "keypoints")}
+        save_tensors(target, {"latents": torch.cat(parts), **truths})
         print(target, flush=True)
 
 
-def latent_batches(
-    config: StoryModelConfig, rng: random.Random
-) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
-    """Endless batches (picture numbers, tensors); new shards are picked up as they appear."""
-    cache: dict[int, dict[str, Tensor]] = {}
-    while True:
-        for path in sorted(config.latents.glob("[0-9]*.safetensors")):
-            if int(path.stem) not in cache:
-                cache[int(path.stem)] = load_tensors(path)
-        if not cache:
-            raise FileNotFoundError(f"no latents in {config.latents}; run with --prepare first")
-        for _ in range(200):
-            # A batch comes from few shards: gathering from all would touch too many pages.
-            numbers, parts = [], []
-            for shard in rng.sample(sorted(cache), min(8, len(cache))):
-                size = len(cache[shard]["latents"])
-                picked = rng.sample(range(size), min(size, config.batch // min(8, len(cache))))
-                numbers += [shard * size + i for i in picked]
-                parts.append({k: v[picked] for k, v in cache[shard].items()})
-            yield numbers, {k: torch.cat([part[k] for part in parts]) for k in parts[0]}
-
-
-def caption(world: StoryWorld, number: int, rng: random.Random, config: StoryModelConfig) -> str:
+def caption(
+    world: StoryWorld, number: int, rng: random.Random, config: StoryModelConfig
+) -> Caption | None:
     """Words for picture `number`: none, a usual caption, or one that names all it can."""
     if rng.random() < config.drop_text:
-        return ""
+        return None
     share = 1.0 if rng.random() < config.full_captions else None
-    return world.caption(number, rng.getrandbits(20), share=share).text
-
-
-def loss_weights(labels: Tensor, figure: float, head: float) -> Tensor:
-    """Weight of each latent, b 1 16 16 with mean 1, from labels b 32 32 (see `painter.label`)."""
-    part = (labels.long() - 1) % len(PARTS)
-    on_figure = labels > 0
-    on_head = on_figure & ((part == PARTS.index("face")) | (part == PARTS.index("hair")))
-    weight = 1.0 + (figure - 1.0) * on_figure.float() + (head - figure) * on_head.float()
-    weight = F.max_pool2d(weight.unsqueeze(1), 2)
-    return weight / weight.mean()
-
-
-def figure_error(error: Tensor, labels: Tensor) -> float:
-    """Mean of `error` (b c 16 16) over the latents that show a figure."""
-    where = F.max_pool2d((labels > 0).float().unsqueeze(1), 2)
-    return ((error * where).sum() / (where.sum() * error.size(1)).clamp(min=1.0)).item()
-
-
-def alphas_cumprod() -> Tensor:
-    """The training schedule's cumulative alphas, shape (1000,); the last is zero."""
-    from diffusers import DDIMScheduler
-
-    scheduler = DDIMScheduler(**{k: v for k, v in SCHEDULER.items() if not k.startswith("_")})
-    alphas: Tensor = scheduler.alphas_cumprod  # type: ignore[attr-defined]
-    return alphas.clone()
+    return world.caption(number, rng.getrandbits(20), share=share)
 
 
 @dataclass
@@ -184,6 +146,18 @@ class _Training:
     owned: list[list[torch.nn.Parameter]]
     seen: int = 0
     spent_s: float = 0.0
+
+    def update(self, lr: float) -> None:
+        """Average the gradients over the processes and let the optimizers move the weights."""
+        parallel.average_gradients(self.modules.values())
+        for module in self.modules.values():
+            torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        set_learning_rate(self.optimizers, lr)
+        for optimizer in self.optimizers:
+            optimizer.step()
+        for module in self.modules.values():
+            module.zero_grad()
+        parallel.hand_round(self.owned)
 
     def save(self, folder: Path, rank: int) -> None:
         """Write the checkpoint; optimizer states lie in one file per process."""
@@ -207,7 +181,8 @@ class _Training:
             return
         tensors, state = saved
         for name, module in self.modules.items():
-            restore_module(tensors, name, module, self.averages[name])
+            if any(key.startswith(f"{name}.") for key in tensors):  # a probe may be a new one
+                restore_module(tensors, name, module, self.averages[name])
         if state.get("processes") == parallel.world_size():  # momentum is owned by process
             restore_optimizers(
                 self.optimizers, load_tensors(folder / f"optimizer-{rank}.safetensors")
@@ -225,10 +200,12 @@ def _set_up(config: StoryModelConfig, rank: int) -> tuple[Any, _Training]:
     if config.init is not None:
         for module, name in ((unet, "unet/diffusion_pytorch_model"), (text, "text_encoder/model")):
             tensors = load_tensors(config.init / f"{name}.safetensors")
-            module.load_state_dict({k: v.float() for k, v in tensors.items()})
+            _load_grown(module, {k: v.float() for k, v in tensors.items()})
     probe = FactorProbe(schema(), config.model.widths[1])
-    modules = {"unet": unet, "text": text, "probe": probe}
+    words = CaptionProbe(schema(), config.model.text_width)
+    modules = {"unet": unet, "text": text, "probe": probe, "words": words}
     ends = [unet.conv_in.weight, unet.conv_out.weight, probe.read.weight]
+    ends += [words.at_phrase.weight, words.at_end.weight]
     matrices, rest = split_parameters(modules.values(), exclude=ends)
     owned = parallel.shares(matrices)
     averages = {n: AveragedWeights(m, config.halflife_images) for n, m in modules.items()}
@@ -237,21 +214,31 @@ def _set_up(config: StoryModelConfig, rank: int) -> tuple[Any, _Training]:
     return tokenizer, training
 
 
-def noised(
-    x0: Tensor, alpha_bar: Tensor, generator: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Noisy latents x_t (b c h w), their timesteps (b) and sigma (b 1 1 1).
+def _autoencoder_config(config: StoryModelConfig) -> dict[str, Any]:
+    """The autoencoder's settings.
 
-    Timesteps are stratified: every batch covers the whole schedule.
+    Raises:
+        InputError: its latents are not those of the model.
     """
-    b = len(x0)
-    u = (torch.arange(b) + torch.rand(b, generator=generator)) / b
-    t = (u[torch.randperm(b, generator=generator)] * len(alpha_bar)).long()
-    t = t.clamp(max=len(alpha_bar) - 1)
-    noise = torch.randn(x0.shape, generator=generator)
-    alpha = alpha_bar[t].sqrt().view(b, 1, 1, 1)
-    sigma = (1.0 - alpha_bar[t]).sqrt().view(b, 1, 1, 1)
-    return alpha * x0 + sigma * noise, t, sigma
+    vae: dict[str, Any] = PatchAutoencoder.load_config(config.vae)
+    channels = vae["latent_channels"] + vae.get("semantic_channels", 0)
+    if channels != config.model.latent_channels or not vae.get("semantic_channels"):
+        raise InputError(
+            f"the autoencoder in {config.vae} has {channels} channels, "
+            f"{vae.get('semantic_channels', 0)} of them semantic; the model wants "
+            f"{config.model.latent_channels}: run consistent-gen train semantics"
+        )
+    return vae
+
+
+def _load_grown(module: torch.nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Load weights of a model whose ends may have had fewer channels; new ones start small."""
+    state = module.state_dict()
+    for name, old in tensors.items():
+        if old.shape != state[name].shape:
+            state[name].mul_(0.3)
+        state[name][tuple(slice(n) for n in old.shape)] = old
+    module.load_state_dict(state)
 
 
 def main(config: StoryModelConfig) -> None:
@@ -263,64 +250,25 @@ def train(config: StoryModelConfig, rank: int) -> None:
     """What each of the training processes does; the first one also logs, averages and saves."""
     tune_allocator()
     torch.set_num_threads(config.threads)
-    world = StoryWorld("train")
     tokenizer, training = _set_up(config, rank)
-    modules, batch = training.modules, config.batch * parallel.world_size()
+    batch = config.batch * parallel.world_size()
     rng = random.Random(f"{config.seed}-{training.seen}-{rank}")
-    generator = torch.Generator().manual_seed(rng.getrandbits(62))
-    number_format = training_dtype()
-    fast = {name: Replica(module, number_format) for name, module in modules.items()}
-    probe: Any = fast["probe"].compute
-    probe.watch(cast(Any, fast["unet"].compute).up_blocks[-2])
-    alpha_bar = alphas_cumprod()
-    scale = PatchAutoencoder.load_config(config.vae)["scaling_factor"]
-    stream = latent_batches(config, rng)
+    step = _Step(config, training, tokenizer, rng)
+    stream = latent_batches(config.latents, config.batch, rng)
     log = TickLog(config.run / "log.jsonl", every_s=60.0)
     ticks = 0
 
     started = time.monotonic() - training.spent_s
     while (elapsed := parallel.agree(time.monotonic() - started)) < config.train_s:
         numbers, data = next(stream)
-        x0 = data["latents"].float() * scale
-        texts = [caption(world, i, rng, config) for i in numbers]
-        encoded = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
-        x_t, t, sigma = noised(x0, alpha_bar, generator)
-        for replica in fast.values():
-            replica.refresh()
-        with training_attention():
-            hidden = fast["text"].compute(encoded.input_ids).last_hidden_state
-            x_t = x_t.to(number_format, memory_format=torch.channels_last)
-            out = fast["unet"].compute(x_t, t, hidden).sample
-            weight = loss_weights(data["labels"], config.figure_weight, config.head_weight)
-            # Squared error of v = (alpha x_t - x0) / sigma, bounded where the noise vanishes.
-            error = (out.float() - x0).square() / sigma.square().clamp(min=config.sigma2_floor)
-            loss = (error * weight).mean()
-            factors = probe.loss(truth(world, numbers, data["labels"]), data["labels"])
-            (loss + config.factor_weight * factors).backward()
-        for replica in fast.values():
-            replica.collect_gradients()
-        parallel.average_gradients(modules.values())
-        for module in modules.values():
-            torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        figures = step.backward(numbers, data)
         lr = learning_rate(config.lr, elapsed, config.train_s, config.warmup_s, config.decay_share)
-        set_learning_rate(training.optimizers, lr)
-        for optimizer in training.optimizers:
-            optimizer.step()
-        for module in modules.values():
-            module.zero_grad()
-        parallel.hand_round(training.owned)
+        training.update(lr)
         training.seen, training.spent_s = training.seen + batch, elapsed
         if rank == 0:
-            for name, module in modules.items():
+            for name, module in training.modules.items():
                 training.averages[name].update(module, batch, training.seen)
-        figure = figure_error(error.detach(), data["labels"])
-        log.add(
-            batch,
-            loss=loss.item(),
-            plain=error.mean().item(),
-            figure=figure,
-            factors=factors.item(),
-        )
+        log.add(batch, **figures)
         if parallel.agree(float(log.due())):
             if rank == 0:
                 print(log.write(seen=training.seen, spent_s=round(elapsed), lr=lr), flush=True)
@@ -330,6 +278,63 @@ def train(config: StoryModelConfig, rank: int) -> None:
     training.save(config.run / "checkpoint", rank)
     if rank == 0:
         _export(config, training, tokenizer)
+
+
+class _Step:
+    """The losses of one batch and their gradients."""
+
+    def __init__(
+        self, config: StoryModelConfig, training: _Training, tokenizer: Any, rng: random.Random
+    ) -> None:
+        self.config, self.tokenizer, self.rng = config, tokenizer, rng
+        self.generator = torch.Generator().manual_seed(rng.getrandbits(62))
+        self.world = StoryWorld("train")
+        self.format = training_dtype()
+        self.fast = {name: Replica(m, self.format) for name, m in training.modules.items()}
+        # Modules have no attribute types; all four compute what their classes say.
+        self.unet, self.text, self.probe, self.words = (
+            cast(Any, self.fast[name].compute) for name in ("unet", "text", "probe", "words")
+        )
+        self.probe.watch(self.unet.up_blocks[-2])
+        vae = _autoencoder_config(config)
+        self.scale, self.components = vae["scaling_factor"], vae["latent_channels"]
+        self.channels = torch.ones(1, config.model.latent_channels, 1, 1)
+        self.channels[:, self.components :] = config.semantic_weight
+        self.alpha_bar = alphas_cumprod()
+
+    def backward(self, numbers: list[int], data: dict[str, Tensor]) -> dict[str, float]:
+        """Add the gradients of pictures `numbers` to the modules; returns figures to log."""
+        config = self.config
+        x0 = torch.cat([data["latents"].float(), semantic_code(self.world, numbers, data)], 1)
+        x0 = x0 * self.scale
+        captions = [caption(self.world, i, self.rng, config) for i in numbers]
+        texts = ["" if words is None else words.text for words in captions]
+        encoded = self.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
+        x_t, t, sigma = noised(x0, self.alpha_bar, self.generator, config.middle)
+        for replica in self.fast.values():
+            replica.refresh()
+        with training_attention():
+            hidden = self.text(encoded.input_ids).last_hidden_state
+            x_t = x_t.to(self.format, memory_format=torch.channels_last)
+            out = self.unet(x_t, t, hidden).sample
+            weight = loss_weights(data["labels"], config.figure_weight, config.head_weight)
+            # Squared error of v = (alpha x_t - x0) / sigma, bounded where the noise vanishes.
+            error = (out.float() - x0).square() / sigma.square().clamp(min=config.sigma2_floor)
+            loss = (error * weight * self.channels).mean()
+            factors = self.probe.loss(truth(self.world, numbers, data["labels"]), data["labels"])
+            named = self.words.loss(hidden, captions)
+            (loss + config.factor_weight * factors + config.caption_weight * named).backward()
+        for replica in self.fast.values():
+            replica.collect_gradients()
+        error = error.detach()
+        return {
+            "loss": loss.item(),
+            "plain": error[:, : self.components].mean().item(),
+            "meaning": error[:, self.components :].mean().item(),
+            "figure": figure_error(error[:, : self.components], data["labels"]),
+            "factors": factors.item(),
+            "named": named.item(),
+        }
 
 
 def _export(config: StoryModelConfig, training: _Training, tokenizer: Any) -> None:

@@ -85,6 +85,11 @@ def hue_name(hue: float) -> str:
     return min(HUES, key=lambda n: abs((deg - HUES[n][0] + 180.0) % 360.0 - 180.0))
 
 
+def hue_anchors() -> dict[str, float]:
+    """The eight colour names and where they lie on the circle, in [0, 1)."""
+    return {name: degrees / 360.0 for name, (degrees, _, _) in HUES.items()}
+
+
 def coat_color(coat: str, shift: float) -> RGB:
     """Hair, fur or metal colour; `shift` in [0, 1] runs from darker and redder to lighter and
     yellower.

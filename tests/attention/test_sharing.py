@@ -15,6 +15,7 @@ from consistent_gen.attention.run import SharedRun
 from consistent_gen.attention.settings import MaskProbe, Mix, Place, Recipe, Rule, Select, Topology
 from consistent_gen.attention.sharing import Sharing
 from consistent_gen.errors import ConsistentGenError, InputError
+from consistent_gen.methods.consistory import ConsiStory
 from tests.attention.toys import FAMILIES, FOX, Sketch, Toy, anchors, build, draw, enter
 
 CAT = SubjectUse(name="cat", tokens=(5,))
@@ -76,7 +77,7 @@ def test_equal_frames_under_masks_fall_into_two_groups(unet: Toy) -> None:
 
 @pytest.mark.parametrize("strength", [1e-12, 1.0, 3.0])
 def test_strength_weighs_shared_keys(unet: Toy, strength: float) -> None:
-    """k as a weight is k anchors that are copies of one; towards nothing it is vanilla."""
+    """k as a weight is ln k on the logits; towards nothing it is vanilla."""
     use = SubjectUse(name="fox", tokens=(2,), strength=strength)
     one = recipe(topology=Topology(anchors=1))
     frame = Sketch("frame", 1, (use,))
@@ -89,6 +90,32 @@ def test_strength_weighs_shared_keys(unet: Toy, strength: float) -> None:
         plain = Sketch("frame", 1, (FOX,))
         expected = draw(unet, SharedRun(mixed), [anchors(1), [plain]], 3)["frame"]
     assert torch.allclose(found, expected, atol=1e-8)
+
+
+def test_copies_of_an_anchor_are_a_strength(unet: Toy) -> None:
+    """Three equal anchors count as one of strength 3, and as one with bias ln 3 (9)."""
+    three = [Sketch(s.id, 9, s.subjects, s.anchor) for s in anchors(3)]
+    frame = Sketch("frame", 1, (FOX,))
+    many = recipe(topology=Topology(anchors=3))
+    # Equal anchors that share all are vanilla, so each of the three is what one alone is.
+    expected = draw(unet, SharedRun(many), [three, [frame]], 3)["frame"]
+    strong = Sketch("frame", 1, (SubjectUse(name="fox", tokens=(2, 3), strength=3.0),))
+    one = recipe(topology=Topology(anchors=1))
+    found = draw(unet, SharedRun(one), [three[:1], [strong]], 3)["frame"]
+    assert torch.allclose(found, expected, atol=1e-8)
+    biased = recipe(topology=Topology(anchors=1), mix=Mix(bias=math.log(3)))
+    found = draw(unet, SharedRun(biased), [three[:1], [frame]], 3)["frame"]
+    assert torch.allclose(found, expected, atol=1e-8)
+
+
+def test_anchors_in_another_order(unet: Toy) -> None:
+    """Without dropout their order is free; with it each draws its tokens by its number (6)."""
+    frame = Sketch("frame", 1, (FOX,))
+    turned = [Sketch(f"fox{i}", 101 - i, (FOX,), anchor=i) for i in range(2)]
+    for method, free in ((ConsiStory(dropout=0.0), True), (ConsiStory(), False)):
+        first = draw(unet, SharedRun(method.recipe()), [anchors(2), [frame]])["frame"]
+        second = draw(unet, SharedRun(method.recipe()), [turned, [frame]])["frame"]
+        assert torch.allclose(first, second, atol=CLOSE) == free
 
 
 def test_appending_frames_changes_no_earlier_one(unet: Toy) -> None:

@@ -66,6 +66,16 @@ def build(family: str, dtype: torch.dtype = torch.float64) -> Toy:
     return Toy(family, model.to(dtype).eval().requires_grad_(False), dtype)
 
 
+def state(model: torch.nn.Module) -> list[Any]:
+    """Processors by identity, hooks and attributes of every module, and the weights' names."""
+    return [
+        [id(getattr(m, "processor", None)) for m in model.modules()],
+        [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()],
+        [sorted(vars(m)) for m in model.modules()],
+        list(model.state_dict()),
+    ]
+
+
 def redraw(model: torch.nn.Module, seed: int = 0) -> None:
     """Draw every weight: matrices with unit gain, norms around 1."""
     generator = torch.Generator().manual_seed(seed)
@@ -97,6 +107,8 @@ class Toy:
     dtype: torch.dtype
     latent: tuple[int, int] = (8, 12)
     guided: bool = True
+    own: dict[str, Any] = field(default_factory=dict)  # the model's own processors
+    apart: bool = False  # a call per guidance branch
     calls: int = field(default=0)
 
     @property
@@ -155,18 +167,32 @@ class Toy:
         tokens, pooled = (torch.stack(part) for part in zip(*text, strict=True))
         for step in range(steps):
             time = 1.0 - step / steps
-            rows = tuple(
-                Row(i + len(frames) * k, frame.id, branch, step, steps, time)
-                for k, branch in enumerate(branches)
-                for i, frame in enumerate(frames)
-            )
-            if policy is not None:
-                policy.begin(Call(len(rows), self.grid, rows))
-            out = self.denoise(torch.cat([x] * len(branches)), time, tokens, pooled)
-            if policy is not None:
-                policy.end()
+            looking = [policy is not None and policy.run.looks(f.id, step, steps) for f in frames]
+            # (branch, frame, look): looks come last, so that what is kept stands in front.
+            kinds = [(k, i, False) for k in range(len(branches)) for i in range(len(frames))]
+            kinds += [(k, i, True) for k, i, _ in kinds if looking[i]]
+            calls = [[kind for kind in kinds if kind[0] == k] for k in range(len(branches))]
+            found: dict[Any, Tensor] = {}
+            for part in calls if self.apart else [kinds]:
+                rows = tuple(
+                    Row(slot, frames[i].id, branches[k], step, steps, time, look)
+                    for slot, (k, i, look) in enumerate(part)
+                )
+                if policy is not None:
+                    policy.begin(Call(len(rows), self.grid, rows))
+                pick = [k * len(frames) + i for k, i, _ in part]
+                latents = x[[i for _, i, _ in part]]
+                out = self.denoise(latents, time, tokens[pick], pooled[pick])
+                if policy is not None:
+                    policy.end()
+                found |= dict(zip(part, out, strict=True))
+            parts = [
+                torch.stack([found[k, i, False] for i in range(len(frames))])
+                for k in range(len(branches))
+            ]
+            out = parts[0]
             if self.guided:
-                uncond, cond = out.chunk(2)
+                uncond, cond = parts
                 out = uncond + guidance * (cond - uncond)
             x = x - out / steps
         return {frame.id: x[i] for i, frame in enumerate(frames)}
@@ -198,12 +224,19 @@ def draw(
     """Draw batches one after the other, the twins of each before it, under one run."""
     policy = Sharing(run)
     policy.bind(find_sites(toy.model))
-    found: dict[str, Tensor] = {}
     with attached(toy.model, policy):
-        for batch in batches:
-            # Anchors are known before their readers, wherever they stand in the batch.
-            twins = enter(run, sorted(batch, key=lambda frame: frame.anchor is None))
-            if twins:
-                toy.sample(twins, policy, steps)
-            found |= toy.sample(batch, policy, steps)
+        return draw_under(toy, policy, batches, steps)
+
+
+def draw_under(
+    toy: Toy, policy: Sharing, batches: Sequence[Sequence[Sketch]], steps: int = STEPS
+) -> dict[str, Tensor]:
+    """The same under a policy that is attached already."""
+    found: dict[str, Tensor] = {}
+    for batch in batches:
+        # Anchors are known before their readers, wherever they stand in the batch.
+        twins = enter(policy.run, sorted(batch, key=lambda frame: frame.anchor is None))
+        if twins:
+            toy.sample(twins, policy, steps)
+        found |= toy.sample(batch, policy, steps)
     return found

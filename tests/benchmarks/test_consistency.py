@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import math
 import random
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from benchmarks import consistency, consistency_scores
+from benchmarks import consistency, consistency_drawing, consistency_scores
+from benchmarks.consistency_cost import measure
+from benchmarks.consistency_drawing import parse_candidate
 from benchmarks.consistency_scores import (
     Seen,
     background_leak,
@@ -19,13 +24,16 @@ from benchmarks.consistency_scores import (
     identity_similarity,
     interval,
     layout_diversity,
+    mask_overlap,
     paired_interval,
     pose_diversity,
     prompt_matching,
 )
-from benchmarks.consistency_stories import FRAMES, make_story, noun_index
+from benchmarks.consistency_stories import FRAMES, make_story, noun_index, true_frames
 from consistent_gen.encoders.judge import Judge
 from consistent_gen.encoders.reader import Reader
+from consistent_gen.errors import InputError
+from consistent_gen.models import load_backbone
 from consistent_gen.models.tiny import build_tiny
 from consistent_gen.training.reader import schema
 from consistent_gen.world.captions import vocabulary, words_of
@@ -134,24 +142,124 @@ def test_stories_are_held_out_sparing_and_in_the_models_words(diverse: bool) -> 
     assert sum(named) / len(named) < 0.3
 
 
-@pytest.mark.slow
-def test_a_run_writes_the_contract(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Untrained networks of tiny size: what is written, not how good it is."""
+def test_masks_of_a_method_are_compared_with_those_seen() -> None:
+    there = torch.zeros(2, 32, 32)
+    there[:, 8:24, 8:24] = 1.0
+    right = np.zeros((16, 16), np.uint8)
+    right[4:12, 4:12] = 1
+    half = right.copy()
+    half[8:] = 0
+    assert mask_overlap({0: right}, there) == 1.0
+    assert mask_overlap({0: right, 1: half}, there) == 0.75
+    assert math.isnan(mask_overlap({}, there))
+
+
+def test_the_truth_is_one_person_whom_the_words_describe() -> None:
+    story = make_story(3, style_diverse=False)
+    first, second = (true_frames(story, random.Random(seed)) for seed in (1, 2))
+    people = [{frame.subjects[0].identity for frame in frames} for frames in (first, second)]
+    assert [len(found) for found in people] == [1, 1]
+    assert people[0] != people[1]
+    for who in (*people[0], *people[1]):
+        for name in story.named:
+            assert getattr(who, name) == getattr(story.identity, name)
+    assert [(f.place, f.style, f.subjects[0].action) for f in first] == [
+        (s.place, s.style, s.action) for s in story.scenes
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("consistory", "consistory"),
+        ("consistory: dropout=0.2; window.blocks=[mid, up]", None),
+        ("vanilla", "vanilla"),
+        ("best_of_4", "best_of_4"),
+    ],
+)
+def test_candidates(text: str, label: str | None) -> None:
+    candidate = parse_candidate(text)
+    assert candidate.label == (label or text)
+    if label is None:
+        assert candidate.recipe is not None
+        rule = candidate.recipe.rules[0]
+        assert (rule.select.dropout, rule.window.blocks) == (0.2, ("mid", "up"))
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("consistry", "did you mean 'consistory'"),
+        ("consistory: droput=1", "did you mean 'dropout'"),
+        ("vanilla: dropout=1", "has no settings"),
+    ],
+)
+def test_wrong_candidates_are_named(text: str, named: str) -> None:
+    with pytest.raises(InputError, match=named):
+        parse_candidate(text)
+
+
+@pytest.fixture
+def trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Untrained networks of tiny size; costs are measured in this process."""
     folder = build_tiny(tmp_path / "model", words=vocabulary())
     torch.manual_seed(0)
     Reader(schema(), width=8).save(tmp_path / "reader")
     Judge(schema(), width=32).save(tmp_path / "judge")
     monkeypatch.setattr(consistency, "weights_folder", lambda name: tmp_path / name)
     monkeypatch.setattr(consistency_scores, "BOOTSTRAP_SAMPLES", 50)
-    consistency.main(
-        ["--stories", "1", "--methods", "consistory", "--steps", "2", "--model", str(folder),
-         "--out", str(tmp_path / "out.json")]
-    )  # fmt: skip
-    written = json.loads((tmp_path / "out.json").read_text())
+    story = make_story(0, style_diverse=False)
+    monkeypatch.setattr(
+        consistency,
+        "frame_costs",
+        lambda candidate, settings, model: measure(
+            load_backbone(model), candidate, settings, story
+        ),
+    )
+    common = ["--steps", "2", "--model", str(folder), "--keep", str(tmp_path / "keep")]
+
+    def run(*arguments: str) -> dict[str, Any]:
+        consistency.main([*common, *arguments, "--out", str(tmp_path / "out.json")])
+        written: dict[str, Any] = json.loads((tmp_path / "out.json").read_text())
+        return written
+
+    return run
+
+
+@pytest.mark.slow
+def test_a_run_writes_the_contract(trial: Any) -> None:
+    """What is written, not how good it is."""
+    written = trial("--stories", "1", "--methods", "consistory")
     assert {"machine", "versions", "seeds"} <= written.keys()
+    assert written["networks"] == ["reader", "judge"]
     assert set(written["methods"]) == {"vanilla", "best_of_4", "consistory"}
     for entry in written["methods"].values():
         assert {"mean", "lo", "hi"} == entry["c_star"].keys()
         assert set(consistency.COLUMNS) <= entry.keys()
     calls = {name: entry["denoiser_calls"] for name, entry in written["methods"].items()}
-    assert calls == {"vanilla": 2.0, "best_of_4": 2 * 17 / 5, "consistory": 4.0}
+    assert calls == {"vanilla": 2.0, "best_of_4": pytest.approx(2 * 17 / 5), "consistory": 4.0}
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_where_it_was(trial: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another method and another story draw what is missing only; without a judge it says so."""
+    drawn: list[tuple[str, int]] = []
+    really = consistency_drawing.draw_stories
+
+    def noted(backbone: Any, part: Any, candidate: Any, settings: Any) -> Any:
+        drawn.extend((candidate.label, story.number) for story, _ in part)
+        return really(backbone, part, candidate, settings)
+
+    monkeypatch.setattr(consistency_drawing, "draw_stories", noted)
+    options = ("--no-costs", "--no-best-of", "--methods")
+    first = trial("--stories", "1", *options, "vanilla")
+    assert drawn == [("vanilla", 0)] * 2
+    drawn.clear()
+    shutil.rmtree(consistency.weights_folder("judge"))
+    second = trial("--stories", "2", *options, "style_aligned", "--strength", "2")
+    # Vanilla shares nothing, so strength does not change it.
+    assert drawn == [("vanilla", 1)] * 2 + [("style_aligned", n) for n in (0, 0, 1, 1)]
+    assert first["networks"] == ["reader", "judge"] and second["networks"] == ["reader"]
+    drawn.clear()
+    trial("--stories", "1", *options, "vanilla", "--dev")
+    assert drawn == [("vanilla", 0)] * 2  # other stories

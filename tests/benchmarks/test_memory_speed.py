@@ -9,6 +9,13 @@ import numpy as np
 import pytest
 
 from benchmarks import memory_speed
+from consistent_gen.memory.embedders import HashedNgrams
+
+
+@pytest.fixture(autouse=True)
+def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Vectors of the comparison are drawn at random, as where MiniLM is not installed."""
+    monkeypatch.setattr(memory_speed, "default_embedder", HashedNgrams)
 
 
 def test_figures_budgets_and_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,6 +49,39 @@ def test_texts_are_seeded_distinct_and_skewed() -> None:
     words = [word for text in texts for word in text.split()[:-1]]
     counts = np.sort(np.unique(words, return_counts=True)[1])[::-1]
     assert counts[0] > 10 * np.median(counts)
+
+
+class Elsewhere:
+    """A virtual environment whose interpreter stands in for mem0's half of the comparison."""
+
+    def __init__(self, folder: Path, script: str) -> None:
+        python = folder / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        python.write_text(f'#!/bin/sh\n[ "$1" = -c ] && exit 0\n{script}\n')
+        python.chmod(0o755)
+        self.folder = folder
+
+
+def test_ratios_and_their_printing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    times = json.dumps({what: {"p50": 1e6, "p95": 2e6} for what in ("add", "search")})
+    made = Elsewhere(tmp_path / "e", f"printf '%s' '{times}' > \"$2/result.json\"")
+    found = memory_speed.compare(2, environment=made.folder, repeats=2, seed=1)
+    ours = found["ours_ms"]["add"]["p95"]
+    assert found["mem0_over_ours"]["add_p95"] == round(2e6 / ours, 2)
+    assert set(found["mem0_over_ours"]) == {"add_p50", "add_p95", "search_p50", "search_p95"}
+    memory_speed._print({"figures_ms": {}, "budgets": {}, "comparison": found})
+    out = capsys.readouterr().out
+    assert "times as long: search_p95" in out and "mem0ai==" in out
+
+
+def test_a_comparison_that_failed_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = Elsewhere(tmp_path / "e", "echo no disk left >&2; exit 3")
+    found = memory_speed.compare(2, environment=made.folder, repeats=2, seed=1)
+    assert "no disk left" in found["error"] and "mem0_over_ours" not in found
+    memory_speed._print({"figures_ms": {}, "budgets": {}, "comparison": found})
+    assert "mem0 failed: no disk left" in capsys.readouterr().out
 
 
 def test_an_environment_that_cannot_be_made_is_told(tmp_path: Path) -> None:

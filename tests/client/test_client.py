@@ -16,7 +16,7 @@ import pytest
 from consistent_gen.client import ApiError, Client
 from consistent_gen.client.types import EventType, ImageIn, Job, JobState, StoryIn
 from consistent_gen.errors import ConsistentGenError
-from tests.services.gateway.hand import Hand, Server, settings_in, until, world_png
+from tests.services.web.hand import Hand, Server, settings_in, until, world_png
 
 STORY = StoryIn.model_validate(
     {"title": "x", "frames": [{"prompt": "a fox in a forest"}] * 4, "steps": 2, "preview_every": 1}

@@ -13,7 +13,7 @@ import yaml
 
 from services import serve, worker_process
 from services.settings import Settings, Storage
-from services.state import open_state
+from services.web import open_state
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from services import serve, worker_process
-from services.launch_options import settings_of
+from services.launch.options import settings_of
 from tests.deploy.manifests import (
     BASE,
     TOKEN,
@@ -57,7 +57,7 @@ def test_names_of_variables_and_addresses_are_those_of_the_code() -> None:
     assert set(env) == {worker_process.URL_VARIABLE, worker_process.TOKEN_VARIABLE}
     port = of_kind("Service")["gateway"]["spec"]["ports"][0]["port"]
     assert env[worker_process.URL_VARIABLE] == f"http://gateway:{port}"
-    from services.scorers import URL_VARIABLE
+    from services.scores import URL_VARIABLE
 
     gateway = environment(pods()["gateway"]["spec"]["containers"][0])
     port = of_kind("Service")["scoring"]["spec"]["ports"][0]["port"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from services.launch_options import settings_of
+from services.launch.options import settings_of
 from tests.deploy.manifests import DEPLOY, ROOT, TOKEN, compose, parsed
 
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from consistent_gen import __version__
-from services.security import OPEN_PATHS
+from services.web.security import OPEN_PATHS
 from tests.deploy.manifests import (
     BASE,
     DEPLOY,

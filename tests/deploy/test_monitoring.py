@@ -33,6 +33,6 @@ def test_alerts_are_about_metrics_that_exist_and_say_what_to_do(tmp_path: Path) 
 def test_an_alert_about_age_uses_the_label_values_of_the_code(tmp_path: Path) -> None:
     text = (DEPLOY / "alerts.yml").read_text(encoding="utf-8")
     assert 'state="ready"' in text
-    sources = [p.read_text(encoding="utf-8") for p in (ROOT / "services").glob("*.py")]
+    sources = [p.read_text(encoding="utf-8") for p in (ROOT / "services").rglob("*.py")]
     for outcome in re.findall(r'outcome="(\w+)"', text):
         assert any(f'"{outcome}"' in source for source in sources), outcome

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from consistent_gen.attention.settings import Recipe
 from consistent_gen.engine import Engine, FrameDone, FrameError, FrameRequest, Step, Subject
+from consistent_gen.engine.coupling import BatchLayout
 from consistent_gen.engine.sharing import SharedStory
 from consistent_gen.errors import InputError, LimitError
 from consistent_gen.methods import METHODS
@@ -125,6 +127,34 @@ def test_first_passes_are_hidden_and_counted(tiny: Backbone) -> None:
     assert sum(isinstance(e, Step) and e.id == "reading" for e in events) == STEPS
 
 
+def test_steps_that_mix_queries_take_every_row_twice(
+    tiny: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Same latent, same words, same call; the second ones are nobody's result."""
+    engine = Engine(tiny, bucket=8)
+    story = new_story(engine)
+    story.cast("fox", portraits(2))
+    story.submit(READING)
+    seen: dict[tuple[str, int], list[tuple[bool, str]]] = {}
+    begin = story.begin_call
+
+    def noted(layout: BatchLayout) -> None:
+        for row in layout.rows:
+            seen.setdefault((row.frame, row.step), []).append((row.look, row.branch))
+        for frame in {row.frame for row in layout.rows}:
+            assert [r.branch for r in layout.of_frame(frame)] == ["cond", "uncond"]
+        begin(layout)
+
+    monkeypatch.setattr(story, "begin_call", noted)
+    drain(engine)
+    once = [(False, "cond"), (False, "uncond")]
+    for (frame, step), rows in seen.items():
+        looking = step == 1 and not frame.endswith("/twin")
+        assert rows == once + [(True, branch) for _, branch in once] * looking
+    calls = sum(len(rows) // 2 for (frame, _), rows in seen.items() if frame.startswith("reading"))
+    assert calls == story.run.recipe.calls(STEPS) == 9
+
+
 def test_two_stories_share_calls_without_meeting(tiny: Backbone) -> None:
     engine = Engine(tiny, bucket=8)
     stories = [new_story(engine, "style_aligned"), new_story(engine, "story_diffusion")]
@@ -204,6 +234,20 @@ def test_readers_with_other_settings_are_refused(
     story.cast("fox", portraits(2))
     with pytest.raises(InputError, match=named):
         story.submit(replace(READING, **change))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_lora_loaded_after_the_anchors_is_refused(tiny_folder: Path) -> None:
+    from peft import LoraConfig
+
+    from consistent_gen.models import load_backbone
+
+    backbone = load_backbone(tiny_folder, device="cpu")
+    story = new_story(Engine(backbone, bucket=8))
+    story.cast("fox", portraits(2))
+    backbone.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q"]), adapter_name="style")
+    with pytest.raises(InputError, match=r"adapters is \['style'\], and the anchors were .* \[\]"):
+        story.submit(READING)
 
 
 def test_a_cast_is_checked(tiny: Backbone) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from consistent_gen.errors import InputError, LimitError, UnknownNameError
-from consistent_gen.memory.operations import Add, Batch, Update
+from consistent_gen.memory.operations import Add, Batch, Delete, Update
 from consistent_gen.memory.records import (
     Fact,
     Media,
@@ -200,6 +200,27 @@ def test_vectors_follow_the_value_not_the_name(store: Store, clock: Callable) ->
     past = AsOf(world=clock() - timedelta(hours=1))
     assert len(store.nearest("s", np.array([1, 0], np.float32), as_of=past)) == 1
     assert texts(store.without_vector("s", ["core"])) == ["Porto"]
+
+
+def test_a_turn_is_outdated_when_nothing_read_from_it_holds(store: Store, clock: Callable) -> None:
+    home, move, goal, more, chat = store.record([
+        Turn(text=t) for t in ("I live in Lisbon", "I live in Porto", "I want tea", "and", "Hi")
+    ]).ids  # fmt: skip
+    by_hand(store, Add(target="Identity.Home", value="Lisbon", evidence=(home,)),
+            Add(target="Life.Goals", value="tea", evidence=(goal,)))  # fmt: skip
+    everything = (home, move, goal, more, chat, "nothing")
+    assert store.outdated(everything) == frozenset()
+    clock.advance(days=1)
+    moved = store.apply(Batch(author="user", ops=(
+        Update(target="Identity.Home", value="Porto", evidence=(move,)),
+        Update(target="Life.Goals", value="tea; rest", evidence=(more,)),
+    )))  # fmt: skip
+    assert store.outdated(everything) == {home}, "a state that grew still holds what it held"
+    clock.advance(days=1)
+    by_hand(store, Delete(target="Life.Goals"))
+    assert store.outdated(everything) == {home, goal, more}
+    assert store.outdated(()) == frozenset() and store.outdated((chat,)) == frozenset()
+    assert moved.ids and store.verify().ok
 
 
 def test_spaces_are_checked_and_switched_at_the_end(store: Store) -> None:

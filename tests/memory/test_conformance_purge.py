@@ -94,6 +94,19 @@ def test_a_key_is_free_again_after_its_records_were_erased(store: Store) -> None
     assert not store.record([Turn(text="x")], key="k").duplicate
 
 
+def test_forgetting_what_has_ended_takes_the_turn_that_ended_it(
+    store: Store, clock: Callable
+) -> None:
+    (said,) = store.record([Turn(text="I like tea")]).ids
+    (fact,) = by_hand(store, Add(kind="fact", value="likes tea", evidence=(said,)))
+    clock.advance(days=1)
+    over, rain = store.record([Turn(text="No tea any more"), Turn(text="It rains")]).ids
+    store.apply(Batch(ops=(Delete(kind="fact", target=fact, evidence=(over,)),), turns=(over,)))
+    assert store.list("fact") == () and store.outdated((said, over, rain)) == {said, over}
+    store.purge(Scope(ids=(fact,)))
+    assert texts(store.list("turn")) == ["It rains"] and store.verify().ok
+
+
 def test_history_survives_a_delete_and_not_a_purge(store: Store) -> None:
     (fact,) = by_hand(store, Add(kind="fact", value="likes tea"))
     by_hand(store, Delete(kind="fact", target=fact))

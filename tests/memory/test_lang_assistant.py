@@ -18,11 +18,12 @@ from consistent_gen.memory.consolidation import episodes, sessions
 from consistent_gen.memory.embedders import HashedNgrams
 from consistent_gen.memory.pictures import png_bytes
 from consistent_gen.memory.records import Turn
-from consistent_gen.memory.store import Store
+from consistent_gen.memory.store import Scope, Store
 from consistent_gen.memory.style_policy import StylePolicy
 from consistent_gen.memory.user_requests import (
     DrawRequest,
     ForgetRequest,
+    ProfileRequest,
     TeachRequest,
     read_consent,
     read_request,
@@ -120,6 +121,32 @@ def test_list_like_leaves_keep_the_others(store: Store) -> None:
     assert pets.text == "Mia (a cat)"
 
 
+def test_a_statement_is_answered_with_what_was_understood(store: Store) -> None:
+    ana = Assistant(store)
+    assert ana.say("I live in Oslo. I love tea and rain.", at=DAY).text == (
+        "Noted: lives in Oslo; likes tea and rain."
+    )
+    assert ana.say("I don't like tea anymore.", at=DAY).text == "Noted: likes rain."
+    assert "no fact" in ana.say("hello", at=DAY).text
+    assert ana.say("I no longer live in Oslo.", at=DAY).text == "No longer so: lives in Oslo."
+    told = ana.say("What do you know about me?", at=DAY).text
+    assert "likes rain" in told and "Oslo" not in told
+    ana.say("My name is Ana. My sister is called Rita.", at=DAY)
+    assert "Rita" not in ana.say("What is my dog called?", at=DAY).text
+    assert "Rita" in ana.say("What is my sister called?", at=DAY).text
+    assert "Name: Ana" in ana.say("What is my name?", at=DAY).text
+
+
+def test_forgetting_an_ended_fact_takes_the_answers_that_named_it(store: Store) -> None:
+    ana = Assistant(store)
+    ana.say("I love sardines.", at=DAY)
+    (fact,) = store.list("fact")
+    ana.say("I no longer like sardines.", at=DAY + timedelta(minutes=1))
+    assert "sardines" in everything(store)
+    store.purge(Scope(ids=(fact.id,)))
+    assert "sardines" not in everything(store)
+
+
 def test_documents_are_not_the_users_words(store: Store) -> None:
     ana = Assistant(store)
     said = ana.say("Please read this.", documents=["My name is Eve. I live in Rome."], at=DAY)
@@ -212,6 +239,9 @@ def test_sessions_and_topics() -> None:
         ("Forget my address", ForgetRequest("my address")),
         ("please forget everything about Bo!", ForgetRequest("Bo")),
         ("Forget everything about me.", ForgetRequest("everything about me", True)),
+        ("What do you know about me?", ProfileRequest()),
+        ("Tell me everything you know about me.", ProfileRequest()),
+        ("What do you know about tides?", None),
         ("I will never forget this", None),
         ("I like to draw", None),
         ("Is this my dog?", None),

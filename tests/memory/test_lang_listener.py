@@ -43,7 +43,15 @@ def heard(text: str, view: View | None = None) -> list[tuple[str, str, str]]:
          [("ADD", "Identity.Name", "Ana"), ("ADD", "Identity.Home", "lives in Lisbon")]),
         ("I'm 34 years old.", [("ADD", "Identity.Age", "34 years old")]),
         ("I just moved from Rome to Porto last week!",
-         [("ADD", "Identity.Home", "lives in Porto last week")]),
+         [("ADD", "Identity.Home", "lives in Porto")]),
+        ("Hi! I'm Maria and I live in Turin.",
+         [("ADD", "Identity.Name", "Maria"), ("ADD", "Identity.Home", "lives in Turin")]),
+        ("The music I love most is fado.", [("ADD", "", "favourite music: fado")]),
+        ("I joined a club for chess and it took over my weekends.", [("ADD", "", "likes chess")]),
+        ("My new address is 5 Rose Street.",
+         [("ADD", "Identity.Home", "lives at 5 Rose Street")]),
+        ("The doctor says that I should eat low salt.", [("ADD", "Body.Diet", "low salt")]),
+        ("My first week as a florist was long.", [("ADD", "Work.Job", "works as florist")]),
         ("I work as a nurse because it matters.", [("ADD", "Work.Job", "works as nurse")]),
         ("I'm allergic to peanuts", [("ADD", "Body.Health", "allergic to peanuts")]),
         ("My wife is called Mary Ann.", [("ADD", "People.Partner", "Mary Ann (wife)")]),
@@ -69,7 +77,8 @@ def test_what_the_rules_hear(text: str, expected: list[tuple[str, str, str]]) ->
     [
         "What is my name?", "Do I live in Lisbon?", "If I lived in Rome, I would eat pizza.",
         "She said I live in Rome.", "Nice weather.", "forget that I live in Rome",
-        "I wish my name was Max.", '"my name is Bob"', "",
+        "I wish my name was Max.", "Hello, I'm Italian.", "Hi, I'm Fine", "I'm Catholic.",
+        "Her first week as a nurse was long.", "I'm not hungry anymore.", '"my name is Bob"', "",
     ],
 )  # fmt: skip
 def test_what_they_pass_over(text: str) -> None:
@@ -98,6 +107,44 @@ def test_changes_corrections_and_ends() -> None:
         "f1", "dislikes the sardines",
     )  # fmt: skip
     assert listen([turn("I love sardines")], view).ops == ()
+    (changed,) = listen([turn("No, I moved to Porto.")], view).ops
+    assert isinstance(changed, Update) and not changed.correction, "it was true until then"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("I don't like coffee anymore.", ("UPDATE", "f1", "likes hiking")),
+        ("I no longer like hiking", ("UPDATE", "f1", "likes black coffee")),
+        ("I no longer live in Lisbon.", ("DELETE", "Identity.Home", "")),
+        ("That was years ago; Lisbon is over.", ("DELETE", "Identity.Home", "")),
+        ("I'm not vegan anymore.", ("DELETE", "Body.Diet", "")),
+        ("I'm done with fado.", ("DELETE", "f2", "")),
+        ("I no longer want to run a marathon.", ("UPDATE", "Life.Goals", "wants to learn Basque")),
+        ("The meeting is over.", None),
+        ("Is Lisbon over?", None), ("I no longer live in Rome.", None),
+    ],
+)  # fmt: skip
+def test_an_end_takes_what_it_names(text: str, expected: tuple[str, str, str] | None) -> None:
+    view = View(
+        core=(
+            CoreLeaf(path="Identity.Home", text="lives in Lisbon", id="c1"),
+            CoreLeaf(path="Body.Diet", text="vegan", id="c2"),
+            CoreLeaf(path="Life.Goals", text="wants to run a marathon; wants to learn Basque"),
+        ),
+        facts=(
+            Fact(text="likes hiking and black coffee", topic="preference", id="f1"),
+            Fact(text="favourite music: fado", topic="preference", id="f2"),
+        ),
+    )
+    ends = [op for op in heard(text, view) if op[0] != "ADD"]
+    assert ends == ([] if expected is None else [expected])
+
+
+def test_what_a_chunk_says_now_outlives_the_end_of_what_was() -> None:
+    view = View(core=(CoreLeaf(path="Identity.Home", text="lives in Lisbon", id="c1"),))
+    (op,) = RuleListener().listen([turn("I live in Porto now. Lisbon is over.")], view).ops
+    assert isinstance(op, Update) and op.value == "lives in Porto"
 
 
 def test_every_path_of_the_rules_is_in_the_compact_trunk() -> None:

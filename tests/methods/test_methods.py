@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,8 @@ from consistent_gen.attention.settings import Recipe, Select, Window
 from consistent_gen.methods import DEFAULT_METHOD, METHODS
 from consistent_gen.methods.consistory import ConsiStory
 from consistent_gen.methods.consistyle import ConsiStyle
+from consistent_gen.methods.story_diffusion import StoryDiffusion
+from consistent_gen.methods.vanilla import Vanilla
 from consistent_gen.registry import resolve
 
 
@@ -36,11 +39,35 @@ def test_digests_tell_settings_apart() -> None:
     assert ConsiStory().recipe().digest() == ConsiStory(dropout=0.5).recipe().digest()
 
 
-def test_one_pass_is_enough_without_injection_and_mixing() -> None:
+def test_one_pass_is_enough_without_injection() -> None:
     assert ConsiStory().recipe().twin
     cheap = ConsiStory(injection=0.0, mixing_steps=0.0).recipe()
     assert not cheap.twin
     assert cheap.masks is not None and cheap.masks.source == "running"
+
+
+@pytest.mark.parametrize(
+    ("method", "calls"),
+    [
+        (ConsiStory(), 104), (ConsiStyle(), 104),
+        (ConsiStory(injection=0.0), 54), (ConsiStory(injection=0.0, mixing_steps=0.0), 50),
+        (ConsiStyle(mixing_steps=1.0), 149), (StoryDiffusion(), 50), (Vanilla(), 50),
+    ],
+)  # fmt: skip
+def test_calls_of_fifty_steps(method: Any, calls: int) -> None:
+    """A pass without sharing where it is needed, and a second row where queries are mixed."""
+    recipe = method.recipe()
+    assert recipe.calls(50) == calls
+    assert [step for step in range(50) if ConsiStyle().recipe().looks(step, 50)] == [1, 2, 3, 4]
+
+
+def test_a_window_of_ones_own() -> None:
+    """Which layers share is a setting, and queries are mixed in the same ones."""
+    window = Window(blocks=("mid", "up"), depth=(0.0, 1.0), ranks=(0,))
+    for method in (ConsiStory(window=window), ConsiStyle(window=window)):
+        sharing, mixing = method.recipe().rules[:2]
+        assert sharing.window == window
+        assert (mixing.window.blocks, mixing.window.ranks) == (window.blocks, window.ranks)
 
 
 @pytest.mark.parametrize(

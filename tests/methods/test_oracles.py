@@ -1,12 +1,14 @@
 """Each method at one layer against its paper's formula, written out densely in float64.
 
 A stage holds two anchors and one frame with everything their passes would have found: masks,
-features, and what the unshared twins left. The policy then acts as in a denoiser call.
+features, and what the unshared twins left. The policy then acts as in a denoiser call, in which
+every picture has a second row that looks on.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -53,30 +55,42 @@ class Stage:
             mask = torch.zeros(GRID)
             mask[1:3, 1 + i : 4 + i] = 1.0
             self.masks[name] = mask.flatten() > 0
-            self.run.masks.set_external(twin_id(name), "fox", mask)
+            for drawing in (name, twin_id(name)):
+                self.run.masks.set_external(drawing, "fox", mask)
             self.features[name] = random(N, 5, seed=40 + i)
             if self.run.features is not None:
                 # Unsmoothed, so that the oracle can use them as they are.
                 self.run.features._found[twin_id(name)] = (0.0, self.features[name], GRID)
-            for which in "qv":
-                self.twins[name, which] = random(N, H, D, seed=60 + i + 10 * (which == "v"))
-                key = "layer", "cond", which
-                self.run.record(name, step, key, self.twins[name, which])  # type: ignore[arg-type]
+            self.twins[name] = random(N, H, D, seed=70 + i)
+            self.run.record(name, step, ("layer", "cond", "v"), self.twins[name])
         b = len(self.names)
         self.q, self.k, self.v = (random(b, N, H, D, seed=80 + i) for i in range(3))
+        # What the second rows bring; their keys and values are nobody's.
+        self.looks, *self._beside = (random(b, N, H, D, seed=85 + i) for i in range(3))
         self.hidden = random(b, N, H * D, seed=90)
-        rows = tuple(Row(i, n, "cond", step, STEPS, 0.5) for i, n in enumerate(self.names))
+        rows = [Row(i, n, "cond", step, STEPS, 0.5) for i, n in enumerate(self.names)]
+        rows += [replace(row, slot=b + row.slot, look=True) for row in rows]
         self.policy = Sharing(self.run)
         self.policy.bind({"layer": SITE})
-        self.policy.begin(Call(b, GRID, rows))
+        self.policy.begin(Call(2 * b, GRID, tuple(rows)))
         self.step = step
+
+    def heads(self) -> Heads:
+        """The layer's queries, keys and values, 2b n h d: pictures, then looks."""
+        seconds = (self.looks, *self._beside)
+        pairs = zip((self.q, self.k, self.v), seconds, strict=True)
+        return Heads(*(torch.cat(pair) for pair in pairs))
 
     def attention(self) -> Tensor:
         """The layer's result under the policy, b n h d."""
-        heads = Heads(self.q, self.k, self.v)
+        heads = self.heads()
         if self.policy.acts(SITE):
             self.policy.self_attention(heads, SITE)
-        return attend(heads)[0]
+        found = attend(heads)[0]
+        b = len(self.names)
+        plain = attend(self.heads())[0]
+        assert torch.equal(found[b:], plain[b:])  # looks share nothing
+        return found[:b]
 
     def drawn(self, anchor: int) -> Tensor:
         """Log-mask [n] of what an anchor exports: its mask less the dropped tokens."""
@@ -161,7 +175,7 @@ def test_consistory() -> None:
     logs = [stage.drawn(0), stage.drawn(1)]
     # Steps 1 to 4 mix; step 3 is two thirds of the way from 0.9 to 0.82.
     w = 0.9 + (0.82 - 0.9) * 2 / 3
-    q = torch.stack([(1 - w) * stage.q[i] + w * stage.twins[n, "q"] for i, n in enumerate(NAMES)])
+    q = torch.stack([(1 - w) * stage.q[i] + w * stage.looks[i] for i in range(3)])
     k, v = stage.k, stage.v
     frame = dense(q[2], [k[2], k[0], k[1]], [v[2], v[0], v[1]], [ZERO, *logs])
     assert torch.allclose(found[2], frame, atol=1e-12)
@@ -186,9 +200,9 @@ def test_consistyle() -> None:
     found = stage.attention()
     logs = [stage.drawn(0), stage.drawn(1)]
     w = 0.9 + (0.82 - 0.9) * 2 / 3
-    q = torch.stack([(1 - w) * stage.q[i] + w * stage.twins[n, "q"] for i, n in enumerate(NAMES)])
+    q = torch.stack([(1 - w) * stage.q[i] + w * stage.looks[i] for i in range(3)])
     k = stage.k.clone()
-    v = torch.stack([stage.twins[n, "v"] for n in NAMES])
+    v = torch.stack([stage.twins[n] for n in NAMES])
     edited_q, edited_k = q.clone(), k.clone()
     for p, a, j in zip(*nearest(stage), strict=True):
         edited_q[2, p], edited_k[2, p] = q[a, j], k[a, j]
@@ -198,8 +212,24 @@ def test_consistyle() -> None:
     assert torch.allclose(found[2], frame, atol=1e-12)
 
 
+def test_consistyle_of_a_frame_that_is_its_own_source_shares_like_consistory() -> None:
+    """V substituted by itself, q and k gathered from equals: AdaIN of shared v is left (10)."""
+    stage = Stage(consistyle().recipe())
+    for i, name in enumerate(NAMES):
+        stage.run.record(name, STEP, ("layer", "cond", "v"), stage.v[i])
+    stage.looks = stage.q.clone()  # mixing a query with itself
+    for p, a, j in zip(*nearest(stage), strict=True):
+        for x in (stage.q, stage.k, stage.looks):
+            x[2, p] = x[a, j]
+    without = consistyle(structure_steps=(0.0, 0.0), style_steps=(0.0, 0.0), mixing_steps=0.0)
+    other = Stage(without.recipe())
+    other.q, other.k = stage.q, stage.k
+    assert torch.allclose(stage.attention(), other.attention(), atol=1e-12)
+    assert not torch.allclose(Stage(consistyle().recipe()).attention(), other.attention())
+
+
 def test_consistyle_without_its_edits_is_consistory() -> None:
-    """V substituted by itself, no q-k gather and no statistics: ConsiStory's sharing is left."""
+    """No v of the copy, no q-k gather and no statistics: ConsiStory's sharing is left."""
     plain = consistyle(structure_steps=(0.0, 0.0), style_steps=(0.0, 0.0), align_values=False)
     story = ConsiStory(mixing_steps=0.5, injection=0.0)
     assert torch.equal(Stage(plain.recipe()).attention(), Stage(story.recipe()).attention())
@@ -221,9 +251,9 @@ def test_consistyle_among_equal_frames_needs_no_statistics() -> None:
             )
             assert stage.run.features is not None
             stage.run.features._found[twin_id(name)] = (0.0, stage.features["anchor0"], GRID)
-        heads = Heads(stage.q, stage.k, stage.v)
+        heads, before = stage.heads(), stage.heads()
         stage.policy.self_attention(heads, SITE)
-        assert torch.equal(heads.q, stage.q) and torch.equal(heads.k, stage.k)
+        assert torch.equal(heads.q, before.q) and torch.equal(heads.k, before.k)
         results.append(attend(heads)[0][2])
     assert torch.allclose(results[0], results[1], atol=1e-12)
 

@@ -27,10 +27,12 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def vae(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
-    """A folder with a fitted, untrained autoencoder."""
+    """A folder with a fitted, untrained autoencoder that has semantic channels."""
     from consistent_gen.training.shards import load_shard
 
-    model = PatchAutoencoder(decoder_widths=(16, 8), decoder_blocks=(1, 1))
+    model = PatchAutoencoder(
+        decoder_widths=(16, 8), decoder_blocks=(1, 1), semantic_channels=18, semantic_width=16
+    )
     x = load_shard(pictures, StoryWorld("train"), 0)["pictures"].float() / 127.5 - 1.0
     model.fit_components(x)
     folder = tmp_path_factory.mktemp("vae")

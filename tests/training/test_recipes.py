@@ -11,9 +11,17 @@ import torch
 
 from consistent_gen.encoders.judge import Judge
 from consistent_gen.encoders.reader import Reader
+from consistent_gen.errors import InputError
 from consistent_gen.models.patch_autoencoder import PatchAutoencoder
 from consistent_gen.models.story_world import StoryWorldConfig
-from consistent_gen.training import autoencoder, reader, story_model
+from consistent_gen.training import (
+    autoencoder,
+    denoising,
+    latents,
+    reader,
+    semantics,
+    story_model,
+)
 from consistent_gen.training.loop import load_run
 from consistent_gen.world.dataset import StoryWorld
 from consistent_gen.world.painter import label
@@ -77,12 +85,50 @@ def test_latents_and_captions_stay_together(pictures: Path, vae: Path, tmp_path:
         pictures=pictures, latents=tmp_path, vae=vae, model=TOY, batch=8
     )
     story_model.prepare(config)
-    numbers, data = next(story_model.latent_batches(config, random.Random(0)))
+    numbers, data = next(latents.latent_batches(config.latents, 12, random.Random(0)))
+    assert len(numbers) == len(data["latents"]) == 12
     model = PatchAutoencoder.from_pretrained(vae)
     for number, latent in zip(numbers, data["latents"], strict=True):
         x = StoryWorld("train").tensor(range(number, number + 1)).float() / 127.5 - 1.0
-        expected = model.encode(x).latent_dist.mode()[0].detach()
+        expected = model.encode(x).latent_dist.mode()[0, :32].detach()
         assert torch.allclose(expected, latent.float(), atol=0.02)
+
+
+def test_semantics_leave_everything_else_as_it_was(
+    pictures: Path, vae: Path, tmp_path: Path
+) -> None:
+    config = story_model.StoryModelConfig(pictures=pictures, latents=tmp_path / "z", vae=vae)
+    story_model.prepare(config)
+    old = PatchAutoencoder(decoder_widths=(16, 8), decoder_blocks=(1, 1))
+    old.load_state_dict(PatchAutoencoder.from_pretrained(vae).state_dict(), strict=False)
+    old.save_pretrained(tmp_path / "vae")
+    x = StoryWorld("held_out").tensor(range(2)).float() / 127.5 - 1.0
+    untrained = semantics.unexplained(semantics.grown(old), 8)
+    share = semantics.main(
+        semantics.SemanticsConfig(
+            run=tmp_path,
+            vae=tmp_path / "vae",
+            latents=tmp_path / "z",
+            train_s=6.0,
+            batch=8,
+            halflife_images=20.0,
+            measured=8,
+        )
+    )
+    assert share < untrained
+    model = PatchAutoencoder.from_pretrained(tmp_path / "vae")
+    with torch.inference_mode():
+        z = model.latents(x)
+        assert torch.equal(z[:, :32], old.latents(x)) and z[:, 32:].any()
+        assert torch.equal(model.pictures(z), old.pictures(old.latents(x)))
+
+
+def test_an_autoencoder_without_semantics_is_refused(vae: Path, tmp_path: Path) -> None:
+    plain = PatchAutoencoder(decoder_widths=(16, 8), decoder_blocks=(1, 1))
+    plain.save_pretrained(tmp_path / "vae")
+    config = story_model.StoryModelConfig(run=tmp_path, vae=tmp_path / "vae", processes=1)
+    with pytest.raises(InputError, match="train semantics"):
+        story_model.main(config)
 
 
 def test_captions_are_full_usual_or_none() -> None:
@@ -90,7 +136,8 @@ def test_captions_are_full_usual_or_none() -> None:
     usual = story_model.StoryModelConfig(drop_text=0.0, full_captions=0.0)
 
     def words(config: story_model.StoryModelConfig) -> int:
-        return sum(len(story_model.caption(world, i, rng, config).split()) for i in range(60))
+        told = (story_model.caption(world, i, rng, config) for i in range(60))
+        return sum(len(caption.text.split()) for caption in told if caption is not None)
 
     assert words(replace(usual, drop_text=1.0)) == 0
     assert words(replace(usual, full_captions=1.0)) > 1.1 * words(usual) > 60 * 4
@@ -100,7 +147,7 @@ def test_heads_weigh_most() -> None:
     labels = torch.zeros(1, 32, 32, dtype=torch.uint8)
     labels[0, :8, :8] = label(0, "face")
     labels[0, 8:16, :8] = label(1, "top")
-    weight = story_model.loss_weights(labels, 1.5, 3.0)[0, 0]
+    weight = denoising.loss_weights(labels, 1.5, 3.0)[0, 0]
     assert weight.mean() == pytest.approx(1.0)
     assert weight[0, 0] / weight[15, 15] == pytest.approx(3.0)
     assert weight[5, 0] / weight[15, 15] == pytest.approx(1.5)

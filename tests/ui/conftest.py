@@ -14,7 +14,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 import pytest
 
 from consistent_gen.client import Client
-from tests.services.gateway.hand import Hand, Server, settings_in
+from tests.services.web.hand import Hand, Server, settings_in
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of what gradio imports, not ours

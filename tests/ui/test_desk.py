@@ -10,7 +10,7 @@ import pytest
 
 from consistent_gen.client import ApiError
 from consistent_gen.errors import ConsistentGenError, InputError
-from tests.services.gateway.hand import Hand, until
+from tests.services.web.hand import Hand, until
 from tests.ui.conftest import Place
 from ui.app import open_folder
 from ui.desk import Desk, View, read_desk

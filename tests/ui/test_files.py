@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from consistent_gen.client.types import FrameIn
 from consistent_gen.errors import InputError
-from tests.services.gateway.hand import world_png
+from tests.services.web.hand import world_png
 from tests.ui.conftest import Place
 from ui.messages import guarded, readable, warn
 from ui.pictures import PictureFiles

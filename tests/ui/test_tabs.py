@@ -16,7 +16,7 @@ from gradio_client import Client as GradioClient
 
 from consistent_gen.client.types import LibraryCharacterIn
 from consistent_gen.errors import ConsistentGenError, InputError
-from tests.services.gateway.hand import Hand, world_png
+from tests.services.web.hand import Hand, world_png
 from tests.ui.conftest import Place
 from ui.app import _in_a_loop, open_folder
 from ui.assistant_tab import AssistantTab

@@ -15,12 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from consistent_gen.client.types import FrameIn, StoryIn
-from services.artifacts import ArtifactStore
-from services.database import Database
 from services.errors import StorageFull
 from services.jobs import FrameTask, JobStore
 from services.settings import Limits, Storage
-from services.stories import StoryStore
+from services.store import ArtifactStore, Database, StoryStore
 
 
 def acknowledge(what: str, **content: Any) -> None:

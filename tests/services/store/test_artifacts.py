@@ -11,12 +11,11 @@ import pytest
 from hypothesis import given, settings
 
 from consistent_gen.errors import InputError
-from services.artifacts import ArtifactStore
 from services.errors import Conflict, NotFound, StorageError, StorageFull
 from services.keys import Quota
 from services.settings import Storage
-
-from .conftest import Shop
+from services.store import ArtifactStore
+from tests.services.shop import Shop
 
 PNG = "image/png"
 

@@ -22,12 +22,10 @@ from typing import Any
 
 import pytest
 
-from services.artifacts import ArtifactStore
-from services.database import Database
 from services.errors import NotFound, StorageFull
 from services.jobs import JobStore
 from services.settings import Limits, Storage
-from services.stories import StoryStore
+from services.store import ArtifactStore, Database, StoryStore
 
 ROOT = Path(__file__).resolve().parents[3]
 PROGRAM = Path(__file__).with_name("store_process.py")
@@ -165,7 +163,7 @@ def test_two_processes_never_draw_the_same_frame(tmp_path: Path) -> None:
 
 
 def submit(survivors: Survivors, frames: int) -> tuple[str, str]:
-    from .conftest import story_in, tasks
+    from tests.services.shop import story_in, tasks
 
     story = survivors.stories.create("alice", story_in(frames))
     job, _ = survivors.jobs.create(owner="alice", kind="story", story=story, tasks=tasks(frames))
@@ -282,7 +280,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, existing: bool
     program = f"""
 import os, sys
 from pathlib import Path
-from services.database import Database
+from services.store import Database
 from services.errors import StorageFull
 if os.geteuid() == 0:
     os.setgroups([])
@@ -322,7 +320,7 @@ def test_a_writer_that_is_killed_inside_a_transaction_leaves_nothing_of_it(tmp_p
     program = f"""
 import os, signal
 from pathlib import Path
-from services.database import Database
+from services.store import Database
 db = Database(Path({str(tmp_path)!r}) / "server.sqlite")
 with db.transaction():
     db.change("INSERT INTO turns (name, state) VALUES ('half', '')")

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from services import schema
-from services.database import Database
 from services.errors import BusyError, StorageError
+from services.store import Database, schema
 
 
 @pytest.fixture

@@ -14,8 +14,7 @@ from consistent_gen.client.types import (
     StoryPatch,
 )
 from services.errors import NotFound
-
-from .conftest import Shop, tasks
+from tests.services.shop import Shop, tasks
 
 QUALITY = Quality(width=1, height=1, sharpness=1.0, brightness=0.5, verdict="good", advice=[])
 NOTHING = {

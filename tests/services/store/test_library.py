@@ -22,13 +22,12 @@ from consistent_gen.client.types import (
     LibraryCharacterPatch,
 )
 from consistent_gen.errors import ConsistentGenError, InputError, LimitError
-from services import archive
 from services.errors import Conflict, StorageFull
-from services.library import MAX_REFERENCES, Library
-from services.pictures import read_picture
 from services.settings import Storage
-
-from .conftest import Shop
+from services.store import Library, archive
+from services.store.library import MAX_REFERENCES
+from services.store.pictures import read_picture
+from tests.services.shop import Shop
 
 MIA = LibraryCharacterIn(name="Mia", description="a red fox", strength=0.75)
 

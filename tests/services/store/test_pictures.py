@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from PIL import Image, ImageDraw, ImageFilter
 
 from consistent_gen.errors import InputError, LimitError
-from services.pictures import read_picture
+from services.store.pictures import read_picture
 
 
 def sharp(side: int = 256) -> Image.Image:

@@ -24,13 +24,11 @@ from consistent_gen.client.types import (
     Problem,
     StoryPatch,
 )
-from services import schema
-from services.database import Database
-from services.housekeeping import Housekeeper
-from services.pictures import read_picture
-
-from .conftest import Shop
-from .test_library import png
+from services.jobs.housekeeping import Housekeeper
+from services.store import Database, schema
+from services.store.pictures import read_picture
+from tests.services.shop import Shop
+from tests.services.store.test_library import png
 
 pytestmark = pytest.mark.slow
 

@@ -17,8 +17,7 @@ from consistent_gen.client.types import (
 from consistent_gen.errors import InputError
 from services.errors import Conflict, NotFound
 from services.jobs import FrameTask
-
-from .conftest import Shop
+from tests.services.shop import Shop
 
 BUBBLE = Bubble(text="Hello!", x=0.5, y=0.2, tail_x=0.4, tail_y=0.6)
 

@@ -1,0 +1,192 @@
+"""FLOP of an added frame on UNets of the full published size, counted without computing anything.
+
+The networks lie on torch's "meta" device: every operation runs through shapes only, so that Stable
+Diffusion 1.5 at 512 and XL at 1024 pixels, whole, can be counted on a laptop, with the very policy
+that draws. What would follow from values (masks, correspondences) is given: the subject covers a
+quarter of every picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from benchmarks.speed import flop_counter
+from consistent_gen.attention.calls import Call, Row
+from consistent_gen.attention.layers import Site, find_sites
+from consistent_gen.attention.matching import Match
+from consistent_gen.attention.patch import attached
+from consistent_gen.attention.roles import FrameRole, SubjectUse, twin_id
+from consistent_gen.attention.run import SharedRun
+from consistent_gen.attention.settings import BOTH, Branch, Recipe
+from consistent_gen.attention.sharing import Sharing
+
+HERO = SubjectUse(name="hero", tokens=(2,))
+TEXT_TOKENS = 77
+# Published configurations: latent side, and what differs from diffusers' defaults.
+FULL: dict[str, dict[str, Any]] = {
+    "Stable Diffusion 1.5, 512 px": {
+        "side": 64,
+        "unet": {"cross_attention_dim": 768, "attention_head_dim": 8},
+    },
+    "Stable Diffusion XL, 1024 px": {
+        "side": 128,
+        "unet": {
+            "block_out_channels": (320, 640, 1280),
+            "down_block_types": ("DownBlock2D",) + ("CrossAttnDownBlock2D",) * 2,
+            "up_block_types": ("CrossAttnUpBlock2D",) * 2 + ("UpBlock2D",),
+            "transformer_layers_per_block": (1, 2, 10),
+            "attention_head_dim": (5, 10, 20),
+            "cross_attention_dim": 2048,
+            "use_linear_projection": True,
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 256,
+            "projection_class_embeddings_input_dim": 2816,
+        },
+    },
+}
+
+
+@dataclass
+class Shapes:
+    """A network without numbers."""
+
+    unet: Any
+    side: int
+    width: int  # of the text
+
+    @classmethod
+    def of(cls, name: str) -> Shapes:
+        """One of `FULL`."""
+        from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+        form = FULL[name]
+        with torch.device("meta"):
+            unet = UNet2DConditionModel(**form["unet"])
+        return cls(unet.eval(), form["side"], form["unet"]["cross_attention_dim"])
+
+    @property
+    def latent(self) -> tuple[int, int]:
+        """Height and width in latent cells."""
+        return self.side, self.side
+
+    def call(self, rows: int) -> None:
+        """One denoiser call."""
+        sample = torch.empty(rows, 4, self.side, self.side, device="meta")
+        text = torch.empty(rows, TEXT_TOKENS, self.width, device="meta")
+        added = {
+            "text_embeds": torch.empty(rows, 1280, device="meta"),
+            "time_ids": torch.empty(rows, 6, device="meta"),
+        }
+        extra = {"added_cond_kwargs": added} if self.unet.config.addition_embed_type else {}
+        times = torch.empty(rows, device="meta")
+        with torch.no_grad():
+            self.unet(sample, times, text, return_dict=False, **extra)
+
+
+def frame_flop(shapes: Shapes, recipe: Recipe, steps: int) -> tuple[float, float]:
+    """FLOP of an added frame of a shared story, and of a plain frame."""
+    with flop_counter() as plain:
+        shapes.call(2)
+    base = float(plain.get_total_flops()) * steps
+    if not recipe.rules:
+        return base, base
+    run = SharedRun(recipe)
+    policy = Sharing(run)
+    sites = find_sites(shapes.unet)
+    policy.bind(sites)
+    anchors = [f"anchor{i}" for i in range(recipe.anchors)]
+    for number, name in enumerate((*anchors, "frame")):
+        role = FrameRole(frame=name, subjects=(HERO,), anchor=number if name in anchors else None)
+        twin = run.add_with_twin(role)
+        mask = torch.zeros(shapes.latent)
+        mask[: shapes.side // 2, : shapes.side // 2] = 1.0
+        for drawing in filter(None, (name, twin)):
+            run.masks.set_external(drawing, HERO.name, mask)
+    _foresee_matches(run, sites.values(), shapes, anchors)
+    with attached(shapes.unet, policy):
+        for names in (anchors, ["frame"]):
+            with flop_counter() as counter:
+                _draw(shapes, policy, names, steps)
+    return float(counter.get_total_flops()), base
+
+
+def _draw(shapes: Shapes, policy: Sharing, names: Sequence[str], steps: int) -> None:
+    """The passes of `names`, as the engine makes them: twins first, looks in the same call."""
+    twins = [twin for name in names if (twin := twin_id(name)) in policy.run.roles]
+    for frames in filter(None, (twins, list(names))):
+        for step in range(steps):
+            time = 1.0 - step / steps
+            rows: list[Row] = []
+            for look in (False, True):
+                for frame in frames:
+                    if look and not policy.run.looks(frame, step, steps):
+                        continue
+                    rows += [
+                        Row(len(rows) + i, frame, branch, step, steps, time, look)
+                        for i, branch in enumerate(BOTH)
+                    ]
+            policy.begin(Call(len(rows), shapes.latent, tuple(rows)))
+            shapes.call(len(rows))
+            policy.end()
+
+
+def _foresee_matches(run: SharedRun, sites: Any, shapes: Shapes, anchors: Sequence[str]) -> None:
+    """Every subject token of the frame corresponds to one of the anchors'."""
+    for grid in {site.grid(shapes.latent) for site in sites}:
+        tokens = run.subject_tokens("frame", HERO.name, 0, grid)
+        pool = sum(len(run.subject_tokens(name, HERO.name, 0, grid)) for name in anchors)
+        source = torch.arange(len(tokens)) % max(pool, 1)
+        run.foresee("frame", HERO.name, grid, Match(tokens, source, ()))
+
+
+def formula(shapes: Shapes, recipe: Recipe, steps: int, base: float) -> float:
+    """Ratio by formula: denoiser calls, and 4 q r d FLOP where q queries read r shared keys."""
+    run = SharedRun(recipe)
+    sites = [site for site in find_sites(shapes.unet).values() if site.sees_images]
+    total = sum(
+        4.0 * _tokens(site, shapes) * _shared(run, site, shapes, step, steps, branch)
+        * site.channels
+        for site in sites
+        for step in range(steps)
+        for branch in BOTH
+    )  # fmt: skip
+    return recipe.calls(steps) / steps + total / base
+
+
+def _tokens(site: Site, shapes: Shapes) -> int:
+    height, width = site.grid(shapes.latent)
+    return height * width
+
+
+def _shared(
+    run: SharedRun, site: Site, shapes: Shapes, step: int, steps: int, branch: Branch
+) -> int:
+    """Keys that a frame reads at a layer, step and branch."""
+    rules = run.rules_at(site, step, steps, branch)
+    rule = next((rule for rule in rules if rule.mix.keys == "concat"), None)
+    if rule is None:
+        return 0
+    n = _tokens(site, shapes)
+    candidates = n if rule.select.tokens == "all" else n // 4
+    return rule.topology.anchors * int((1.0 - rule.select.dropout) * candidates + 1e-9)
+
+
+def measure(recipes: dict[str, Recipe], steps: int, names: Sequence[str] = tuple(FULL)) -> Any:
+    """Per network and method: counted ratio, ratio by formula, and TFLOP of a plain frame."""
+    found: dict[str, Any] = {}
+    for name in names:
+        shapes = Shapes.of(name)
+        rows = {}
+        for method, recipe in recipes.items():
+            flop, base = frame_flop(shapes, recipe, steps)
+            rows[method] = {
+                "flop_ratio": flop / base,
+                "flop_ratio_formula": formula(shapes, recipe, steps, base),
+                "plain_tflop": base / 1e12,
+            }
+        found[name] = rows
+    return found

@@ -1,0 +1,141 @@
+"""The scores of report.json: what the shipped reader sees of a drawn story.
+
+alignment: share of the attributes named in a frame's prompt that its picture shows.
+consistency: how well the characters of a frame agree with themselves in the story's other frames.
+What cannot be told has no score, which is not a score of 0.
+
+The reader knows the story world, so pictures of other models are not scored, and neither is
+anything where its weights are missing. Characters stand from left to right in the order in which
+the prompt mentions them, as the story-world model was taught; a frame in which more or fewer are
+seen does not tell who is who and counts for no character's consistency.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations, permutations
+
+import numpy as np
+
+from consistent_gen.checkpoints import weights_folder
+from consistent_gen.errors import CheckpointError
+from consistent_gen.registry import resolve
+from consistent_gen.rewards.base import Scores, mean
+from consistent_gen.rewards.consistency import character_consistency
+from consistent_gen.rewards.looking import READER, Looker, stacked
+from consistent_gen.rewards.sight import Sight, alignment
+from consistent_gen.story.plan import FramePlan, Model, StoryPlan
+from consistent_gen.story.report import Scorer, StoryScores
+
+# The story world's own words; looked up by name, as other models draw without it.
+WORLD_WORDS = {
+    "factors": "consistent_gen.world.naming:named_factors",
+    "colors": "consistent_gen.world.palette:hue_anchors",
+}
+NamedFactors = Callable[[str], dict[str, str]]
+
+
+def reader_scorers(model: Model, looker: Looker | None = None) -> dict[str, Scorer]:
+    """The scorers for what `model` draws; none where the reader does not apply or is missing.
+
+    looker: instead of one over the shipped weights.
+
+    Raises:
+        CheckpointError: the reader's weights are there and damaged.
+    """
+    if model.vocabulary() is None:
+        return {}
+    if looker is None:
+        try:
+            weights_folder(READER)
+        except CheckpointError:
+            return {}
+        looker = Looker()
+    looker.load()
+    reading = _Reading(looker)
+    return {"alignment": reading.alignment, "consistency": reading.consistency}
+
+
+class _Reading:
+    """What a looker sees of the story at hand; both scorers ask for the same pictures."""
+
+    def __init__(self, looker: Looker) -> None:
+        self._looker = looker
+        self._seen: tuple[Sequence[np.ndarray], list[list[Sight]]] | None = None
+
+    def alignment(self, pictures: Sequence[np.ndarray], plan: StoryPlan) -> StoryScores:
+        """See `report.Scorer`."""
+        anchors: Mapping[str, float] = resolve(WORLD_WORDS, "colors")()
+        scores = Scores.of(
+            _aligned(sights, frame, anchors)
+            for sights, frame in zip(self._sights(pictures), plan.frames, strict=True)
+        )
+        return StoryScores(story=scores.mean(), frames=scores.optional())
+
+    def consistency(self, pictures: Sequence[np.ndarray], plan: StoryPlan) -> StoryScores:
+        """See `report.Scorer`."""
+        scores = character_consistency(
+            [
+                _who_is_who(sights, frame)
+                for sights, frame in zip(self._sights(pictures), plan.frames, strict=True)
+            ]
+        )
+        parts = scores.parts
+        names = dict.fromkeys(i.name for frame in plan.frames for i in frame.identities)
+        characters = {n: parts[n].mean() if n in parts else None for n in names}
+        return StoryScores(
+            story=mean(characters.values()), frames=scores.optional(), characters=characters
+        )
+
+    def _sights(self, pictures: Sequence[np.ndarray]) -> list[list[Sight]]:
+        if self._seen is None or self._seen[0] is not pictures:
+            self._seen = pictures, self._looker.all(stacked(pictures))
+        return self._seen[1]
+
+
+def _who_is_who(sights: Sequence[Sight], frame: FramePlan) -> dict[str, Sight]:
+    """name -> sight, in a picture that shows as many characters as its prompt mentions."""
+    names = _mentioned(frame)
+    if not sights[0].present or len(sights) != len(names):
+        return {}
+    return dict(zip(names, sights, strict=True))
+
+
+def _mentioned(frame: FramePlan) -> list[str]:
+    return list(dict.fromkeys(span.name for span in frame.subjects))
+
+
+def _aligned(
+    sights: Sequence[Sight], frame: FramePlan, anchors: Mapping[str, float]
+) -> float | None:
+    """Share of what is named that is shown. Several characters are told by their own words."""
+    factors: NamedFactors = resolve(WORLD_WORDS, "factors")
+    named, scene = factors(frame.prompt), sights[0].scene
+    names = _mentioned(frame)
+    if len(names) < 2:
+        return alignment(max(sights, key=lambda sight: sight.area), named, anchors)
+    words = {i.name: factors(i.words) for i in frame.identities}
+    told = [{k: v for k, v in words[n].items() if k not in scene} for n in names]
+    around = {k: v for k, v in named.items() if k in scene}
+    hits = _hits(sights[0], around, anchors) + _best_hits(sights, told, anchors)
+    count = len(around) + sum(map(len, told))
+    return hits / count if count else None
+
+
+def _best_hits(
+    sights: Sequence[Sight], told: Sequence[Mapping[str, str]], anchors: Mapping[str, float]
+) -> int:
+    """Most attributes shown when every sight is one of the characters.
+
+    Who has no sight shows nothing: somebody who was left out is a miss and not a failure.
+    """
+    pairs = min(len(sights), len(told))
+    return max(
+        sum(_hits(sight, told[who], anchors) for sight, who in zip(some, whose, strict=True))
+        for some in combinations(sights, pairs)
+        for whose in permutations(range(len(told)), pairs)
+    )
+
+
+def _hits(sight: Sight, wanted: Mapping[str, str], anchors: Mapping[str, float]) -> int:
+    return sum(sight.shows(factor, word, anchors) for factor, word in wanted.items())

@@ -1,0 +1,55 @@
+"""Noise, schedule and loss weights of the story-world denoiser."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from consistent_gen.models.story_world import SCHEDULER
+from consistent_gen.world.painter import PARTS
+
+
+def loss_weights(labels: Tensor, figure: float, head: float) -> Tensor:
+    """Weight of each latent, b 1 16 16 with mean 1, from labels b 32 32 (see `painter.label`)."""
+    part = (labels.long() - 1) % len(PARTS)
+    on_figure = labels > 0
+    on_head = on_figure & ((part == PARTS.index("face")) | (part == PARTS.index("hair")))
+    weight = 1.0 + (figure - 1.0) * on_figure.float() + (head - figure) * on_head.float()
+    weight = F.max_pool2d(weight.unsqueeze(1), 2)
+    return weight / weight.mean()
+
+
+def figure_error(error: Tensor, labels: Tensor) -> float:
+    """Mean of `error` (b c 16 16) over the latents that show a figure."""
+    where = F.max_pool2d((labels > 0).float().unsqueeze(1), 2)
+    return ((error * where).sum() / (where.sum() * error.size(1)).clamp(min=1.0)).item()
+
+
+def alphas_cumprod() -> Tensor:
+    """The training schedule's cumulative alphas, shape (1000,); the last is zero."""
+    from diffusers import DDIMScheduler
+
+    scheduler = DDIMScheduler(**{k: v for k, v in SCHEDULER.items() if not k.startswith("_")})
+    alphas: Tensor = scheduler.alphas_cumprod  # type: ignore[attr-defined]
+    return alphas.clone()
+
+
+def noised(
+    x0: Tensor, alpha_bar: Tensor, generator: torch.Generator, middle: float = 0.0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Noisy latents x_t (b c h w), their timesteps (b) and sigma (b 1 1 1).
+
+    Timesteps are stratified: every batch covers the whole schedule. A share `middle` of them is
+    logit-normal, so that more lie where the structure of a picture is decided.
+    """
+    b = len(x0)
+    u = (torch.arange(b) + torch.rand(b, generator=generator)) / b
+    central = torch.special.ndtri(u.clamp(1e-4, 1.0 - 1e-4)).sigmoid()
+    u = torch.where(torch.rand(b, generator=generator) < middle, central, u)
+    t = (u[torch.randperm(b, generator=generator)] * len(alpha_bar)).long()
+    t = t.clamp(max=len(alpha_bar) - 1)
+    noise = torch.randn(x0.shape, generator=generator)
+    alpha = alpha_bar[t].sqrt().view(b, 1, 1, 1)
+    sigma = (1.0 - alpha_bar[t]).sqrt().view(b, 1, 1, 1)
+    return alpha * x0 + sigma * noise, t, sigma

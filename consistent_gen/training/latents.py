@@ -1,0 +1,36 @@
+"""Batches of cached latents with their truth, for the recipes that learn from them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from consistent_gen.checkpoints import load_tensors
+
+
+def latent_batches(
+    folder: Path, batch: int, rng: random.Random
+) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
+    """Endless batches (picture numbers, tensors); new shards are picked up as they appear."""
+    cache: dict[int, dict[str, Tensor]] = {}
+    while True:
+        for path in sorted(folder.glob("[0-9]*.safetensors")):
+            if int(path.stem) not in cache:
+                cache[int(path.stem)] = load_tensors(path)
+        if not cache:
+            raise FileNotFoundError(
+                f"no latents in {folder}; run python -m consistent_gen.training.story_model prepare"
+            )
+        for _ in range(200):
+            # A batch comes from few shards: gathering from all would touch too many pages.
+            numbers, parts = [], []
+            for shard in rng.sample(sorted(cache), min(8, len(cache))):
+                size = len(cache[shard]["latents"])
+                picked = rng.sample(range(size), min(size, -(-batch // min(8, len(cache)))))
+                numbers += [shard * size + i for i in picked]
+                parts.append({k: v[picked] for k, v in cache[shard].items()})
+            yield numbers[:batch], {k: torch.cat([p[k] for p in parts])[:batch] for k in parts[0]}

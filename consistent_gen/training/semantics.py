@@ -1,0 +1,131 @@
+"""Train the network that reads an autoencoder's semantic channels off its components.
+
+The denoiser learns from the world's own code (`semantic_code.py`). A picture that a user brings has
+no such truth, so when it is encoded a small network says what is where. Plain regression: where it
+is unsure, the code is a mean of classes, near the middle of their sphere, which is what a noisy
+latent would tell the denoiser, too. Noise on the components stands for pictures that are not of
+this world.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from consistent_gen.models.patch_autoencoder import PatchAutoencoder
+from consistent_gen.runtime import training_dtype, tune_allocator
+from consistent_gen.training.latents import latent_batches
+from consistent_gen.training.loop import (
+    AveragedWeights,
+    Replica,
+    TickLog,
+    learning_rate,
+    set_learning_rate,
+)
+from consistent_gen.training.optim import build_optimizers, split_parameters
+from consistent_gen.training.semantic_code import CHANNELS, semantic_code
+from consistent_gen.training.shards import draw_shard
+from consistent_gen.world.dataset import StoryWorld
+
+
+@dataclass(frozen=True, kw_only=True)
+class SemanticsConfig:
+    """Settings of the recipe; times in seconds."""
+
+    run: Path = Path("runs/semantics")
+    vae: Path = Path("runs/autoencoder/vae")  # is given the network, or a better one
+    latents: Path = Path("runs/latents")
+    train_s: float = 400.0
+    batch: int = 32
+    lr: float = 2e-3
+    warmup_s: float = 10.0
+    decay_share: float = 0.5
+    halflife_images: float = 3000.0
+    noise: float = 0.3  # upper bound of the standard deviation added to components
+    measured: int = 256  # held-out pictures for the final figure
+    threads: int = 1
+    seed: int = 0
+
+
+def grown(vae: PatchAutoencoder) -> PatchAutoencoder:
+    """`vae` with semantic channels, which are zero until they are trained."""
+    if vae.semantics is not None:
+        return vae
+    sizes = {k: v for k, v in vae.config.items() if not k.startswith("_")}
+    model: PatchAutoencoder = PatchAutoencoder(**{**sizes, "semantic_channels": CHANNELS})
+    model.load_state_dict(vae.state_dict(), strict=False)
+    return model
+
+
+@torch.inference_mode()
+def unexplained(model: PatchAutoencoder, count: int) -> float:
+    """Squared error over variance of the code of `count` held-out pictures; 0 is perfect."""
+    world = StoryWorld("held_out")
+    data = draw_shard(world, 0, count)
+    error, total = 0.0, 0.0
+    for start in range(0, count, 32):
+        rows = slice(start, min(start + 32, count))
+        part = {name: values[rows] for name, values in data.items()}
+        code = semantic_code(world, range(rows.start, rows.stop), part)
+        read = model.latents(part["pictures"].float() / 127.5 - 1.0)[:, -CHANNELS:]
+        error += float((read - code).square().sum())
+        total += float((code - code.mean((0, 2, 3), keepdim=True)).square().sum())
+    return error / total
+
+
+def main(config: SemanticsConfig) -> float:
+    """Train and add to `config.vae`; returns the unexplained share on held-out pictures."""
+    tune_allocator()
+    torch.set_num_threads(config.threads)
+    rng = random.Random(config.seed)
+    generator = torch.Generator().manual_seed(config.seed)
+    world = StoryWorld("train")
+    torch.manual_seed(config.seed)  # initial weights only
+    model = grown(PatchAutoencoder.from_pretrained(config.vae))
+    network: Any = model.semantics
+    network.to(memory_format=torch.channels_last)
+    optimizers = build_optimizers(*split_parameters([network]), config.lr)
+    average = AveragedWeights(network, config.halflife_images)
+    number_format = training_dtype()
+    replica = Replica(network, number_format)
+    log = TickLog(config.run / "log.jsonl", every_s=30.0)
+    stream = latent_batches(config.latents, config.batch, rng)
+    seen = 0
+
+    started = time.monotonic()
+    while (elapsed := time.monotonic() - started) < config.train_s:
+        numbers, data = next(stream)
+        z = _disturb(data["latents"].float(), config.noise, generator)
+        replica.refresh()
+        read = replica.compute(z.to(number_format, memory_format=torch.channels_last)).float()
+        loss = (read - semantic_code(world, numbers, data)).square().mean()
+        loss.backward()
+        replica.collect_gradients()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        lr = learning_rate(config.lr, elapsed, config.train_s, config.warmup_s, config.decay_share)
+        set_learning_rate(optimizers, lr)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        seen += config.batch
+        average.update(network, config.batch, seen)
+        log.add(config.batch, loss=loss.item())
+        if log.due():
+            print(log.write(seen=seen, spent_s=round(elapsed)), flush=True)
+    average.copy_to(network)
+    model.eval().save_pretrained(config.vae, safe_serialization=True)
+    share = unexplained(model, config.measured)
+    print({"unexplained_held_out": share})
+    return share
+
+
+def _disturb(z: Tensor, bound: float, generator: torch.Generator) -> Tensor:
+    """Noise of a random strength up to `bound` on half of the latents, none on the others."""
+    level = (torch.rand(len(z), 1, 1, 1, generator=generator) - 0.5).clamp(min=0.0) * 2.0 * bound
+    return z + level * torch.randn(z.shape, generator=generator)

@@ -1,0 +1,131 @@
+"""Which frames are handed out next, and which are taken back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterator
+
+from services.jobs import frames as job_frames
+from services.jobs.fairness import Shares, pick_user
+from services.jobs.queue import Waiting, running_by_owner, serving_order, waiting_jobs
+from services.store import Database
+from services.store.database import Query, Row
+
+
+def choose(
+    db: Database,
+    count: int,
+    now: int,
+    prefer_stories: Collection[str],
+    running_quota: Callable[[str], int],
+) -> list[Row]:
+    """Up to ``count`` waiting frames in the order in which they are to be drawn."""
+    jobs = serving_order(waiting_jobs(db.rows), now, prefer_stories)
+    running = dict(running_by_owner(db))
+    chosen: list[Row] = []
+    for name, bulk in (("interactive", False), ("bulk", True)):
+        line = _Line(db, [job for job in jobs if job.bulk == bulk], count)
+        shares = _load(db, name)
+        while len(chosen) < count:
+            costs = {
+                owner: costs
+                for owner, costs in line.costs().items()
+                if running.get(owner, 0) < running_quota(owner)
+            }
+            if not costs:
+                break
+            (owner, user), shares = pick_user(shares, costs)
+            chosen.append(line.take(owner, user))
+            running[owner] = running.get(owner, 0) + 1
+        _save(db, name, shares)
+    return chosen
+
+
+class _Line:
+    """The next waiting frame of each user; reads no more frames than are asked for."""
+
+    def __init__(self, db: Database, jobs: list[Waiting], count: int) -> None:
+        self._db, self._count = db, count
+        lists: dict[tuple[str, str], list[Waiting]] = {}
+        for job in jobs:
+            lists.setdefault((job.owner, job.user), []).append(job)
+        self._frames = {who: self._read(theirs) for who, theirs in lists.items()}
+        self._next = {who: next(frames) for who, frames in self._frames.items()}
+
+    def costs(self) -> dict[str, dict[str, int]]:
+        """Steps of the next frame by owner and user."""
+        costs: dict[str, dict[str, int]] = {}
+        for (owner, user), frame in self._next.items():
+            costs.setdefault(owner, {})[user] = frame["steps"]
+        return costs
+
+    def take(self, owner: str, user: str) -> Row:
+        """Take a user's next frame out of the line."""
+        frame = self._next.pop((owner, user))
+        following = next(self._frames[owner, user], None)
+        if following is not None:
+            self._next[owner, user] = following
+        return frame
+
+    def _read(self, jobs: list[Waiting]) -> Iterator[Row]:
+        for job in jobs:
+            yield from self._db.rows(
+                f"{job_frames.FRAME} WHERE f.job = ? AND f.state = 'queued'"
+                " ORDER BY f.frame LIMIT ?",
+                (job.job, self._count),
+            )
+
+
+def due(rows: Query, now: int, lease_us: int) -> list[Row]:
+    """Frames that :func:`take_back` has to look at.
+
+    A lease that lasts longer than any was given for means that the clock was put back.
+    """
+    lapsed = rows(f"{job_frames.FRAME} WHERE f.lease_expires_at <= ?", (now,))
+    ahead = rows(f"{job_frames.FRAME} WHERE f.lease_expires_at > ?", (now + 2 * lease_us,))
+    late = rows(
+        "SELECT id FROM jobs WHERE state IN ('queued', 'running') AND deadline_at <= ?", (now,)
+    )
+    unfinished = f"{job_frames.FRAME} WHERE f.job = ? AND f.state IN ('queued', 'running')"
+    found = {(frame["job"], frame["frame"]): frame for frame in (*lapsed, *ahead)}
+    for job in late:
+        found |= {(row["job"], row["frame"]): row for row in rows(unfinished, (job["id"],))}
+    return [found[place] for place in sorted(found)]
+
+
+def take_back(db: Database, frame: Row, now: int, lease_us: int, max_attempts: int) -> bool:
+    """Take a frame from a worker that is silent, or out of the queue when its time is up.
+
+    False when the frame stays where it is, because only the clock was put back.
+    """
+    deadline, expires = frame["deadline_at"], frame["lease_expires_at"]
+    if frame["state"] == "running" and now < expires:
+        if expires > now + 2 * lease_us:
+            db.change(
+                "UPDATE job_frames SET lease_expires_at = ? WHERE lease = ?",
+                (now + lease_us, frame["lease"]),
+            )
+        if deadline is None or now < deadline:
+            return False
+    if frame["cancelling"]:
+        job_frames.cancel(db, frame, now)
+    elif deadline is not None and deadline <= now:
+        job_frames.fail(db, frame, job_frames.DEADLINE, now)
+    elif frame["attempt"] >= max_attempts:
+        job_frames.fail(db, frame, job_frames.WORKER_LOST, now)
+    else:
+        job_frames.requeue(db, frame, "worker_lost", now)
+    return True
+
+
+def _load(db: Database, name: str) -> Shares:
+    row = db.one("SELECT state FROM turns WHERE name = ?", (name,))
+    return Shares() if row is None else Shares.from_json(json.loads(row["state"]))
+
+
+def _save(db: Database, name: str, shares: Shares) -> None:
+    db.change(
+        """INSERT INTO turns (name, state) VALUES (?, ?)
+           ON CONFLICT (name) DO UPDATE SET state = excluded.state""",
+        (name, json.dumps(shares.to_json())),
+    )

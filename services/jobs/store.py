@@ -1,0 +1,224 @@
+"""Durable jobs: what is to be drawn, by whom, how far it is, and what happened.
+
+A change of state and the event that tells of it are one transaction. Every public method is safe
+to call from any thread, and several processes may use one database.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from consistent_gen.client.types import Event, EventType, Job, JobPage, JobState
+from services.errors import NotFound
+from services.jobs import admission as job_admission
+from services.jobs import events as job_events
+from services.jobs import frames as job_frames
+from services.jobs import queue as job_queue
+from services.jobs import rows as job_rows
+from services.jobs.changes import Changes
+from services.jobs.records import FrameTask, Lease, OwnerLoad, Progress, QueueState
+from services.jobs.work import JobWork
+from services.keys import Quota
+from services.settings import Limits
+from services.store import Database
+from services.store.database import Row
+from services.store.identifiers import check_limit, cursor, micros, new_id, read_cursor
+
+__all__ = ["FrameTask", "JobStore", "Lease", "OwnerLoad", "Progress", "QueueState"]
+
+# Progress is written without waiting for the disk, so a loss of power may undo the newest event
+# ids. Unfinished jobs go on this far behind, so that a client never sees an id twice.
+_ID_GAP = 1000
+
+
+class JobStore(JobWork):
+    """Jobs, their frames and events; leases on frames are in `JobWork`."""
+
+    def __init__(
+        self,
+        database: Database,
+        limits: Limits,
+        *,
+        clock: Callable[[], float] = time.time,
+        lease_s: float = 4.0,
+        max_attempts: int = 3,
+        quota_of: Callable[[str], Quota] | None = None,
+    ) -> None:
+        """``quota_of(owner)`` gives a key's own limits; None means ``limits`` for everybody."""
+        self._db = database
+        self._clock = clock
+        self._lease_us = micros(lease_s)
+        self._max_attempts = max_attempts
+        self._admission = job_admission.Admission(database, limits, quota_of)
+        self._changes = Changes(database)
+        database.change(
+            "UPDATE jobs SET next_event = next_event + ? WHERE state IN ('queued', 'running')",
+            (_ID_GAP,),
+        )
+
+    # For clients ----------------------------------------------------------------------------------
+    def create(
+        self,
+        *,
+        owner: str,
+        user: str = "",
+        kind: str,
+        story: str,
+        tasks: Sequence[FrameTask],
+        bulk: bool = False,
+        deadline_s: float | None = None,
+        idempotency: tuple[str, str] | None = None,
+    ) -> tuple[Job, bool]:
+        """Queue a job over frames of an existing ``story``; returns it, and whether it is new.
+
+        ``idempotency`` is (key, hash of the request). A known key with the same hash returns the
+        job it made. ``kind`` is story, image or reroll. To leave no story without its job, wrap
+        the creation of both in ``database.transaction()`` and ask :meth:`replay` first.
+
+        Raises:
+            NotFound: the story, or one of the frames, is not the owner's.
+            Conflict: the key was used with another hash; a (frame, version) is already asked for.
+            QuotaError: the owner has too many unfinished jobs.
+            BusyError: the server has.
+            StorageFull: the database cannot be written.
+            InputError: no tasks, a frame twice, or numbers out of range.
+        """
+        with self._db.transaction():
+            known = None if idempotency is None else self.replay(owner, user, idempotency)
+            if known is not None:
+                return known, False
+            self._admission.check(owner)
+            job, now = new_id("job"), self._now()
+            order = job_admission.Order(
+                job, owner, user, kind, story, tuple(tasks), bulk, deadline_s
+            )
+            self._admission.insert(order, now, idempotency)
+            self._tell_position(job, now)
+            return self.get(owner, job), True
+
+    def replay(self, owner: str, user: str, idempotency: tuple[str, str]) -> Job | None:
+        """The job that this idempotency key made, None for a new key; Conflict as in create."""
+        job = self._admission.replayed(owner, user, idempotency)
+        return None if job is None else self.get(owner, job)
+
+    def get(self, owner: str, job: str) -> Job:
+        """A job with its frames by index. Raises NotFound, for other owners' jobs too."""
+        with self._db.snapshot() as rows:
+            found = rows("SELECT * FROM jobs WHERE id = ? AND owner = ?", (job, owner))
+            if not found:
+                raise _no_job()
+            return job_rows.jobs(rows, found, self._now())[0]
+
+    def page(
+        self,
+        owner: str,
+        *,
+        state: JobState | None = None,
+        after: str | None = None,
+        limit: int = 50,
+    ) -> JobPage:
+        """Jobs of an owner, newest first. ``after`` is the ``next`` of the page before.
+
+        Raises:
+            InputError: ``after`` is not such a value, or ``limit`` is not in [1, 500].
+        """
+        at, last = read_cursor(after)
+        with self._db.snapshot() as rows:
+            found = rows(
+                """SELECT * FROM jobs WHERE owner = ? AND (? = '' OR state = ?)
+                       AND (created_at < ? OR (created_at = ? AND id < ?))
+                   ORDER BY created_at DESC, id DESC LIMIT ?""",
+                (owner, state or "", state or "", at, at, last, check_limit(limit) + 1),
+            )
+            more = cursor(found[limit - 1]) if len(found) > limit else None
+            return JobPage(jobs=job_rows.jobs(rows, found[:limit], self._now()), next=more)
+
+    def cancel(self, owner: str, job: str) -> Job:
+        """Cancel what is unfinished: waiting frames now, running ones at their next report.
+
+        Idempotent. Raises NotFound.
+        """
+        with self._db.transaction():
+            self._check_owner(owner, job)
+            now = self._now()
+            self._db.change(
+                "UPDATE job_frames SET cancelling = 1 WHERE job = ? AND state = 'running'", (job,)
+            )
+            waiting = self._db.rows(
+                f"{job_frames.FRAME} WHERE f.job = ? AND f.state = 'queued'", (job,)
+            )
+            for frame in waiting:
+                job_frames.cancel(self._db, frame, now)
+            if waiting:
+                job_frames.settle(self._db, job, now)
+            self._announce(job)
+        return self.get(owner, job)
+
+    def retry(self, owner: str, job: str) -> Job:
+        """Queue failed and cancelled frames again, with fresh attempts and a fresh deadline.
+
+        Running frames that were to be cancelled go on. Idempotent.
+
+        Raises:
+            NotFound: the job is not the owner's.
+            QuotaError, BusyError: as in :meth:`create`.
+        """
+        with self._db.transaction():
+            was = JobState(self._check_owner(owner, job)["state"])
+            self._db.change("UPDATE job_frames SET cancelling = 0 WHERE job = ?", (job,))
+            ended = self._db.rows(
+                "SELECT 1 FROM job_frames WHERE job = ? AND state IN ('failed', 'cancelled')",
+                (job,),
+            )
+            if ended:
+                if was.finished:
+                    self._admission.check(owner)
+                now = self._now()
+                self._admission.reopen(job, now)
+                job_frames.settle(self._db, job, now)
+                self._tell_position(job, now)
+        return self.get(owner, job)
+
+    def events(self, owner: str, job: str, *, after: int = 0, limit: int = 500) -> list[Event]:
+        """Events with an id greater than ``after``, oldest first. Raises NotFound."""
+        self._check_owner(owner, job)
+        return job_events.read(self._db, job, after, check_limit(limit))
+
+    # For watchers ---------------------------------------------------------------------------------
+    def changed(self) -> int:
+        """A number that differs once anything has changed; for :meth:`wait`."""
+        return self._changes.count()
+
+    def wait(self, seq: int, timeout: float, *, job: str | None = None) -> int:
+        """Block until something (of ``job``, if given) changed since :meth:`changed` gave ``seq``,
+        or ``timeout`` seconds went by; returns the new number. Changes by other processes are seen
+        within half a second.
+        """
+        return self._changes.wait(seq, timeout, job)
+
+    def subscribe(self, callback: Callable[[frozenset[str]], None]) -> Callable[[], None]:
+        """Call ``callback(job ids)`` after each change, on the thread that made it; returns the
+        function that ends it. For event loops: let the callback only ``call_soon_threadsafe``.
+        """
+        return self._changes.subscribe(callback)
+
+    def queue(self) -> QueueState:
+        """What waits and runs now, in all and by owner."""
+        return job_queue.queue_state(self._db.rows, self._now())
+
+    def _tell_position(self, job: str, now: int) -> None:
+        position = job_queue.frames_ahead(job_queue.waiting_jobs(self._db.rows), job, now)
+        data = {"position": position}
+        job_events.append(self._db, job, now, EventType.queued, data=data)
+        self._announce(job)
+
+    def _check_owner(self, owner: str, job: str) -> Row:
+        row = self._db.one("SELECT * FROM jobs WHERE id = ? AND owner = ?", (job, owner))
+        if row is None:
+            raise _no_job()
+        return row
+
+
+def _no_job() -> NotFound:
+    return NotFound("no such job; see GET /v1/jobs for yours")

@@ -1,0 +1,43 @@
+"""`python -m services.keys`: add a key to a file, revoke one, list them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from consistent_gen.errors import ConsistentGenError, InputError
+from services.keys import KeyRing, Quota, create_key, revoke_key
+
+
+def main(arguments: list[str]) -> int:
+    """add FILE ID [running=N] [queued=N] [storage_bytes=N] | revoke FILE ID | list FILE"""
+    try:
+        match arguments:
+            case ["add", file, key_id, *limits]:
+                print(create_key(Path(file), key_id, _quota(limits)))
+            case ["revoke", file, key_id]:
+                revoke_key(Path(file), key_id)
+            case ["list", file]:
+                print("\n".join(KeyRing(Path(file)).ids()))
+            case _:
+                raise InputError(f"expected: {main.__doc__}")
+    except ConsistentGenError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _quota(limits: list[str]) -> Quota:
+    values: dict[str, int] = {}
+    for limit in limits:
+        name, _, text = limit.partition("=")
+        if name not in Quota.__dataclass_fields__ or not text.isascii() or not text.isdigit():
+            raise InputError(
+                f"{limit!r}; expected running=, queued= or storage_bytes= and a number"
+            )
+        values[name] = int(text)
+    return Quota(**values)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

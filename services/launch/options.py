@@ -1,0 +1,102 @@
+"""What can be said when a server or a worker is started, and the settings that follow.
+
+Imports nothing heavy: `consistent-gen serve --help` shows these options.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from services.settings import Settings
+
+DEFAULT_PORT = 7860
+EXIT_INPUT = 2
+EXIT_HANGS = 70  # EX_SOFTWARE: start me again
+TOKEN_VARIABLE = "CONSISTENT_GEN_AUTH_WORKER_TOKEN"
+URL_VARIABLE = "CONSISTENT_GEN_GATEWAY_URL"
+
+
+def add_serve_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the server; those of `add_common_options` too."""
+    parser.add_argument(
+        "--host", metavar="NAME", help="where to listen (default: 127.0.0.1; others need --keys)"
+    )
+    parser.add_argument(
+        "--port", metavar="N", type=int, help=f"0 takes a free one (default: {DEFAULT_PORT})"
+    )
+    parser.add_argument("--keys", metavar="FILE", help="key file; every call then needs a key")
+    parser.add_argument(
+        "--processes",
+        metavar="N",
+        type=int,
+        default=0,
+        help="a gateway process and N drawing processes, started again when they die "
+        "(default: one process does everything)",
+    )
+    parser.add_argument(
+        "--gpus", metavar="N", type=int, default=0, help="share N GPUs out among the processes"
+    )
+    parser.add_argument("--no-ui", action="store_true", help="the HTTP interface alone")
+    parser.add_argument("--listen-fd", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--gateway-only", action="store_true", help=argparse.SUPPRESS)
+    add_common_options(parser)
+
+
+def add_common_options(parser: argparse.ArgumentParser) -> None:
+    """What servers and workers have in common."""
+    parser.add_argument("--data", metavar="DIR", help="where stories and pictures are kept")
+    parser.add_argument("--model", metavar="DIR", help="a model folder (default: the shipped one)")
+    parser.add_argument(
+        "--bucket", metavar="N", type=int, help="rows per denoiser call (default: measured once)"
+    )
+    parser.add_argument(
+        "--threads", metavar="N", type=int, default=1, help="CPU threads that draw (default: 1)"
+    )
+    parser.add_argument("--config", metavar="FILE", help="settings (YAML; see docs/serving.md)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
+        help="change one setting, such as limits.frames=32; may be given again",
+    )  # fmt: skip
+    # For comparisons: draw a batch to its end before the next one joins.
+    parser.add_argument("--no-late-join", action="store_true", help=argparse.SUPPRESS)
+    # Started by another process of ours: end when standard input does, since then it is gone.
+    parser.add_argument("--lifeline", action="store_true", help=argparse.SUPPRESS)
+
+
+def settings_of(options: argparse.Namespace) -> Settings:
+    """Settings from the file, then the environment, then the options.
+
+    Raises:
+        InputError: something that is not a setting, out of range, or not to be had together.
+    """
+    from services.settings import load_settings
+
+    said: dict[str, Any] = {
+        "server.host": getattr(options, "host", None),
+        "server.port": getattr(options, "port", None),
+        "auth.keys_file": getattr(options, "keys", None),
+        "storage.data_dir": options.data,
+        "engine.model": options.model,
+        "engine.bucket": options.bucket,
+    }
+    flags = [f"{key}={json.dumps(value)}" for key, value in said.items() if value is not None]
+    settings = load_settings(options.config, os.environ, [*options.overrides, *flags])
+    settings.check()
+    return settings
+
+
+def common_arguments(options: argparse.Namespace) -> list[str]:
+    """The common options as they were given, to start another process with."""
+    found = ["--threads", str(options.threads), "--lifeline"]
+    if options.no_late_join:
+        found.append("--no-late-join")
+    for name in ("data", "model", "bucket", "config"):
+        if getattr(options, name) is not None:
+            found += [f"--{name}", str(getattr(options, name))]
+    for override in options.overrides:
+        found += ["--set", override]
+    return found

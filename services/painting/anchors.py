@@ -1,0 +1,227 @@
+"""What the frames of a story have in common, kept so that each of them can be drawn alone.
+
+Methods that keep a character read its anchors: a hidden portrait and the first frames that show
+nobody else. They are drawn once per story and engine, when a frame first needs them, and kept.
+A frame that is an anchor itself is drawn with them and its picture kept too, since the others need
+it whoever asked first. Drawing anchors again gives the same bytes, so they may be forgotten at any
+time that nobody reads them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from consistent_gen.attention.roles import twin_id
+from consistent_gen.engine import Engine, FrameRequest
+from consistent_gen.engine.request import Preview
+from consistent_gen.engine.sharing import SharedStory
+from consistent_gen.methods import METHODS
+from consistent_gen.registry import resolve
+from consistent_gen.story.casting import Identity
+from consistent_gen.story.draw import frame_requests
+from consistent_gen.story.plan import FramePlan, StoryPlan
+from consistent_gen.story.sharing import anchor_frames, anchor_portraits, with_nouns
+
+
+def couples_frames(method: str) -> bool:
+    """Whether a method ties frames together; otherwise each is drawn from its own seed alone."""
+    return bool(resolve(METHODS, method, kind="method")().couples_frames)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawn frame: uint8 [h w 3] and its metadata."""
+
+    image: np.ndarray
+    metadata: Mapping[str, Any]
+
+
+@dataclass
+class _Cast:
+    """A character's anchors in the engine: ids of their frames, those of the story's own by index.
+
+    left: anchors that are not drawn yet.
+    """
+
+    frames: tuple[str, ...]
+    own: dict[int, str]
+    left: set[str] = field(default_factory=set)
+
+
+class AnchoredStory:
+    """One story in one engine.
+
+    Args:
+        plan: what the anchors are drawn from: the story as it was first asked for.
+        prefix: of the ids of its frames, unlike that of every other story; without a slash.
+        born: when it was begun, in frames of the engine.
+        limit_bytes: most memory for what anchors leave.
+        preview, preview_every: of the anchors that are frames of the story; every 0 for none.
+
+    `cohorts` is the painter's: character -> whom its anchors may share calls with.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        plan: StoryPlan,
+        prefix: str,
+        *,
+        born: int,
+        limit_bytes: int,
+        preview: Preview = "linear",
+        preview_every: int = 0,
+    ) -> None:
+        self.plan = plan
+        self.prefix = prefix
+        self.born = born
+        self.cohorts: dict[str, int] = {}
+        self._engine = engine
+        recipe = resolve(METHODS, plan.method, kind="method")().recipe()
+        self._shared = SharedStory(engine, recipe, seed=plan.seed, limit_bytes=limit_bytes)
+        self._requests = [
+            with_preview(self._named(request, frame, str(frame.index)), preview, preview_every)
+            for request, frame in zip(frame_requests(plan), plan.frames, strict=True)
+        ]
+        self._identities = {i.name: i for frame in plan.frames for i in frame.identities}
+        self._alone = {
+            name: anchor_frames(plan, identity, self._anchors)
+            for name, identity in self._identities.items()
+        }
+        self._anchor_of = {index: name for name, own in self._alone.items() for index in own}
+        self._cast: dict[str, _Cast] = {}
+        self._pictures: dict[int, Picture] = {}
+        self._numbers = itertools.count()
+        self._character_bytes = self._shared.predicted_bytes(self._requests[0])
+
+    @property
+    def bytes(self) -> int:
+        """Memory of what the anchors left; while they are drawn, of what they will leave."""
+        bank = self._shared.run.bank.bytes
+        if self.drawing:
+            bank = max(bank, len(self._cast) * self._character_bytes)
+        return bank + sum(p.image.nbytes for p in self._pictures.values())
+
+    @property
+    def has_twins(self) -> bool:
+        """Whether a frame with characters is drawn twice, first on its own."""
+        return self._shared.run.recipe.twin
+
+    @property
+    def drawing(self) -> bool:
+        """Whether anchors are being drawn."""
+        return any(cast.left for cast in self._cast.values())
+
+    def predicted_bytes(self, frame: FramePlan) -> int:
+        """What casting the characters of `frame` will add."""
+        missing = [i for i in frame.identities if i.name not in self._cast]
+        return len(missing) * self._character_bytes
+
+    def is_anchor(self, frame: FramePlan, seed: int) -> bool:
+        """Whether this drawing of a frame is one that the other frames read."""
+        index = frame.index
+        return index in self._anchor_of and frame == self.plan.frames[index] and seed == frame.seed
+
+    def draw_anchor(self, index: int) -> Picture | str:
+        """The picture of an anchor if it is there, otherwise the id of the frame that draws it."""
+        name = self._anchor_of[index]
+        if index not in self._pictures:
+            self._ensure(self._identities[name], self.plan.frames[index])
+        found = self._pictures.get(index)
+        return self._cast[name].own[index] if found is None else found
+
+    def draw_reader(self, request: FrameRequest, frame: FramePlan) -> str:
+        """Submit a frame that reads the anchors of its characters; returns the frame's id.
+
+        Raises:
+            InputError: as `SharedStory.cast` and `SharedStory.submit`.
+        """
+        for identity in frame.identities:
+            self._ensure(identity, frame)
+        return self._shared.submit(self._named(request, frame, f"r{next(self._numbers)}"))
+
+    def character_of(self, frame_id: str) -> str | None:
+        """Whose anchor a frame of the engine is, or its twin."""
+        for name, cast in self._cast.items():
+            if any(frame_id in (anchor, twin_id(anchor)) for anchor in cast.frames):
+                return name
+        return None
+
+    def anchor_drawn(self, frame_id: str, picture: Picture) -> int | None:
+        """Keep an anchor's picture; returns the frame's index if it is one of the story's own."""
+        for cast in self._cast.values():
+            for index, own in cast.own.items():
+                if own == frame_id:
+                    self._pictures[index] = picture
+                    # Anchors of a character finish in one call, hidden ones without an event.
+                    cast.left.clear()
+                    return index
+        return None
+
+    def forget(self, name: str) -> None:
+        """Drop a character whose anchors failed or are not wanted, and stop drawing them."""
+        cast = self._cast.pop(name, None)
+        if cast is None:
+            return
+        for frame_id in cast.frames:
+            self._engine.cancel(frame_id)
+            self._engine.cancel(twin_id(frame_id))
+        for index in cast.own:
+            self._pictures.pop(index, None)
+        self._shared.drop(name)
+
+    def stop(self) -> None:
+        """Drop the characters whose anchors are being drawn; finished ones stay."""
+        self.settle()
+        for name in [name for name, cast in self._cast.items() if cast.left]:
+            self.forget(name)
+
+    def settle(self) -> None:
+        """Note which anchors have left the engine."""
+        live = {state.id for state in self._engine.frames} if self.drawing else set()
+        for cast in self._cast.values():
+            cast.left &= live
+
+    def _ensure(self, identity: Identity, frame: FramePlan) -> None:
+        if identity.name in self._cast:
+            return
+        name = identity.name
+        # Cast from the story as first asked for, whatever the frame at hand says.
+        known = self._identities.get(name)
+        plan = self.plan if known else replace(self.plan, frames=(*self.plan.frames, frame))
+        own = self._alone.get(name, [])
+        first = self._requests[0]
+        portraits = anchor_portraits(
+            plan, known or identity, self._engine.backbone, first, self._anchors - len(own)
+        )
+        number = next(self._numbers)
+        anchors = [
+            *(
+                replace(p, id=f"{self.prefix}/{number} portrait {i} of {name}")
+                for i, p in enumerate(portraits)
+            ),
+            *(replace(self._requests[i], id=f"{self.prefix}/{number} frame {i}") for i in own),
+        ]
+        strength = 1.0 if identity.strength is None else identity.strength
+        ids = self._shared.cast(name, anchors, strength=strength)
+        by_index = dict(zip(own, ids[len(portraits) :], strict=True))
+        self._cast[name] = _Cast(tuple(ids), by_index, set(ids))
+
+    @property
+    def _anchors(self) -> int:
+        return self._shared.run.recipe.anchors
+
+    def _named(self, request: FrameRequest, frame: FramePlan, name: str) -> FrameRequest:
+        return replace(with_nouns(request, frame), id=f"{self.prefix}/{name}")
+
+
+def with_preview(request: FrameRequest, preview: Preview, every: int) -> FrameRequest:
+    """The request with previews on every `every`-th step, 0 for none."""
+    if every == 0:
+        return replace(request, preview="none")
+    return replace(request, preview=preview, preview_every=every)

@@ -1,0 +1,389 @@
+"""The painter: leases in, pictures out, over one engine.
+
+Frames of many stories and users are rows of the same denoiser calls. They join whenever there is
+room, leave as soon as they are done or cancelled, and in exact mode their bytes depend on nothing
+but themselves. One thread owns a painter; `cancel` and `room` may be used from others.
+
+When a call with several frames fails, nobody knows whose fault it was: its frames start again in
+two halves that no longer share calls, until the one at fault is alone and fails alone. That is
+also how a call that was too large for the memory gets smaller.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from consistent_gen.attention.roles import twin_id
+from consistent_gen.engine import DEFAULT_BUCKET, Engine, FrameDone, FrameError, Step
+from consistent_gen.engine.request import FrameRequest, Preview
+from consistent_gen.errors import Cancelled, ConsistentGenError
+from consistent_gen.models.backbone import Backbone
+from consistent_gen.story.draw import frame_requests
+from consistent_gen.story.plan import FramePlan, StoryPlan
+from services.jobs import Lease
+from services.painting.anchors import AnchoredStory, Picture, couples_frames, with_preview
+from services.painting.calls import CallChoice, cause, halves, out_of_memory
+from services.painting.reports import Drawn, Failed, Report, Stepped
+from services.painting.shelf import StoryShelf
+from services.plans import FrameOrder, PlanBook
+
+DEFAULT_ANCHOR_BYTES = 2 << 30
+_TWIN = twin_id("")
+
+
+@dataclass(eq=False)
+class _Work:
+    """A lease on its way. `engine_id` is None until its anchors have room in memory."""
+
+    lease: Lease
+    plan: StoryPlan
+    frame: FramePlan
+    seed: int
+    preview_every: int
+    story: str | None  # key of its AnchoredStory; None for methods that tie nothing
+    base: StoryPlan  # the story as first asked for: what anchors are drawn from
+    engine_id: str | None = None
+    cohort: int = 0
+
+
+class Painter:
+    """Draws leased frames with one model.
+
+    Args:
+        bucket: rows of a denoiser call (see `engine.Engine`); a frame takes two with guidance.
+        exact: see `engine.Engine`.
+        max_frames: most leases at once.
+        anchor_bytes: most memory for the anchors of all stories; a story that needs more fails,
+            one that has to wait for others waits.
+        preview: how previews are made: "linear" or "decode".
+        late_join: whether leases may join between two steps; without it a batch is drawn to its
+            end before the next one, which is what step batching is measured against.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        bucket: int = DEFAULT_BUCKET,
+        exact: bool | None = None,
+        max_frames: int = 8,
+        anchor_bytes: int = DEFAULT_ANCHOR_BYTES,
+        preview: Preview = "linear",
+        late_join: bool = True,
+    ) -> None:
+        self.backbone = backbone
+        self._choice = CallChoice(self._is_bulk, self._cohort_of)
+        self.engine = Engine(backbone, bucket=bucket, exact=exact, choose=self._choice)
+        self.max_frames = max_frames
+        self.preview: Preview = preview
+        self.late_join = late_join
+        self.calls = 0
+        self._work: dict[str, _Work] = {}  # by lease
+        self._drawing: dict[str, list[_Work]] = {}  # by frame of the engine
+        self._deferred: list[_Work] = []
+        self._early: list[Report] = []
+        self._shelf = StoryShelf(self.engine, anchor_bytes, preview, self._is_drawn)
+        self._plans = PlanBook(backbone)
+        self._cancels: set[str] = set()
+        self._lock = threading.Lock()
+        self._ids = itertools.count()
+        self._cohorts = itertools.count(1)
+        self._busy_rows = 0
+        self._first_call = 0  # calls made before the present batch
+
+    @property
+    def active(self) -> frozenset[str]:
+        """Ids of the leases that are being drawn."""
+        return frozenset(self._work)
+
+    @property
+    def idle(self) -> bool:
+        """Whether `step` has nothing to do."""
+        return not self._work and self.engine.idle and not self._early
+
+    @property
+    def room(self) -> int:
+        """How many more leases the next calls have rows for."""
+        free = self.max_frames - len(self._work)
+        if not self.late_join and self.calls > self._first_call and self._work:
+            return 0
+        return max(0, min(free, -(-(self.engine.bucket - self._busy_rows) // 2)))
+
+    @property
+    def stories(self) -> tuple[str, ...]:
+        """Ids of the stories whose anchors are at hand."""
+        return tuple({key.partition(" ")[0] for key in self._shelf.keys})
+
+    def submit(self, lease: Lease, folder: Path | None = None) -> None:
+        """Take on a lease. `folder` has the files that its references name.
+
+        Raises:
+            InputError: the task cannot be read, or the model cannot draw it.
+        """
+        order = FrameOrder.from_json(lease.task)
+        base, plan = self._plans.plans(order, folder)
+        work = _Work(
+            lease=lease,
+            plan=plan,
+            frame=plan.frames[order.frame],
+            seed=order.seed,
+            preview_every=order.preview_every,
+            story=f"{lease.story} {order.digest}" if couples_frames(plan.method) else None,
+            base=base,
+        )
+        if not self._work:
+            self._first_call = self.calls
+        self._work[lease.id] = work
+        try:
+            self._start(work)
+        except BaseException as error:
+            self._work.pop(lease.id, None)
+            if isinstance(error, OSError):
+                raise _unreadable(error) from None
+            raise
+        self._busy_rows += 1 if plan.guidance == 1.0 else 2
+
+    def cancel(self, lease: str) -> None:
+        """Stop drawing for a lease: from the next call on it has no rows. Callable anywhere."""
+        with self._lock:
+            self._cancels.add(lease)
+
+    def step(self) -> list[Report]:
+        """Make one denoiser call, and report what happened to whom."""
+        self._apply_cancels()
+        self._retry_deferred()
+        reports, self._early = self._early, []
+        if self.engine.idle:
+            self._busy_rows = 0
+            return reports
+        self._choice.forget_call()
+        failures = []
+        for event in self.engine.step():
+            if isinstance(event, Step):
+                reports += self._stepped(event)
+            elif isinstance(event, FrameDone):
+                reports += self._drawn(event)
+            elif isinstance(event, FrameError) and not isinstance(event.error, Cancelled):
+                failures.append(event)
+        reports += self._twins_stepped()
+        self._count_rows()
+        reports += self._failed(failures)
+        self._shelf.settle()
+        self._shelf.evict(self._shelf.limit_bytes)
+        return reports
+
+    def _stepped(self, event: Step) -> list[Report]:
+        return [
+            Stepped(
+                work.lease.id,
+                (event.steps + event.step) // 2 if self._has_twin(work) else event.step,
+                event.preview,
+            )
+            for work in self._drawing.get(event.id, ())
+        ]
+
+    def _twins_stepped(self) -> list[Report]:
+        """A frame with a twin is halfway when that is drawn; the engine is silent about twins."""
+        twins = [f for g in self._choice.called for f in g.frames if f.id.endswith(_TWIN)]
+        return [
+            Stepped(work.lease.id, twin.index // 2)
+            for twin in twins
+            for work in self._drawing.get(twin.id.removesuffix(_TWIN), ())
+        ]
+
+    def _has_twin(self, work: _Work) -> bool:
+        story = self._shelf.get(work.story)
+        return story is not None and story.has_twins and bool(work.frame.identities)
+
+    def _drawn(self, event: FrameDone) -> list[Report]:
+        story = self._shelf.get(self._shelf.key_of(event.id))
+        if story is not None:
+            story.anchor_drawn(event.id, Picture(event.image, event.metadata))
+        works = self._drawing.pop(event.id, ())
+        for work in works:
+            del self._work[work.lease.id]
+        return [Drawn(work.lease.id, event.image, event.metadata) for work in works]
+
+    def _count_rows(self) -> None:
+        """How many rows the next call will have, as far as can be told."""
+        self.calls += bool(self._choice.called)
+        left = {state.id for state in self.engine.frames}
+        gone = [g for g in self._choice.called if g.frames[0].id not in left]
+        self._busy_rows = max(0, self._choice.ready_rows - sum(group.rows for group in gone))
+
+    # Starting -----------------------------------------------------------------------------------
+
+    def _start(self, work: _Work) -> None:
+        request = self._request(work)
+        if work.story is None:
+            self._track(work, self.engine.submit(replace(request, id=f"f{next(self._ids)}")))
+            return
+        story = self._shelf.take(
+            work.story,
+            work.base,
+            work.frame,
+            number=next(self._ids),
+            preview_every=work.preview_every,
+        )
+        if story is None:
+            self._deferred.append(work)
+        elif story.is_anchor(work.frame, work.seed):
+            found = story.draw_anchor(work.frame.index)
+            if isinstance(found, Picture):
+                self._early.append(Drawn(work.lease.id, found.image, found.metadata))
+                del self._work[work.lease.id]
+            else:
+                self._track(work, found)
+        else:
+            self._track(work, story.draw_reader(request, work.frame))
+
+    def _request(self, work: _Work) -> FrameRequest:
+        request = frame_requests(work.plan)[work.frame.index]
+        return with_preview(replace(request, seed=work.seed), self.preview, work.preview_every)
+
+    def _track(self, work: _Work, engine_id: str) -> None:
+        work.engine_id = engine_id
+        self._drawing.setdefault(engine_id, []).append(work)
+
+    def _retry_deferred(self) -> None:
+        waiting, self._deferred = self._deferred, []
+        for work in waiting:
+            self._restart(work)
+
+    def _restart(self, work: _Work) -> None:
+        if self._work.get(work.lease.id) is not work:
+            return
+        self._untrack(work)
+        try:
+            self._start(work)
+        except (ConsistentGenError, OSError) as error:
+            self._work.pop(work.lease.id, None)
+            ours = _unreadable(error) if isinstance(error, OSError) else error
+            self._early.append(Failed(work.lease.id, ours, retryable=False))
+
+    # Leaving ------------------------------------------------------------------------------------
+
+    def _untrack(self, work: _Work) -> None:
+        """Take a work off its frame, and the frame off the engine when nobody else wants it."""
+        if work.engine_id is None:
+            return
+        others = self._drawing.get(work.engine_id, [])
+        others[:] = [other for other in others if other is not work]
+        if not others:
+            self._drawing.pop(work.engine_id, None)
+            if self._anchor(work.engine_id) is None:
+                self.engine.cancel(work.engine_id)
+                self.engine.cancel(twin_id(work.engine_id))
+        work.engine_id = None
+
+    def _apply_cancels(self) -> None:
+        with self._lock:
+            cancels, self._cancels = self._cancels, set()
+        for lease in cancels:
+            work = self._work.pop(lease, None)
+            if work is None:
+                continue
+            self._untrack(work)
+            self._deferred = [other for other in self._deferred if other is not work]
+            story = self._shelf.get(work.story)
+            if story is not None and not self._works_of(work.story):
+                story.stop()  # nobody waits for anchors that are half drawn
+
+    def _works_of(self, story: str | None) -> list[_Work]:
+        return [work for work in self._work.values() if work.story == story]
+
+    def _is_drawn(self, story: str) -> bool:
+        return any(work.story == story for work in self._work.values())
+
+    # Failing ------------------------------------------------------------------------------------
+
+    def _failed(self, failures: Sequence[FrameError]) -> list[Report]:
+        if not failures:
+            return []
+        scarce = any(out_of_memory(cause(failure)) for failure in failures)
+        if scarce:
+            self._free_memory()
+        together = self._choice.failed_together(failures)
+        if scarce and self.engine.exact:
+            together = []  # calls have one size, so halves would fail too
+        again: dict[str, _Work] = {}
+        for half in halves(together):
+            cohort = next(self._cohorts)
+            for group in half:
+                for frame in group.frames:
+                    again |= {w.lease.id: w for w in self._set_apart(frame.id, cohort)}
+        shared = {frame.id for group in together for frame in group.frames}
+        reports: list[Report] = []
+        for failure in failures:
+            for work in [] if failure.id in shared else self._set_apart(failure.id, 0):
+                self._untrack(work)
+                again.pop(work.lease.id, None)
+                if self._work.pop(work.lease.id, None) is not None:
+                    reports.append(self._verdict(work, failure))
+        for work in again.values():
+            self._restart(work)
+        return reports
+
+    def _set_apart(self, engine_id: str, cohort: int) -> list[_Work]:
+        """Put a frame that failed, and who must start again with it, into a cohort."""
+        anchor = self._anchor(engine_id)
+        if anchor is None:
+            works = self._drawing.get(engine_id.removesuffix(_TWIN), [])
+            for work in works:
+                work.cohort = cohort
+            return list(works)
+        key, story, name = anchor
+        story.cohorts[name] = cohort
+        story.forget(name)
+        return [w for w in self._works_of(key) if any(i.name == name for i in w.frame.identities)]
+
+    def _verdict(self, work: _Work, failure: FrameError) -> Failed:
+        error = failure.error
+        if out_of_memory(cause(failure)):
+            width, height = work.plan.width, work.plan.height
+            error = ConsistentGenError(
+                f"there is not enough memory to draw {width}x{height} pixels; draw smaller "
+                "pictures, or start the server with a smaller engine.bucket"
+            )
+        # What the engine wraps may pass; what it says itself follows from the frame.
+        return Failed(work.lease.id, error, retryable=failure.error.__cause__ is not None)
+
+    def _free_memory(self) -> None:
+        self._shelf.evict(0)
+        gc.collect()
+        if self.backbone.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if not self.engine.exact:
+            self._choice.lower_cap()
+
+    def _is_bulk(self, engine_id: str) -> bool:
+        anchor = self._anchor(engine_id)
+        if anchor is not None:  # as urgent as whoever waits for it
+            return all(work.lease.bulk for work in self._works_of(anchor[0]))
+        works = self._drawing.get(engine_id.removesuffix(_TWIN), ())
+        return all(work.lease.bulk for work in works)
+
+    def _cohort_of(self, engine_id: str) -> int:
+        anchor = self._anchor(engine_id)
+        if anchor is not None:
+            return anchor[1].cohorts.get(anchor[2], 0)
+        works = self._drawing.get(engine_id.removesuffix(_TWIN), ())
+        return max((work.cohort for work in works), default=0)
+
+    def _anchor(self, engine_id: str) -> tuple[str, AnchoredStory, str] | None:
+        """(key of the story, the story, the character) if a frame is an anchor or its twin."""
+        key = self._shelf.key_of(engine_id)
+        story = self._shelf.get(key)
+        name = None if story is None else story.character_of(engine_id)
+        return None if key is None or story is None or name is None else (key, story, name)
+
+
+def _unreadable(error: OSError) -> ConsistentGenError:
+    return ConsistentGenError(f"a reference picture cannot be read: {error.strerror}")

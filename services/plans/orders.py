@@ -1,0 +1,126 @@
+"""What a lease says: one frame of a story, as JSON, and the plan that follows from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from consistent_gen.client.types import StoryIn
+from consistent_gen.errors import InputError
+from consistent_gen.methods import METHODS
+from consistent_gen.registry import resolve
+from consistent_gen.story.plan import Model, StoryPlan
+from services.plans.planner import validate_story, with_prompt
+
+TASK_SCHEMA = 1
+# Fields of a request that say how to serve it and not what to draw.
+_SERVING = {"preview_every", "deadline_s", "bulk"}
+_KEPT_PLANS = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameOrder:
+    """One frame to draw: what travels as the JSON plan of a lease.
+
+    story: as the client sent it, with what the library fills in. frame: 0-based index.
+    version: 1 is the first drawing. prompt: instead of the frame's own. references: character ->
+    ids of pictures. preview_every: steps between previews, 0 for none.
+    """
+
+    story: StoryIn
+    frame: int
+    version: int
+    seed: int
+    prompt: str | None = None
+    references: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    preview_every: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {
+            "schema": TASK_SCHEMA,
+            "story": self.story.model_dump(mode="json", exclude_none=True),
+            "frame": self.frame,
+            "version": self.version,
+            "seed": self.seed,
+            "prompt": self.prompt,
+            "references": {name: list(ids) for name, ids in self.references.items()},
+            "preview_every": self.preview_every,
+        }
+
+    @classmethod
+    def from_json(cls, task: Mapping[str, Any]) -> FrameOrder:
+        """Read `to_json`'s value.
+
+        Raises:
+            InputError: another schema, a field is missing, or a frame that the story lacks.
+        """
+        if task.get("schema") != TASK_SCHEMA:
+            raise InputError(
+                f"a frame task has schema {task.get('schema')!r}; this server reads {TASK_SCHEMA}: "
+                "let gateway and workers be of one version"
+            )
+        try:
+            order = cls(
+                story=StoryIn.model_validate(task["story"]),
+                frame=int(task["frame"]),
+                version=int(task["version"]),
+                seed=int(task["seed"]),
+                prompt=task.get("prompt"),
+                references=task.get("references") or {},
+                preview_every=int(task.get("preview_every") or 0),
+            )
+        except (KeyError, TypeError, ValueError, ValidationError):
+            raise InputError("a frame task lacks a field or has one of the wrong kind") from None
+        if not 0 <= order.frame < len(order.story.frames):
+            raise InputError(f"the story has {len(order.story.frames)} frames, none {order.frame}")
+        return order
+
+    @property
+    def digest(self) -> str:
+        """Names all that the story's pictures follow from, for one model."""
+        said = self.story.model_dump(mode="json", exclude=_SERVING)
+        references = {name: list(ids) for name, ids in self.references.items()}
+        text = json.dumps([said, references], sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+class PlanBook:
+    """Plans of the stories that are being drawn, so that each is made once and not per frame."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._plans: OrderedDict[tuple[str, int, str | None], StoryPlan] = OrderedDict()
+
+    def plans(self, order: FrameOrder, folder: Path | None) -> tuple[StoryPlan, StoryPlan]:
+        """(the story as first asked for, the same with the order's own prompt).
+
+        folder: where the files lie that `order.references` names.
+
+        Raises:
+            InputError: the model cannot draw it, or a reference is missing.
+        """
+        base = self._plan(order, None, folder)
+        return base, base if order.prompt is None else self._plan(order, order.prompt, folder)
+
+    def _plan(self, order: FrameOrder, prompt: str | None, folder: Path | None) -> StoryPlan:
+        key = order.digest, order.frame if prompt is not None else -1, prompt
+        if key not in self._plans:
+            story = order.story if prompt is None else with_prompt(order.story, order.frame, prompt)
+            plan = validate_story(story, self._model)
+            if order.references and resolve(METHODS, plan.method, kind="method").reads_references:
+                plan = validate_story(
+                    story, self._model, references=order.references, folder=folder
+                )
+            self._plans[key] = plan
+        self._plans.move_to_end(key)
+        while len(self._plans) > _KEPT_PLANS:
+            self._plans.popitem(last=False)
+        return self._plans[key]

@@ -1,0 +1,184 @@
+"""Stories as they stand: what was asked, every drawing of every frame, captions and layout."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+
+from consistent_gen.client.types import (
+    FramePatch,
+    StoryIn,
+    StoryList,
+    StoryOut,
+    StoryPatch,
+)
+from consistent_gen.errors import InputError
+from services.errors import Conflict, NotFound
+from services.store import story_rows
+from services.store.database import Database, Query, Row
+from services.store.identifiers import check_limit, cursor, micros, moment, new_id, read_cursor
+
+DEFAULT_LAYOUT = "grid"
+
+
+class StoryStore:
+    """Stories by owner. Drawings are appended by :meth:`services.jobs.store.JobStore.finish`."""
+
+    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
+        self._db = database
+        self._clock = clock
+
+    def create(self, owner: str, request: StoryIn, *, layout: str = DEFAULT_LAYOUT) -> str:
+        """Keep a new story; returns its id ("sto_...")."""
+        story, now = new_id("sto"), micros(self._clock())
+        with self._db.transaction():
+            self._db.change(
+                """INSERT INTO stories
+                       (id, owner, title, layout, revision, request, created_at, updated_at)
+                   VALUES (?, ?, ?, ?, 1, ?, ?, ?)""",
+                (story, owner, request.title, layout, request.model_dump_json(), now, now),
+            )
+            self._db.many(
+                """INSERT INTO story_frames (story, frame, caption, bubbles, last_version)
+                   VALUES (?, ?, ?, '[]', 0)""",
+                [(story, i, frame.caption or "") for i, frame in enumerate(request.frames)],
+            )
+        return story
+
+    def get(self, owner: str, story: str) -> StoryOut:
+        """A story with all versions of its frames. Raises NotFound.
+
+        A frame's ``prompt`` is that of the drawing that counts, before there is one the request's.
+        """
+        with self._db.snapshot() as rows:
+            row = _find(rows, owner, story)
+            request = StoryIn.model_validate_json(row["request"])
+            return StoryOut(
+                id=row["id"],
+                title=row["title"],
+                revision=row["revision"],
+                layout=row["layout"],
+                created_at=moment(row["created_at"]),
+                updated_at=moment(row["updated_at"]),
+                request=request,
+                frames=story_rows.frames(rows, story, request),
+            )
+
+    def list(self, owner: str, *, after: str | None = None, limit: int = 50) -> StoryList:
+        """Stories of an owner, newest first. Raises InputError for a bad ``after``."""
+        at, last = read_cursor(after)
+        rows = self._db.rows(
+            """SELECT s.*, COUNT(*) AS frames, COUNT(f.current_version) AS drawn,
+                   (SELECT v.artifact FROM story_frames c JOIN frame_versions v
+                        ON v.story = c.story AND v.frame = c.frame
+                        AND v.version = c.current_version
+                    WHERE c.story = s.id ORDER BY c.frame LIMIT 1) AS cover
+               FROM stories s JOIN story_frames f ON f.story = s.id
+               WHERE s.owner = ? AND (s.created_at < ? OR (s.created_at = ? AND s.id < ?))
+               GROUP BY s.id ORDER BY s.created_at DESC, s.id DESC LIMIT ?""",
+            (owner, at, at, last, check_limit(limit) + 1),
+        )
+        more = cursor(rows[limit - 1]) if len(rows) > limit else None
+        return StoryList(stories=[story_rows.summary(row) for row in rows[:limit]], next=more)
+
+    def patch(self, owner: str, story: str, patch: StoryPatch) -> StoryOut:
+        """Change title, layout, captions, bubbles, or which version counts.
+
+        The revision grows with every patch, and not with drawings that arrive, so that a story can
+        be edited while it is drawn.
+
+        Raises:
+            NotFound: no such story.
+            Conflict: ``patch.revision`` is not the story's.
+            InputError: a frame or a version that the story does not have.
+        """
+        with self._db.transaction():
+            row = _find(self._db.rows, owner, story)
+            if row["revision"] != patch.revision:
+                raise Conflict(
+                    f"the story is at revision {row['revision']}, the change is for "
+                    f"{patch.revision}; get the story again and repeat the change"
+                )
+            for frame in patch.frames:
+                self._patch_frame(story, frame)
+            self._db.change(
+                """UPDATE stories SET revision = revision + 1, updated_at = ?,
+                       title = ?, layout = ? WHERE id = ?""",
+                (
+                    micros(self._clock()),
+                    row["title"] if patch.title is None else patch.title,
+                    row["layout"] if patch.layout is None else patch.layout,
+                    story,
+                ),
+            )
+        return self.get(owner, story)
+
+    def delete(self, owner: str, story: str) -> None:
+        """Delete a story with its jobs, drawings and events; a worker drawing it is told to stop.
+
+        Drawings that a library character shows stay. Raises NotFound.
+        """
+        with self._db.transaction():
+            _find(self._db.rows, owner, story)
+            story_rows.drop(self._db, story)
+
+    def next_version(
+        self, owner: str, story: str, index: int, *, caption: str | None = None
+    ) -> int:
+        """Reserve the next version of a frame, for a re-roll; ``caption`` replaces the frame's.
+
+        Raises:
+            NotFound: no such story or frame.
+        """
+        with self._db.transaction():
+            _find(self._db.rows, owner, story)
+            changed = self._db.change(
+                """UPDATE story_frames SET last_version = last_version + 1,
+                       caption = COALESCE(?, caption) WHERE story = ? AND frame = ?""",
+                (caption, story, index),
+            )
+            if not changed:
+                raise NotFound(f"the story has no frame {index}; frames count from 0")
+            if caption is not None:
+                self._db.change(
+                    "UPDATE stories SET revision = revision + 1, updated_at = ? WHERE id = ?",
+                    (micros(self._clock()), story),
+                )
+            row = self._db.one(
+                "SELECT last_version FROM story_frames WHERE story = ? AND frame = ?",
+                (story, index),
+            )
+            assert row is not None
+            return int(row["last_version"])
+
+    def _patch_frame(self, story: str, patch: FramePatch) -> None:
+        where = (story, patch.index)
+        found = self._db.one("SELECT * FROM story_frames WHERE story = ? AND frame = ?", where)
+        if found is None:
+            raise InputError(f"the story has no frame {patch.index}; frames count from 0")
+        if patch.current is not None and not self._db.rows(
+            "SELECT 1 FROM frame_versions WHERE story = ? AND frame = ? AND version = ?",
+            (*where, patch.current),
+        ):
+            raise InputError(f"frame {patch.index} has no version {patch.current} that was drawn")
+        bubbles = found["bubbles"]
+        if patch.bubbles is not None:
+            bubbles = json.dumps([bubble.model_dump() for bubble in patch.bubbles])
+        self._db.change(
+            """UPDATE story_frames SET caption = ?, bubbles = ?, current_version = ?
+               WHERE story = ? AND frame = ?""",
+            (
+                found["caption"] if patch.caption is None else patch.caption,
+                bubbles,
+                found["current_version"] if patch.current is None else patch.current,
+                *where,
+            ),
+        )
+
+
+def _find(rows: Query, owner: str, story: str) -> Row:
+    found = rows("SELECT * FROM stories WHERE id = ? AND owner = ?", (story, owner))
+    if not found:
+        raise NotFound("no such story; see GET /v1/stories for yours")
+    return found[0]

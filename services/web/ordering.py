@@ -1,0 +1,231 @@
+"""From a request to a job: limits, names and words checked, references found, everything stored.
+
+The story, its job and its events are one transaction, so there is no story without its job. The
+same Idempotency-Key with the same request gives the same job, also when both come at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Mapping, Sequence
+
+from pydantic import BaseModel
+
+from consistent_gen.client.types import Accepted, ImageIn, Job, RerollIn, StoryIn
+from consistent_gen.errors import LimitError
+from consistent_gen.runtime import frame_seed
+from consistent_gen.story.plan import StoryPlan
+from services.errors import NotFound, Refusal
+from services.jobs import FrameTask
+from services.plans import FrameOrder
+from services.web.security import Caller
+from services.web.state import ServerState
+
+IMAGE_TITLE = "Picture"
+MAX_KEY_CHARACTERS = 255
+References = Mapping[str, Sequence[str]]
+
+
+def order_story(
+    state: ServerState,
+    caller: Caller,
+    request: StoryIn,
+    *,
+    kind: str = "story",
+    idempotency: tuple[str, str] | None = None,
+    references: References | None = None,
+) -> Job:
+    """Put a story into the queue.
+
+    idempotency: what `fingerprint` made. references: artifacts beside those of the library.
+
+    Raises:
+        InputError, LimitError: what cannot be drawn, with its place in the request.
+        NotFound, Conflict, QuotaError, BusyError, StorageFull: as the stores.
+    """
+    if idempotency and (known := state.jobs.replay(caller.owner, caller.user, idempotency)):
+        return known
+    plan = planned(state, request)
+    shown = {**library_references(state, caller.owner, request), **(references or {})}
+    tasks = [
+        _task(request, plan, index, version=1, seed=frame.seed, references=shown)
+        for index, frame in enumerate(plan.frames)
+    ]
+    with state.database.transaction():
+        if idempotency and (known := state.jobs.replay(caller.owner, caller.user, idempotency)):
+            return known
+        story = state.stories.create(caller.owner, request)
+        job, _ = state.jobs.create(
+            owner=caller.owner,
+            user=caller.user,
+            kind=kind,
+            story=story,
+            tasks=tasks,
+            bulk=request.bulk,
+            deadline_s=request.deadline_s,
+            idempotency=idempotency,
+        )
+    return job
+
+
+def planned(state: ServerState, request: StoryIn) -> StoryPlan:
+    """The plan of a story that this server would draw.
+
+    Raises:
+        InputError, LimitError: what cannot be drawn, with its place in the request.
+    """
+    _check_counts(state, request)
+    plan = state.planner.plan(request)
+    _check_plan(state, plan)
+    return plan
+
+
+def order_reroll(
+    state: ServerState,
+    caller: Caller,
+    story: str,
+    index: int,
+    request: RerollIn,
+    *,
+    idempotency: tuple[str, str] | None = None,
+) -> Job:
+    """Draw one frame again, as a new version; the others stay as they are. Raises as above."""
+    if idempotency and (known := state.jobs.replay(caller.owner, caller.user, idempotency)):
+        return known
+    stored = state.stories.get(caller.owner, story)
+    asked = stored.request
+    if not 0 <= index < len(asked.frames):
+        raise NotFound(f"the story has {len(asked.frames)} frames, counted from 0")
+    # A prompt that an earlier re-roll changed stays changed.
+    prompt = request.prompt or stored.frames[index].prompt
+    override = None if prompt == asked.frames[index].prompt else prompt
+    plan = state.planner.plan_reroll(asked, index, override)
+    _check_plan(state, plan)
+    references = library_references(state, caller.owner, asked, missing_ok=True)
+    with state.database.transaction():
+        if idempotency and (known := state.jobs.replay(caller.owner, caller.user, idempotency)):
+            return known
+        version = state.stories.next_version(caller.owner, story, index, caption=request.caption)
+        derived = frame_seed(plan.seed, index, version - 1)
+        task = _task(
+            asked,
+            plan,
+            index,
+            version=version,
+            seed=derived if request.seed is None else request.seed,
+            prompt=override,
+            references=references,
+        )
+        job, _ = state.jobs.create(
+            owner=caller.owner,
+            user=caller.user,
+            kind="reroll",
+            story=story,
+            tasks=[task],
+            deadline_s=asked.deadline_s,
+            idempotency=idempotency,
+        )
+    return job
+
+
+def image_story(request: ImageIn, frames: int = 1, title: str = IMAGE_TITLE) -> StoryIn:
+    """The story of `frames` frames that draws `request`; without a seed every call differs."""
+    frame = {"prompt": request.prompt, "negative": request.negative}
+    return StoryIn.model_validate(
+        {
+            "title": title,
+            "frames": [frame] * frames,
+            # 31 bits: short enough to be read out and typed.
+            "seed": secrets.randbits(31) if request.seed is None else request.seed,
+            "steps": request.steps,
+            "guidance": request.guidance,
+            "size": request.size,
+        }
+    )
+
+
+def accepted(state: ServerState, job: Job) -> Accepted:
+    """What a 202 answer says of `job`."""
+    return Accepted(
+        job=job.id,
+        story=job.story,
+        events_url=address(state, f"/v1/jobs/{job.id}/events"),
+        position=job.queue_position or 0,
+    )
+
+
+def address(state: ServerState, path: str) -> str:
+    """`path` with the public address before it, where one is set."""
+    return (state.settings.server.public_url or "").rstrip("/") + path
+
+
+def fingerprint(key: str | None, kind: str, request: BaseModel) -> tuple[str, str] | None:
+    """(key, hash of the request); None without a key. Raises ``Refusal`` for a key of no use."""
+    if key is None:
+        return None
+    if not 1 <= len(key) <= MAX_KEY_CHARACTERS or not all("!" <= c <= "~" for c in key):
+        detail = f"Idempotency-Key is 1 to {MAX_KEY_CHARACTERS} visible ASCII characters"
+        raise Refusal(400, "malformed", detail)
+    text = f"{kind}\n{request.model_dump_json()}"
+    return key, hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def library_references(
+    state: ServerState, owner: str, request: StoryIn, *, missing_ok: bool = False
+) -> dict[str, list[str]]:
+    """character -> artifacts of its library entry. missing_ok: for entries deleted since."""
+    found = {}
+    for name, character in request.characters.items():
+        if character.library is None:
+            continue
+        try:
+            entry = state.library.get(owner, character.library)
+        except NotFound:
+            if missing_ok:
+                continue
+            raise Refusal(
+                422, "unknown_character", "a character's `library` is not in your library"
+            ) from None
+        found[name] = [reference.artifact for reference in entry.references]
+    return found
+
+
+def _task(
+    request: StoryIn,
+    plan: StoryPlan,
+    index: int,
+    *,
+    version: int,
+    seed: int,
+    prompt: str | None = None,
+    references: References,
+) -> FrameTask:
+    order = FrameOrder(
+        story=request,
+        frame=index,
+        version=version,
+        seed=seed,
+        prompt=prompt,
+        references=references,
+        preview_every=request.preview_every,
+    )
+    return FrameTask(index, version, seed, plan.steps, order.to_json())
+
+
+def _check_counts(state: ServerState, request: StoryIn) -> None:
+    frames = state.settings.limits.frames
+    if len(request.frames) > frames:
+        raise LimitError(
+            f"{len(request.frames)} frames; this server draws at most {frames} a story"
+        )
+
+
+def _check_plan(state: ServerState, plan: StoryPlan) -> None:
+    limits = state.settings.limits
+    if plan.steps > limits.steps:
+        raise LimitError(f"steps is {plan.steps}; this server draws with at most {limits.steps}")
+    if max(plan.width, plan.height) > limits.size:
+        raise LimitError(
+            f"size is {plan.width}x{plan.height}; this server draws at most {limits.size} a side"
+        )

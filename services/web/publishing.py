@@ -1,0 +1,89 @@
+"""A stored story as a book, and the book as one file."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from PIL import Image
+
+from consistent_gen.client.types import StoryFrame, StoryOut
+from consistent_gen.engine.metadata import CHUNK
+from consistent_gen.methods import DEFAULT_METHOD
+from consistent_gen.story.book import Book, BookPanel, Speech
+from consistent_gen.story.export import Exported, export_story
+from consistent_gen.story.layouts import DEFAULT_LAYOUT, LAYOUTS
+from services.errors import Refusal
+from services.web.state import ServerState
+
+PIXEL_STYLE = "pixel"
+
+
+def publish(
+    state: ServerState, owner: str, story: str, format: str, layout: str | None
+) -> Exported:
+    """The drawings of a story that count, in the page layout that was asked for or is stored.
+
+    Raises:
+        NotFound: no such story. Refusal: 409 while nothing is drawn.
+        UnknownNameError, LimitError: as `export_story`.
+    """
+    stored = state.stories.get(owner, story)
+    panels = [
+        panel
+        for frame in stored.frames
+        if (panel := _panel(state, owner, stored, frame)) is not None
+    ]
+    if not panels:
+        raise Refusal(409, "not_drawn", "no frame of the story is drawn yet")
+    chosen = layout or (stored.layout if stored.layout in LAYOUTS else DEFAULT_LAYOUT)
+    method = stored.request.method or DEFAULT_METHOD
+    book = Book(
+        title=stored.title,
+        panels=tuple(panels),
+        layout=chosen,
+        made_with=f"{state.planner.model.name}, {method}",
+    )
+    return export_story(book, format)
+
+
+def _panel(state: ServerState, owner: str, story: StoryOut, frame: StoryFrame) -> BookPanel | None:
+    version = next((v for v in frame.versions if v.version == frame.current), None)
+    if version is None:
+        return None
+    data = state.artifacts.read(owner, version.artifact)
+    with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as opened:
+        opened.load()
+        metadata = None if state.settings.privacy.strip_metadata else _metadata(opened.info)
+        picture = opened.convert("RGB")
+    asked = story.request.frames[frame.index]
+    style = (asked.style or story.request.style or "").casefold()
+    return BookPanel(
+        picture=picture,
+        caption=frame.caption,
+        bubbles=tuple(
+            Speech(
+                text=bubble.text,
+                x=bubble.x,
+                y=bubble.y,
+                tail_x=bubble.tail_x,
+                tail_y=bubble.tail_y,
+                thought=bubble.thought,
+            )
+            for bubble in frame.bubbles
+        ),
+        pixelated=style == PIXEL_STYLE,
+        metadata=metadata,
+        png=data if data.startswith(b"\x89PNG") and metadata is not None else None,
+    )
+
+
+def _metadata(info: Mapping[Any, Any]) -> Mapping[str, Any] | None:
+    text = info.get(CHUNK)
+    try:
+        found = json.loads(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None

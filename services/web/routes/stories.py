@@ -1,0 +1,149 @@
+"""/v1/stories: drawing stories, changing what needs no drawing, exports, re-rolls."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Body, Path, Query, Response
+from pydantic import AfterValidator
+
+from consistent_gen.client.types import (
+    Accepted,
+    RerollIn,
+    StoryIn,
+    StoryList,
+    StoryOut,
+    StoryPatch,
+)
+from consistent_gen.story.layouts import layout_named
+from services.errors import Refusal
+from services.web.intake import readable
+from services.web.ordering import accepted, fingerprint, order_reroll, order_story
+from services.web.problems import problem_responses
+from services.web.publishing import publish
+from services.web.routes.access import After, ItemId, Key, Limit, State, Who, links
+
+router = APIRouter(prefix="/v1/stories", tags=["stories"])
+EXPORT_PATIENCE_S = 20.0
+_CREATED = {
+    "links": links(
+        {
+            "job": ("get_job", "job", "job"),
+            "cancel": ("cancel_job", "job", "job"),
+            "retry": ("retry_job", "job", "job"),
+            "story": ("get_story", "story", "story"),
+            "delete": ("delete_story", "story", "story"),
+        }
+    )
+}
+_QUEUE = problem_responses(409, 503, 507)
+
+
+@router.post("", status_code=202, operation_id="create_story", responses={202: _CREATED, **_QUEUE})
+def create_story(
+    body: Annotated[StoryIn, Body(), AfterValidator(readable)],
+    state: State,
+    who: Who,
+    response: Response,
+    key: Key = None,
+) -> Accepted:
+    """Draw a story."""
+    job = order_story(state, who, body, idempotency=fingerprint(key, "story", body))
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    return accepted(state, job)
+
+
+@router.get("", operation_id="list_stories")
+def list_stories(state: State, who: Who, after: After = None, limit: Limit = 50) -> StoryList:
+    """Stories of the caller, newest first."""
+    return state.stories.list(who.owner, after=after, limit=limit)
+
+
+@router.get("/{story}", operation_id="get_story", responses=problem_responses(404))
+def get_story(story: ItemId, state: State, who: Who) -> StoryOut:
+    """A story with all drawings of its frames."""
+    return state.stories.get(who.owner, story)
+
+
+@router.put("/{story}", operation_id="patch_story", responses=problem_responses(404, 409))
+def patch_story(
+    story: ItemId,
+    body: Annotated[StoryPatch, Body(), AfterValidator(readable)],
+    state: State,
+    who: Who,
+) -> StoryOut:
+    """Change what needs no drawing. `revision` says which state of the story is meant."""
+    if body.layout is not None:
+        layout_named(body.layout)
+    return state.stories.patch(who.owner, story, body)
+
+
+@router.delete(
+    "/{story}", status_code=204, operation_id="delete_story", responses=problem_responses(404)
+)
+def delete_story(story: ItemId, state: State, who: Who) -> None:
+    """Delete a story with its jobs and drawings."""
+    state.stories.delete(who.owner, story)
+
+
+@router.post(
+    "/{story}/frames/{index}/reroll",
+    status_code=202,
+    operation_id="reroll_frame",
+    responses={202: _CREATED, **problem_responses(404), **_QUEUE},
+)
+def reroll_frame(
+    story: ItemId,
+    index: Annotated[int, Path(ge=0, le=100_000, description="counted from 0")],
+    body: Annotated[RerollIn, Body(), AfterValidator(readable)],
+    state: State,
+    who: Who,
+    response: Response,
+    key: Key = None,
+) -> Accepted:
+    """Draw one frame again, as a new version; all other drawings keep their bytes."""
+    idempotency = fingerprint(key, f"reroll/{story}/{index}", body)
+    job = order_reroll(state, who, story, index, body, idempotency=idempotency)
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    return accepted(state, job)
+
+
+@router.get(
+    "/{story}/export",
+    operation_id="export_story",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The file",
+            "content": {
+                name: {"schema": {"type": "string", "format": "binary"}}
+                for name in (
+                    "application/pdf",
+                    "application/vnd.comicbook+zip",
+                    "application/zip",
+                    "image/gif",
+                    "image/png",
+                )
+            },
+        },
+        **problem_responses(404, 409, 503),
+    },
+)
+def export_story(
+    story: ItemId,
+    state: State,
+    who: Who,
+    format: Annotated[Literal["pdf", "cbz", "zip", "gif", "png"], Query()] = "pdf",
+    layout: Annotated[str | None, Query(max_length=40)] = None,
+) -> Response:
+    """The story as one file, with the drawings that count."""
+    if layout is not None:
+        layout_named(layout)
+    if not state.exports.acquire(timeout=EXPORT_PATIENCE_S):
+        raise Refusal(503, "busy", "many exports are being made; try again", retry_after=5.0)
+    try:
+        data, media_type, filename = publish(state, who.owner, story, format, layout)
+    finally:
+        state.exports.release()
+    disposition = f'attachment; filename="{filename}"'
+    return Response(data, media_type=media_type, headers={"Content-Disposition": disposition})

@@ -1,0 +1,235 @@
+"""The gate before the application: who calls, how much comes in, and what is written down.
+
+For every request: an id, security headers on the answer, one line in the log (method, route,
+status, time; never a body, a query or a header) and a count in the metrics. For /v1: an API key,
+or a caller on this machine where those are allowed; bodies of the expected type, bounded while they
+arrive; a bound on the requests that one caller has open.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import re
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.errors import Refusal
+from services.keys import ANONYMOUS, KeyRing
+from services.settings import Settings
+from services.web.bodies import Body
+from services.web.key_check import KeyCheck, unauthorized
+from services.web.metrics import Metrics
+from services.web.problems import log_fault, problem_response
+
+OPEN_PER_KEY = 512
+OPEN_IN_ALL = 2048
+OPEN_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/metrics", "/openapi.json"})
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_USER = re.compile(r"[\x21-\x7e]{1,64}")
+_UPLOADS = re.compile(
+    r"/v1/(artifacts|images/edits|characters/(import|[^/]+/references))|/internal/leases/[^/]+/finish"
+)
+_LOCAL_HOST = re.compile(
+    r"(localhost|.+\.localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", re.IGNORECASE
+)
+_UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_API_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_log = logging.getLogger("services.access")
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks: `owner` is the id of the API key, `user` the end user the key speaks for."""
+
+    owner: str
+    user: str = ""
+
+
+class Gate:
+    """ASGI middleware; see the module. `worker_token` opens /internal."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        settings: Settings,
+        keys: KeyRing,
+        metrics: Metrics,
+        worker_token: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.app = app
+        self._settings, self._metrics, self._clock = settings, metrics, clock
+        self._keys = KeyCheck(keys, clock)
+        self._worker_token = worker_token
+        self._anonymous = settings.allows_anonymous
+        public = urlsplit(settings.server.public_url or "").netloc
+        self._public = frozenset({public} if public else ())
+        self._open: Counter[str] = Counter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or answer it with a problem."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        scope.setdefault("state", {})["request_id"] = request_id
+        answer = _Answer(send, request_id, is_api=_is_api(scope["path"]))
+        started = self._clock()
+        try:
+            await self._admit(scope, headers, receive, answer)
+        except Refusal as refusal:
+            await answer.refuse(
+                problem_response(refusal, request_id, scope["path"]), scope, receive
+            )
+        except Exception as error:
+            log_fault(error, request_id)
+            if answer.status:
+                raise _Broken from None
+            await answer.refuse(problem_response(error, request_id, scope["path"]), scope, receive)
+        finally:
+            self._note(scope, answer, started)
+
+    async def _admit(
+        self, scope: Scope, headers: Headers, receive: Receive, answer: _Answer
+    ) -> None:
+        path = scope["path"]
+        if path in OPEN_PATHS:
+            await self.app(scope, receive, answer)
+            return
+        self._check_origin(scope, headers)
+        if not _is_api(path):
+            await self.app(scope, receive, answer)
+            return
+        caller = await self._caller(path, headers, scope)
+        scope["state"]["caller"] = caller
+        _check_type(scope["method"], path, headers)
+        body = Body(receive, headers, self._settings.limits.body_bytes)
+        await body.check_length()
+        if self._open[caller.owner] >= OPEN_PER_KEY or self._open.total() >= OPEN_IN_ALL:
+            mine = self._open[caller.owner] >= OPEN_PER_KEY
+            raise Refusal(
+                429 if mine else 503, "quota" if mine else "busy",
+                "too many requests are open at once; wait for some to end", retry_after=1.0,
+            )  # fmt: skip
+        self._open[caller.owner] += 1
+        try:
+            await self.app(scope, body, answer)
+        finally:
+            self._open[caller.owner] -= 1
+            if not self._open[caller.owner]:
+                del self._open[caller.owner]
+
+    def _check_origin(self, scope: Scope, headers: Headers) -> None:
+        """Where anyone on this machine may call, others and web pages of other sites may not."""
+        if not self._anonymous:
+            return
+        if _is_remote(scope):
+            # Whatever address the server was told to listen on in the end.
+            detail = "this server has no keys, so it serves this machine only"
+            raise Refusal(403, "not_local", detail)
+        host = headers.get("host", "")
+        if host not in self._public and not _LOCAL_HOST.fullmatch(host):
+            # Else a page could give this machine a name of its own and read the answers.
+            detail = "this server answers to localhost only; set server.public_url for other names"
+            raise Refusal(403, "wrong_host", detail)
+        origin = headers.get("origin")
+        foreign = origin is not None and urlsplit(origin).netloc not in {host} | self._public
+        if scope["method"] in _UNSAFE and (
+            foreign or headers.get("sec-fetch-site") == "cross-site"
+        ):
+            raise Refusal(403, "cross_site", "a page of another site may not change anything here")
+
+    async def _caller(self, path: str, headers: Headers, scope: Scope) -> Caller:
+        token = _bearer(headers.get("authorization", ""))
+        if path.startswith("/internal/"):
+            if not secrets.compare_digest(token.encode(), self._worker_token.encode()):
+                raise unauthorized("this path is for drawing processes with the worker's token")
+            return Caller("(worker)")
+        user = headers.get("x-user", "")
+        if user and not _USER.fullmatch(user):
+            detail = "X-User is at most 64 visible ASCII characters without spaces"
+            raise Refusal(400, "malformed", detail)
+        if self._anonymous:
+            return Caller(ANONYMOUS.id, user)
+        client = (scope.get("client") or ("?",))[0]
+        return Caller((await self._keys.verify(token, client)).id, user)
+
+    def _note(self, scope: Scope, answer: _Answer, started: float) -> None:
+        route = getattr(scope.get("route"), "path", None)
+        # Paths that are no route of ours could be endlessly many, or hold anything.
+        name = route if isinstance(route, str) and route else "(other)"
+        seconds = (answer.started_at or self._clock()) - started
+        self._metrics.observe(scope["method"], name, answer.status, seconds)
+        id = scope["state"]["request_id"]
+        _log.info("%s %s %d %.3fs %s", scope["method"], name, answer.status, seconds, id)
+
+
+class _Broken(Exception):
+    """The answer had begun when a fault came up, so the connection is cut."""
+
+
+class _Answer:
+    """`send` that adds our headers and remembers the status."""
+
+    def __init__(self, send: Send, request_id: str, *, is_api: bool) -> None:
+        self._send, self._request_id, self._is_api = send, request_id, is_api
+        self.status = 0
+        self.started_at: float | None = None
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status, self.started_at = message["status"], time.monotonic()
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-ID"] = self._request_id
+            headers["X-Content-Type-Options"] = "nosniff"
+            headers.setdefault("Referrer-Policy", "no-referrer")
+            for name, value in _API_HEADERS.items() if self._is_api else ():
+                headers.setdefault(name, value)
+        await self._send(message)
+
+    async def refuse(self, response: Response, scope: Scope, receive: Receive) -> None:
+        if not self.status:
+            await response(scope, receive, self)
+
+
+def _is_api(path: str) -> bool:
+    return path.startswith(("/v1/", "/internal/")) or path in ("/v1", "/internal")
+
+
+def _is_remote(scope: Scope) -> bool:
+    """Whether the other end is another machine; what has no address is in this process."""
+    try:
+        return not ipaddress.ip_address((scope.get("client") or ("",))[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def _bearer(header: str) -> str:
+    scheme, _, token = header.partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def _check_type(method: str, path: str, headers: Headers) -> None:
+    has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+    if method not in _UNSAFE or method == "DELETE" or not has_body:
+        return
+    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    wanted = "multipart/form-data" if _UPLOADS.fullmatch(path) else "application/json"
+    if media_type != wanted:
+        raise Refusal(415, "unsupported_media", f"the body must be {wanted}")

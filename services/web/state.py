@@ -1,0 +1,130 @@
+"""Everything one gateway holds, opened together and closed together."""
+
+from __future__ import annotations
+
+import functools
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from threading import BoundedSemaphore
+
+from services.jobs import JobStore, WorkerBoard
+from services.keys import KeyRing
+from services.personas import PersonaDesk
+from services.plans import Planner
+from services.scores import Scorer, open_scorer
+from services.settings import Settings
+from services.store import ArtifactStore, Database, Library, StoryStore
+from services.store.pictures import Picture, read_picture
+from services.web.events import Feed
+from services.web.intake import PictureIntake
+from services.web.metrics import Metrics, ServerGauges
+
+# A worker reports at least once per lease time; a few reports may be lost.
+SILENT_LEASES = 5
+CHAT_DRAWINGS, EXPORTS = 16, 2  # at once
+DATABASE_NAME = "server.sqlite"
+
+
+@dataclass
+class ServerState:
+    """The parts of a gateway. `worker_token` is what workers show, made at start when not set."""
+
+    settings: Settings
+    database: Database
+    keys: KeyRing
+    artifacts: ArtifactStore
+    stories: StoryStore
+    jobs: JobStore
+    library: Library
+    planner: Planner
+    intake: PictureIntake
+    scorer: Scorer
+    personas: PersonaDesk
+    workers: WorkerBoard
+    worker_token: str
+    feed: Feed = field(default_factory=Feed)
+    # Both hold a thread for long: talks that wait for a drawing, and exports that fill a core.
+    chat_drawings: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(CHAT_DRAWINGS))
+    exports: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(EXPORTS))
+    metrics: Metrics = field(default_factory=Metrics)
+    _unsubscribe: Callable[[], None] | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether a frame that is asked for now can be drawn."""
+        return self.workers.ready
+
+    def stop_streams(self) -> None:
+        """Let event streams end, so that the server can stop; call it before shutting down."""
+        self.feed.close()
+
+    def close(self) -> None:
+        """Close everything; calling it again does nothing."""
+        self.feed.close()
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+            self._unsubscribe = None
+        self.personas.close()
+        self.scorer.close()
+        self.database.close()
+
+
+def open_state(settings: Settings, *, planner: Planner | None = None) -> ServerState:
+    """Open the stores in ``storage.data_dir`` (made when missing).
+
+    planner: one whose model is in memory already; else it reads the model's configs when needed.
+
+    Raises:
+        InputError: settings that do not fit together.
+        StorageFull, StorageError: the folder or the database cannot be used.
+    """
+    settings.check()
+    folder = settings.storage.data_dir
+    database = Database(folder / DATABASE_NAME)
+    keys = KeyRing(settings.auth.keys_file)
+    artifacts = ArtifactStore(
+        folder / "artifacts", database, settings.storage, quota_of=keys.quota_of
+    )
+    jobs = JobStore(
+        database,
+        settings.limits,
+        lease_s=settings.engine.lease_s,
+        max_attempts=settings.storage.max_attempts,
+        quota_of=keys.quota_of,
+    )
+    stories = StoryStore(database)
+    intake = PictureIntake(settings.limits.image_pixels)
+    planner = planner or Planner(settings.engine.model)
+    state = ServerState(
+        settings=settings,
+        database=database,
+        keys=keys,
+        artifacts=artifacts,
+        stories=stories,
+        jobs=jobs,
+        library=Library(database, artifacts, admit=functools.partial(admitted, intake)),
+        planner=planner,
+        intake=intake,
+        scorer=open_scorer(),
+        personas=PersonaDesk(folder / "personas"),
+        workers=WorkerBoard(SILENT_LEASES * settings.engine.lease_s),
+        worker_token=settings.auth.worker_token or secrets.token_urlsafe(32),
+    )
+    state._unsubscribe = jobs.subscribe(state.feed.changed)
+    state.metrics.watch(
+        ServerGauges(
+            database,
+            jobs.queue,
+            artifacts.used_bytes,
+            lambda: len(state.feed),
+            state.workers.states,
+        )
+    )
+    return state
+
+
+def admitted(intake: PictureIntake, data: bytes) -> Picture:
+    """A picture from outside, drawn anew, with our opinion of it as a reference."""
+    clean = intake.read(data)
+    return replace(read_picture(clean.data, max_pixels=intake.max_pixels), data=clean.data)

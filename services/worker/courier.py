@@ -1,0 +1,265 @@
+"""The worker's side of its leases: who is held, how far they are, what is still to be handed in.
+
+A courier has no thread of its own and belongs to one. When the gateway cannot be reached nothing
+is lost here: progress waits for the next turn, and drawings are handed in again until the gateway
+answers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import tempfile
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from consistent_gen.checkpoints import atomic_file
+from consistent_gen.client.types import Problem
+from consistent_gen.engine import write_png
+from consistent_gen.errors import ConsistentGenError, InputError
+from services.errors import NotFound, StorageFull
+from services.jobs import Lease
+from services.painting.reports import Drawn, Failed, Report, Stepped
+from services.worker.leases import Advance, LeaseSource
+
+# Reference pictures are somebody's own: they stay here no longer than a story takes.
+REFERENCES_KEPT_S = 600.0
+_log = logging.getLogger("services.worker")
+
+
+@dataclass
+class _Held:
+    lease: Lease
+    step: int = 0
+    preview: bytes | None = None
+    renewed_at: float = 0.0
+
+
+@dataclass
+class Tally:
+    """What a worker has done since it started, in frames."""
+
+    drawn: int = 0
+    dropped: int = 0
+    failed: int = 0
+    released: int = 0
+
+
+@dataclass(frozen=True)
+class _Delivery:
+    lease: Lease
+    png: bytes | None = None
+    problem: Problem | None = None
+    retryable: bool = False
+
+
+class Courier:
+    """Takes leases, keeps them, and hands in what was drawn.
+
+    Args:
+        keep_s: longest time between two reports of a lease, well below the lease's own.
+        folder: for reference pictures; emptied now and then.
+    """
+
+    def __init__(
+        self,
+        source: LeaseSource,
+        folder: Path,
+        *,
+        keep_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._source = source
+        self._folder = folder
+        self._keep_s = min(keep_s, source.renew_every_s)
+        self._clock = clock
+        self._held: dict[str, _Held] = {}
+        self._deliveries: list[_Delivery] = []
+        self.tally = Tally()
+
+    @property
+    def busy(self) -> bool:
+        """Whether leases are held or drawings not yet handed in."""
+        return bool(self._held or self._deliveries)
+
+    @property
+    def reachable(self) -> bool:
+        """Whether everything could be handed in; False while the gateway does not answer."""
+        return not self._deliveries
+
+    def take(
+        self, count: int, *, stories: Collection[str] = (), wait_s: float = 0.0
+    ) -> list[Lease]:
+        """New leases with their reference pictures in the folder. Raises Unreachable."""
+        leases = self._source.lease(count, prefer_stories=stories, wait_s=wait_s)
+        now = self._clock()
+        self._held |= {lease.id: _Held(lease, renewed_at=now) for lease in leases}
+        return [lease for lease in leases if self._fetch(lease)]
+
+    def note(self, reports: Iterable[Report]) -> None:
+        """Remember what the painter reported."""
+        for report in reports:
+            held = self._held.get(report.lease)
+            if held is None:
+                continue  # lost or cancelled meanwhile
+            if isinstance(report, Stepped):
+                held.step = report.step
+                if report.preview is not None:
+                    held.preview = png_bytes(report.preview)
+            elif isinstance(report, Drawn):
+                del self._held[report.lease]
+                png = png_bytes(report.image, report.metadata)
+                self._deliveries.append(_Delivery(held.lease, png=png))
+            elif isinstance(report, Failed):
+                self.refuse(held.lease, report.error, retryable=report.retryable)
+
+    def refuse(self, lease: Lease, error: Exception, *, retryable: bool) -> None:
+        """Fail a lease."""
+        self._held.pop(lease.id, None)
+        problem = problem_of(error)
+        self._deliveries.append(_Delivery(lease, problem=problem, retryable=retryable))
+
+    def refuse_all(self, error: Exception) -> None:
+        """Fail all held leases so that they are tried again."""
+        for held in list(self._held.values()):
+            self.refuse(held.lease, error, retryable=True)
+
+    def turn(self, *, renew: bool = True) -> set[str]:
+        """Hand in what is done and keep what is held; returns leases to stop drawing for.
+
+        renew: False lets the leases lapse, when the painter hangs. Raises Unreachable.
+        """
+        self._deliver()
+        return self._renew() if renew else set()
+
+    def give_back(self) -> None:
+        """Hand in what is done and release the rest. Raises Unreachable."""
+        self._deliver()
+        for key, held in list(self._held.items()):
+            self._source.release(held.lease)
+            del self._held[key]
+            self.tally.released += 1
+
+    def sweep(self) -> None:
+        """Delete reference pictures that nobody used for a while."""
+        before = time.time() - REFERENCES_KEPT_S
+        for path in [] if self._held else list(self._folder.iterdir()):
+            if path.stat().st_mtime < before:
+                path.unlink(missing_ok=True)
+
+    def _deliver(self) -> None:
+        while self._deliveries:
+            self._hand_in(self._deliveries[0])
+            self._deliveries.pop(0)
+
+    def _hand_in(self, delivery: _Delivery) -> None:
+        lease = delivery.lease
+        try:
+            if delivery.png is None:
+                assert delivery.problem is not None
+                self._source.fail(lease, delivery.problem, retryable=delivery.retryable)
+                self.tally.failed += 1
+            elif self._source.finish(lease, delivery.png, {}):
+                self.tally.drawn += 1
+            else:
+                self.tally.dropped += 1
+        except StorageFull as error:
+            self._no_room(lease, error)
+        except (InputError, NotFound) as error:
+            self.tally.dropped += 1
+            _log.warning("frame %s of %s was not taken: %s", lease.frame, lease.job, error.message)
+
+    def _no_room(self, lease: Lease, error: StorageFull) -> None:
+        """The drawing cannot be kept: tell the user, if at least that can be written."""
+        _log.error("no room to keep frame %s of %s", lease.frame, lease.job)
+        self.tally.failed += 1
+        # Otherwise the lease lapses, and the frame is tried again when there may be room.
+        with contextlib.suppress(StorageFull):
+            self._source.fail(lease, problem_of(error), retryable=False)
+
+    def _renew(self) -> set[str]:
+        now = self._clock()
+        urgent = self._source.urgent()
+        due = [
+            held
+            for held in self._held.values()
+            if urgent or held.preview is not None or now - held.renewed_at >= self._keep_s
+        ]
+        if not due:
+            return set()
+        try:
+            answers = self._source.renew([Advance(h.lease, h.step, h.preview) for h in due])
+        except StorageFull:
+            return set()  # progress cannot be written; the drawing may still find room
+        lost = set()
+        for held, goes_on in zip(due, answers, strict=True):
+            held.preview = None
+            held.renewed_at = now
+            if not goes_on:
+                del self._held[held.lease.id]
+                lost.add(held.lease.id)
+        return lost
+
+    def _fetch(self, lease: Lease) -> bool:
+        """Put the pictures that a lease names into the folder; fails it when one is gone."""
+        try:
+            for artifact in reference_ids(lease.task):
+                path = self._folder / artifact
+                if path.exists():
+                    path.touch()
+                    continue
+                with atomic_file(path) as temporary:
+                    temporary.write_bytes(self._source.artifact(lease, artifact))
+        except (NotFound, InputError):
+            gone = InputError("a reference picture of a character was deleted; add another one")
+            self.refuse(lease, gone, retryable=False)
+            return False
+        except ConsistentGenError as error:
+            self.refuse(lease, error, retryable=True)
+            return False
+        return True
+
+
+def reference_ids(task: Mapping[str, Any]) -> list[str]:
+    """The artifacts that a frame task names; only what can be a file name of ours."""
+    references = task.get("references") or {}
+    found = [id_ for ids in references.values() for id_ in ids]
+    for id_ in found:
+        if not isinstance(id_, str) or not id_.replace("_", "").isalnum() or not id_.isascii():
+            raise InputError("a frame task names a reference that is no artifact")
+    return found
+
+
+def problem_of(error: Exception) -> Problem:
+    """What a client is told."""
+    if isinstance(error, StorageFull):
+        return Problem(
+            title="No room", status=507, code="storage_full",
+            detail="the server has no room left to keep the picture; delete some and retry",
+        )  # fmt: skip
+    if isinstance(error, InputError):
+        return Problem(
+            title="Cannot be drawn", status=422, code="cannot_be_drawn", detail=str(error)
+        )
+    detail = str(error) if isinstance(error, ConsistentGenError) else "the frame could not be drawn"
+    return Problem(title="Drawing failed", status=500, code="drawing_failed", detail=detail)
+
+
+def png_bytes(image: np.ndarray, metadata: Mapping[str, Any] | None = None) -> bytes:
+    """A PNG file of a picture, uint8 [h w 3], with its metadata if given. Equal in, equal out."""
+    if metadata is None:
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "PNG", compress_level=6)
+        return buffer.getvalue()
+    # The engine's own writer, so that a frame of the server and one of the command line are equal.
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "frame.png"
+        write_png(path, image, metadata)
+        return path.read_bytes()

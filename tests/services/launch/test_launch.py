@@ -1,0 +1,234 @@
+"""Starting and stopping: options, refusals, one process, several processes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from consistent_gen.client import Client
+from consistent_gen.client.types import JobState
+from consistent_gen.errors import InputError
+from consistent_gen.models.backbone import Backbone
+from services import serve
+from services.keys import create_key
+from services.launch.options import add_serve_options, common_arguments, settings_of
+from services.launch.topology import Child, Topology
+from tests.services.small_model import story
+from tests.services.worker.servers import TOKEN, gateway, settings_for, until
+
+STEADY = "import time; time.sleep(600)"
+
+
+def options_of(*arguments: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_serve_options(parser)
+    return parser.parse_args(arguments)
+
+
+def test_options_become_settings(tmp_path: Path) -> None:
+    options = options_of(
+        "--port", "0", "--data", str(tmp_path / "a: b"), "--bucket", "4", "--set",
+        "limits.frames=9",
+    )  # fmt: skip
+    settings = settings_of(options)
+    assert settings.server.port == 0 and settings.storage.data_dir == tmp_path / "a: b"
+    assert settings.engine.bucket == 4 and settings.limits.frames == 9
+    assert settings_of(options_of(*common_arguments(options))).limits.frames == 9
+
+
+def test_other_machines_are_let_in_with_keys_only(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="keys"):
+        settings_of(options_of("--host", "0.0.0.0"))
+    create_key(tmp_path / "keys.json", "alice")
+    settings = settings_of(options_of("--host", "0.0.0.0", "--keys", str(tmp_path / "keys.json")))
+    assert not settings.allows_anonymous
+
+
+def test_a_port_that_is_taken_is_said_before_anything_is_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert serve.main(["--port", str(port), "--data", str(tmp_path)]) == 2
+    assert "choose another with --port" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_of_the_command_loads_no_torch() -> None:
+    code = (
+        "import sys, argparse\n"
+        "from consistent_gen.cli import serve\n"
+        "commands = argparse.ArgumentParser().add_subparsers()\n"
+        "serve.add_command(commands)\n"
+        "print(commands.choices['serve'].format_help())\n"
+        "assert not {'torch', 'pydantic', 'fastapi', 'diffusers'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "--processes" in done.stdout and "--lifeline" not in done.stdout
+
+
+def test_dead_children_are_started_again(tmp_path: Path) -> None:
+    with serve.listen("127.0.0.1", 0) as listener:
+        steady = ["-c", STEADY]
+        topology = Topology(steady, [steady, steady], listener, drain_s=10.0)
+        stop = threading.Event()
+        runner = threading.Thread(target=topology.run, args=(stop,))
+        runner.start()
+        try:
+            for child in topology.children:
+                until(lambda child=child: child.process, "it is started")  # type: ignore[misc]
+                assert child.process is not None
+                first = child.process.pid
+                os.kill(first, signal.SIGKILL)
+                until(lambda c=child, f=first: pid_of(c) != f, "it is started again")  # type: ignore[misc]
+        finally:
+            stop.set()
+            runner.join(60.0)
+        assert not runner.is_alive()
+        assert all(
+            c.process is not None and c.process.poll() is not None for c in topology.children
+        )
+
+
+def test_a_child_that_was_given_nonsense_ends_everything() -> None:
+    with serve.listen("127.0.0.1", 0) as listener:
+        topology = Topology(["-c", STEADY], [["-c", "exit(2)"]], listener, drain_s=10.0)
+        assert topology.run(threading.Event()) == 2
+        assert all(
+            c.process is not None and c.process.poll() is not None for c in topology.children
+        )
+
+
+def pid_of(child: Child) -> int | None:
+    return None if child.process is None or child.process.poll() is not None else child.process.pid
+
+
+@contextmanager
+def serving(
+    *arguments: str, data: Path, model: Path
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """The real command; (address, process) once it can draw."""
+    command = [
+        sys.executable, "-m", "services.serve", "--port", "0", "--no-ui", "--bucket", "4",
+        "--data", str(data), "--model", str(model), *arguments,
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert process.stdout is not None
+    try:
+        address = ""
+        for line in process.stdout:
+            found = re.match(r"ready at (\S+) after", line)
+            if found:
+                address = found[1]
+                break
+        assert address, "it ended before it was ready"
+        yield address, process
+    finally:
+        process.terminate()
+        try:
+            process.wait(60.0)
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+
+
+@pytest.mark.slow
+def test_a_server_is_stopped_politely_and_goes_on_where_it_was(
+    tmp_path: Path, tiny_folder: Path
+) -> None:
+    data = tmp_path / "data"
+    with serving(data=data, model=tiny_folder) as (address, process), Client(address) as client:
+        assert httpx.get(f"{address}/readyz").status_code == 200
+        job = client.create_story(story(steps=100)).job
+        until(lambda: client.job(job).state == "running", "it draws")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60.0) == 0
+    with serving(data=data, model=tiny_folder) as (address, _), Client(address) as client:
+        found = client.job(job)
+        assert found.state in ("queued", "running")
+        assert {frame.attempt for frame in found.frames} <= {0, 1}
+        client.cancel(job)
+
+
+@pytest.mark.slow
+def test_processes_survive_the_death_of_the_gateway_and_of_a_worker(
+    tmp_path: Path, tiny_folder: Path
+) -> None:
+    with (
+        serving("--processes", "1", data=tmp_path / "data", model=tiny_folder) as (address, parent),
+        Client(address, timeout=60.0) as client,
+    ):
+        jobs = [client.create_story(story(steps=6, seed=n)).job for n in range(2)]
+        until(lambda: client.job(jobs[0]).state == "running", "it draws")
+        for name in ("--gateway-only", "services.worker_process"):
+            os.kill(child_with(parent.pid, name), signal.SIGKILL)
+            time.sleep(0.2)
+        done = [client.wait(job, patience_s=120.0) for job in jobs]
+        assert {job.state for job in done} == {JobState.succeeded}
+        for job in done:
+            assert [e.type for e in client.events(job.id)].count("frame") == 5
+
+
+def child_with(parent: int, word: str) -> int:
+    """The child process of `parent` whose command line has `word`."""
+    tasks = Path(f"/proc/{parent}/task").iterdir()
+    children = {int(pid) for task in tasks for pid in (task / "children").read_text().split()}
+    for pid in children:
+        if word in Path(f"/proc/{pid}/cmdline").read_text():
+            return pid
+    raise AssertionError(f"no child runs {word}")
+
+
+@pytest.mark.slow
+def test_a_bentoml_service_draws_for_a_gateway(tmp_path: Path, tiny: Backbone) -> None:
+    settings = settings_for(tmp_path / "data", model=tiny.path)
+    with gateway(settings) as server, server.client() as client, socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        environment = os.environ | {
+            "CONSISTENT_GEN_GATEWAY_URL": server.address,
+            "CONSISTENT_GEN_AUTH_WORKER_TOKEN": TOKEN,
+            "CONSISTENT_GEN_ENGINE_MODEL": str(tiny.path),
+            "CONSISTENT_GEN_ENGINE_BUCKET": "4",
+            "CONSISTENT_GEN_STORAGE_DATA_DIR": str(tmp_path / "worker"),
+            "BENTOML_HOME": str(tmp_path / "bentoml"),
+            "BENTOML_DO_NOT_TRACK": "True",
+        }
+        command = [sys.executable, "-m", "bentoml", "serve", "services.generation:Generation"]
+        process = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port)],
+            env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+        try:
+            job = client.create_story(story(frames=[{"prompt": "a fox"}])).job
+            assert client.wait(job).state is JobState.succeeded
+            assert httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
+            state = httpx.post(f"http://127.0.0.1:{port}/state", json={}).json()
+            assert state["drawn"] == 1 and state["bucket"] == 4
+            process.terminate()
+            assert process.wait(60.0) == 0
+            until(lambda: not server.state.workers.states(), "it said goodbye")
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()

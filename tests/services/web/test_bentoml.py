@@ -1,0 +1,136 @@
+"""The BentoML services, started as documented: `bentoml serve services.X:Y`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import torch
+
+from consistent_gen.client import Client
+from consistent_gen.client.types import JobState, StoryIn
+from consistent_gen.encoders.reader import Reader
+from consistent_gen.training.reader import schema
+from services.scores import LocalScorer, RemoteScorer
+from tests.services.web.hand import TOKEN, Hand, until, world_png
+
+ROOT = Path(__file__).resolve().parents[3]
+START_S = 180.0
+
+pytestmark = pytest.mark.slow
+
+
+@contextlib.contextmanager
+def served(service: str, folder: Path, **environ: str) -> Iterator[str]:
+    """The address of a service of ours under `bentoml serve`."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    log = folder / f"{service.replace(':', '-')}.log"
+    command = [
+        sys.executable, "-m", "bentoml", "serve", service, "--host", "127.0.0.1",
+        "--port", str(port), "--timeout-graceful-shutdown", "3",
+    ]  # fmt: skip
+    home = {"BENTOML_HOME": str(folder / "bentoml"), "PROMETHEUS_MULTIPROC_DIR": str(folder / "pm")}
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, **home, **environ}, stdout=output,
+            stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+        url = f"http://127.0.0.1:{port}"
+        try:
+
+            def answers() -> bool:
+                assert process.poll() is None, log.read_text()[-3000:]
+                with contextlib.suppress(httpx.TransportError):
+                    return httpx.get(f"{url}/livez", timeout=5).status_code == 200
+                return False
+
+            until(answers, f"the start of {service}", START_S)
+            yield url
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def test_the_gateway_as_a_bentoml_service(tmp_path: Path) -> None:
+    environ = {
+        "CONSISTENT_GEN_STORAGE_DATA_DIR": str(tmp_path / "data"),
+        "CONSISTENT_GEN_AUTH_WORKER_TOKEN": TOKEN,
+    }
+    story = StoryIn.model_validate(
+        {"title": "x", "frames": [{"prompt": "a fox in a forest"}] * 3, "steps": 2}
+    )
+    with served("services.gateway:Gateway", tmp_path, **environ) as url, Client(url) as client:
+        assert httpx.get(f"{url}/readyz").status_code == 503
+        hand = Hand(url).start()
+        until(client.ready, "readiness")
+        accepted = client.create_story(story)
+        assert [event.type for event in client.events(accepted.job)][-1] == "done"
+        assert client.job(accepted.job).state is JobState.succeeded
+        # Many open streams do not keep others out.
+        hand.pause()
+        waiting = client.create_story(story).job
+        streams = [client.events(waiting) for _ in range(20)]
+        for stream in streams:
+            next(stream)
+        assert client.limits().frames == 64
+        for stream in streams:
+            stream.close()  # type: ignore[attr-defined]
+        text = httpx.get(f"{url}/metrics").text
+        assert "consistent_gen_queue_frames" in text
+        refused = httpx.post(f"{url}/v1/stories", json={"title": "x"})
+        assert (refused.status_code, refused.json()["code"]) == (422, "invalid")
+        assert httpx.get(f"{url}/v1/limits", headers={"Host": "evil.example"}).status_code == 403
+        hand.stop()
+    log = (tmp_path / "services.gateway-Gateway.log").read_text()
+    assert "a fox in a forest" not in log
+    assert "Traceback" not in log
+
+
+def test_scoring_collects_the_pictures_of_many_callers(tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        Reader(schema(), width=16).save(weights / "reader")
+    with served("services.scoring:Scoring", tmp_path, CONSISTENT_GEN_WEIGHTS=str(weights)) as url:
+        assert httpx.get(f"{url}/readyz").status_code == 200
+        local = LocalScorer(weights / "reader")
+        wanted = [local.score([world_png(n), world_png(n + 1)], None) for n in range(4)]
+        found: dict[int, object] = {}
+
+        def ask(number: int) -> None:
+            scorer = RemoteScorer(url)
+            found[number] = scorer.score([world_png(number), world_png(number + 1)], None)
+            scorer.close()
+
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [found[number] for number in range(4)] == wanted
+        # One that cannot be read does not spoil the others of its batch.
+        answer = httpx.post(f"{url}/read", json={"pictures": ["bm90aGluZw=="]}, timeout=60)
+        assert answer.json()[0]["present"] is False
+
+
+def test_personas_in_a_process_of_their_own(tmp_path: Path) -> None:
+    environ = {"CONSISTENT_GEN_STORAGE_DATA_DIR": str(tmp_path / "data")}
+    with served("services.memory:Memory", tmp_path, **environ) as url, Client(url) as client:
+        persona = client.create_persona("Ann").id
+        client.say(persona, "I live in Oslo.")
+        assert any("Oslo" in memory.text for memory in client.memories(persona).memories)
+        assert httpx.get(f"{url}/v1/stories").status_code == 404
