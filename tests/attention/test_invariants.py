@@ -173,7 +173,11 @@ def test_without_guidance_no_unconditional_bank(drawn: Drawn) -> None:
 
 
 def test_sharing_nothing_is_vanilla(drawn: Drawn) -> None:
-    """Rules that never act, tokens that are all dropped, a subject that is nowhere (2)."""
+    """Rules that never act, tokens that are all dropped, a subject that is nowhere (2).
+
+    The last still swaps queries and values for equal ones; SD3's own processor then adds up in
+    another order than we do, so there the numbers are equal and the last bits may differ.
+    """
     cast = cast_of(drawn.method)
     runs = [new_run(drawn.method, **NOTHING.get(drawn.method, {}))]
     if drawn.run.recipe.masks is not None:
@@ -182,6 +186,9 @@ def test_sharing_nothing_is_vanilla(drawn: Drawn) -> None:
         mask_all(runs[-1], [s.id for s in (*cast, *FRAMES)], 0.0)
     for run in runs:
         found = draw(drawn.toy, run, [cast, FRAMES])
+        if run is not runs[0] and run is runs[-1] and drawn.toy.family == "sd3":
+            assert difference(found, drawn.vanilla) < 1e-12
+            continue
         for frame in FRAMES:
             assert torch.equal(found[frame.id], drawn.vanilla[frame.id])
 
