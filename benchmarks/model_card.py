@@ -88,7 +88,7 @@ def draw(prompts: PromptSet, engine: Engine, steps: int, guidance: float) -> np.
             seed=frame_seed(7, index),
             steps=steps,
             guidance=guidance,
-            id=str(position),
+            id=f"{prompts.name} {position}",
         )
         for position, (index, caption) in enumerate(
             zip(prompts.indices, prompts.captions, strict=True)
@@ -96,7 +96,7 @@ def draw(prompts: PromptSet, engine: Engine, steps: int, guidance: float) -> np.
     ]
     pictures: dict[int, np.ndarray] = {}
     for event in track(_done(engine, requests), total=len(requests), description=prompts.name):
-        pictures[int(event.id)] = event.image
+        pictures[int(event.id.rpartition(" ")[2])] = event.image
     return np.stack([pictures[i] for i in range(len(requests))])
 
 

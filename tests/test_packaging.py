@@ -71,6 +71,7 @@ def test_the_extras_are_those_promised() -> None:
         "train",
         "llm",
         "local",
+        "encryption",
         "postgres",
         "dev",
     }

@@ -83,6 +83,7 @@ def shapes() -> sharing_flop.Shapes:
     return sharing_flop.Shapes(unet.eval(), 16, 32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", RECIPES)
 def test_counting_on_shapes_alone(shapes: sharing_flop.Shapes, method: str) -> None:
     recipe = RECIPES[method]
