@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,20 @@ def set_learning_rate(optimizers: list[torch.optim.Optimizer], lr: float) -> Non
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = lr * group.get("scale", 1.0)
+
+
+def descend(
+    modules: Iterable[nn.Module], optimizers: list[torch.optim.Optimizer], lr: float
+) -> None:
+    """One update at the rate `lr` from the gradients of `modules`, each clipped to norm 1."""
+    modules = list(modules)
+    for module in modules:
+        torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+    set_learning_rate(optimizers, lr)
+    for optimizer in optimizers:
+        optimizer.step()
+    for module in modules:
+        module.zero_grad()
 
 
 class TickLog:

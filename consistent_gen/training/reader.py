@@ -31,12 +31,12 @@ from consistent_gen.training.loop import (
     AveragedWeights,
     Replica,
     TickLog,
+    descend,
     learning_rate,
     load_run,
     module_tensors,
     restore_module,
     save_run,
-    set_learning_rate,
 )
 from consistent_gen.training.optim import build_optimizers, split_parameters
 from consistent_gen.training.shards import batches, draw_shard
@@ -259,12 +259,8 @@ def main(config: ReaderConfig) -> dict[str, float]:
             loss = reading_loss(reading, target, data["labels"])
             loss.backward()
         replica.collect_gradients()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         lr = learning_rate(config.lr, elapsed, config.train_s, config.warmup_s, config.decay_share)
-        set_learning_rate(optimizers, lr)
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
+        descend([model], optimizers, lr)
         seen += config.batch
         average.update(model, config.batch, seen)
         hits: dict[str, list[float]] = {}

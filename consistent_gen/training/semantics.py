@@ -25,8 +25,8 @@ from consistent_gen.training.loop import (
     AveragedWeights,
     Replica,
     TickLog,
+    descend,
     learning_rate,
-    set_learning_rate,
 )
 from consistent_gen.training.optim import build_optimizers, split_parameters
 from consistent_gen.training.semantic_code import CHANNELS, semantic_code
@@ -107,12 +107,8 @@ def main(config: SemanticsConfig) -> float:
         loss = (read - semantic_code(world, numbers, data)).square().mean()
         loss.backward()
         replica.collect_gradients()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         lr = learning_rate(config.lr, elapsed, config.train_s, config.warmup_s, config.decay_share)
-        set_learning_rate(optimizers, lr)
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
+        descend([network], optimizers, lr)
         seen += config.batch
         average.update(network, config.batch, seen)
         log.add(config.batch, loss=loss.item())

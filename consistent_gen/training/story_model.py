@@ -57,6 +57,7 @@ from consistent_gen.training.loop import (
     AveragedWeights,
     Replica,
     TickLog,
+    descend,
     learning_rate,
     load_run,
     module_tensors,
@@ -64,7 +65,6 @@ from consistent_gen.training.loop import (
     restore_module,
     restore_optimizers,
     save_run,
-    set_learning_rate,
 )
 from consistent_gen.training.optim import build_optimizers, split_parameters
 from consistent_gen.training.reader import schema, truth
@@ -150,13 +150,7 @@ class _Training:
     def update(self, lr: float) -> None:
         """Average the gradients over the processes and let the optimizers move the weights."""
         parallel.average_gradients(self.modules.values())
-        for module in self.modules.values():
-            torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-        set_learning_rate(self.optimizers, lr)
-        for optimizer in self.optimizers:
-            optimizer.step()
-        for module in self.modules.values():
-            module.zero_grad()
+        descend(self.modules.values(), self.optimizers, lr)
         parallel.hand_round(self.owned)
 
     def save(self, folder: Path, rank: int) -> None:
