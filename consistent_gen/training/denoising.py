@@ -9,12 +9,14 @@ from torch import Tensor
 from consistent_gen.models.story_world import SCHEDULER
 from consistent_gen.world.painter import PARTS
 
+_LOOKED_AT = ("face", "hair", "accessory")
+
 
 def loss_weights(labels: Tensor, figure: float, head: float) -> Tensor:
     """Weight of each latent, b 1 16 16 with mean 1, from labels b 32 32 (see `painter.label`)."""
     part = (labels.long() - 1) % len(PARTS)
     on_figure = labels > 0
-    on_head = on_figure & ((part == PARTS.index("face")) | (part == PARTS.index("hair")))
+    on_head = on_figure & torch.isin(part, torch.tensor([PARTS.index(p) for p in _LOOKED_AT]))
     weight = 1.0 + (figure - 1.0) * on_figure.float() + (head - figure) * on_head.float()
     weight = F.max_pool2d(weight.unsqueeze(1), 2)
     return weight / weight.mean()

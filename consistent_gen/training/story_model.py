@@ -4,8 +4,8 @@ Departures from the usual recipe, and why:
 1. The text encoder is small and learns together with the denoiser; there is nothing to start from.
 2. Muon for matrices (see `optim.py`), constant learning rate, linear decay at the end of the time
    budget.
-3. The loss weighs latents on figures, and on heads most, since people look there and a face covers
-   only some 30 of 256 latents.
+3. The loss weighs latents on figures, and on heads and accessories most, since people look there
+   and a face covers only some 30 of 256 latents.
 4. Captions are composed anew each time a picture comes by, so that text does not become a key to a
    picture. Half of them name all that can be named: what words mean is learnt sooner from captions
    that leave little open.
@@ -67,6 +67,7 @@ from consistent_gen.training.loop import (
     save_run,
 )
 from consistent_gen.training.optim import build_optimizers, split_parameters
+from consistent_gen.training.perceptual import PerceptualDistance
 from consistent_gen.training.reader import schema, truth
 from consistent_gen.training.semantic_code import semantic_code
 from consistent_gen.world.captions import Caption, vocabulary
@@ -94,10 +95,12 @@ class StoryModelConfig:
     drop_text: float = 0.1  # share of pictures without text, for guidance
     full_captions: float = 0.5  # share of captions that name whatever can be named
     figure_weight: float = 3.0  # loss weight of latents that show a figure
-    head_weight: float = 6.0  # and of those that show a head
+    head_weight: float = 6.0  # and of those that show a head or an accessory
     factor_weight: float = 0.02  # of the factor probe's loss
     semantic_weight: float = 0.5  # of the loss of semantic channels; that of the others is 1
     caption_weight: float = 0.01  # of the caption probe's loss
+    perceptual: float = 0.5  # norm of the perceptual distance's gradient, in that of the loss
+    perceptual_until: int = 700  # timestep up to which it is asked for
     processes: int = 2  # with `batch` pictures each; see `parallel.py`
     threads: int = 1  # of each process
     seed: int = 0
@@ -292,6 +295,9 @@ class _Step:
         self.probe.watch(self.unet.up_blocks[-2])
         vae = _autoencoder_config(config)
         self.scale, self.components = vae["scaling_factor"], vae["latent_channels"]
+        self.distance = PerceptualDistance(
+            PatchAutoencoder.from_pretrained(config.vae).eval(), self.format
+        )
         self.channels = torch.ones(1, config.model.latent_channels, 1, 1)
         self.channels[:, self.components :] = config.semantic_weight
         self.alpha_bar = alphas_cumprod()
@@ -313,11 +319,15 @@ class _Step:
             out = self.unet(x_t, t, hidden).sample
             weight = loss_weights(data["labels"], config.figure_weight, config.head_weight)
             # Squared error of v = (alpha x_t - x0) / sigma, bounded where the noise vanishes.
-            error = (out.float() - x0).square() / sigma.square().clamp(min=config.sigma2_floor)
+            drawn = out.detach().float().requires_grad_()
+            error = (drawn - x0).square() / sigma.square().clamp(min=config.sigma2_floor)
             loss = (error * weight * self.channels).mean()
+            (pull,) = torch.autograd.grad(loss, drawn)
+            looks = self._look(drawn, x0, t, pull)
             factors = self.probe.loss(truth(self.world, numbers, data["labels"]), data["labels"])
             named = self.words.loss(hidden, captions)
-            (loss + config.factor_weight * factors + config.caption_weight * named).backward()
+            rest = config.factor_weight * factors + config.caption_weight * named
+            torch.autograd.backward([out, rest], [pull.to(out.dtype), None])
         for replica in self.fast.values():
             replica.collect_gradients()
         error = error.detach()
@@ -326,9 +336,26 @@ class _Step:
             "plain": error[:, : self.components].mean().item(),
             "meaning": error[:, self.components :].mean().item(),
             "figure": figure_error(error[:, : self.components], data["labels"]),
+            "looks": looks,
             "factors": factors.item(),
             "named": named.item(),
         }
+
+    def _look(self, drawn: Tensor, x0: Tensor, t: Tensor, pull: Tensor) -> float:
+        """Add to `pull`, the gradient of the loss in `drawn`, that of the perceptual distance, with
+        a fixed share of its norm; returns the distance.
+        """
+        clear = (t < self.config.perceptual_until).nonzero().flatten()
+        if self.config.perceptual == 0.0 or len(clear) == 0:
+            return 0.0
+        z = (drawn[clear, : self.components] / self.scale).detach().requires_grad_()
+        distance = self.distance(z, x0[clear, : self.components] / self.scale)
+        (gradient,) = torch.autograd.grad(distance, z)
+        with torch.no_grad():
+            here = pull[clear, : self.components]
+            share = self.config.perceptual * here.norm() / gradient.norm().clamp(min=1e-12)
+            pull[clear, : self.components] = here + share * gradient
+        return distance.item()
 
 
 def _export(config: StoryModelConfig, training: _Training, tokenizer: Any) -> None:
