@@ -80,14 +80,13 @@ def prompt_set(name: str, split: str, count: int, subjects: int) -> PromptSet:
     return PromptSet(name, world, tuple(indices), tuple(world.caption(i) for i in indices))
 
 
-def draw(prompts: PromptSet, engine: Engine, steps: int, guidance: float) -> np.ndarray:
-    """One picture per prompt, uint8 (n h w 3)."""
+def draw(prompts: PromptSet, engine: Engine, **settings: Any) -> np.ndarray:
+    """One picture per prompt, uint8 (n h w 3); `settings` are those of a `FrameRequest`."""
     requests = [
         FrameRequest(
             prompt=caption.text,
             seed=frame_seed(7, index),
-            steps=steps,
-            guidance=guidance,
+            **settings,
             id=f"{prompts.name} {position}",
         )
         for position, (index, caption) in enumerate(
@@ -187,7 +186,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--pairs", type=int, default=200, help="two-character prompts")
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--guidance", type=float, default=5.0)
-    parser.add_argument("--scheduler", default=None)
+    parser.add_argument("--scheduler", default="ddim")
+    parser.add_argument("--contours", type=float, default=None, help="default: the model's own")
     options = parser.parse_args(argv)
     tune_allocator()
     backbone = load_backbone(options.model)
@@ -203,10 +203,13 @@ def main(argv: list[str] | None = None) -> None:
         prompt_set("held_out", "held_out", options.prompts, 1),
         prompt_set("two_characters", "held_out", options.pairs, 2),
     )
+    settings = {
+        name: getattr(options, name) for name in ("steps", "guidance", "scheduler", "contours")
+    }
     results: dict[str, Any] = {}
     for prompts in sets:
         started = time.perf_counter()
-        drawn = draw(prompts, engine, options.steps, options.guidance)
+        drawn = draw(prompts, engine, **settings)
         seconds = time.perf_counter() - started
         real = np.stack([prompts.world.picture(i).rgb for i in prompts.indices])
         entry: dict[str, Any] = {"prompts": len(drawn), "seconds": seconds}
@@ -233,7 +236,7 @@ def main(argv: list[str] | None = None) -> None:
         console.print(f"{name}: Frechet {entry['frechet']:.2f}, floor {entry['frechet_floor']:.2f}")
     console.print(f"reconstruction: {results['held_out']['reconstruction_psnr']:.2f} dB")
     report = {
-        "sets": results, "steps": options.steps, "guidance": options.guidance,
+        "sets": results, **settings, "recommended": dict(backbone.recommended),
         "model": {"name": backbone.name, "sha256": backbone.sha256}, "versions": versions(),
     }  # fmt: skip
     write_json(options.out, report)

@@ -40,6 +40,9 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--steps", metavar="N", type=_whole, help="denoising steps per frame")
     parser.add_argument("--seed", metavar="N", type=_whole, help="the story's seed")
     parser.add_argument("--guidance", metavar="G", type=_real, help="how strongly prompts bind")
+    parser.add_argument(
+        "--contours", metavar="C", type=_real, help="how clear shapes are drawn; 0 is off"
+    )
     parser.add_argument("--scheduler", metavar="NAME", help=f"one of: {', '.join(SCHEDULERS)}")
     parser.add_argument("--size", metavar="WxH", type=_size, help="pixels, such as 128x128")
     parser.add_argument(
@@ -75,6 +78,7 @@ def run(options: argparse.Namespace) -> int:
             seed=options.seed,
             steps=options.steps,
             guidance=options.guidance,
+            contours=options.contours,
             scheduler=options.scheduler,
             size=options.size,
             strengths=dict(options.strength),

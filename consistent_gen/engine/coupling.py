@@ -29,6 +29,7 @@ class Row:
 
     slot: index along the batch axis. frame: id of the frame. step: 0-based index of the step that
     the call computes. timestep: what the denoiser is given. look: see `Coupling.looks`.
+    perturbed: its self-attention is replaced by the identity (see `FrameRequest.contours`).
     """
 
     slot: int
@@ -38,6 +39,7 @@ class Row:
     timestep: int
     request: FrameRequest
     look: bool = False
+    perturbed: bool = False
 
 
 @dataclass(frozen=True)

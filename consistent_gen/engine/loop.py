@@ -21,6 +21,8 @@ from typing import Literal
 
 import torch
 
+from consistent_gen.attention.identity import IdentityAttention
+from consistent_gen.attention.patch import attached
 from consistent_gen.engine.coupling import BatchLayout, Branch, Coupling, Row
 from consistent_gen.engine.events import Event, FrameDone, FrameError, Started, Step
 from consistent_gen.engine.exactness import DEFAULT_BUCKET, MAX_BUCKET, best_bucket
@@ -107,7 +109,7 @@ class Engine:
             if frame_id in self._graph or any(frame_id == frame.id for frame in frames):
                 raise InputError(f"frame id {frame_id!r} is taken")
             shape = self.backbone.latent_shape(*request.size(self.backbone))
-            frames.append(FrameState(frame_id, request, shape))
+            frames.append(FrameState(frame_id, request.settled(self.backbone), shape))
         if len({(frame.key, frame.request.steps) for frame in frames}) != 1:
             raise InputError("the frames of a gang must share size, steps and coupling group")
         self._graph.add(frames)
@@ -242,6 +244,9 @@ class Engine:
             for coupling in _couplings(frames):
                 calls.callback(coupling.end_call)
                 coupling.begin_call(layout)
+            if perturbed := [row.slot for row in layout.rows if row.perturbed]:
+                unet = self.backbone.unet
+                calls.enter_context(attached(unet, IdentityAttention(unet, perturbed)))
             return self.backbone.denoise(latents, timesteps.to(device), tokens, added)
 
     def _after_call(self, group: Group, events: list[Event]) -> None:

@@ -116,7 +116,10 @@ def request_of(metadata: Mapping[str, Any]) -> FrameRequest:
             raise InputError(f"the picture's metadata have a wrong {name!r}: {value!r}")
     drawn = ("prompt", "negative", "seed", "steps", "guidance", "guidance_rescale", "scheduler",
              "width", "height", "story", "method")  # fmt: skip
-    return FrameRequest(**{name: metadata[name] for name in drawn})
+    contours = metadata.get("contours", 0.0)  # older pictures had none
+    if isinstance(contours, bool) or not isinstance(contours, (int, float)):
+        raise InputError(f"the picture's metadata have a wrong 'contours': {contours!r}")
+    return FrameRequest(contours=contours, **{name: metadata[name] for name in drawn})
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -45,6 +45,11 @@ class FrameRequest:
         guidance: classifier-free guidance scale (arXiv 2207.12598, with w + 1); at 1 the second
             row is not computed.
         guidance_rescale: 0..1, phi of arXiv 2305.08891, equation 16; 0 is off.
+        contours: scale of perturbed-attention guidance (arXiv 2403.17377), 0..`MAX_GUIDANCE`. In
+            every second step the row without the prompt has identity maps for self-attention and
+            this scale takes the place of `guidance`, at no further cost; 0 is off, and so it is
+            without guidance. None, for it and for `guidance_rescale`, is what the model's folder
+            recommends (`Backbone.recommended`).
         scheduler: a name of `schedulers.SCHEDULERS`.
         width, height: pixels; None means the model's own size.
         preview, preview_every: what a `Step` event shows and on every how-many-th step; "linear"
@@ -68,7 +73,8 @@ class FrameRequest:
     negative: str = ""
     steps: int = 25
     guidance: float = 5.0
-    guidance_rescale: float = 0.0
+    guidance_rescale: float | None = None
+    contours: float | None = None
     scheduler: str = "ddim"
     width: int | None = None
     height: int | None = None
@@ -89,7 +95,10 @@ class FrameRequest:
         _whole("steps", self.steps, 1, MAX_STEPS)
         _whole("preview_every", self.preview_every, 1, MAX_STEPS)
         _within("guidance", self.guidance, 0.0, MAX_GUIDANCE)
-        _within("guidance_rescale", self.guidance_rescale, 0.0, 1.0)
+        if self.guidance_rescale is not None:
+            _within("guidance_rescale", self.guidance_rescale, 0.0, 1.0)
+        if self.contours is not None:
+            _within("contours", self.contours, 0.0, MAX_GUIDANCE)
         if self.scheduler not in SCHEDULERS:
             raise unknown_name("scheduler", self.scheduler, SCHEDULERS)
         if self.preview not in PREVIEWS:
@@ -99,6 +108,15 @@ class FrameRequest:
     def guided(self) -> bool:
         """Whether the frame takes two rows of a call: with and without its prompt."""
         return self.guidance != 1.0
+
+    def settled(self, backbone: Backbone) -> FrameRequest:
+        """The same request with the model's recommendations where it left the choice to it."""
+        left: dict[str, Any] = {
+            name: backbone.recommended.get(name, 0.0)
+            for name in ("guidance_rescale", "contours")
+            if getattr(self, name) is None
+        }
+        return replace(self, **left) if left else self
 
     def size(self, backbone: Backbone) -> tuple[int, int]:
         """(width, height) in pixels on this model."""

@@ -106,6 +106,7 @@ class SharedStory(Coupling):
                     f"anchor {number} of {name!r} must show it and no other character of the "
                     f"story; it shows: {', '.join(sorted(shown)) or 'nobody'}"
                 )
+        anchors = [request.settled(self.engine.backbone) for request in anchors]
         self.run.check_bytes(self.predicted_bytes(anchors[0]))
         self._strengths[name] = use.strength
         self._cast[name] = Cast(name, tuple(anchors), strength, masked=bool(masks))
@@ -140,6 +141,7 @@ class SharedStory(Coupling):
                 difference. As `Engine.submit`.
         """
         request.check(self.engine.backbone)
+        request = request.settled(self.engine.backbone)
         frame_id = request.id or self.engine.free_id()
         role = FrameRole(frame=frame_id, subjects=self._uses(request))
         twin = self._admit(role, request)
@@ -252,6 +254,7 @@ def _settings(request: FrameRequest, engine: Engine) -> dict[str, Any]:
         "scheduler": request.scheduler,
         "guidance": request.guidance,
         "guidance_rescale": request.guidance_rescale,
+        "contours": request.contours,
         "size": request.size(engine.backbone),
         "adapters": sorted(getattr(engine.backbone.unet, "peft_config", None) or {}),
     }

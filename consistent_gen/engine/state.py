@@ -49,6 +49,11 @@ class FrameState:
         return coupling is not None and coupling.looks(self.id, self.index, self.request.steps)
 
     @property
+    def contouring(self) -> bool:
+        """Whether its next call guides away from perturbed attention (every second one does)."""
+        return bool(self.request.guided and self.request.contours and self.index % 2 == 1)
+
+    @property
     def rows(self) -> int:
         """Rows that the frame takes in its next denoiser call."""
         return (2 if self.request.guided else 1) * (1 + self.looking)
@@ -84,7 +89,16 @@ class FrameState:
         """Its rows in the next call: cond, then uncond if it has guidance, then looks at both."""
         kinds = [(branch, look) for look in (False, True) for branch in self.conditions]
         return [
-            Row(first_slot + i, self.id, branch, self.index, self.timestep, self.request, look)
+            Row(
+                first_slot + i,
+                self.id,
+                branch,
+                self.index,
+                self.timestep,
+                self.request,
+                look,
+                perturbed=branch == "uncond" and self.contouring,
+            )
             for i, (branch, look) in enumerate(kinds[: self.rows])
         ]
 
@@ -97,11 +111,12 @@ class FrameState:
             return
         predicted = predictions[0].contiguous()
         if self.request.guided:
+            contours, guidance = self.request.contours or 0.0, self.request.guidance
             predicted = guide(
                 predicted,
                 predictions[1].contiguous(),
-                self.request.guidance,
-                self.request.guidance_rescale,
+                contours if self.contouring else guidance,
+                self.request.guidance_rescale or 0.0,
             )
         moved = self.scheduler.step(
             predicted, self.timestep, self.latent, generator=self.generator, return_dict=False

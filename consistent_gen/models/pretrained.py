@@ -30,6 +30,8 @@ from consistent_gen.models.backbone import Backbone
 from consistent_gen.registry import nearest, resolve
 
 INDEX = "model_index.json"
+RECOMMENDED = "recommended.json"
+_MOST = {"guidance_rescale": 1.0, "contours": 100.0}  # settings of RECOMMENDED, largest values
 
 # Class name in model_index.json -> where the class lives. A folder's own words on libraries are
 # never imported: a folder must not choose what code runs.
@@ -108,7 +110,24 @@ def _shared_parts(
         "unet": _network(folder, index, "unet", device, dtype),
         "vae": vae,
         "scheduler_config": read_json(folder / "scheduler" / "scheduler_config.json"),
+        "recommended": _recommended(folder / RECOMMENDED),
     }
+
+
+def _recommended(file: Path) -> dict[str, float]:
+    """Settings that a folder recommends; most folders have none."""
+    if not file.is_file():
+        return {}
+    values = read_json(file)
+    if not isinstance(values, dict) or not all(map(_recommendable, values, values.values())):
+        known = ", ".join(f"{name} (0 to {most:g})" for name, most in _MOST.items())
+        raise CheckpointError(f"{file} must hold an object of numbers; known settings: {known}")
+    return {name: float(value) for name, value in values.items()}
+
+
+def _recommendable(name: str, value: object) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and name in _MOST and 0.0 <= value <= _MOST[name]  # type: ignore[operator]
 
 
 def _network(

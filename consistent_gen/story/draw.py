@@ -97,6 +97,7 @@ def _request(plan: StoryPlan, frame: FramePlan) -> FrameRequest:
         seed=frame.seed,
         steps=plan.steps,
         guidance=plan.guidance,
+        contours=plan.contours,
         scheduler=plan.scheduler,
         width=plan.width,
         height=plan.height,

@@ -74,13 +74,16 @@ class FramePlan:
 
 @dataclass(frozen=True, kw_only=True)
 class StoryPlan:
-    """A story, settled for one model. `width` and `height` are in pixels."""
+    """A story, settled for one model. `width` and `height` are in pixels; `contours` is None where
+    the model's own recommendation holds.
+    """
 
     title: str
     method: str
     scheduler: str
     steps: int
     guidance: float
+    contours: float | None
     seed: int
     width: int
     height: int
@@ -123,6 +126,7 @@ def plan_story(
         scheduler=settings.pick("scheduler", defaults.scheduler),
         steps=settings.pick("steps", defaults.steps),
         guidance=settings.pick("guidance", defaults.guidance),
+        contours=settings.pick("contours", None),
         seed=seed,
         width=width,
         height=height,
@@ -149,7 +153,7 @@ def check_names(
         problem = range_problem("strength", value)
         if problem is not None:
             raise InputError(problem, source="--strength")
-    for key in ("seed", "steps", "guidance"):
+    for key in ("seed", "steps", "guidance", "contours"):
         value, source, line = settings.said(key)
         problem = None if value is None else range_problem(key, value)
         if problem is not None:

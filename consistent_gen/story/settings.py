@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 MAX_SEED = 2**63 - 1
-# Inclusive ranges; those of steps, guidance and seed are the engine's own (a test compares them).
+# Inclusive ranges; those of all but strength are the engine's own (a test compares them).
 RANGES: dict[str, tuple[float, float]] = {
     "steps": (1, 1000),
     "guidance": (0.0, 100.0),
+    "contours": (0.0, 100.0),
     "seed": (0, MAX_SEED),
     "strength": (0.0, 1.0),
 }
@@ -33,6 +34,7 @@ class Overrides:
     seed: int | None = None
     steps: int | None = None
     guidance: float | None = None
+    contours: float | None = None
     scheduler: str | None = None
     size: tuple[int, int] | None = None
     strengths: Mapping[str, float] = field(default_factory=dict)

@@ -50,6 +50,7 @@ class Story:
     seed: int | None = None
     steps: int | None = None
     guidance: float | None = None
+    contours: float | None = None
     scheduler: str | None = None
     size: tuple[int, int] | None = None
     characters: dict[str, Character] = field(default_factory=dict)

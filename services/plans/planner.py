@@ -25,7 +25,9 @@ from consistent_gen.story.plan import Model, StoryPlan, plan_story
 from consistent_gen.story.prompts import story_world_styles
 from consistent_gen.story.script import parse_story
 
-_STORY_KEYS = ("title", "style", "method", "seed", "steps", "guidance", "scheduler", "size")
+_STORY_KEYS = (
+    "title", "style", "method", "seed", "steps", "guidance", "contours", "scheduler", "size",
+)  # fmt: skip
 _FRAME_KEYS = ("prompt", "caption", "style", "seed", "negative")
 
 

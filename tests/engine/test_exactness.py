@@ -26,15 +26,16 @@ REQUESTS = tuple(
         guidance=guidance,
         guidance_rescale=rescale,
         scheduler=scheduler,
+        contours=contours,
     )
-    for index, (prompt, negative, steps, guidance, rescale, scheduler) in enumerate(
+    for index, (prompt, negative, steps, guidance, rescale, scheduler, contours) in enumerate(
         (
-            ("a red fox in the forest", "", 4, 5.0, 0.0, "ddim"),
-            ("a cat reading", "a bear", 3, 2.0, 0.7, "dpm"),
-            ("the old city .", "", 5, 1.0, 0.0, "dpm"),
-            ("a girl and a boy", "red hat", 2, 9.0, 0.0, "ddim"),
-            ("a bear", "", 1, 3.5, 0.3, "ddim"),
-            ("a blue scarf", "", 4, 1.0, 0.0, "ddim"),
+            ("a red fox in the forest", "", 4, 5.0, 0.0, "ddim", 0.0),
+            ("a cat reading", "a bear", 3, 2.0, 0.7, "dpm", 3.0),
+            ("the old city .", "", 5, 1.0, 0.0, "dpm", 3.0),
+            ("a girl and a boy", "red hat", 2, 9.0, 0.0, "ddim", 0.0),
+            ("a bear", "", 1, 3.5, 0.3, "ddim", 0.0),
+            ("a blue scarf", "", 4, 1.0, 0.0, "ddim", 0.0),
         )
     )
 )

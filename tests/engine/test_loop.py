@@ -122,7 +122,7 @@ def test_guidance_of_one_takes_one_row_and_equals_the_prompt_alone(tiny: Backbon
     "change",
     [
         {"seed": 9}, {"prompt": "a cat"}, {"negative": "a bear"}, {"steps": 4}, {"guidance": 2.0},
-        {"guidance_rescale": 0.9}, {"scheduler": "dpm"},
+        {"guidance_rescale": 0.9}, {"scheduler": "dpm"}, {"contours": 3.0},
     ],
     ids=str,
 )  # fmt: skip
@@ -353,7 +353,8 @@ def test_an_overflow_is_an_error_and_not_a_black_picture(tiny: Backbone) -> None
         ({"steps": 0}, LimitError), ({"steps": 1001}, LimitError), ({"steps": 2.5}, InputError),
         ({"seed": -1}, LimitError), ({"seed": 2**63}, LimitError), ({"seed": True}, InputError),
         ({"guidance": float("nan")}, InputError), ({"guidance": 101}, LimitError),
-        ({"guidance_rescale": 1.5}, LimitError), ({"scheduler": "ddmi"}, InputError),
+        ({"guidance_rescale": 1.5}, LimitError), ({"contours": -1.0}, LimitError),
+        ({"scheduler": "ddmi"}, InputError),
         ({"preview": "rgb"}, InputError), ({"preview_every": 0}, LimitError),
     ],
     ids=str,

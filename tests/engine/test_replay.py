@@ -15,8 +15,9 @@ from consistent_gen.models.backbone import Backbone
 from consistent_gen.models.tiny import build_tiny
 
 REQUEST = FrameRequest(
-    prompt="a red fox", seed=5, steps=3, guidance=2.5, scheduler="dpm", width=96, height=160
-)
+    prompt="a red fox", seed=5, steps=3, guidance=2.5, scheduler="dpm", width=96, height=160,
+    contours=2.0,
+)  # fmt: skip
 
 
 def draw(backbone: Backbone, **options: Any) -> FrameDone:
