@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 PYTEST_ARGS ?=
+# Processes that `make test` shares the tests between.
+WORKERS ?= 2
 SERVE_ARGS ?=
 STORY ?= examples/two_friends.yaml
 OUT ?= out/$(basename $(notdir $(STORY)))
@@ -14,7 +16,8 @@ OUT ?= out/$(basename $(notdir $(STORY)))
 help:
 	@echo 'make story      install and draw $(STORY) into $(OUT)'
 	@echo 'make serve      install and start the studio and its API on 127.0.0.1'
-	@echo 'make test       install what the tests need and run them (no GPU, no network)'
+	@echo 'make test       install what the tests need and run them (no GPU, no network);'
+	@echo '                WORKERS=4 on four cores'
 	@echo 'make test-slow  the tests that take longer: kills, four writers, servers, fuzzing'
 	@echo 'make test-browser  the studio in a real browser (Debian: apt install chromium)'
 	@echo 'make test-all   every test, those for browsers, GPUs and the network too'
@@ -48,7 +51,7 @@ serve: $(VENV)/.installed-ui
 	$(BIN)/consistent-gen serve $(SERVE_ARGS)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m 'slow and not gpu and not network and not browser' $(PYTEST_ARGS)

@@ -17,6 +17,7 @@ import socket
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -86,10 +87,11 @@ def _run_here(
     address = address_of(listener)
     state = open_state(settings)
     worker: Worker | None = None
+    studio = contextlib.ExitStack()
     try:
         app: Any = build_app(settings, state=state)
         if not options.no_ui:
-            app = _with_studio(app, settings, address)
+            app = _with_studio(app, settings, address, studio)
         if not options.gateway_only:
             source = StoreLeases(worker_name(), state.jobs, state.artifacts, state.workers)
             maker = painter_maker(
@@ -123,16 +125,17 @@ def _run_here(
     finally:
         if worker is not None:
             worker.stop(settings.server.drain_s)
+        studio.close()
         state.close()
 
 
 def _server(config: Any, state: Any, worker: Any, drain_s: float) -> Any:
-    """A uvicorn server that drains the worker and ends event streams before it waits for callers,
-    and that stops when the worker has given up.
+    """A server that drains the worker and ends event streams before it waits for callers, and that
+    stops when the worker has given up.
     """
-    import uvicorn
+    from services.launch.server import Server
 
-    class Server(uvicorn.Server):
+    class DrainingServer(Server):
         async def on_tick(self, counter: int) -> bool:
             if worker is not None and worker.failure is not None:
                 self.should_exit = True
@@ -144,7 +147,7 @@ def _server(config: Any, state: Any, worker: Any, drain_s: float) -> Any:
             state.stop_streams()
             await super().shutdown(sockets)
 
-    return Server(config)
+    return DrainingServer(config)
 
 
 @contextlib.contextmanager
@@ -159,15 +162,19 @@ def _quiet_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _with_studio(app: Any, settings: Settings, address: str) -> Any:
-    """The app with the page at /. With keys the page needs one of its own."""
+def _with_studio(app: Any, settings: Settings, address: str, studio: contextlib.ExitStack) -> Any:
+    """The app with the page at /. With keys the page needs one of its own.
+
+    studio: closes what the page holds.
+    """
     from consistent_gen.registry import resolve
 
     key = os.environ.get(UI_KEY_VARIABLE)
     if not settings.allows_anonymous and not key:
         _log.warning("no studio: callers need keys, and %s names none for it", UI_KEY_VARIABLE)
         return app
-    client = resolve({"client": "consistent_gen.client:Client"}, "client")(address, key=key)
+    kind = resolve({"client": "consistent_gen.client:Client"}, "client")
+    client = studio.enter_context(kind(address, key=key))
     mount = resolve({"ui": "ui.app:mount"}, "ui")
     return mount(app, client, data_dir=settings.storage.data_dir)
 
@@ -221,6 +228,8 @@ def _watch_readiness(address: str, started: float, stop: threading.Event) -> Non
             with urllib.request.urlopen(f"{address}/readyz", timeout=2.0):
                 print(f"ready at {address} after {time.monotonic() - started:.1f} s", flush=True)
                 return
+        except urllib.error.HTTPError as not_yet:
+            not_yet.close()
         except OSError:
             continue
 

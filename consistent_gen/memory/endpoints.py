@@ -102,8 +102,8 @@ class Endpoint:
             if self.api_key:
                 headers["Authorization"] = f"Bearer {self.api_key}"
             connection.request("POST", f"{parts.path.rstrip('/')}/{path}", body, headers)
-            response = connection.getresponse()
-            return response.status, self._read(response, expired)
+            with connection.getresponse() as response:
+                return response.status, self._read(response, expired)
         except (OSError, http.client.HTTPException) as error:
             late = expired.is_set() or isinstance(error, TimeoutError)
             reason = f"took longer than {self.total_s:g} s" if late else type(error).__name__

@@ -33,6 +33,9 @@ SCHEDULER: dict[str, Any] = {
     "steps_offset": 1,  # stock pipelines insist; trailing spacing does not use it
 }
 
+# Of the settings tried on development prompts the best in named attributes (docs/log.md).
+RECOMMENDED_SETTINGS = {"contours": 2.0, "guidance_rescale": 0.7}
+
 
 @dataclass(frozen=True, kw_only=True)
 class StoryWorldConfig:
@@ -114,6 +117,7 @@ def save_story_world(
             module = type(part).__module__
             library = module if module.startswith("consistent_gen.") else module.partition(".")[0]
             index[name] = [library, type(part).__name__]
+        write_json(place / "recommended.json", RECOMMENDED_SETTINGS)
         # transformers computes in the format that its config names, diffusers in float32: they must
         # agree.
         text_config = place / "text_encoder" / "config.json"

@@ -1,4 +1,5 @@
-"""Starting processes: their `options`, the socket they listen on, several of them as one server.
+"""Starting processes: their `options`, the socket they listen on, the server that answers there,
+several of them as one.
 
 Nothing is imported here: `consistent-gen serve --help` reads the options.
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import socketserver
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ import pytest
 from consistent_gen.client import ApiError, Client
 from consistent_gen.client.types import EventType, ImageIn, Job, JobState, StoryIn
 from consistent_gen.errors import ConsistentGenError
+from tests.ports import kept_port
 from tests.services.web.hand import Hand, Server, settings_in, until, world_png
 
 STORY = StoryIn.model_validate(
@@ -37,68 +39,66 @@ def hand(server: Server) -> Iterator[Hand]:
     drawing.stop()
 
 
-class Cutter:
-    """A way to a server on which every connection breaks after so many bytes of answers."""
+class Cutter(socketserver.ThreadingTCPServer):
+    """A way to a server on which every connection breaks after so many bytes of answers.
+
+    Leaving it waits for the connections, so callers must have closed theirs.
+    """
 
     def __init__(self, port: int, limit: int) -> None:
-        self._port, self._limit = port, limit
+        super().__init__(("127.0.0.1", 0), CutConnection)
+        self.there, self.limit = ("127.0.0.1", port), limit
         self.connections = 0
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._serve, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.05,))
+        self._thread.start()
 
-    def _serve(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            self.connections += 1
-            server = socket.create_connection(("127.0.0.1", self._port))
-            threading.Thread(target=self._ask, args=(client, server), daemon=True).start()
-            threading.Thread(target=self._answer, args=(client, server), daemon=True).start()
+    def __exit__(self, *error: object) -> None:
+        self.shutdown()
+        self._thread.join()
+        self.server_close()
 
-    def _ask(self, client: socket.socket, server: socket.socket) -> None:
-        try:
-            while data := client.recv(65536):
-                server.sendall(data)
-        except OSError:
-            pass
 
-    def _answer(self, client: socket.socket, server: socket.socket) -> None:
-        left = self._limit
-        try:
-            while left > 0 and (data := server.recv(min(left, 4096))):
-                client.sendall(data)
-                left -= len(data)
-        except OSError:
-            pass
-        for connection in (client, server):
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-            connection.close()
+class CutConnection(socketserver.BaseRequestHandler):
+    """One connection of a `Cutter`."""
 
-    def close(self) -> None:
-        self._listener.close()
+    server: Cutter
+
+    def handle(self) -> None:
+        self.server.connections += 1
+        with socket.create_connection(self.server.there) as there:
+            asking = threading.Thread(target=pass_on, args=(self.request, there))
+            asking.start()
+            pass_on(there, self.request, self.server.limit)
+            for connection in (there, self.request):
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+            asking.join()
+
+
+def pass_on(one: socket.socket, other: socket.socket, limit: int = 1 << 40) -> None:
+    """What `one` says, up to `limit` bytes, and that it says no more."""
+    with contextlib.suppress(OSError):
+        while limit > 0 and (data := one.recv(min(limit, 4096))):
+            other.sendall(data)
+            limit -= len(data)
+        other.shutdown(socket.SHUT_WR)
 
 
 def test_events_resume_over_a_connection_that_keeps_breaking(server: Server, hand: Hand) -> None:
-    with Client(server.url) as direct:
+    with Client(server.url) as direct, Cutter(server.port, 1100) as cutter:
         job = direct.create_story(STORY).job
         direct.wait(job)
         whole = list(direct.events(job))
-        cutter = Cutter(server.port, 1100)
         with Client(cutter.url) as client:
             pieced = list(client.events(job))
         assert pieced == whole
         assert cutter.connections > 3
-        cutter.close()
 
 
 def test_calls_are_tried_again_without_drawing_twice(server: Server, hand: Hand) -> None:
     """The answers to the first attempts are lost; the job was made by the first of them."""
-    cutter = Cutter(server.port, 60)
-    with Client(server.url) as direct:
+    with Client(server.url) as direct, Cutter(server.port, 60) as cutter:
         before = {line.id for line in direct.jobs(limit=200).jobs}
         with Client(cutter.url) as client, pytest.raises(ApiError) as problem:
             client.create_story(STORY)
@@ -106,35 +106,40 @@ def test_calls_are_tried_again_without_drawing_twice(server: Server, hand: Hand)
         assert cutter.connections == 4
         made = {line.id for line in direct.jobs(limit=200).jobs} - before
         assert len(made) == 1
-    cutter.close()
 
 
 def test_waiting_survives_a_restart_of_the_server(tmp_path: Path) -> None:
-    first = Server(settings_in(tmp_path)).start()
-    client = Client(first.url)
-    job = client.create_story(STORY).job
-    seen: list[EventType] = []
-    done: list[Job] = []
-    reader = threading.Thread(target=lambda: seen.extend(e.type for e in client.events(job)))
-    waiter = threading.Thread(target=lambda: done.append(client.wait(job)))
-    reader.start()
-    waiter.start()
-    until(lambda: seen or reader.is_alive(), "the reader")
-    first.stop()
-    second = Server(settings_in(tmp_path), port=first.port).start()
-    drawing = Hand(second.url).start()
-    reader.join(60)
-    waiter.join(60)
-    assert seen[-1] is EventType.done
-    assert seen.count(EventType.frame) == 4
-    assert done[0].state is JobState.succeeded
-    drawing.stop()
-    second.stop()
-    with pytest.raises(ApiError) as problem:
-        client.wait(job, patience_s=0.0)
-    assert problem.value.code == "unreachable"
-    assert not client.ready()
-    client.close()
+    with kept_port() as port:
+        first = Server(settings_in(tmp_path), port).start()
+        client = Client(first.url)
+        job = client.create_story(STORY).job
+        seen: list[EventType] = []
+        done: list[Job] = []
+
+        def read() -> None:
+            for event in client.events(job):
+                seen.append(event.type)
+
+        reader = threading.Thread(target=read)
+        waiter = threading.Thread(target=lambda: done.append(client.wait(job)))
+        reader.start()
+        waiter.start()
+        until(lambda: seen, "the first event")
+        first.stop()
+        second = Server(settings_in(tmp_path), port).start()
+        drawing = Hand(second.url).start()
+        reader.join(60)
+        waiter.join(60)
+        assert seen[-1] is EventType.done
+        assert seen.count(EventType.frame) == 4
+        assert done[0].state is JobState.succeeded
+        drawing.stop()
+        second.stop()
+        with pytest.raises(ApiError) as problem:
+            client.wait(job, patience_s=0.0)
+        assert problem.value.code == "unreachable"
+        assert not client.ready()
+        client.close()
 
 
 def test_waiting_has_an_end(server: Server, hand: Hand) -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.ports import kept_port
+
 CONF = Path(__file__).resolve().parents[2] / "deploy/kubernetes/base/proxy.conf"
 PATIENCE_S = 15.0
 
@@ -40,19 +42,18 @@ class Gateway(BaseHTTPRequestHandler):
         pass
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    with kept_port() as port:
+        yield port
 
 
 @pytest.fixture(scope="module")
-def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+def proxy(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[httpx.Client]:
     folder = tmp_path_factory.mktemp("proxy")
     gateway = ThreadingHTTPServer(("127.0.0.1", 0), Gateway)
+    gateway.daemon_threads = False  # closing it waits for the answers under way
     threading.Thread(target=gateway.serve_forever, daemon=True).start()
-    port = free_port()
     text = CONF.read_text(encoding="utf-8").replace("/tmp/", f"{folder}/")
     text = text.replace("gateway:8000", f"127.0.0.1:{gateway.server_port}")
     text = text.replace("listen 8080", f"listen 127.0.0.1:{port}")

@@ -50,6 +50,7 @@ def serving(answer: Any, *, status: int = 200, delay_s: float = 0.0) -> Iterator
         def log_message(self, *_: Any) -> None: ...
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = False  # closing it waits for the answers under way
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

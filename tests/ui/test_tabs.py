@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -50,11 +51,12 @@ def tabs(place: Place) -> Tabs:
 
 @pytest.fixture
 def picture() -> Iterator[str]:
-    file = Path(get_upload_folder()) / "test_tabs" / "bo.png"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(world_png(5))
-    yield str(file)
-    file.unlink()
+    uploads = Path(get_upload_folder())
+    uploads.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=uploads) as folder:
+        file = Path(folder) / "bo.png"
+        file.write_bytes(world_png(5))
+        yield str(file)
 
 
 def pressed(**data: str) -> gr.EventData:

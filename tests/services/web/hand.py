@@ -18,6 +18,7 @@ from PIL import Image, PngImagePlugin
 
 from consistent_gen.memory.embedders import HashedNgrams
 from consistent_gen.world.dataset import StoryWorld
+from services.launch.server import Server as OurUvicorn
 from services.personas import PersonaDesk
 from services.settings import Auth, Engine, Limits, Settings, Storage
 from services.web import build_app, open_state
@@ -78,7 +79,7 @@ class Server:
         config = uvicorn.Config(
             self.app, log_config=None, timeout_graceful_shutdown=2, lifespan="on"
         )
-        self._uvicorn = uvicorn.Server(config)
+        self._uvicorn = OurUvicorn(config)
         self._thread = threading.Thread(
             target=self._uvicorn.run, kwargs={"sockets": [self._socket]}, daemon=True
         )
@@ -131,6 +132,7 @@ class Hand:
         self._run.set()
         self._thread.join(PATIENCE_S)
         self._http.close()
+        assert not self._thread.is_alive()
 
     def _work(self) -> None:
         while not self._stop.is_set():

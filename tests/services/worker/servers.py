@@ -17,6 +17,7 @@ import uvicorn
 from consistent_gen.client import Client
 from consistent_gen.models.backbone import Backbone
 from services.launch.listening import address_of, listen
+from services.launch.server import Server
 from services.painting.painter import Painter
 from services.settings import Settings, load_settings
 from services.web import ServerState, build_app, open_state
@@ -73,7 +74,7 @@ class Gateway:
             build_app(settings, state=self.state), log_level="error", access_log=False, ws="none",
             timeout_graceful_shutdown=5,
         )  # fmt: skip
-        self._server = uvicorn.Server(config)
+        self._server = Server(config)
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [self.listener]}, daemon=True
         )
@@ -91,6 +92,7 @@ class Gateway:
         self._thread.join(PATIENCE_S)
         self.listener.close()
         self.state.close()
+        assert not self._thread.is_alive()
 
 
 @contextmanager

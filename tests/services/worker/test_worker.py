@@ -20,6 +20,7 @@ from services.worker.http_leases import HttpLeases
 from services.worker.leases import Unreachable
 from services.worker.loop import Watchdog, Worker
 from services.worker.store_leases import StoreLeases
+from tests.ports import kept_port
 from tests.services.painting.test_painter import poisoned
 from tests.services.small_model import MakeLease, story
 from tests.services.worker.servers import (
@@ -37,6 +38,12 @@ from tests.services.worker.servers import (
 def served(tmp_path: Path, tiny: Backbone) -> Iterator[Gateway]:
     with gateway(settings_for(tmp_path / "data", model=tiny.path)) as server:
         yield server
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    with kept_port() as port:
+        yield port
 
 
 def alone(tiny: Backbone, make_lease: MakeLease, request: StoryIn, index: int) -> bytes:
@@ -153,10 +160,10 @@ def test_draining_gives_frames_back_and_another_worker_draws_them(
         assert [frame.attempt for frame in done.frames] == [1] * 2  # giving back is no attempt
 
 
-def test_a_worker_outlives_its_gateway(tmp_path: Path, tiny: Backbone) -> None:
+def test_a_worker_outlives_its_gateway(tmp_path: Path, tiny: Backbone, port: int) -> None:
     """Jobs and events are there after the gateway comes back, and the worker goes on."""
     settings = settings_for(tmp_path / "data", model=tiny.path)
-    server = Gateway(settings)
+    server = Gateway(settings, port)
     source = HttpLeases(server.address, TOKEN, "far")
     worker = Worker(lambda: Painter(tiny, bucket=BUCKET), source, lease_s=settings.engine.lease_s)
     worker.start()
@@ -166,7 +173,7 @@ def test_a_worker_outlives_its_gateway(tmp_path: Path, tiny: Backbone) -> None:
             until(lambda: client.job(jobs[0]).frames[0].state == "running", "it has begun")
             before = [event.id for event in server.state.jobs.events("anonymous", jobs[0])]
         server.stop()
-        server = Gateway(settings, server.port)
+        server = Gateway(settings, port)
         with server.client() as client:
             for job in jobs:
                 assert client.wait(job).state is JobState.succeeded
