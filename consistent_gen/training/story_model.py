@@ -20,6 +20,8 @@ Departures from the usual recipe, and why:
 8. The model draws a semantic map together with the picture (see `semantic_code.py`).
 9. Small batches: the gradient's noise scale (McCandlish et al., arXiv 1812.06162, eq. 2.8) was 13
    pictures after 90,000, so larger batches only make for fewer steps.
+10. A perceptual distance pulls predictions away from the blur that a squared error asks for (see
+   `perceptual.py`); its gradient has a fixed share of the norm of the loss's.
 
 `prepare` (run first, once per autoencoder) encodes pictures to `latents/`; then the recipe
 `semantics` gives the autoencoder its semantic channels; `main` trains from there.
@@ -99,8 +101,8 @@ class StoryModelConfig:
     factor_weight: float = 0.02  # of the factor probe's loss
     semantic_weight: float = 0.5  # of the loss of semantic channels; that of the others is 1
     caption_weight: float = 0.01  # of the caption probe's loss
-    perceptual: float = 0.5  # norm of the perceptual distance's gradient, in that of the loss
-    perceptual_until: int = 700  # timestep up to which it is asked for
+    perceptual: float = 0.8  # norm of the perceptual distance's gradient, in that of the loss
+    perceptual_until: int = 750  # timestep up to which it is asked for
     processes: int = 2  # with `batch` pictures each; see `parallel.py`
     threads: int = 1  # of each process
     seed: int = 0
