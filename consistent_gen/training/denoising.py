@@ -38,20 +38,21 @@ def alphas_cumprod() -> Tensor:
 
 
 def noised(
-    x0: Tensor, alpha_bar: Tensor, generator: torch.Generator, middle: float = 0.0
+    x0: Tensor, alpha_bar: Tensor, generator: torch.Generator, middle: float = 0.0, group: int = 1
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Noisy latents x_t (b c h w), their timesteps (b) and sigma (b 1 1 1).
 
     Timesteps are stratified: every batch covers the whole schedule. A share `middle` of them is
-    logit-normal, so that more lie where the structure of a picture is decided.
+    logit-normal, so that more lie where the structure of a picture is decided. Rows of a group
+    (`group` of them, one after the other) have the same.
     """
-    b = len(x0)
+    b = len(x0) // group
     u = (torch.arange(b) + torch.rand(b, generator=generator)) / b
     central = torch.special.ndtri(u.clamp(1e-4, 1.0 - 1e-4)).sigmoid()
     u = torch.where(torch.rand(b, generator=generator) < middle, central, u)
     t = (u[torch.randperm(b, generator=generator)] * len(alpha_bar)).long()
-    t = t.clamp(max=len(alpha_bar) - 1)
+    t = t.clamp(max=len(alpha_bar) - 1).repeat_interleave(group)
     noise = torch.randn(x0.shape, generator=generator)
-    alpha = alpha_bar[t].sqrt().view(b, 1, 1, 1)
-    sigma = (1.0 - alpha_bar[t]).sqrt().view(b, 1, 1, 1)
+    alpha = alpha_bar[t].sqrt().view(-1, 1, 1, 1)
+    sigma = (1.0 - alpha_bar[t]).sqrt().view(-1, 1, 1, 1)
     return alpha * x0 + sigma * noise, t, sigma

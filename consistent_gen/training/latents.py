@@ -13,9 +13,13 @@ from consistent_gen.checkpoints import load_tensors
 
 
 def latent_batches(
-    folder: Path, batch: int, rng: random.Random
+    folder: Path, batch: int, rng: random.Random, group: int = 1
 ) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
-    """Endless batches (picture numbers, tensors); new shards are picked up as they appear."""
+    """Endless batches (picture numbers, tensors); new shards are picked up as they appear.
+
+    Pictures that stand in one group, `group` of them one after the other, come together.
+    """
+    assert batch % group == 0, "batches of whole groups"
     cache: dict[int, dict[str, Tensor]] = {}
     while True:
         for path in sorted(folder.glob("[0-9]*.safetensors")):
@@ -30,7 +34,9 @@ def latent_batches(
             numbers, parts = [], []
             for shard in rng.sample(sorted(cache), min(8, len(cache))):
                 size = len(cache[shard]["latents"])
-                picked = rng.sample(range(size), min(size, -(-batch // min(8, len(cache)))))
+                count = -(-batch // (group * min(8, len(cache))))
+                firsts = rng.sample(range(0, size, group), min(size // group, count))
+                picked = [first + i for first in firsts for i in range(group)]
                 numbers += [shard * size + i for i in picked]
                 parts.append({k: v[picked] for k, v in cache[shard].items()})
             yield numbers[:batch], {k: torch.cat([p[k] for p in parts])[:batch] for k in parts[0]}

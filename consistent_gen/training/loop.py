@@ -187,3 +187,13 @@ def restore_optimizers(
             if head == "optimizer" and number == str(o):
                 content["state"].setdefault(int(index), {})[name] = value
         optimizer.load_state_dict(content)
+
+
+def load_grown(module: torch.nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Load weights of a model whose ends may have had fewer channels; new ones start small."""
+    state = module.state_dict()
+    for name, old in tensors.items():
+        if old.shape != state[name].shape:
+            state[name].mul_(0.3)
+        state[name][tuple(slice(n) for n in old.shape)] = old
+    module.load_state_dict(state)

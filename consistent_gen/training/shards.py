@@ -29,7 +29,11 @@ LABEL_STRIDE = 4
 
 def shard_path(folder: Path, world: StoryWorld, number: int) -> Path:
     """Where shard `number` of `world` lies."""
-    return folder / f"{world.split}-{world.seed}" / f"{number:05d}.safetensors"
+    return _folder(folder, world) / f"{number:05d}.safetensors"
+
+
+def _folder(folder: Path, world: StoryWorld) -> Path:
+    return folder / f"{world.split}-{world.seed}{'-pairs' if world.pairs else ''}"
 
 
 def draw_shard(world: StoryWorld, number: int, count: int = SHARD) -> dict[str, Tensor]:
@@ -52,7 +56,7 @@ def draw_shard(world: StoryWorld, number: int, count: int = SHARD) -> dict[str, 
 
 def available(folder: Path, world: StoryWorld) -> list[int]:
     """Numbers of the shards that exist."""
-    found = (folder / f"{world.split}-{world.seed}").glob("[0-9]*.safetensors")
+    found = _folder(folder, world).glob("[0-9]*.safetensors")
     return sorted(int(path.stem) for path in found)
 
 
@@ -95,8 +99,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--first", type=int, default=0, help="number of the first shard")
     parser.add_argument("--shards", type=int, default=48, help="shards of 2,048 pictures")
     parser.add_argument("--step", type=int, default=1, help="draw every n-th (for two processes)")
+    parser.add_argument("--pairs", action="store_true", help="two pictures of each character")
     options = parser.parse_args(argv)
-    world = StoryWorld(options.split)
+    world = StoryWorld(options.split, pairs=options.pairs)
     for number in range(options.first, options.first + options.shards, options.step):
         path = shard_path(options.folder, world, number)
         if not path.exists():

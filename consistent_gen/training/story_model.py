@@ -61,6 +61,7 @@ from consistent_gen.training.loop import (
     TickLog,
     descend,
     learning_rate,
+    load_grown,
     load_run,
     module_tensors,
     optimizer_tensors,
@@ -69,10 +70,12 @@ from consistent_gen.training.loop import (
     save_run,
 )
 from consistent_gen.training.optim import build_optimizers, split_parameters
+from consistent_gen.training.pairs import PairedKeys
 from consistent_gen.training.perceptual import PerceptualDistance
+from consistent_gen.training.prompting import captions
 from consistent_gen.training.reader import schema, truth
 from consistent_gen.training.semantic_code import semantic_code
-from consistent_gen.world.captions import Caption, vocabulary
+from consistent_gen.world.captions import vocabulary
 from consistent_gen.world.dataset import StoryWorld
 
 
@@ -103,6 +106,9 @@ class StoryModelConfig:
     caption_weight: float = 0.01  # of the caption probe's loss
     perceptual: float = 0.8  # norm of the perceptual distance's gradient, in that of the loss
     perceptual_until: int = 750  # timestep up to which it is asked for
+    pairs: bool = False  # pictures come in twos that show the same characters (see `pairs.py`)
+    paired: float = 0.7  # share of the steps in which they read each other
+    paired_dropout: float = 0.3  # share of the subjects' tokens that are not read
     processes: int = 2  # with `batch` pictures each; see `parallel.py`
     threads: int = 1  # of each process
     seed: int = 0
@@ -113,7 +119,7 @@ def prepare(config: StoryModelConfig) -> None:
     """Encode every picture shard that has no latents yet."""
     tune_allocator()
     torch.set_num_threads(1)
-    world = StoryWorld("train")
+    world = StoryWorld("train", pairs=config.pairs)
     vae = PatchAutoencoder.from_pretrained(config.vae).eval().to(memory_format=torch.channels_last)
     for number in shards.available(config.pictures, world):
         target = config.latents / f"{number:05d}.safetensors"
@@ -129,16 +135,6 @@ def prepare(config: StoryModelConfig) -> None:
         truths = {name: data[name] for name in ("labels", "heads", "keypoints")}
         save_tensors(target, {"latents": torch.cat(parts), **truths})
         print(target, flush=True)
-
-
-def caption(
-    world: StoryWorld, number: int, rng: random.Random, config: StoryModelConfig
-) -> Caption | None:
-    """Words for picture `number`: none, a usual caption, or one that names all it can."""
-    if rng.random() < config.drop_text:
-        return None
-    share = 1.0 if rng.random() < config.full_captions else None
-    return world.caption(number, rng.getrandbits(20), share=share)
 
 
 @dataclass
@@ -199,7 +195,7 @@ def _set_up(config: StoryModelConfig, rank: int) -> tuple[Any, _Training]:
     if config.init is not None:
         for module, name in ((unet, "unet/diffusion_pytorch_model"), (text, "text_encoder/model")):
             tensors = load_tensors(config.init / f"{name}.safetensors")
-            _load_grown(module, {k: v.float() for k, v in tensors.items()})
+            load_grown(module, {k: v.float() for k, v in tensors.items()})
     probe = FactorProbe(schema(), config.model.widths[1])
     words = CaptionProbe(schema(), config.model.text_width)
     modules = {"unet": unet, "text": text, "probe": probe, "words": words}
@@ -230,16 +226,6 @@ def _autoencoder_config(config: StoryModelConfig) -> dict[str, Any]:
     return vae
 
 
-def _load_grown(module: torch.nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Load weights of a model whose ends may have had fewer channels; new ones start small."""
-    state = module.state_dict()
-    for name, old in tensors.items():
-        if old.shape != state[name].shape:
-            state[name].mul_(0.3)
-        state[name][tuple(slice(n) for n in old.shape)] = old
-    module.load_state_dict(state)
-
-
 def main(config: StoryModelConfig) -> None:
     """Train for `config.train_s` seconds in all (over resumes) and write `config.out`."""
     parallel.launch(train, config, config.processes)
@@ -253,7 +239,7 @@ def train(config: StoryModelConfig, rank: int) -> None:
     batch = config.batch * parallel.world_size()
     rng = random.Random(f"{config.seed}-{training.seen}-{rank}")
     step = _Step(config, training, tokenizer, rng)
-    stream = latent_batches(config.latents, config.batch, rng)
+    stream = latent_batches(config.latents, config.batch, rng, step.group)
     log = TickLog(config.run / "log.jsonl", every_s=60.0)
     ticks = 0
 
@@ -287,7 +273,7 @@ class _Step:
     ) -> None:
         self.config, self.tokenizer, self.rng = config, tokenizer, rng
         self.generator = torch.Generator().manual_seed(rng.getrandbits(62))
-        self.world = StoryWorld("train")
+        self.world = StoryWorld("train", pairs=config.pairs)
         self.format = training_dtype()
         self.fast = {name: Replica(m, self.format) for name, m in training.modules.items()}
         # Modules have no attribute types; all four compute what their classes say.
@@ -295,6 +281,8 @@ class _Step:
             cast(Any, self.fast[name].compute) for name in ("unet", "text", "probe", "words")
         )
         self.probe.watch(self.unet.up_blocks[-2])
+        self.group = 2 if config.pairs else 1
+        self.paired = PairedKeys(self.unet) if config.pairs else None
         vae = _autoencoder_config(config)
         self.scale, self.components = vae["scaling_factor"], vae["latent_channels"]
         self.distance = PerceptualDistance(
@@ -309,10 +297,15 @@ class _Step:
         config = self.config
         x0 = torch.cat([data["latents"].float(), semantic_code(self.world, numbers, data)], 1)
         x0 = x0 * self.scale
-        captions = [caption(self.world, i, self.rng, config) for i in numbers]
-        texts = ["" if words is None else words.text for words in captions]
+        words = captions(
+            self.world, numbers, self.rng,
+            drop=config.drop_text, full=config.full_captions, group=self.group,
+        )  # fmt: skip
+        if self.paired is not None:
+            self._pair(self.paired, data["labels"])
+        texts = ["" if caption is None else caption.text for caption in words]
         encoded = self.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
-        x_t, t, sigma = noised(x0, self.alpha_bar, self.generator, config.middle)
+        x_t, t, sigma = noised(x0, self.alpha_bar, self.generator, config.middle, self.group)
         for replica in self.fast.values():
             replica.refresh()
         with training_attention():
@@ -327,7 +320,7 @@ class _Step:
             (pull,) = torch.autograd.grad(loss, drawn)
             looks = self._look(drawn, x0, t, pull)
             factors = self.probe.loss(truth(self.world, numbers, data["labels"]), data["labels"])
-            named = self.words.loss(hidden, captions)
+            named = self.words.loss(hidden, words)
             rest = config.factor_weight * factors + config.caption_weight * named
             torch.autograd.backward([out, rest], [pull.to(out.dtype), None])
         for replica in self.fast.values():
@@ -342,6 +335,13 @@ class _Step:
             "factors": factors.item(),
             "named": named.item(),
         }
+
+    def _pair(self, paired: PairedKeys, labels: Tensor) -> None:
+        """Let partners read each other in some steps."""
+        if self.rng.random() < self.config.paired:
+            paired.share(labels, self.generator, self.config.paired_dropout)
+        else:
+            paired.alone()
 
     def _look(self, drawn: Tensor, x0: Tensor, t: Tensor, pull: Tensor) -> float:
         """Add to `pull`, the gradient of the loss in `drawn`, that of the perceptual distance, with

@@ -29,11 +29,16 @@ def _random(*parts: object) -> random.Random:
 
 @dataclass(frozen=True)
 class StoryWorld:
-    """All pictures of one split. `seed` starts another, disjoint world of pictures."""
+    """All pictures of one split. `seed` starts another, disjoint world of pictures.
+
+    With `pairs`, an odd picture shows characters of the even one before it, doing something else:
+    all of them or, of several, one; in half of the pairs in the same style.
+    """
 
     split: str = "train"
     seed: int = 0
     size: int = 128
+    pairs: bool = False
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
@@ -42,7 +47,18 @@ class StoryWorld:
     def frame(self, index: int) -> FrameSpec:
         """What picture `index` shows."""
         rng = _random("frame", self.split, self.seed, index)
-        return sample_frame(rng, held_out=self.split == "held_out")
+        held_out = self.split == "held_out"
+        if not self.pairs:
+            return sample_frame(rng, held_out=held_out)
+        rng = _random("pairs", self.split, self.seed, index)
+        if index % 2 == 0:
+            return sample_frame(rng, held_out=held_out)
+        before = self.frame(index - 1)
+        who = tuple(subject.identity for subject in before.subjects)
+        if len(who) > 1 and rng.random() < 0.5:
+            who = (rng.choice(who),)
+        style = before.style if rng.random() < 0.5 else None
+        return sample_frame(rng, held_out=held_out, identities=who, style=style)
 
     def picture(self, index: int) -> Picture:
         """Picture `index` with its truth."""
@@ -52,7 +68,8 @@ class StoryWorld:
 
     def caption(self, index: int, version: int = 0, *, share: float | None = None) -> Caption:
         """One of many captions of picture `index`; `version` chooses."""
-        rng = _random("caption", self.split, self.seed, index, version)
+        kind = "pairs caption" if self.pairs else "caption"
+        rng = _random(kind, self.split, self.seed, index, version)
         return caption(self.frame(index), rng, share=share)
 
     def tensor(self, indices: range) -> torch.Tensor:

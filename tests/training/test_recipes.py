@@ -26,6 +26,7 @@ from consistent_gen.training import (
     story_model,
 )
 from consistent_gen.training.loop import load_run
+from consistent_gen.training.prompting import captions
 from consistent_gen.world.dataset import StoryWorld
 from consistent_gen.world.painter import label
 
@@ -140,14 +141,16 @@ def test_an_autoencoder_without_semantics_is_refused(vae: Path, tmp_path: Path) 
 
 def test_captions_are_full_usual_or_none() -> None:
     world, rng = StoryWorld("train"), random.Random(0)
-    usual = story_model.StoryModelConfig(drop_text=0.0, full_captions=0.0)
 
-    def words(config: story_model.StoryModelConfig) -> int:
-        told = (story_model.caption(world, i, rng, config) for i in range(60))
+    def words(drop: float, full: float) -> int:
+        told = captions(world, range(60), rng, drop=drop, full=full)
         return sum(len(caption.text.split()) for caption in told if caption is not None)
 
-    assert words(replace(usual, drop_text=1.0)) == 0
-    assert words(replace(usual, full_captions=1.0)) > 1.1 * words(usual) > 60 * 4
+    assert words(1.0, 0.0) == 0
+    assert words(0.0, 1.0) > 1.1 * words(0.0, 0.0) > 60 * 4
+    told = captions(world, range(400), rng, drop=0.5, full=0.0, group=2)
+    silent = [caption is None for caption in told]
+    assert silent[::2] == silent[1::2] and 60 < sum(silent[::2]) < 140
 
 
 def test_heads_weigh_most() -> None:

@@ -1,0 +1,80 @@
+"""Two pictures of the same characters in a batch, that read each other's keys.
+
+A large model, trained on everything, carries a character over when a frame may read another frame's
+keys; a small one has to be shown what such keys are good for. So some steps of the denoiser's
+training take pairs of pictures (`StoryWorld(pairs=True)`) whose captions leave things open, and
+let each picture's self-attention read the keys of the other's subjects, in the layers in which the
+methods of `consistent_gen.methods` share them. What the caption does not say is then found there.
+Pictures alone stay in training, so that nothing is lost without sharing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from consistent_gen.attention.layers import find_sites
+from consistent_gen.attention.settings import Window
+
+
+def swapped(x: Tensor) -> Tensor:
+    """Every row's partner in its place: rows 0 and 1, 2 and 3, ... change places."""
+    turned: Tensor = x.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
+    return turned
+
+
+class PairedKeys:
+    """What the layers of one model read of each other in the current step: nothing, or masks."""
+
+    def __init__(self, unet: nn.Module, window: Window | None = None) -> None:
+        """Put processors into the self-attention layers of `window` (that of the methods)."""
+        self.masks: Mapping[int, Tensor] | None = None
+        window = Window() if window is None else window
+        for name, site in find_sites(unet).items():
+            if site.kind == "self" and window.covers(site):
+                attn: Any = unet.get_submodule(name)
+                attn.set_processor(_Processor(self))
+
+    def share(self, labels: Tensor, generator: torch.Generator, dropout: float) -> None:
+        """From now on partners read each other's subjects.
+
+        labels: b s s, positive on subjects. dropout: share of the subjects' tokens left out.
+        """
+        figure = (labels > 0).float().unsqueeze(1)
+        self.masks = {}
+        side = labels.shape[-1] // 2
+        while side >= 1:
+            on = F.adaptive_max_pool2d(figure, side).flatten(1) > 0  # b n
+            kept = torch.rand(on.shape, generator=generator) >= dropout
+            self.masks[side * side] = on & kept
+            side //= 2
+
+    def alone(self) -> None:
+        """From now on every picture reads itself."""
+        self.masks = None
+
+
+class _Processor:
+    """Self-attention over a row's own keys and those of its partner's subjects."""
+
+    def __init__(self, pairs: PairedKeys) -> None:
+        self.pairs = pairs
+
+    def __call__(self, attn: Any, hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
+        q, k, v = (
+            project(hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # b h n d
+            for project in (attn.to_q, attn.to_k, attn.to_v)
+        )
+        mask = None
+        if self.pairs.masks is not None:
+            own = self.pairs.masks[q.shape[2]]
+            mask = torch.cat([torch.ones_like(own), swapped(own)], 1)[:, None, None]  # b 1 1 2n
+            k, v = (torch.cat([x, swapped(x)], 2) for x in (k, v))
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        out = attn.to_out[0](out.transpose(1, 2).flatten(2))
+        result: Tensor = attn.to_out[1](out)
+        return result

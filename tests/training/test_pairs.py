@@ -1,0 +1,155 @@
+"""Pairs of pictures that show the same characters and read each other's keys in training."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from consistent_gen.checkpoints import save_tensors
+from consistent_gen.models.story_world import StoryWorldConfig, build_unet
+from consistent_gen.training import story_model
+from consistent_gen.training.attention_kernel import training_attention
+from consistent_gen.training.denoising import alphas_cumprod, noised
+from consistent_gen.training.latents import latent_batches
+from consistent_gen.training.loop import load_run
+from consistent_gen.training.pairs import PairedKeys, swapped
+from consistent_gen.training.shards import draw_shard, shard_path
+from consistent_gen.world.dataset import StoryWorld
+
+TOY = StoryWorldConfig(
+    widths=(16, 16, 32), heads=(2, 2, 2), text_width=32, text_layers=1, text_heads=1
+)
+
+
+@pytest.fixture(scope="module")
+def paired_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pairs")
+    world = StoryWorld("train", pairs=True)
+    save_tensors(shard_path(folder, world, 0), draw_shard(world, 0, 16))
+    return folder
+
+
+@pytest.fixture
+def unet() -> Any:
+    torch.manual_seed(0)
+    return build_unet(TOY).eval()
+
+
+def call(unet: Any, x: Tensor) -> Tensor:
+    generator = torch.Generator().manual_seed(3)
+    hidden = torch.randn(len(x), 8, 32, generator=generator)
+    with torch.no_grad():
+        out: Tensor = unet(x, torch.full((len(x),), 500), hidden).sample
+    return out
+
+
+def test_odd_pictures_show_whom_the_even_ones_show() -> None:
+    world = StoryWorld("train", pairs=True)
+    subsets = same_style = 0
+    for index in range(0, 200, 2):
+        first, second = world.frame(index), world.frame(index + 1)
+        who = [subject.identity for subject in first.subjects]
+        again = [subject.identity for subject in second.subjects]
+        assert again == who or (len(again) == 1 < len(who) and again[0] in who)
+        subsets += again != who
+        same_style += first.style == second.style
+        assert first.layout_seed != second.layout_seed
+    assert 5 < subsets < 40 and 35 < same_style < 75
+    assert world.frame(7) == StoryWorld("train", pairs=True).frame(7)
+    assert world.frame(0) != StoryWorld("train").frame(0)
+
+
+def test_batches_and_noise_keep_pairs_together(tmp_path: Path) -> None:
+    for number in (0, 1):
+        values = torch.arange(20).float() + 20 * number
+        save_tensors(tmp_path / f"{number:05d}.safetensors", {"latents": values})
+    stream = latent_batches(tmp_path, 6, random.Random(0), group=2)
+    seen = set()
+    for _ in range(100):
+        numbers, data = next(stream)
+        assert data["latents"].tolist() == numbers and len(numbers) == 6
+        pairs = list(zip(numbers[::2], numbers[1::2], strict=True))
+        assert all(a % 2 == 0 and b == a + 1 for a, b in pairs)
+        seen.update(numbers)
+    assert seen == set(range(40))
+    generator = torch.Generator().manual_seed(0)
+    x_t, t, sigma = noised(torch.zeros(6, 4, 2, 2), alphas_cumprod(), generator, 0.5, group=2)
+    assert torch.equal(t[::2], t[1::2]) and torch.equal(sigma[::2], sigma[1::2])
+    assert not torch.equal(x_t[0], x_t[1])
+
+
+def test_alone_is_the_model_itself(unet: Any) -> None:
+    x = torch.randn(4, 50, 16, 16, generator=torch.Generator().manual_seed(1))
+    plain = call(unet, x)
+    paired = PairedKeys(unet)
+    assert torch.allclose(call(unet, x), plain, atol=1e-5)
+    paired.share(torch.zeros(4, 32, 32, dtype=torch.uint8), torch.Generator(), 0.0)
+    assert torch.allclose(call(unet, x), plain, atol=1e-5), "nobody is there to be read"
+
+
+@pytest.mark.parametrize("kernel", ["fused", "explicit"])
+def test_a_row_reads_its_partners_subject_and_nobody_else(unet: Any, kernel: str) -> None:
+    x = torch.randn(4, 50, 16, 16, generator=torch.Generator().manual_seed(1))
+    paired = PairedKeys(unet)
+    labels = torch.zeros(4, 32, 32, dtype=torch.uint8)
+    labels[:, :16, :16] = 1
+    paired.share(labels, torch.Generator().manual_seed(0), 0.0)
+
+    def draw(latents: Tensor) -> Tensor:
+        if kernel == "fused":
+            return call(unet, latents)
+        with training_attention():
+            return call(unet, latents)
+
+    before = draw(x)
+    changed = x.clone()
+    changed[1] += 1.0
+    after = draw(changed)
+    assert not torch.allclose(after[0], before[0], atol=1e-4)
+    assert torch.allclose(after[2:], before[2:], atol=1e-5)
+    paired.alone()
+    assert torch.allclose(draw(changed)[0], draw(x)[0], atol=1e-5)
+
+
+def test_attention_is_over_own_keys_and_the_partners_subject(unet: Any) -> None:
+    paired = PairedKeys(unet)
+    labels = torch.zeros(2, 32, 32, dtype=torch.uint8)
+    labels[:, :, :10] = 1
+    paired.share(labels, torch.Generator().manual_seed(0), 0.4)
+    assert paired.masks is not None
+    attn = unet.up_blocks[1].attentions[0].transformer_blocks[0].attn1
+    hidden = torch.randn(2, 64, 16, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        found = attn(hidden)
+        q, k, v = (f(hidden).double().view(2, 64, 2, 8) for f in (attn.to_q, attn.to_k, attn.to_v))
+        for row in (0, 1):
+            kept = paired.masks[64][1 - row]
+            assert 0 < kept.sum() < 24  # three of eight columns, some left out
+            keys = torch.cat([k[row], k[1 - row][kept]])
+            values = torch.cat([v[row], v[1 - row][kept]])
+            scores = torch.einsum("nhd,mhd->hnm", q[row], keys) * 8**-0.5
+            out = torch.einsum("hnm,mhd->nhd", scores.softmax(-1), values)
+            expected = attn.to_out[0](out.flatten(1).float())
+            assert torch.allclose(found[row], expected, atol=1e-5)
+
+
+def test_partners_change_places() -> None:
+    assert swapped(torch.arange(6)).tolist() == [1, 0, 3, 2, 5, 4]
+
+
+@pytest.mark.filterwarnings("ignore:.*should be kept in float32.*")
+def test_the_recipe_trains_on_pairs(paired_pictures: Path, vae: Path, tmp_path: Path) -> None:
+    config = story_model.StoryModelConfig(
+        run=tmp_path, out=tmp_path / "storyworld", pictures=paired_pictures, vae=vae, model=TOY,
+        latents=tmp_path / "latents", train_s=0.5, batch=4, processes=1, pairs=True,
+    )  # fmt: skip
+    story_model.prepare(config)
+    story_model.main(config)
+    saved = load_run(tmp_path / "checkpoint")
+    assert saved is not None and saved[1]["seen_images"] >= 4
+    assert (tmp_path / "storyworld" / "recommended.json").is_file()
