@@ -29,6 +29,7 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     "steps": int,
     "guidance": (int, float),
     "guidance_rescale": (int, float),
+    "contours": (int, float),
     "scheduler": str,
     "width": int,
     "height": int,
@@ -108,18 +109,16 @@ def request_of(metadata: Mapping[str, Any]) -> FrameRequest:
     Raises:
         InputError: a field is missing or of the wrong type.
     """
+    metadata = {"contours": 0.0, **metadata}  # older pictures had none
     for name, kind in _FIELDS.items():
         if name not in metadata:
             raise InputError(f"the picture's metadata lack {name!r}")
         value = metadata[name]
         if not isinstance(value, kind) or isinstance(value, bool):
             raise InputError(f"the picture's metadata have a wrong {name!r}: {value!r}")
-    drawn = ("prompt", "negative", "seed", "steps", "guidance", "guidance_rescale", "scheduler",
-             "width", "height", "story", "method")  # fmt: skip
-    contours = metadata.get("contours", 0.0)  # older pictures had none
-    if isinstance(contours, bool) or not isinstance(contours, (int, float)):
-        raise InputError(f"the picture's metadata have a wrong 'contours': {contours!r}")
-    return FrameRequest(contours=contours, **{name: metadata[name] for name in drawn})
+    drawn = ("prompt", "negative", "seed", "steps", "guidance", "guidance_rescale", "contours",
+             "scheduler", "width", "height", "story", "method")  # fmt: skip
+    return FrameRequest(**{name: metadata[name] for name in drawn})
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from consistent_gen.attention.layers import find_sites
+from consistent_gen.attention.layers import Site, find_sites
+from consistent_gen.attention.projection import project, unproject
 from consistent_gen.attention.settings import Window
 
 
@@ -37,7 +38,7 @@ class PairedKeys:
         for name, site in find_sites(unet).items():
             if site.kind == "self" and window.covers(site):
                 attn: Any = unet.get_submodule(name)
-                attn.set_processor(_Processor(self))
+                attn.set_processor(_Processor(self, site))
 
     def share(self, labels: Tensor, generator: torch.Generator, dropout: float) -> None:
         """From now on partners read each other's subjects.
@@ -61,20 +62,16 @@ class PairedKeys:
 class _Processor:
     """Self-attention over a row's own keys and those of its partner's subjects."""
 
-    def __init__(self, pairs: PairedKeys) -> None:
-        self.pairs = pairs
+    def __init__(self, pairs: PairedKeys, site: Site) -> None:
+        self.pairs, self.site = pairs, site
 
     def __call__(self, attn: Any, hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
-        q, k, v = (
-            project(hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # b h n d
-            for project in (attn.to_q, attn.to_k, attn.to_v)
-        )
+        heads = project(attn, hidden_states, None, self.site, None)[0]
+        q, k, v = (x.transpose(1, 2) for x in (heads.q, heads.k, heads.v))  # b h n d
         mask = None
         if self.pairs.masks is not None:
             own = self.pairs.masks[q.shape[2]]
             mask = torch.cat([torch.ones_like(own), swapped(own)], 1)[:, None, None]  # b 1 1 2n
             k, v = (torch.cat([x, swapped(x)], 2) for x in (k, v))
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        out = attn.to_out[0](out.transpose(1, 2).flatten(2))
-        result: Tensor = attn.to_out[1](out)
-        return result
+        return unproject(attn, out.transpose(1, 2), None, self.site)[0]

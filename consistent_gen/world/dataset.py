@@ -46,12 +46,9 @@ class StoryWorld:
 
     def frame(self, index: int) -> FrameSpec:
         """What picture `index` shows."""
-        rng = _random("frame", self.split, self.seed, index)
+        rng = _random("pairs" if self.pairs else "frame", self.split, self.seed, index)
         held_out = self.split == "held_out"
-        if not self.pairs:
-            return sample_frame(rng, held_out=held_out)
-        rng = _random("pairs", self.split, self.seed, index)
-        if index % 2 == 0:
+        if not self.pairs or index % 2 == 0:
             return sample_frame(rng, held_out=held_out)
         before = self.frame(index - 1)
         who = tuple(subject.identity for subject in before.subjects)
