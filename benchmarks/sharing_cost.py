@@ -53,6 +53,7 @@ from consistent_gen.engine import Engine, FrameError, FrameRequest, Subject
 from consistent_gen.engine.sharing import SharedStory
 from consistent_gen.methods.consistory import ConsiStory
 from consistent_gen.methods.consistyle import ConsiStyle
+from consistent_gen.methods.head_start import HeadStart
 from consistent_gen.methods.story_diffusion import StoryDiffusion
 from consistent_gen.methods.style_aligned import StyleAligned
 from consistent_gen.models import load_backbone
@@ -67,6 +68,7 @@ RECIPES: dict[str, Recipe] = {
     "consistory, sharing only": ConsiStory(injection=0.0, mixing_steps=0.0).recipe(),
     "consistory": ConsiStory().recipe(),
     "consistyle": ConsiStyle().recipe(),
+    "head_start": HeadStart().recipe(),
 }
 FRAME_COUNTS = (4, 8, 16, 32)
 PLAIN = "vanilla"

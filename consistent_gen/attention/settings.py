@@ -69,10 +69,19 @@ class Topology:
     """Who reads whom: every frame reads the anchors, and anchors read each other.
 
     anchors: frames of a subject that export. self_keys: whether a frame's own image keys stay.
+    lead: how far ahead anchors are drawn, as a share of all steps. A frame at step i reads what
+    they exported that much later, at the latest at the end of the rule's window; by an even number
+    of steps, since what rows hold may alternate (see `FrameRequest.contours`). 0 as published: what
+    a frame reads is then as noisy as the frame is.
     """
 
     anchors: int = 2
     self_keys: bool = True
+    lead: float = 0.0
+
+    def lead_steps(self, steps: int) -> int:
+        """`lead` in steps."""
+        return 2 * round(self.lead * steps / 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +176,16 @@ class Rule:
     place: Place = Place()
     mix: Mix = Mix()
 
+    def __post_init__(self) -> None:
+        # A coin is thrown anew for every step; what is read must have been exported.
+        assert not (self.topology.lead and self.window.coin)
+
+    def source_step(self, step: int, steps: int) -> int:
+        """The anchors' step that a frame reads at `step`, one of the window's."""
+        last = self.window.span(steps).stop - 1
+        last -= (last - step) % 2
+        return max(step, min(step + self.topology.lead_steps(steps), last))
+
     @property
     def matches(self) -> bool:
         """Whether it needs correspondences between frames."""
@@ -227,6 +246,10 @@ class Recipe:
     def anchors(self) -> int:
         """Anchor frames per subject."""
         return max((rule.topology.anchors for rule in self.rules), default=0)
+
+    def lead(self, steps: int) -> int:
+        """How many steps anchors stay ahead of their readers, at least one."""
+        return 1 + max((rule.topology.lead_steps(steps) for rule in self.rules), default=0)
 
     @property
     def twin(self) -> bool:

@@ -58,6 +58,12 @@ class _Work:
         return next((rule for rule in self.rules if rule.mix.keys == "concat"), None)
 
     @property
+    def source_step(self) -> int:
+        """The anchors' step that the row reads, if it is not an anchor's."""
+        rule = self.sharing or self.rules[0]
+        return rule.source_step(self.row.step, self.row.steps)
+
+    @property
     def inject(self) -> float:
         """Share of the result that matched anchor tokens replace."""
         return max((rule.mix.inject for rule in self.rules), default=0.0)
@@ -303,7 +309,9 @@ class Sharing(AttentionPolicy):
             row[tokens] = _blend(row[tokens], pool[source], w)
 
     def _exports(self, item: _Work, use: SubjectUse, site: Site) -> list[Export]:
-        key = use.name, site.name, item.row.step, item.row.branch
+        row = item.row
+        step = row.step if item.role.anchor is not None else item.source_step
+        key = use.name, site.name, step, row.branch
         return [e for e in self.run.bank.get(key, self._device) if e.anchor != item.role.anchor]
 
     def _subject_tokens(self, item: _Work, site: Site) -> Tensor:

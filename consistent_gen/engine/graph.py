@@ -103,4 +103,5 @@ class FrameGraph:
         if any(other_id in self._frames for other_id in frame.request.after):
             return False
         ahead = (self._frames.get(other_id) for other_id in frame.request.behind)
-        return all(other is None or other.index > frame.index for other in ahead)
+        wanted = frame.index + frame.request.behind_by
+        return all(other is None or other.index >= wanted for other in ahead)

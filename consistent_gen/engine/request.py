@@ -56,8 +56,9 @@ class FrameRequest:
             costs almost nothing, "decode" runs the autoencoder.
         id: name in events; None lets the engine choose.
         after: ids of frames that must be finished before this one starts.
-        behind: ids of frames that stay at least one step ahead of this one, so that step k can
-            read what they left at step k. They must have the same steps and scheduler.
+        behind: ids of frames that stay at least `behind_by` steps ahead of this one (one, so that
+            step k can read what they left at step k), or are finished. They must have the same
+            steps and scheduler.
         coupling: ties the frame to others inside the model (see `coupling.Coupling`).
         subjects: where the prompt names whom, for attention policies.
         hidden: the frame is a means to others; it is not decoded, and only its failure is an event.
@@ -83,6 +84,7 @@ class FrameRequest:
     id: str | None = None
     after: tuple[str, ...] = ()
     behind: tuple[str, ...] = ()
+    behind_by: int = 1
     coupling: Coupling | None = None
     subjects: tuple[Subject, ...] = ()
     hidden: bool = False
@@ -94,6 +96,7 @@ class FrameRequest:
         _whole("seed", self.seed, 0, MAX_SEED)
         _whole("steps", self.steps, 1, MAX_STEPS)
         _whole("preview_every", self.preview_every, 1, MAX_STEPS)
+        _whole("behind_by", self.behind_by, 1, MAX_STEPS)
         _within("guidance", self.guidance, 0.0, MAX_GUIDANCE)
         if self.guidance_rescale is not None:
             _within("guidance_rescale", self.guidance_rescale, 0.0, 1.0)

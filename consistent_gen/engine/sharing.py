@@ -148,7 +148,12 @@ class SharedStory(Coupling):
         ahead = tuple(anchor for use in role.subjects for anchor in self._anchors[use.name])
         after = request.after if twin is None else (*request.after, twin)
         ready = replace(
-            request, id=frame_id, after=after, behind=(*request.behind, *ahead), coupling=self
+            request,
+            id=frame_id,
+            after=after,
+            behind=(*request.behind, *ahead),
+            behind_by=self.run.recipe.lead(request.steps),
+            coupling=self,
         )
         self.engine.submit(self._recorded(ready, role))
         self._live.add(frame_id)

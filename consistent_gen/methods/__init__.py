@@ -8,6 +8,7 @@ from __future__ import annotations
 METHODS: dict[str, str] = {
     "consistory": "consistent_gen.methods.consistory:ConsiStory",
     "consistyle": "consistent_gen.methods.consistyle:ConsiStyle",
+    "head_start": "consistent_gen.methods.head_start:HeadStart",
     "story_diffusion": "consistent_gen.methods.story_diffusion:StoryDiffusion",
     "style_aligned": "consistent_gen.methods.style_aligned:StyleAligned",
     "vanilla": "consistent_gen.methods.vanilla:Vanilla",

@@ -38,20 +38,30 @@ def alphas_cumprod() -> Tensor:
 
 
 def noised(
-    x0: Tensor, alpha_bar: Tensor, generator: torch.Generator, middle: float = 0.0, group: int = 1
+    x0: Tensor,
+    alpha_bar: Tensor,
+    generator: torch.Generator,
+    middle: float = 0.0,
+    lead: tuple[float, float] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Noisy latents x_t (b c h w), their timesteps (b) and sigma (b 1 1 1).
 
     Timesteps are stratified: every batch covers the whole schedule. A share `middle` of them is
-    logit-normal, so that more lie where the structure of a picture is decided. Rows of a group
-    (`group` of them, one after the other) have the same.
+    logit-normal, so that more lie where the structure of a picture is decided.
+
+    With `lead`, rows come in twos, and the second of each is further on than the first: by a share
+    of the schedule that is drawn evenly from this range.
     """
-    b = len(x0) // group
+    b = len(x0) if lead is None else len(x0) // 2
     u = (torch.arange(b) + torch.rand(b, generator=generator)) / b
     central = torch.special.ndtri(u.clamp(1e-4, 1.0 - 1e-4)).sigmoid()
     u = torch.where(torch.rand(b, generator=generator) < middle, central, u)
     t = (u[torch.randperm(b, generator=generator)] * len(alpha_bar)).long()
-    t = t.clamp(max=len(alpha_bar) - 1).repeat_interleave(group)
+    t = t.clamp(max=len(alpha_bar) - 1)
+    if lead is not None:
+        share = lead[0] + (lead[1] - lead[0]) * torch.rand(b, generator=generator)
+        ahead = (t - (share * len(alpha_bar)).long()).clamp(min=0)
+        t = torch.stack([t, ahead], 1).flatten()
     noise = torch.randn(x0.shape, generator=generator)
     alpha = alpha_bar[t].sqrt().view(-1, 1, 1, 1)
     sigma = (1.0 - alpha_bar[t]).sqrt().view(-1, 1, 1, 1)

@@ -1,4 +1,4 @@
-"""Batches of cached latents with their truth, for the recipes that learn from them."""
+"""Cached latents with their truth, for the recipes that learn from them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,30 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from consistent_gen.checkpoints import load_tensors
+from consistent_gen.checkpoints import load_tensors, save_tensors
+from consistent_gen.models.patch_autoencoder import PatchAutoencoder
+from consistent_gen.training import shards
+from consistent_gen.world.dataset import StoryWorld
+
+
+def encode_shards(
+    vae: PatchAutoencoder, world: StoryWorld, *, pictures: Path, latents: Path
+) -> None:
+    """Encode every shard of `world` in the folder `pictures` that has no latents yet."""
+    for number in shards.available(pictures, world):
+        target = latents / f"{number:05d}.safetensors"
+        if target.exists():
+            continue
+        data = shards.load_shard(pictures, world, number)
+        parts = []
+        for chunk in data["pictures"].split(64):
+            x = (chunk.float() / 127.5 - 1.0).to(memory_format=torch.channels_last)
+            with torch.inference_mode():
+                z = vae.project(x)
+            parts.append(z.half().contiguous())
+        truths = {name: data[name] for name in ("labels", "heads", "keypoints")}
+        save_tensors(target, {"latents": torch.cat(parts), **truths})
+        print(target, flush=True)
 
 
 def latent_batches(

@@ -9,12 +9,14 @@ in * kh * kw).
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
+from consistent_gen.errors import InputError
 from consistent_gen.runtime import training_dtype
 
 # Coefficients of Jordan's quintic: steep at zero, singular values end in about [0.7, 1.2].
@@ -110,16 +112,35 @@ class Muon(torch.optim.Optimizer):
             p.add_(update.reshape(p.shape).to(p.dtype), alpha=-scale)
 
 
+def learn_only(module: nn.Module, pattern: str, *, beside: Iterable[nn.Module] = ()) -> None:
+    """Let nothing learn but the parameters of `module` whose names have `pattern` in them.
+
+    beside: modules of which nothing learns.
+
+    Raises:
+        InputError: no parameter has.
+    """
+    for other in (module, *beside):
+        other.requires_grad_(False)
+    found = [p for name, p in module.named_parameters() if re.search(pattern, name)]
+    if not found:
+        raise InputError(f"learn={pattern!r} matches no parameter of the model; try attn1")
+    for parameter in found:
+        parameter.requires_grad_()
+
+
 def split_parameters(
     modules: Iterable[nn.Module], *, exclude: Iterable[nn.Parameter] = ()
 ) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Hidden matrices of `modules`, and the rest: vectors, embeddings and `exclude` (the ends)."""
+    """What learns of `modules`: hidden matrices, and the rest (vectors, embeddings, `exclude`)."""
     ends = {id(p) for p in exclude}
     matrices: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
     for module in modules:
         embeddings = {id(e.weight) for e in module.modules() if isinstance(e, nn.Embedding)}
         for p in module.parameters():
+            if not p.requires_grad:
+                continue
             hidden = p.ndim >= 2 and id(p) not in ends and id(p) not in embeddings
             (matrices if hidden else rest).append(p)
     return matrices, rest

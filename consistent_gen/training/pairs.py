@@ -1,11 +1,13 @@
-"""Two pictures of the same characters in a batch, that read each other's keys.
+"""Two pictures of the same characters in a batch, of which one reads the other's keys.
 
 A large model, trained on everything, carries a character over when a frame may read another frame's
 keys; a small one has to be shown what such keys are good for. So some steps of the denoiser's
 training take pairs of pictures (`StoryWorld(pairs=True)`) whose captions leave things open, and
-let each picture's self-attention read the keys of the other's subjects, in the layers in which the
-methods of `consistent_gen.methods` share them. What the caption does not say is then found there.
-Pictures alone stay in training, so that nothing is lost without sharing.
+let the first picture's self-attention read the keys of the second one's subjects, in the layers in
+which the methods of `consistent_gen.methods` share them. What the caption does not say is then
+found there. The second picture has less noise, as an anchor that was drawn ahead has (see
+`settings.Topology.lead`); it reads nothing, as the first anchor reads nothing. Pictures alone stay
+in training, so that nothing is lost without sharing.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ class PairedKeys:
                 attn.set_processor(_Processor(self, site))
 
     def share(self, labels: Tensor, generator: torch.Generator, dropout: float) -> None:
-        """From now on partners read each other's subjects.
+        """From now on the first of two reads the subjects of the second.
 
         labels: b s s, positive on subjects. dropout: share of the subjects' tokens left out.
         """
@@ -51,7 +53,9 @@ class PairedKeys:
         while side >= 1:
             on = F.adaptive_max_pool2d(figure, side).flatten(1) > 0  # b n
             kept = torch.rand(on.shape, generator=generator) >= dropout
-            self.masks[side * side] = on & kept
+            read = swapped(on & kept)
+            read[1::2] = False
+            self.masks[side * side] = read
             side //= 2
 
     def alone(self) -> None:
@@ -60,7 +64,7 @@ class PairedKeys:
 
 
 class _Processor:
-    """Self-attention over a row's own keys and those of its partner's subjects."""
+    """Self-attention over a row's own keys and those keys of its partner that it may read."""
 
     def __init__(self, pairs: PairedKeys, site: Site) -> None:
         self.pairs, self.site = pairs, site
@@ -70,8 +74,8 @@ class _Processor:
         q, k, v = (x.transpose(1, 2) for x in (heads.q, heads.k, heads.v))  # b h n d
         mask = None
         if self.pairs.masks is not None:
-            own = self.pairs.masks[q.shape[2]]
-            mask = torch.cat([torch.ones_like(own), swapped(own)], 1)[:, None, None]  # b 1 1 2n
+            read = self.pairs.masks[q.shape[2]]
+            mask = torch.cat([torch.ones_like(read), read], 1)[:, None, None]  # b 1 1 2n
             k, v = (torch.cat([x, swapped(x)], 2) for x in (k, v))
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return unproject(attn, out.transpose(1, 2), None, self.site)[0]

@@ -49,12 +49,12 @@ from consistent_gen.models.story_world import (
     save_story_world,
 )
 from consistent_gen.runtime import training_dtype, tune_allocator
-from consistent_gen.training import parallel, shards
+from consistent_gen.training import parallel
 from consistent_gen.training.attention_kernel import training_attention
 from consistent_gen.training.caption_probe import CaptionProbe
 from consistent_gen.training.denoising import alphas_cumprod, figure_error, loss_weights, noised
 from consistent_gen.training.factor_probe import FactorProbe
-from consistent_gen.training.latents import latent_batches
+from consistent_gen.training.latents import encode_shards, latent_batches
 from consistent_gen.training.loop import (
     AveragedWeights,
     Replica,
@@ -69,7 +69,7 @@ from consistent_gen.training.loop import (
     restore_optimizers,
     save_run,
 )
-from consistent_gen.training.optim import build_optimizers, split_parameters
+from consistent_gen.training.optim import build_optimizers, learn_only, split_parameters
 from consistent_gen.training.pairs import PairedKeys
 from consistent_gen.training.perceptual import PerceptualDistance
 from consistent_gen.training.prompting import captions
@@ -106,35 +106,25 @@ class StoryModelConfig:
     caption_weight: float = 0.01  # of the caption probe's loss
     perceptual: float = 0.8  # norm of the perceptual distance's gradient, in that of the loss
     perceptual_until: int = 750  # timestep up to which it is asked for
+    perceptual_rows: int = 12  # pictures per process and step, at most, for which it is
     pairs: bool = False  # pictures come in twos that show the same characters (see `pairs.py`)
-    paired: float = 0.7  # share of the steps in which they read each other
+    paired: float = 0.7  # share of the steps in which one reads the other
+    lead: tuple[float, float] = (0.1, 0.6)  # how far ahead the other is, in shares of the schedule
     paired_dropout: float = 0.3  # share of the subjects' tokens that are not read
     processes: int = 2  # with `batch` pictures each; see `parallel.py`
     threads: int = 1  # of each process
     seed: int = 0
     init: Path | None = None  # a model folder to start from, when there is no checkpoint
+    learn: str = ""  # pattern of the UNet's parameters that learn; without it everything does
 
 
 def prepare(config: StoryModelConfig) -> None:
     """Encode every picture shard that has no latents yet."""
     tune_allocator()
     torch.set_num_threads(1)
-    world = StoryWorld("train", pairs=config.pairs)
     vae = PatchAutoencoder.from_pretrained(config.vae).eval().to(memory_format=torch.channels_last)
-    for number in shards.available(config.pictures, world):
-        target = config.latents / f"{number:05d}.safetensors"
-        if target.exists():
-            continue
-        data = shards.load_shard(config.pictures, world, number)
-        parts = []
-        for chunk in data["pictures"].split(64):
-            x = (chunk.float() / 127.5 - 1.0).to(memory_format=torch.channels_last)
-            with torch.inference_mode():
-                z = vae.project(x)
-            parts.append(z.half().contiguous())
-        truths = {name: data[name] for name in ("labels", "heads", "keypoints")}
-        save_tensors(target, {"latents": torch.cat(parts), **truths})
-        print(target, flush=True)
+    world = StoryWorld("train", pairs=config.pairs)
+    encode_shards(vae, world, pictures=config.pictures, latents=config.latents)
 
 
 @dataclass
@@ -199,6 +189,8 @@ def _set_up(config: StoryModelConfig, rank: int) -> tuple[Any, _Training]:
     probe = FactorProbe(schema(), config.model.widths[1])
     words = CaptionProbe(schema(), config.model.text_width)
     modules = {"unet": unet, "text": text, "probe": probe, "words": words}
+    if config.learn:
+        learn_only(unet, config.learn, beside=modules.values())
     ends = [unet.conv_in.weight, unet.conv_out.weight, probe.read.weight]
     ends += [words.at_phrase.weight, words.at_end.weight]
     matrices, rest = split_parameters(modules.values(), exclude=ends)
@@ -305,7 +297,8 @@ class _Step:
             self._pair(self.paired, data["labels"])
         texts = ["" if caption is None else caption.text for caption in words]
         encoded = self.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
-        x_t, t, sigma = noised(x0, self.alpha_bar, self.generator, config.middle, self.group)
+        lead = config.lead if config.pairs else None
+        x_t, t, sigma = noised(x0, self.alpha_bar, self.generator, config.middle, lead)
         for replica in self.fast.values():
             replica.refresh()
         with training_attention():
@@ -322,7 +315,10 @@ class _Step:
             factors = self.probe.loss(truth(self.world, numbers, data["labels"]), data["labels"])
             named = self.words.loss(hidden, words)
             rest = config.factor_weight * factors + config.caption_weight * named
-            torch.autograd.backward([out, rest], [pull.to(out.dtype), None])
+            if config.learn:  # the probes do not
+                torch.autograd.backward([out], [pull.to(out.dtype)])
+            else:
+                torch.autograd.backward([out, rest], [pull.to(out.dtype), None])
         for replica in self.fast.values():
             replica.collect_gradients()
         error = error.detach()
@@ -347,15 +343,16 @@ class _Step:
         """Add to `pull`, the gradient of the loss in `drawn`, that of the perceptual distance, with
         a fixed share of its norm; returns the distance.
         """
-        clear = (t < self.config.perceptual_until).nonzero().flatten()
-        if self.config.perceptual == 0.0 or len(clear) == 0:
+        config = self.config
+        clear = (t < config.perceptual_until).nonzero().flatten()[: config.perceptual_rows]
+        if config.perceptual == 0.0 or len(clear) == 0:
             return 0.0
         z = (drawn[clear, : self.components] / self.scale).detach().requires_grad_()
         distance = self.distance(z, x0[clear, : self.components] / self.scale)
         (gradient,) = torch.autograd.grad(distance, z)
         with torch.no_grad():
             here = pull[clear, : self.components]
-            share = self.config.perceptual * here.norm() / gradient.norm().clamp(min=1e-12)
+            share = config.perceptual * here.norm() / gradient.norm().clamp(min=1e-12)
             pull[clear, : self.components] = here + share * gradient
         return distance.item()
 

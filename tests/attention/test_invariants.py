@@ -46,6 +46,7 @@ NOTHING: dict[str, dict[str, Any]] = {
         "style_steps": (0.0, 0.0),
         "mixing_steps": 0.0,
     },
+    "head_start": {"window": NEVER},
     "story_diffusion": {"rate": 0.0},
     "style_aligned": {"steps": 0.0},
 }
@@ -219,7 +220,8 @@ def test_equal_frames_that_share_all_stay_equal(drawn: Drawn) -> None:
     mask_all(run, [s.id for s in (*cast, *frames)], 1.0)
     found = draw(drawn.toy, run, [cast, frames])
     assert torch.allclose(found["frame0"], found["frame1"], atol=TOLERANCE)
-    if drawn.toy.family in ("unet", "sdxl"):
+    alike = run.recipe.lead(4) == 1  # readers of anchors that are ahead read something else
+    if drawn.toy.family in ("unet", "sdxl") and alike:
         plain = drawn.toy.sample([Sketch("plain", 9)])["plain"]
         assert all(torch.allclose(latent, plain, atol=TOLERANCE) for latent in found.values())
 
@@ -244,6 +246,10 @@ def test_anchors_are_isolated(drawn: Drawn) -> None:
 
 def test_bytes_are_predicted(drawn: Drawn) -> None:
     run, toy = drawn.run, drawn.toy
+    if run.recipe.masks is not None and run.recipe.masks.source == "running":
+        run = new_run(drawn.method)  # such masks grow; what they are in the end must be known
+        mask_all(run, [sketch.id for sketch in cast_of(drawn.method)], 1.0)
+        draw(toy, run, [cast_of(drawn.method)])
     sites = find_sites(toy.model)
     grids = {site.grid(toy.grid) for site in sites.values() if site.sees_images}
     shares: Any = {}

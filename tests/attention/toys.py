@@ -130,24 +130,26 @@ class Toy:
         pooled = torch.randn(WIDTH, generator=generator, dtype=torch.float64)
         return tokens.to(self.dtype), pooled.to(self.dtype)
 
-    def denoise(self, latents: Tensor, time: float, tokens: Tensor, pooled: Tensor) -> Tensor:
-        """One call of the real class."""
+    def denoise(
+        self, latents: Tensor, times: Sequence[float], tokens: Tensor, pooled: Tensor
+    ) -> Tensor:
+        """One call of the real class, every row at its own time."""
         self.calls += 1
         b = len(latents)
         if self.family in ("unet", "sdxl"):
             ids = torch.tensor([8.0, 12.0, 0.0, 0.0, 8.0, 12.0], dtype=self.dtype).expand(b, 6)
             added = {"text_embeds": pooled, "time_ids": ids}
             extra = {"added_cond_kwargs": added} if self.family == "sdxl" else {}
-            t = torch.full((b,), time * 999)
+            t = torch.tensor([time * 999 for time in times])
             return self.model(latents, t, tokens, return_dict=False, **extra)[0]
         if self.family == "sd3":
-            t = torch.full((b,), time * 1000, dtype=self.dtype)
+            t = torch.tensor([time * 1000 for time in times], dtype=self.dtype)
             return self.model(latents, tokens, pooled, t, return_dict=False)[0]
         h, w = self.latent
         ids = torch.zeros(h, w, 3, dtype=self.dtype)
         ids[..., 1] = torch.arange(h)[:, None]
         ids[..., 2] = torch.arange(w)[None]
-        t = torch.full((b,), time, dtype=self.dtype)
+        t = torch.tensor(times, dtype=self.dtype)
         return self.model(
             hidden_states=latents, encoder_hidden_states=tokens, pooled_projections=pooled,
             timestep=t, img_ids=ids.reshape(-1, 3), txt_ids=torch.zeros(TEXT, 3, dtype=self.dtype),
@@ -159,43 +161,54 @@ class Toy:
         self, frames: Sequence[Sketch], policy: Sharing | None = None, steps: int = STEPS,
         guidance: float = 3.0,
     ) -> dict[str, Tensor]:  # fmt: skip
-        """Draw frames as one batch by Euler steps; returns the latents by id."""
+        """Draw frames as one batch by Euler steps; returns the latents by id.
+
+        Where anchors have a lead, their readers join so much later and take as much longer.
+        """
         branches: tuple[Any, ...] = ("uncond", "cond") if self.guided else ("cond",)
         x = torch.stack([self.noise(frame.seed) for frame in frames])
         seeds = [frame.seed if frame.prompt is None else frame.prompt for frame in frames]
         text = [self.text(seed, branch) for branch in branches for seed in seeds]
         tokens, pooled = (torch.stack(part) for part in zip(*text, strict=True))
-        for step in range(steps):
-            time = 1.0 - step / steps
-            looking = [policy is not None and policy.run.looks(f.id, step, steps) for f in frames]
+        late = 0 if policy is None else policy.run.recipe.lead(steps) - 1
+        delays = [late if _reads_beside(frame, frames) else 0 for frame in frames]
+        for tick in range(steps + max(delays)):
+            at = {i: tick - delay for i, delay in enumerate(delays) if 0 <= tick - delay < steps}
+            live = list(at)
+            looking = {
+                i: policy is not None and policy.run.looks(frames[i].id, at[i], steps) for i in live
+            }
             # (branch, frame, look): looks come last, so that what is kept stands in front.
-            kinds = [(k, i, False) for k in range(len(branches)) for i in range(len(frames))]
+            kinds = [(k, i, False) for k in range(len(branches)) for i in live]
             kinds += [(k, i, True) for k, i, _ in kinds if looking[i]]
             calls = [[kind for kind in kinds if kind[0] == k] for k in range(len(branches))]
             found: dict[Any, Tensor] = {}
             for part in calls if self.apart else [kinds]:
+                times = [1.0 - at[i] / steps for _, i, _ in part]
                 rows = tuple(
-                    Row(slot, frames[i].id, branches[k], step, steps, time, look)
+                    Row(slot, frames[i].id, branches[k], at[i], steps, times[slot], look)
                     for slot, (k, i, look) in enumerate(part)
                 )
                 if policy is not None:
                     policy.begin(Call(len(rows), self.grid, rows))
                 pick = [k * len(frames) + i for k, i, _ in part]
                 latents = x[[i for _, i, _ in part]]
-                out = self.denoise(latents, time, tokens[pick], pooled[pick])
+                out = self.denoise(latents, times, tokens[pick], pooled[pick])
                 if policy is not None:
                     policy.end()
                 found |= dict(zip(part, out, strict=True))
-            parts = [
-                torch.stack([found[k, i, False] for i in range(len(frames))])
-                for k in range(len(branches))
-            ]
+            parts = [torch.stack([found[k, i, False] for i in live]) for k in range(len(branches))]
             out = parts[0]
             if self.guided:
                 uncond, cond = parts
                 out = uncond + guidance * (cond - uncond)
-            x = x - out / steps
+            x[live] = x[live] - out / steps
         return {frame.id: x[i] for i, frame in enumerate(frames)}
+
+
+def _reads_beside(frame: Sketch, frames: Sequence[Sketch]) -> bool:
+    """Whether somebody's anchors are drawn in the same batch, and the frame may read them."""
+    return frame.anchor is None and any(other.anchor is not None for other in frames)
 
 
 FOX = SubjectUse(name="fox", tokens=(2, 3))

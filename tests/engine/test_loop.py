@@ -233,6 +233,16 @@ def test_behind_stays_a_step_behind_and_shares_calls(tiny: Backbone) -> None:
     assert spy.calls() == [{"fox": 0}, {"fox": 1, "cat": 0}, {"fox": 2, "cat": 1}, {"cat": 2}]
 
 
+def test_behind_by_more_than_a_step_until_the_end(tiny: Backbone) -> None:
+    spy = Spy()
+    engine = Engine(tiny)
+    engine.submit(replace(FOX, coupling=spy))
+    engine.submit(replace(CAT, coupling=spy, behind=("fox",), behind_by=2))
+    drain(engine)
+    calls = [{"fox": 0}, {"fox": 1}, {"fox": 2, "cat": 0}, {"cat": 1}, {"cat": 2}]
+    assert spy.calls() == calls
+
+
 def test_after_waits_for_the_end(tiny: Backbone) -> None:
     spy = Spy()
     engine = Engine(tiny)

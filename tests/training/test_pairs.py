@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from consistent_gen.checkpoints import save_tensors
+from consistent_gen.errors import InputError
 from consistent_gen.models.story_world import StoryWorldConfig, build_unet
 from consistent_gen.training import story_model
 from consistent_gen.training.attention_kernel import training_attention
@@ -19,6 +20,7 @@ from consistent_gen.training.latents import latent_batches
 from consistent_gen.training.loop import load_run
 from consistent_gen.training.pairs import PairedKeys, swapped
 from consistent_gen.training.shards import draw_shard, shard_path
+from consistent_gen.world.captions import vocabulary
 from consistent_gen.world.dataset import StoryWorld
 
 TOY = StoryWorldConfig(
@@ -78,9 +80,12 @@ def test_batches_and_noise_keep_pairs_together(tmp_path: Path) -> None:
         seen.update(numbers)
     assert seen == set(range(40))
     generator = torch.Generator().manual_seed(0)
-    x_t, t, sigma = noised(torch.zeros(6, 4, 2, 2), alphas_cumprod(), generator, 0.5, group=2)
-    assert torch.equal(t[::2], t[1::2]) and torch.equal(sigma[::2], sigma[1::2])
-    assert not torch.equal(x_t[0], x_t[1])
+    clean = torch.zeros(600, 4, 2, 2)
+    x_t, t, sigma = noised(clean, alphas_cumprod(), generator, 0.5, lead=(0.1, 0.3))
+    ahead = t[::2] - t[1::2]
+    assert torch.equal(t[1::2], (t[::2] - ahead).clamp(min=0)) and int(t.min()) == 0
+    assert int(ahead.max()) in range(290, 301) and int(ahead[t[1::2] > 0].min()) in range(100, 110)
+    assert bool((sigma[1::2] <= sigma[::2]).all()) and not torch.equal(x_t[0], x_t[1])
 
 
 def test_alone_is_the_model_itself(unet: Any) -> None:
@@ -93,7 +98,7 @@ def test_alone_is_the_model_itself(unet: Any) -> None:
 
 
 @pytest.mark.parametrize("kernel", ["fused", "explicit"])
-def test_a_row_reads_its_partners_subject_and_nobody_else(unet: Any, kernel: str) -> None:
+def test_the_first_of_two_reads_the_seconds_subject_and_nobody_else(unet: Any, kernel: str) -> None:
     x = torch.randn(4, 50, 16, 16, generator=torch.Generator().manual_seed(1))
     paired = PairedKeys(unet)
     labels = torch.zeros(4, 32, 32, dtype=torch.uint8)
@@ -112,6 +117,11 @@ def test_a_row_reads_its_partners_subject_and_nobody_else(unet: Any, kernel: str
     after = draw(changed)
     assert not torch.allclose(after[0], before[0], atol=1e-4)
     assert torch.allclose(after[2:], before[2:], atol=1e-5)
+    changed = x.clone()
+    changed[0] += 1.0
+    assert torch.allclose(draw(changed)[1:], before[1:], atol=1e-5), "the second reads nothing"
+    changed = x.clone()
+    changed[1] += 1.0
     paired.alone()
     assert torch.allclose(draw(changed)[0], draw(x)[0], atol=1e-5)
 
@@ -128,8 +138,9 @@ def test_attention_is_over_own_keys_and_the_partners_subject(unet: Any) -> None:
         found = attn(hidden)
         q, k, v = (f(hidden).double().view(2, 64, 2, 8) for f in (attn.to_q, attn.to_k, attn.to_v))
         for row in (0, 1):
-            kept = paired.masks[64][1 - row]
-            assert 0 < kept.sum() < 24  # three of eight columns, some left out
+            kept = paired.masks[64][row]
+            # Three of eight columns, some left out.
+            assert 0 < kept.sum() < 24 if row == 0 else kept.sum() == 0
             keys = torch.cat([k[row], k[1 - row][kept]])
             values = torch.cat([v[row], v[1 - row][kept]])
             scores = torch.einsum("nhd,mhd->hnm", q[row], keys) * 8**-0.5
@@ -153,3 +164,33 @@ def test_the_recipe_trains_on_pairs(paired_pictures: Path, vae: Path, tmp_path: 
     saved = load_run(tmp_path / "checkpoint")
     assert saved is not None and saved[1]["seen_images"] >= 4
     assert (tmp_path / "storyworld" / "recommended.json").is_file()
+
+
+@pytest.mark.filterwarnings("ignore:.*should be kept in float32.*")
+def test_only_what_the_pattern_names_learns(
+    paired_pictures: Path, vae: Path, tmp_path: Path
+) -> None:
+    config = story_model.StoryModelConfig(
+        run=tmp_path, out=tmp_path / "storyworld", pictures=paired_pictures, vae=vae, model=TOY,
+        latents=tmp_path / "latents", train_s=0.5, batch=4, processes=1, pairs=True,
+        learn="up_blocks.*attn1",
+    )  # fmt: skip
+    story_model.prepare(config)
+    story_model.main(config)
+    torch.manual_seed(config.seed)  # initial weights, as the recipe draws them
+    text = story_model.build_text(TOY, vocabulary())[1]
+    unet = build_unet(TOY)
+    saved = load_run(tmp_path / "checkpoint")
+    assert saved is not None
+    for prefix, module in (("unet.", unet), ("text.", text)):
+        for name, before in module.named_parameters():
+            learnt = prefix == "unet." and "up_blocks" in name and "attn1" in name
+            assert torch.equal(saved[0][prefix + name], before) != learnt, name
+
+
+def test_a_pattern_without_a_match_is_refused(vae: Path, tmp_path: Path) -> None:
+    config = story_model.StoryModelConfig(
+        run=tmp_path, vae=vae, model=TOY, processes=1, learn="atn1"
+    )
+    with pytest.raises(InputError, match=r"atn1.*try attn1"):
+        story_model.main(config)

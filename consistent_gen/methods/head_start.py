@@ -1,0 +1,67 @@
+"""Head start: frames read anchors that are drawn some steps ahead of them.
+
+Our own. Where frames and anchors have equal noise, an anchor knows as little about its character as
+the frame does while colours and clothes are being decided, so two pictures can only agree as far as
+either has settled. Here anchors run a share of the schedule ahead. What they export is clearer than
+the reader's latent, and is read from the first step on. The bank makes that free: anchors are drawn
+once, and their exports are kept by step anyway.
+
+Otherwise as in subject-driven shared attention (arXiv 2402.03286, section 3.1), without its twin:
+masks come from the steps that lie behind an anchor, and by the time somebody reads it there are
+some. Nothing is dropped, mixed or injected, so an added frame costs one denoiser call a step.
+
+Models that were trained alone meet keys from another noise level as strangers; a model can learn to
+read them (`training/pairs.py`), as the shipped one has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from consistent_gen.attention.settings import (
+    MaskProbe,
+    Place,
+    Recipe,
+    Rule,
+    Select,
+    Topology,
+    Window,
+)
+
+FROM_THE_START = Window(skip=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadStart:
+    """Settings.
+
+    anchors: per character. lead: how far ahead they are, as a share of all steps. dropout: share of
+    their subject tokens left out. gate: who may read (see `settings.Select`). window: in which
+    layers and when keys are shared. watched: smallest and largest grid, in tokens, whose attention
+    to the words makes the masks.
+    """
+
+    anchors: int = 2
+    lead: float = 0.3
+    dropout: float = 0.0
+    gate: Literal["none", "subject", "many"] = "many"
+    window: Window = FROM_THE_START
+    watched: tuple[int, int] = (64, 1024)
+
+    couples_frames: ClassVar[bool] = True
+    reads_references: ClassVar[bool] = True
+
+    def recipe(self) -> Recipe:
+        """The method as data."""
+        rule = Rule(
+            window=self.window,
+            topology=Topology(anchors=self.anchors, lead=self.lead),
+            select=Select(tokens="subject", dropout=self.dropout, gate=self.gate),
+            place=Place(kind="shift"),
+        )
+        return Recipe(
+            name="head_start",
+            rules=(rule,),
+            masks=MaskProbe(source="running", tokens=self.watched),
+        )
