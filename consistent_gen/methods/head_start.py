@@ -6,9 +6,14 @@ either has settled. Here anchors run a share of the schedule ahead. What they ex
 the reader's latent, and is read from the first step on. The bank makes that free: anchors are drawn
 once, and their exports are kept by step anyway.
 
-Otherwise as in subject-driven shared attention (arXiv 2402.03286, section 3.1), without its twin:
-masks come from the steps that lie behind an anchor, and by the time somebody reads it there are
-some. Nothing is dropped, mixed or injected, so an added frame costs one denoiser call a step.
+Otherwise as in subject-driven shared attention (arXiv 2402.03286, section 3.1), with differences:
+
+- One anchor, a portrait, so that there are not two to choose between that settled differently.
+- Keys are shared in rows with the prompt only. Guidance then moves away from what nobody read, too,
+  so that what was read counts as often as the guidance says.
+- No twin: masks come from the steps that lie behind the anchor, and by the time somebody reads it
+  there are some. Nothing is dropped, mixed or injected. An added frame costs one denoiser call a
+  step.
 
 Models that were trained alone meet keys from another noise level as strangers; a model can learn to
 read them (`training/pairs.py`), as the shipped one has.
@@ -21,6 +26,7 @@ from typing import ClassVar, Literal
 
 from consistent_gen.attention.settings import (
     MaskProbe,
+    Mix,
     Place,
     Recipe,
     Rule,
@@ -29,7 +35,7 @@ from consistent_gen.attention.settings import (
     Window,
 )
 
-FROM_THE_START = Window(skip=0)
+FROM_THE_START = Window(skip=0, branches=("cond",))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,14 +43,16 @@ class HeadStart:
     """Settings.
 
     anchors: per character. lead: how far ahead they are, as a share of all steps. dropout: share of
-    their subject tokens left out. gate: who may read (see `settings.Select`). window: in which
-    layers and when keys are shared. watched: smallest and largest grid, in tokens, whose attention
-    to the words makes the masks.
+    their subject tokens left out. bias: added to the logits of what is shared; ln k counts it k
+    times. gate: who may read (see `settings.Select`). window: in which layers and when keys are
+    shared. watched: smallest and largest grid, in tokens, whose attention to the words makes the
+    masks.
     """
 
-    anchors: int = 2
+    anchors: int = 1
     lead: float = 0.3
     dropout: float = 0.0
+    bias: float = 0.0
     gate: Literal["none", "subject", "many"] = "many"
     window: Window = FROM_THE_START
     watched: tuple[int, int] = (64, 1024)
@@ -59,6 +67,7 @@ class HeadStart:
             topology=Topology(anchors=self.anchors, lead=self.lead),
             select=Select(tokens="subject", dropout=self.dropout, gate=self.gate),
             place=Place(kind="shift"),
+            mix=Mix(bias=self.bias),
         )
         return Recipe(
             name="head_start",

@@ -23,6 +23,7 @@ import torch
 from consistent_gen.attention.roles import twin_id
 from consistent_gen.engine import DEFAULT_BUCKET, Engine, FrameDone, FrameError, Step
 from consistent_gen.engine.request import FrameRequest, Preview
+from consistent_gen.engine.state import FrameState
 from consistent_gen.errors import Cancelled, ConsistentGenError
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.story.draw import frame_requests
@@ -212,11 +213,17 @@ class Painter:
         return [Drawn(work.lease.id, event.image, event.metadata) for work in works]
 
     def _count_rows(self) -> None:
-        """How many rows the next call will have, as far as can be told."""
+        """How many rows will be taken once the next call is over, as far as can be told.
+
+        A lease takes about as long to come as a call takes. One that comes before there is room
+        waits in the engine, where those that have begun go first; one that comes late leaves a
+        hole in a call.
+        """
         self.calls += bool(self._choice.called)
-        left = {state.id for state in self.engine.frames}
-        gone = [g for g in self._choice.called if g.frames[0].id not in left]
-        self._busy_rows = max(0, self._choice.ready_rows - sum(group.rows for group in gone))
+        states = {state.id: state for state in self.engine.frames}
+        gone = [g.rows for g in self._choice.called if g.frames[0].id not in states]
+        ending = [s.rows for s in states.values() if s.started and _ends_with_next_call(s)]
+        self._busy_rows = max(0, self._choice.ready_rows - sum(gone) - sum(ending))
 
     # Starting -----------------------------------------------------------------------------------
 
@@ -383,6 +390,10 @@ class Painter:
         story = self._shelf.get(key)
         name = None if story is None else story.character_of(engine_id)
         return None if key is None or story is None or name is None else (key, story, name)
+
+
+def _ends_with_next_call(state: FrameState) -> bool:
+    return not state.request.hidden and state.index == state.request.steps - 1
 
 
 def _unreadable(error: OSError) -> ConsistentGenError:
