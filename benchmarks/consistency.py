@@ -17,9 +17,9 @@ more row.
 
 Time: drawing alone counts. A story costs 2 x 5 x STEPS x 2 denoiser rows by vanilla, and as a
 multiple of that: best_of_4 2.4 (it has vanilla's frames already), style_aligned 1,
-story_diffusion 1.2, consistory and consistyle 2.5. 100 stories of 25 steps at 57 rows/s: 15 minutes
-for vanilla, 36 for best_of_4, 37 for consistory, 37 for consistyle; at the end about a minute per
-method to measure what a frame costs.
+story_diffusion and head_start 1.2, consistory and consistyle 2.5. 100 stories of 25 steps at 57
+rows/s: 15 minutes for vanilla, 18 for head_start, 36 for best_of_4, 37 for consistory and for
+consistyle; at the end about a minute per method to measure what a frame costs.
 """
 
 from __future__ import annotations

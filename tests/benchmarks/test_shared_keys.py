@@ -15,5 +15,5 @@ def test_the_shipped_model_reads_another_pictures_keys(tmp_path: Path) -> None:
     assert list(rows) == list(shared_keys.TIMES)
     assert all(row["ratio"] == row["shared"] / row["alone"] for row in rows.values())
     # Where nothing is decided yet they tell most, and the picture is known best at the end.
-    assert rows[900]["ratio"] < 0.98
+    assert rows[900]["ratio"] < 0.97
     assert rows[999]["alone"] > rows[550]["alone"] > rows[150]["alone"]
