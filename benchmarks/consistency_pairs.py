@@ -33,7 +33,13 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import consistency_scores as scores
-from benchmarks.consistency import KEEP, STORY_SEEDS, load_networks
+from benchmarks.consistency import (
+    DEV_STORY_SEEDS,
+    DEV_WORLD,
+    KEEP,
+    STORY_SEEDS,
+    load_networks,
+)
 from benchmarks.consistency_drawing import (
     Candidate,
     DrawnStory,
@@ -126,9 +132,9 @@ class PairStory:
         return FrameRequest(prompt=text, seed=seed, subjects=tuple(subjects))
 
 
-def make_pair(number: int) -> PairStory:
+def make_pair(number: int, *, seed: int = 0) -> PairStory:
     """Story `number`: two held-out identities of different kinds, sparingly described."""
-    rng = random.Random(f"pairs {number}")
+    rng = random.Random(f"pairs {seed} {number}")
     kinds = rng.sample(KINDS, 2)
     people = [sample_identity(rng, held_out=True, kind=kind) for kind in kinds]
     # Captions of two name less of each, as in training.
@@ -228,28 +234,31 @@ def draw_all(
     candidate: Candidate,
     settings: Settings,
     stories: Sequence[PairStory],
+    seeds: Sequence[int],
     keep: Path,
 ) -> Store:
-    """Draw what is missing of a candidate's stories."""
+    """Draw what is missing of a candidate's stories, each with every story seed."""
     identity = {
         "pairs": repr(stories[0]), "model": backbone.sha256, "label": candidate.label,
         "recipe": None if candidate.recipe is None else candidate.recipe.digest(),
         "settings": vars(settings),
     }  # fmt: skip
     store = Store(keep, f"pairs-{candidate.label}", identity)
-    wanted = [(story, frame_seed(seed, story.number)) for story in stories for seed in STORY_SEEDS]
+    wanted = [(story, frame_seed(seed, story.number)) for story in stories for seed in seeds]
     draw_missing(store, wanted, partial(draw_pairs, backbone, candidate, settings), together=2)
     return store
 
 
 def score_all(
-    store: Store, stories: Sequence[PairStory], networks: Mapping[str, Any]
+    store: Store,
+    stories: Sequence[PairStory],
+    seeds: Sequence[int],
+    networks: Mapping[str, Any],
 ) -> dict[str, dict[str, float]]:
     """Means over stories with intervals, by score."""
     columns: dict[str, list[float]] = {}
     for story in stories:
-        seeds = [frame_seed(seed, story.number) for seed in STORY_SEEDS]
-        pair = [store.get(story.number, seed) for seed in seeds]
+        pair = [store.get(story.number, frame_seed(seed, story.number)) for seed in seeds]
         for name, value in score_pair(story, pair, networks).items():
             columns.setdefault(name, []).append(value)
     return {name: scores.interval(values) for name, values in columns.items()}
@@ -266,6 +275,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--guidance", type=float, default=5.0)
     parser.add_argument("--strength", type=float, default=1.0)
+    parser.add_argument("--dev", action="store_true", help="other stories, to choose settings by")
     parser.add_argument("--model", type=Path, default=None)
     parser.add_argument("--keep", type=Path, default=KEEP, help="where drawings are kept")
     parser.add_argument("--out", type=Path, required=True)
@@ -278,11 +288,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     networks = load_networks(console)
     backbone = load_backbone(options.model)
     settings = Settings(steps=options.steps, guidance=options.guidance, strength=options.strength)
-    stories = [make_pair(n) for n in range(options.stories)]
+    world, seeds = (DEV_WORLD, DEV_STORY_SEEDS) if options.dev else (0, STORY_SEEDS)
+    stories = [make_pair(n, seed=world) for n in range(options.stories)]
     summary: dict[str, Any] = {}
     for candidate in candidates:
-        store = draw_all(backbone, candidate, settings, stories, options.keep)
-        summary[candidate.label] = score_all(store, stories, networks)
+        store = draw_all(backbone, candidate, settings, stories, seeds, options.keep)
+        summary[candidate.label] = score_all(store, stories, seeds, networks)
         console.print(f"{candidate.label}: {len(stories)} stories drawn and read")
     print_table(summary, console)
     write_json(
@@ -291,7 +302,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "methods": scores.without_nan(summary),
             "networks": list(networks),
             "versions": versions(),
-            "seeds": {"stories": [s.number for s in stories], "drawings": STORY_SEEDS},
+            "seeds": {"stories": [s.number for s in stories], "drawings": seeds},
             "model": {"name": backbone.name, "sha256": backbone.sha256},
             "settings": {k: str(v) for k, v in vars(options).items() if k not in ("keep", "out")},
         },

@@ -117,10 +117,10 @@ def image_adapter(model: Any) -> None:
 class WithPictures(Toy):
     """A toy whose UNet is also given a picture embedding."""
 
-    def denoise(self, latents: Any, time: float, tokens: Any, pooled: Any) -> Any:
+    def denoise(self, latents: Any, times: Any, tokens: Any, pooled: Any) -> Any:
         picture = torch.randn(1, 1, WIDTH, generator=torch.Generator().manual_seed(5))
         added = {"image_embeds": [picture.expand(len(latents), 1, WIDTH).to(self.dtype)]}
-        t = torch.full((len(latents),), time * 999)
+        t = torch.tensor([time * 999 for time in times])
         return self.model(latents, t, tokens, added_cond_kwargs=added, return_dict=False)[0]
 
 
@@ -164,8 +164,8 @@ def test_with_a_controlnet(method: str) -> None:
     control = control.to(torch.float64).eval().requires_grad_(False)
 
     class Guided(Toy):
-        def denoise(self, latents: Any, time: float, tokens: Any, pooled: Any) -> Any:
-            t = torch.full((len(latents),), time * 999)
+        def denoise(self, latents: Any, times: Any, tokens: Any, pooled: Any) -> Any:
+            t = torch.tensor([time * 999 for time in times])
             hint = torch.ones(len(latents), 3, 16, 24, dtype=self.dtype)
             down, mid = control(latents, t, tokens, hint, return_dict=False)
             return self.model(

@@ -68,7 +68,7 @@ def test_grids_are_what_the_layers_see(family: str) -> None:
         )
     tokens, pooled = toy.text(1, "cond")
     with torch.no_grad():
-        toy.denoise(toy.noise(1)[None], 0.5, tokens[None], pooled[None])
+        toy.denoise(toy.noise(1)[None], [0.5], tokens[None], pooled[None])
     assert len(seen) == len(find_sites(toy.model)) > 0
     for name, site in find_sites(toy.model).items():
         height, width = site.grid(toy.grid)

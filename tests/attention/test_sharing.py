@@ -198,12 +198,12 @@ def test_branches_in_one_call_or_two(unet: Toy) -> None:
     rows = [Row(i, "frame", b, 1, 3, 0.7) for i, b in enumerate(("uncond", "cond"))]  # type: ignore[arg-type]
     with attached(unet.model, policy), torch.no_grad():
         policy.begin(Call(2, unet.grid, tuple(rows)))
-        both = unet.denoise(latents, 0.7, tokens, pooled)
+        both = unet.denoise(latents, [0.7, 0.7], tokens, pooled)
         policy.end()
         for i, row in enumerate(rows):
             one = Row(0, row.frame, row.branch, 1, 3, 0.7)
             policy.begin(Call(1, unet.grid, (one,)))
-            alone = unet.denoise(latents[:1], 0.7, tokens[i : i + 1], pooled[i : i + 1])
+            alone = unet.denoise(latents[:1], [0.7], tokens[i : i + 1], pooled[i : i + 1])
             policy.end()
             assert torch.allclose(alone[0], both[i], atol=1e-12)
 

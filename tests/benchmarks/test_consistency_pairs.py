@@ -24,6 +24,7 @@ def test_words_name_both_and_tokens_point_at_their_nouns() -> None:
         story = make_pair(number)
         assert story == make_pair(number)
         assert story.kinds[0] != story.kinds[1]
+        assert make_pair(number, seed=1).words != story.words
         requests = story.requests(1, 4, 2.0)
         requests += [p for who in (0, 1) for p in story.portraits(who, 2, 1, 4, 2.0)]
         assert len({r.id for r in requests}) == len(requests) == 3 * FRAMES + 4
