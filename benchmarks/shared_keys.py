@@ -48,41 +48,32 @@ def measure(model: Path | None, pairs: int, lead: float) -> list[dict[str, float
         x0 = x0 * backbone.vae.config.scaling_factor
         texts = captions(world, numbers, random.Random(0), drop=0.0, full=0.0, group=2)
         prompts = [caption.text for caption in texts if caption is not None]
-        hidden = torch.stack([backbone.encode_prompt([text])[0] for text in prompts])
+        hidden = backbone.encode_prompt(prompts)
         keys = PairedKeys(backbone.unet)
         rows = []
         for time in TIMES:
+            x_t, t = _noisy(x0, time, lead)
             errors = []
             for shared in (False, True):
                 if shared:
                     keys.share(data["labels"], torch.Generator(), 0.0)
                 else:
                     keys.alone()
-                errors.append(_error(backbone.unet, x0, hidden, time, lead, components, data))
+                error = (backbone.unet(x_t, t, hidden).sample - x0)[::2, :components].square()
+                errors.append(figure_error(error, data["labels"][::2]))
             ratio = errors[1] / errors[0]
             rows.append({"time": time, "alone": errors[0], "shared": errors[1], "ratio": ratio})
     return rows
 
 
-def _error(
-    unet: Any,
-    x0: Tensor,
-    hidden: Tensor,
-    time: int,
-    lead: float,
-    components: int,
-    data: dict[str, Tensor],
-) -> float:
-    """Squared error of the first picture of every two, on latents that show somebody."""
+def _noisy(x0: Tensor, time: int, lead: float) -> tuple[Tensor, Tensor]:
+    """Noisy latents and their timesteps: `time`, and of every second picture `lead` further on."""
     alpha_bar = alphas_cumprod()
     t = torch.full((len(x0),), time)
     t[1::2] = max(time - round(lead * len(alpha_bar)), 0)
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(time))
     alpha = alpha_bar[t].view(-1, 1, 1, 1)
-    x_t = alpha.sqrt() * x0 + (1.0 - alpha).sqrt() * noise
-    out = unet(x_t, t, hidden).sample
-    error = (out - x0)[::2, :components].square()
-    return figure_error(error, data["labels"][::2])
+    return alpha.sqrt() * x0 + (1.0 - alpha).sqrt() * noise, t
 
 
 def main(argv: Sequence[str] | None = None) -> None:
