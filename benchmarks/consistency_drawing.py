@@ -148,7 +148,7 @@ def _anchor_masks(story: SharedStory, ids: Sequence[str]) -> dict[int, np.ndarra
         grid = run.masks.finest(drawing)
         mask = None if grid is None else run.masks.mask(drawing, HERO, 1 << 30, grid)
         if grid is not None and mask is not None:
-            found[number] = mask.reshape(grid).numpy().astype(np.uint8)
+            found[number] = mask.reshape(grid).cpu().numpy().astype(np.uint8)
     return found
 
 

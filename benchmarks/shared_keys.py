@@ -12,7 +12,6 @@ whole stories costs minutes, this costs seconds, so it is what to look at while 
 from __future__ import annotations
 
 import argparse
-import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,6 @@ from consistent_gen.models import load_backbone
 from consistent_gen.runtime import tune_allocator
 from consistent_gen.training.denoising import alphas_cumprod, figure_error
 from consistent_gen.training.pairs import PairedKeys
-from consistent_gen.training.prompting import captions
 from consistent_gen.training.semantic_code import semantic_code
 from consistent_gen.training.shards import draw_shard
 from consistent_gen.world.dataset import StoryWorld
@@ -46,9 +44,7 @@ def measure(model: Path | None, pairs: int, lead: float) -> list[dict[str, float
         z = backbone.vae.project(data["pictures"].float() / 127.5 - 1.0)
         x0 = torch.cat([z, semantic_code(world, numbers, data)], 1)
         x0 = x0 * backbone.vae.config.scaling_factor
-        texts = captions(world, numbers, random.Random(0), drop=0.0, full=0.0, group=2)
-        prompts = [caption.text for caption in texts if caption is not None]
-        hidden = backbone.encode_prompt(prompts)
+        hidden = backbone.encode_prompt([world.caption(number).text for number in numbers])
         keys = PairedKeys(backbone.unet)
         rows = []
         for time in TIMES:
@@ -60,7 +56,7 @@ def measure(model: Path | None, pairs: int, lead: float) -> list[dict[str, float
                 else:
                     keys.alone()
                 error = (backbone.unet(x_t, t, hidden).sample - x0)[::2, :components].square()
-                errors.append(figure_error(error, data["labels"][::2]))
+                errors.append(figure_error(error, data["labels"][::2]).item())
             ratio = errors[1] / errors[0]
             rows.append({"time": time, "alone": errors[0], "shared": errors[1], "ratio": ratio})
     return rows

@@ -114,14 +114,16 @@ def dtype(name: str | None = None, on: torch.device | None = None) -> torch.dtyp
     return found
 
 
-def training_dtype() -> torch.dtype:
-    """The format that training computes in on this CPU: bfloat16 where the processor multiplies
-    it in hardware (AVX512-BF16 or AMX), else float32.
+def training_dtype(on: torch.device | None = None) -> torch.dtype:
+    """The format that training computes in: bfloat16 on a GPU, and on a CPU that multiplies it in
+    hardware (AVX512-BF16 or AMX), else float32.
 
     Without such units a bfloat16 product ran at one sixtieth of the float32 rate here.
     """
     import torch
 
+    if on is not None and on.type == "cuda":
+        return torch.bfloat16
     fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if fast else torch.float32
 

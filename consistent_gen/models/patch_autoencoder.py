@@ -17,6 +17,8 @@ It speaks the interface of
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -24,6 +26,8 @@ from diffusers.models.autoencoders.vae import DecoderOutput
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
+
+from consistent_gen.errors import InputError
 
 
 class PointDistribution:
@@ -189,3 +193,18 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         inward.bias.copy_(-(basis * gain).T @ mean)
         outward.weight.copy_((basis / gain).reshape(outward.weight.shape))
         outward.bias.copy_(mean)
+
+
+def load_autoencoder(folder: Path) -> PatchAutoencoder:
+    """The autoencoder in `folder`, for use.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not (folder / PatchAutoencoder.config_name).is_file():
+        raise InputError(
+            f"no autoencoder in {folder}; run consistent-gen train autoencoder, or name a folder "
+            "that holds one, as vae=weights/storyworld/vae does"
+        )
+    model: PatchAutoencoder = PatchAutoencoder.from_pretrained(folder).eval()
+    return model

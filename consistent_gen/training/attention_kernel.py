@@ -43,10 +43,13 @@ def explicit_attention(
 
 
 @contextmanager
-def training_attention() -> Iterator[None]:
-    """Within the block, `scaled_dot_product_attention` is `explicit_attention`, for every
-    library.
+def training_attention(device: torch.device) -> Iterator[None]:
+    """Within the block, `scaled_dot_product_attention` is `explicit_attention`, for every library;
+    on another device than a CPU nothing changes.
     """
+    if device.type != "cpu":
+        yield
+        return
     fused = F.scaled_dot_product_attention
     F.scaled_dot_product_attention = explicit_attention  # type: ignore[assignment]
     try:

@@ -13,13 +13,11 @@ import math
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from consistent_gen.encoders.factors import Schema
+from consistent_gen.training.heads import IGNORE, heads_cross_entropy
 from consistent_gen.world.painter import PARTS
-
-IGNORE = -100  # class index that the cross-entropy skips
 
 
 class FactorProbe(nn.Module):
@@ -46,33 +44,32 @@ class FactorProbe(nn.Module):
 
         layer.register_forward_hook(keep)
 
-    def loss(self, truth: dict[str, Any], labels: Tensor) -> Tensor:
+    def loss(self, factors: Tensor, hues: Tensor, labels: Tensor) -> Tensor:
         """Mean over the heads of their losses at the latents where the factor can be seen.
 
         Args:
-            truth: what `reader.truth` returns, per subject.
+            factors: b 3 f, class of each discrete factor of a subject, IGNORE where it is not seen.
+            hues: b 3 u, nan likewise.
             labels: b 2h 2w label bytes; one of each 2 x 2 counts.
         """
         assert self.features is not None, "the watched layer has not run"
         features, self.features = self.features, None
-        read = self.read(self.norm(features.to(self.read.weight.dtype))).float()  # b k h w
+        read = self.read(self.norm(features.to(self.read.weight.dtype))).float()
+        classes, angles = read.permute(0, 2, 3, 1).split(  # b h w k
+            [sum(self.sizes), 2 * hues.size(-1)], dim=-1
+        )
         byte = labels[:, 1::2, 1::2].long()
-        part = torch.where(byte > 0, (byte - 1) % len(PARTS) + 1, 0)
-        row, y, x = (byte > 0).nonzero(as_tuple=True)  # n latents on subjects
-        owner = (byte[row, y, x] - 1) // len(PARTS)
-        groups = read.split([*self.sizes, read.size(1) - sum(self.sizes)], dim=1)
-        losses = [F.cross_entropy(groups[0], part)]
-        for logits, wanted in zip(groups[1:-1], truth["subject"].values(), strict=True):
-            losses.append(_known_cross_entropy(logits[row, :, y, x], wanted[row, owner]))
-        angle = truth["hues"][row, owner] * (2.0 * math.pi)  # n u
-        circle = torch.cat([angle.cos(), angle.sin()], 1)
-        known = ~circle.isnan()
-        error = (groups[-1][row, :, y, x] - circle.nan_to_num()).square() * known
-        losses.append(error.sum() / known.sum().clamp(min=1))
-        return torch.stack(losses).mean()
-
-
-def _known_cross_entropy(logits: Tensor, wanted: Tensor) -> Tensor:
-    """Cross-entropy over known targets, 0 when there is none."""
-    total = F.cross_entropy(logits, wanted, ignore_index=IGNORE, reduction="sum")
-    return total / (wanted != IGNORE).sum().clamp(min=1)
+        shown = byte > 0
+        part = torch.where(shown, (byte - 1) % len(PARTS) + 1, 0)
+        row = torch.arange(len(byte), device=byte.device).view(-1, 1, 1)
+        owner = (byte - 1).clamp(min=0) // len(PARTS)
+        wanted = factors.long()[row, owner].masked_fill(~shown.unsqueeze(-1), IGNORE)  # b h w f
+        wanted = torch.cat([part.unsqueeze(-1), wanted], -1)
+        losses = heads_cross_entropy(classes, self.sizes, wanted).sum((0, 1, 2))
+        losses = losses / (wanted != IGNORE).sum((0, 1, 2)).clamp(min=1)
+        angle = hues.float()[row, owner] * (2.0 * math.pi)  # b h w u
+        circle = torch.cat([angle.cos(), angle.sin()], -1)
+        known = ~circle.isnan() & shown.unsqueeze(-1)
+        error = (angles - circle.nan_to_num()).square() * known
+        of_hues = error.sum() / known.sum().clamp(min=1)
+        return torch.cat([losses, of_hues.unsqueeze(0)]).mean()

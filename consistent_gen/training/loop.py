@@ -34,8 +34,7 @@ class Replica:
     def refresh(self) -> None:
         """Copy the master's weights into the computing copy."""
         if self.compute is not self.master:
-            for fast, slow in zip(self.compute.parameters(), self.master.parameters(), strict=True):
-                fast.copy_(slow)
+            torch._foreach_copy_(list(self.compute.parameters()), list(self.master.parameters()))
 
     @torch.no_grad()
     def collect_gradients(self) -> None:
@@ -59,8 +58,9 @@ class AveragedWeights:
         """Move towards `module`; early on the average is short, so that it forgets the start."""
         halflife = min(self.halflife_images, 0.05 * seen_images + 1.0)
         keep = 0.5 ** (batch / halflife)
-        for name, p in module.named_parameters():
-            self.shadow[name].lerp_(p.detach(), 1.0 - keep)
+        moving = [p.detach() for _, p in module.named_parameters()]
+        shadow = [self.shadow[name] for name, _ in module.named_parameters()]
+        torch._foreach_lerp_(shadow, moving, 1.0 - keep)
 
     @torch.no_grad()
     def copy_to(self, module: nn.Module) -> None:
@@ -108,13 +108,13 @@ class TickLog:
     def __init__(self, path: Path, every_s: float) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path, self.every_s = path, every_s
-        self._sums: dict[str, float] = {}
+        self._sums: dict[str, float | Tensor] = {}
         self._count = 0
         self._images = 0
         self._started = time.monotonic()
 
-    def add(self, images: int, **values: float) -> None:
-        """Record one step."""
+    def add(self, images: int, **values: float | Tensor) -> None:
+        """Record one step. Tensors are read when the line is written: a GPU need not wait."""
         self._images += images
         self._count += 1
         for name, value in values.items():
@@ -128,7 +128,7 @@ class TickLog:
         """Write and return the line; `state` is added to it."""
         seconds = time.monotonic() - self._started
         line = {**state, "images_per_s": round(self._images / seconds, 1)}
-        line |= {name: round(total / self._count, 6) for name, total in self._sums.items()}
+        line |= {name: round(float(total) / self._count, 6) for name, total in self._sums.items()}
         with self.path.open("a") as stream:
             stream.write(json.dumps(line) + "\n")
         self._sums, self._count, self._images = {}, 0, 0
@@ -165,7 +165,8 @@ def restore_module(
         return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
     module.load_state_dict(under(f"{name}."))
-    average.shadow = under(f"average.{name}.")
+    kept = under(f"average.{name}.")
+    average.shadow = {k: kept[k].to(p.device) for k, p in module.named_parameters()}
 
 
 def optimizer_tensors(optimizers: list[torch.optim.Optimizer]) -> Iterator[tuple[str, Tensor]]:

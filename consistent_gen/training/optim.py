@@ -41,8 +41,8 @@ def orthogonalize(g: Tensor, steps: int = 4) -> Tensor:
     x: Tensor = g / (g.norm(dim=(1, 2), keepdim=True) + 1e-7)
     if x.size(2) >= WIDE * x.size(1):
         left = _left_factor(x @ x.transpose(1, 2), steps)
-        return left.to(training_dtype()) @ x.to(training_dtype())
-    x = x.to(training_dtype())
+        return left.to(training_dtype(x.device)) @ x.to(training_dtype(x.device))
+    x = x.to(training_dtype(x.device))
     for _ in range(steps):
         s = x @ x.transpose(1, 2)
         x = A * x + (B * s + C * s @ s) @ x
@@ -51,7 +51,7 @@ def orthogonalize(g: Tensor, steps: int = 4) -> Tensor:
 
 def _left_factor(s: Tensor, steps: int) -> Tensor:
     """The product of the polynomials that `steps` iterations multiply x by, from s = x x'."""
-    identity = torch.eye(s.size(1)).expand_as(s)
+    identity = torch.eye(s.size(1), device=s.device).expand_as(s)
     product = identity
     for step in range(steps):
         p = A * identity + B * s + C * s @ s

@@ -45,14 +45,15 @@ class PairedKeys:
     def share(self, labels: Tensor, generator: torch.Generator, dropout: float) -> None:
         """From now on the first of two reads the subjects of the second.
 
-        labels: b s s, positive on subjects. dropout: share of the subjects' tokens left out.
+        labels: b s s, positive on subjects, on the generator's device. dropout: share of the
+        subjects' tokens left out.
         """
         figure = (labels > 0).float().unsqueeze(1)
         self.masks = {}
         side = labels.shape[-1] // 2
         while side >= 1:
             on = F.adaptive_max_pool2d(figure, side).flatten(1) > 0  # b n
-            kept = torch.rand(on.shape, generator=generator) >= dropout
+            kept = torch.rand(on.shape, generator=generator, device=on.device) >= dropout
             read = swapped(on & kept)
             read[1::2] = False
             self.masks[side * side] = read

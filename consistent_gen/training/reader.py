@@ -24,8 +24,8 @@ from consistent_gen.checkpoints import write_json
 from consistent_gen.encoders.factors import MAX_SUBJECTS, Reading, Schema
 from consistent_gen.encoders.judge import Judge
 from consistent_gen.encoders.reader import Reader
-from consistent_gen.models.patch_autoencoder import PatchAutoencoder
-from consistent_gen.runtime import training_dtype, tune_allocator
+from consistent_gen.models.patch_autoencoder import PatchAutoencoder, load_autoencoder
+from consistent_gen.runtime import device, training_dtype, tune_allocator
 from consistent_gen.training.attention_kernel import training_attention
 from consistent_gen.training.loop import (
     AveragedWeights,
@@ -64,6 +64,7 @@ class ReaderConfig:
     width: int = 0  # channels; 0 is the network's own default
     redrawn_share: float = 0.25  # share of a batch that passes through the autoencoder
     measured: int = 1024  # held-out pictures for the scores
+    device: str = ""  # cpu or cuda; without it a GPU if there is one
     threads: int = 2
     seed: int = 0
 
@@ -174,23 +175,35 @@ def _known_mse(value: Tensor, target: Tensor) -> Tensor:
 
 @torch.no_grad()
 def augment(x: Tensor, vae: PatchAutoencoder, share: float, g: torch.Generator) -> Tensor:
-    """Disturb floats b 3 h w in [0, 1]: redraw some by the autoencoder, change light, add blur."""
+    """Disturb floats b 3 h w in [0, 1]: redraw some by the autoencoder, change light, add blur.
+
+    All is on one device, the generator too.
+    """
     b = len(x)
     again = round(share * b)
+
+    def even(count: int, channels: int = 1) -> Tensor:
+        return torch.rand(count, channels, 1, 1, generator=g, device=x.device)
+
+    def normal(like: Tensor) -> Tensor:
+        return torch.randn(like.shape, generator=g, device=x.device)
+
     z = vae.latents(x[:again] * 2.0 - 1.0)
-    level = 0.3 * torch.rand(again, 1, 1, 1, generator=g) * z.std()
-    redrawn = vae.pictures(z + level * torch.randn(z.shape, generator=g))
+    level = 0.3 * even(again) * z.std()
+    redrawn = vae.pictures(z + level * normal(z))
     x = torch.cat([redrawn / 2.0 + 0.5, x[again:]])
-    gain = 1.0 + 0.16 * (torch.rand(b, 1, 1, 1, generator=g) - 0.5)
-    shift = 0.08 * (torch.rand(b, 3, 1, 1, generator=g) - 0.5)
+    gain = 1.0 + 0.16 * (even(b) - 0.5)
+    shift = 0.08 * (even(b, 3) - 0.5)
     soft = F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
-    x = torch.lerp(x, soft, torch.rand(b, 1, 1, 1, generator=g) * 0.7)
-    x = (
-        x * gain
-        + shift
-        + 0.03 * torch.rand(b, 1, 1, 1, generator=g) * torch.randn(x.shape, generator=g)
-    )
-    return x.clamp(0.0, 1.0)
+    x = torch.lerp(x, soft, even(b) * 0.7)
+    return (x * gain + shift + 0.03 * even(b) * normal(x)).clamp(0.0, 1.0)
+
+
+def moved(values: Any, place: torch.device) -> Any:
+    """Tensors in nested mappings, on the device `place`."""
+    if isinstance(values, Tensor):
+        return values.to(place)
+    return {name: moved(value, place) for name, value in values.items()}
 
 
 @torch.inference_mode()
@@ -229,14 +242,16 @@ def main(config: ReaderConfig) -> dict[str, float]:
     """Train and save to `config.run/weights`; returns the scores on held-out pictures."""
     tune_allocator()
     torch.set_num_threads(config.threads)
+    place = device(config.device or None)
     rng = random.Random(config.seed)
-    generator = torch.Generator().manual_seed(config.seed)
+    generator = torch.Generator(place).manual_seed(config.seed)
     world = StoryWorld("train")
-    vae = PatchAutoencoder.from_pretrained(config.vae).eval().to(memory_format=torch.channels_last)
+    vae: Any = load_autoencoder(config.vae)
+    vae.to(place, memory_format=torch.channels_last)
     torch.manual_seed(config.seed + (1000 if config.judge else 0))  # initial weights only
     network: Any = Judge if config.judge else Reader
     model = network(schema(), config.width) if config.width else network(schema())
-    model.to(memory_format=torch.channels_last)
+    model.to(place, memory_format=torch.channels_last)
     optimizers = build_optimizers(*split_parameters([model]), config.lr)
     average = AveragedWeights(model, config.halflife_images)
     seen, spent = 0, 0.0
@@ -244,19 +259,21 @@ def main(config: ReaderConfig) -> dict[str, float]:
         tensors, state = saved
         restore_module(tensors, "model", model, average)
         seen, spent = state["seen_images"], state["spent_s"]
-    replica = Replica(model, training_dtype())
+    replica = Replica(model, training_dtype(place))
     log = TickLog(config.run / "log.jsonl", every_s=30.0)
     stream = batches(config.pictures, world, config.batch, rng)
 
     started = time.monotonic() - spent
     while (elapsed := time.monotonic() - started) < config.train_s:
         numbers, data = next(stream)
-        target = truth(world, numbers, data["labels"])
-        x = augment(data["pictures"].float() / 255.0, vae, config.redrawn_share, generator)
+        target = moved(truth(world, numbers, data["labels"]), place)
+        labels = data["labels"].to(place)
+        x = data["pictures"].to(place).float() / 255.0
+        x = augment(x, vae, config.redrawn_share, generator)
         replica.refresh()
-        with training_attention():
+        with training_attention(x.device):
             reading = replica.compute(x.to(memory_format=torch.channels_last))
-            loss = reading_loss(reading, target, data["labels"])
+            loss = reading_loss(reading, target, labels)
             loss.backward()
         replica.collect_gradients()
         lr = learning_rate(config.lr, elapsed, config.train_s, config.warmup_s, config.decay_share)
@@ -275,7 +292,7 @@ def main(config: ReaderConfig) -> dict[str, float]:
             save_run(config.run / "checkpoint", trained, {"seen_images": seen, "spent_s": elapsed})
             print(log.write(seen=seen, spent_s=round(elapsed)), flush=True)
     average.copy_to(model)
-    model.eval().save(config.run / "weights")
+    model.eval().cpu().save(config.run / "weights")
     scores = measure(model, StoryWorld("held_out"), config.measured)
     write_json(config.run / "scores.json", scores)
     print(scores)

@@ -9,7 +9,6 @@ this world.
 
 from __future__ import annotations
 
-import random
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from consistent_gen.models.patch_autoencoder import PatchAutoencoder
+from consistent_gen.models.patch_autoencoder import PatchAutoencoder, load_autoencoder
 from consistent_gen.runtime import training_dtype, tune_allocator
-from consistent_gen.training.latents import latent_batches
 from consistent_gen.training.loop import (
     AveragedWeights,
     Replica,
@@ -29,6 +27,7 @@ from consistent_gen.training.loop import (
     learning_rate,
 )
 from consistent_gen.training.optim import build_optimizers, split_parameters
+from consistent_gen.training.rows import RowPool
 from consistent_gen.training.semantic_code import CHANNELS, semantic_code
 from consistent_gen.training.shards import draw_shard
 from consistent_gen.world.dataset import StoryWorld
@@ -40,7 +39,7 @@ class SemanticsConfig:
 
     run: Path = Path("runs/semantics")
     vae: Path = Path("runs/autoencoder/vae")  # is given the network, or a better one
-    latents: Path = Path("runs/latents")
+    rows: Path = Path("runs/rows")
     train_s: float = 400.0
     batch: int = 32
     lr: float = 2e-3
@@ -83,11 +82,9 @@ def main(config: SemanticsConfig) -> float:
     """Train and add to `config.vae`; returns the unexplained share on held-out pictures."""
     tune_allocator()
     torch.set_num_threads(config.threads)
-    rng = random.Random(config.seed)
     generator = torch.Generator().manual_seed(config.seed)
-    world = StoryWorld("train")
     torch.manual_seed(config.seed)  # initial weights only
-    model = grown(PatchAutoencoder.from_pretrained(config.vae))
+    model = grown(load_autoencoder(config.vae))
     network: Any = model.semantics
     network.to(memory_format=torch.channels_last)
     optimizers = build_optimizers(*split_parameters([network]), config.lr)
@@ -95,16 +92,17 @@ def main(config: SemanticsConfig) -> float:
     number_format = training_dtype()
     replica = Replica(network, number_format)
     log = TickLog(config.run / "log.jsonl", every_s=30.0)
-    stream = latent_batches(config.latents, config.batch, rng)
+    pool = RowPool(config.rows, torch.device("cpu"))
+    pool.refresh()
     seen = 0
 
     started = time.monotonic()
     while (elapsed := time.monotonic() - started) < config.train_s:
-        numbers, data = next(stream)
-        z = _disturb(data["latents"].float(), config.noise, generator)
+        rows = pool.batch(config.batch, generator, drop=0.0, full=1.0)["latents"].float()
+        z = _disturb(rows[:, :-CHANNELS], config.noise, generator)
         replica.refresh()
         read = replica.compute(z.to(number_format, memory_format=torch.channels_last)).float()
-        loss = (read - semantic_code(world, numbers, data)).square().mean()
+        loss = (read - rows[:, -CHANNELS:]).square().mean()
         loss.backward()
         replica.collect_gradients()
         lr = learning_rate(config.lr, elapsed, config.train_s, config.warmup_s, config.decay_share)

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from consistent_gen.checkpoints import load_tensors, save_tensors
+from consistent_gen.errors import InputError
 from consistent_gen.world.dataset import StoryWorld
 
 SHARD = 2048
@@ -71,12 +72,12 @@ def batches(
     """Endless random batches (picture numbers, tensors), from a few shards in memory at a time.
 
     Raises:
-        FileNotFoundError: no shard has been drawn yet.
+        InputError: no shard has been drawn yet.
     """
     while True:
         numbers = available(folder, world)
         if not numbers:
-            raise FileNotFoundError(
+            raise InputError(
                 f"no pictures in {folder}; run python -m consistent_gen.training.shards"
             )
         chosen = rng.sample(numbers, min(shards_at_once, len(numbers)))

@@ -6,9 +6,9 @@ Departures from the usual recipe, and why:
    budget.
 3. The loss weighs latents on figures, and on heads and accessories most, since people look there
    and a face covers only some 30 of 256 latents.
-4. Captions are composed anew each time a picture comes by, so that text does not become a key to a
-   picture. Half of them name all that can be named: what words mean is learnt sooner from captions
-   that leave little open.
+4. Every picture has several captions, so that text does not become a key to a picture. Half of
+   them name all that can be named: what words mean is learnt sooner from captions that leave
+   little open.
 5. The network predicts the clean latent, not the velocity or the noise (Li and He, "Back to
    basics", arXiv 2511.13720): fine channels of the latent are weak, and a small network that must
    output their noise leaves noise in the picture, while one that outputs the latent leaves blur.
@@ -23,16 +23,16 @@ Departures from the usual recipe, and why:
 10. A perceptual distance pulls predictions away from the blur that a squared error asks for (see
    `perceptual.py`); its gradient has a fixed share of the norm of the loss's.
 
-`prepare` (run first, once per autoencoder) encodes pictures to `latents/`; then the recipe
-`semantics` gives the autoencoder its semantic channels; `main` trains from there.
+`python -m consistent_gen.training.rows` draws what is learnt from (see `rows.py`), before the
+training or beside it; the recipe `semantics` gives the autoencoder its semantic channels. On a GPU
+the recipe is the same: one process, larger batches (`--set batch=384`).
 """
 
 from __future__ import annotations
 
 import argparse
-import random
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -41,20 +41,31 @@ from torch import Tensor
 
 from consistent_gen.checkpoints import load_tensors, save_tensors
 from consistent_gen.errors import InputError
-from consistent_gen.models.patch_autoencoder import PatchAutoencoder
+from consistent_gen.models.patch_autoencoder import load_autoencoder
 from consistent_gen.models.story_world import (
     StoryWorldConfig,
     build_text,
     build_unet,
     save_story_world,
 )
-from consistent_gen.runtime import training_dtype, tune_allocator
+from consistent_gen.runtime import (
+    device,
+    frame_seed,
+    generator,
+    training_dtype,
+    tune_allocator,
+)
 from consistent_gen.training import parallel
 from consistent_gen.training.attention_kernel import training_attention
 from consistent_gen.training.caption_probe import CaptionProbe
-from consistent_gen.training.denoising import alphas_cumprod, figure_error, loss_weights, noised
+from consistent_gen.training.denoising import (
+    alphas_cumprod,
+    figure_error,
+    loss_weights,
+    noised,
+    timesteps,
+)
 from consistent_gen.training.factor_probe import FactorProbe
-from consistent_gen.training.latents import encode_shards, latent_batches
 from consistent_gen.training.loop import (
     AveragedWeights,
     Replica,
@@ -72,11 +83,9 @@ from consistent_gen.training.loop import (
 from consistent_gen.training.optim import build_optimizers, learn_only, split_parameters
 from consistent_gen.training.pairs import PairedKeys
 from consistent_gen.training.perceptual import PerceptualDistance
-from consistent_gen.training.prompting import captions
-from consistent_gen.training.reader import schema, truth
-from consistent_gen.training.semantic_code import semantic_code
+from consistent_gen.training.reader import schema
+from consistent_gen.training.rows import RowPool, shard_paths
 from consistent_gen.world.captions import vocabulary
-from consistent_gen.world.dataset import StoryWorld
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +94,7 @@ class StoryModelConfig:
 
     run: Path = Path("runs/story_model")
     vae: Path = Path("runs/autoencoder/vae")
-    pictures: Path = Path("runs/pictures")
-    latents: Path = Path("runs/latents")
+    rows: Path = Path("runs/rows")
     out: Path = Path("runs/story_model/storyworld")
     model: StoryWorldConfig = field(default_factory=StoryWorldConfig)
     train_s: float = 4800.0
@@ -111,20 +119,13 @@ class StoryModelConfig:
     paired: float = 0.7  # share of the steps in which one reads the other
     lead: tuple[float, float] = (0.1, 0.6)  # how far ahead the other is, in shares of the schedule
     paired_dropout: float = 0.3  # share of the subjects' tokens that are not read
-    processes: int = 2  # with `batch` pictures each; see `parallel.py`
+    device: str = ""  # cpu or cuda; without it a GPU if there is one
+    processes: int = 0  # with `batch` pictures each (see `parallel.py`); 0 is 1 on a GPU, else 2
     threads: int = 1  # of each process
+    log_s: float = 60.0  # every fifth line comes with a checkpoint
     seed: int = 0
     init: Path | None = None  # a model folder to start from, when there is no checkpoint
     learn: str = ""  # pattern of the UNet's parameters that learn; without it everything does
-
-
-def prepare(config: StoryModelConfig) -> None:
-    """Encode every picture shard that has no latents yet."""
-    tune_allocator()
-    torch.set_num_threads(1)
-    vae = PatchAutoencoder.from_pretrained(config.vae).eval().to(memory_format=torch.channels_last)
-    world = StoryWorld("train", pairs=config.pairs)
-    encode_shards(vae, world, pictures=config.pictures, latents=config.latents)
 
 
 @dataclass
@@ -175,9 +176,9 @@ class _Training:
         self.seen, self.spent_s = state["seen_images"], state["spent_s"]
 
 
-def _set_up(config: StoryModelConfig, rank: int) -> tuple[Any, _Training]:
+def _set_up(config: StoryModelConfig, rank: int, place: torch.device) -> tuple[Any, _Training]:
     """The tokenizer, and everything that learns: from the checkpoint, from `init`, or from
-    nothing.
+    nothing; on the device `place`.
     """
     torch.manual_seed(config.seed)  # initial weights only
     tokenizer, text = build_text(config.model, vocabulary())
@@ -189,6 +190,8 @@ def _set_up(config: StoryModelConfig, rank: int) -> tuple[Any, _Training]:
     probe = FactorProbe(schema(), config.model.widths[1])
     words = CaptionProbe(schema(), config.model.text_width)
     modules = {"unet": unet, "text": text, "probe": probe, "words": words}
+    for module in modules.values():
+        module.to(place)
     if config.learn:
         learn_only(unet, config.learn, beside=modules.values())
     ends = [unet.conv_in.weight, unet.conv_out.weight, probe.read.weight]
@@ -207,7 +210,7 @@ def _autoencoder_config(config: StoryModelConfig) -> dict[str, Any]:
     Raises:
         InputError: its latents are not those of the model.
     """
-    vae: dict[str, Any] = PatchAutoencoder.load_config(config.vae)
+    vae: dict[str, Any] = dict(load_autoencoder(config.vae).config)
     channels = vae["latent_channels"] + vae.get("semantic_channels", 0)
     if channels != config.model.latent_channels or not vae.get("semantic_channels"):
         raise InputError(
@@ -220,25 +223,30 @@ def _autoencoder_config(config: StoryModelConfig) -> dict[str, Any]:
 
 def main(config: StoryModelConfig) -> None:
     """Train for `config.train_s` seconds in all (over resumes) and write `config.out`."""
-    parallel.launch(train, config, config.processes)
+    on_gpu = device(config.device or None).type == "cuda"
+    if on_gpu and config.processes > 1:
+        raise InputError(
+            f"processes={config.processes} on a GPU; one process keeps it busy: leave it out"
+        )
+    shard_paths(config.rows)  # here, what is wrong is said once and without a traceback
+    _autoencoder_config(config)
+    parallel.launch(train, config, config.processes or (1 if on_gpu else 2))
 
 
 def train(config: StoryModelConfig, rank: int) -> None:
     """What each of the training processes does; the first one also logs, averages and saves."""
     tune_allocator()
     torch.set_num_threads(config.threads)
-    tokenizer, training = _set_up(config, rank)
+    place = device(config.device or None)
+    tokenizer, training = _set_up(config, rank, place)
     batch = config.batch * parallel.world_size()
-    rng = random.Random(f"{config.seed}-{training.seen}-{rank}")
-    step = _Step(config, training, tokenizer, rng)
-    stream = latent_batches(config.latents, config.batch, rng, step.group)
-    log = TickLog(config.run / "log.jsonl", every_s=60.0)
+    step = _Step(config, training, place, rank)
+    log = TickLog(config.run / "log.jsonl", every_s=config.log_s)
     ticks = 0
 
     started = time.monotonic() - training.spent_s
     while (elapsed := parallel.agree(time.monotonic() - started)) < config.train_s:
-        numbers, data = next(stream)
-        figures = step.backward(numbers, data)
+        figures = step.backward()
         lr = learning_rate(config.lr, elapsed, config.train_s, config.warmup_s, config.decay_share)
         training.update(lr)
         training.seen, training.spent_s = training.seen + batch, elapsed
@@ -249,6 +257,7 @@ def train(config: StoryModelConfig, rank: int) -> None:
         if parallel.agree(float(log.due())):
             if rank == 0:
                 print(log.write(seen=training.seen, spent_s=round(elapsed), lr=lr), flush=True)
+            step.pool.refresh()
             ticks += 1
             if ticks % 5 == 0:
                 training.save(config.run / "checkpoint", rank)
@@ -261,92 +270,89 @@ class _Step:
     """The losses of one batch and their gradients."""
 
     def __init__(
-        self, config: StoryModelConfig, training: _Training, tokenizer: Any, rng: random.Random
+        self, config: StoryModelConfig, training: _Training, place: torch.device, rank: int
     ) -> None:
-        self.config, self.tokenizer, self.rng = config, tokenizer, rng
-        self.generator = torch.Generator().manual_seed(rng.getrandbits(62))
-        self.world = StoryWorld("train", pairs=config.pairs)
-        self.format = training_dtype()
+        self.config = config
+        vae = _autoencoder_config(config)
+        seed = frame_seed(config.seed, training.seen, rank)
+        self.choice = generator(seed, "rows, timesteps and pairs")  # on the CPU everywhere
+        self.noise = torch.Generator(place).manual_seed(seed)
+        self.format = training_dtype(place)
+        self.pool = RowPool(config.rows, place, 2 if config.pairs else 1)
+        self.pool.refresh()
         self.fast = {name: Replica(m, self.format) for name, m in training.modules.items()}
         # Modules have no attribute types; all four compute what their classes say.
         self.unet, self.text, self.probe, self.words = (
             cast(Any, self.fast[name].compute) for name in ("unet", "text", "probe", "words")
         )
         self.probe.watch(self.unet.up_blocks[-2])
-        self.group = 2 if config.pairs else 1
         self.paired = PairedKeys(self.unet) if config.pairs else None
-        vae = _autoencoder_config(config)
         self.scale, self.components = vae["scaling_factor"], vae["latent_channels"]
-        self.distance = PerceptualDistance(
-            PatchAutoencoder.from_pretrained(config.vae).eval(), self.format
-        )
-        self.channels = torch.ones(1, config.model.latent_channels, 1, 1)
+        autoencoder: Any = load_autoencoder(config.vae)
+        self.distance = PerceptualDistance(autoencoder.to(place), self.format)
+        self.channels = torch.ones(1, config.model.latent_channels, 1, 1, device=place)
         self.channels[:, self.components :] = config.semantic_weight
-        self.alpha_bar = alphas_cumprod()
+        self.alpha_bar = alphas_cumprod().to(place)
 
-    def backward(self, numbers: list[int], data: dict[str, Tensor]) -> dict[str, float]:
-        """Add the gradients of pictures `numbers` to the modules; returns figures to log."""
+    def backward(self) -> dict[str, Tensor]:
+        """Add the gradients of a batch to the modules; returns figures to log."""
         config = self.config
-        x0 = torch.cat([data["latents"].float(), semantic_code(self.world, numbers, data)], 1)
-        x0 = x0 * self.scale
-        words = captions(
-            self.world, numbers, self.rng,
-            drop=config.drop_text, full=config.full_captions, group=self.group,
-        )  # fmt: skip
+        rows = self.pool.batch(
+            config.batch, self.choice, drop=config.drop_text, full=config.full_captions
+        )
+        labels = rows["labels"]
+        x0 = rows["latents"].float() * self.scale
         if self.paired is not None:
-            self._pair(self.paired, data["labels"])
-        texts = ["" if caption is None else caption.text for caption in words]
-        encoded = self.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
-        lead = config.lead if config.pairs else None
-        x_t, t, sigma = noised(x0, self.alpha_bar, self.generator, config.middle, lead)
+            self._pair(self.paired, labels)
+        times = timesteps(
+            config.batch, self.choice, config.middle, config.lead if config.pairs else None
+        )
+        t = times.to(x0.device)
+        x_t, sigma = noised(x0, t, self.alpha_bar, self.noise)
         for replica in self.fast.values():
             replica.refresh()
-        with training_attention():
-            hidden = self.text(encoded.input_ids).last_hidden_state
+        with training_attention(x0.device):
+            hidden = self.text(rows["tokens"].long()).last_hidden_state
             x_t = x_t.to(self.format, memory_format=torch.channels_last)
             out = self.unet(x_t, t, hidden).sample
-            weight = loss_weights(data["labels"], config.figure_weight, config.head_weight)
+            weight = loss_weights(labels, config.figure_weight, config.head_weight)
             # Squared error of v = (alpha x_t - x0) / sigma, bounded where the noise vanishes.
             drawn = out.detach().float().requires_grad_()
             error = (drawn - x0).square() / sigma.square().clamp(min=config.sigma2_floor)
             loss = (error * weight * self.channels).mean()
             (pull,) = torch.autograd.grad(loss, drawn)
-            looks = self._look(drawn, x0, t, pull)
-            factors = self.probe.loss(truth(self.world, numbers, data["labels"]), data["labels"])
-            named = self.words.loss(hidden, words)
-            rest = config.factor_weight * factors + config.caption_weight * named
+            figures = {"loss": loss, "looks": self._look(drawn, x0, times, pull)}
             if config.learn:  # the probes do not
                 torch.autograd.backward([out], [pull.to(out.dtype)])
             else:
+                factors = self.probe.loss(rows["factors"], rows["hues"], labels)
+                named = self.words.loss(hidden, rows)
+                rest = config.factor_weight * factors + config.caption_weight * named
                 torch.autograd.backward([out, rest], [pull.to(out.dtype), None])
+                figures |= {"factors": factors, "named": named}
         for replica in self.fast.values():
             replica.collect_gradients()
-        error = error.detach()
-        return {
-            "loss": loss.item(),
-            "plain": error[:, : self.components].mean().item(),
-            "meaning": error[:, self.components :].mean().item(),
-            "figure": figure_error(error[:, : self.components], data["labels"]),
-            "looks": looks,
-            "factors": factors.item(),
-            "named": named.item(),
-        }
+        drawn_error, meaning = error.detach().tensor_split([self.components], dim=1)
+        figures |= {"plain": drawn_error.mean(), "meaning": meaning.mean()}
+        figures["figure"] = figure_error(drawn_error, labels)
+        return {name: value.detach() for name, value in figures.items()}
 
     def _pair(self, paired: PairedKeys, labels: Tensor) -> None:
         """Let partners read each other in some steps."""
-        if self.rng.random() < self.config.paired:
-            paired.share(labels, self.generator, self.config.paired_dropout)
+        if torch.rand((), generator=self.choice) < self.config.paired:
+            paired.share(labels, self.noise, self.config.paired_dropout)
         else:
             paired.alone()
 
-    def _look(self, drawn: Tensor, x0: Tensor, t: Tensor, pull: Tensor) -> float:
+    def _look(self, drawn: Tensor, x0: Tensor, times: Tensor, pull: Tensor) -> Tensor:
         """Add to `pull`, the gradient of the loss in `drawn`, that of the perceptual distance, with
-        a fixed share of its norm; returns the distance.
+        a fixed share of its norm; returns the distance. `times` lies on the CPU.
         """
         config = self.config
-        clear = (t < config.perceptual_until).nonzero().flatten()[: config.perceptual_rows]
+        clear = (times < config.perceptual_until).nonzero().flatten()[: config.perceptual_rows]
         if config.perceptual == 0.0 or len(clear) == 0:
-            return 0.0
+            return torch.zeros(())
+        clear = clear.to(x0.device)
         z = (drawn[clear, : self.components] / self.scale).detach().requires_grad_()
         distance = self.distance(z, x0[clear, : self.components] / self.scale)
         (gradient,) = torch.autograd.grad(distance, z)
@@ -354,7 +360,7 @@ class _Step:
             here = pull[clear, : self.components]
             share = config.perceptual * here.norm() / gradient.norm().clamp(min=1e-12)
             pull[clear, : self.components] = here + share * gradient
-        return distance.item()
+        return distance
 
 
 def _export(config: StoryModelConfig, training: _Training, tokenizer: Any) -> None:
@@ -365,22 +371,22 @@ def _export(config: StoryModelConfig, training: _Training, tokenizer: Any) -> No
         tokenizer=tokenizer,
         text_encoder=training.modules["text"],
         unet=training.modules["unet"],
-        vae=PatchAutoencoder.from_pretrained(config.vae),
+        vae=load_autoencoder(config.vae),
     )
 
 
 def export_checkpoint(config: StoryModelConfig) -> None:
     """Write `config.out` from the newest checkpoint, also of a training that still runs."""
-    tokenizer, training = _set_up(replace(config, processes=1), 0)
+    tokenizer, training = _set_up(config, 0, torch.device("cpu"))
     if training.seen == 0:
-        raise FileNotFoundError(f"no checkpoint in {config.run}")
+        raise InputError(f"no checkpoint in {config.run}")
     _export(config, training, tokenizer)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description="The stages beside `consistent-gen train story_model`."
-    )
-    parser.add_argument("stage", choices=("prepare", "export"))
+    parser = argparse.ArgumentParser(description="Export the newest checkpoint of a training.")
+    parser.add_argument("--run", type=Path, default=StoryModelConfig.run)
+    parser.add_argument("--vae", type=Path, default=StoryModelConfig.vae)
+    parser.add_argument("--out", type=Path, default=StoryModelConfig.out)
     args = parser.parse_args()
-    {"prepare": prepare, "export": export_checkpoint}[args.stage](StoryModelConfig())
+    export_checkpoint(StoryModelConfig(run=args.run, vae=args.vae, out=args.out))

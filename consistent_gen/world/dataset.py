@@ -6,6 +6,7 @@ place) pairs that training never shows; "validation" has new pictures of trainin
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import random
 from dataclasses import dataclass
@@ -46,16 +47,7 @@ class StoryWorld:
 
     def frame(self, index: int) -> FrameSpec:
         """What picture `index` shows."""
-        rng = _random("pairs" if self.pairs else "frame", self.split, self.seed, index)
-        held_out = self.split == "held_out"
-        if not self.pairs or index % 2 == 0:
-            return sample_frame(rng, held_out=held_out)
-        before = self.frame(index - 1)
-        who = tuple(subject.identity for subject in before.subjects)
-        if len(who) > 1 and rng.random() < 0.5:
-            who = (rng.choice(who),)
-        style = before.style if rng.random() < 0.5 else None
-        return sample_frame(rng, held_out=held_out, identities=who, style=style)
+        return _frame(self, index)
 
     def picture(self, index: int) -> Picture:
         """Picture `index` with its truth."""
@@ -76,3 +68,18 @@ class StoryWorld:
 
         stack = np.stack([self.picture(i).rgb for i in indices])
         return torch.from_numpy(stack).permute(0, 3, 1, 2).contiguous()
+
+
+@functools.lru_cache(maxsize=4096)
+def _frame(world: StoryWorld, index: int) -> FrameSpec:
+    # Kept, since picture, truth and every caption of one index begin here.
+    rng = _random("pairs" if world.pairs else "frame", world.split, world.seed, index)
+    held_out = world.split == "held_out"
+    if not world.pairs or index % 2 == 0:
+        return sample_frame(rng, held_out=held_out)
+    before = _frame(world, index - 1)
+    who = tuple(subject.identity for subject in before.subjects)
+    if len(who) > 1 and rng.random() < 0.5:
+        who = (rng.choice(who),)
+    style = before.style if rng.random() < 0.5 else None
+    return sample_frame(rng, held_out=held_out, identities=who, style=style)

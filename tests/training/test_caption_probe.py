@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from consistent_gen.training.caption_probe import CaptionProbe
+from consistent_gen.training.caption_probe import CaptionProbe, caption_targets
 from consistent_gen.training.reader import schema
 from consistent_gen.world.captions import words_of
 from consistent_gen.world.dataset import StoryWorld
@@ -19,7 +19,7 @@ def test_states_at_the_ends_of_phrases_and_text_are_read() -> None:
     generator = torch.Generator().manual_seed(0)
     states = torch.randn(8, TOKENS, 48, generator=generator).requires_grad_()
     probe = CaptionProbe(schema(), 48)
-    probe.loss(states, captions).backward()
+    probe.loss(states, caption_targets(schema(), captions)).backward()
     assert states.grad is not None
     touched = states.grad.abs().sum(-1).nonzero().tolist()
     expected = {(row, end) for row, c in enumerate(captions) for _, end in c.spans}
@@ -28,7 +28,7 @@ def test_states_at_the_ends_of_phrases_and_text_are_read() -> None:
     optimizer = torch.optim.AdamW(probe.parameters(), lr=0.05, weight_decay=0.0)
     for _ in range(60):
         optimizer.zero_grad()
-        loss = probe.loss(states.detach(), captions)
+        loss = probe.loss(states.detach(), caption_targets(schema(), captions))
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.1
@@ -38,7 +38,7 @@ def test_what_is_not_named_teaches_nothing() -> None:
     world = StoryWorld("train")
     bare = world.caption(0, share=0.0)
     probe = CaptionProbe(schema(), 8)
-    probe.loss(torch.randn(1, TOKENS, 8), [bare]).backward()
+    probe.loss(torch.randn(1, TOKENS, 8), caption_targets(schema(), [bare])).backward()
     assert probe.at_phrase.bias.grad is not None
     groups = probe.at_phrase.bias.grad.split([len(v) for v in probe.phrase.values()])
     named = {name for phrase in bare.named for name in phrase}
@@ -48,6 +48,6 @@ def test_what_is_not_named_teaches_nothing() -> None:
 
 def test_a_picture_without_words_costs_nothing() -> None:
     states = torch.randn(1, TOKENS, 8, requires_grad=True)
-    loss = CaptionProbe(schema(), 8).loss(states, [None])
+    loss = CaptionProbe(schema(), 8).loss(states, caption_targets(schema(), [None]))
     loss.backward()
     assert loss.item() == 0.0 and states.grad is not None and not states.grad.any()

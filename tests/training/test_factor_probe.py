@@ -11,15 +11,22 @@ from consistent_gen.training.shards import draw_shard
 from consistent_gen.world.dataset import StoryWorld
 
 
+def _targets(
+    world: StoryWorld, numbers: list[int], labels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    target = truth(world, numbers, labels)
+    return torch.stack(list(target["subject"].values()), -1), target["hues"]
+
+
 def _learn(probe: FactorProbe, layer: nn.Module, features: torch.Tensor, steps: int) -> list[float]:
     world, numbers = StoryWorld("train"), list(range(len(features)))
     labels = draw_shard(world, 0, len(features))["labels"]
-    target = truth(world, numbers, labels)
+    factors, hues = _targets(world, numbers, labels)
     optimizer = torch.optim.AdamW(probe.parameters(), lr=0.05, weight_decay=0.0)
     losses = []
     for _ in range(steps):
         layer(features)
-        loss = probe.loss(target, labels)
+        loss = probe.loss(factors, hues, labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -53,10 +60,10 @@ def test_nothing_to_see_gives_finite_loss_and_gradients_of_the_parts_alone() -> 
     probe.watch(layer)
     features = torch.randn(2, 8, 16, 16, requires_grad=True)
     labels = torch.zeros(2, 32, 32, dtype=torch.uint8)
-    target = truth(StoryWorld("train"), [0, 1], labels)
-    assert (target["subject"]["shoes"] == IGNORE).all()
+    factors, hues = _targets(StoryWorld("train"), [0, 1], labels)
+    assert (factors[..., list(schema().subject).index("shoes")] == IGNORE).all()
     layer(features)
-    loss = probe.loss(target, labels)
+    loss = probe.loss(factors, hues, labels)
     loss.backward()
     assert torch.isfinite(loss)
     weight = probe.read.weight.grad

@@ -59,7 +59,7 @@ def test_explicit_attention_is_attention(causal: bool) -> None:
     generator = torch.Generator().manual_seed(3)
     q, k, v = (torch.randn(2, 3, 7, 8, generator=generator) for _ in range(3))
     expected = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
-    with training_attention():
+    with training_attention(torch.device("cpu")):
         actual = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
     assert torch.allclose(expected, actual, atol=1e-5)
     mask = torch.rand(2, 1, 7, 7, generator=generator) > 0.3
@@ -70,7 +70,7 @@ def test_explicit_attention_is_attention(causal: bool) -> None:
 
 def test_the_fused_kernel_comes_back() -> None:
     before = nn.functional.scaled_dot_product_attention
-    with pytest.raises(RuntimeError), training_attention():
+    with pytest.raises(RuntimeError), training_attention(torch.device("cpu")):
         raise RuntimeError
     assert nn.functional.scaled_dot_product_attention is before
 
@@ -79,7 +79,7 @@ def test_the_fused_kernel_comes_back() -> None:
 def test_wide_matrices_take_the_short_way_to_the_same_place(
     rank: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("consistent_gen.training.optim.training_dtype", lambda: torch.float32)
+    monkeypatch.setattr("consistent_gen.training.optim.training_dtype", lambda _: torch.float32)
     generator = torch.Generator().manual_seed(4)
     g = torch.randn(2, 8, rank, generator=generator) @ torch.randn(2, rank, 40, generator=generator)
     short = orthogonalize(g)

@@ -5,7 +5,6 @@ A recipe takes a step in any time that is left, so most times are as short as ca
 
 from __future__ import annotations
 
-import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,13 +19,11 @@ from consistent_gen.models.story_world import StoryWorldConfig
 from consistent_gen.training import (
     autoencoder,
     denoising,
-    latents,
     reader,
     semantics,
     story_model,
 )
 from consistent_gen.training.loop import load_run
-from consistent_gen.training.prompting import captions
 from consistent_gen.world.dataset import StoryWorld
 from consistent_gen.world.painter import label
 
@@ -64,13 +61,12 @@ def test_autoencoder(pictures: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.filterwarnings("ignore:.*should be kept in float32.*")
 def test_story_model_trains_resumes_and_loads(
-    pictures: Path, vae: Path, tmp_path: Path, processes: int
+    rows: Path, vae: Path, tmp_path: Path, processes: int
 ) -> None:
     config = story_model.StoryModelConfig(
-        run=tmp_path, out=tmp_path / "storyworld", pictures=pictures, latents=tmp_path / "latents",
-        vae=vae, model=TOY, train_s=0.5, batch=4, processes=processes,
+        run=tmp_path, out=tmp_path / "storyworld", rows=rows, vae=vae, model=TOY, train_s=0.5,
+        batch=4, processes=processes,
     )  # fmt: skip
-    story_model.prepare(config)
     story_model.main(config)
     first = load_run(tmp_path / "checkpoint")
     assert first is not None and first[1]["seen_images"] >= 4 * processes
@@ -88,25 +84,7 @@ def test_story_model_trains_resumes_and_loads(
     assert picture.size == (128, 128)
 
 
-def test_latents_and_captions_stay_together(pictures: Path, vae: Path, tmp_path: Path) -> None:
-    config = story_model.StoryModelConfig(
-        pictures=pictures, latents=tmp_path, vae=vae, model=TOY, batch=8
-    )
-    story_model.prepare(config)
-    numbers, data = next(latents.latent_batches(config.latents, 12, random.Random(0)))
-    assert len(numbers) == len(data["latents"]) == 12
-    model = PatchAutoencoder.from_pretrained(vae)
-    for number, latent in zip(numbers, data["latents"], strict=True):
-        x = StoryWorld("train").tensor(range(number, number + 1)).float() / 127.5 - 1.0
-        expected = model.encode(x).latent_dist.mode()[0, :32].detach()
-        assert torch.allclose(expected, latent.float(), atol=0.02)
-
-
-def test_semantics_leave_everything_else_as_it_was(
-    pictures: Path, vae: Path, tmp_path: Path
-) -> None:
-    config = story_model.StoryModelConfig(pictures=pictures, latents=tmp_path / "z", vae=vae)
-    story_model.prepare(config)
+def test_semantics_leave_everything_else_as_it_was(rows: Path, vae: Path, tmp_path: Path) -> None:
     old = PatchAutoencoder(decoder_widths=(16, 8), decoder_blocks=(1, 1))
     old.load_state_dict(PatchAutoencoder.from_pretrained(vae).state_dict(), strict=False)
     old.save_pretrained(tmp_path / "vae")
@@ -116,7 +94,7 @@ def test_semantics_leave_everything_else_as_it_was(
         semantics.SemanticsConfig(
             run=tmp_path,
             vae=tmp_path / "vae",
-            latents=tmp_path / "z",
+            rows=rows,
             train_s=6.0,
             batch=8,
             halflife_images=20.0,
@@ -137,20 +115,10 @@ def test_an_autoencoder_without_semantics_is_refused(vae: Path, tmp_path: Path) 
     config = story_model.StoryModelConfig(run=tmp_path, vae=tmp_path / "vae", processes=1)
     with pytest.raises(InputError, match="train semantics"):
         story_model.main(config)
-
-
-def test_captions_are_full_usual_or_none() -> None:
-    world, rng = StoryWorld("train"), random.Random(0)
-
-    def words(drop: float, full: float) -> int:
-        told = captions(world, range(60), rng, drop=drop, full=full)
-        return sum(len(caption.text.split()) for caption in told if caption is not None)
-
-    assert words(1.0, 0.0) == 0
-    assert words(0.0, 1.0) > 1.1 * words(0.0, 0.0) > 60 * 4
-    told = captions(world, range(400), rng, drop=0.5, full=0.0, group=2)
-    silent = [caption is None for caption in told]
-    assert silent[::2] == silent[1::2] and 60 < sum(silent[::2]) < 140
+    with pytest.raises(InputError, match=r"no autoencoder in .*vae=weights"):
+        story_model.main(replace(config, vae=tmp_path))
+    with pytest.raises(InputError, match=r"no autoencoder in"):
+        reader.main(reader.ReaderConfig(run=tmp_path, vae=tmp_path))
 
 
 def test_heads_weigh_most() -> None:
