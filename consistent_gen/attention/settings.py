@@ -90,12 +90,14 @@ class Select:
 
     tokens: "all" or those of the subject's mask. dropout: share of them that is left out, drawn
     anew every step. gate: "none" lets every query read, "subject" only queries on the subject,
-    "many" gates only in frames with several subjects.
+    "many" gates only in frames with several subjects. open: share of the steps, the first ones,
+    in which no query is turned away: attention does not tell yet where a subject will stand.
     """
 
     tokens: Literal["all", "subject"] = "subject"
     dropout: float = 0.0
     gate: Literal["none", "subject", "many"] = "none"
+    open: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -343,8 +343,11 @@ def _blend_weight(edit: BlendQueries, rule: Rule, row: Row) -> float:
 
 
 def _gated(rule: Rule, item: _Work) -> bool:
-    several = rule.select.gate == "many" and len(item.role.subjects) > 1
-    return item.role.anchor is None and (rule.select.gate == "subject" or several)
+    select, row = rule.select, item.row
+    several = select.gate == "many" and len(item.role.subjects) > 1
+    if item.role.anchor is not None or row.step < round(select.open * row.steps):
+        return False
+    return select.gate == "subject" or several
 
 
 def _aligned(export: Export, rule: Rule, heads: Heads, slot: int) -> tuple[Tensor, Tensor]:

@@ -13,4 +13,4 @@ METHODS: dict[str, str] = {
     "style_aligned": "consistent_gen.methods.style_aligned:StyleAligned",
     "vanilla": "consistent_gen.methods.vanilla:Vanilla",
 }
-DEFAULT_METHOD = "vanilla"
+DEFAULT_METHOD = "head_start"

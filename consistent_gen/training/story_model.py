@@ -25,7 +25,8 @@ Departures from the usual recipe, and why:
 
 `python -m consistent_gen.training.rows` draws what is learnt from (see `rows.py`), before the
 training or beside it; the recipe `semantics` gives the autoencoder its semantic channels. On a GPU
-the recipe is the same: one process, larger batches (`--set batch=384`).
+the recipe is the same with larger batches, since launches bound a step there, not arithmetic (see
+the card in `weights/storyworld`).
 """
 
 from __future__ import annotations

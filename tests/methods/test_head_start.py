@@ -81,7 +81,7 @@ def test_training_on_pairs_shows_the_model_what_the_method_does() -> None:
     labels = torch.zeros(2, 32, 32, dtype=torch.uint8)
     labels[1, 8:24, 8:24] = 1  # whole tokens on every grid
 
-    run = SharedRun(HeadStart(anchors=1, lead=0.5).recipe())
+    run = SharedRun(HeadStart(anchors=1, lead=0.5, bias=0.0).recipe())
     run.masks.set_external("fox0", "fox", (labels[1] > 0).float())
     run.add(FrameRole(frame="fox0", subjects=(FOX,), anchor=0))
     run.add(FrameRole(frame="frame", subjects=(FOX,)))
