@@ -6,7 +6,8 @@ For the story-world model and for untrained UNets shaped like Stable Diffusion 1
 
 - FLOP of one added frame, counted by `torch.utils.flop_counter`, over those of a plain frame; and
   what the formula says: its denoiser calls over a plain frame's (twin and looks included), plus
-  reading r shared keys with q queries at every layer and step, 4 q r d FLOP each.
+  reading r shared keys with q queries at every layer and step, 4 q r d FLOP each (and where shared
+  keys have a bias, eight channels more per head for all keys).
 - The same for the whole published networks at 512 and 1024 pixels, counted on shapes alone
   (`benchmarks.sharing_flop`).
 - Wall time, medians of interleaved repeats.
@@ -223,7 +224,7 @@ def _seconds(story: Story | PlainStory) -> float:
 
 
 def _reading_flop(story: Story) -> float:
-    """4 q r d for every layer, step and branch at which a frame reads r shared keys."""
+    """`sharing_flop.reading` for every layer, step and branch."""
     run, trial = story.shared.run, story.trial
     _, height, width = trial.backbone.latent_shape(*trial.backbone.default_size)
     total = 0.0
@@ -234,7 +235,8 @@ def _reading_flop(story: Story) -> float:
             if site.sees_images and any(rule.mix.keys == "concat" for rule in rules):
                 exports = run.bank.get((HERO, site.name, step, branch), torch.device("cpu"))
                 shared = sum(len(export.tokens) for export in exports)
-                total += 4.0 * h * w * shared * site.channels
+                heads = int(trial.backbone.unet.get_submodule(site.name).heads)
+                total += sharing_flop.reading(h * w, shared, site, heads, rules)
     return total
 
 

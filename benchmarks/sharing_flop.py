@@ -8,6 +8,7 @@ quarter of every picture.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,10 +19,11 @@ from benchmarks.speed import flop_counter
 from consistent_gen.attention.calls import Call, Row
 from consistent_gen.attention.layers import Site, find_sites
 from consistent_gen.attention.matching import Match
+from consistent_gen.attention.ops import BIAS_CHANNELS
 from consistent_gen.attention.patch import attached
 from consistent_gen.attention.roles import FrameRole, SubjectUse, twin_id
 from consistent_gen.attention.run import SharedRun
-from consistent_gen.attention.settings import BOTH, Branch, Recipe
+from consistent_gen.attention.settings import BOTH, Branch, Recipe, Rule
 from consistent_gen.attention.sharing import Sharing
 
 HERO = SubjectUse(name="hero", tokens=(2,))
@@ -144,17 +146,26 @@ def _foresee_matches(run: SharedRun, sites: Any, shapes: Shapes, anchors: Sequen
 
 
 def formula(shapes: Shapes, recipe: Recipe, steps: int, base: float) -> float:
-    """Ratio by formula: denoiser calls, and 4 q r d FLOP where q queries read r shared keys."""
+    """Ratio by formula: denoiser calls, and `reading` at every layer, step and branch."""
     run = SharedRun(recipe)
-    sites = [site for site in find_sites(shapes.unet).values() if site.sees_images]
-    total = sum(
-        4.0 * _tokens(site, shapes) * _shared(run, site, shapes, step, steps, branch)
-        * site.channels
-        for site in sites
-        for step in range(steps)
-        for branch in BOTH
-    )  # fmt: skip
+    total = 0.0
+    for site in find_sites(shapes.unet).values():
+        if not site.sees_images:
+            continue
+        heads = int(shapes.unet.get_submodule(site.name).heads)
+        for step, branch in itertools.product(range(steps), BOTH):
+            shared = _shared(run, site, shapes, step, steps, branch)
+            rules = run.rules_at(site, step, steps, branch)
+            total += reading(_tokens(site, shapes), shared, site, heads, rules)
     return recipe.calls(steps) / steps + total / base
+
+
+def reading(queries: int, shared: int, site: Site, heads: int, rules: Sequence[Rule]) -> float:
+    """FLOP of q queries that read r shared keys: 4 q r d; a bias widens every head for all keys."""
+    found = 4.0 * queries * shared * site.channels
+    if shared and any(rule.mix.bias for rule in rules):
+        found += 4.0 * queries * (queries + shared) * heads * BIAS_CHANNELS
+    return found
 
 
 def _tokens(site: Site, shapes: Shapes) -> int:

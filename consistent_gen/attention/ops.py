@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 # Flash kernels want head widths in multiples of eight.
-_BIAS_CHANNELS = 8
+BIAS_CHANNELS = 8
 
 
 def token_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -39,12 +39,12 @@ def add_bias_channel(
     q [b n h d], k and v [b m h d], bias [b m]. With a constant 1 in q and bias / scale in k,
     scale * q k^T gains `bias`. The results are wider; of the output only the first d count.
     """
-    q = F.pad(q, (0, _BIAS_CHANNELS))
-    k = F.pad(k, (0, _BIAS_CHANNELS))
+    q = F.pad(q, (0, BIAS_CHANNELS))
+    k = F.pad(k, (0, BIAS_CHANNELS))
     d = v.shape[-1]
     q[..., d] = 1.0
     k[..., d] = (bias / scale).to(k.dtype)[..., None]
-    return q, k, F.pad(v, (0, _BIAS_CHANNELS))
+    return q, k, F.pad(v, (0, BIAS_CHANNELS))
 
 
 def text_attention(q: Tensor, k: Tensor) -> Tensor:

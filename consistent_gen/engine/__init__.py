@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from consistent_gen.engine.exactness import DEFAULT_BUCKET, profile_buckets
     from consistent_gen.engine.loop import Engine
     from consistent_gen.engine.metadata import read_png, write_png
-    from consistent_gen.engine.packing import Choose, Group, first_come
+    from consistent_gen.engine.packing import Choose, Group, leaders_first
     from consistent_gen.engine.replay import ReplayResult, replay
     from consistent_gen.engine.request import FrameRequest, Subject
     from consistent_gen.engine.schedulers import SCHEDULERS
@@ -38,7 +38,7 @@ _MODULES = {
     "Started": "events",
     "Step": "events",
     "Subject": "request",
-    "first_come": "packing",
+    "leaders_first": "packing",
     "profile_buckets": "exactness",
     "read_png": "metadata",
     "replay": "replay",
@@ -63,7 +63,7 @@ __all__ = [
     "Started",
     "Step",
     "Subject",
-    "first_come",
+    "leaders_first",
     "profile_buckets",
     "read_png",
     "replay",

@@ -28,7 +28,7 @@ from consistent_gen.engine.events import Event, FrameDone, FrameError, Started, 
 from consistent_gen.engine.exactness import DEFAULT_BUCKET, MAX_BUCKET, best_bucket
 from consistent_gen.engine.graph import FrameGraph
 from consistent_gen.engine.metadata import describe
-from consistent_gen.engine.packing import Choose, Group, call_rows, check_choice, first_come
+from consistent_gen.engine.packing import Choose, Group, call_rows, check_choice, leaders_first
 from consistent_gen.engine.preview import Previewer
 from consistent_gen.engine.request import FrameRequest
 from consistent_gen.engine.state import FrameState
@@ -60,7 +60,7 @@ class Engine:
         *,
         bucket: int | Literal["auto"] = DEFAULT_BUCKET,
         exact: bool | None = None,
-        choose: Choose = first_come,
+        choose: Choose = leaders_first,
     ) -> None:
         self.backbone = backbone
         self.bucket = best_bucket(backbone) if bucket == "auto" else bucket

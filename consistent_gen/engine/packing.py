@@ -24,6 +24,11 @@ class Group:
         """See `FrameState.key`; all frames of a group have the same."""
         return self.frames[0].key
 
+    @property
+    def follows(self) -> bool:
+        """Whether it stays behind other frames."""
+        return any(frame.request.behind for frame in self.frames)
+
 
 # Given the groups that may step now, in order of submission, and the rows of a call, returns the
 # groups of the next call: at least one, all with one key, whose rows fit. A group that is larger
@@ -31,14 +36,28 @@ class Group:
 Choose = Callable[[Sequence[Group], int], Sequence[Group]]
 
 
-def first_come(ready: Sequence[Group], rows: int) -> list[Group]:
-    """The oldest group, then every later one of its kind that still fits."""
-    chosen = [ready[0]]
-    free = rows - ready[0].rows
-    for group in ready[1:]:
-        if group.key == ready[0].key and group.rows <= free:
+def leaders_first(ready: Sequence[Group], rows: int) -> list[Group]:
+    """Groups of the oldest one's kind: those that others may follow, then the oldest that follow.
+
+    Leaders draw ahead, and calls are half empty once they are through if their followers are not
+    equally far. So of the oldest followers that would fill a call those go first that have made
+    the fewest steps. Where nobody leads, the oldest go first.
+    """
+    same = [group for group in ready if group.key == ready[0].key]
+    leaders = [group for group in same if not group.follows]
+    followers = [group for group in same if group.follows]
+    count = len(_fitting(followers, rows))
+    level = sorted(followers[:count], key=lambda group: group.frames[0].index)
+    order = [*leaders, *level, *followers[count:]]
+    return _fitting(order, rows) or order[:1]
+
+
+def _fitting(groups: Sequence[Group], rows: int) -> list[Group]:
+    chosen = []
+    for group in groups:
+        if group.rows <= rows:
             chosen.append(group)
-            free -= group.rows
+            rows -= group.rows
     return chosen
 
 

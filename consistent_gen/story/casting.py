@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from consistent_gen.errors import StoryError
+from PIL import Image, ImageOps
+
+from consistent_gen.errors import InputError, StoryError
 from consistent_gen.story.types import Character, Story
 from consistent_gen.story.yaml_tree import shown
 
 ARTICLES = ("a", "an", "the")
+REFERENCE_FORMATS = ("PNG", "JPEG", "WEBP")
 # What ends the noun group that a description starts with: "a brown bear | with a red scarf".
 _GROUP_ENDS = (
     "with", "in", "wearing", "who", "that", "which", "whose", "holding", "carrying", "and", "of",
@@ -90,6 +94,11 @@ def _cast(character: Character, source: str, folder: Path | None) -> Identity:
         if not path.is_file():
             message = f"the reference picture {shown(written)} of {character.name} does not exist"
             raise StoryError(message, source=source, line=character.line)
+        try:
+            open_reference(path)
+        except InputError as error:
+            message = f"the reference picture {shown(written)} of {character.name} {error.message}"
+            raise StoryError(message, source=source, line=character.line) from None
     return Identity(
         name=character.name,
         words=character.description,
@@ -98,3 +107,22 @@ def _cast(character: Character, source: str, folder: Path | None) -> Identity:
         strength=character.strength,
         line=character.line,
     )
+
+
+def open_reference(path: Path) -> Image.Image:
+    """The picture in the file `path`, upright, RGB.
+
+    Raises:
+        InputError: it is none, it is damaged, or it is too large; the message lacks its subject.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=REFERENCE_FORMATS) as opened:
+                return ImageOps.exif_transpose(opened).convert("RGB")
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise InputError(f"has more than {Image.MAX_IMAGE_PIXELS:,} pixels") from None
+    except (OSError, ValueError, SyntaxError, EOFError):
+        raise InputError(
+            "cannot be read; expected a PNG, JPEG or WebP file that a viewer opens"
+        ) from None

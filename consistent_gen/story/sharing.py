@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ImageOps
 
 from consistent_gen.engine.request import FrameRequest, Subject
 from consistent_gen.engine.sharing import SharedStory
 from consistent_gen.methods import METHODS
 from consistent_gen.registry import resolve
 from consistent_gen.runtime import frame_seed
-from consistent_gen.story.casting import Identity
+from consistent_gen.story.casting import Identity, open_reference
 from consistent_gen.story.plan import FramePlan, StoryPlan
 from consistent_gen.story.prompts import render, subject_spans
 
@@ -97,7 +97,7 @@ def anchor_portraits(
     like: a frame of the story, whose size, steps and guidance they take.
 
     Raises:
-        OSError: a reference picture cannot be read.
+        InputError: a reference picture can no longer be read.
     """
     first = next(f for f in plan.frames if identity in f.identities)
     story_world = backbone.vocabulary() is not None
@@ -129,6 +129,5 @@ def anchor_portraits(
 
 def _picture(identity: Identity, number: int, width: int, height: int) -> np.ndarray:
     """A reference picture, uint8 [h w 3], cut to the frame's shape around its middle."""
-    with Image.open(identity.references[number]) as opened:
-        fitted = ImageOps.fit(ImageOps.exif_transpose(opened).convert("RGB"), (width, height))
-    return np.asarray(fitted)
+    picture = open_reference(identity.references[number])
+    return np.asarray(ImageOps.fit(picture, (width, height)))

@@ -229,8 +229,8 @@ def main(config: StoryModelConfig) -> None:
         raise InputError(
             f"processes={config.processes} on a GPU; one process keeps it busy: leave it out"
         )
-    shard_paths(config.rows)  # here, what is wrong is said once and without a traceback
-    _autoencoder_config(config)
+    _autoencoder_config(config)  # here, what is wrong is said once and without a traceback
+    shard_paths(config.rows)
     parallel.launch(train, config, config.processes or (1 if on_gpu else 2))
 
 

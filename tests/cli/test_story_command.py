@@ -18,7 +18,7 @@ from consistent_gen.cli import main, progress
 from consistent_gen.engine.events import Event, FrameDone
 from consistent_gen.engine.metadata import read_png, write_png
 from consistent_gen.errors import LimitError
-from consistent_gen.methods import METHODS
+from consistent_gen.methods import DEFAULT_METHOD, METHODS
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.registry import resolve
 from consistent_gen.runtime import frame_seed
@@ -44,7 +44,7 @@ def test_the_report_says_what_was_drawn(drawn: Path) -> None:
     report = json.loads((drawn / "report.json").read_text())
     assert report["schema"] == "consistent_gen.story_report/1"
     assert report["model"]["name"] == "tiny" and len(report["model"]["sha256"]) == 64
-    assert (report["method"], report["steps"], report["guidance"]) == ("vanilla", 2, 5.0)
+    assert (report["method"], report["steps"], report["guidance"]) == (DEFAULT_METHOD, 2, 5.0)
     assert report["seconds_total"] > 0 and report["seconds_per_frame"] > 0
     # What an untrained model draws may show nobody, of whom nothing can be said.
     assert report["scores"].keys() <= {"alignment", "consistency"} and report["versions"]["torch"]
@@ -177,11 +177,25 @@ def test_a_frame_that_fails_leaves_nothing(
 def test_references_without_effect_are_noted(
     tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "fox.png").touch()
+    Image.new("RGB", (40, 30)).save(tmp_path / "fox.png")
     text = "title: x\ncharacters: {Rex: {description: a fox, references: fox.png}}\n"
     (tmp_path / "s.yaml").write_text(text + 'frames: ["{Rex}"]\n')
-    assert draw(tmp_path / "s.yaml", tmp_path / "out", tiny_folder, "--steps", "1") == 0
+    options = ("--steps", "1", "--method", "vanilla")
+    assert draw(tmp_path / "s.yaml", tmp_path / "out", tiny_folder, *options) == 0
     assert "does not look at the reference pictures of Rex" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n" + bytes(40)])
+def test_a_reference_that_is_no_picture_is_named(
+    data: bytes, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "fox.png").write_bytes(data)
+    text = "title: x\ncharacters:\n  Rex: {description: a fox, references: fox.png}\n"
+    (tmp_path / "s.yaml").write_text(text + 'frames: ["{Rex}"]\n')
+    assert draw(tmp_path / "s.yaml", tmp_path / "out", tiny_folder) == 2
+    told = capsys.readouterr().err
+    assert "s.yaml:3: the reference picture fox.png of Rex cannot be read" in told.replace("'", "")
+    assert not (tmp_path / "out").exists()
 
 
 TYING = [name for name in METHODS if resolve(METHODS, name).couples_frames]

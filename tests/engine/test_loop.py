@@ -243,6 +243,19 @@ def test_behind_by_more_than_a_step_until_the_end(tiny: Backbone) -> None:
     assert spy.calls() == calls
 
 
+def test_followers_keep_level_so_that_calls_stay_full(tiny: Backbone) -> None:
+    """Two that lead by four of ten steps and four that follow: 60 steps, 4 to a call at most."""
+    spy = Spy()
+    engine = Engine(tiny, bucket=8)
+    for name in ("a", "b"):
+        engine.submit(replace(FOX, id=name, steps=10, coupling=spy))
+    for name in ("1", "2", "3", "4"):
+        following = replace(CAT, id=name, steps=10, behind=("a", "b"), behind_by=4)
+        engine.submit(replace(following, coupling=spy))
+    drain(engine)
+    assert [len(call) for call in spy.calls()] == [2] * 4 + [4] * 13
+
+
 def test_after_waits_for_the_end(tiny: Backbone) -> None:
     spy = Spy()
     engine = Engine(tiny)

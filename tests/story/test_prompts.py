@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from consistent_gen.errors import StoryError
 from consistent_gen.models.backbone import Backbone
@@ -120,5 +121,5 @@ def test_references_are_found_beside_the_story(tmp_path: Path) -> None:
     story = parse_story(f"title: x\ncharacters:\n{line}frames: [a]\n", source="f.yaml")
     with pytest.raises(StoryError, match=r"^f\.yaml:3: .*'mia\.png' of Mia does not exist"):
         cast_story(story, tmp_path)
-    (tmp_path / "mia.png").touch()
+    Image.new("RGB", (8, 8)).save(tmp_path / "mia.png")
     assert cast_story(story, tmp_path)["Mia"].references == (tmp_path / "mia.png",)

@@ -160,9 +160,9 @@ def test_only_what_the_pattern_names_learns(paired_rows: Path, vae: Path, tmp_pa
             assert torch.equal(saved[0][prefix + name], before) != learnt, name
 
 
-def test_a_pattern_without_a_match_is_refused(vae: Path, tmp_path: Path) -> None:
+def test_a_pattern_without_a_match_is_refused(paired_rows: Path, vae: Path, tmp_path: Path) -> None:
     config = story_model.StoryModelConfig(
-        run=tmp_path, vae=vae, model=TOY, processes=1, learn="atn1"
+        run=tmp_path, rows=paired_rows, vae=vae, model=TOY, processes=1, learn="atn1"
     )
     with pytest.raises(InputError, match=r"atn1.*try attn1"):
         story_model.main(config)
