@@ -109,15 +109,24 @@ def _consistency(title: str) -> Callable[[Mapping[str, Any]], str]:
     )  # fmt: skip
 
     def render(result: Mapping[str, Any]) -> str:
+        methods = result["methods"]
+        # A run without costs has no columns for them.
+        known = [c for c in columns if all(c in entry for entry in methods.values())]
         rows = [
             (
                 name, _interval(entry["c_star"]), _interval(entry["over_vanilla"]["c_star"]),
-                *(f"{entry[column]:.3f}" for column in columns),
+                *(f"{entry[column]:.3f}" for column in known),
             )
-            for name, entry in result["methods"].items()
+            for name, entry in methods.items()
         ]  # fmt: skip
-        heads = ("method", "C*", "over vanilla", *(c.replace("_", " ") for c in columns))
-        return f"## {title}\n\n`python -m benchmarks.consistency`\n\n" + table(heads, rows)
+        heads = ("method", "C*", "over vanilla", *(c.replace("_", " ") for c in known))
+        stories, networks = len(result["seeds"]["stories"]), " and ".join(result["networks"])
+        told = (
+            f"`python -m benchmarks.consistency`: {stories} stories of 5 frames, "
+            f"{result['settings']['steps']} steps, read by {networks}; real pictures have C* "
+            f"{_interval(result['truth']['c_star'])}.\n\n"
+        )
+        return f"## {title}\n\n{told}" + table(heads, rows)
 
     return render
 
