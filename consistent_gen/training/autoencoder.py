@@ -123,7 +123,7 @@ def main(config: AutoencoderConfig) -> float:
 
     started = time.monotonic() - spent
     while (elapsed := time.monotonic() - started) < config.train_s:
-        _, data = next(stream)
+        data = next(stream)
         x = (data["pictures"].float() / 127.5 - 1.0).to(memory_format=torch.channels_last)
         replica.refresh()
         z = _disturb(model.latents(x), config, generator)

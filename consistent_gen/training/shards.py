@@ -5,6 +5,7 @@ A shard is one safetensors file of 2,048 consecutive pictures with their truth:
     labels    n 32 32 uint8, the label byte at the middle of each 4 x 4 block
     heads     n 3 4 float16, head boxes (x0 y0 x1 y1 in [0, 1]); nan where there is no such subject
     keypoints n 3 5 2 float16, x then y in [0, 1]; nan likewise
+    factors, hues, scalars, scene, present: what the picture shows, as in `truth`
 Shards appear by rename, so a trainer may read while `python -m consistent_gen.training.shards`
 draws.
 """
@@ -14,6 +15,8 @@ from __future__ import annotations
 import argparse
 import random
 from collections.abc import Iterator
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +25,7 @@ from torch import Tensor
 
 from consistent_gen.checkpoints import load_tensors, save_tensors
 from consistent_gen.errors import InputError
+from consistent_gen.training.truth import truth
 from consistent_gen.world.dataset import StoryWorld
 
 SHARD = 2048
@@ -52,7 +56,9 @@ def draw_shard(world: StoryWorld, number: int, count: int = SHARD) -> dict[str, 
             heads[i, k] = figure.head_box
             keypoints[i, k] = figure.keypoints
     arrays = {"pictures": pictures, "labels": labels, "heads": heads, "keypoints": keypoints}
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+    data = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    numbers = range(number * count, (number + 1) * count)
+    return data | truth(world, numbers, data["labels"])
 
 
 def available(folder: Path, world: StoryWorld) -> list[int]:
@@ -67,9 +73,15 @@ def load_shard(folder: Path, world: StoryWorld, number: int) -> dict[str, Tensor
 
 
 def batches(
-    folder: Path, world: StoryWorld, batch: int, rng: random.Random, shards_at_once: int = 8
-) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
-    """Endless random batches (picture numbers, tensors), from a few shards in memory at a time.
+    folder: Path,
+    world: StoryWorld,
+    batch: int,
+    rng: random.Random,
+    *,
+    shards_at_once: int = 8,
+    place: torch.device | None = None,
+) -> Iterator[dict[str, Tensor]]:
+    """Endless random batches, from a few shards at a time that lie in the memory of `place`.
 
     Raises:
         InputError: no shard has been drawn yet.
@@ -82,14 +94,20 @@ def batches(
             )
         chosen = rng.sample(numbers, min(shards_at_once, len(numbers)))
         parts = [load_shard(folder, world, n) for n in chosen]
-        pool = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        count = len(parts[0]["pictures"])
-        numbers_of = [n * count + i for n in chosen for i in range(count)]
-        order = list(range(len(numbers_of)))
+        pool = {name: torch.cat([p[name] for p in parts]).to(place) for name in parts[0]}
+        order = list(range(len(pool["pictures"])))
         rng.shuffle(order)
         for start in range(0, len(order) - batch + 1, batch):
-            picked = order[start : start + batch]
-            yield [numbers_of[i] for i in picked], {k: v[picked] for k, v in pool.items()}
+            picked = torch.tensor(order[start : start + batch]).to(place)
+            yield {name: values[picked] for name, values in pool.items()}
+
+
+def _draw(number: int, *, world: StoryWorld, folder: Path) -> Path:
+    path = shard_path(folder, world, number)
+    if not path.exists():
+        torch.set_num_threads(1)
+        save_tensors(path, draw_shard(world, number))
+    return path
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -99,14 +117,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--split", default="train")
     parser.add_argument("--first", type=int, default=0, help="number of the first shard")
     parser.add_argument("--shards", type=int, default=48, help="shards of 2,048 pictures")
-    parser.add_argument("--step", type=int, default=1, help="draw every n-th (for two processes)")
+    parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--pairs", action="store_true", help="two pictures of each character")
     options = parser.parse_args(argv)
     world = StoryWorld(options.split, pairs=options.pairs)
-    for number in range(options.first, options.first + options.shards, options.step):
-        path = shard_path(options.folder, world, number)
-        if not path.exists():
-            save_tensors(path, draw_shard(world, number))
+    draw = partial(_draw, world=world, folder=options.folder)
+    numbers = range(options.first, options.first + options.shards)
+    with get_context("spawn").Pool(options.processes) as pool:
+        for path in pool.imap_unordered(draw, numbers):
             print(path, flush=True)
 
 

@@ -84,8 +84,8 @@ from consistent_gen.training.loop import (
 from consistent_gen.training.optim import build_optimizers, learn_only, split_parameters
 from consistent_gen.training.pairs import PairedKeys
 from consistent_gen.training.perceptual import PerceptualDistance
-from consistent_gen.training.reader import schema
 from consistent_gen.training.rows import RowPool, shard_paths
+from consistent_gen.training.truth import schema
 from consistent_gen.world.captions import vocabulary
 
 

@@ -1,17 +1,18 @@
 """Which frames go into the next denoiser call of a server, and who failed in the last one.
 
-Interactive frames go before bulk ones, which are passed over between two steps at no cost; frames
-that have begun go before new ones, so that they finish and make room. Frames that were in a failed
-call carry a cohort number: they share calls with their own cohort only (0 is everybody's).
+Who goes first is said in `precedence`; whoever is passed over between two steps loses nothing.
+Frames that were in a failed call carry a cohort number: they share calls with their own cohort only
+(0 is everybody's).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import torch
 
 from consistent_gen.engine import FrameError, Group
+from services.painting.precedence import Standing, firsts, in_turn
 
 MIN_ROWS = 2
 
@@ -20,27 +21,31 @@ class CallChoice:
     """A `packing.Choose` that remembers its last choice.
 
     Args:
-        is_bulk, cohort_of: what is known of a frame, by its id in the engine.
+        standing_of: for whom a group is drawn.
     """
 
-    def __init__(self, is_bulk: Callable[[str], bool], cohort_of: Callable[[str], int]) -> None:
-        self._is_bulk = is_bulk
-        self._cohort_of = cohort_of
+    def __init__(self, standing_of: Callable[[Group], Standing]) -> None:
+        self._standing_of = standing_of
         self._row_caps: dict[Hashable, int] = {}
+        self._passed: dict[Group, int] = {}  # calls that it sat out since it was last in one
         self.called: tuple[Group, ...] = ()
         self.ready_rows = 0
 
     def __call__(self, ready: Sequence[Group], rows: int) -> list[Group]:
         """See `packing.Choose`."""
-        ranked = sorted(ready, key=self._rank)
-        first = ranked[0]
-        cohort = self._cohort(first)
+        standing = {group: self._standing_of(group) for group in ready}
+        ranked = in_turn(ready, standing, self._passed)
+        first = self._leader(ranked, standing)
         free = min(rows, self._row_caps.get(first.key, rows)) - first.rows
         chosen = [first]
-        for group in ranked[1:]:
-            if group.key == first.key and group.rows <= free and self._cohort(group) == cohort:
+        for group in ranked:
+            if group is first or _kind(group, standing) != _kind(first, standing):
+                continue
+            if group.rows <= free:
                 chosen.append(group)
                 free -= group.rows
+        left = set(ready).difference(chosen)
+        self._passed = {group: self._passed.get(group, 0) + 1 for group in left}
         self.called = tuple(chosen)
         self.ready_rows = sum(group.rows for group in ready)
         return chosen
@@ -68,12 +73,19 @@ class CallChoice:
             rows = sum(group.rows for group in self.called)
             self._row_caps[self.called[0].key] = max(MIN_ROWS, rows // 2)
 
-    def _rank(self, group: Group) -> tuple[bool, bool]:
-        bulk = all(self._is_bulk(frame.id) for frame in group.frames)
-        return bulk, not any(frame.started for frame in group.frames)
+    def _leader(self, ranked: Sequence[Group], standing: Mapping[Group, Standing]) -> Group:
+        """The group that decides what kind of call it is: kinds of several users alternate."""
+        kind, waited = _kind(ranked[0], standing), self._passed.get(ranked[0], 0)
+        found = ranked[0]
+        for group in firsts(ranked, standing):
+            if _kind(group, standing) != kind and self._passed.get(group, 0) > waited:
+                found, waited = group, self._passed[group]
+        return found
 
-    def _cohort(self, group: Group) -> int:
-        return max(self._cohort_of(frame.id) for frame in group.frames)
+
+def _kind(group: Group, standing: Mapping[Group, Standing]) -> Hashable:
+    """Groups of one kind may share a call."""
+    return group.key, standing[group].cohort
 
 
 def cause(failure: FrameError) -> BaseException:

@@ -2,7 +2,7 @@
 
 Frames of many stories and users are rows of the same denoiser calls. They join whenever there is
 room, leave as soon as they are done or cancelled, and in exact mode their bytes depend on nothing
-but themselves. One thread owns a painter; `cancel` and `room` may be used from others.
+but themselves. One thread owns a painter; `cancel`, `room` and `newcomers` may be used from others.
 
 When a call with several frames fails, nobody knows whose fault it was: its frames start again in
 two halves that no longer share calls, until the one at fault is alone and fails alone. That is
@@ -21,9 +21,8 @@ from pathlib import Path
 import torch
 
 from consistent_gen.attention.roles import twin_id
-from consistent_gen.engine import DEFAULT_BUCKET, Engine, FrameDone, FrameError, Step
+from consistent_gen.engine import DEFAULT_BUCKET, Engine, FrameDone, FrameError, Group, Step
 from consistent_gen.engine.request import FrameRequest, Preview
-from consistent_gen.engine.state import FrameState
 from consistent_gen.errors import Cancelled, ConsistentGenError
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.story.draw import frame_requests
@@ -31,7 +30,9 @@ from consistent_gen.story.plan import FramePlan, StoryPlan
 from services.jobs import Lease
 from services.painting.anchors import AnchoredStory, Picture, couples_frames, with_preview
 from services.painting.calls import CallChoice, cause, halves, out_of_memory
+from services.painting.precedence import Standing
 from services.painting.reports import Drawn, Failed, Report, Stepped
+from services.painting.room import Room
 from services.painting.shelf import StoryShelf
 from services.plans import FrameOrder, PlanBook
 
@@ -60,7 +61,7 @@ class Painter:
     Args:
         bucket: rows of a denoiser call (see `engine.Engine`); a frame takes two with guidance.
         exact: see `engine.Engine`.
-        max_frames: most leases at once.
+        max_frames: most leases at once, but for newcomers (see `room.Room`).
         anchor_bytes: most memory for the anchors of all stories; a story that needs more fails,
             one that has to wait for others waits.
         preview: how previews are made: "linear" or "decode".
@@ -80,12 +81,10 @@ class Painter:
         late_join: bool = True,
     ) -> None:
         self.backbone = backbone
-        self._choice = CallChoice(self._is_bulk, self._cohort_of)
+        self._choice = CallChoice(self._standing_of)
         self.engine = Engine(backbone, bucket=bucket, exact=exact, choose=self._choice)
-        self.max_frames = max_frames
         self.preview: Preview = preview
-        self.late_join = late_join
-        self.calls = 0
+        self._room = Room(bucket, max_frames, late_join)
         self._work: dict[str, _Work] = {}  # by lease
         self._drawing: dict[str, list[_Work]] = {}  # by frame of the engine
         self._deferred: list[_Work] = []
@@ -96,8 +95,6 @@ class Painter:
         self._lock = threading.Lock()
         self._ids = itertools.count()
         self._cohorts = itertools.count(1)
-        self._busy_rows = 0
-        self._first_call = 0  # calls made before the present batch
 
     @property
     def active(self) -> frozenset[str]:
@@ -112,10 +109,22 @@ class Painter:
     @property
     def room(self) -> int:
         """How many more leases the next calls have rows for."""
-        free = self.max_frames - len(self._work)
-        if not self.late_join and self.calls > self._first_call and self._work:
-            return 0
-        return max(0, min(free, -(-(self.engine.bucket - self._busy_rows) // 2)))
+        return self._room.leases
+
+    @property
+    def newcomers(self) -> int:
+        """How many more leases would be drawn at once if they are of users who have none."""
+        return self._room.newcomers
+
+    @property
+    def max_frames(self) -> int:
+        """See the class."""
+        return self._room.max_frames
+
+    @property
+    def calls(self) -> int:
+        """Denoiser calls made so far."""
+        return self._room.calls
 
     @property
     def stories(self) -> tuple[str, ...]:
@@ -139,8 +148,6 @@ class Painter:
             story=f"{lease.story} {order.digest}" if couples_frames(plan.method) else None,
             base=base,
         )
-        if not self._work:
-            self._first_call = self.calls
         self._work[lease.id] = work
         try:
             self._start(work)
@@ -149,7 +156,7 @@ class Painter:
             if isinstance(error, OSError):
                 raise _unreadable(error) from None
             raise
-        self._busy_rows += 1 if plan.guidance == 1.0 else 2
+        self._room.joined(1 if plan.guidance == 1.0 else 2, self._leases)
 
     def cancel(self, lease: str) -> None:
         """Stop drawing for a lease: from the next call on it has no rows. Callable anywhere."""
@@ -162,7 +169,8 @@ class Painter:
         self._retry_deferred()
         reports, self._early = self._early, []
         if self.engine.idle:
-            self._busy_rows = 0
+            self._room.emptied()
+            self._room.hold(self._leases)
             return reports
         self._choice.forget_call()
         failures = []
@@ -174,8 +182,9 @@ class Painter:
             elif isinstance(event, FrameError) and not isinstance(event.error, Cancelled):
                 failures.append(event)
         reports += self._twins_stepped()
-        self._count_rows()
+        self._room.called(self._choice, self.engine.frames)
         reports += self._failed(failures)
+        self._room.hold(self._leases)
         self._shelf.settle()
         self._shelf.evict(self._shelf.limit_bytes)
         return reports
@@ -211,19 +220,6 @@ class Painter:
         for work in works:
             del self._work[work.lease.id]
         return [Drawn(work.lease.id, event.image, event.metadata) for work in works]
-
-    def _count_rows(self) -> None:
-        """How many rows will be taken once the next call is over, as far as can be told.
-
-        A lease takes about as long to come as a call takes. One that comes before there is room
-        waits in the engine, where those that have begun go first; one that comes late leaves a
-        hole in a call.
-        """
-        self.calls += bool(self._choice.called)
-        states = {state.id: state for state in self.engine.frames}
-        gone = [g.rows for g in self._choice.called if g.frames[0].id not in states]
-        ending = [s.rows for s in states.values() if s.started and _ends_with_next_call(s)]
-        self._busy_rows = max(0, self._choice.ready_rows - sum(gone) - sum(ending))
 
     # Starting -----------------------------------------------------------------------------------
 
@@ -370,19 +366,28 @@ class Painter:
         if not self.engine.exact:
             self._choice.lower_cap()
 
-    def _is_bulk(self, engine_id: str) -> bool:
-        anchor = self._anchor(engine_id)
-        if anchor is not None:  # as urgent as whoever waits for it
-            return all(work.lease.bulk for work in self._works_of(anchor[0]))
-        works = self._drawing.get(engine_id.removesuffix(_TWIN), ())
-        return all(work.lease.bulk for work in works)
+    @property
+    def _leases(self) -> list[Lease]:
+        return [work.lease for work in self._work.values()]
 
-    def _cohort_of(self, engine_id: str) -> int:
-        anchor = self._anchor(engine_id)
-        if anchor is not None:
-            return anchor[1].cohorts.get(anchor[2], 0)
-        works = self._drawing.get(engine_id.removesuffix(_TWIN), ())
-        return max((work.cohort for work in works), default=0)
+    def _standing_of(self, group: Group) -> Standing:
+        """For whom the frames of a group are drawn: for the first of those who wait for them."""
+        works: list[_Work] = []
+        cohort = 0
+        for frame in group.frames:
+            anchor = self._anchor(frame.id)
+            if anchor is not None:  # as urgent as whoever waits for it
+                works += self._works_of(anchor[0])
+                cohort = max(cohort, anchor[1].cohorts.get(anchor[2], 0))
+                continue
+            own = self._drawing.get(frame.id.removesuffix(_TWIN), ())
+            works += own
+            cohort = max([cohort, *(work.cohort for work in own)])
+        bulk = all(work.lease.bulk for work in works)
+        # A story is its owner's, but several of the owner's users may wait for it.
+        urgent = [work.lease for work in works if work.lease.bulk == bulk][:1]
+        owner, user = (urgent[0].owner, urgent[0].user) if urgent else ("", "")
+        return Standing(owner, user, bulk, cohort)
 
     def _anchor(self, engine_id: str) -> tuple[str, AnchoredStory, str] | None:
         """(key of the story, the story, the character) if a frame is an anchor or its twin."""
@@ -390,10 +395,6 @@ class Painter:
         story = self._shelf.get(key)
         name = None if story is None else story.character_of(engine_id)
         return None if key is None or story is None or name is None else (key, story, name)
-
-
-def _ends_with_next_call(state: FrameState) -> bool:
-    return not state.request.hidden and state.index == state.request.steps - 1
 
 
 def _unreadable(error: OSError) -> ConsistentGenError:

@@ -35,7 +35,7 @@ from consistent_gen.encoders.reader import Reader
 from consistent_gen.errors import InputError
 from consistent_gen.models import load_backbone
 from consistent_gen.models.tiny import build_tiny
-from consistent_gen.training.reader import schema
+from consistent_gen.training.truth import schema
 from consistent_gen.world.captions import vocabulary, words_of
 from consistent_gen.world.spec import sample_identity, scene_held_out
 

@@ -12,7 +12,7 @@ from consistent_gen.encoders.factors import Schema
 from consistent_gen.encoders.judge import Judge
 from consistent_gen.encoders.reader import Reader, _pool
 from consistent_gen.errors import CheckpointError
-from consistent_gen.training.reader import schema
+from consistent_gen.training.truth import schema
 
 READERS: list[Any] = [Reader, Judge]
 

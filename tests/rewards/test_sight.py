@@ -13,7 +13,7 @@ from consistent_gen.errors import InputError
 from consistent_gen.rewards.base import Scores, mean
 from consistent_gen.rewards.consistency import character_consistency
 from consistent_gen.rewards.sight import Sight, agreement, alignment, all_sights, main_sights
-from consistent_gen.training.reader import schema
+from consistent_gen.training.truth import schema
 from consistent_gen.world.dataset import StoryWorld
 from consistent_gen.world.naming import named_factors
 from consistent_gen.world.palette import hue_anchors

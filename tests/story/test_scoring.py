@@ -20,7 +20,7 @@ from consistent_gen.story.plan import StoryPlan, plan_story
 from consistent_gen.story.report import Drawing, DrawnFrame, build_report, score
 from consistent_gen.story.scoring import reader_scorers
 from consistent_gen.story.script import parse_story
-from consistent_gen.training.reader import schema
+from consistent_gen.training.truth import schema
 from consistent_gen.world import captions, phrases
 from consistent_gen.world.dataset import StoryWorld
 from consistent_gen.world.scene import render

@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from consistent_gen.training.factor_probe import FactorProbe
-from consistent_gen.training.reader import IGNORE, schema, truth
+from consistent_gen.training.heads import IGNORE
 from consistent_gen.training.shards import draw_shard
+from consistent_gen.training.truth import schema, truth
 from consistent_gen.world.dataset import StoryWorld
 
 
@@ -15,7 +16,7 @@ def _targets(
     world: StoryWorld, numbers: list[int], labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     target = truth(world, numbers, labels)
-    return torch.stack(list(target["subject"].values()), -1), target["hues"]
+    return target["factors"], target["hues"]
 
 
 def _learn(probe: FactorProbe, layer: nn.Module, features: torch.Tensor, steps: int) -> list[float]:

@@ -23,7 +23,9 @@ from consistent_gen.training import (
     semantics,
     story_model,
 )
+from consistent_gen.training.heads import IGNORE
 from consistent_gen.training.loop import load_run
+from consistent_gen.training.truth import schema, truth
 from consistent_gen.world.dataset import StoryWorld
 from consistent_gen.world.painter import label
 
@@ -152,7 +154,9 @@ def test_what_cannot_be_seen_is_left_out() -> None:
     world = StoryWorld("train")
     numbers = list(range(40))
     labels = torch.zeros(40, 32, 32, dtype=torch.uint8)  # nothing is seen
-    target = reader.truth(world, numbers, labels)
-    assert (target["subject"]["shoes"] == reader.IGNORE).all()
+    target = dict(truth(world, numbers, labels))
+    factors = dict(zip(schema().subject, target["factors"].unbind(-1), strict=True))
+    assert (factors["shoes"] == IGNORE).all()
     assert target["hues"].isnan().all()
-    assert (target["subject"]["kind"][:, 0] != reader.IGNORE).all()
+    assert (factors["kind"][:, 0] != IGNORE).all()
+    assert torch.equal(target["present"].bool(), factors["kind"] != IGNORE)

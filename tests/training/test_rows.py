@@ -12,10 +12,10 @@ from consistent_gen.errors import InputError
 from consistent_gen.models.patch_autoencoder import PatchAutoencoder
 from consistent_gen.models.words import word_tokenizer
 from consistent_gen.training.heads import IGNORE, heads_cross_entropy
-from consistent_gen.training.reader import schema
 from consistent_gen.training.rows import RowPool, draw_rows, main, shard_path
 from consistent_gen.training.semantic_code import semantic_code
 from consistent_gen.training.shards import draw_shard
+from consistent_gen.training.truth import schema
 from consistent_gen.world.captions import vocabulary, words_of
 from consistent_gen.world.dataset import StoryWorld
 

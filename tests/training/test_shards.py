@@ -32,8 +32,16 @@ def test_absent_subjects_are_nan(pictures: Path) -> None:
         assert not data["keypoints"][i, :count].isnan().any()
 
 
-def test_batches_name_their_pictures(pictures: Path) -> None:
-    stream = batches(pictures, WORLD, 8, random.Random(0))
-    numbers, data = next(stream)
-    for number, picture in zip(numbers, data["pictures"], strict=True):
-        assert torch.equal(picture, torch.from_numpy(WORLD.picture(number).rgb).permute(2, 0, 1))
+def test_batches_keep_pictures_and_their_truth_together(pictures: Path) -> None:
+    drawn = [load_shard(pictures, WORLD, n) for n in (0, 1)]
+    batch = next(batches(pictures, WORLD, 8, random.Random(0)))
+    assert set(batch) == set(drawn[0])
+    for i, picture in enumerate(batch["pictures"]):
+        (shard, row) = next(
+            (data, k)
+            for data in drawn
+            for k in range(24)
+            if torch.equal(data["pictures"][k], picture)
+        )
+        for name, values in batch.items():
+            assert values[i].numpy().tobytes() == shard[name][row].numpy().tobytes(), name

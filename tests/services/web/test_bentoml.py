@@ -19,7 +19,7 @@ import torch
 from consistent_gen.client import Client
 from consistent_gen.client.types import JobState, StoryIn
 from consistent_gen.encoders.reader import Reader
-from consistent_gen.training.reader import schema
+from consistent_gen.training.truth import schema
 from services.scores import LocalScorer, RemoteScorer
 from tests.services.web.hand import TOKEN, Hand, until, world_png
 

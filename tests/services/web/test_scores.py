@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from consistent_gen.encoders.reader import Reader
-from consistent_gen.training.reader import schema
+from consistent_gen.training.truth import schema
 from consistent_gen.world.dataset import StoryWorld
 from services.errors import Refusal
 from services.scores import LocalScorer, RemoteScorer
