@@ -139,6 +139,7 @@ class Bench:
             store,
             wanted,
             partial(self._draw, candidate),
+            together=4 if self.backbone.device.type == "cpu" else 16,
             tell=None if console is None else partial(_tell, console, candidate.label),
         )
         return store

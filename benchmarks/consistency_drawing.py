@@ -25,6 +25,7 @@ from consistent_gen.attention.settings import Recipe
 from consistent_gen.checkpoints import atomic_file
 from consistent_gen.config import from_mapping
 from consistent_gen.engine import Engine, FrameDone, FrameError, FrameRequest
+from consistent_gen.engine.exactness import DEFAULT_BUCKET, MAX_BUCKET
 from consistent_gen.engine.sharing import SharedStory
 from consistent_gen.errors import InputError
 from consistent_gen.methods import METHODS
@@ -83,6 +84,12 @@ def parse_candidate(text: str) -> Candidate:
     return Candidate(f"{name}: {'; '.join(given)}" if given else name, recipe)
 
 
+def engine_for(backbone: Backbone) -> Engine:
+    """An engine whose calls are as large as they may be on a GPU, which small ones leave idle."""
+    on_cpu = backbone.device.type == "cpu"
+    return Engine(backbone, bucket=DEFAULT_BUCKET if on_cpu else MAX_BUCKET)
+
+
 def drain(engine: Engine) -> dict[str, np.ndarray]:
     """Run until nothing is left; pictures by frame id. An error is raised."""
     found = {}
@@ -115,7 +122,7 @@ def draw_stories(
     settings: Settings,
 ) -> list[DrawnStory]:
     """Draw (story, story seed) pairs side by side."""
-    engine = Engine(backbone)
+    engine = engine_for(backbone)
     shared: list[SharedStory | None] = []
     for story, seed in wanted:
         if candidate.recipe is None or not candidate.recipe.rules:
@@ -160,7 +167,7 @@ def draw_best_of(
     reader: Any,
 ) -> list[DrawnStory]:
     """Per frame, of vanilla's picture and three more seeds the one most like frame 0."""
-    engine = Engine(backbone)
+    engine = engine_for(backbone)
     tries: list[list[list[str]]] = []
     for story, seed in wanted:
         tries.append([])

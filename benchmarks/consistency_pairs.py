@@ -47,6 +47,7 @@ from benchmarks.consistency_drawing import (
     Store,
     drain,
     draw_missing,
+    engine_for,
     parse_candidate,
 )
 from benchmarks.consistency_scores import Seen
@@ -59,7 +60,7 @@ from benchmarks.consistency_stories import (
     sample_scenes,
 )
 from consistent_gen.checkpoints import write_json
-from consistent_gen.engine import Engine, FrameRequest, Subject
+from consistent_gen.engine import FrameRequest, Subject
 from consistent_gen.engine.sharing import SharedStory
 from consistent_gen.models import load_backbone
 from consistent_gen.models.backbone import Backbone
@@ -151,7 +152,7 @@ def draw_pairs(
     part: Sequence[tuple[PairStory, int]],
 ) -> list[DrawnStory]:
     """Draw (story, story seed) pairs side by side; pictures in the order of the requests."""
-    engine = Engine(backbone)
+    engine = engine_for(backbone)
     options = settings.steps, settings.guidance
     orders = []
     for story, seed in part:
@@ -245,7 +246,10 @@ def draw_all(
     }  # fmt: skip
     store = Store(keep, f"pairs-{candidate.label}", identity)
     wanted = [(story, frame_seed(seed, story.number)) for story in stories for seed in seeds]
-    draw_missing(store, wanted, partial(draw_pairs, backbone, candidate, settings), together=2)
+    together = 2 if backbone.device.type == "cpu" else 8
+    draw_missing(
+        store, wanted, partial(draw_pairs, backbone, candidate, settings), together=together
+    )
     return store
 
 

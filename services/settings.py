@@ -100,8 +100,9 @@ class Limits:
 @dataclass(frozen=True, kw_only=True)
 class Engine:
     """How frames are drawn. ``model`` is a model folder (None: the shipped one), ``bucket`` the
-    rows of a denoiser call (None: measured at start), ``max_frames`` how many are drawn at once,
-    ``lease_s`` after how many seconds of silence a worker counts as lost.
+    rows of a denoiser call (None: measured at start), ``max_frames`` how many are drawn at once
+    (but for users of whom nothing is drawn, see ``painting.room``), ``lease_s`` after how many
+    seconds of silence a worker counts as lost.
     """
 
     model: Path | None = None

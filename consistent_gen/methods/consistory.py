@@ -17,7 +17,7 @@ Queries are not taken from the twin: its trajectory leaves the frame's at the fi
 its queries then belong to another picture. Anchors are not injected into, and which of their tokens
 are dropped hangs on their number, so their order is free only without dropout. The steps of the
 windows are shares of the schedule, so they hold for any number of steps; step 0 is not mixed, since
-nothing is shared in it.
+nothing is shared in it. `lead` and `bias` are not in the paper; both are off.
 """
 
 from __future__ import annotations
@@ -47,8 +47,10 @@ DIFT = FeatureProbe()
 class ConsiStory:
     """Settings, with the defaults of the paper and its code.
 
-    anchors: per character. dropout: share of their subject tokens left out. mixing: share of the
-    steps with vanilla queries, and their weight at the first and the last of these.
+    anchors: per character. lead: how far ahead they are, as a share of all steps (see
+    `settings.Topology`). bias: added to the logits of what is shared. dropout: share of the anchors'
+    subject tokens left out. mixing: share of the steps with vanilla queries, and their weight at
+    the first and the last of these.
     injection: weight (0 is off: no twin is drawn, and masks come from the frame's earlier steps).
     gate: who may read (see `settings.Select`). window: in which layers and when keys are shared.
     watched: smallest and largest grid, in tokens, whose attention to the words makes the masks.
@@ -56,6 +58,8 @@ class ConsiStory:
     """
 
     anchors: int = 2
+    lead: float = 0.0
+    bias: float = 0.0
     dropout: float = 0.5
     mixing_steps: float = 0.1
     mixing: tuple[float, float] = (0.9, 0.82)
@@ -71,12 +75,13 @@ class ConsiStory:
 
     def recipe(self) -> Recipe:
         """The method as data."""
-        topology = Topology(anchors=self.anchors)
+        topology = Topology(anchors=self.anchors, lead=self.lead)
         sharing = Rule(
             window=self.window,
             topology=topology,
             select=Select(tokens="subject", dropout=self.dropout, gate=self.gate),
             place=Place(kind="shift"),
+            mix=Mix(bias=self.bias),
         )
         rules = [sharing]
         if self.mixing_steps > 0.0:

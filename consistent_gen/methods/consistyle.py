@@ -42,12 +42,15 @@ from consistent_gen.methods.consistory import DIFT, SHARED_LAYERS, mixing_rule
 class ConsiStyle:
     """Settings, with the defaults of the released code; windows are shares of the steps.
 
-    anchors, dropout, mixing_steps, mixing, gate, window, watched, features: as in ConsiStory.
+    anchors, lead, bias, dropout, mixing_steps, mixing, gate, window, watched, features: as in
+    ConsiStory.
     structure_steps: when q and k come from the anchors. style_steps: when v comes from the copy.
     align_values: whether shared values take the reading frame's statistics.
     """
 
     anchors: int = 2
+    lead: float = 0.0
+    bias: float = 0.0
     dropout: float = 0.5
     mixing_steps: float = 0.1
     mixing: tuple[float, float] = (0.9, 0.82)
@@ -64,7 +67,7 @@ class ConsiStyle:
 
     def recipe(self) -> Recipe:
         """The method as data."""
-        topology = Topology(anchors=self.anchors)
+        topology = Topology(anchors=self.anchors, lead=self.lead)
         toward = AlignStatistics(which=("v",), toward="target")
         alone = Mix(keys="none")
         rules = [
@@ -73,6 +76,7 @@ class ConsiStyle:
                 topology=topology,
                 select=Select(tokens="subject", dropout=self.dropout, gate=self.gate),
                 align=(toward,) if self.align_values else (),
+                mix=Mix(bias=self.bias),
             )
         ]
         if self.mixing_steps > 0.0:

@@ -11,7 +11,7 @@ Otherwise as in subject-driven shared attention (arXiv 2402.03286, section 3.1),
 - One anchor, a portrait, so that there are not two to choose between that settled differently.
 - Keys are shared in rows with the prompt only. Guidance then moves away from what nobody read, too,
   so that what was read counts as often as the guidance says.
-- What is read counts four times (e^1.4). In a frame of several characters everybody may read
+- What is read counts twice (e^0.7). In a frame of several characters everybody may read
   everybody's keys in the first two fifths of the steps: colours are decided before attention tells
   where a character will stand, and such keys find their own reader.
 - No twin: masks come from the steps that lie behind the anchor, and by the time somebody reads it
@@ -55,7 +55,7 @@ class HeadStart:
     anchors: int = 1
     lead: float = 0.3
     dropout: float = 0.0
-    bias: float = 1.4
+    bias: float = 0.7
     gate: Literal["none", "subject", "many"] = "many"
     open: float = 0.4
     window: Window = FROM_THE_START

@@ -7,7 +7,13 @@ from collections.abc import Callable, Collection, Iterator
 
 from services.jobs import frames as job_frames
 from services.jobs.fairness import Shares, pick_user
-from services.jobs.queue import Waiting, running_by_owner, serving_order, waiting_jobs
+from services.jobs.queue import (
+    Waiting,
+    running_by_owner,
+    serving_order,
+    waiting_jobs,
+    waiting_newcomers,
+)
 from services.store import Database
 from services.store.database import Query, Row
 
@@ -18,12 +24,15 @@ def choose(
     now: int,
     prefer_stories: Collection[str],
     running_quota: Callable[[str], int],
+    newcomers: int = 0,
 ) -> list[Row]:
-    """Up to ``count`` waiting frames in the order in which they are to be drawn."""
+    """Up to ``count`` waiting frames in the order in which they are to be drawn, and after them one
+    of each of up to ``newcomers`` users of whom no other interactive frame is drawn.
+    """
     jobs = serving_order(waiting_jobs(db.rows), now, prefer_stories)
     running = dict(running_by_owner(db))
     chosen: list[Row] = []
-    for name, bulk in (("interactive", False), ("bulk", True)):
+    for name, bulk in (("interactive", False), ("bulk", True)) if count > 0 else ():
         line = _Line(db, [job for job in jobs if job.bulk == bulk], count)
         shares = _load(db, name)
         while len(chosen) < count:
@@ -38,7 +47,33 @@ def choose(
             chosen.append(line.take(owner, user))
             running[owner] = running.get(owner, 0) + 1
         _save(db, name, shares)
+    served = {(frame["owner"], frame["end_user"]) for frame in chosen if not frame["bulk"]}
+    for frame in _firsts(db, jobs, served) if newcomers > 0 else ():
+        owner = frame["owner"]
+        if newcomers > 0 and running.get(owner, 0) < running_quota(owner):
+            chosen.append(frame)
+            running[owner] = running.get(owner, 0) + 1
+            newcomers -= 1
     return chosen
+
+
+def _firsts(
+    db: Database, jobs: list[Waiting], served: Collection[tuple[str, str]]
+) -> Iterator[Row]:
+    """The next frame of each newcomer who is not served already, in the order of ``jobs``.
+
+    Their turns are not charged: it is one frame at a time, and what is drawn of it in each call is
+    shared out by the painter.
+    """
+    who = waiting_newcomers(db.rows) - set(served)
+    for job in jobs:
+        if job.bulk or (job.owner, job.user) not in who:
+            continue
+        who.remove((job.owner, job.user))
+        yield db.rows(
+            f"{job_frames.FRAME} WHERE f.job = ? AND f.state = 'queued' ORDER BY f.frame LIMIT 1",
+            (job.job,),
+        )[0]
 
 
 class _Line:

@@ -51,6 +51,18 @@ def waiting_jobs(rows: Query) -> list[Waiting]:
     ]  # fmt: skip
 
 
+def waiting_newcomers(rows: Query) -> set[tuple[str, str]]:
+    """(owner, user) of whom interactive frames wait and none is drawn, by any worker."""
+    found = rows(
+        """SELECT owner, end_user FROM jobs WHERE state IN ('queued', 'running') AND bulk = 0
+           EXCEPT
+           SELECT j.owner, j.end_user FROM job_frames f JOIN jobs j ON j.id = f.job
+           WHERE f.state = 'running' AND j.bulk = 0""",
+        (),
+    )
+    return {(row["owner"], row["end_user"]) for row in found}
+
+
 def serving_order(
     jobs: Iterable[Waiting], now: int, prefer_stories: Collection[str] = ()
 ) -> list[Waiting]:

@@ -12,6 +12,7 @@ from services.jobs import leasing as job_leasing
 from services.jobs import rows as job_rows
 from services.jobs.admission import Admission
 from services.jobs.changes import Changes
+from services.jobs.queue import waiting_newcomers
 from services.jobs.records import Lease, Progress
 from services.store import Database
 from services.store.artifact_rows import adopt
@@ -31,9 +32,15 @@ class JobWork:
     _changes: Changes
 
     def lease(
-        self, worker: str, count: int, *, prefer_stories: Collection[str] = ()
+        self,
+        worker: str,
+        count: int,
+        *,
+        newcomers: int = 0,
+        prefer_stories: Collection[str] = (),
     ) -> list[Lease]:
-        """Up to ``count`` frames to draw now, shared fairly; empty when nothing may run.
+        """Up to ``count`` frames to draw now, shared fairly; empty when nothing may run. On top of
+        them, for up to ``newcomers`` users of whom no interactive frame is drawn, one such frame.
 
         Interactive work before bulk; deficit round robin (cost: steps) over owners, then over the
         users of an owner; within a user stories in ``prefer_stories`` (whose anchors the worker
@@ -41,14 +48,12 @@ class JobWork:
         their ``running`` quota. Lapsed leases and deadlines are dealt with first.
         """
         self.expire()
-        if count < 1 or not self._db.rows(
-            "SELECT 1 FROM job_frames WHERE state = 'queued' LIMIT 1"
-        ):
+        if not self._worth_asking(count, newcomers):
             return []
         with self._db.transaction():
             now = self._now()
             chosen = job_leasing.choose(
-                self._db, count, now, prefer_stories, self._admission.running_quota
+                self._db, count, now, prefer_stories, self._admission.running_quota, newcomers
             )
             leases = [self._start(frame, worker, now) for frame in chosen]
             for job in {lease.job for lease in leases}:
@@ -158,6 +163,12 @@ class JobWork:
     # Inside ---------------------------------------------------------------------------------------
     def _now(self) -> int:
         return micros(self._clock())
+
+    def _worth_asking(self, count: int, newcomers: int) -> bool:
+        """Whether a frame may be there: a worker asks often, and a transaction costs much more."""
+        if count > 0:
+            return bool(self._db.rows("SELECT 1 FROM job_frames WHERE state = 'queued' LIMIT 1"))
+        return newcomers > 0 and bool(waiting_newcomers(self._db.rows))
 
     def _announce(self, job: str) -> None:
         self._db.after_commit(lambda: self._changes.notify((job,)))

@@ -15,44 +15,27 @@ import gc
 import itertools
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from consistent_gen.attention.roles import twin_id
-from consistent_gen.engine import DEFAULT_BUCKET, Engine, FrameDone, FrameError, Group, Step
+from consistent_gen.engine import DEFAULT_BUCKET, Engine, FrameDone, FrameError, Step
 from consistent_gen.engine.request import FrameRequest, Preview
 from consistent_gen.errors import Cancelled, ConsistentGenError
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.story.draw import frame_requests
-from consistent_gen.story.plan import FramePlan, StoryPlan
 from services.jobs import Lease
-from services.painting.anchors import AnchoredStory, Picture, couples_frames, with_preview
+from services.painting.anchors import Picture, couples_frames, with_preview
 from services.painting.calls import CallChoice, cause, halves, out_of_memory
-from services.painting.precedence import Standing
 from services.painting.reports import Drawn, Failed, Report, Stepped
 from services.painting.room import Room
 from services.painting.shelf import StoryShelf
+from services.painting.works import TWIN, Work, Works, standing_of
 from services.plans import FrameOrder, PlanBook
 
 DEFAULT_ANCHOR_BYTES = 2 << 30
-_TWIN = twin_id("")
-
-
-@dataclass(eq=False)
-class _Work:
-    """A lease on its way. `engine_id` is None until its anchors have room in memory."""
-
-    lease: Lease
-    plan: StoryPlan
-    frame: FramePlan
-    seed: int
-    preview_every: int
-    story: str | None  # key of its AnchoredStory; None for methods that tie nothing
-    base: StoryPlan  # the story as first asked for: what anchors are drawn from
-    engine_id: str | None = None
-    cohort: int = 0
 
 
 class Painter:
@@ -81,15 +64,16 @@ class Painter:
         late_join: bool = True,
     ) -> None:
         self.backbone = backbone
-        self._choice = CallChoice(self._standing_of)
+        self._choice = CallChoice(lambda group: standing_of(group, self._works, self._shelf))
         self.engine = Engine(backbone, bucket=bucket, exact=exact, choose=self._choice)
         self.preview: Preview = preview
         self._room = Room(bucket, max_frames, late_join)
-        self._work: dict[str, _Work] = {}  # by lease
-        self._drawing: dict[str, list[_Work]] = {}  # by frame of the engine
-        self._deferred: list[_Work] = []
+        self._works = Works()
+        self._deferred: list[Work] = []
         self._early: list[Report] = []
-        self._shelf = StoryShelf(self.engine, anchor_bytes, preview, self._is_drawn)
+        self._shelf = StoryShelf(
+            self.engine, anchor_bytes, preview, lambda key: bool(self._works.of_story(key))
+        )
         self._plans = PlanBook(backbone)
         self._cancels: set[str] = set()
         self._lock = threading.Lock()
@@ -99,12 +83,12 @@ class Painter:
     @property
     def active(self) -> frozenset[str]:
         """Ids of the leases that are being drawn."""
-        return frozenset(self._work)
+        return frozenset(lease.id for lease in self._works.leases)
 
     @property
     def idle(self) -> bool:
         """Whether `step` has nothing to do."""
-        return not self._work and self.engine.idle and not self._early
+        return not self._works and self.engine.idle and not self._early
 
     @property
     def room(self) -> int:
@@ -113,7 +97,7 @@ class Painter:
 
     @property
     def newcomers(self) -> int:
-        """How many more leases would be drawn at once if they are of users who have none."""
+        """How many leases on top of that would be drawn at once, if of users who have none."""
         return self._room.newcomers
 
     @property
@@ -139,7 +123,7 @@ class Painter:
         """
         order = FrameOrder.from_json(lease.task)
         base, plan = self._plans.plans(order, folder)
-        work = _Work(
+        work = Work(
             lease=lease,
             plan=plan,
             frame=plan.frames[order.frame],
@@ -148,15 +132,15 @@ class Painter:
             story=f"{lease.story} {order.digest}" if couples_frames(plan.method) else None,
             base=base,
         )
-        self._work[lease.id] = work
+        self._works.add(work)
         try:
             self._start(work)
         except BaseException as error:
-            self._work.pop(lease.id, None)
+            self._works.pop(lease.id)
             if isinstance(error, OSError):
                 raise _unreadable(error) from None
             raise
-        self._room.joined(1 if plan.guidance == 1.0 else 2, self._leases)
+        self._room.joined(1 if plan.guidance == 1.0 else 2, self._works.leases)
 
     def cancel(self, lease: str) -> None:
         """Stop drawing for a lease: from the next call on it has no rows. Callable anywhere."""
@@ -170,7 +154,7 @@ class Painter:
         reports, self._early = self._early, []
         if self.engine.idle:
             self._room.emptied()
-            self._room.hold(self._leases)
+            self._room.hold(self._works.leases)
             return reports
         self._choice.forget_call()
         failures = []
@@ -184,7 +168,7 @@ class Painter:
         reports += self._twins_stepped()
         self._room.called(self._choice, self.engine.frames)
         reports += self._failed(failures)
-        self._room.hold(self._leases)
+        self._room.hold(self._works.leases)
         self._shelf.settle()
         self._shelf.evict(self._shelf.limit_bytes)
         return reports
@@ -196,19 +180,19 @@ class Painter:
                 (event.steps + event.step) // 2 if self._has_twin(work) else event.step,
                 event.preview,
             )
-            for work in self._drawing.get(event.id, ())
+            for work in self._works.of_frame(event.id)
         ]
 
     def _twins_stepped(self) -> list[Report]:
         """A frame with a twin is halfway when that is drawn; the engine is silent about twins."""
-        twins = [f for g in self._choice.called for f in g.frames if f.id.endswith(_TWIN)]
+        twins = [f for g in self._choice.called for f in g.frames if f.id.endswith(TWIN)]
         return [
             Stepped(work.lease.id, twin.index // 2)
             for twin in twins
-            for work in self._drawing.get(twin.id.removesuffix(_TWIN), ())
+            for work in self._works.of_frame(twin.id)
         ]
 
-    def _has_twin(self, work: _Work) -> bool:
+    def _has_twin(self, work: Work) -> bool:
         story = self._shelf.get(work.story)
         return story is not None and story.has_twins and bool(work.frame.identities)
 
@@ -216,17 +200,15 @@ class Painter:
         story = self._shelf.get(self._shelf.key_of(event.id))
         if story is not None:
             story.anchor_drawn(event.id, Picture(event.image, event.metadata))
-        works = self._drawing.pop(event.id, ())
-        for work in works:
-            del self._work[work.lease.id]
+        works = self._works.drawn(event.id)
         return [Drawn(work.lease.id, event.image, event.metadata) for work in works]
 
     # Starting -----------------------------------------------------------------------------------
 
-    def _start(self, work: _Work) -> None:
+    def _start(self, work: Work) -> None:
         request = self._request(work)
         if work.story is None:
-            self._track(work, self.engine.submit(replace(request, id=f"f{next(self._ids)}")))
+            self._works.wait(work, self.engine.submit(replace(request, id=f"f{next(self._ids)}")))
             return
         story = self._shelf.take(
             work.story,
@@ -241,69 +223,53 @@ class Painter:
             found = story.draw_anchor(work.frame.index)
             if isinstance(found, Picture):
                 self._early.append(Drawn(work.lease.id, found.image, found.metadata))
-                del self._work[work.lease.id]
+                self._works.pop(work.lease.id)
             else:
-                self._track(work, found)
+                self._works.wait(work, found)
         else:
-            self._track(work, story.draw_reader(request, work.frame))
+            self._works.wait(work, story.draw_reader(request, work.frame))
 
-    def _request(self, work: _Work) -> FrameRequest:
+    def _request(self, work: Work) -> FrameRequest:
         request = frame_requests(work.plan)[work.frame.index]
         return with_preview(replace(request, seed=work.seed), self.preview, work.preview_every)
-
-    def _track(self, work: _Work, engine_id: str) -> None:
-        work.engine_id = engine_id
-        self._drawing.setdefault(engine_id, []).append(work)
 
     def _retry_deferred(self) -> None:
         waiting, self._deferred = self._deferred, []
         for work in waiting:
             self._restart(work)
 
-    def _restart(self, work: _Work) -> None:
-        if self._work.get(work.lease.id) is not work:
+    def _restart(self, work: Work) -> None:
+        if work not in self._works:
             return
         self._untrack(work)
         try:
             self._start(work)
         except (ConsistentGenError, OSError) as error:
-            self._work.pop(work.lease.id, None)
+            self._works.pop(work.lease.id)
             ours = _unreadable(error) if isinstance(error, OSError) else error
             self._early.append(Failed(work.lease.id, ours, retryable=False))
 
     # Leaving ------------------------------------------------------------------------------------
 
-    def _untrack(self, work: _Work) -> None:
+    def _untrack(self, work: Work) -> None:
         """Take a work off its frame, and the frame off the engine when nobody else wants it."""
-        if work.engine_id is None:
-            return
-        others = self._drawing.get(work.engine_id, [])
-        others[:] = [other for other in others if other is not work]
-        if not others:
-            self._drawing.pop(work.engine_id, None)
-            if self._anchor(work.engine_id) is None:
-                self.engine.cancel(work.engine_id)
-                self.engine.cancel(twin_id(work.engine_id))
-        work.engine_id = None
+        left = self._works.unwait(work)
+        if left is not None and self._shelf.anchor_of(left) is None:
+            self.engine.cancel(left)
+            self.engine.cancel(twin_id(left))
 
     def _apply_cancels(self) -> None:
         with self._lock:
             cancels, self._cancels = self._cancels, set()
         for lease in cancels:
-            work = self._work.pop(lease, None)
+            work = self._works.pop(lease)
             if work is None:
                 continue
             self._untrack(work)
             self._deferred = [other for other in self._deferred if other is not work]
             story = self._shelf.get(work.story)
-            if story is not None and not self._works_of(work.story):
+            if story is not None and not self._works.of_story(work.story):
                 story.stop()  # nobody waits for anchors that are half drawn
-
-    def _works_of(self, story: str | None) -> list[_Work]:
-        return [work for work in self._work.values() if work.story == story]
-
-    def _is_drawn(self, story: str) -> bool:
-        return any(work.story == story for work in self._work.values())
 
     # Failing ------------------------------------------------------------------------------------
 
@@ -316,7 +282,7 @@ class Painter:
         together = self._choice.failed_together(failures)
         if scarce and self.engine.exact:
             together = []  # calls have one size, so halves would fail too
-        again: dict[str, _Work] = {}
+        again: dict[str, Work] = {}
         for half in halves(together):
             cohort = next(self._cohorts)
             for group in half:
@@ -328,26 +294,26 @@ class Painter:
             for work in [] if failure.id in shared else self._set_apart(failure.id, 0):
                 self._untrack(work)
                 again.pop(work.lease.id, None)
-                if self._work.pop(work.lease.id, None) is not None:
+                if self._works.pop(work.lease.id) is not None:
                     reports.append(self._verdict(work, failure))
         for work in again.values():
             self._restart(work)
         return reports
 
-    def _set_apart(self, engine_id: str, cohort: int) -> list[_Work]:
+    def _set_apart(self, engine_id: str, cohort: int) -> list[Work]:
         """Put a frame that failed, and who must start again with it, into a cohort."""
-        anchor = self._anchor(engine_id)
+        anchor = self._shelf.anchor_of(engine_id)
         if anchor is None:
-            works = self._drawing.get(engine_id.removesuffix(_TWIN), [])
+            works = self._works.of_frame(engine_id)
             for work in works:
                 work.cohort = cohort
-            return list(works)
-        key, story, name = anchor
-        story.cohorts[name] = cohort
-        story.forget(name)
-        return [w for w in self._works_of(key) if any(i.name == name for i in w.frame.identities)]
+            return works
+        anchor.story.cohorts[anchor.name] = cohort
+        anchor.story.forget(anchor.name)
+        waiting = self._works.of_story(anchor.key)
+        return [w for w in waiting if any(i.name == anchor.name for i in w.frame.identities)]
 
-    def _verdict(self, work: _Work, failure: FrameError) -> Failed:
+    def _verdict(self, work: Work, failure: FrameError) -> Failed:
         error = failure.error
         if out_of_memory(cause(failure)):
             width, height = work.plan.width, work.plan.height
@@ -365,36 +331,6 @@ class Painter:
             torch.cuda.empty_cache()
         if not self.engine.exact:
             self._choice.lower_cap()
-
-    @property
-    def _leases(self) -> list[Lease]:
-        return [work.lease for work in self._work.values()]
-
-    def _standing_of(self, group: Group) -> Standing:
-        """For whom the frames of a group are drawn: for the first of those who wait for them."""
-        works: list[_Work] = []
-        cohort = 0
-        for frame in group.frames:
-            anchor = self._anchor(frame.id)
-            if anchor is not None:  # as urgent as whoever waits for it
-                works += self._works_of(anchor[0])
-                cohort = max(cohort, anchor[1].cohorts.get(anchor[2], 0))
-                continue
-            own = self._drawing.get(frame.id.removesuffix(_TWIN), ())
-            works += own
-            cohort = max([cohort, *(work.cohort for work in own)])
-        bulk = all(work.lease.bulk for work in works)
-        # A story is its owner's, but several of the owner's users may wait for it.
-        urgent = [work.lease for work in works if work.lease.bulk == bulk][:1]
-        owner, user = (urgent[0].owner, urgent[0].user) if urgent else ("", "")
-        return Standing(owner, user, bulk, cohort)
-
-    def _anchor(self, engine_id: str) -> tuple[str, AnchoredStory, str] | None:
-        """(key of the story, the story, the character) if a frame is an anchor or its twin."""
-        key = self._shelf.key_of(engine_id)
-        story = self._shelf.get(key)
-        name = None if story is None else story.character_of(engine_id)
-        return None if key is None or story is None or name is None else (key, story, name)
 
 
 def _unreadable(error: OSError) -> ConsistentGenError:

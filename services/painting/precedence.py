@@ -3,12 +3,17 @@
 Every user's first frame goes before anybody's second one: a user who has no row yet gets one at
 once, from who has most, and a frame that sits out loses nothing, since all of its state is its own.
 Owners come before their users, as in `services.jobs.fairness`: many users do not make a larger
-share. Of what is equal by that, frames go first that have sat out `PATIENCE` calls, then those that
-have begun, so that they finish and make room, then the older ones. Bulk frames go last.
+share. Bulk frames go last.
 
-So nobody waits for ever. A frame that has sat out long is the first of its user, its user's turn
-comes when those before it have finished or sat out as long, and rows of pictures that cannot share
-a call alternate (`calls.CallChoice`). Bulk frames alone may wait as long as others ask.
+Of what is equal by that, frames go first that have sat out `PATIENCE` calls, then those that have
+begun, so that they finish and make room. These keep level, like followers in
+`engine.packing.leaders_first`: those go first that have made the fewest steps. Nobody's frame
+stands still then while another one of the same user is drawn, and frames of equal steps that share
+calls end together, so that the last calls of a story are full.
+
+So nobody waits for ever: a frame that has sat out long is the first of its user, a user's turn
+comes when those before have finished or it has sat out as long, and pictures that cannot share a
+call take turns (`calls.CallChoice`). Bulk frames alone may wait for as long as others ask.
 """
 
 from __future__ import annotations
@@ -20,8 +25,8 @@ from operator import itemgetter
 
 from consistent_gen.engine import Group
 
-# Small against the steps of a picture would interleave the pictures of one user, so that all of
-# them are late; large would let one stand still for long.
+# Level frames take turns anyway. This is for the others: what has not begun while older frames
+# begin again and again, such as a picture of another size of the same user.
 PATIENCE = 16  # calls
 
 
@@ -46,9 +51,9 @@ def in_turn(
         passed: calls that a group has sat out since it was last in one; 0 if it is missing.
     """
 
-    def urgency(group: Group) -> tuple[bool, bool]:
+    def urgency(group: Group) -> tuple[bool, bool, bool, int]:
         begun = any(frame.started for frame in group.frames)
-        return passed.get(group, 0) < PATIENCE, not begun
+        return passed.get(group, 0) < PATIENCE, not begun, group.follows, group.frames[0].index
 
     order = sorted(groups, key=urgency)
     order = _by_turns(order, lambda g: (standing[g].bulk, standing[g].owner, standing[g].user))

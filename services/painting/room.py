@@ -35,22 +35,20 @@ class Room:
     @property
     def leases(self) -> int:
         """How many more leases the next calls have rows for."""
-        free = self.max_frames - self._leases
-        if self._closed:
+        if not self._late_join and self.calls > self._first_call and self._leases > 0:
             return 0
+        free = self.max_frames - self._leases
         return max(0, min(free, -(-(self._rows - self._busy_rows) // 2)))
 
     @property
     def newcomers(self) -> int:
-        """How many users of whom nothing is drawn would get a row in the next call, from users who
-        have several. Their leases may come on top of `leases` and of `max_frames`, of which there
-        are less than two times as many even so.
+        """How many users of whom nothing is drawn would get a row in the next call from users who
+        have several, when `leases` more have come. Their leases may exceed `max_frames`, at most
+        by as many again.
         """
-        return 0 if self._closed else max(0, self._frames - self._users)
-
-    @property
-    def _closed(self) -> bool:
-        return not self._late_join and self.calls > self._first_call and self._leases > 0
+        if not self._late_join:
+            return 0
+        return max(0, self._frames - self._users - self.leases)
 
     def joined(self, rows: int, leases: Iterable[Lease]) -> None:
         """A lease was taken on that needs so many rows; `leases` are all that are held now."""

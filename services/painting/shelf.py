@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import NamedTuple
 
 from consistent_gen.engine import Engine
 from consistent_gen.engine.graph import REMEMBERED_FRAMES
@@ -14,6 +15,14 @@ from services.painting.anchors import AnchoredStory
 MAX_STORIES = 64
 # After so many frames the engine no longer remembers that a story's anchors were drawn.
 MAX_AGE_FRAMES = REMEMBERED_FRAMES // 4
+
+
+class AnchorPlace(NamedTuple):
+    """Whose anchor a frame of the engine is: a character of a story."""
+
+    key: str
+    story: AnchoredStory
+    name: str
 
 
 class StoryShelf:
@@ -54,6 +63,15 @@ class StoryShelf:
     def key_of(self, engine_id: str) -> str | None:
         """The key of the story that a frame of the engine belongs to."""
         return self._by_prefix.get(engine_id.partition("/")[0])
+
+    def anchor_of(self, engine_id: str) -> AnchorPlace | None:
+        """Where a frame of the engine belongs if it is an anchor or the twin of one."""
+        key = self.key_of(engine_id)
+        story = self.get(key)
+        if key is None or story is None:
+            return None
+        name = story.character_of(engine_id)
+        return None if name is None else AnchorPlace(key, story, name)
 
     def take(
         self, key: str, base: StoryPlan, frame: FramePlan, *, number: int, preview_every: int

@@ -95,10 +95,17 @@ class Courier:
         return not self._deliveries
 
     def take(
-        self, count: int, *, stories: Collection[str] = (), wait_s: float = 0.0
+        self,
+        count: int,
+        *,
+        newcomers: int = 0,
+        stories: Collection[str] = (),
+        wait_s: float = 0.0,
     ) -> list[Lease]:
         """New leases with their reference pictures in the folder. Raises Unreachable."""
-        leases = self._source.lease(count, prefer_stories=stories, wait_s=wait_s)
+        leases = self._source.lease(
+            count, newcomers=newcomers, prefer_stories=stories, wait_s=wait_s
+        )
         now = self._clock()
         self._held |= {lease.id: _Held(lease, renewed_at=now) for lease in leases}
         return [lease for lease in leases if self._fetch(lease)]

@@ -50,12 +50,18 @@ class HttpLeases:
         )
 
     def lease(
-        self, count: int, *, prefer_stories: Collection[str] = (), wait_s: float = 0.0
+        self,
+        count: int,
+        *,
+        newcomers: int = 0,
+        prefer_stories: Collection[str] = (),
+        wait_s: float = 0.0,
     ) -> list[Lease]:
         """See `LeaseSource`."""
         body = {
             "worker": self._worker,
             "count": count,
+            "newcomers": newcomers,
             "prefer_stories": list(prefer_stories),
             "wait_s": wait_s,
         }

@@ -39,9 +39,16 @@ class LeaseSource(Protocol):
     ask_every_s: float
 
     def lease(
-        self, count: int, *, prefer_stories: Collection[str] = (), wait_s: float = 0.0
+        self,
+        count: int,
+        *,
+        newcomers: int = 0,
+        prefer_stories: Collection[str] = (),
+        wait_s: float = 0.0,
     ) -> list[Lease]:
-        """Up to `count` frames to draw; waits up to `wait_s` seconds for the first one."""
+        """Up to `count` frames to draw, and one of each of up to `newcomers` users of whom nothing
+        is drawn (see `JobWork.lease`); waits up to `wait_s` seconds for the first one.
+        """
 
     def renew(self, advances: Sequence[Advance]) -> list[bool]:
         """Report progress and keep the leases; False where drawing must stop."""

@@ -73,7 +73,7 @@ class Worker:
         self._crashes: deque[float] = deque(maxlen=_RESTARTS_PER_HOUR)
         self._failure: BaseException | None = None
         self._given = self._taken = 0  # leases handed to the painting thread, and taken up by it
-        self._asked = self._announced = -math.inf
+        self._asked = self._looked = self._announced = -math.inf
         self._said_ready: bool | None = None
         self._hung = False
         self._give_up_at = math.inf
@@ -239,13 +239,20 @@ class Worker:
         painter = self._painter
         if painter is None or not self.ready:
             return
-        room = painter.room - (self._given - self._taken)
+        on_the_way = self._given - self._taken
+        room = max(0, painter.room - on_the_way)
+        newcomers = max(0, painter.newcomers - on_the_way)
         now, busy = time.monotonic(), self._courier.busy
-        if room < 1 or (busy and now - self._asked < self._source.ask_every_s):
+        # Having looked for newcomers must not delay the question for a free row.
+        asked = self._asked if room else self._looked
+        if not (room or newcomers) or (busy and now - asked < self._source.ask_every_s):
             return
-        self._asked = now
+        self._asked, self._looked = (now if room else self._asked), now
         wait_s = 0.0 if busy else IDLE_WAIT_S
-        for lease in self._courier.take(room, stories=painter.stories, wait_s=wait_s):
+        leases = self._courier.take(
+            room, newcomers=newcomers, stories=painter.stories, wait_s=wait_s
+        )
+        for lease in leases:
             self._given += 1
             self._inbox.put(lease)
 

@@ -30,14 +30,25 @@ class StoreLeases:
         self._seen = -1
 
     def lease(
-        self, count: int, *, prefer_stories: Collection[str] = (), wait_s: float = 0.0
+        self,
+        count: int,
+        *,
+        newcomers: int = 0,
+        prefer_stories: Collection[str] = (),
+        wait_s: float = 0.0,
     ) -> list[Lease]:
         """See `LeaseSource`."""
+
+        def take() -> list[Lease]:
+            return self._jobs.lease(
+                self._worker, count, newcomers=newcomers, prefer_stories=prefer_stories
+            )
+
         seen = self._jobs.changed()
-        found = self._jobs.lease(self._worker, count, prefer_stories=prefer_stories)
+        found = take()
         if not found and wait_s > 0.0:
             self._jobs.wait(seen, wait_s)
-            found = self._jobs.lease(self._worker, count, prefer_stories=prefer_stories)
+            found = take()
         return found
 
     def renew(self, advances: Sequence[Advance]) -> list[bool]:

@@ -68,6 +68,7 @@ def make_lease(tiny: Backbone) -> MakeLease:
         prompt: str | None = None,
         name: str = "sto_1",
         owner: str = "anonymous",
+        user: str = "",
         **order: Any,
     ) -> Lease:
         plan: StoryPlan = validate_story(request, tiny)
@@ -79,7 +80,7 @@ def make_lease(tiny: Backbone) -> MakeLease:
         number = next(numbers)
         return Lease(
             id=f"lea_{number}", job="job_1", story=name, frame=frame, version=1, attempt=1,
-            owner=owner, user="", task=task.to_json(), expires_at=0.0, deadline_at=None,
+            owner=owner, user=user, task=task.to_json(), expires_at=0.0, deadline_at=None,
             bulk=request.bulk,
         )  # fmt: skip
 

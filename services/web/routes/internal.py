@@ -34,10 +34,11 @@ class _Body(BaseModel):
 
 
 class LeaseIn(_Body):
-    """A worker asks for frames and will wait for them."""
+    """A worker asks for frames and will wait for them; `newcomers` as in `JobWork.lease`."""
 
     worker: WorkerName
-    count: int = Field(ge=1, le=MAX_LEASES)
+    count: int = Field(ge=0, le=MAX_LEASES)
+    newcomers: int = Field(default=0, ge=0, le=MAX_LEASES)
     prefer_stories: list[str] = Field(default_factory=list, max_length=1000)
     wait_s: float = Field(default=0.0, ge=0.0, le=MAX_WAIT_S)
 
@@ -82,7 +83,12 @@ async def lease(body: LeaseIn, state: State, request: Request) -> list[dict[str,
     state.workers.heard(body.worker)
 
     def take() -> list[Lease]:
-        return state.jobs.lease(body.worker, body.count, prefer_stories=body.prefer_stories)
+        return state.jobs.lease(
+            body.worker,
+            body.count,
+            newcomers=body.newcomers,
+            prefer_stories=body.prefer_stories,
+        )
 
     loop_end = time.monotonic() + body.wait_s
     with state.feed.watch(None) as changed:

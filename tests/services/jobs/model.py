@@ -152,6 +152,14 @@ class Model:
                 frame.attempt = 0
                 known.deadline = known.deadline_s and now + known.deadline_s
 
+    def served(self) -> set[tuple[str, str]]:
+        """Owners and users of whom an interactive frame is being drawn."""
+        return {
+            (job.owner, job.user)
+            for job in self.jobs.values()
+            if not job.bulk and any(frame.state == "running" for frame in job.frames.values())
+        }
+
     def possible(self, running_per_key: int) -> tuple[int, dict[str, int]]:
         """How many frames may be leased now, and how many more of each owner."""
         kinds: dict[str, list[str]] = {}

@@ -202,9 +202,16 @@ class JobLives(RuleBasedStateMachine):
             del self.model.jobs[name]
 
     # Workers --------------------------------------------------------------------------------------
-    @rule(count=st.integers(0, 8), prefer=st.booleans(), reports=st.lists(REPORTS, max_size=5))
-    def workers(self, count: int, prefer: bool, reports: list[tuple[str, int, int, bool]]) -> None:
-        self.lease(count, prefer)
+    @rule(
+        count=st.integers(0, 8),
+        newcomers=st.sampled_from([0, 0, 1, 3]),
+        prefer=st.booleans(),
+        reports=st.lists(REPORTS, max_size=5),
+    )
+    def workers(
+        self, count: int, newcomers: int, prefer: bool, reports: list[tuple[str, int, int, bool]]
+    ) -> None:
+        self.lease(count, newcomers, prefer)
         for what, which, step, choice in reports:
             if not self.held:
                 return
@@ -216,12 +223,18 @@ class JobLives(RuleBasedStateMachine):
             else:
                 {"finish": self.finish, "release": self.release}[what](lease)
 
-    def lease(self, count: int, prefer: bool) -> None:
+    def lease(self, count: int, newcomers: int, prefer: bool) -> None:
         self.model.expire(self.now)
         possible, room = self.model.possible(LIMITS.running_per_key)
         stories = [job.story for job in self.model.jobs.values()] if prefer else []
-        got = self.shop.jobs.lease("worker", count, prefer_stories=stories[:1])
-        assert len(got) == min(count, possible), "work must not wait beside an idle worker"
+        served = self.model.served()
+        got = self.shop.jobs.lease("worker", count, newcomers=newcomers, prefer_stories=stories[:1])
+        turns, extra = got[: min(count, possible)], got[min(count, possible) :]
+        assert len(turns) == min(count, possible), "work must not wait beside an idle worker"
+        served |= {(lease.owner, lease.user) for lease in turns if not lease.bulk}
+        new = [(lease.owner, lease.user) for lease in extra]
+        assert len(new) == len(set(new)) <= newcomers and not served.intersection(new)
+        assert not any(lease.bulk for lease in extra)
         for lease in got:
             frame = self.model.jobs[lease.job].frames[lease.frame]
             assert frame.state == "queued" and lease.attempt == frame.attempt + 1 <= MAX_ATTEMPTS
@@ -237,8 +250,11 @@ class JobLives(RuleBasedStateMachine):
             for job in self.model.jobs.values()
             if room[job.owner] > 0 and any(f.state == "queued" for f in job.frames.values())
         ]
-        if any(lease.bulk for lease in got):
+        if any(lease.bulk for lease in turns):
             assert all(job.bulk for job in left), "bulk goes last"
+        if len(new) < newcomers:
+            urgent = {(job.owner, job.user) for job in left if not job.bulk}
+            assert not urgent.difference(served, new), "a newcomer was left out"
 
     def renew(self, lease: str, step: int, batch: bool) -> None:
         goes_on = self.model.renew(lease, self.now)

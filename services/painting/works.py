@@ -1,0 +1,106 @@
+"""The leases of a painter on their way, and which frames of its engine they wait for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from consistent_gen.attention.roles import twin_id
+from consistent_gen.engine import Group
+from consistent_gen.story.plan import FramePlan, StoryPlan
+from services.jobs import Lease
+from services.painting.precedence import Standing
+from services.painting.shelf import StoryShelf
+
+TWIN = twin_id("")
+
+
+@dataclass(eq=False)
+class Work:
+    """A lease on its way. `engine_id` is None until its anchors have room in memory."""
+
+    lease: Lease
+    plan: StoryPlan
+    frame: FramePlan
+    seed: int
+    preview_every: int
+    story: str | None  # key of its AnchoredStory; None for methods that tie nothing
+    base: StoryPlan  # the story as first asked for: what anchors are drawn from
+    engine_id: str | None = None
+    cohort: int = 0
+
+
+class Works:
+    """All works, by lease and by frame. Several may wait for one frame."""
+
+    def __init__(self) -> None:
+        self._by_lease: dict[str, Work] = {}
+        self._by_frame: dict[str, list[Work]] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_lease)
+
+    def __contains__(self, work: Work) -> bool:
+        return self._by_lease.get(work.lease.id) is work
+
+    @property
+    def leases(self) -> list[Lease]:
+        """Of all works."""
+        return [work.lease for work in self._by_lease.values()]
+
+    def add(self, work: Work) -> None:
+        """Begin."""
+        self._by_lease[work.lease.id] = work
+
+    def pop(self, lease: str) -> Work | None:
+        """Forget a lease and return its work if there was one. Its frame is not touched."""
+        return self._by_lease.pop(lease, None)
+
+    def wait(self, work: Work, engine_id: str) -> None:
+        """From now on a work waits for a frame of the engine."""
+        work.engine_id = engine_id
+        self._by_frame.setdefault(engine_id, []).append(work)
+
+    def unwait(self, work: Work) -> str | None:
+        """It waits no more; returns the frame if nobody else waits for it."""
+        engine_id, work.engine_id = work.engine_id, None
+        if engine_id is None:
+            return None
+        others = [other for other in self._by_frame.pop(engine_id, ()) if other is not work]
+        if others:
+            self._by_frame[engine_id] = others
+        return None if others else engine_id
+
+    def drawn(self, engine_id: str) -> list[Work]:
+        """A frame is drawn: forget and return those who waited for it."""
+        works = self._by_frame.pop(engine_id, [])
+        for work in works:
+            del self._by_lease[work.lease.id]
+        return works
+
+    def of_frame(self, engine_id: str) -> list[Work]:
+        """Who waits for a frame, or for that of which it is the twin."""
+        return list(self._by_frame.get(engine_id.removesuffix(TWIN), ()))
+
+    def of_story(self, story: str | None) -> list[Work]:
+        """Who draws frames of a story (its key)."""
+        return [work for work in self._by_lease.values() if work.story == story]
+
+
+def standing_of(group: Group, works: Works, shelf: StoryShelf) -> Standing:
+    """For whom the frames of a group are drawn; an anchor for whoever waits for its story."""
+    waiting: list[Work] = []
+    cohorts = [0]
+    for frame in group.frames:
+        anchor = shelf.anchor_of(frame.id)
+        if anchor is None:
+            own = works.of_frame(frame.id)
+            cohorts += [work.cohort for work in own]
+        else:
+            own = works.of_story(anchor.key)
+            cohorts.append(anchor.story.cohorts.get(anchor.name, 0))
+        waiting += own
+    bulk = all(work.lease.bulk for work in waiting)
+    # A story is its owner's, but several of the owner's users may wait for an anchor.
+    lease = next((work.lease for work in waiting if work.lease.bulk == bulk), None)
+    owner, user = ("", "") if lease is None else (lease.owner, lease.user)
+    return Standing(owner, user, bulk, max(cohorts))

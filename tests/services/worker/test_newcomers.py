@@ -1,0 +1,118 @@
+"""A small user beside a large one, over real stores and a real gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from consistent_gen.client import Client
+from consistent_gen.client.types import JobState
+from consistent_gen.models.backbone import Backbone
+from services.painting.painter import Painter
+from services.worker.http_leases import HttpLeases
+from services.worker.leases import LeaseSource
+from services.worker.loop import Worker
+from services.worker.store_leases import StoreLeases
+from tests.services.small_model import MakeLease, story
+from tests.services.worker.servers import (
+    BUCKET,
+    PATIENCE_S,
+    TOKEN,
+    Gateway,
+    gateway,
+    settings_for,
+    until,
+)
+from tests.services.worker.test_worker import alone
+
+LEASE_S = 0.5
+
+
+@contextmanager
+def worker_of(server: Gateway, backbone: Backbone, kind: str) -> Iterator[Worker]:
+    """A worker that asks the stores or the gateway's address."""
+    state = server.state
+    source: LeaseSource = (
+        StoreLeases("here", state.jobs, state.artifacts, state.workers)
+        if kind == "stores"
+        else HttpLeases(server.address, TOKEN, "far")
+    )
+    worker = Worker(lambda: Painter(backbone, bucket=BUCKET), source, lease_s=LEASE_S)
+    worker.start()
+    try:
+        until(lambda: worker.ready, "the worker is ready")
+        yield worker
+    finally:
+        assert worker.stop(PATIENCE_S)
+        if isinstance(source, HttpLeases):
+            source.close()
+
+
+def steps_of(client: Client, job: str) -> list[int]:
+    return [frame.step for frame in client.job(job).frames]
+
+
+@pytest.mark.parametrize("kind", ["stores", "http"])
+def test_a_small_user_does_not_wait_for_a_large_one(
+    tmp_path: Path, tiny: Backbone, make_lease: MakeLease, kind: str
+) -> None:
+    """It has its picture while the first frames of the large one are still being drawn."""
+    request = story(steps=40, frames=[{"prompt": p} for p in ("a fox", "a cat", "a bear")])
+    one = story(steps=2, frames=[{"prompt": "a bear"}])
+    expected = alone(tiny, make_lease, request, 1), alone(tiny, make_lease, one, 0)
+    settings = settings_for(tmp_path / "data", f"engine.lease_s={LEASE_S}", model=tiny.path)
+    with (
+        gateway(settings) as server,
+        worker_of(server, tiny, kind),
+        server.client(user="large") as large,
+        server.client(user="small") as small,
+    ):
+        job = large.create_story(request).job
+        until(lambda: min(steps_of(large, job)[:2]) > 0, "two frames have begun")
+        first = small.create_story(one).job
+        *_, last = small.events(first)
+        meanwhile = large.job(job)
+        assert last.data["state"] == JobState.succeeded
+        assert [frame.state.value for frame in meanwhile.frames[:2]] == ["running"] * 2
+        done = large.wait(job)
+        assert done.state is JobState.succeeded
+        assert [frame.attempt for frame in done.frames] == [1] * 3, "no lease was lost"
+        found = done.frames[1].artifact, small.job(first).frames[0].artifact
+        assert found[0] is not None and found[1] is not None
+        assert (large.artifact(found[0]), small.artifact(found[1])) == expected
+
+
+def test_a_frame_that_sits_out_for_longer_than_a_lease_keeps_it(
+    tmp_path: Path, tiny: Backbone
+) -> None:
+    """Bulk frames have no row while two newcomers draw."""
+    settings = settings_for(tmp_path / "data", f"engine.lease_s={LEASE_S}", model=tiny.path)
+    request = story(steps=30, bulk=True, frames=[{"prompt": "a fox"}, {"prompt": "a cat"}])
+    one = story(steps=150, frames=[{"prompt": "a bear"}])
+    with gateway(settings) as server, worker_of(server, tiny, "stores"), server.client() as client:
+
+        def kept_until() -> int:
+            (row,) = server.state.database.rows(
+                "SELECT MIN(lease_expires_at) AS at FROM job_frames WHERE job = ?", (bulk,)
+            )
+            return int(row["at"])
+
+        bulk = client.create_story(request).job
+        until(lambda: min(steps_of(client, bulk)) > 0, "both have begun")
+        users = [server.client(user=user) for user in ("ann", "ben")]
+        jobs = [user.create_story(one).job for user in users]
+        until(lambda: all(steps_of(client, job)[0] > 1 for job in jobs), "both are drawn")
+        at = kept_until()
+        until(lambda: kept_until() > at, "their last steps are reported")
+        before, at = steps_of(client, bulk), kept_until()
+        until(lambda: kept_until() > at + 2e6 * LEASE_S, "they were kept for two leases more")
+        assert steps_of(client, bulk) == before, "they have sat out all the time"
+        for user, job in zip(users, jobs, strict=True):
+            user.cancel(job)
+            user.close()
+        done = client.wait(bulk)
+        assert done.state is JobState.succeeded
+        assert [frame.attempt for frame in done.frames] == [1, 1]
