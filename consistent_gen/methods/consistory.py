@@ -48,9 +48,9 @@ class ConsiStory:
     """Settings, with the defaults of the paper and its code.
 
     anchors: per character. lead: how far ahead they are, as a share of all steps (see
-    `settings.Topology`). bias: added to the logits of what is shared. dropout: share of the anchors'
-    subject tokens left out. mixing: share of the steps with vanilla queries, and their weight at
-    the first and the last of these.
+    `settings.Topology`). bias: added to the logits of what is shared. dropout: share of the
+    anchors' subject tokens left out. mixing: share of the steps with vanilla queries, and their
+    weight at the first and the last of these.
     injection: weight (0 is off: no twin is drawn, and masks come from the frame's earlier steps).
     gate: who may read (see `settings.Select`). window: in which layers and when keys are shared.
     watched: smallest and largest grid, in tokens, whose attention to the words makes the masks.
