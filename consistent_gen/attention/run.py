@@ -25,7 +25,15 @@ from consistent_gen.attention.masks import SubjectMasks
 from consistent_gen.attention.matching import Features, Match, match_tokens
 from consistent_gen.attention.ops import draw_tokens, kept_count
 from consistent_gen.attention.roles import FrameRole, SubjectUse, twin_id
-from consistent_gen.attention.settings import Branch, MaskProbe, Recipe, Rule, Select
+from consistent_gen.attention.settings import (
+    Branch,
+    MaskProbe,
+    Recipe,
+    Rule,
+    Select,
+    sharing_rule,
+    source_step,
+)
 from consistent_gen.errors import InputError
 from consistent_gen.runtime import generator
 
@@ -124,6 +132,16 @@ class SharedRun:
             if shares and any(other.mix.keys == "concat" for other in found):
                 continue
             found.append(rule)
+        return found
+
+    def exports_at(self, site: Site, step: int, steps: int, branch: Branch) -> list[Rule]:
+        """The rules that read what anchors leave at a step: theirs, and those of who is behind."""
+        found = self.rules_at(site, step, steps, branch)
+        ahead = self.recipe.lead(steps) - 1
+        for behind in range(max(0, step - ahead), step):
+            rules = self.rules_at(site, behind, steps, branch)
+            if rules and source_step(rules, behind, steps) == step:
+                found.extend(rule for rule in rules if rule not in found)
         return found
 
     def looks(self, frame: str, step: int, steps: int) -> bool:
@@ -246,13 +264,13 @@ class SharedRun:
             else:
                 share = subject_share[anchor, grid]
             subject = round(n * share)
-            rules = self.rules_at(site, step, steps, branches[0])
-            select = next((r.select for r in rules if r.mix.keys == "concat"), Select())
+            rules = self.exports_at(site, step, steps, branches[0])
+            select = getattr(sharing_rule(rules), "select", Select())
             candidates = n if select.tokens == "all" else subject
             return kept_count(candidates, select.dropout), subject
 
         return predict_bytes(
-            lambda site, step, branch: self.rules_at(site, step, steps, branch),
+            lambda site, step, branch: self.exports_at(site, step, steps, branch),
             [site for site in sites if site.sees_images],
             steps=steps,
             branches=branches,

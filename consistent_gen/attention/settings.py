@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -282,6 +283,16 @@ class Recipe:
         """A short name of the settings, equal for equal recipes."""
         text = json.dumps(self.to_json(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def sharing_rule(rules: Sequence[Rule]) -> Rule | None:
+    """Of the rules that act at one layer and step, the one by which keys are shared."""
+    return next((rule for rule in rules if rule.mix.keys == "concat"), None)
+
+
+def source_step(rules: Sequence[Rule], step: int, steps: int) -> int:
+    """The anchors' step that a frame reads where `rules` act: everything comes from one step."""
+    return (sharing_rule(rules) or rules[0]).source_step(step, steps)
 
 
 def _plain(value: Any) -> Any:

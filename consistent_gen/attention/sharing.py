@@ -25,6 +25,8 @@ from consistent_gen.attention.settings import (
     Rule,
     ScaleShared,
     TwinValues,
+    sharing_rule,
+    source_step,
 )
 from consistent_gen.errors import ConsistentGenError
 
@@ -35,7 +37,8 @@ class _Work:
 
     row: Row
     role: FrameRole
-    rules: tuple[Rule, ...]
+    rules: tuple[Rule, ...]  # by which it reads
+    exports: tuple[Rule, ...] = ()  # by which it is read, if it is an anchor
 
     @property
     def uses(self) -> tuple[SubjectUse, ...]:
@@ -55,22 +58,23 @@ class _Work:
     @property
     def sharing(self) -> Rule | None:
         """The rule by which keys are shared here."""
-        return next((rule for rule in self.rules if rule.mix.keys == "concat"), None)
+        return sharing_rule(self.rules)
 
     @property
     def source_step(self) -> int:
         """The anchors' step that the row reads, if it is not an anchor's."""
-        rule = self.sharing or self.rules[0]
-        return rule.source_step(self.row.step, self.row.steps)
+        return source_step(self.rules, self.row.step, self.row.steps)
 
     @property
     def inject(self) -> float:
-        """Share of the result that matched anchor tokens replace."""
-        return max((rule.mix.inject for rule in self.rules), default=0.0)
+        """Share of the result that matched anchor tokens replace; of an anchor, in its readers."""
+        rules = self.rules if self.role.anchor is None else self.exports
+        return max((rule.mix.inject for rule in rules), default=0.0)
 
     def has(self, kind: type) -> bool:
-        """Whether a rule makes edits of this kind here."""
-        return any(isinstance(edit, kind) for rule in self.rules for edit in rule.align)
+        """Whether a rule makes edits of this kind here, or in who reads it."""
+        rules = {*self.rules, *self.exports}
+        return any(isinstance(edit, kind) for rule in rules for edit in rule.align)
 
     def key(self, site: Site) -> Key:
         """Where an anchor's export goes."""
@@ -187,8 +191,9 @@ class Sharing(AttentionPolicy):
         if site.name not in self._work:
             found = []
             for row, role in self._rows:
-                rules = self.run.rules_at(site, row.step, row.steps, row.branch)
-                item = _Work(row, role, tuple(rules))
+                here = site, row.step, row.steps, row.branch
+                exports = () if role.anchor is None else self.run.exports_at(*here)
+                item = _Work(row, role, tuple(self.run.rules_at(*here)), tuple(exports))
                 if _does_something(item):
                     found.append(item)
             self._work[site.name] = found
@@ -220,14 +225,15 @@ class Sharing(AttentionPolicy):
         assert role.anchor is not None
         q, k, v = (heads.get(which, row.slot) for which in "qkv")
         tokens = torch.empty(0, dtype=torch.int64, device=k.device)
-        if item.sharing is not None:
+        sharing = sharing_rule(item.exports)
+        if sharing is not None:
             chosen = self.run.shared_tokens(
-                role, item.sharing.select, row.step, self._grid(site), k.device
+                role, sharing.select, row.step, self._grid(site), k.device
             )
             tokens = tokens if chosen is None else chosen.to(k.device)
         statistics = {
             which: token_statistics(heads.get(which, row.slot))
-            for which in wanted_statistics(item.rules)
+            for which in wanted_statistics(item.exports)
         }
         matched = item.has(MatchedQueriesKeys)
         own = self._subject_tokens(item, site).to(k.device) if matched else tokens[:0]
@@ -327,7 +333,7 @@ def _does_something(item: _Work) -> bool:
         return item.has(BlendQueries)
     if item.role.twin_of is not None:
         return item.has(TwinValues)
-    return bool(item.rules) and bool(item.uses)
+    return bool(item.rules or item.exports) and bool(item.uses)
 
 
 def _blend(x: Tensor, other: Tensor, weight: float) -> Tensor:

@@ -56,12 +56,16 @@ WHOLE: dict[str, dict[str, Any]] = {
     "consistyle": {"dropout": 0.0},
     "story_diffusion": {"rate": 1.0, "early_chance": 1.0, "late_chance": 1.0},
 }
+# Anchors two of four steps ahead, where keys are shared, features matched and values copied.
+AHEAD = ("consistory ahead", "consistyle ahead")
 FRAMES = [Sketch(f"frame{i}", i, (FOX,)) for i in range(2)]
 TOLERANCE = 1e-9  # the rounding of float64 through four steps stays near 1e-13
 
 
 def recipe_of(method: str, **settings: Any) -> Recipe:
-    recipe: Recipe = resolve(METHODS, method)(**(WIDE.get(method, {}) | settings)).recipe()
+    name, _, ahead = method.partition(" ")
+    lead = {"lead": 0.5} if ahead else {}
+    recipe: Recipe = resolve(METHODS, name)(**(WIDE.get(name, {}) | lead | settings)).recipe()
     return recipe
 
 
@@ -92,6 +96,10 @@ class Drawn:
     run: SharedRun
 
     @property
+    def name(self) -> str:
+        return self.method.split()[0]
+
+    @property
     def couples(self) -> bool:
         return bool(self.run.recipe.rules)
 
@@ -111,7 +119,7 @@ def toy(request: pytest.FixtureRequest) -> Toy:
     return made
 
 
-@pytest.fixture(scope="module", params=METHODS)
+@pytest.fixture(scope="module", params=[*METHODS, *AHEAD])
 def drawn(toy: Toy, request: pytest.FixtureRequest) -> Drawn:
     cast = cast_of(request.param)
     run = new_run(request.param)
@@ -185,9 +193,9 @@ def test_sharing_nothing_is_vanilla(drawn: Drawn) -> None:
     equal ones, so there the numbers are equal and the last bits may differ.
     """
     cast = cast_of(drawn.method)
-    runs = [new_run(drawn.method, **NOTHING.get(drawn.method, {}))]
+    runs = [new_run(drawn.method, **NOTHING.get(drawn.name, {}))]
     if drawn.run.recipe.masks is not None:
-        edits = {k: v for k, v in NOTHING[drawn.method].items() if k != "window"}
+        edits = {k: v for k, v in NOTHING[drawn.name].items() if k != "window"}
         runs += [new_run(drawn.method, dropout=1.0, **edits), new_run(drawn.method)]
         mask_all(runs[-1], [s.id for s in (*cast, *FRAMES)], 0.0)
     for run in runs:
@@ -216,7 +224,7 @@ def test_equal_frames_that_share_all_stay_equal(drawn: Drawn) -> None:
     """
     cast = [Sketch(s.id, 9, s.subjects, s.anchor) for s in cast_of(drawn.method)]
     frames = [Sketch(f.id, 9, f.subjects) for f in FRAMES]
-    run = new_run(drawn.method, **WHOLE.get(drawn.method, {}))
+    run = new_run(drawn.method, **WHOLE.get(drawn.name, {}))
     mask_all(run, [s.id for s in (*cast, *frames)], 1.0)
     found = draw(drawn.toy, run, [cast, frames])
     assert torch.allclose(found["frame0"], found["frame1"], atol=TOLERANCE)
