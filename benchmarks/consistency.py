@@ -13,7 +13,7 @@ Differences to vanilla are paired by story.
 Pictures are kept in `--keep`, so a run can be stopped and goes on where it was, and another method
 or a judge that comes later costs only itself. To try settings: `--dev` takes other stories than the
 ones that are reported, and each `--variant "consistory: dropout=0; window.blocks=[mid, up]"` is one
-more row.
+more row. "consistory as published" leaves out what the model's folder recommends for a method.
 
 Time: drawing alone counts. A story costs 2 x 5 x STEPS x 2 denoiser rows by vanilla, and as a
 multiple of that: best_of_4 2.4 (it has vanilla's frames already), style_aligned 1,
@@ -237,6 +237,14 @@ def frame_costs(candidate: Candidate, settings: Settings, model: Path | None) ->
     return costs
 
 
+def machine(backbone: Backbone) -> dict[str, Any]:
+    """What a run was made on."""
+    on_gpu = backbone.device.type == "cuda"
+    device = torch.cuda.get_device_name(backbone.device) if on_gpu else backbone.device.type
+    threads = torch.get_num_threads()
+    return {"processor": platform.machine(), "threads": threads, "device": device}
+
+
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -263,11 +271,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = arguments(argv)
     asked = [name for name in options.methods.split(",") if name] + options.variant
     baselines = [TRUTH, VANILLA] + ([] if options.no_best_of else [BEST_OF_4])
-    named = {c.label: c for c in map(drawing.parse_candidate, [*baselines, *asked])}
     tune_allocator()
     console = Console(width=200)
     networks = load_networks(console)
     backbone = load_backbone(options.model)
+    found = [drawing.parse_candidate(text, backbone) for text in [*baselines, *asked]]
+    named = {candidate.label: candidate for candidate in found}
     world, seeds = (DEV_WORLD, DEV_STORY_SEEDS) if options.dev else (0, STORY_SEEDS)
     stories = [
         make_story(n, style_diverse=options.style_diverse, seed=world)
@@ -293,7 +302,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 "methods": summary,
                 "truth": ceiling,
                 "networks": list(networks),
-                "machine": {"processor": platform.machine(), "threads": torch.get_num_threads()},
+                "machine": machine(backbone),
                 "versions": versions(),
                 "seeds": {"stories": [story.number for story in stories], "drawings": seeds},
                 "model": {"name": backbone.name, "sha256": backbone.sha256},

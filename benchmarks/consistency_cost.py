@@ -129,10 +129,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", type=Path, default=None)
     options = parser.parse_args(argv)
     tune_allocator()
-    candidate = parse_candidate(options.method)
+    backbone = load_backbone(options.model)
+    candidate = parse_candidate(options.method, backbone)
     settings = Settings(steps=options.steps, guidance=options.guidance)
     story = make_story(0, style_diverse=False)
-    print(json.dumps(measure(load_backbone(options.model), candidate, settings, story)))
+    print(json.dumps(measure(backbone, candidate, settings, story)))
 
 
 if __name__ == "__main__":

@@ -29,11 +29,13 @@ from consistent_gen.engine.exactness import DEFAULT_BUCKET, MAX_BUCKET
 from consistent_gen.engine.sharing import SharedStory
 from consistent_gen.errors import InputError
 from consistent_gen.methods import METHODS
+from consistent_gen.methods.tuning import tuned
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.registry import resolve
 from consistent_gen.runtime import frame_seed
 
 VANILLA, BEST_OF_4, TRUTH = "vanilla", "best_of_4", "truth"
+PUBLISHED = " as published"
 CANDIDATES = 4
 FORMAT = 2  # of what is kept on disk; raise it when drawings change though no setting did
 
@@ -66,8 +68,11 @@ class DrawnStory:
     masks: Mapping[int, np.ndarray]
 
 
-def parse_candidate(text: str) -> Candidate:
-    """ "consistory" or "consistory: dropout=0.2; window.blocks=[mid, up]".
+def parse_candidate(text: str, backbone: Backbone | None = None) -> Candidate:
+    """ "consistory", "consistory: dropout=0.2; window.blocks=[mid, up]", "consistory as published".
+
+    Settings are those that the model recommends for the method, as in stories, then the given ones;
+    "as published", and without a model, they are the method's own.
 
     Raises:
         UnknownNameError, InputError: no such method or setting, with the nearest one.
@@ -78,10 +83,14 @@ def parse_candidate(text: str) -> Candidate:
         if rest:
             raise InputError(f"{name} has no settings; got {rest.strip()!r}")
         return Candidate(name)
-    method = resolve(METHODS, name, kind="method")
     given = [part.strip() for part in rest.split(";") if part.strip()]
-    recipe = from_mapping(method, {}, given).recipe()
-    return Candidate(f"{name}: {'; '.join(given)}" if given else name, recipe)
+    label = f"{name}: {'; '.join(given)}" if given else name
+    plain = name.removesuffix(PUBLISHED)
+    if backbone is None or plain != name:
+        method = from_mapping(resolve(METHODS, plain, kind="method"), {}, given)
+    else:
+        method = tuned(name, backbone, given)
+    return Candidate(label, method.recipe())
 
 
 def engine_for(backbone: Backbone) -> Engine:

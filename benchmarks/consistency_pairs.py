@@ -39,6 +39,7 @@ from benchmarks.consistency import (
     KEEP,
     STORY_SEEDS,
     load_networks,
+    machine,
 )
 from benchmarks.consistency_drawing import (
     Candidate,
@@ -284,13 +285,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--keep", type=Path, default=KEEP, help="where drawings are kept")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(argv)
-    candidates = [
-        parse_candidate(n) for n in [*filter(None, options.methods.split(",")), *options.variant]
-    ]
     tune_allocator()
     console = Console(width=140)
     networks = load_networks(console)
     backbone = load_backbone(options.model)
+    names = [*filter(None, options.methods.split(",")), *options.variant]
+    candidates = [parse_candidate(name, backbone) for name in names]
     settings = Settings(steps=options.steps, guidance=options.guidance, strength=options.strength)
     world, seeds = (DEV_WORLD, DEV_STORY_SEEDS) if options.dev else (0, STORY_SEEDS)
     stories = [make_pair(n, seed=world) for n in range(options.stories)]
@@ -305,6 +305,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         {
             "methods": scores.without_nan(summary),
             "networks": list(networks),
+            "machine": machine(backbone),
             "versions": versions(),
             "seeds": {"stories": [s.number for s in stories], "drawings": seeds},
             "model": {"name": backbone.name, "sha256": backbone.sha256},

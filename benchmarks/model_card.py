@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks.consistency_drawing import engine_for
 from consistent_gen.checkpoints import weights_folder, write_json
 from consistent_gen.encoders.judge import Judge
 from consistent_gen.encoders.reader import Reader
@@ -141,8 +142,14 @@ def read(model: Any, pictures: np.ndarray, prompts: PromptSet) -> dict[str, Any]
 def reconstruction_psnr(backbone: Any, pictures: np.ndarray) -> float:
     """Mean PSNR in dB of the autoencoder on real pictures."""
     vae = backbone.vae
+    weight = next(vae.parameters())  # half precision on a GPU
+
+    def reconstruct(x: torch.Tensor) -> torch.Tensor:
+        latents = vae.encode(x.to(weight)).latent_dist.mode()
+        return vae.decode(latents).sample.to(x)
+
     return psnr(
-        lambda x: vae.decode(vae.encode(x).latent_dist.mode()).sample,
+        reconstruct,
         torch.from_numpy(pictures).permute(0, 3, 1, 2),
     )
 
@@ -191,7 +198,7 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     tune_allocator()
     backbone = load_backbone(options.model)
-    engine = Engine(backbone, bucket=16)
+    engine = engine_for(backbone)
     readers: dict[str, Any] = {"reader": Reader.load(weights_folder("reader"))}
     console = Console(width=110)
     try:
@@ -238,6 +245,7 @@ def main(argv: list[str] | None = None) -> None:
     report = {
         "sets": results, **settings, "recommended": dict(backbone.recommended),
         "model": {"name": backbone.name, "sha256": backbone.sha256}, "versions": versions(),
+        "device": backbone.device.type,
     }  # fmt: skip
     write_json(options.out, report)
 

@@ -41,7 +41,7 @@ class StoryDrawer:
         from consistent_gen.registry import resolve
 
         self.method = DEFAULT_METHOD if method is None else method
-        self._shares = resolve(METHODS, self.method, kind="method")()
+        self._couples = resolve(METHODS, self.method, kind="method").couples_frames
         self._model, self._seed, self._steps = model, seed, steps
         self._loaded: Backbone | None = None
 
@@ -61,7 +61,7 @@ class StoryDrawer:
         _check_words(backbone, prompt.text)
         engine = Engine(backbone, bucket=4)
         request = self._request(job, prompt, backbone)
-        if self._shares.couples_frames and job.identities:
+        if self._couples and job.identities:
             self._submit_shared(engine, request, cast, job.identities)
         else:
             engine.submit(request)
@@ -93,8 +93,10 @@ class StoryDrawer:
         remembered: Sequence[RememberedIdentity],
     ) -> None:
         from consistent_gen.engine.sharing import SharedStory
+        from consistent_gen.methods.tuning import tuned
 
-        story = SharedStory(engine, self._shares.recipe(), seed=self._seed)
+        recipe = tuned(self.method, engine.backbone).recipe()
+        story = SharedStory(engine, recipe, seed=self._seed)
         for identity, found in zip(cast, remembered, strict=True):
             anchors = [
                 self._anchor(engine.backbone, request, identity, number, found.references)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from consistent_gen.attention.backends import BACKENDS, check_backend
 from consistent_gen.errors import InputError
-from consistent_gen.registry import resolve
 
 if TYPE_CHECKING:
     from consistent_gen.attention.settings import Recipe
     from consistent_gen.engine.replay import ReplayResult
+    from consistent_gen.models.backbone import Backbone
 
 EXIT_OTHER = 1
 
@@ -46,20 +47,20 @@ def run(options: argparse.Namespace) -> int:
     image, metadata = read_png(options.picture)
     backbone = load_model(options.model, options.attention_backend)
     with waiting("drawing it again"):
-        result = replay(image, metadata, backbone, recipe_named)
+        result = replay(image, metadata, backbone, partial(recipe_named, backbone))
     print(describe(result))
     return 0 if result.verdict == "identical" else EXIT_OTHER
 
 
-def recipe_named(method: str) -> Recipe:
-    """The default recipe of a method.
+def recipe_named(backbone: Backbone, method: str) -> Recipe:
+    """The recipe of a method as stories are drawn by it on this model.
 
     Raises:
         InputError: there is no such method, or its frames stand alone.
     """
-    from consistent_gen.methods import METHODS
+    from consistent_gen.methods.tuning import tuned
 
-    found = resolve(METHODS, method, kind="method")()
+    found = tuned(method, backbone)
     if not found.couples_frames:
         raise InputError(f"method {method!r} shares nothing; the picture's record is damaged")
     recipe: Recipe = found.recipe()

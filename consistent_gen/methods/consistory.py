@@ -17,7 +17,8 @@ Queries are not taken from the twin: its trajectory leaves the frame's at the fi
 its queries then belong to another picture. Anchors are not injected into, and which of their tokens
 are dropped hangs on their number, so their order is free only without dropout. The steps of the
 windows are shares of the schedule, so they hold for any number of steps; step 0 is not mixed, since
-nothing is shared in it. `lead` and `bias` are not in the paper; both are off.
+nothing is shared in it. `lead`, `bias` and `open` are not in the paper; all are off, unless a
+model's folder recommends them.
 """
 
 from __future__ import annotations
@@ -52,9 +53,9 @@ class ConsiStory:
     anchors' subject tokens left out. mixing: share of the steps with vanilla queries, and their
     weight at the first and the last of these.
     injection: weight (0 is off: no twin is drawn, and masks come from the frame's earlier steps).
-    gate: who may read (see `settings.Select`). window: in which layers and when keys are shared.
-    watched: smallest and largest grid, in tokens, whose attention to the words makes the masks.
-    features: which features are matched.
+    gate, open: who may read (see `settings.Select`). window: in which layers and when keys are
+    shared. watched: smallest and largest grid, in tokens, whose attention to the words makes the
+    masks. features: which features are matched.
     """
 
     anchors: int = 2
@@ -66,6 +67,7 @@ class ConsiStory:
     injection: float = 0.8
     injection_steps: tuple[float, float] = (0.1, 0.34)
     gate: Literal["none", "subject", "many"] = "many"
+    open: float = 0.0
     window: Window = SHARED_LAYERS
     watched: tuple[int, int] = (64, 1024)
     features: FeatureProbe = DIFT
@@ -79,7 +81,7 @@ class ConsiStory:
         sharing = Rule(
             window=self.window,
             topology=topology,
-            select=Select(tokens="subject", dropout=self.dropout, gate=self.gate),
+            select=Select(tokens="subject", dropout=self.dropout, gate=self.gate, open=self.open),
             place=Place(kind="shift"),
             mix=Mix(bias=self.bias),
         )

@@ -42,7 +42,7 @@ from consistent_gen.methods.consistory import DIFT, SHARED_LAYERS, mixing_rule
 class ConsiStyle:
     """Settings, with the defaults of the released code; windows are shares of the steps.
 
-    anchors, lead, bias, dropout, mixing_steps, mixing, gate, window, watched, features: as in
+    anchors, lead, bias, dropout, mixing_steps, mixing, gate, open, window, watched, features: as in
     ConsiStory.
     structure_steps: when q and k come from the anchors. style_steps: when v comes from the copy.
     align_values: whether shared values take the reading frame's statistics.
@@ -58,6 +58,7 @@ class ConsiStyle:
     style_steps: tuple[float, float] = (0.06, 0.22)
     align_values: bool = True
     gate: Literal["none", "subject", "many"] = "many"
+    open: float = 0.0
     window: Window = SHARED_LAYERS
     watched: tuple[int, int] = (64, 1024)
     features: FeatureProbe = DIFT
@@ -74,7 +75,9 @@ class ConsiStyle:
             Rule(
                 window=self.window,
                 topology=topology,
-                select=Select(tokens="subject", dropout=self.dropout, gate=self.gate),
+                select=Select(
+                    tokens="subject", dropout=self.dropout, gate=self.gate, open=self.open
+                ),
                 align=(toward,) if self.align_values else (),
                 mix=Mix(bias=self.bias),
             )

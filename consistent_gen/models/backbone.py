@@ -46,7 +46,8 @@ class Backbone:
     `sha256` names the folder's contents (`checkpoints.folder_sha256`). `text_encoder_2` and
     `tokenizer_2` are SDXL's; `zero_empty_negative` says that an empty negative prompt stands for
     zeros instead of the encoding of "" (`force_zeros_for_empty_prompt` in diffusers).
-    `recommended` holds settings that the folder's maker found best, by the names of `FrameRequest`.
+    `recommended` holds settings that the folder's maker found best, by the names of `FrameRequest`,
+    `method_settings` those of methods, by their names (see `methods.tuning`).
     """
 
     name: str
@@ -63,6 +64,7 @@ class Backbone:
     text_encoder_2: Any = None
     zero_empty_negative: bool = False
     recommended: Mapping[str, float] = field(default_factory=dict)
+    method_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def latent_channels(self) -> int:

@@ -31,6 +31,7 @@ from consistent_gen.registry import nearest, resolve
 
 INDEX = "model_index.json"
 RECOMMENDED = "recommended.json"
+_METHODS = "methods"  # of RECOMMENDED: settings by the names of methods
 _MOST = {"guidance_rescale": 1.0, "contours": 100.0}  # settings of RECOMMENDED, largest values
 
 # Class name in model_index.json -> where the class lives. A folder's own words on libraries are
@@ -95,6 +96,7 @@ def load_stable_diffusion_xl(
 def _shared_parts(
     folder: Path, index: Mapping[str, Any], *, device: torch.device, dtype: torch.dtype
 ) -> dict[str, Any]:
+    recommended, method_settings = _recommended(folder / RECOMMENDED)
     vae = _network(folder, index, "vae", device, dtype)
     if dtype == torch.float16 and getattr(vae.config, "force_upcast", False):
         # SDXL's autoencoder overflows in half precision and says so in its config.
@@ -110,19 +112,27 @@ def _shared_parts(
         "unet": _network(folder, index, "unet", device, dtype),
         "vae": vae,
         "scheduler_config": read_json(folder / "scheduler" / "scheduler_config.json"),
-        "recommended": _recommended(folder / RECOMMENDED),
+        "recommended": recommended,
+        "method_settings": method_settings,
     }
 
 
-def _recommended(file: Path) -> dict[str, float]:
-    """Settings that a folder recommends; most folders have none."""
+def _recommended(file: Path) -> tuple[dict[str, float], dict[str, dict[str, Any]]]:
+    """Settings that a folder recommends, of frames and of methods; most folders have none."""
     if not file.is_file():
-        return {}
+        return {}, {}
     values = read_json(file)
+    methods = values.pop(_METHODS, {}) if isinstance(values, dict) else None
     if not isinstance(values, dict) or not all(map(_recommendable, values, values.values())):
         known = ", ".join(f"{name} (0 to {most:g})" for name, most in _MOST.items())
-        raise CheckpointError(f"{file} must hold an object of numbers; known settings: {known}")
-    return {name: float(value) for name, value in values.items()}
+        raise CheckpointError(
+            f"{file} must hold an object of numbers; known settings: {known}, and {_METHODS!r}"
+        )
+    if not isinstance(methods, dict) or not all(isinstance(s, dict) for s in methods.values()):
+        raise CheckpointError(
+            f"{_METHODS!r} in {file} must map names of methods to objects of their settings"
+        )
+    return {name: float(value) for name, value in values.items()}, methods
 
 
 def _recommendable(name: str, value: object) -> bool:

@@ -34,7 +34,20 @@ SCHEDULER: dict[str, Any] = {
 }
 
 # Of the settings tried on development prompts the best in named attributes (docs/log.md).
-RECOMMENDED_SETTINGS = {"contours": 2.0, "guidance_rescale": 0.7}
+# Chosen on development stories (docs/log.md, 2026-11-27): see `methods.tuning`.
+_AHEAD = {
+    "anchors": 1,
+    "lead": 0.3,
+    "bias": 0.7,
+    "dropout": 0.0,
+    "open": 0.4,
+    "window": {"skip": 0, "branches": ["cond"]},
+}
+RECOMMENDED_SETTINGS = {
+    "contours": 2.0,
+    "guidance_rescale": 0.7,
+    "methods": {"consistory": _AHEAD, "consistyle": {**_AHEAD, "align_values": False}},
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,7 @@ from PIL import ImageOps
 
 from consistent_gen.engine.request import FrameRequest, Subject
 from consistent_gen.engine.sharing import SharedStory
-from consistent_gen.methods import METHODS
-from consistent_gen.registry import resolve
+from consistent_gen.methods.tuning import tuned
 from consistent_gen.runtime import frame_seed
 from consistent_gen.story.casting import Identity, open_reference
 from consistent_gen.story.plan import FramePlan, StoryPlan
@@ -40,7 +39,7 @@ def submit_frames(plan: StoryPlan, engine: Engine, requests: Sequence[FrameReque
     Raises:
         InputError: as `SharedStory.cast` and `SharedStory.submit`.
     """
-    method = resolve(METHODS, plan.method, kind="method")()
+    method = tuned(plan.method, engine.backbone)
     if not method.couples_frames:
         for request in requests:
             engine.submit(request)

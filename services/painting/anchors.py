@@ -21,6 +21,7 @@ from consistent_gen.engine import Engine, FrameRequest
 from consistent_gen.engine.request import Preview
 from consistent_gen.engine.sharing import SharedStory
 from consistent_gen.methods import METHODS
+from consistent_gen.methods.tuning import tuned
 from consistent_gen.registry import resolve
 from consistent_gen.story.casting import Identity
 from consistent_gen.story.draw import frame_requests
@@ -82,7 +83,7 @@ class AnchoredStory:
         self.born = born
         self.cohorts: dict[str, int] = {}
         self._engine = engine
-        recipe = resolve(METHODS, plan.method, kind="method")().recipe()
+        recipe = tuned(plan.method, engine.backbone).recipe()
         self._shared = SharedStory(engine, recipe, seed=plan.seed, limit_bytes=limit_bytes)
         self._requests = [
             with_preview(self._named(request, frame, str(frame.index)), preview, preview_every)

@@ -173,6 +173,7 @@ def test_the_truth_is_one_person_whom_the_words_describe() -> None:
     [
         ("consistory", "consistory"),
         ("consistory: dropout=0.2; window.blocks=[mid, up]", None),
+        ("consistory as published", "consistory as published"),
         ("vanilla", "vanilla"),
         ("best_of_4", "best_of_4"),
     ],
