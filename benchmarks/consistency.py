@@ -156,6 +156,8 @@ class Bench:
             "reader": reader, "settings": settings,
             "stories": [repr(self.stories[0].scenes), self.stories[0].words],
         }  # fmt: skip
+        if recipe is not None:
+            identity["portrait"] = self.stories[0].portrait(0, 0, 1, 0.0).prompt
         if candidate.label == TRUTH:
             identity |= {"model": None, "settings": None}
         return Store(self.keep, candidate.label, identity)

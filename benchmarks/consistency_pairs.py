@@ -110,7 +110,7 @@ class PairStory:
         found = []
         for number in range(count):
             action = PORTRAIT_ACTIONS[number % len(PORTRAIT_ACTIONS)]
-            scene = Scene(action, "", self.scenes[0].style)
+            scene = Scene(action, self.scenes[0].place, self.scenes[0].style)
             own = frame_seed(seed, _PORTRAIT_INDEX + who, number)
             found.append(
                 replace(
@@ -243,7 +243,7 @@ def draw_all(
     identity = {
         "pairs": repr(stories[0]), "model": backbone.sha256, "label": candidate.label,
         "recipe": None if candidate.recipe is None else candidate.recipe.digest(),
-        "settings": vars(settings),
+        "settings": vars(settings), "portrait": stories[0].portraits(0, 1, 0, 1, 0.0)[0].prompt,
     }  # fmt: skip
     store = Store(keep, f"pairs-{candidate.label}", identity)
     wanted = [(story, frame_seed(seed, story.number)) for story in stories for seed in seeds]

@@ -69,9 +69,9 @@ class BenchmarkStory:
         )
 
     def portrait(self, number: int, seed: int, steps: int, guidance: float) -> FrameRequest:
-        """A neutral picture of the character, in the style of the first scene; never shown."""
+        """A neutral picture of the character, in the first scene's style and place; never shown."""
         action = PORTRAIT_ACTIONS[number % len(PORTRAIT_ACTIONS)]
-        scene = Scene(action, "", self.scenes[0].style)
+        scene = Scene(action, self.scenes[0].place, self.scenes[0].style)
         return self._request(
             scene, frame_seed(seed, _PORTRAIT_INDEX + number), f"portrait{number}", steps, guidance
         )

@@ -110,7 +110,7 @@ class SubjectMasks:
             return None
         if (frame, subject) in self._external:
             return known > 0.5
-        return known > otsu_threshold(known)
+        return known > self.probe.cut * otsu_threshold(known)
 
 
 def _area(grid: Grid) -> int:

@@ -174,6 +174,15 @@ class SharedRun:
             own = own & ~(rival & lost)
         return own.nonzero()[:, 0]
 
+    def nearest(self, role: FrameRole, use: SubjectUse, step: int, grid: Grid) -> Tensor | None:
+        """Numbers of the tokens where no other subject is clearer; None if nothing is known."""
+        source, before = self._mask_source(role.frame, step)
+        known = [self.masks.strength(source, u.name, before, grid) for u in role.subjects]
+        if any(strength is None for strength in known):
+            return None
+        clearest = torch.stack([s for s in known if s is not None]).argmax(0)
+        return (clearest == role.subjects.index(use)).nonzero()[:, 0]
+
     def shared_tokens(
         self, role: FrameRole, select: Select, step: int, grid: Grid, device: torch.device
     ) -> Tensor | None:

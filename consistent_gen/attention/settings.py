@@ -25,6 +25,7 @@ from typing import Any, Literal
 from consistent_gen.attention.layers import Site
 
 Branch = Literal["cond", "uncond"]
+Gate = Literal["none", "subject", "many", "nearest"]
 BOTH: tuple[Branch, ...] = ("cond", "uncond")
 
 
@@ -90,14 +91,15 @@ class Select:
     """Which tokens are exported and which queries read them.
 
     tokens: "all" or those of the subject's mask. dropout: share of them that is left out, drawn
-    anew every step. gate: "none" lets every query read, "subject" only queries on the subject,
-    "many" gates only in frames with several subjects. open: share of the steps, the first ones,
-    in which no query is turned away: attention does not tell yet where a subject will stand.
+    anew every step. gate: "none" lets every query read, "subject" only queries on the subject;
+    in frames with several subjects alone, "many" does the same, and "nearest" lets each query read
+    the subject that is clearest there, also where none is clear. open: share of the steps, the
+    first ones, in which no query is turned away: attention does not tell yet who stands where.
     """
 
     tokens: Literal["all", "subject"] = "subject"
     dropout: float = 0.0
-    gate: Literal["none", "subject", "many"] = "none"
+    gate: Gate = "none"
     open: float = 0.0
 
 
@@ -210,12 +212,14 @@ class MaskProbe:
 
     source: "twin" takes the finished map of a pass without sharing, "running" the frame's own map
     of earlier steps. last: how many recent steps are averaged. tokens: smallest and largest grid,
-    in image tokens, whose layers are watched.
+    in image tokens, whose layers are watched. cut: what stands out more than this share of Otsu's
+    threshold is the subject; below 1 where words are looked up in heads more than in clothes.
     """
 
     source: Literal["twin", "running"] = "twin"
     last: int = 20
     tokens: tuple[int, int] = (64, 1024)
+    cut: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -287,7 +287,8 @@ class Sharing(AttentionPolicy):
             exports = self._exports(item, use, site)
             queries = None
             if _gated(rule, item):
-                queries = self.run.region(item.role, use, item.row.step, self._grid(site))
+                find = self.run.nearest if rule.select.gate == "nearest" else self.run.region
+                queries = find(item.role, use, item.row.step, self._grid(site))
                 if queries is None:
                     continue
             # Anchors of one character read each other at full weight whatever a reader asks for.
@@ -350,7 +351,7 @@ def _blend_weight(edit: BlendQueries, rule: Rule, row: Row) -> float:
 
 def _gated(rule: Rule, item: _Work) -> bool:
     select, row = rule.select, item.row
-    several = select.gate == "many" and len(item.role.subjects) > 1
+    several = select.gate in ("many", "nearest") and len(item.role.subjects) > 1
     if item.role.anchor is not None or row.step < round(select.open * row.steps):
         return False
     return select.gate == "subject" or several

@@ -114,10 +114,10 @@ class StoryDrawer:
         references: Sequence[bytes],
     ) -> FrameRequest:
         from consistent_gen.runtime import frame_seed
-        from consistent_gen.story.sharing import POSES
+        from consistent_gen.story.sharing import portrait_words
 
-        poses = [pose for pose in POSES if not backbone.unknown_words(pose)] or [""]
-        words = f"{identity.words} {poses[number % len(poses)]}".strip()
+        doing = portrait_words(backbone, number, drawn=number >= len(references))
+        words = f"{identity.words} {doing}".strip()
         prompt = prompt_of(words, [identity], story_world=backbone.vocabulary() is not None)
         picture = None
         if number < len(references):

@@ -24,11 +24,12 @@ model's folder recommends them.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from consistent_gen.attention.settings import (
     BlendQueries,
     FeatureProbe,
+    Gate,
     MaskProbe,
     Mix,
     Place,
@@ -54,8 +55,8 @@ class ConsiStory:
     weight at the first and the last of these.
     injection: weight (0 is off: no twin is drawn, and masks come from the frame's earlier steps).
     gate, open: who may read (see `settings.Select`). window: in which layers and when keys are
-    shared. watched: smallest and largest grid, in tokens, whose attention to the words makes the
-    masks. features: which features are matched.
+    shared. watched, cut: of the masks (see `settings.MaskProbe.tokens` and `cut`). features: which
+    features are matched.
     """
 
     anchors: int = 2
@@ -66,10 +67,11 @@ class ConsiStory:
     mixing: tuple[float, float] = (0.9, 0.82)
     injection: float = 0.8
     injection_steps: tuple[float, float] = (0.1, 0.34)
-    gate: Literal["none", "subject", "many"] = "many"
+    gate: Gate = "many"
     open: float = 0.0
     window: Window = SHARED_LAYERS
     watched: tuple[int, int] = (64, 1024)
+    cut: float = 1.0
     features: FeatureProbe = DIFT
 
     couples_frames: ClassVar[bool] = True
@@ -102,7 +104,9 @@ class ConsiStory:
         return Recipe(
             name="consistory",
             rules=tuple(rules),
-            masks=MaskProbe(source="twin" if twin else "running", tokens=self.watched),
+            masks=MaskProbe(
+                source="twin" if twin else "running", tokens=self.watched, cut=self.cut
+            ),
             features=self.features if twin else None,
         )
 

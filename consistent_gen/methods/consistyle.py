@@ -20,11 +20,12 @@ on the anchor's number, so their order is free only without dropout.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from consistent_gen.attention.settings import (
     AlignStatistics,
     FeatureProbe,
+    Gate,
     MaskProbe,
     MatchedQueriesKeys,
     Mix,
@@ -42,8 +43,8 @@ from consistent_gen.methods.consistory import DIFT, SHARED_LAYERS, mixing_rule
 class ConsiStyle:
     """Settings, with the defaults of the released code; windows are shares of the steps.
 
-    anchors, lead, bias, dropout, mixing_steps, mixing, gate, open, window, watched, features: as in
-    ConsiStory.
+    anchors, lead, bias, dropout, mixing_steps, mixing, gate, open, window, watched, cut, features:
+    as in ConsiStory.
     structure_steps: when q and k come from the anchors. style_steps: when v comes from the copy.
     align_values: whether shared values take the reading frame's statistics.
     """
@@ -57,10 +58,11 @@ class ConsiStyle:
     structure_steps: tuple[float, float] = (0.1, 0.32)
     style_steps: tuple[float, float] = (0.06, 0.22)
     align_values: bool = True
-    gate: Literal["none", "subject", "many"] = "many"
+    gate: Gate = "many"
     open: float = 0.0
     window: Window = SHARED_LAYERS
     watched: tuple[int, int] = (64, 1024)
+    cut: float = 1.0
     features: FeatureProbe = DIFT
 
     couples_frames: ClassVar[bool] = True
@@ -94,6 +96,6 @@ class ConsiStyle:
         return Recipe(
             name="consistyle",
             rules=tuple(rules),
-            masks=MaskProbe(tokens=self.watched),
+            masks=MaskProbe(tokens=self.watched, cut=self.cut),
             features=self.features,
         )

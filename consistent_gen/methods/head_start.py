@@ -25,9 +25,10 @@ read them (`training/pairs.py`), as the shipped one has.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from consistent_gen.attention.settings import (
+    Gate,
     MaskProbe,
     Mix,
     Place,
@@ -48,18 +49,18 @@ class HeadStart:
     anchors: per character. lead: how far ahead they are, as a share of all steps. dropout: share of
     their subject tokens left out. bias: added to the logits of what is shared; ln k counts it k
     times. gate, open: who may read (see `settings.Select`). window: in which layers and when keys
-    are shared. watched: smallest and largest grid, in tokens, whose attention to the words makes
-    the masks.
+    are shared. watched, cut: of the masks (see `settings.MaskProbe.tokens` and `cut`).
     """
 
     anchors: int = 1
     lead: float = 0.3
     dropout: float = 0.0
     bias: float = 0.7
-    gate: Literal["none", "subject", "many"] = "many"
+    gate: Gate = "many"
     open: float = 0.4
     window: Window = FROM_THE_START
     watched: tuple[int, int] = (64, 1024)
+    cut: float = 1.0
 
     couples_frames: ClassVar[bool] = True
     reads_references: ClassVar[bool] = True
@@ -76,5 +77,5 @@ class HeadStart:
         return Recipe(
             name="head_start",
             rules=(rule,),
-            masks=MaskProbe(source="running", tokens=self.watched),
+            masks=MaskProbe(source="running", tokens=self.watched, cut=self.cut),
         )

@@ -40,6 +40,18 @@ def test_only_recent_steps_count() -> None:
     assert found is not None and torch.equal(found, blob(3) > 0.5)
 
 
+def test_a_lower_cut_takes_in_what_the_word_is_looked_up_in_less() -> None:
+    head, body = blob(1) > 0.5, blob(3) > 0.5
+    seen = torch.where(head, 1.0, torch.where(body, 0.4, 0.0))
+    found = []
+    for cut in (1.0, 0.5):
+        masks = SubjectMasks(MaskProbe(source="running", cut=cut))
+        masks.add("f", "fox", 0, seen, (GRID, GRID))
+        found.append(masks.mask("f", "fox", 1, GRID))
+    assert found[0] is not None and torch.equal(found[0], head)
+    assert found[1] is not None and torch.equal(found[1], head | body)
+
+
 def test_layers_of_one_step_are_averaged_on_the_finest_grid() -> None:
     masks = SubjectMasks(MaskProbe())
     fine = (8, 12)

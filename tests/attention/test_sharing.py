@@ -13,7 +13,16 @@ from consistent_gen.attention.layers import find_sites
 from consistent_gen.attention.patch import attached
 from consistent_gen.attention.roles import FrameRole, SubjectUse
 from consistent_gen.attention.run import SharedRun
-from consistent_gen.attention.settings import MaskProbe, Mix, Place, Recipe, Rule, Select, Topology
+from consistent_gen.attention.settings import (
+    Gate,
+    MaskProbe,
+    Mix,
+    Place,
+    Recipe,
+    Rule,
+    Select,
+    Topology,
+)
 from consistent_gen.attention.sharing import Sharing
 from consistent_gen.errors import ConsistentGenError, InputError
 from consistent_gen.methods.consistory import ConsiStory
@@ -139,12 +148,19 @@ def test_characters_are_isolated(unet: Toy) -> None:
         assert set(run.subjects()) == {"cat", "fox"}
 
 
-@pytest.mark.parametrize("until", [0.0, 0.5])
-def test_a_frame_with_two_characters_reads_each_in_its_own_region(unet: Toy, until: float) -> None:
+@pytest.mark.parametrize(
+    ("gate", "until", "reach"), [("many", 0.0, 4), ("many", 0.5, 0), ("nearest", 0.0, 3)]
+)
+def test_a_frame_with_two_characters_reads_each_in_its_own_region(
+    unet: Toy, gate: Gate, until: float, reach: int
+) -> None:
     """Moving the cat's bank leaves attention at the fox's tokens of that layer alone, at step 1 of
-    4; unless the gate still stands open there.
+    4; unless the gate still stands open there. With "nearest" nobody's tokens in between, which
+    are those of column 3, read whom they are closer to.
+
+    reach: the first column of tokens that the cat's bank changes.
     """
-    select = Select(tokens="subject", gate="many", open=until)
+    select = Select(tokens="subject", gate=gate, open=until)
     gated = replace(MASKED, rules=(replace(MASKED.rules[0], select=select),))
     left, right = torch.zeros(8, 12), torch.zeros(8, 12)
     left[:, :5], right[:, 7:] = 1.0, 1.0
@@ -167,8 +183,8 @@ def test_a_frame_with_two_characters_reads_each_in_its_own_region(unet: Toy, unt
             hook.remove()
         seen[seed] = outputs[1][1]  # conditional row; with step 0 unread, the input is still equal
     changed = (seen[300] != seen[400]).any(-1).reshape(4, 6)
-    assert bool(changed[:, 4:].any())
-    assert bool(changed[:, :3].any()) == (until > 0.0)
+    assert bool(changed[:, reach].any())
+    assert not bool(changed[:, :reach].any())
 
 
 def test_overlapping_regions_go_to_the_clearer_subject() -> None:
@@ -181,6 +197,18 @@ def test_overlapping_regions_go_to_the_clearer_subject() -> None:
     run.masks.set_external("both", "cat", cat)
     regions = [run.region(role, use, 1, (1, 4)) for use in (FOX, CAT)]
     assert [r.tolist() for r in regions if r is not None] == [[0, 1], [2, 3]]
+
+
+def test_the_nearest_subject_has_every_token() -> None:
+    run = SharedRun(MASKED)
+    role = FrameRole(frame="both", subjects=(FOX, CAT))
+    run.roles["both"] = role
+    assert run.nearest(role, FOX, 1, (1, 5)) is None
+    run.masks.set_external("both", "fox", torch.tensor([[1.0, 0.3, 0.1, 0.1, 0.0]]))
+    assert run.nearest(role, FOX, 1, (1, 5)) is None, "the cat may be anywhere"
+    run.masks.set_external("both", "cat", torch.tensor([[0.0, 0.2, 0.3, 0.1, 0.9]]))
+    found = [run.nearest(role, use, 1, (1, 5)) for use in (FOX, CAT)]
+    assert [f.tolist() for f in found if f is not None] == [[0, 1, 3], [2, 4]]
 
 
 def test_without_guidance_the_unconditional_bank_is_neither_made_nor_read(unet: Toy) -> None:

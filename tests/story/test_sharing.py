@@ -66,7 +66,7 @@ def test_anchors_are_a_hidden_portrait_and_the_first_frames_alone(
     submit_frames(plan, engine, frame_requests(plan))
     frames = {state.id: state.request for state in engine.frames}
     portrait = frames["portrait 1 of Mia"]
-    assert portrait.hidden and portrait.prompt == "a girl with a red hat walking"
+    assert portrait.hidden and portrait.prompt == "a girl with a red hat walking in a meadow"
     assert [s.tokens for s in portrait.subjects] == [(2,)]
     # Frame 1 shows Mia alone and steps with her portrait; frames 0 and 4 read both.
     readers = {id_: set(r.behind) for id_, r in frames.items() if "/" not in id_ and r.behind}
@@ -88,6 +88,18 @@ def test_strength_zero_is_vanilla(tiny: Backbone, tmp_path: Path) -> None:
     plain = draw(tiny, plan_of(tiny, tmp_path, "vanilla"))
     assert np.array_equal(shared["2"], plain["2"])
     assert not np.array_equal(shared["1"], plain["1"])
+
+
+def test_a_portrait_from_a_picture_has_the_place_of_the_picture(
+    tiny: Backbone, tmp_path: Path
+) -> None:
+    Image.new("RGB", (90, 60), "red").save(tmp_path / "bo.png")
+    engine = Engine(tiny)
+    plan = plan_of(tiny, tmp_path, "style_aligned", ", references: bo.png")
+    submit_frames(plan, engine, frame_requests(plan))
+    prompts = {state.id: state.request.prompt for state in engine.frames}
+    assert prompts["portrait 1 of Bo"].endswith("walking")
+    assert prompts["portrait 1 of Mia"].endswith("walking in a meadow")
 
 
 def test_reference_pictures_are_anchors(tiny: Backbone, tmp_path: Path) -> None:
