@@ -11,9 +11,12 @@ Otherwise as in subject-driven shared attention (arXiv 2402.03286, section 3.1),
 - One anchor, a portrait, so that there are not two to choose between that settled differently.
 - Keys are shared in rows with the prompt only. Guidance then moves away from what nobody read, too,
   so that what was read counts as often as the guidance says.
-- What is read counts twice (e^0.7). In a frame of several characters everybody may read
-  everybody's keys in the first two fifths of the steps: colours are decided before attention tells
-  where a character will stand, and such keys find their own reader.
+- What is read counts twice (e^0.7).
+- A character is what stands out more than half of Otsu's threshold. A noun is looked up in heads
+  first; with the whole threshold half of a figure is missing, clothes above all.
+- In a frame of several characters each query reads the character that is clearest there, clear or
+  not: after the first step attention tells in 99 of 100 tokens who will stand where, though not how
+  far. In the first step everybody reads everybody.
 - No twin: masks come from the steps that lie behind the anchor, and by the time somebody reads it
   there are some. Nothing is dropped, mixed or injected. An added frame costs one denoiser call a
   step.
@@ -56,11 +59,11 @@ class HeadStart:
     lead: float = 0.3
     dropout: float = 0.0
     bias: float = 0.7
-    gate: Gate = "many"
-    open: float = 0.4
+    gate: Gate = "nearest"
+    open: float = 0.05
     window: Window = FROM_THE_START
     watched: tuple[int, int] = (64, 1024)
-    cut: float = 1.0
+    cut: float = 0.5
 
     couples_frames: ClassVar[bool] = True
     reads_references: ClassVar[bool] = True

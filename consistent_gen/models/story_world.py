@@ -40,7 +40,8 @@ _AHEAD = {
     "lead": 0.3,
     "bias": 0.7,
     "dropout": 0.0,
-    "open": 0.4,
+    "cut": 0.5,
+    "gate": "nearest",
     "window": {"skip": 0, "branches": ["cond"]},
 }
 RECOMMENDED_SETTINGS = {
