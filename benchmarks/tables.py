@@ -228,6 +228,7 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "speed": _speed,
     "model_card": _model_card,
     "consistency": _consistency("Consistency, one style per story"),
+    "consistency_default": _consistency("Consistency of the default method as it is now"),
     "consistency_styles": _consistency("Consistency, another style per frame"),
     "consistency_pairs": _pairs,
     "sharing_cost": _sharing_cost,
