@@ -7,18 +7,28 @@ best on it. Methods without an entry, and models without the file, keep the publ
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
 
 from consistent_gen.config import from_mapping
 from consistent_gen.methods import METHODS
 from consistent_gen.registry import resolve
 
-if TYPE_CHECKING:
-    from consistent_gen.models.backbone import Backbone
+
+class Recommending(Protocol):
+    """Of a model (`models.backbone.Backbone`): its folder, and what that recommends."""
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+
+    @property
+    def method_settings(self) -> Mapping[str, Mapping[str, Any]]:
+        """Settings of methods, by their names."""
 
 
-def tuned(name: str, backbone: Backbone, overrides: Iterable[str] = ()) -> Any:
+def tuned(name: str, model: Recommending, overrides: Iterable[str] = ()) -> Any:
     """The method `name` of `METHODS` with the settings that the model's folder recommends for it.
 
     overrides: further settings, "key=value" (see `config.from_mapping`); they win.
@@ -28,6 +38,6 @@ def tuned(name: str, backbone: Backbone, overrides: Iterable[str] = ()) -> Any:
             the folder is named with its file.
     """
     method = resolve(METHODS, name, kind="method")
-    settings = backbone.method_settings.get(name, {})
-    source = backbone.path / "recommended.json" if settings else None
+    settings = model.method_settings.get(name, {})
+    source = model.path / "recommended.json" if settings else None
     return from_mapping(method, settings, overrides, source=source)

@@ -258,7 +258,7 @@ def test_a_character_that_cannot_be_drawn_fails_its_own_frames(
     tiny: Backbone, make_lease: MakeLease
 ) -> None:
     request = story("style_aligned")
-    with poisoned(tiny, "a small bear walking"):
+    with poisoned(tiny, "a small bear walking in a meadow"):
         painter = painter_of(tiny, bucket=8)
         leases = [make_lease(request, index) for index in range(5)]
         for lease in leases:
