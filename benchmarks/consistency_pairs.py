@@ -130,7 +130,7 @@ class PairStory:
             noun = 1 + len(words_of(text)) + noun_index(self.words[who])
             subjects.append(Subject(name=NAMES[who], tokens=(noun,)))
             text += f" {self.words[who]} {phrases.ACTION_PHRASES[action][0][0]}"
-        text += f" {phrases.PLACE_PHRASES[scene.place][0]}" if scene.place else ""
+        text += f" {phrases.PLACE_PHRASES[scene.place][0]}"
         return FrameRequest(prompt=text, seed=seed, subjects=tuple(subjects))
 
 

@@ -81,7 +81,7 @@ class BenchmarkStory:
     ) -> FrameRequest:
         start = f"{style_phrase(scene.style)} of"
         what = phrases.ACTION_PHRASES[scene.action][0][0]
-        where = phrases.PLACE_PHRASES[scene.place][0] if scene.place else ""
+        where = phrases.PLACE_PHRASES[scene.place][0]
         text = " ".join(f"{start} {self.words} {what} {where}".split())
         # The start mark is token 0, and every word is one token.
         noun = 1 + len(words_of(start)) + noun_index(self.words)

@@ -128,8 +128,7 @@ class SharedRun:
                 continue
             if step not in window.span(steps) or not self._coin(number, rule, site, step, steps):
                 continue
-            shares = rule.mix.keys == "concat"
-            if shares and any(other.mix.keys == "concat" for other in found):
+            if sharing_rule([rule]) and sharing_rule(found):
                 continue
             found.append(rule)
         return found
@@ -274,7 +273,8 @@ class SharedRun:
                 share = subject_share[anchor, grid]
             subject = round(n * share)
             rules = self.exports_at(site, step, steps, branches[0])
-            select = getattr(sharing_rule(rules), "select", Select())
+            sharing = sharing_rule(rules)
+            select = Select() if sharing is None else sharing.select
             candidates = n if select.tokens == "all" else subject
             return kept_count(candidates, select.dropout), subject
 

@@ -38,7 +38,12 @@ class _Work:
     row: Row
     role: FrameRole
     rules: tuple[Rule, ...]  # by which it reads
-    exports: tuple[Rule, ...] = ()  # by which it is read, if it is an anchor
+    exports: tuple[Rule, ...] = ()  # by which it is read, if it is an anchor; `rules` among them
+
+    @property
+    def concerned(self) -> tuple[Rule, ...]:
+        """All rules that the row has to do with here."""
+        return self.exports or self.rules
 
     @property
     def uses(self) -> tuple[SubjectUse, ...]:
@@ -68,13 +73,11 @@ class _Work:
     @property
     def inject(self) -> float:
         """Share of the result that matched anchor tokens replace; of an anchor, in its readers."""
-        rules = self.rules if self.role.anchor is None else self.exports
-        return max((rule.mix.inject for rule in rules), default=0.0)
+        return max((rule.mix.inject for rule in self.concerned), default=0.0)
 
     def has(self, kind: type) -> bool:
         """Whether a rule makes edits of this kind here, or in who reads it."""
-        rules = {*self.rules, *self.exports}
-        return any(isinstance(edit, kind) for rule in rules for edit in rule.align)
+        return any(isinstance(edit, kind) for rule in self.concerned for edit in rule.align)
 
     def key(self, site: Site) -> Key:
         """Where an anchor's export goes."""
@@ -334,7 +337,7 @@ def _does_something(item: _Work) -> bool:
         return item.has(BlendQueries)
     if item.role.twin_of is not None:
         return item.has(TwinValues)
-    return bool(item.rules or item.exports) and bool(item.uses)
+    return bool(item.concerned) and bool(item.uses)
 
 
 def _blend(x: Tensor, other: Tensor, weight: float) -> Tensor:

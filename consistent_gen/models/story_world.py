@@ -33,8 +33,7 @@ SCHEDULER: dict[str, Any] = {
     "steps_offset": 1,  # stock pipelines insist; trailing spacing does not use it
 }
 
-# Of the settings tried on development prompts the best in named attributes (docs/log.md).
-# Chosen on development stories (docs/log.md, 2026-11-27): see `methods.tuning`.
+# Of methods (see `methods.tuning`), chosen on development stories (docs/log.md, 2026-11-27).
 _AHEAD = {
     "anchors": 1,
     "lead": 0.3,
@@ -44,6 +43,7 @@ _AHEAD = {
     "gate": "nearest",
     "window": {"skip": 0, "branches": ["cond"]},
 }
+# Of the settings tried on development prompts the best in named attributes (docs/log.md).
 RECOMMENDED_SETTINGS = {
     "contours": 2.0,
     "guidance_rescale": 0.7,
