@@ -30,7 +30,7 @@ from consistent_gen.attention.layers import find_sites
 from consistent_gen.attention.patch import attached
 from consistent_gen.attention.roles import FrameRole, SubjectUse
 from consistent_gen.attention.run import EXPECTED_SUBJECT_SHARE, SharedRun
-from consistent_gen.attention.settings import BOTH, Branch
+from consistent_gen.attention.settings import Branch
 from consistent_gen.attention.sharing import Sharing
 from consistent_gen.checkpoints import read_json, write_json
 from consistent_gen.errors import InputError
@@ -319,12 +319,13 @@ class PipelineStory:
             int(options[key]) // factor if options.get(key) else int(cells)
             for key, cells in zip(("height", "width"), default, strict=True)
         )
+        steps = int(options.get("num_inference_steps", DEFAULT_STEPS))
         guided = float(options.get("guidance_scale", DEFAULT_GUIDANCE)) > 1.0
         return self.run.predicted_bytes(
             find_sites(unet).values(),
             (height, width),
-            steps=int(options.get("num_inference_steps", DEFAULT_STEPS)),
-            branches=BOTH if guided else ("cond",),
+            steps=steps,
+            guided=steps if guided else 0,
             element_bytes=unet.dtype.itemsize,
             subject_share=EXPECTED_SUBJECT_SHARE,
         )

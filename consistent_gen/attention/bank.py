@@ -14,7 +14,13 @@ import torch
 from torch import Tensor
 
 from consistent_gen.attention.layers import Site
-from consistent_gen.attention.settings import AlignStatistics, Branch, MatchedQueriesKeys, Rule
+from consistent_gen.attention.settings import (
+    BOTH,
+    AlignStatistics,
+    Branch,
+    MatchedQueriesKeys,
+    Rule,
+)
 from consistent_gen.errors import ConsistentGenError, LimitError
 
 DEFAULT_LIMIT_BYTES = 4 << 30
@@ -140,19 +146,20 @@ def predict_bytes(
     sites: Iterable[Site],
     *,
     steps: int,
-    branches: Iterable[Branch],
+    guided: int,
     anchors: int,
     element_bytes: int,
     count: CountTokens,
 ) -> int:
     """Bytes that one subject will take in the bank, before anything is drawn.
 
-    rules_at: the rules that act at a layer, step and branch. element_bytes: of one number.
+    rules_at: the rules that act at a layer, step and branch. guided: how many steps, the first
+    ones, have rows without the prompt too. element_bytes: of one number.
     """
     total = 0
     for site in sites:
         for step in range(steps):
-            for branch in branches:
+            for branch in BOTH if step < guided else BOTH[:1]:
                 rules = rules_at(site, step, branch)
                 for anchor in range(anchors if rules else 0):
                     shared, subject = count(site, step, anchor)

@@ -182,6 +182,13 @@ class SharedRun:
         clearest = torch.stack([s for s in known if s is not None]).argmax(0)
         return (clearest == role.subjects.index(use)).nonzero()[:, 0]
 
+    def rivals(self, role: FrameRole, use: SubjectUse, step: int, grid: Grid) -> Tensor | None:
+        """Numbers of the tokens that show another subject of the frame more clearly than this."""
+        others = [other for other in role.subjects if other.name != use.name]
+        found = [self.region(role, other, step, grid) for other in others]
+        known = [tokens for tokens in found if tokens is not None and len(tokens)]
+        return torch.cat(known) if known else None
+
     def shared_tokens(
         self, role: FrameRole, select: Select, step: int, grid: Grid, device: torch.device
     ) -> Tensor | None:
@@ -254,12 +261,13 @@ class SharedRun:
         latent: Grid,
         *,
         steps: int,
-        branches: tuple[Branch, ...],
+        guided: int,
         element_bytes: int,
         subject_share: float | Mapping[tuple[int, Grid], float],
     ) -> int:
         """Bytes that one subject takes in the bank.
 
+        guided: how many steps, the first ones, anchors draw with rows for both branches.
         subject_share: share of the picture that the subject covers, 0..1; per (anchor, grid) once
         masks are known. Running masks grow with the steps, so for them it is an estimate.
         """
@@ -272,7 +280,7 @@ class SharedRun:
             else:
                 share = subject_share[anchor, grid]
             subject = round(n * share)
-            rules = self.exports_at(site, step, steps, branches[0])
+            rules = self.exports_at(site, step, steps, "cond")
             sharing = sharing_rule(rules)
             select = Select() if sharing is None else sharing.select
             candidates = n if select.tokens == "all" else subject
@@ -282,7 +290,7 @@ class SharedRun:
             lambda site, step, branch: self.exports_at(site, step, steps, branch),
             [site for site in sites if site.sees_images],
             steps=steps,
-            branches=branches,
+            guided=guided,
             anchors=self.recipe.anchors,
             element_bytes=element_bytes,
             count=count,

@@ -101,6 +101,7 @@ class Select:
     dropout: float = 0.0
     gate: Gate = "none"
     open: float = 0.0
+    apart: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,6 +254,11 @@ class Recipe:
     def anchors(self) -> int:
         """Anchor frames per subject."""
         return max((rule.topology.anchors for rule in self.rules), default=0)
+
+    @property
+    def branches(self) -> frozenset[Branch]:
+        """The guidance branches in which anything is shared."""
+        return frozenset(branch for rule in self.rules for branch in rule.window.branches)
 
     def lead(self, steps: int) -> int:
         """How many steps anchors stay ahead of their readers, at least one."""

@@ -288,12 +288,14 @@ class Sharing(AttentionPolicy):
             heads.without_self.add(slot)
         for use in item.uses:
             exports = self._exports(item, use, site)
-            queries = None
+            queries = unseen = None
             if _gated(rule, item):
                 find = self.run.nearest if rule.select.gate == "nearest" else self.run.region
                 queries = find(item.role, use, item.row.step, self._grid(site))
                 if queries is None:
                     continue
+                if rule.select.apart:
+                    unseen = self.run.rivals(item.role, use, item.row.step, self._grid(site))
             # Anchors of one character read each other at full weight whatever a reader asks for.
             weight = 1.0 if item.role.anchor is not None else use.strength
             for export in exports:
@@ -304,7 +306,7 @@ class Sharing(AttentionPolicy):
                         export, rule.place, heads.rotary, self._grid(site),
                         partial(self._places, item, use, site),
                     )  # fmt: skip
-                extra = Extra(k, v, rule.mix.bias + math.log(weight), queries, angles)
+                extra = Extra(k, v, rule.mix.bias + math.log(weight), queries, unseen, angles)
                 heads.reads.setdefault(slot, []).append(extra)
 
     def _inject(self, item: _Work, hidden: Tensor, site: Site) -> None:

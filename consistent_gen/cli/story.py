@@ -43,6 +43,12 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--contours", metavar="C", type=_real, help="how clear shapes are drawn; 0 is off"
     )
+    parser.add_argument(
+        "--guidance-until",
+        metavar="SHARE",
+        type=_real,
+        help="share of the steps that are guided, the first ones; fewer are faster",
+    )
     parser.add_argument("--scheduler", metavar="NAME", help=f"one of: {', '.join(SCHEDULERS)}")
     parser.add_argument("--size", metavar="WxH", type=_size, help="pixels, such as 128x128")
     parser.add_argument(
@@ -79,6 +85,7 @@ def run(options: argparse.Namespace) -> int:
             steps=options.steps,
             guidance=options.guidance,
             contours=options.contours,
+            guidance_until=options.guidance_until,
             scheduler=options.scheduler,
             size=options.size,
             strengths=dict(options.strength),

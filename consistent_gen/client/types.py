@@ -97,6 +97,7 @@ class StoryIn(Input):
     steps: int | None = Field(default=None, ge=1, le=1000)
     guidance: float | None = Field(default=None, ge=0.0, le=100.0)
     contours: float | None = Field(default=None, ge=0.0, le=100.0)
+    guidance_until: float | None = Field(default=None, ge=0.0, le=1.0)
     size: Annotated[str, StringConstraints(pattern=r"^\d{1,5}x\d{1,5}$")] | None = None
     preview_every: int = Field(default=5, ge=0, le=1000, description="0 sends no previews")
     deadline_s: float | None = Field(default=None, gt=0.0, le=86_400.0)

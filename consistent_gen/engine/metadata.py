@@ -53,6 +53,7 @@ def describe(
         "guidance": request.guidance,
         "guidance_rescale": request.guidance_rescale,
         "contours": request.contours,
+        "guidance_until": request.guidance_until,
         "scheduler": request.scheduler,
         "width": width,
         "height": height,

@@ -30,6 +30,7 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     "guidance": (int, float),
     "guidance_rescale": (int, float),
     "contours": (int, float),
+    "guidance_until": (int, float),
     "scheduler": str,
     "width": int,
     "height": int,
@@ -109,7 +110,7 @@ def request_of(metadata: Mapping[str, Any]) -> FrameRequest:
     Raises:
         InputError: a field is missing or of the wrong type.
     """
-    metadata = {"contours": 0.0, **metadata}  # older pictures had none
+    metadata = {"contours": 0.0, "guidance_until": 1.0, **metadata}  # older pictures had none
     for name, kind in _FIELDS.items():
         if name not in metadata:
             raise InputError(f"the picture's metadata lack {name!r}")
@@ -117,7 +118,7 @@ def request_of(metadata: Mapping[str, Any]) -> FrameRequest:
         if not isinstance(value, kind) or isinstance(value, bool):
             raise InputError(f"the picture's metadata have a wrong {name!r}: {value!r}")
     drawn = ("prompt", "negative", "seed", "steps", "guidance", "guidance_rescale", "contours",
-             "scheduler", "width", "height", "story", "method")  # fmt: skip
+             "guidance_until", "scheduler", "width", "height", "story", "method")  # fmt: skip
     return FrameRequest(**{name: metadata[name] for name in drawn})
 
 

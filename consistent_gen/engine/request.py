@@ -19,6 +19,9 @@ MAX_STEPS = 1000
 MAX_GUIDANCE = 100.0
 MAX_SEED = 2**63 - 1
 
+# What a request may leave to the model, with what holds where its folder recommends nothing.
+_LEFT_TO_THE_MODEL = {"guidance_rescale": 0.0, "contours": 0.0, "guidance_until": 1.0}
+
 Preview = Literal["none", "linear", "decode"]
 PREVIEWS = ("none", "linear", "decode")
 
@@ -49,7 +52,10 @@ class FrameRequest:
             every second step the row without the prompt has identity maps for self-attention and
             this scale takes the place of `guidance`, at no further cost; 0 is off, and so it is
             without guidance. None, for it and for `guidance_rescale`, is what the model's folder
-            recommends (`Backbone.recommended`).
+            recommends (`Backbone.recommended`), otherwise 0.
+        guidance_until: share of the steps, the first ones, that are guided, 0..1. Guidance at low
+            noise levels changes little and can harm (arXiv 2404.07724), and later steps compute
+            one row instead of two. None is what the model's folder recommends, otherwise 1.
         scheduler: a name of `schedulers.SCHEDULERS`.
         width, height: pixels; None means the model's own size.
         preview, preview_every: what a `Step` event shows and on every how-many-th step; "linear"
@@ -76,6 +82,7 @@ class FrameRequest:
     guidance: float = 5.0
     guidance_rescale: float | None = None
     contours: float | None = None
+    guidance_until: float | None = None
     scheduler: str = "ddim"
     width: int | None = None
     height: int | None = None
@@ -102,6 +109,8 @@ class FrameRequest:
             _within("guidance_rescale", self.guidance_rescale, 0.0, 1.0)
         if self.contours is not None:
             _within("contours", self.contours, 0.0, MAX_GUIDANCE)
+        if self.guidance_until is not None:
+            _within("guidance_until", self.guidance_until, 0.0, 1.0)
         if self.scheduler not in SCHEDULERS:
             raise unknown_name("scheduler", self.scheduler, SCHEDULERS)
         if self.preview not in PREVIEWS:
@@ -109,14 +118,20 @@ class FrameRequest:
 
     @property
     def guided(self) -> bool:
-        """Whether the frame takes two rows of a call: with and without its prompt."""
-        return self.guidance != 1.0
+        """Whether the frame takes two rows of a call, with and without its prompt, at any step."""
+        return self.guided_steps > 0
+
+    @property
+    def guided_steps(self) -> int:
+        """How many steps, the first ones, take two rows."""
+        until = 1.0 if self.guidance_until is None else self.guidance_until
+        return 0 if self.guidance == 1.0 else math.floor(until * self.steps + 0.5)
 
     def settled(self, backbone: Backbone) -> FrameRequest:
         """The same request with the model's recommendations where it left the choice to it."""
         left: dict[str, Any] = {
-            name: backbone.recommended.get(name, 0.0)
-            for name in ("guidance_rescale", "contours")
+            name: backbone.recommended.get(name, otherwise)
+            for name, otherwise in _LEFT_TO_THE_MODEL.items()
             if getattr(self, name) is None
         }
         return replace(self, **left) if left else self

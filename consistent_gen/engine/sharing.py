@@ -28,7 +28,7 @@ from consistent_gen.attention.layers import find_sites
 from consistent_gen.attention.patch import attach, detach
 from consistent_gen.attention.roles import FrameRole, SubjectUse
 from consistent_gen.attention.run import EXPECTED_SUBJECT_SHARE, SharedRun
-from consistent_gen.attention.settings import BOTH, Recipe
+from consistent_gen.attention.settings import Recipe
 from consistent_gen.attention.sharing import Sharing
 from consistent_gen.engine.coupling import BatchLayout, Coupling
 from consistent_gen.engine.loop import Engine
@@ -125,7 +125,9 @@ class SharedStory(Coupling):
         """Register an anchor and submit its twin; returns the request that is ready to go."""
         frame_id = request.id or self.engine.free_id()
         role = FrameRole(frame=frame_id, subjects=self._uses(request), anchor=number)
-        twin = self._admit(role, request)
+        settings = _settings(request, self.engine)
+        request = self._read_ahead(request)
+        twin = self._admit(role, request, settings)
         if mask is not None:
             plane = torch.from_numpy(np.asarray(mask, dtype=np.float32))
             self.run.masks.set_external(twin or frame_id, name, plane)
@@ -144,7 +146,7 @@ class SharedStory(Coupling):
         request = request.settled(self.engine.backbone)
         frame_id = request.id or self.engine.free_id()
         role = FrameRole(frame=frame_id, subjects=self._uses(request))
-        twin = self._admit(role, request)
+        twin = self._admit(role, request, _settings(request, self.engine))
         ahead = tuple(anchor for use in role.subjects for anchor in self._anchors[use.name])
         after = request.after if twin is None else (*request.after, twin)
         ready = replace(
@@ -210,14 +212,24 @@ class SharedStory(Coupling):
             detach(self.engine.backbone.unet, self._policy)
             self._attached = False
 
-    def _admit(self, role: FrameRole, request: FrameRequest) -> str | None:
+    def _admit(
+        self, role: FrameRole, request: FrameRequest, settings: Mapping[str, Any]
+    ) -> str | None:
         """Register a frame and submit its twin; returns the twin's id if there is one."""
-        twin = self.run.add_with_twin(role, _settings(request, self.engine))
+        twin = self.run.add_with_twin(role, settings)
         if twin is not None:
             unshared = replace(request, id=twin, hidden=True, preview="none", coupling=self)
             self.engine.submit(unshared)
             self._live.add(twin)
         return twin
+
+    def _read_ahead(self, anchor: FrameRequest) -> FrameRequest:
+        """The anchor, guided for as long as rows without the prompt read it some steps ahead."""
+        recipe = self.run.recipe
+        if not anchor.guided or "uncond" not in recipe.branches:
+            return anchor
+        guided = anchor.guided_steps + recipe.lead(anchor.steps) - 1
+        return replace(anchor, guidance_until=min(guided / anchor.steps, 1.0))
 
     def _uses(self, request: FrameRequest) -> tuple[SubjectUse, ...]:
         """The request's cast subjects; the words of one who is mentioned twice are joined."""
@@ -246,7 +258,7 @@ class SharedStory(Coupling):
             sites,
             (height, width),
             steps=request.steps,
-            branches=BOTH if request.guided else ("cond",),
+            guided=self._read_ahead(request.settled(backbone)).guided_steps,
             element_bytes=backbone.dtype.itemsize,
             subject_share=known or EXPECTED_SUBJECT_SHARE,
         )
@@ -260,6 +272,7 @@ def _settings(request: FrameRequest, engine: Engine) -> dict[str, Any]:
         "guidance": request.guidance,
         "guidance_rescale": request.guidance_rescale,
         "contours": request.contours,
+        "guidance_until": request.guidance_until,
         "size": request.size(engine.backbone),
         "adapters": sorted(getattr(engine.backbone.unet, "peft_config", None) or {}),
     }

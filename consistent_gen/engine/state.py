@@ -49,14 +49,19 @@ class FrameState:
         return coupling is not None and coupling.looks(self.id, self.index, self.request.steps)
 
     @property
+    def guiding(self) -> bool:
+        """Whether its next call is guided (see `FrameRequest.guidance_until`)."""
+        return self.index < self.request.guided_steps
+
+    @property
     def contouring(self) -> bool:
         """Whether its next call guides away from perturbed attention (every second one does)."""
-        return bool(self.request.guided and self.request.contours and self.index % 2 == 1)
+        return bool(self.guiding and self.request.contours and self.index % 2 == 1)
 
     @property
     def rows(self) -> int:
         """Rows that the frame takes in its next denoiser call."""
-        return (2 if self.request.guided else 1) * (1 + self.looking)
+        return (2 if self.guiding else 1) * (1 + self.looking)
 
     @property
     def key(self) -> Hashable:
@@ -86,8 +91,9 @@ class FrameState:
             self.latent = self._noised_reference()
 
     def layout_rows(self, first_slot: int) -> list[Row]:
-        """Its rows in the next call: cond, then uncond if it has guidance, then looks at both."""
-        kinds = [(branch, look) for look in (False, True) for branch in self.conditions]
+        """Its rows in the next call: cond, then uncond if it is guided, then looks at both."""
+        branches = [b for b in self.conditions if b == "cond" or self.guiding]
+        kinds = [(branch, look) for look in (False, True) for branch in branches]
         return [
             Row(
                 first_slot + i,
@@ -110,7 +116,7 @@ class FrameState:
             self.latent = self._noised_reference()
             return
         predicted = predictions[0].contiguous()
-        if self.request.guided:
+        if self.guiding:
             contours, guidance = self.request.contours or 0.0, self.request.guidance
             predicted = guide(
                 predicted,

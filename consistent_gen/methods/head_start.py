@@ -61,6 +61,7 @@ class HeadStart:
     bias: float = 0.7
     gate: Gate = "nearest"
     open: float = 0.05
+    apart: bool = False
     window: Window = FROM_THE_START
     watched: tuple[int, int] = (64, 1024)
     cut: float = 0.5
@@ -73,7 +74,7 @@ class HeadStart:
         rule = Rule(
             window=self.window,
             topology=Topology(anchors=self.anchors, lead=self.lead),
-            select=Select(tokens="subject", dropout=self.dropout, gate=self.gate, open=self.open),
+            select=Select(tokens="subject", dropout=self.dropout, gate=self.gate, open=self.open, apart=self.apart),
             place=Place(kind="shift"),
             mix=Mix(bias=self.bias),
         )

@@ -32,7 +32,8 @@ from consistent_gen.registry import nearest, resolve
 INDEX = "model_index.json"
 RECOMMENDED = "recommended.json"
 _METHODS = "methods"  # of RECOMMENDED: settings by the names of methods
-_MOST = {"guidance_rescale": 1.0, "contours": 100.0}  # settings of RECOMMENDED, largest values
+# Settings of RECOMMENDED with their largest values.
+_MOST = {"guidance_rescale": 1.0, "contours": 100.0, "guidance_until": 1.0}
 
 # Class name in model_index.json -> where the class lives. A folder's own words on libraries are
 # never imported: a folder must not choose what code runs.

@@ -98,6 +98,7 @@ def _request(plan: StoryPlan, frame: FramePlan) -> FrameRequest:
         steps=plan.steps,
         guidance=plan.guidance,
         contours=plan.contours,
+        guidance_until=plan.guidance_until,
         scheduler=plan.scheduler,
         width=plan.width,
         height=plan.height,

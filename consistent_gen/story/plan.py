@@ -74,8 +74,8 @@ class FramePlan:
 
 @dataclass(frozen=True, kw_only=True)
 class StoryPlan:
-    """A story, settled for one model. `width` and `height` are in pixels; `contours` is None where
-    the model's own recommendation holds.
+    """A story, settled for one model. `width` and `height` are in pixels; `contours` and
+    `guidance_until` are None where the model's own recommendation holds.
     """
 
     title: str
@@ -84,6 +84,7 @@ class StoryPlan:
     steps: int
     guidance: float
     contours: float | None
+    guidance_until: float | None
     seed: int
     width: int
     height: int
@@ -127,6 +128,7 @@ def plan_story(
         steps=settings.pick("steps", defaults.steps),
         guidance=settings.pick("guidance", defaults.guidance),
         contours=settings.pick("contours", None),
+        guidance_until=settings.pick("guidance_until", None),
         seed=seed,
         width=width,
         height=height,
@@ -153,7 +155,7 @@ def check_names(
         problem = range_problem("strength", value)
         if problem is not None:
             raise InputError(problem, source="--strength")
-    for key in ("seed", "steps", "guidance", "contours"):
+    for key in ("seed", "steps", "guidance", "contours", "guidance_until"):
         value, source, line = settings.said(key)
         problem = None if value is None else range_problem(key, value)
         if problem is not None:

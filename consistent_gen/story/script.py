@@ -33,8 +33,8 @@ from consistent_gen.story.yaml_tree import (
 )
 
 STORY_KEYS = (
-    "title", "style", "method", "seed", "steps", "guidance", "contours", "scheduler", "size",
-    "characters", "frames",
+    "title", "style", "method", "seed", "steps", "guidance", "contours", "guidance_until",
+    "scheduler", "size", "characters", "frames",
 )  # fmt: skip
 CHARACTER_KEYS = ("description", "references", "strength")
 FRAME_KEYS = ("prompt", "caption", "style", "seed", "negative")
@@ -103,7 +103,7 @@ def placeholders(prompt: str, names: Iterable[str]) -> list[Placeholder]:
 def dump_story(story: Story) -> str:
     """The text of a story file that reads back as `story` (apart from line numbers)."""
     tree: dict[str, object] = {"title": story.title}
-    for key in ("style", "method", "seed", "steps", "guidance", "contours", "scheduler"):
+    for key in STORY_KEYS[1:STORY_KEYS.index("size")]:
         value = getattr(story, key)
         if value is not None:
             tree[key] = value
@@ -173,6 +173,7 @@ class _Reader:
             steps=self._optional_integer(get("steps"), "steps"),
             guidance=self._optional_number(get("guidance"), "guidance"),
             contours=self._optional_number(get("contours"), "contours"),
+            guidance_until=self._optional_number(get("guidance_until"), "guidance_until"),
             scheduler=self._optional_text(get("scheduler"), "scheduler"),
             size=self._size(get("size")),
             characters=characters,

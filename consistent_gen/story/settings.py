@@ -15,6 +15,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "steps": (1, 1000),
     "guidance": (0.0, 100.0),
     "contours": (0.0, 100.0),
+    "guidance_until": (0.0, 1.0),
     "seed": (0, MAX_SEED),
     "strength": (0.0, 1.0),
 }
@@ -35,6 +36,7 @@ class Overrides:
     steps: int | None = None
     guidance: float | None = None
     contours: float | None = None
+    guidance_until: float | None = None
     scheduler: str | None = None
     size: tuple[int, int] | None = None
     strengths: Mapping[str, float] = field(default_factory=dict)

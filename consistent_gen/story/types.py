@@ -51,6 +51,7 @@ class Story:
     steps: int | None = None
     guidance: float | None = None
     contours: float | None = None
+    guidance_until: float | None = None
     scheduler: str | None = None
     size: tuple[int, int] | None = None
     characters: dict[str, Character] = field(default_factory=dict)

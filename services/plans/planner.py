@@ -26,7 +26,8 @@ from consistent_gen.story.prompts import story_world_styles
 from consistent_gen.story.script import parse_story
 
 _STORY_KEYS = (
-    "title", "style", "method", "seed", "steps", "guidance", "contours", "scheduler", "size",
+    "title", "style", "method", "seed", "steps", "guidance", "contours", "guidance_until",
+    "scheduler", "size",
 )  # fmt: skip
 _FRAME_KEYS = ("prompt", "caption", "style", "seed", "negative")
 

@@ -266,7 +266,7 @@ def test_bytes_are_predicted(drawn: Drawn) -> None:
             tokens = run.subject_tokens(sketch.id, "fox", 0, grid)
             shares[number, grid] = len(tokens) / (grid[0] * grid[1])
     predicted = run.predicted_bytes(
-        sites.values(), toy.grid, steps=4, branches=("cond", "uncond"), element_bytes=8,
+        sites.values(), toy.grid, steps=4, guided=4, element_bytes=8,
         subject_share=shares,
     )  # fmt: skip
     assert predicted == pytest.approx(run.bank.bytes, rel=0.05)
