@@ -9,6 +9,8 @@ In a frame of both, a figure is taken for the character whose kind it has (the w
 
 - c_star_alone, c_star_together: excess consistency of a character in the frames without and with
   the other, mean over both; loss is the first less the second, paired by story.
+- c_star_across: the same between frames with and without the other: is a character the same one
+  in both?
 - swap_rate: share of figures whose garments, accessory and colours are more like those of the other
   character's own frames than like their own.
 - found: share of frames of both in which two figures are seen.
@@ -123,6 +125,18 @@ class PairStory:
             )
         return found
 
+    def together(self, seed: int, steps: int, guidance: float) -> FrameRequest:
+        """The hidden portrait of both, for methods that have one."""
+        scene = Scene(PORTRAIT_ACTIONS[0], self.scenes[0].place, self.scenes[0].style)
+        acts = [(who, scene.action) for who in range(2)]
+        return replace(
+            self._request(acts, scene, frame_seed(seed, _PORTRAIT_INDEX + 2, 0)),
+            hidden=True,
+            steps=steps,
+            guidance=guidance,
+            id=f"pair{self.number}-{seed}-together",
+        )
+
     def _request(self, acts: Sequence[tuple[int, str]], scene: Scene, seed: int) -> FrameRequest:
         text, subjects = f"{style_phrase(scene.style)} of", []
         for order, (who, action) in enumerate(acts):
@@ -168,6 +182,8 @@ def draw_pairs(
         for who, name in enumerate(NAMES):
             anchors = story.portraits(who, recipe.anchors, seed, *options)
             run.cast(name, anchors, strength=settings.strength)
+        if recipe.together:
+            run.cast_together(story.together(seed, *options))
         for request in requests:
             run.submit(request)
     done = drain(engine)
@@ -184,16 +200,19 @@ def score_pair(
 
 def _score_by(story: PairStory, pair: Sequence[DrawnStory], network: Any) -> dict[str, float]:
     drawings = [_figures(story, drawn, network) for drawn in pair]
-    alone, together = [], []
+    alone, together, across = [], [], []
     for who in range(2):
         alone.append(scores.excess_consistency(*(d[f"alone {who}"] for d in drawings)))
         together.append(scores.excess_consistency(*(d[f"together {who}"] for d in drawings)))
+        parts = [[d[f"{name} {who}"] for name in ("alone", "together")] for d in drawings]
+        across.append(scores.consistency_across(*parts))
     swaps = [_swaps(d, who) for d in drawings for who in range(2)]
     seen = torch.cat([d["together 0"].present for d in drawings])
     known = torch.cat(swaps)
     return {
         "c_star_alone": float(np.mean(alone)),
         "c_star_together": float(np.mean(together)),
+        "c_star_across": float(np.mean(across)),
         "loss": float(np.mean(alone) - np.mean(together)),
         "swap_rate": float(known.mean()) if len(known) else float("nan"),
         "found": float(seen.float().mean()),

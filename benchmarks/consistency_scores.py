@@ -95,6 +95,24 @@ def excess_consistency(first: Seen, second: Seen) -> float:
     return float((within - between) / (1.0 - between))
 
 
+def consistency_across(first: Sequence[Seen], second: Sequence[Seen]) -> float:
+    """`excess_consistency` where a pair is a frame of one part of a story and one of the other.
+
+    first, second: the two parts of a drawing, with equal scenes, under two story seeds. Frame i of
+    one part and j of the other are compared for i != j.
+    """
+    off = ~torch.eye(len(first[0].present), dtype=torch.bool)
+
+    def alike(a: Seen, b: Seen) -> Tensor:
+        return identity_similarity(a, b)[off]
+
+    within = torch.cat([alike(*first), alike(*second)]).nanmean()
+    between = torch.cat([alike(first[0], second[1]), alike(second[0], first[1])]).nanmean()
+    if bool(between >= 1.0):
+        return 0.0
+    return float((within - between) / (1.0 - between))
+
+
 def prompt_log_likelihood(seen: Seen, named: Sequence[Mapping[str, int]]) -> Tensor:
     """Mean log-probability of what prompt j names (factor -> class) in picture i, n n."""
     columns = []

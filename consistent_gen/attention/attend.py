@@ -37,11 +37,6 @@ class _Job:
     queries: Tensor | None
     extras: tuple[Extra, ...]
 
-    @property
-    def unseen(self) -> Tensor | None:
-        """Numbers of the row's own image keys that are left out."""
-        return next((extra.unseen for extra in self.extras if extra.unseen is not None), None)
-
 
 def attend(
     heads: Heads, text: Text | None = None, backend: Any = None
@@ -120,8 +115,7 @@ def _by_shape(jobs: Sequence[_Job], heads: Heads, q: Tensor) -> list[list[_Job]]
         shared = sum(len(extra.k) for extra in job.extras)
         alone = job.slot in heads.without_self and shared > 0
         biased = any(extra.bias != 0.0 for extra in job.extras)
-        unseen = 0 if job.unseen is None else len(job.unseen)
-        groups.setdefault((job.text, count, shared, alone, biased, unseen), []).append(job)
+        groups.setdefault((job.text, count, shared, alone, biased), []).append(job)
     return list(groups.values())
 
 
@@ -143,7 +137,7 @@ def _run_group(
         if job.queries is not None:
             wanted = wanted[job.queries.to(q.device)]
         drop_own = job.slot in heads.without_self and bool(job.extras)
-        own = words if drop_own else _seen(job, image, k)
+        own = words if drop_own else slice(0, k.shape[1])
         key_parts = [k[job.slot, own], *(_rotated_keys(e, heads, k) for e in job.extras)]
         value_parts = [v[job.slot, own], *(e.v.to(v) for e in job.extras)]
         counts = [len(part) for part in key_parts]
@@ -160,15 +154,6 @@ def _run_group(
     result = attend_to(*stacked, torch.stack(biases), backend)
     for (slot, wanted), rows in zip(targets, result, strict=True):
         out[slot, wanted] = rows
-
-
-def _seen(job: _Job, image: slice, k: Tensor) -> slice | Tensor:
-    """Which of a row's own keys the job reads, in the joint sequence."""
-    if job.unseen is None or not len(job.unseen):
-        return slice(0, k.shape[1])
-    kept = torch.ones(k.shape[1], dtype=torch.bool, device=k.device)
-    kept[image][job.unseen.to(k.device)] = False
-    return kept.nonzero()[:, 0]
 
 
 def _rotated_keys(extra: Extra, heads: Heads, like: Tensor) -> Tensor:

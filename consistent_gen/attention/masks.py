@@ -29,6 +29,7 @@ class SubjectMasks:
         self._maps: dict[tuple[str, str], dict[int, list[Tensor]]] = {}
         self._grids: dict[str, Grid] = {}
         self._external: dict[tuple[str, str], Tensor] = {}
+        self._strength: dict[tuple[str, str, int, Grid], Tensor] = {}
         self._cut: dict[tuple[str, str, int, Grid], Tensor | None] = {}
 
     def watched(self, sites: Iterable[Site], latent: Grid) -> dict[str, Site]:
@@ -86,11 +87,16 @@ class SubjectMasks:
         if (frame, subject) in self._external:
             mask = self._external[frame, subject]
             return resize_grid(mask.reshape(-1, 1), _shape(mask), grid)[:, 0]
+        key = frame, subject, before, grid
+        if key in self._strength:
+            return self._strength[key]
         found = self.map(frame, subject, before)
         if found is None:
             return None
         found = resize_grid(found[:, None], self._grids[frame], grid)[:, 0]
-        return found / found.max().clamp_min(1e-12)
+        found = found / found.max().clamp_min(1e-12)
+        self._strength[key] = found
+        return found
 
     def finest(self, frame: str) -> Grid | None:
         """The grid of a frame's maps; None while it has none."""
@@ -99,7 +105,7 @@ class SubjectMasks:
     def forget(self, frame: str) -> None:
         """Drop what is known of a frame."""
         self._grids.pop(frame, None)
-        tables: list[dict[Any, Any]] = [self._maps, self._external, self._cut]
+        tables: list[dict[Any, Any]] = [self._maps, self._external, self._strength, self._cut]
         for table in tables:
             for key in [key for key in table if key[0] == frame]:
                 del table[key]

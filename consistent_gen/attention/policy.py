@@ -24,7 +24,6 @@ class Extra:
     k, v: [m h d], before rotary embedding. bias: added to their logits.
     queries: numbers of the image queries that may read them, None for all; the gated extras of a
         row must not overlap unless they are equal.
-    unseen: numbers of the row's own image keys that these queries leave out, None for none.
     rotary: cos and sin [m d] of their positions, for models with rotary embeddings.
     """
 
@@ -32,7 +31,6 @@ class Extra:
     v: Tensor
     bias: float = 0.0
     queries: Tensor | None = None
-    unseen: Tensor | None = None
     rotary: tuple[Tensor, Tensor] | None = None
 
 

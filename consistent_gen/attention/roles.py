@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from consistent_gen.errors import InputError
@@ -16,11 +17,18 @@ class SubjectUse:
 
     strength: weight of its shared keys beside a frame's own, 0 (off) to `MAX_STRENGTH`; 1 is the
     method as published, and k counts every shared key k times.
+    bank: whose exports are read, if not those of the subject's own anchors (see `beside`).
     """
 
     name: str
     tokens: tuple[int, ...] = ()
     strength: float = 1.0
+    bank: str = ""
+
+    @property
+    def source(self) -> str:
+        """Whose exports are read."""
+        return self.bank or self.name
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.strength <= MAX_STRENGTH:
@@ -34,13 +42,16 @@ class SubjectUse:
 class FrameRole:
     """A frame's part in a run.
 
-    anchor: its number among its one subject's anchors, None for frames that only read.
+    anchor: its number among its one subject's anchors, None for all other frames.
+    together: whether it is the portrait of its subjects together: it reads them like any frame, and
+        is read by frames that show the same subjects.
     twin_of: the frame whose first, unshared pass this is.
     """
 
     frame: str
     subjects: tuple[SubjectUse, ...] = ()
     anchor: int | None = None
+    together: bool = False
     twin_of: str | None = None
 
     def __post_init__(self) -> None:
@@ -49,9 +60,35 @@ class FrameRole:
             raise InputError(f"an anchor shows exactly one subject; {self.frame!r} has: {names}")
 
     @property
+    def leaving(self) -> tuple[tuple[SubjectUse, str], ...]:
+        """The subjects that others read in this frame, each with the name of its exports."""
+        if self.twin_of is not None:
+            return ()
+        if self.together:
+            names = [use.name for use in self.subjects]
+            return tuple((use, beside(use.name, names)) for use in self.subjects)
+        return () if self.anchor is None else ((self.subjects[0], self.subjects[0].name),)
+
+    @property
+    def number(self) -> int:
+        """Among the frames that leave exports of the same name."""
+        return self.anchor or 0
+
+    @property
     def reading(self) -> tuple[SubjectUse, ...]:
-        """The subjects that the frame reads; anchors read each other at any strength."""
-        return tuple(u for u in self.subjects if self.anchor is not None or u.strength > 0.0)
+        """The subjects that the frame reads; what others read does so at any strength."""
+        whatever = self.anchor is not None or self.together
+        return tuple(use for use in self.subjects if whatever or use.strength > 0.0)
+
+
+def beside(name: str, names: Iterable[str]) -> str:
+    """What a subject's exports in the portrait of several subjects are called."""
+    return f"{name} in {group_name(names)}"
+
+
+def group_name(names: Iterable[str]) -> str:
+    """The name of several subjects together, whatever their order."""
+    return " & ".join(sorted(names))
 
 
 def twin_id(frame: str) -> str:

@@ -65,7 +65,8 @@ class SharedRun:
         self.masks = SubjectMasks(recipe.masks or MaskProbe())
         self.features = None if recipe.features is None else Features(recipe.features)
         self.roles: dict[str, FrameRole] = {}
-        self._anchors: dict[str, dict[int, str]] = {}
+        # exports -> number -> who leaves them: frame and subject
+        self._anchors: dict[str, dict[int, tuple[str, str]]] = {}
         self._settings: dict[str, Mapping[str, object]] = {}
         self._records: dict[str, dict[int, dict[tuple[str, Branch, str], Tensor]]] = {}
         self._matches: dict[tuple[str, str, Grid], Match] = {}
@@ -81,10 +82,11 @@ class SharedRun:
                 names the first difference.
         """
         for use in role.subjects:
-            self._check_settings(use.name, role, dict(settings or {}))
+            self._check_settings(use.source, role, dict(settings or {}))
         self.roles[role.frame] = role
-        if role.anchor is not None and role.twin_of is None:
-            self._anchors.setdefault(role.subjects[0].name, {})[role.anchor] = role.frame
+        for use, name in role.leaving:
+            self._settings.setdefault(name, dict(settings or {}))
+            self._anchors.setdefault(name, {})[role.number] = role.frame, use.name
 
     def add_with_twin(
         self, role: FrameRole, settings: Mapping[str, object] | None = None
@@ -104,14 +106,14 @@ class SharedRun:
     def release(self, frame: str) -> None:
         """Forget a frame that left; anchors' masks and features stay for later frames."""
         role = self.roles.get(frame)
-        if role is None or role.anchor is not None or role.twin_of is not None:
+        if role is None or role.leaving or role.twin_of is not None:
             return
         self._forget(frame)
 
     def drop(self, subject: str) -> None:
-        """Forget a subject: its bank and its anchors."""
+        """Forget a subject (or a name of exports): its bank and its anchors."""
         self.bank.drop(subject)
-        for frame in self._anchors.pop(subject, {}).values():
+        for frame, _ in self._anchors.pop(subject, {}).values():
             self._forget(frame)
         self._settings.pop(subject, None)
         for key in [key for key in self._drawn if key[0] == subject]:
@@ -182,30 +184,31 @@ class SharedRun:
         clearest = torch.stack([s for s in known if s is not None]).argmax(0)
         return (clearest == role.subjects.index(use)).nonzero()[:, 0]
 
-    def rivals(self, role: FrameRole, use: SubjectUse, step: int, grid: Grid) -> Tensor | None:
-        """Numbers of the tokens that show another subject of the frame more clearly than this."""
-        others = [other for other in role.subjects if other.name != use.name]
-        found = [self.region(role, other, step, grid) for other in others]
-        known = [tokens for tokens in found if tokens is not None and len(tokens)]
-        return torch.cat(known) if known else None
-
     def shared_tokens(
-        self, role: FrameRole, select: Select, step: int, grid: Grid, device: torch.device
+        self,
+        role: FrameRole,
+        leaving: tuple[SubjectUse, str],
+        select: Select,
+        step: int,
+        grid: Grid,
+        device: torch.device,
     ) -> Tensor | None:
-        """Numbers of the tokens that an anchor exports; None while its mask is unknown."""
-        assert role.anchor is not None
-        subject = role.subjects[0].name
+        """Numbers of the tokens that a frame exports; None while its mask is unknown.
+
+        leaving: of `FrameRole.leaving`.
+        """
+        use, name = leaving
         if select.tokens == "all":
             candidates = torch.arange(grid[0] * grid[1], device=device)
         else:
-            mask = self.mask(role.frame, subject, step, grid)
-            if mask is None:
+            found = self.region(role, use, step, grid)
+            if found is None:
                 return None
-            candidates = mask.nonzero()[:, 0]
-        key = subject, role.anchor, grid, step
+            candidates = found
+        key = name, role.number, grid, step
         if key not in self._drawn:
             # Counted, not streamed: the same for every batch, order and branch.
-            purpose = f"tokens {subject} {role.anchor} {grid[0]}x{grid[1]} {step}"
+            purpose = f"tokens {name} {role.number} {grid[0]}x{grid[1]} {step}"
             drawn = draw_tokens(candidates, select.dropout, generator(self.seed, purpose))
             for old in [k for k in self._drawn if k[:2] == key[:2] and k[3] < step]:
                 del self._drawn[old]
@@ -217,14 +220,15 @@ class SharedRun:
         mask = self.mask(frame, subject, step, grid)
         return torch.empty(0, dtype=torch.int64) if mask is None else mask.nonzero()[:, 0]
 
-    def match(self, frame: str, subject: str, grid: Grid) -> Match:
-        """How a frame's subject corresponds to the subject's anchors."""
-        key = frame, subject, grid
+    def match(self, frame: str, use: SubjectUse, grid: Grid) -> Match:
+        """How a frame's subject corresponds to the anchors that it reads."""
+        key = frame, use.name, grid
         if key not in self._matches:
             assert self.features is not None
-            names = [frame, *(name for _, name in sorted(self._anchors[subject].items()))]
-            features = [self.features.at(twin_id(name), grid) for name in names]
-            tokens = [self.subject_tokens(name, subject, _AFTER_ALL, grid) for name in names]
+            anchors = self._anchors[use.source]
+            seen = [(frame, use.name), *(place for _, place in sorted(anchors.items()))]
+            features = [self.features.at(twin_id(name), grid) for name, _ in seen]
+            tokens = [self.subject_tokens(*place, _AFTER_ALL, grid) for place in seen]
             self._matches[key] = match_tokens(features[0], tokens[0], features[1:], tokens[1:])
         return self._matches[key]
 
@@ -238,9 +242,8 @@ class SharedRun:
         Final once the anchors' twins are drawn; with running masks, once the anchors are.
         """
         return {
-            (number, grid): len(self.subject_tokens(name, subject, _AFTER_ALL, grid))
-            / (grid[0] * grid[1])
-            for number, name in self._anchors.get(subject, {}).items()
+            (number, grid): len(self.subject_tokens(*place, _AFTER_ALL, grid)) / (grid[0] * grid[1])
+            for number, place in self._anchors.get(subject, {}).items()
             for grid in grids
         }
 

@@ -75,11 +75,14 @@ class Topology:
     they exported that much later, at the latest at the end of the rule's window; by an even number
     of steps, since what rows hold may alternate (see `FrameRequest.contours`). 0 as published: what
     a frame reads is then as noisy as the frame is.
+    together: whether subjects that are seen together have a portrait of them together, which reads
+    their anchors and is read in place of them by frames that show the same subjects.
     """
 
     anchors: int = 2
     self_keys: bool = True
     lead: float = 0.0
+    together: bool = False
 
     def lead_steps(self, steps: int) -> int:
         """`lead` in steps."""
@@ -101,7 +104,6 @@ class Select:
     dropout: float = 0.0
     gate: Gate = "none"
     open: float = 0.0
-    apart: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,6 +256,11 @@ class Recipe:
     def anchors(self) -> int:
         """Anchor frames per subject."""
         return max((rule.topology.anchors for rule in self.rules), default=0)
+
+    @property
+    def together(self) -> bool:
+        """Whether subjects that are seen together have a portrait of them together."""
+        return any(rule.topology.together for rule in self.rules)
 
     @property
     def branches(self) -> frozenset[Branch]:

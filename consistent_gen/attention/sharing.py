@@ -79,9 +79,9 @@ class _Work:
         """Whether a rule makes edits of this kind here, or in who reads it."""
         return any(isinstance(edit, kind) for rule in self.concerned for edit in rule.align)
 
-    def key(self, site: Site) -> Key:
-        """Where an anchor's export goes."""
-        return self.role.subjects[0].name, site.name, self.row.step, self.row.branch
+    def key(self, name: str, site: Site) -> Key:
+        """Where exports of that name go."""
+        return name, site.name, self.row.step, self.row.branch
 
 
 class Sharing(AttentionPolicy):
@@ -134,8 +134,8 @@ class Sharing(AttentionPolicy):
         for item in drawn:
             self._apply_recorded(item, heads, site)
         for item in drawn:
-            if item.role.anchor is not None:
-                self._export(item, heads, site)
+            for leaving in item.role.leaving:
+                self._export(item, leaving, heads, site)
         for item in drawn:
             self._align(item, heads, site)
         for item in drawn:
@@ -144,16 +144,16 @@ class Sharing(AttentionPolicy):
     def output(self, hidden: Tensor, site: Site) -> Tensor:
         """See `AttentionPolicy`: blend results of matched anchor tokens in."""
         injecting = [i for i in self._at(site) if i.inject > 0.0 and not i.aside]
-        for item in injecting:
-            if item.role.anchor is not None:
-                tokens = self._subject_tokens(item, site).to(hidden.device)
-                result = hidden[item.row.slot][tokens]
-                self.run.bank.put_result(item.key(site), item.role.anchor, result)
         changed = hidden
-        for item in injecting:
+        # Anchors first: they may be read in the same call.
+        for item in sorted(injecting, key=lambda item: item.role.anchor is None):
             if item.role.anchor is None:
                 changed = hidden.clone() if changed is hidden else changed
                 self._inject(item, changed, site)
+            for use, name in item.role.leaving:
+                tokens = self._subject_tokens(item, use, site).to(hidden.device)
+                result = changed[item.row.slot][tokens]
+                self.run.bank.put_result(item.key(name, site), item.role.number, result)
         return changed
 
     def watched(self, site: Site) -> Mapping[Row, tuple[int, ...]]:
@@ -195,7 +195,7 @@ class Sharing(AttentionPolicy):
             found = []
             for row, role in self._rows:
                 here = site, row.step, row.steps, row.branch
-                exports = () if role.anchor is None else self.run.exports_at(*here)
+                exports = self.run.exports_at(*here) if role.leaving else ()
                 item = _Work(row, role, tuple(self.run.rules_at(*here)), tuple(exports))
                 if _does_something(item):
                     found.append(item)
@@ -223,15 +223,17 @@ class Sharing(AttentionPolicy):
                     twin = self.run.recorded(item.frame, row.step, (site.name, row.branch, "v"))
                     heads.put("v", row.slot, twin.to(heads.v))
 
-    def _export(self, item: _Work, heads: Heads, site: Site) -> None:
+    def _export(
+        self, item: _Work, leaving: tuple[SubjectUse, str], heads: Heads, site: Site
+    ) -> None:
         row, role = item.row, item.role
-        assert role.anchor is not None
+        use, name = leaving
         q, k, v = (heads.get(which, row.slot) for which in "qkv")
         tokens = torch.empty(0, dtype=torch.int64, device=k.device)
         sharing = sharing_rule(item.exports)
         if sharing is not None:
             chosen = self.run.shared_tokens(
-                role, sharing.select, row.step, self._grid(site), k.device
+                role, leaving, sharing.select, row.step, self._grid(site), k.device
             )
             tokens = tokens if chosen is None else chosen.to(k.device)
         statistics = {
@@ -239,9 +241,9 @@ class Sharing(AttentionPolicy):
             for which in wanted_statistics(item.exports)
         }
         matched = item.has(MatchedQueriesKeys)
-        own = self._subject_tokens(item, site).to(k.device) if matched else tokens[:0]
+        own = self._subject_tokens(item, use, site).to(k.device) if matched else tokens[:0]
         export = Export(
-            anchor=role.anchor,
+            anchor=role.number,
             tokens=tokens,
             k=k[tokens],
             v=v[tokens],
@@ -249,7 +251,7 @@ class Sharing(AttentionPolicy):
             subject_q=q[own] if matched else None,
             subject_k=k[own] if matched else None,
         )
-        self.run.bank.put(item.key(site), export)
+        self.run.bank.put(item.key(name, site), export)
 
     def _align(self, item: _Work, heads: Heads, site: Site) -> None:
         """Edits of a frame's own features by those of its anchors; anchors keep their own."""
@@ -270,7 +272,7 @@ class Sharing(AttentionPolicy):
                         self._gather(item, use, heads, site)
 
     def _gather(self, item: _Work, use: SubjectUse, heads: Heads, site: Site) -> None:
-        match = self.run.match(item.frame, use.name, self._grid(site))
+        match = self.run.match(item.frame, use, self._grid(site))
         exports = self._exports(item, use, site)
         tokens, source = match.tokens.to(heads.q.device), match.source.to(heads.q.device)
         for which in ("q", "k"):
@@ -288,16 +290,14 @@ class Sharing(AttentionPolicy):
             heads.without_self.add(slot)
         for use in item.uses:
             exports = self._exports(item, use, site)
-            queries = unseen = None
+            queries = None
             if _gated(rule, item):
                 find = self.run.nearest if rule.select.gate == "nearest" else self.run.region
                 queries = find(item.role, use, item.row.step, self._grid(site))
                 if queries is None:
                     continue
-                if rule.select.apart:
-                    unseen = self.run.rivals(item.role, use, item.row.step, self._grid(site))
-            # Anchors of one character read each other at full weight whatever a reader asks for.
-            weight = 1.0 if item.role.anchor is not None else use.strength
+            # What others read reads at full weight, whatever a reader asks for.
+            weight = 1.0 if item.role.leaving else use.strength
             for export in exports:
                 k, v = _aligned(export, rule, heads, slot)
                 angles = None
@@ -306,12 +306,12 @@ class Sharing(AttentionPolicy):
                         export, rule.place, heads.rotary, self._grid(site),
                         partial(self._places, item, use, site),
                     )  # fmt: skip
-                extra = Extra(k, v, rule.mix.bias + math.log(weight), queries, unseen, angles)
+                extra = Extra(k, v, rule.mix.bias + math.log(weight), queries, angles)
                 heads.reads.setdefault(slot, []).append(extra)
 
     def _inject(self, item: _Work, hidden: Tensor, site: Site) -> None:
         for use in item.uses:
-            match = self.run.match(item.frame, use.name, self._grid(site))
+            match = self.run.match(item.frame, use, self._grid(site))
             pool = torch.cat(
                 [e.result for e in self._exports(item, use, site) if e.result is not None]
             )
@@ -323,15 +323,14 @@ class Sharing(AttentionPolicy):
     def _exports(self, item: _Work, use: SubjectUse, site: Site) -> list[Export]:
         row = item.row
         step = row.step if item.role.anchor is not None else item.source_step
-        key = use.name, site.name, step, row.branch
+        key = use.source, site.name, step, row.branch
         return [e for e in self.run.bank.get(key, self._device) if e.anchor != item.role.anchor]
 
-    def _subject_tokens(self, item: _Work, site: Site) -> Tensor:
-        subject = item.role.subjects[0].name
-        return self.run.subject_tokens(item.role.frame, subject, item.row.step, self._grid(site))
+    def _subject_tokens(self, item: _Work, use: SubjectUse, site: Site) -> Tensor:
+        return self.run.subject_tokens(item.role.frame, use.name, item.row.step, self._grid(site))
 
     def _places(self, item: _Work, use: SubjectUse, site: Site) -> tuple[Tensor, ...]:
-        return self.run.match(item.frame, use.name, self._grid(site)).places
+        return self.run.match(item.frame, use, self._grid(site)).places
 
 
 def _does_something(item: _Work) -> bool:
@@ -356,7 +355,9 @@ def _blend_weight(edit: BlendQueries, rule: Rule, row: Row) -> float:
 
 def _gated(rule: Rule, item: _Work) -> bool:
     select, row = rule.select, item.row
-    several = select.gate in ("many", "nearest") and len(item.role.subjects) > 1
+    # In a portrait of several together each is known by where it stands and what is beside it.
+    apart = not any(use.bank for use in item.uses)
+    several = select.gate in ("many", "nearest") and len(item.role.subjects) > 1 and apart
     if item.role.anchor is not None or row.step < round(select.open * row.steps):
         return False
     return select.gate == "subject" or several

@@ -2,15 +2,18 @@
 
     story = SharedStory(engine, resolve(METHODS, "consistory")().recipe(), seed=7)
     story.cast("Mia", [portrait, first_scene], strength=1.0)
+    story.cast("Bruno", [his_portrait, his_first_scene])
+    story.cast_together(portrait_of_both)
     story.submit(next_scene)
     while not engine.idle:
         events = engine.step()
 
 The pass graph is small: a frame's twin (the same frame without sharing, if the recipe wants one)
 comes before the frame; a character's anchors step together, behind their twins; every reader of a
-bank stays a step behind the anchors; at steps that mix queries a frame takes its rows twice.
-Otherwise frames are independent: they share calls with anybody's, can be drawn again alone, and
-cost the same however long the story is.
+bank stays a step behind the anchors; a portrait of several characters together is such a reader,
+and frames that show the same characters read it in place of the anchors; at steps that mix queries
+a frame takes its rows twice. Otherwise frames are independent: they share calls with anybody's, can
+be drawn again alone, and cost the same however long the story is.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from consistent_gen.attention.bank import DEFAULT_LIMIT_BYTES
 from consistent_gen.attention.calls import Call, Row
 from consistent_gen.attention.layers import find_sites
 from consistent_gen.attention.patch import attach, detach
-from consistent_gen.attention.roles import FrameRole, SubjectUse
+from consistent_gen.attention.roles import FrameRole, SubjectUse, beside, group_name
 from consistent_gen.attention.run import EXPECTED_SUBJECT_SHARE, SharedRun
 from consistent_gen.attention.settings import Recipe
 from consistent_gen.attention.sharing import Sharing
@@ -67,6 +70,7 @@ class SharedStory(Coupling):
         self._strengths: dict[str, float] = {}
         self._cast: dict[str, Cast] = {}
         self._anchors: dict[str, tuple[str, ...]] = {}
+        self._together: dict[str, FrameRequest] = {}  # portraits by `group_name`
         self._live: set[str] = set()
         self._attached = False
 
@@ -119,6 +123,33 @@ class SharedStory(Coupling):
         self._live.update(ids)
         return ids
 
+    def cast_together(self, portrait: FrameRequest) -> str:
+        """Submit a portrait of several cast characters together; returns its frame's id.
+
+        It reads their anchors, and later frames that show the same characters read it in place of
+        those: there they stand beside each other, as large as two are and as a model has seen
+        them, and there is no question of whose keys a query may read.
+
+        Raises:
+            InputError: it shows fewer than two cast characters, or these have a portrait already.
+                As `submit`.
+        """
+        request = self._checked(portrait)
+        uses = self._uses(request)
+        names = [use.name for use in uses]
+        group = group_name(names)
+        if len(uses) < 2 or group in self._together:
+            has = "has one already" if group in self._together else "shows fewer than two"
+            raise InputError(
+                f"a portrait of characters together shows two cast characters or more, once; "
+                f"that of {group or 'nobody'} {has}"
+            )
+        self.run.check_bytes(len(uses) * self.predicted_bytes(request))
+        role = FrameRole(frame=str(request.id), subjects=uses, together=True)
+        self._submit(role, self._read_ahead(request), self._ahead(names), request)
+        self._together[group] = request
+        return role.frame
+
     def _anchor(
         self, name: str, number: int, request: FrameRequest, mask: np.ndarray | None
     ) -> FrameRequest:
@@ -142,38 +173,71 @@ class SharedStory(Coupling):
             InputError: its steps, scheduler, size or guidance differ from the anchors'; names the
                 difference. As `Engine.submit`.
         """
+        request = self._checked(request)
+        uses = self._uses(request)
+        names = [use.name for use in uses]
+        portrait = self._together.get(group_name(names))
+        if portrait is None:
+            ahead = self._ahead(names)
+        else:
+            uses = tuple(replace(use, bank=beside(use.name, names)) for use in uses)
+            ahead = (str(portrait.id),)
+        role = FrameRole(frame=str(request.id), subjects=uses)
+        self._submit(role, request, ahead, request)
+        return role.frame
+
+    def _checked(self, request: FrameRequest) -> FrameRequest:
+        """The request with an id and the model's recommendations."""
         request.check(self.engine.backbone)
-        request = request.settled(self.engine.backbone)
-        frame_id = request.id or self.engine.free_id()
-        role = FrameRole(frame=frame_id, subjects=self._uses(request))
-        twin = self._admit(role, request, _settings(request, self.engine))
-        ahead = tuple(anchor for use in role.subjects for anchor in self._anchors[use.name])
-        after = request.after if twin is None else (*request.after, twin)
+        settled = request.settled(self.engine.backbone)
+        return replace(settled, id=request.id or self.engine.free_id())
+
+    def _ahead(self, names: Sequence[str]) -> tuple[str, ...]:
+        return tuple(anchor for name in names for anchor in self._anchors[name])
+
+    def _submit(
+        self, role: FrameRole, request: FrameRequest, ahead: tuple[str, ...], like: FrameRequest
+    ) -> None:
+        """Submit a frame that stays behind others, and its twin; `like` has its settings."""
+        twin = self._admit(role, request, _settings(like, self.engine))
         ready = replace(
             request,
-            id=frame_id,
-            after=after,
+            after=request.after if twin is None else (*request.after, twin),
             behind=(*request.behind, *ahead),
             behind_by=self.run.recipe.lead(request.steps),
             coupling=self,
         )
         self.engine.submit(self._recorded(ready, role))
-        self._live.add(frame_id)
-        return frame_id
+        self._live.add(role.frame)
 
     def _recorded(self, request: FrameRequest, role: FrameRole) -> FrameRequest:
         """The request with what its picture's metadata say of the sharing."""
         cast = [self._cast[use.name] for use in role.subjects]
         own = None if role.anchor is None else (role.subjects[0].name, role.anchor)
-        record = describe_sharing(self.run.recipe, self.run.seed, request, cast, own)
+        together = None
+        if any(use.bank for use in role.subjects):
+            together = self._together[group_name(use.name for use in role.subjects)]
+        record = describe_sharing(self.run.recipe, self.run.seed, request, cast, own, together)
         return replace(request, story={**request.story, KEY: record})
 
     def drop(self, name: str) -> None:
-        """Forget a character and free its bank."""
+        """Forget a character, its portraits with others, and free its bank."""
+        for group, portrait in list(self._together.items()):
+            names = [subject.name for subject in portrait.subjects if subject.name in self._cast]
+            if name in names:
+                self.drop_together(group)
         self.run.drop(name)
         self._anchors.pop(name, None)
         self._strengths.pop(name, None)
         self._cast.pop(name, None)
+
+    def drop_together(self, group: str) -> None:
+        """Forget a portrait of characters together, by `roles.group_name`, and free its bank."""
+        portrait = self._together.pop(group, None)
+        if portrait is not None:
+            names = {s.name for s in portrait.subjects if s.name in self._cast}
+            for name in names:
+                self.run.drop(beside(name, names))
 
     def looks(self, frame: str, step: int, steps: int) -> bool:
         """See `Coupling`."""

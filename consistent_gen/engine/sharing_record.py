@@ -46,29 +46,24 @@ def describe_sharing(
     request: FrameRequest,
     cast: Sequence[Cast],
     anchor: tuple[str, int] | None = None,
+    together: FrameRequest | None = None,
 ) -> dict[str, Any]:
-    """The record of a frame that shows `cast`; `anchor` is (name, number) if it is one itself."""
+    """The record of a frame that shows `cast`; `anchor` is (name, number) if it is one itself, and
+    `together` the portrait of the cast together that it reads.
+    """
     return {
         "recipe": recipe.name,
         "recipe_hash": recipe_hash(recipe),
         "seed": seed,
         "subjects": _subjects(request),
         "anchor": None if anchor is None else list(anchor),
+        "together": None if together is None else _drawing(together),
         "cast": [
             {
                 "name": member.name,
                 "strength": member.strength,
                 "masked": member.masked,
-                "anchors": [
-                    {
-                        "prompt": a.prompt,
-                        "negative": a.negative,
-                        "seed": a.seed,
-                        "subjects": _subjects(a),
-                        "reference": a.reference is not None,
-                    }
-                    for a in member.anchors
-                ],
+                "anchors": [_drawing(a) for a in member.anchors],
             }
             for member in cast
         ],
@@ -113,6 +108,8 @@ def submit_again(engine: Engine, request: FrameRequest, recipe_of: RecipeOf) -> 
                 raise _damaged("anchor")
             anchors[number] = frame
         story.cast(name, anchors, strength=float(_field(member, "strength", (int, float))))
+    if record.get("together") is not None:
+        story.cast_together(_drawn_again(record["together"], "everybody", frame, "portrait"))
     if not own:
         story.submit(frame)
     return "frame"
@@ -123,23 +120,36 @@ def _anchors(member: Any, name: str, like: FrameRequest) -> list[FrameRequest]:
         raise InputError(f"{name!r} stands on a mask of its own, which pictures do not hold")
     found = []
     for number, entry in enumerate(_field(member, "anchors", list)[:MAX_ANCHORS]):
-        if _field(entry, "reference", bool):
-            raise InputError(
-                f"{name!r} stands on a reference picture, which other pictures do not hold; "
-                "draw the story file again instead"
-            )
-        found.append(
-            replace(
-                like,
-                prompt=_field(entry, "prompt", str),
-                negative=_field(entry, "negative", str),
-                seed=_field(entry, "seed", int),
-                subjects=_read_subjects(entry),
-                id=f"anchor {number} of {name}",
-                hidden=True,
-            )
-        )
+        found.append(_drawn_again(entry, name, like, f"anchor {number} of {name}"))
     return found
+
+
+def _drawn_again(entry: Any, name: str, like: FrameRequest, frame_id: str) -> FrameRequest:
+    if _field(entry, "reference", bool):
+        raise InputError(
+            f"{name!r} stands on a reference picture, which other pictures do not hold; "
+            "draw the story file again instead"
+        )
+    return replace(
+        like,
+        prompt=_field(entry, "prompt", str),
+        negative=_field(entry, "negative", str),
+        seed=_field(entry, "seed", int),
+        subjects=_read_subjects(entry),
+        id=frame_id,
+        hidden=True,
+    )
+
+
+def _drawing(request: FrameRequest) -> dict[str, Any]:
+    """What a hidden frame's drawing needs beside the settings that it has in common."""
+    return {
+        "prompt": request.prompt,
+        "negative": request.negative,
+        "seed": request.seed,
+        "subjects": _subjects(request),
+        "reference": request.reference is not None,
+    }
 
 
 def _subjects(request: FrameRequest) -> list[list[Any]]:

@@ -49,10 +49,10 @@ DIFT = FeatureProbe()
 class ConsiStory:
     """Settings, with the defaults of the paper and its code.
 
-    anchors: per character. lead: how far ahead they are, as a share of all steps (see
-    `settings.Topology`). bias: added to the logits of what is shared. dropout: share of the
-    anchors' subject tokens left out. mixing: share of the steps with vanilla queries, and their
-    weight at the first and the last of these.
+    anchors: per character. lead: how far ahead they are, as a share of all steps. together: whether
+    there are portraits of several characters (see `settings.Topology` for both). bias: added to the
+    logits of what is shared. dropout: share of the anchors' subject tokens left out. mixing: share
+    of the steps with vanilla queries, and their weight at the first and the last of these.
     injection: weight (0 is off: no twin is drawn, and masks come from the frame's earlier steps).
     gate, open: who may read (see `settings.Select`). window: in which layers and when keys are
     shared. watched, cut: of the masks (see `settings.MaskProbe.tokens` and `cut`). features: which
@@ -61,6 +61,7 @@ class ConsiStory:
 
     anchors: int = 2
     lead: float = 0.0
+    together: bool = False
     bias: float = 0.0
     dropout: float = 0.5
     mixing_steps: float = 0.1
@@ -79,7 +80,7 @@ class ConsiStory:
 
     def recipe(self) -> Recipe:
         """The method as data."""
-        topology = Topology(anchors=self.anchors, lead=self.lead)
+        topology = Topology(anchors=self.anchors, lead=self.lead, together=self.together)
         sharing = Rule(
             window=self.window,
             topology=topology,

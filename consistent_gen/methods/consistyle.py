@@ -43,14 +43,15 @@ from consistent_gen.methods.consistory import DIFT, SHARED_LAYERS, mixing_rule
 class ConsiStyle:
     """Settings, with the defaults of the released code; windows are shares of the steps.
 
-    anchors, lead, bias, dropout, mixing_steps, mixing, gate, open, window, watched, cut, features:
-    as in ConsiStory.
+    anchors, lead, together, bias, dropout, mixing_steps, mixing, gate, open, window, watched, cut,
+    features: as in ConsiStory.
     structure_steps: when q and k come from the anchors. style_steps: when v comes from the copy.
     align_values: whether shared values take the reading frame's statistics.
     """
 
     anchors: int = 2
     lead: float = 0.0
+    together: bool = False
     bias: float = 0.0
     dropout: float = 0.5
     mixing_steps: float = 0.1
@@ -70,7 +71,7 @@ class ConsiStyle:
 
     def recipe(self) -> Recipe:
         """The method as data."""
-        topology = Topology(anchors=self.anchors, lead=self.lead)
+        topology = Topology(anchors=self.anchors, lead=self.lead, together=self.together)
         toward = AlignStatistics(which=("v",), toward="target")
         alone = Mix(keys="none")
         rules = [

@@ -49,7 +49,8 @@ FROM_THE_START = Window(skip=0, branches=("cond",))
 class HeadStart:
     """Settings.
 
-    anchors: per character. lead: how far ahead they are, as a share of all steps. dropout: share of
+    anchors: per character. lead: how far ahead they are, as a share of all steps. together: whether
+    characters that are seen together have a portrait together (see `Topology`). dropout: share of
     their subject tokens left out. bias: added to the logits of what is shared; ln k counts it k
     times. gate, open: who may read (see `settings.Select`). window: in which layers and when keys
     are shared. watched, cut: of the masks (see `settings.MaskProbe.tokens` and `cut`).
@@ -57,11 +58,11 @@ class HeadStart:
 
     anchors: int = 1
     lead: float = 0.3
+    together: bool = True
     dropout: float = 0.0
     bias: float = 0.7
     gate: Gate = "nearest"
     open: float = 0.05
-    apart: bool = False
     window: Window = FROM_THE_START
     watched: tuple[int, int] = (64, 1024)
     cut: float = 0.5
@@ -73,8 +74,8 @@ class HeadStart:
         """The method as data."""
         rule = Rule(
             window=self.window,
-            topology=Topology(anchors=self.anchors, lead=self.lead),
-            select=Select(tokens="subject", dropout=self.dropout, gate=self.gate, open=self.open, apart=self.apart),
+            topology=Topology(anchors=self.anchors, lead=self.lead, together=self.together),
+            select=Select(tokens="subject", dropout=self.dropout, gate=self.gate, open=self.open),
             place=Place(kind="shift"),
             mix=Mix(bias=self.bias),
         )

@@ -103,7 +103,7 @@ def placeholders(prompt: str, names: Iterable[str]) -> list[Placeholder]:
 def dump_story(story: Story) -> str:
     """The text of a story file that reads back as `story` (apart from line numbers)."""
     tree: dict[str, object] = {"title": story.title}
-    for key in STORY_KEYS[1:STORY_KEYS.index("size")]:
+    for key in STORY_KEYS[1 : STORY_KEYS.index("size")]:
         value = getattr(story, key)
         if value is not None:
             tree[key] = value

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from consistent_gen.attention.roles import twin_id
+from consistent_gen.attention.roles import group_name, twin_id
 from consistent_gen.engine import Engine, FrameRequest
 from consistent_gen.engine.request import Preview
 from consistent_gen.engine.sharing import SharedStory
@@ -26,7 +26,13 @@ from consistent_gen.registry import resolve
 from consistent_gen.story.casting import Identity
 from consistent_gen.story.draw import frame_requests
 from consistent_gen.story.plan import FramePlan, StoryPlan
-from consistent_gen.story.sharing import anchor_frames, anchor_portraits, with_nouns
+from consistent_gen.story.sharing import (
+    anchor_frames,
+    anchor_portraits,
+    group_portrait,
+    groups,
+    with_nouns,
+)
 
 
 def couples_frames(method: str) -> bool:
@@ -45,6 +51,7 @@ class Picture:
 @dataclass
 class _Cast:
     """A character's anchors in the engine: ids of their frames, those of the story's own by index.
+    Or the portrait of several together, under the name of their group.
 
     left: anchors that are not drawn yet.
     """
@@ -95,6 +102,8 @@ class AnchoredStory:
             for name, identity in self._identities.items()
         }
         self._anchor_of = {index: name for name, own in self._alone.items() for index in own}
+        together = groups(plan) if recipe.together else []
+        self._groups = {group_name(names): names for names in together}
         self._cast: dict[str, _Cast] = {}
         self._pictures: dict[int, Picture] = {}
         self._numbers = itertools.count()
@@ -105,7 +114,8 @@ class AnchoredStory:
         """Memory of what the anchors left; while they are drawn, of what they will leave."""
         bank = self._shared.run.bank.bytes
         if self.drawing:
-            bank = max(bank, len(self._cast) * self._character_bytes)
+            parts = sum(len(self._groups.get(name, (name,))) for name in self._cast)
+            bank = max(bank, parts * self._character_bytes)
         return bank + sum(p.image.nbytes for p in self._pictures.values())
 
     @property
@@ -121,7 +131,9 @@ class AnchoredStory:
     def predicted_bytes(self, frame: FramePlan) -> int:
         """What casting the characters of `frame` will add."""
         missing = [i for i in frame.identities if i.name not in self._cast]
-        return len(missing) * self._character_bytes
+        group = self._group_of(frame)
+        shared = 0 if group is None or group in self._cast else len(frame.identities)
+        return (len(missing) + shared) * self._character_bytes
 
     def is_anchor(self, frame: FramePlan, seed: int) -> bool:
         """Whether this drawing of a frame is one that the other frames read."""
@@ -144,10 +156,17 @@ class AnchoredStory:
         """
         for identity in frame.identities:
             self._ensure(identity, frame)
+        group = self._group_of(frame)
+        if group is not None and group not in self._cast:
+            self._cast_group(group)
         return self._shared.submit(self._named(request, frame, f"r{next(self._numbers)}"))
 
+    def reads(self, frame: FramePlan, name: str) -> bool:
+        """Whether a frame needs the anchors of a character, or the portrait of a group."""
+        return name == self._group_of(frame) or any(i.name == name for i in frame.identities)
+
     def character_of(self, frame_id: str) -> str | None:
-        """Whose anchor a frame of the engine is, or its twin."""
+        """Whose anchor a frame of the engine is, or its twin: a character or a group."""
         for name, cast in self._cast.items():
             if any(frame_id in (anchor, twin_id(anchor)) for anchor in cast.frames):
                 return name
@@ -165,16 +184,24 @@ class AnchoredStory:
         return None
 
     def forget(self, name: str) -> None:
-        """Drop a character whose anchors failed or are not wanted, and stop drawing them."""
+        """Drop a character (or a group) whose anchors failed or are not wanted, and stop drawing
+        them, and the portraits that read them.
+        """
         cast = self._cast.pop(name, None)
         if cast is None:
             return
+        for group, names in self._groups.items():
+            if name in names:
+                self.forget(group)
         for frame_id in cast.frames:
             self._engine.cancel(frame_id)
             self._engine.cancel(twin_id(frame_id))
         for index in cast.own:
             self._pictures.pop(index, None)
-        self._shared.drop(name)
+        if name in self._groups:
+            self._shared.drop_together(name)
+        else:
+            self._shared.drop(name)
 
     def stop(self) -> None:
         """Drop the characters whose anchors are being drawn; finished ones stay."""
@@ -212,6 +239,22 @@ class AnchoredStory:
         ids = self._shared.cast(name, anchors, strength=strength)
         by_index = dict(zip(own, ids[len(portraits) :], strict=True))
         self._cast[name] = _Cast(tuple(ids), by_index, set(ids))
+
+    def _group_of(self, frame: FramePlan) -> str | None:
+        """The group that has a portrait together and is what a frame shows."""
+        group = group_name(identity.name for identity in frame.identities)
+        return group if group in self._groups else None
+
+    def _cast_group(self, group: str) -> None:
+        first = self._requests[0]
+        names = self._groups[group]
+        portrait = group_portrait(self.plan, names, self._engine.backbone, first)
+        if portrait is None:
+            del self._groups[group]
+            return
+        frame_id = f"{self.prefix}/{next(self._numbers)} {portrait.id}"
+        self._shared.cast_together(replace(portrait, id=frame_id))
+        self._cast[group] = _Cast((frame_id,), {}, {frame_id})
 
     @property
     def _anchors(self) -> int:

@@ -311,7 +311,7 @@ class Painter:
         anchor.story.cohorts[anchor.name] = cohort
         anchor.story.forget(anchor.name)
         waiting = self._works.of_story(anchor.key)
-        return [w for w in waiting if any(i.name == anchor.name for i in w.frame.identities)]
+        return [w for w in waiting if anchor.story.reads(w.frame, anchor.name)]
 
     def _verdict(self, work: Work, failure: FrameError) -> Failed:
         error = failure.error

@@ -135,5 +135,5 @@ def test_shared_frames_are_the_same_in_any_company(tiny: Backbone, method: str) 
 
 def test_readers_are_guided_as_long_as_their_anchors(tiny: Backbone) -> None:
     _, story = shared(tiny, "consistory", 0.5, [])
-    with pytest.raises(InputError, match="guidance_until is 0.75"):
+    with pytest.raises(InputError, match=r"guidance_until is 0\.75"):
         story.submit(replace(READING, guidance_until=0.75))

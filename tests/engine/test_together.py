@@ -1,0 +1,170 @@
+"""Portraits of several characters together: who reads what, in any company, and again alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from consistent_gen.attention.roles import beside, group_name
+from consistent_gen.attention.settings import Recipe
+from consistent_gen.engine import Engine, FrameDone, FrameError, FrameRequest, Subject, replay
+from consistent_gen.engine.sharing import SharedStory
+from consistent_gen.errors import InputError
+from consistent_gen.methods import METHODS
+from consistent_gen.models.backbone import Backbone
+from consistent_gen.registry import resolve
+
+FOX, CAT = (Subject(name=name, tokens=(place,)) for name, place in (("fox", 2), ("cat", 5)))
+ALONE = FrameRequest(id="alone", prompt="a fox reading", seed=3, steps=4, subjects=(FOX,))
+BOTH = replace(ALONE, id="both", prompt="a fox and a cat walking", seed=4, subjects=(FOX, CAT))
+AGAIN = replace(BOTH, id="again", prompt="a fox and a cat reading", seed=5)
+PORTRAIT = replace(BOTH, id="portrait", prompt="a fox and a cat", seed=6, hidden=True)
+SETTINGS: dict[str, dict[str, Any]] = {
+    "head_start": {},
+    "consistory": {"mixing_steps": 0.5, "injection_steps": (0.25, 0.75)},
+    "consistyle": {"mixing_steps": 0.5, "structure_steps": (0.25, 0.75)},
+    "consistory ahead": {"anchors": 1, "lead": 0.5, "gate": "nearest"},
+    "consistyle ahead": {"anchors": 1, "lead": 0.5, "gate": "nearest"},
+}
+
+
+def recipe_of(method: str, **more: Any) -> Recipe:
+    kind = resolve(METHODS, method.partition(" ")[0])
+    recipe: Recipe = kind(**{**SETTINGS[method], "together": True, **more}).recipe()
+    return recipe
+
+
+def drain(engine: Engine) -> dict[str, FrameDone]:
+    found = {}
+    while not engine.idle:
+        for event in engine.step():
+            if isinstance(event, FrameError):
+                raise event.error
+            if isinstance(event, FrameDone):
+                found[event.id] = event
+    return found
+
+
+def cast(engine: Engine, recipe: Recipe, **strengths: float) -> SharedStory:
+    story = SharedStory(engine, recipe, seed=7)
+    for name, token in (("fox", 2), ("cat", 2)):
+        who = (Subject(name=name, tokens=(token,)),)
+        own = [
+            replace(ALONE, id=f"{name}{i}", prompt=f"a {name}", seed=10 + i, subjects=who)
+            for i in range(recipe.anchors)
+        ]
+        story.cast(name, own, strength=strengths.get(name, 1.0))
+    return story
+
+
+def draw(
+    backbone: Backbone,
+    recipe: Recipe,
+    batches: Sequence[Sequence[FrameRequest]],
+    portrait: FrameRequest | None = PORTRAIT,
+    **strengths: float,
+) -> dict[str, np.ndarray]:
+    """Batches one after the other; anchors and portrait come with the first."""
+    engine = Engine(backbone, bucket=8)
+    story = cast(engine, recipe, **strengths)
+    if portrait is not None:
+        story.cast_together(portrait)
+    found: dict[str, np.ndarray] = {}
+    for batch in batches:
+        for frame in batch:
+            story.submit(frame)
+        found |= {name: event.image for name, event in drain(engine).items()}
+    return found
+
+
+@pytest.mark.parametrize("method", SETTINGS)
+def test_who_reads_it_and_in_any_company(tiny: Backbone, method: str) -> None:
+    recipe = recipe_of(method)
+    all_at_once = draw(tiny, recipe, [[ALONE, BOTH, AGAIN]])
+    one_by_one = draw(tiny, recipe, [[], [AGAIN], [BOTH], [ALONE]])
+    for name in ("alone", "both", "again"):
+        assert np.array_equal(all_at_once[name], one_by_one[name]), name
+    without = draw(tiny, recipe, [[ALONE, BOTH]], portrait=None)
+    other = draw(tiny, recipe, [[ALONE, BOTH]], portrait=replace(PORTRAIT, seed=60))
+    for drawn in (without, other):
+        assert np.array_equal(drawn["alone"], all_at_once["alone"])
+        assert not np.array_equal(drawn["both"], all_at_once["both"])
+
+
+@pytest.mark.parametrize("method", ["head_start", "consistory"])
+def test_the_portrait_reads_the_anchors(tiny: Backbone, method: str) -> None:
+    """What is read in it is not what it would be alone: a character stays itself in both."""
+    engine = Engine(tiny, bucket=8)
+    story = cast(engine, recipe_of(method))
+    story.cast_together(PORTRAIT)
+    drain(engine)
+    exports = story.run.bank._exports
+    left = {key: kept for key, kept in exports.items() if key[0] == beside("cat", ("fox", "cat"))}
+    alone = SharedStory(Engine(tiny, bucket=8), recipe_of(method, anchors=1), seed=7)
+    alone.cast("cat", [replace(PORTRAIT, subjects=(CAT,))])
+    drain(alone.engine)
+    last = max(key[2] for key in left)
+    pairs = [
+        (kept[0].v, alone.run.bank._exports["cat", *key[1:]][0].v)
+        for key, kept in left.items()
+        if key[2] == last
+    ]
+    assert pairs and any(a.shape != b.shape or not np.allclose(a, b, atol=1e-4) for a, b in pairs)
+
+
+@pytest.mark.parametrize("method", SETTINGS)
+def test_a_frame_that_read_it_can_be_drawn_again(tiny: Backbone, method: str) -> None:
+    engine = Engine(tiny, bucket=8)
+    recipe = recipe_of(method)
+    story = cast(engine, recipe)
+    story.cast_together(PORTRAIT)
+    story.submit(replace(BOTH, method=recipe.name))
+    drawn = drain(engine)["both"]
+    result = replay(drawn.image, drawn.metadata, tiny, recipe_of=lambda _: recipe)
+    assert result.verdict == "identical"
+
+
+def test_strength_is_still_a_dial_of_each(tiny: Backbone) -> None:
+    recipe = recipe_of("head_start")
+    plain = next(e for e in Engine(tiny, bucket=8).run([BOTH]) if isinstance(e, FrameDone)).image
+    found = [
+        draw(tiny, recipe, [[BOTH]], fox=fox, cat=cat)["both"]
+        for fox, cat in ((1.0, 1.0), (1.0, 0.0), (0.0, 1.0), (0.0, 0.0))
+    ]
+    assert np.array_equal(found[3], plain)
+    assert len({picture.tobytes() for picture in found}) == 4
+
+
+def test_dropping_frees_it_and_others_read_their_anchors_again(tiny: Backbone) -> None:
+    engine = Engine(tiny, bucket=8)
+    recipe = recipe_of("head_start")
+    story = cast(engine, recipe)
+    drain(engine)
+    before = story.run.bank.bytes
+    story.cast_together(PORTRAIT)
+    drain(engine)
+    assert story.run.bank.bytes > before
+    story.drop_together(group_name(("cat", "fox")))
+    assert story.run.bank.bytes == before
+    story.submit(BOTH)
+    without = draw(tiny, recipe, [[BOTH]], portrait=None)
+    assert np.array_equal(drain(engine)["both"].image, without["both"])
+    story.cast_together(replace(PORTRAIT, id="second"))
+    drain(engine)
+    story.drop("fox")
+    assert story.run.bank.bytes < before
+
+
+def test_what_cannot_be_a_portrait_is_refused(tiny: Backbone) -> None:
+    story = cast(Engine(tiny, bucket=8), recipe_of("head_start"))
+    with pytest.raises(InputError, match="fewer than two"):
+        story.cast_together(replace(PORTRAIT, subjects=(FOX,)))
+    story.cast_together(PORTRAIT)
+    with pytest.raises(InputError, match="has one already"):
+        story.cast_together(replace(PORTRAIT, id="more"))
+    with pytest.raises(InputError, match="steps is 3"):
+        story.submit(replace(BOTH, steps=3))
