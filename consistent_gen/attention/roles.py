@@ -17,18 +17,19 @@ class SubjectUse:
 
     strength: weight of its shared keys beside a frame's own, 0 (off) to `MAX_STRENGTH`; 1 is the
     method as published, and k counts every shared key k times.
-    bank: whose exports are read, if not those of the subject's own anchors (see `beside`).
+    beside: a further name of exports that are read, after those of the subject's own anchors: its
+        own in a portrait of several together (see `beside`).
     """
 
     name: str
     tokens: tuple[int, ...] = ()
     strength: float = 1.0
-    bank: str = ""
+    beside: str = ""
 
     @property
-    def source(self) -> str:
-        """Whose exports are read."""
-        return self.bank or self.name
+    def sources(self) -> tuple[str, ...]:
+        """Whose exports are read, in order."""
+        return (self.name, self.beside) if self.beside else (self.name,)
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.strength <= MAX_STRENGTH:
@@ -43,15 +44,15 @@ class FrameRole:
     """A frame's part in a run.
 
     anchor: its number among its one subject's anchors, None for all other frames.
-    together: whether it is the portrait of its subjects together: it reads them like any frame, and
-        is read by frames that show the same subjects.
+    together: number of the exports of a portrait of several subjects together, after those of their
+        anchors; it reads them like any frame, and is read by frames that show the same subjects.
     twin_of: the frame whose first, unshared pass this is.
     """
 
     frame: str
     subjects: tuple[SubjectUse, ...] = ()
     anchor: int | None = None
-    together: bool = False
+    together: int | None = None
     twin_of: str | None = None
 
     def __post_init__(self) -> None:
@@ -64,20 +65,20 @@ class FrameRole:
         """The subjects that others read in this frame, each with the name of its exports."""
         if self.twin_of is not None:
             return ()
-        if self.together:
+        if self.together is not None:
             names = [use.name for use in self.subjects]
             return tuple((use, beside(use.name, names)) for use in self.subjects)
         return () if self.anchor is None else ((self.subjects[0], self.subjects[0].name),)
 
     @property
     def number(self) -> int:
-        """Among the frames that leave exports of the same name."""
-        return self.anchor or 0
+        """Of its exports, among those that a frame can read of one subject."""
+        return self.anchor or self.together or 0
 
     @property
     def reading(self) -> tuple[SubjectUse, ...]:
         """The subjects that the frame reads; what others read does so at any strength."""
-        whatever = self.anchor is not None or self.together
+        whatever = self.anchor is not None or self.together is not None
         return tuple(use for use in self.subjects if whatever or use.strength > 0.0)
 
 

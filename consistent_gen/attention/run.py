@@ -82,7 +82,8 @@ class SharedRun:
                 names the first difference.
         """
         for use in role.subjects:
-            self._check_settings(use.source, role, dict(settings or {}))
+            for source in use.sources:
+                self._check_settings(source, role, dict(settings or {}))
         self.roles[role.frame] = role
         for use, name in role.leaving:
             self._settings.setdefault(name, dict(settings or {}))
@@ -225,7 +226,7 @@ class SharedRun:
         key = frame, use.name, grid
         if key not in self._matches:
             assert self.features is not None
-            anchors = self._anchors[use.source]
+            anchors = {k: v for source in use.sources for k, v in self._anchors[source].items()}
             seen = [(frame, use.name), *(place for _, place in sorted(anchors.items()))]
             features = [self.features.at(twin_id(name), grid) for name, _ in seen]
             tokens = [self.subject_tokens(*place, _AFTER_ALL, grid) for place in seen]

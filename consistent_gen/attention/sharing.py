@@ -288,10 +288,11 @@ class Sharing(AttentionPolicy):
         slot = item.row.slot
         if not rule.topology.self_keys and item.role.anchor is None:
             heads.without_self.add(slot)
-        for use in item.uses:
-            exports = self._exports(item, use, site)
+        for use, source in ((use, source) for use in item.uses for source in use.sources):
+            exports = self._exports_of(item, source, site)
             queries = None
-            if _gated(rule, item):
+            # Where several are together each is known by where it stands and what is beside it.
+            if source == use.name and _gated(rule, item):
                 find = self.run.nearest if rule.select.gate == "nearest" else self.run.region
                 queries = find(item.role, use, item.row.step, self._grid(site))
                 if queries is None:
@@ -321,9 +322,12 @@ class Sharing(AttentionPolicy):
             row[tokens] = _blend(row[tokens], pool[source], w)
 
     def _exports(self, item: _Work, use: SubjectUse, site: Site) -> list[Export]:
+        return [e for source in use.sources for e in self._exports_of(item, source, site)]
+
+    def _exports_of(self, item: _Work, source: str, site: Site) -> list[Export]:
         row = item.row
         step = row.step if item.role.anchor is not None else item.source_step
-        key = use.source, site.name, step, row.branch
+        key = source, site.name, step, row.branch
         return [e for e in self.run.bank.get(key, self._device) if e.anchor != item.role.anchor]
 
     def _subject_tokens(self, item: _Work, use: SubjectUse, site: Site) -> Tensor:
@@ -355,9 +359,7 @@ def _blend_weight(edit: BlendQueries, rule: Rule, row: Row) -> float:
 
 def _gated(rule: Rule, item: _Work) -> bool:
     select, row = rule.select, item.row
-    # In a portrait of several together each is known by where it stands and what is beside it.
-    apart = not any(use.bank for use in item.uses)
-    several = select.gate in ("many", "nearest") and len(item.role.subjects) > 1 and apart
+    several = select.gate in ("many", "nearest") and len(item.role.subjects) > 1
     if item.role.anchor is not None or row.step < round(select.open * row.steps):
         return False
     return select.gate == "subject" or several

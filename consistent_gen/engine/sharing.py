@@ -145,7 +145,9 @@ class SharedStory(Coupling):
                 f"that of {group or 'nobody'} {has}"
             )
         self.run.check_bytes(len(uses) * self.predicted_bytes(request))
-        role = FrameRole(frame=str(request.id), subjects=uses, together=True)
+        role = FrameRole(
+            frame=str(request.id), subjects=uses, together=self.run.recipe.anchors
+        )
         self._submit(role, self._read_ahead(request), self._ahead(names), request)
         self._together[group] = request
         return role.frame
@@ -180,7 +182,7 @@ class SharedStory(Coupling):
         if portrait is None:
             ahead = self._ahead(names)
         else:
-            uses = tuple(replace(use, bank=beside(use.name, names)) for use in uses)
+            uses = tuple(replace(use, beside=beside(use.name, names)) for use in uses)
             ahead = (str(portrait.id),)
         role = FrameRole(frame=str(request.id), subjects=uses)
         self._submit(role, request, ahead, request)
@@ -215,7 +217,7 @@ class SharedStory(Coupling):
         cast = [self._cast[use.name] for use in role.subjects]
         own = None if role.anchor is None else (role.subjects[0].name, role.anchor)
         together = None
-        if any(use.bank for use in role.subjects):
+        if any(use.beside for use in role.subjects):
             together = self._together[group_name(use.name for use in role.subjects)]
         record = describe_sharing(self.run.recipe, self.run.seed, request, cast, own, together)
         return replace(request, story={**request.story, KEY: record})

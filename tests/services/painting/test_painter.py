@@ -379,3 +379,52 @@ def test_a_task_that_cannot_be_read_is_refused(tiny: Backbone, make_lease: MakeL
         with pytest.raises(InputError, match=words):
             painter.submit(bad_task(lease, **changes))
     assert painter.idle
+
+
+TOGETHER = [
+    {"prompt": "{Mia} and {Bo} walking"},
+    {"prompt": "{Bo} reading"},
+    {"prompt": "{Bo} and {Mia} in the forest"},
+    {"prompt": "{Mia} reading"},
+]
+
+
+def test_who_is_seen_together_has_a_portrait_together(
+    tiny: Backbone, make_lease: MakeLease
+) -> None:
+    request = story("head_start", frames=TOGETHER)
+    expected = draw_file(tiny, request)
+    for order in ([2, 1, 0, 3], [3, 0, 2, 1]):
+        painter = painter_of(tiny)
+        for index in order:
+            lease = make_lease(request, index)
+            painter.submit(lease)
+            assert np.array_equal(pictures(drive(painter))[lease.id], expected[index]), index
+    painter = painter_of(tiny, bucket=BUCKET)
+    leases = [make_lease(request, index) for index in range(4)]
+    for lease in leases:
+        painter.submit(lease)
+    found = pictures(drive(painter))
+    assert all(np.array_equal(found[lease.id], expected[i]) for i, lease in enumerate(leases))
+
+
+def test_a_portrait_together_that_fails_takes_its_own_frames_along(
+    tiny: Backbone, make_lease: MakeLease
+) -> None:
+    request = story("head_start", frames=TOGETHER)
+    expected = draw_file(tiny, request)
+    leases = [make_lease(request, index) for index in range(4)]
+    painter = painter_of(tiny, bucket=8)
+    with poisoned(tiny, "a girl with a red hat walking and a small bear walking in a meadow"):
+        for lease in leases:
+            painter.submit(lease)
+        reports = drive(painter)
+    failed = {r.lease for r in reports if isinstance(r, Failed)}
+    assert failed == {leases[0].id, leases[2].id}
+    again = make_lease(request, 2)
+    painter.submit(again)
+    drawn = {r.lease: r.image for r in drive(painter) if isinstance(r, Drawn)}
+    assert drawn.keys() == {again.id}, "the failure is forgotten with its cause"
+    alone = draw_file(tiny, request, bucket=8)
+    assert np.array_equal(drawn[again.id], alone[2])
+    assert expected.keys() == alone.keys()
