@@ -125,18 +125,6 @@ class PairStory:
             )
         return found
 
-    def together(self, seed: int, steps: int, guidance: float) -> FrameRequest:
-        """The hidden portrait of both, for methods that have one."""
-        scene = Scene(PORTRAIT_ACTIONS[0], self.scenes[0].place, self.scenes[0].style)
-        acts = [(who, scene.action) for who in range(2)]
-        return replace(
-            self._request(acts, scene, frame_seed(seed, _PORTRAIT_INDEX + 2, 0)),
-            hidden=True,
-            steps=steps,
-            guidance=guidance,
-            id=f"pair{self.number}-{seed}-together",
-        )
-
     def _request(self, acts: Sequence[tuple[int, str]], scene: Scene, seed: int) -> FrameRequest:
         text, subjects = f"{style_phrase(scene.style)} of", []
         for order, (who, action) in enumerate(acts):
@@ -183,8 +171,8 @@ def draw_pairs(
             anchors = story.portraits(who, recipe.anchors, seed, *options)
             run.cast(name, anchors, strength=settings.strength)
         if recipe.together:
-            run.cast_together(story.together(seed, *options))
-        for request in requests:
+            run.cast_together(requests[0])
+        for request in requests[1:] if recipe.together else requests:
             run.submit(request)
     done = drain(engine)
     return [DrawnStory(np.stack([done[i] for i in order]), {}) for order in orders]

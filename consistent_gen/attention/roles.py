@@ -18,7 +18,7 @@ class SubjectUse:
     strength: weight of its shared keys beside a frame's own, 0 (off) to `MAX_STRENGTH`; 1 is the
     method as published, and k counts every shared key k times.
     beside: a further name of exports that are read, after those of the subject's own anchors: its
-        own in a portrait of several together (see `beside`).
+        own in the first frame of several together (see `beside`).
     """
 
     name: str
@@ -44,8 +44,8 @@ class FrameRole:
     """A frame's part in a run.
 
     anchor: its number among its one subject's anchors, None for all other frames.
-    together: number of the exports of a portrait of several subjects together, after those of their
-        anchors; it reads them like any frame, and is read by frames that show the same subjects.
+    together: of the first frame of several subjects together, the number of its exports, after those
+        of their anchors; it reads these like any frame, and is read by frames of the same subjects.
     twin_of: the frame whose first, unshared pass this is.
     """
 
@@ -83,7 +83,7 @@ class FrameRole:
 
 
 def beside(name: str, names: Iterable[str]) -> str:
-    """What a subject's exports in the portrait of several subjects are called."""
+    """What a subject's exports in the first frame of several subjects are called."""
     return f"{name} in {group_name(names)}"
 
 

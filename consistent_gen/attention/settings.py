@@ -75,8 +75,8 @@ class Topology:
     they exported that much later, at the latest at the end of the rule's window; by an even number
     of steps, since what rows hold may alternate (see `FrameRequest.contours`). 0 as published: what
     a frame reads is then as noisy as the frame is.
-    together: whether subjects that are seen together have a portrait of them together, which reads
-    their anchors and is read in place of them by frames that show the same subjects.
+    together: whether the first frame of several subjects, which reads their anchors, is read beside
+    these by later frames of the same subjects.
     """
 
     anchors: int = 2
@@ -259,7 +259,7 @@ class Recipe:
 
     @property
     def together(self) -> bool:
-        """Whether subjects that are seen together have a portrait of them together."""
+        """Whether the first frame of several subjects is read by later ones."""
         return any(rule.topology.together for rule in self.rules)
 
     @property

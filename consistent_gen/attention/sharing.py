@@ -299,6 +299,8 @@ class Sharing(AttentionPolicy):
                     continue
             # What others read reads at full weight, whatever a reader asks for.
             weight = 1.0 if item.role.leaving else use.strength
+            # The bias is for who they are: how they look together counts once.
+            bias = rule.mix.bias if source == use.name else 0.0
             for export in exports:
                 k, v = _aligned(export, rule, heads, slot)
                 angles = None
@@ -307,7 +309,7 @@ class Sharing(AttentionPolicy):
                         export, rule.place, heads.rotary, self._grid(site),
                         partial(self._places, item, use, site),
                     )  # fmt: skip
-                extra = Extra(k, v, rule.mix.bias + math.log(weight), queries, angles)
+                extra = Extra(k, v, bias + math.log(weight), queries, angles)
                 heads.reads.setdefault(slot, []).append(extra)
 
     def _inject(self, item: _Work, hidden: Tensor, site: Site) -> None:

@@ -3,16 +3,16 @@
     story = SharedStory(engine, resolve(METHODS, "consistory")().recipe(), seed=7)
     story.cast("Mia", [portrait, first_scene], strength=1.0)
     story.cast("Bruno", [his_portrait, his_first_scene])
-    story.cast_together(portrait_of_both)
+    story.cast_together(first_scene_of_both)
     story.submit(next_scene)
     while not engine.idle:
         events = engine.step()
 
 The pass graph is small: a frame's twin (the same frame without sharing, if the recipe wants one)
 comes before the frame; a character's anchors step together, behind their twins; every reader of a
-bank stays a step behind the anchors; a portrait of several characters together is such a reader,
-and frames that show the same characters read it in place of the anchors; at steps that mix queries
-a frame takes its rows twice. Otherwise frames are independent: they share calls with anybody's, can
+bank stays a step behind the anchors; the first frame of several characters together is such a
+reader, and later frames of the same characters read it as well; at steps that mix queries a frame
+takes its rows twice. Otherwise frames are independent: they share calls with anybody's, can
 be drawn again alone, and cost the same however long the story is.
 """
 
@@ -70,7 +70,7 @@ class SharedStory(Coupling):
         self._strengths: dict[str, float] = {}
         self._cast: dict[str, Cast] = {}
         self._anchors: dict[str, tuple[str, ...]] = {}
-        self._together: dict[str, FrameRequest] = {}  # portraits by `group_name`
+        self._together: dict[str, FrameRequest] = {}  # by `group_name`
         self._live: set[str] = set()
         self._attached = False
 
@@ -123,31 +123,29 @@ class SharedStory(Coupling):
         self._live.update(ids)
         return ids
 
-    def cast_together(self, portrait: FrameRequest) -> str:
-        """Submit a portrait of several cast characters together; returns its frame's id.
+    def cast_together(self, request: FrameRequest) -> str:
+        """Submit a frame of several cast characters that later frames of the same characters read
+        beside their anchors; returns its id. It reads the anchors like any other frame.
 
-        It reads their anchors, and later frames that show the same characters read it in place of
-        those: there they stand beside each other, as large as two are and as a model has seen
-        them, and there is no question of whose keys a query may read.
+        There they stand beside each other, as large as two are and as the model has seen them, and
+        there is no question of whose keys a query may read.
 
         Raises:
-            InputError: it shows fewer than two cast characters, or these have a portrait already.
+            InputError: it shows fewer than two cast characters, or these have such a frame already.
                 As `submit`.
         """
-        request = self._checked(portrait)
+        request = self._checked(request)
         uses = self._uses(request)
         names = [use.name for use in uses]
         group = group_name(names)
         if len(uses) < 2 or group in self._together:
             has = "has one already" if group in self._together else "shows fewer than two"
             raise InputError(
-                f"a portrait of characters together shows two cast characters or more, once; "
+                "one frame is read of each group of two cast characters or more; "
                 f"that of {group or 'nobody'} {has}"
             )
         self.run.check_bytes(len(uses) * self.predicted_bytes(request))
-        role = FrameRole(
-            frame=str(request.id), subjects=uses, together=self.run.recipe.anchors
-        )
+        role = FrameRole(frame=str(request.id), subjects=uses, together=self.run.recipe.anchors)
         self._submit(role, self._read_ahead(request), self._ahead(names), request)
         self._together[group] = request
         return role.frame
@@ -178,12 +176,12 @@ class SharedStory(Coupling):
         request = self._checked(request)
         uses = self._uses(request)
         names = [use.name for use in uses]
-        portrait = self._together.get(group_name(names))
-        if portrait is None:
+        first = self._together.get(group_name(names))
+        if first is None:
             ahead = self._ahead(names)
         else:
             uses = tuple(replace(use, beside=beside(use.name, names)) for use in uses)
-            ahead = (str(portrait.id),)
+            ahead = (str(first.id),)
         role = FrameRole(frame=str(request.id), subjects=uses)
         self._submit(role, request, ahead, request)
         return role.frame
@@ -223,10 +221,9 @@ class SharedStory(Coupling):
         return replace(request, story={**request.story, KEY: record})
 
     def drop(self, name: str) -> None:
-        """Forget a character, its portraits with others, and free its bank."""
-        for group, portrait in list(self._together.items()):
-            names = [subject.name for subject in portrait.subjects if subject.name in self._cast]
-            if name in names:
+        """Forget a character, its first frames with others, and free its bank."""
+        for group, request in list(self._together.items()):
+            if any(subject.name == name for subject in request.subjects):
                 self.drop_together(group)
         self.run.drop(name)
         self._anchors.pop(name, None)
@@ -234,10 +231,10 @@ class SharedStory(Coupling):
         self._cast.pop(name, None)
 
     def drop_together(self, group: str) -> None:
-        """Forget a portrait of characters together, by `roles.group_name`, and free its bank."""
-        portrait = self._together.pop(group, None)
-        if portrait is not None:
-            names = {s.name for s in portrait.subjects if s.name in self._cast}
+        """Forget the first frame of a group (`roles.group_name`), and free its bank."""
+        request = self._together.pop(group, None)
+        if request is not None:
+            names = {s.name for s in request.subjects if s.name in self._cast}
             for name in names:
                 self.run.drop(beside(name, names))
 

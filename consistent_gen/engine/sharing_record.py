@@ -49,7 +49,7 @@ def describe_sharing(
     together: FrameRequest | None = None,
 ) -> dict[str, Any]:
     """The record of a frame that shows `cast`; `anchor` is (name, number) if it is one itself, and
-    `together` the portrait of the cast together that it reads.
+    `together` the first frame of its cast together, if it reads that.
     """
     return {
         "recipe": recipe.name,
@@ -109,7 +109,7 @@ def submit_again(engine: Engine, request: FrameRequest, recipe_of: RecipeOf) -> 
             anchors[number] = frame
         story.cast(name, anchors, strength=float(_field(member, "strength", (int, float))))
     if record.get("together") is not None:
-        story.cast_together(_drawn_again(record["together"], "everybody", frame, "portrait"))
+        story.cast_together(_drawn_again(record["together"], "everybody", frame, "first"))
     if not own:
         story.submit(frame)
     return "frame"

@@ -50,7 +50,7 @@ class ConsiStory:
     """Settings, with the defaults of the paper and its code.
 
     anchors: per character. lead: how far ahead they are, as a share of all steps. together: whether
-    there are portraits of several characters (see `settings.Topology` for both). bias: added to the
+    the first frame of several characters is read by later ones (see `settings.Topology`). bias: added to the
     logits of what is shared. dropout: share of the anchors' subject tokens left out. mixing: share
     of the steps with vanilla queries, and their weight at the first and the last of these.
     injection: weight (0 is off: no twin is drawn, and masks come from the frame's earlier steps).

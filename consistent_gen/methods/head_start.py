@@ -50,7 +50,7 @@ class HeadStart:
     """Settings.
 
     anchors: per character. lead: how far ahead they are, as a share of all steps. together: whether
-    characters that are seen together have a portrait together (see `Topology`). dropout: share of
+    the first frame of several characters is read by later ones (see `Topology`). dropout: share of
     their subject tokens left out. bias: added to the logits of what is shared; ln k counts it k
     times. gate, open: who may read (see `settings.Select`). window: in which layers and when keys
     are shared. watched, cut: of the masks (see `settings.MaskProbe.tokens` and `cut`).

@@ -2,12 +2,11 @@
 
 A character's anchors are a neutral portrait, drawn but not shown, and the first frames that show
 the character and nobody else. Reference pictures of the writer's own stand in for portraits. With
-some methods, characters that are seen together in several frames have a portrait together.
+some methods, the first frame that shows several characters is read by later frames of the same.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,6 @@ from PIL import ImageOps
 from consistent_gen.attention.roles import group_name
 from consistent_gen.engine.request import FrameRequest, Subject
 from consistent_gen.engine.sharing import SharedStory
-from consistent_gen.errors import InputError
 from consistent_gen.methods.tuning import tuned
 from consistent_gen.runtime import frame_seed
 from consistent_gen.story.casting import Identity, open_reference
@@ -66,10 +64,9 @@ def submit_frames(plan: StoryPlan, engine: Engine, requests: Sequence[FrameReque
         story.cast(identity.name, anchors, strength=strength)
         used.update(own)
     if story.run.recipe.together:
-        for names in groups(plan):
-            portrait = group_portrait(plan, names, engine.backbone, ready[0])
-            if portrait is not None:
-                story.cast_together(portrait)
+        for index in first_together(plan).values():
+            story.cast_together(ready[index])
+            used.add(index)
     for index, request in enumerate(ready):
         if index not in used:
             story.submit(request)
@@ -96,47 +93,17 @@ def anchor_frames(plan: StoryPlan, identity: Identity, anchors: int) -> list[int
     return alone[: anchors - portraits]
 
 
-def groups(plan: StoryPlan) -> list[tuple[str, ...]]:
-    """Characters that are seen together and with nobody else in two frames or more, in order."""
-    seen: dict[frozenset[str], list[str]] = {}
-    count: Counter[frozenset[str]] = Counter()
-    for frame in plan.frames:
-        names = [identity.name for identity in frame.identities]
-        if len(names) > 1:
-            seen.setdefault(frozenset(names), names)
-            count[frozenset(names)] += 1
-    return [tuple(names) for group, names in seen.items() if count[group] > 1]
-
-
-def group_portrait(
-    plan: StoryPlan, names: Sequence[str], backbone: Backbone, like: FrameRequest
-) -> FrameRequest | None:
-    """The hidden portrait of characters together; None where their words are too many for the
-    model to read in one prompt.
-
-    like: as in `anchor_portraits`.
+def first_together(plan: StoryPlan) -> dict[str, int]:
+    """Group -> index of the first frame that shows its characters and nobody else, for all groups
+    of several characters (`roles.group_name`) that two frames or more show.
     """
-    first = next(f for f in plan.frames if {i.name for i in f.identities} == set(names))
-    cast = {identity.name: identity for identity in first.identities}
-    pose = portrait_words(backbone, 0, drawn=False)
-    where = portrait_words(backbone, 0, drawn=True).removeprefix(pose).strip()
-    template = f"{' and '.join(f'{{{name}}} {pose}'.strip() for name in names)} {where}".strip()
-    prompt = render(template, cast, first.style, story_world=backbone.vocabulary() is not None)
-    try:
-        backbone.check_prompt(prompt.text)
-    except InputError:
-        return None
-    spans = subject_spans(prompt, backbone.tokenizer)
-    return replace(
-        like,
-        prompt=prompt.text,
-        negative="",
-        seed=frame_seed(plan.seed, _PORTRAITS + crc32(group_name(names).encode()), 0),
-        id=f"portrait of {group_name(names)}",
-        subjects=tuple(Subject(name=s.name, tokens=tuple(range(*s.noun))) for s in spans),
-        hidden=True,
-        preview="none",
-    )
+    groups = [group_name(i.name for i in f.identities) for f in plan.frames]
+    several = [len(frame.identities) > 1 for frame in plan.frames]
+    return {
+        group: groups.index(group)
+        for group, many in zip(groups, several, strict=True)
+        if many and groups.count(group) > 1
+    }
 
 
 def anchor_portraits(

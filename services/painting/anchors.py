@@ -1,7 +1,7 @@
 """What the frames of a story have in common, kept so that each of them can be drawn alone.
 
 Methods that keep a character read its anchors: a hidden portrait and the first frames that show
-nobody else. They are drawn once per story and engine, when a frame first needs them, and kept.
+nobody else, or the first frame of several together. They are drawn once per story and engine, when a frame first needs them, and kept.
 A frame that is an anchor itself is drawn with them and its picture kept too, since the others need
 it whoever asked first. Drawing anchors again gives the same bytes, so they may be forgotten at any
 time that nobody reads them.
@@ -29,8 +29,7 @@ from consistent_gen.story.plan import FramePlan, StoryPlan
 from consistent_gen.story.sharing import (
     anchor_frames,
     anchor_portraits,
-    group_portrait,
-    groups,
+    first_together,
     with_nouns,
 )
 
@@ -51,7 +50,7 @@ class Picture:
 @dataclass
 class _Cast:
     """A character's anchors in the engine: ids of their frames, those of the story's own by index.
-    Or the portrait of several together, under the name of their group.
+    Or the first frame of several together, under the name of their group.
 
     left: anchors that are not drawn yet.
     """
@@ -102,8 +101,8 @@ class AnchoredStory:
             for name, identity in self._identities.items()
         }
         self._anchor_of = {index: name for name, own in self._alone.items() for index in own}
-        together = groups(plan) if recipe.together else []
-        self._groups = {group_name(names): names for names in together}
+        self._groups = first_together(plan) if recipe.together else {}
+        self._anchor_of |= {index: group for group, index in self._groups.items()}
         self._cast: dict[str, _Cast] = {}
         self._pictures: dict[int, Picture] = {}
         self._numbers = itertools.count()
@@ -114,7 +113,7 @@ class AnchoredStory:
         """Memory of what the anchors left; while they are drawn, of what they will leave."""
         bank = self._shared.run.bank.bytes
         if self.drawing:
-            parts = sum(len(self._groups.get(name, (name,))) for name in self._cast)
+            parts = sum(map(self._parts, self._cast))
             bank = max(bank, parts * self._character_bytes)
         return bank + sum(p.image.nbytes for p in self._pictures.values())
 
@@ -132,7 +131,7 @@ class AnchoredStory:
         """What casting the characters of `frame` will add."""
         missing = [i for i in frame.identities if i.name not in self._cast]
         group = self._group_of(frame)
-        shared = 0 if group is None or group in self._cast else len(frame.identities)
+        shared = 0 if group is None or group in self._cast else self._parts(group)
         return (len(missing) + shared) * self._character_bytes
 
     def is_anchor(self, frame: FramePlan, seed: int) -> bool:
@@ -144,7 +143,7 @@ class AnchoredStory:
         """The picture of an anchor if it is there, otherwise the id of the frame that draws it."""
         name = self._anchor_of[index]
         if index not in self._pictures:
-            self._ensure(self._identities[name], self.plan.frames[index])
+            self._ensure_all(self.plan.frames[index])
         found = self._pictures.get(index)
         return self._cast[name].own[index] if found is None else found
 
@@ -154,15 +153,11 @@ class AnchoredStory:
         Raises:
             InputError: as `SharedStory.cast` and `SharedStory.submit`.
         """
-        for identity in frame.identities:
-            self._ensure(identity, frame)
-        group = self._group_of(frame)
-        if group is not None and group not in self._cast:
-            self._cast_group(group)
+        self._ensure_all(frame)
         return self._shared.submit(self._named(request, frame, f"r{next(self._numbers)}"))
 
     def reads(self, frame: FramePlan, name: str) -> bool:
-        """Whether a frame needs the anchors of a character, or the portrait of a group."""
+        """Whether a frame needs the anchors of a character, or a group's first frame."""
         return name == self._group_of(frame) or any(i.name == name for i in frame.identities)
 
     def character_of(self, frame_id: str) -> str | None:
@@ -185,13 +180,13 @@ class AnchoredStory:
 
     def forget(self, name: str) -> None:
         """Drop a character (or a group) whose anchors failed or are not wanted, and stop drawing
-        them, and the portraits that read them.
+        them, and what reads them.
         """
         cast = self._cast.pop(name, None)
         if cast is None:
             return
-        for group, names in self._groups.items():
-            if name in names:
+        for group, index in self._groups.items():
+            if any(identity.name == name for identity in self.plan.frames[index].identities):
                 self.forget(group)
         for frame_id in cast.frames:
             self._engine.cancel(frame_id)
@@ -214,6 +209,17 @@ class AnchoredStory:
         live = {state.id for state in self._engine.frames} if self.drawing else set()
         for cast in self._cast.values():
             cast.left &= live
+
+    def _ensure_all(self, frame: FramePlan) -> None:
+        """Cast everybody whom a frame shows, together if they have a first frame together."""
+        for identity in frame.identities:
+            self._ensure(identity, frame)
+        group = self._group_of(frame)
+        if group is not None and group not in self._cast:
+            index = self._groups[group]
+            frame_id = f"{self.prefix}/{next(self._numbers)} frame {index}"
+            self._shared.cast_together(replace(self._requests[index], id=frame_id))
+            self._cast[group] = _Cast((frame_id,), {index: frame_id}, {frame_id})
 
     def _ensure(self, identity: Identity, frame: FramePlan) -> None:
         if identity.name in self._cast:
@@ -241,20 +247,14 @@ class AnchoredStory:
         self._cast[name] = _Cast(tuple(ids), by_index, set(ids))
 
     def _group_of(self, frame: FramePlan) -> str | None:
-        """The group that has a portrait together and is what a frame shows."""
+        """The group that a frame shows, if it has a first frame that is read."""
         group = group_name(identity.name for identity in frame.identities)
         return group if group in self._groups else None
 
-    def _cast_group(self, group: str) -> None:
-        first = self._requests[0]
-        names = self._groups[group]
-        portrait = group_portrait(self.plan, names, self._engine.backbone, first)
-        if portrait is None:
-            del self._groups[group]
-            return
-        frame_id = f"{self.prefix}/{next(self._numbers)} {portrait.id}"
-        self._shared.cast_together(replace(portrait, id=frame_id))
-        self._cast[group] = _Cast((frame_id,), {}, {frame_id})
+    def _parts(self, name: str) -> int:
+        """How many characters' exports a character or a group leaves."""
+        index = self._groups.get(name)
+        return 1 if index is None else len(self.plan.frames[index].identities)
 
     @property
     def _anchors(self) -> int:

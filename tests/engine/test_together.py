@@ -1,4 +1,4 @@
-"""Portraits of several characters together: who reads what, in any company, and again alone."""
+"""The first frame of several characters: who reads it, in any company, and again alone."""
 
 from __future__ import annotations
 

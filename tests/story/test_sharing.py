@@ -15,7 +15,7 @@ from consistent_gen.story.draw import DEFAULTS, frame_requests
 from consistent_gen.story.plan import StoryPlan, plan_story
 from consistent_gen.story.script import load_story
 from consistent_gen.story.settings import Overrides
-from consistent_gen.story.sharing import group_portrait, groups, submit_frames
+from consistent_gen.story.sharing import first_together, submit_frames
 
 STORY = """\
 title: x
@@ -112,35 +112,18 @@ def test_reference_pictures_are_anchors(tiny: Backbone, tmp_path: Path) -> None:
     assert not np.array_equal(results[0]["2"], results[1]["2"])
 
 
-def test_who_is_seen_together_twice_has_a_portrait_together(
-    tiny: Backbone, tmp_path: Path
-) -> None:
+def test_the_first_frame_of_both_is_read_by_the_others(tiny: Backbone, tmp_path: Path) -> None:
     plan = plan_of(tiny, tmp_path, "head_start")
-    assert groups(plan) == [], "one frame of both is like none"
+    assert first_together(plan) == {}, "nobody would read it"
     text = (tmp_path / "s.yaml").read_text() + '  - "{Bo} and {Mia} walking"\n'
     (tmp_path / "s.yaml").write_text(text)
     overrides = Overrides(method="head_start", steps=2)
     plan = plan_story(load_story(tmp_path / "s.yaml"), tiny, DEFAULTS, overrides, tmp_path)
-    assert groups(plan) == [("Mia", "Bo")]
+    assert first_together(plan) == {"Bo & Mia": 0}
     engine = Engine(tiny)
     submit_frames(plan, engine, frame_requests(plan))
     frames = {state.id: state.request for state in engine.frames}
-    portrait = frames["portrait of Bo & Mia"]
-    assert portrait.hidden
-    assert portrait.prompt == "a girl with a red hat walking and a small bear walking in a meadow"
-    assert set(portrait.behind) == {"portrait 1 of Mia", "portrait 1 of Bo"}
-    assert {frames[i].behind for i in ("0", "5")} == {("portrait of Bo & Mia",)}
+    assert set(frames["0"].behind) == {"portrait 1 of Mia", "portrait 1 of Bo"}
+    assert frames["5"].behind == ("0",)
     assert frames["1"].behind == ("portrait 1 of Mia",)
-
-
-def test_a_portrait_together_that_no_prompt_can_hold_is_left_out(
-    tiny: Backbone, tmp_path: Path
-) -> None:
-    long = "a girl with a red hat and a small hat and a small hat and hat"  # 16 of 22 words
-    text = STORY % "" + '  - "{Bo} and {Mia}"\n'
-    (tmp_path / "s.yaml").write_text(text.replace("Mia: a girl with a red hat", f"Mia: {long}"))
-    overrides = Overrides(method="head_start", steps=2)
-    plan = plan_story(load_story(tmp_path / "s.yaml"), tiny, DEFAULTS, overrides, tmp_path)
-    assert groups(plan) == [("Mia", "Bo")]
-    assert group_portrait(plan, ("Mia", "Bo"), tiny, frame_requests(plan)[0]) is None
     assert sorted(draw(tiny, plan)) == ["0", "1", "2", "3", "4", "5"]
