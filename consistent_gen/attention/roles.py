@@ -44,8 +44,8 @@ class FrameRole:
     """A frame's part in a run.
 
     anchor: its number among its one subject's anchors, None for all other frames.
-    together: of the first frame of several subjects together, the number of its exports, after those
-        of their anchors; it reads these like any frame, and is read by frames of the same subjects.
+    together: of the first frame of several subjects, the number of its exports, after those of
+        their anchors; it reads these like any frame, and is read by frames of the same subjects.
     twin_of: the frame whose first, unshared pass this is.
     """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -288,29 +288,39 @@ class Sharing(AttentionPolicy):
         slot = item.row.slot
         if not rule.topology.self_keys and item.role.anchor is None:
             heads.without_self.add(slot)
-        for use, source in ((use, source) for use in item.uses for source in use.sources):
-            exports = self._exports_of(item, source, site)
-            queries = None
-            # Where several are together each is known by where it stands and what is beside it.
-            if source == use.name and _gated(rule, item):
+        for use in item.uses:
+            extras: list[Extra] = []
+            if use.beside:
+                # There each is known by where it stands and what is beside it.
+                extras += self._extras(item, use, use.beside, heads, site)
+            queries, gated = None, _gated(rule, item)
+            if gated:
                 find = self.run.nearest if rule.select.gate == "nearest" else self.run.region
                 queries = find(item.role, use, item.row.step, self._grid(site))
-                if queries is None:
-                    continue
-            # What others read reads at full weight, whatever a reader asks for.
-            weight = 1.0 if item.role.leaving else use.strength
-            # The bias is for who they are: how they look together counts once.
-            bias = rule.mix.bias if source == use.name else 0.0
-            for export in exports:
-                k, v = _aligned(export, rule, heads, slot)
-                angles = None
-                if heads.rotary is not None:
-                    angles = extra_angles(
-                        export, rule.place, heads.rotary, self._grid(site),
-                        partial(self._places, item, use, site),
-                    )  # fmt: skip
-                extra = Extra(k, v, bias + math.log(weight), queries, angles)
-                heads.reads.setdefault(slot, []).append(extra)
+            if queries is not None or not gated:
+                extras += self._extras(item, use, use.name, heads, site, queries)
+            heads.reads.setdefault(slot, []).extend(extras)
+
+    def _extras(
+        self, item: _Work, use: SubjectUse, source: str, heads: Heads, site: Site,
+        queries: Tensor | None = None,
+    ) -> Iterator[Extra]:  # fmt: skip
+        """What a row reads of one source, with all queries or those of `queries`."""
+        rule = item.sharing
+        assert rule is not None
+        # The bias is for who they are; how they look together counts once. What others read reads
+        # at full weight, whatever a reader asks for.
+        bias = rule.mix.bias if source == use.name else 0.0
+        bias += 0.0 if item.role.leaving else math.log(use.strength)
+        for export in self._exports_of(item, source, site):
+            k, v = _aligned(export, rule, heads, item.row.slot)
+            angles = None
+            if heads.rotary is not None:
+                angles = extra_angles(
+                    export, rule.place, heads.rotary, self._grid(site),
+                    partial(self._places, item, use, site),
+                )  # fmt: skip
+            yield Extra(k, v, bias, queries, angles)
 
     def _inject(self, item: _Work, hidden: Tensor, site: Site) -> None:
         for use in item.uses:

@@ -50,9 +50,9 @@ class ConsiStory:
     """Settings, with the defaults of the paper and its code.
 
     anchors: per character. lead: how far ahead they are, as a share of all steps. together: whether
-    the first frame of several characters is read by later ones (see `settings.Topology`). bias: added to the
-    logits of what is shared. dropout: share of the anchors' subject tokens left out. mixing: share
-    of the steps with vanilla queries, and their weight at the first and the last of these.
+    the first frame of several characters is read by later ones (see `settings.Topology`). bias:
+    added to the logits of what is shared. dropout: share of the anchors' subject tokens left out.
+    mixing: share of the steps with vanilla queries, and their weight at the first and the last.
     injection: weight (0 is off: no twin is drawn, and masks come from the frame's earlier steps).
     gate, open: who may read (see `settings.Select`). window: in which layers and when keys are
     shared. watched, cut: of the masks (see `settings.MaskProbe.tokens` and `cut`). features: which

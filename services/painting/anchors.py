@@ -1,10 +1,10 @@
 """What the frames of a story have in common, kept so that each of them can be drawn alone.
 
 Methods that keep a character read its anchors: a hidden portrait and the first frames that show
-nobody else, or the first frame of several together. They are drawn once per story and engine, when a frame first needs them, and kept.
-A frame that is an anchor itself is drawn with them and its picture kept too, since the others need
-it whoever asked first. Drawing anchors again gives the same bytes, so they may be forgotten at any
-time that nobody reads them.
+nobody else, or the first frame of several together. They are drawn once per story and engine, when
+a frame first needs them, and kept. A frame that is an anchor itself is drawn with them and its
+picture kept too, since the others need it whoever asked first. Drawing anchors again gives the same
+bytes, so they may be forgotten at any time that nobody reads them.
 """
 
 from __future__ import annotations
