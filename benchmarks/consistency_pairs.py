@@ -5,6 +5,7 @@
 
 Every story casts two held-out characters of different kinds, each with hidden portraits as anchors,
 and draws five scenes with both, and the same five with each of them alone, from the same banks.
+Methods that read the first frame of several characters (`Topology.together`) read that of both.
 In a frame of both, a figure is taken for the character whose kind it has (the words name kinds).
 
 - c_star_alone, c_star_together: excess consistency of a character in the frames without and with

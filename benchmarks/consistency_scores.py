@@ -98,7 +98,7 @@ def excess_consistency(first: Seen, second: Seen) -> float:
 def consistency_across(first: Sequence[Seen], second: Sequence[Seen]) -> float:
     """`excess_consistency` where a pair is a frame of one part of a story and one of the other.
 
-    first, second: the two parts of a drawing, with equal scenes, under two story seeds. Frame i of
+    first, second: a story's two parts, with equal scenes, drawn under two story seeds. Frame i of
     one part and j of the other are compared for i != j.
     """
     off = ~torch.eye(len(first[0].present), dtype=torch.bool)

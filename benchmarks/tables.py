@@ -132,7 +132,7 @@ def _consistency(title: str) -> Callable[[Mapping[str, Any]], str]:
 
 
 def _pairs(result: Mapping[str, Any]) -> str:
-    columns = ("c_star_alone", "c_star_together", "loss", "swap_rate", "found")
+    columns = ("c_star_alone", "c_star_together", "c_star_across", "loss", "swap_rate", "found")
     rows = [
         (name, *(_interval(entry[column]) for column in columns))
         for name, entry in result["methods"].items()

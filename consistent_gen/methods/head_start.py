@@ -17,6 +17,9 @@ Otherwise as in subject-driven shared attention (arXiv 2402.03286, section 3.1),
 - In a frame of several characters each query reads the character that is clearest there, clear or
   not: after the first step attention tells in 99 of 100 tokens who will stand where, though not how
   far. In the first step everybody reads everybody.
+- The first frame of several characters is read by later frames of the same, once, beside their
+  portraits. There they stand beside each other and are as large as two are, which is what a model
+  has seen; from two portraits each keeps less than from its own alone.
 - No twin: masks come from the steps that lie behind the anchor, and by the time somebody reads it
   there are some. Nothing is dropped, mixed or injected. An added frame costs one denoiser call a
   step.
