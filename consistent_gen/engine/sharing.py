@@ -29,7 +29,8 @@ from consistent_gen.attention.bank import DEFAULT_LIMIT_BYTES
 from consistent_gen.attention.calls import Call, Row
 from consistent_gen.attention.layers import find_sites
 from consistent_gen.attention.patch import attach, detach
-from consistent_gen.attention.roles import FrameRole, SubjectUse, beside, group_name
+from consistent_gen.attention.roles import FrameRole, SubjectUse, beside
+from consistent_gen.attention.roles import group_name as group_name
 from consistent_gen.attention.run import EXPECTED_SUBJECT_SHARE, SharedRun
 from consistent_gen.attention.settings import Recipe
 from consistent_gen.attention.sharing import Sharing

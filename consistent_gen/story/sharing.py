@@ -15,9 +15,8 @@ from zlib import crc32
 import numpy as np
 from PIL import ImageOps
 
-from consistent_gen.attention.roles import group_name
 from consistent_gen.engine.request import FrameRequest, Subject
-from consistent_gen.engine.sharing import SharedStory
+from consistent_gen.engine.sharing import SharedStory, group_name
 from consistent_gen.methods.tuning import tuned
 from consistent_gen.runtime import frame_seed
 from consistent_gen.story.casting import Identity, open_reference

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from consistent_gen.attention.roles import group_name, twin_id
+from consistent_gen.attention.roles import twin_id
 from consistent_gen.engine import Engine, FrameRequest
 from consistent_gen.engine.request import Preview
-from consistent_gen.engine.sharing import SharedStory
+from consistent_gen.engine.sharing import SharedStory, group_name
 from consistent_gen.methods import METHODS
 from consistent_gen.methods.tuning import tuned
 from consistent_gen.registry import resolve

@@ -29,7 +29,7 @@ class CallChoice:
         self._row_caps: dict[Hashable, int] = {}
         self._passed: dict[Group, int] = {}  # calls that it sat out since it was last in one
         self.called: tuple[Group, ...] = ()
-        self.ready_rows = 0
+        self.ready: tuple[Group, ...] = ()
 
     def __call__(self, ready: Sequence[Group], rows: int) -> list[Group]:
         """See `packing.Choose`."""
@@ -47,7 +47,7 @@ class CallChoice:
         left = set(ready).difference(chosen)
         self._passed = {group: self._passed.get(group, 0) + 1 for group in left}
         self.called = tuple(chosen)
-        self.ready_rows = sum(group.rows for group in ready)
+        self.ready = tuple(ready)
         return chosen
 
     def forget_call(self) -> None:

@@ -78,9 +78,9 @@ class Room:
         """
         self.calls += bool(choice.called)
         states = {state.id: state for state in left}
-        gone = [g.rows for g in choice.called if g.frames[0].id not in states]
+        staying = [g.rows for g in choice.ready if g.frames[0].id in states]
         ending = [s.rows for s in states.values() if s.started and _ends_with_next_call(s)]
-        self._busy_rows = max(0, choice.ready_rows - sum(gone) - sum(ending))
+        self._busy_rows = max(0, sum(staying) - sum(ending))
 
 
 def _ends_with_next_call(state: FrameState) -> bool:

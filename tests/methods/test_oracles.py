@@ -96,7 +96,9 @@ class Stage:
         """Log-mask [n] of what an anchor exports: its mask less the dropped tokens."""
         rule = next(r for r in self.recipe.rules if r.mix.keys == "concat")
         role = self.run.roles[self.names[anchor]]
-        tokens = self.run.shared_tokens(role, rule.select, self.step, GRID, torch.device("cpu"))
+        tokens = self.run.shared_tokens(
+            role, role.leaving[0], rule.select, self.step, GRID, torch.device("cpu")
+        )
         assert tokens is not None
         if rule.select.tokens == "subject":
             allowed = self.masks[self.names[anchor]]
