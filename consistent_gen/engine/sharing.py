@@ -145,7 +145,9 @@ class SharedStory(Coupling):
                 "one frame is read of each group of two cast characters or more; "
                 f"that of {group or 'nobody'} {has}"
             )
-        self.run.check_bytes(len(uses) * self.predicted_bytes(request))
+        # Of each character as much as one of its anchors leaves.
+        per_anchor = self.predicted_bytes(request) // self.run.recipe.anchors
+        self.run.check_bytes(len(uses) * per_anchor)
         role = FrameRole(frame=str(request.id), subjects=uses, together=self.run.recipe.anchors)
         self._submit(role, self._read_ahead(request), self._ahead(names), request)
         self._together[group] = request

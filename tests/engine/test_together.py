@@ -13,7 +13,7 @@ from consistent_gen.attention.roles import beside, group_name
 from consistent_gen.attention.settings import Recipe
 from consistent_gen.engine import Engine, FrameDone, FrameError, FrameRequest, Subject, replay
 from consistent_gen.engine.sharing import SharedStory
-from consistent_gen.errors import InputError
+from consistent_gen.errors import InputError, LimitError
 from consistent_gen.methods import METHODS
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.registry import resolve
@@ -168,3 +168,15 @@ def test_what_cannot_be_a_portrait_is_refused(tiny: Backbone) -> None:
         story.cast_together(replace(PORTRAIT, id="more"))
     with pytest.raises(InputError, match="steps is 3"):
         story.submit(replace(BOTH, steps=3))
+
+
+def test_a_bank_that_would_be_too_large_is_refused_before_drawing(tiny: Backbone) -> None:
+    engine = Engine(tiny, bucket=8)
+    story = cast(engine, recipe_of("head_start"))
+    drain(engine)
+    room = 2 * story.predicted_bytes(PORTRAIT)
+    story.run.bank.limit_bytes = story.run.bank.bytes + room - 1
+    with pytest.raises(LimitError, match="MB are allowed"):
+        story.cast_together(PORTRAIT)
+    story.run.bank.limit_bytes += 1
+    assert story.cast_together(PORTRAIT) == "portrait"
