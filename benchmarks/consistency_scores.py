@@ -89,10 +89,7 @@ def excess_consistency(first: Seen, second: Seen) -> float:
     """
     off = ~torch.eye(len(first.present), dtype=torch.bool)
     within = torch.cat([identity_similarity(x, x)[off] for x in (first, second)]).nanmean()
-    between = identity_similarity(first, second)[off].nanmean()
-    if bool(between >= 1.0):
-        return 0.0
-    return float((within - between) / (1.0 - between))
+    return _excess(within, identity_similarity(first, second)[off].nanmean())
 
 
 def consistency_across(first: Sequence[Seen], second: Sequence[Seen]) -> float:
@@ -107,10 +104,12 @@ def consistency_across(first: Sequence[Seen], second: Sequence[Seen]) -> float:
         return identity_similarity(a, b)[off]
 
     within = torch.cat([alike(*first), alike(*second)]).nanmean()
-    between = torch.cat([alike(first[0], second[1]), alike(second[0], first[1])]).nanmean()
-    if bool(between >= 1.0):
-        return 0.0
-    return float((within - between) / (1.0 - between))
+    between = torch.cat([alike(first[0], second[1]), alike(second[0], first[1])])
+    return _excess(within, between.nanmean())
+
+
+def _excess(within: Tensor, between: Tensor) -> float:
+    return 0.0 if bool(between >= 1.0) else float((within - between) / (1.0 - between))
 
 
 def prompt_log_likelihood(seen: Seen, named: Sequence[Mapping[str, int]]) -> Tensor:

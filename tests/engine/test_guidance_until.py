@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from consistent_gen.attention.settings import Recipe
-from consistent_gen.engine import Engine, FrameDone, FrameError, FrameRequest, Subject, replay
+from consistent_gen.engine import Engine, FrameDone, FrameRequest, Subject, replay
 from consistent_gen.engine.coupling import BatchLayout, Coupling
 from consistent_gen.engine.sharing import SharedStory
 from consistent_gen.errors import InputError, LimitError
 from consistent_gen.methods import METHODS
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.registry import resolve
+from tests.drawing import drain
 
 FOX = FrameRequest(prompt="a red fox", seed=5, steps=4, guidance=3.0, contours=2.0)
 WHO = Subject(name="fox", tokens=(3,))
@@ -51,17 +52,6 @@ def recipe_of(method: str) -> Recipe:
 
 def picture(backbone: Backbone, request: FrameRequest) -> FrameDone:
     return next(e for e in Engine(backbone).run([request]) if isinstance(e, FrameDone))
-
-
-def drain(engine: Engine) -> dict[str, np.ndarray]:
-    found = {}
-    while not engine.idle:
-        for event in engine.step():
-            if isinstance(event, FrameError):
-                raise event.error
-            if isinstance(event, FrameDone):
-                found[event.id] = event.image
-    return found
 
 
 def test_later_steps_compute_one_row(tiny: Backbone) -> None:
@@ -114,7 +104,7 @@ def shared(
     for batch in batches:
         for frame in batch:
             story.submit(replace(frame, guidance_until=until))
-        found |= drain(engine)
+        found |= {name: event.image for name, event in drain(engine).items()}
     return found, story
 
 

@@ -18,6 +18,7 @@ from consistent_gen.errors import InputError, LimitError
 from consistent_gen.methods import METHODS
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.registry import resolve
+from tests import drawing
 
 STEPS = 4
 FOX, CAT = Subject(name="fox", tokens=(2,)), Subject(name="cat", tokens=(4,))
@@ -52,14 +53,7 @@ def new_story(engine: Engine, method: str = "consistory", **options: Any) -> Sha
 
 
 def drain(engine: Engine) -> dict[str, np.ndarray]:
-    found = {}
-    while not engine.idle:
-        for event in engine.step():
-            if isinstance(event, FrameError):
-                raise event.error
-            if isinstance(event, FrameDone):
-                found[event.id] = event.image
-    return found
+    return {name: event.image for name, event in drawing.drain(engine).items()}
 
 
 def draw(

@@ -11,12 +11,13 @@ import pytest
 
 from consistent_gen.attention.roles import beside, group_name
 from consistent_gen.attention.settings import Recipe
-from consistent_gen.engine import Engine, FrameDone, FrameError, FrameRequest, Subject, replay
+from consistent_gen.engine import Engine, FrameDone, FrameRequest, Subject, replay
 from consistent_gen.engine.sharing import SharedStory
 from consistent_gen.errors import InputError, LimitError
 from consistent_gen.methods import METHODS
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.registry import resolve
+from tests.drawing import drain
 
 FOX, CAT = (Subject(name=name, tokens=(place,)) for name, place in (("fox", 2), ("cat", 5)))
 ALONE = FrameRequest(id="alone", prompt="a fox reading", seed=3, steps=4, subjects=(FOX,))
@@ -36,17 +37,6 @@ def recipe_of(method: str, **more: Any) -> Recipe:
     kind = resolve(METHODS, method.partition(" ")[0])
     recipe: Recipe = kind(**{**SETTINGS[method], "together": True, **more}).recipe()
     return recipe
-
-
-def drain(engine: Engine) -> dict[str, FrameDone]:
-    found = {}
-    while not engine.idle:
-        for event in engine.step():
-            if isinstance(event, FrameError):
-                raise event.error
-            if isinstance(event, FrameDone):
-                found[event.id] = event
-    return found
 
 
 def cast(engine: Engine, recipe: Recipe, **strengths: float) -> SharedStory:

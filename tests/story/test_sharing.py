@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from consistent_gen.engine import Engine, FrameDone, FrameError
+from consistent_gen.engine import Engine
 from consistent_gen.methods import METHODS
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.story.draw import DEFAULTS, frame_requests
@@ -16,6 +16,7 @@ from consistent_gen.story.plan import StoryPlan, plan_story
 from consistent_gen.story.script import load_story
 from consistent_gen.story.settings import Overrides
 from consistent_gen.story.sharing import first_together, submit_frames
+from tests.drawing import drain
 
 STORY = """\
 title: x
@@ -40,14 +41,7 @@ def plan_of(backbone: Backbone, folder: Path, method: str, more: str = "") -> St
 def draw(backbone: Backbone, plan: StoryPlan) -> dict[str, np.ndarray]:
     engine = Engine(backbone)
     submit_frames(plan, engine, frame_requests(plan))
-    found = {}
-    while not engine.idle:
-        for event in engine.step():
-            if isinstance(event, FrameError):
-                raise event.error
-            if isinstance(event, FrameDone):
-                found[event.id] = event.image
-    return found
+    return {name: event.image for name, event in drain(engine).items()}
 
 
 @pytest.mark.parametrize("method", METHODS)
