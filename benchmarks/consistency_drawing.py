@@ -114,10 +114,12 @@ def drain(engine: Engine) -> dict[str, np.ndarray]:
 def anchors_of(
     story: BenchmarkStory, recipe: Recipe, seed: int, settings: Settings
 ) -> tuple[list[FrameRequest], list[FrameRequest]]:
-    """A character's anchors and its other frames: hidden portraits, then the first frames."""
+    """A character's anchors and its other frames: a hidden portrait if the recipe has one, then the
+    first frames.
+    """
     options = seed, settings.steps, settings.guidance
     requests = [story.request(i, *options) for i in range(FRAMES)]
-    shown = max(0, min(recipe.anchors - 1, FRAMES - 1))
+    shown = min(recipe.anchors - recipe.portrait, FRAMES - 1)
     portraits = [
         replace(story.portrait(i, *options), hidden=True) for i in range(recipe.anchors - shown)
     ]

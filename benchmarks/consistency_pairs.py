@@ -3,9 +3,11 @@
     python -m benchmarks.consistency_pairs --stories 40 --methods vanilla,consistory,consistyle \\
         --steps 25 --out benchmarks/results/consistency_pairs.json
 
-Every story casts two held-out characters of different kinds, each with hidden portraits as anchors,
-and draws five scenes with both, and the same five with each of them alone, from the same banks.
-Methods that read the first frame of several characters (`Topology.together`) read that of both.
+Every story casts two held-out characters of different kinds and draws five scenes with both, and
+the same five with each of them alone, from the same banks. Anchors are what a story has
+(`consistent_gen.story.sharing.cast_story`): the first frames of both, or with methods that want
+portraits (`Topology.portrait`) hidden ones of each, and if the method has `together` the first frame
+of both beside them.
 In a frame of both, a figure is taken for the character whose kind it has (the words name kinds).
 
 - c_star_alone, c_star_together: excess consistency of a character in the frames without and with
@@ -168,12 +170,17 @@ def draw_pairs(
                 engine.submit(request)
             continue
         run = SharedStory(engine, recipe, seed=seed)
-        for who, name in enumerate(NAMES):
-            anchors = story.portraits(who, recipe.anchors, seed, *options)
-            run.cast(name, anchors, strength=settings.strength)
-        if recipe.together:
-            run.cast_together(requests[0])
-        for request in requests[1:] if recipe.together else requests:
+        if recipe.portrait:
+            for who, name in enumerate(NAMES):
+                portraits = story.portraits(who, recipe.anchors, seed, *options)
+                run.cast(name, portraits, strength=settings.strength)
+            if recipe.together:
+                run.cast_together(requests[0])
+            cast = int(recipe.together)
+        else:
+            cast = recipe.anchors
+            run.cast_all(dict.fromkeys(NAMES, settings.strength), requests[:cast])
+        for request in requests[cast:]:
             run.submit(request)
     done = drain(engine)
     return [DrawnStory(np.stack([done[i] for i in order]), {}) for order in orders]

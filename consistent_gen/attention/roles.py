@@ -43,7 +43,7 @@ class SubjectUse:
 class FrameRole:
     """A frame's part in a run.
 
-    anchor: its number among its one subject's anchors, None for all other frames.
+    anchor: its number among the anchors of all its subjects, None for all other frames.
     together: of the first frame of several subjects, the number of its exports, after those of
         their anchors; it reads these like any frame, and is read by frames of the same subjects.
     twin_of: the frame whose first, unshared pass this is.
@@ -56,9 +56,8 @@ class FrameRole:
     twin_of: str | None = None
 
     def __post_init__(self) -> None:
-        if self.anchor is not None and len(self.subjects) != 1:
-            names = ", ".join(use.name for use in self.subjects) or "none"
-            raise InputError(f"an anchor shows exactly one subject; {self.frame!r} has: {names}")
+        if self.anchor is not None and not self.subjects:
+            raise InputError(f"an anchor shows a subject; {self.frame!r} has none")
 
     @property
     def leaving(self) -> tuple[tuple[SubjectUse, str], ...]:
@@ -68,7 +67,7 @@ class FrameRole:
         if self.together is not None:
             names = [use.name for use in self.subjects]
             return tuple((use, beside(use.name, names)) for use in self.subjects)
-        return () if self.anchor is None else ((self.subjects[0], self.subjects[0].name),)
+        return () if self.anchor is None else tuple((use, use.name) for use in self.subjects)
 
     @property
     def number(self) -> int:

@@ -77,12 +77,16 @@ class Topology:
     a frame reads is then as noisy as the frame is.
     together: whether the first frame of several subjects, which reads their anchors, is read beside
     these by later frames of the same subjects.
+    portrait: whether the first anchor of a subject is a picture of it alone that is drawn for this
+    end and not shown. Otherwise the story's own frames are the anchors where they can be, one with
+    several subjects for all of them.
     """
 
     anchors: int = 2
     self_keys: bool = True
     lead: float = 0.0
     together: bool = False
+    portrait: bool = True
 
     def lead_steps(self, steps: int) -> int:
         """`lead` in steps."""
@@ -261,6 +265,11 @@ class Recipe:
     def together(self) -> bool:
         """Whether the first frame of several subjects is read by later ones."""
         return any(rule.topology.together for rule in self.rules)
+
+    @property
+    def portrait(self) -> bool:
+        """Whether the first anchor of a subject is a portrait, drawn and not shown."""
+        return any(rule.topology.portrait for rule in self.rules)
 
     @property
     def branches(self) -> frozenset[Branch]:

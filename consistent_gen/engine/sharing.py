@@ -4,6 +4,7 @@
     story.cast("Mia", [portrait, first_scene], strength=1.0)
     story.cast("Bruno", [his_portrait, his_first_scene])
     story.cast_together(first_scene_of_both)
+    story.cast_all({"Ada": 1.0, "Tom": 1.0}, [scenes of these two, who share their anchors])
     story.submit(next_scene)
     while not engine.idle:
         events = engine.step()
@@ -70,7 +71,7 @@ class SharedStory(Coupling):
         self._policy.bind(self._sites)
         self._strengths: dict[str, float] = {}
         self._cast: dict[str, Cast] = {}
-        self._anchors: dict[str, tuple[str, ...]] = {}
+        self._anchors: dict[str, tuple[str, ...]] = {}  # ids of frames, by character
         self._together: dict[str, FrameRequest] = {}  # by `group_name`
         self._live: set[str] = set()
         self._attached = False
@@ -95,32 +96,56 @@ class SharedStory(Coupling):
             InputError: too few or too many anchors, an anchor without the character or with more,
                 anchors that differ in settings. LimitError: the bank would be too large.
         """
+        return self._cast_group({name: strength}, anchors, masks or {})
+
+    def cast_all(
+        self, strengths: Mapping[str, float], anchors: Sequence[FrameRequest]
+    ) -> list[str]:
+        """Submit anchors that show several characters, for all of them; returns the frames' ids.
+
+        strengths: by character, as in `cast`. anchors: each names all of them and nobody else of
+        the story.
+
+        Raises:
+            InputError, LimitError: as `cast`.
+        """
+        return self._cast_group(strengths, anchors, {})
+
+    def _cast_group(
+        self,
+        strengths: Mapping[str, float],
+        anchors: Sequence[FrameRequest],
+        masks: Mapping[int, np.ndarray],
+    ) -> list[str]:
+        names = group_name(strengths)
         wanted = self.run.recipe.anchors
         if len(anchors) != wanted:
             raise InputError(
-                f"{name!r} has {len(anchors)} anchors; {self.run.recipe.name} takes {wanted}"
+                f"{names!r} has {len(anchors)} anchors; {self.run.recipe.name} takes {wanted}"
             )
-        if name in self._anchors:
-            raise InputError(f"the character {name!r} is cast already; drop it first")
-        use = SubjectUse(name=name, strength=strength)
+        uses = [SubjectUse(name=name, strength=strength) for name, strength in strengths.items()]
+        for use in uses:
+            if use.name in self._anchors:
+                raise InputError(f"the character {use.name!r} is cast already; drop it first")
         for number, request in enumerate(anchors):
             request.check(self.engine.backbone)
-            shown = {s.name for s in request.subjects} & {name, *self._strengths}
-            if shown != {name}:
+            shown = {s.name for s in request.subjects} & {*strengths, *self._strengths}
+            if shown != set(strengths):
                 raise InputError(
-                    f"anchor {number} of {name!r} must show it and no other character of the "
+                    f"anchor {number} of {names!r} must show it and no other character of the "
                     f"story; it shows: {', '.join(sorted(shown)) or 'nobody'}"
                 )
         anchors = [request.settled(self.engine.backbone) for request in anchors]
-        self.run.check_bytes(self.predicted_bytes(anchors[0]))
-        self._strengths[name] = use.strength
-        self._cast[name] = Cast(name, tuple(anchors), strength, masked=bool(masks))
+        self.run.check_bytes(len(uses) * self.predicted_bytes(anchors[0]))
+        self._strengths |= {use.name: use.strength for use in uses}
+        cast = Cast(dict(strengths), tuple(anchors), masked=bool(masks))
+        self._cast |= dict.fromkeys(strengths, cast)
         gang = [
-            self._anchor(name, number, request, (masks or {}).get(number))
+            self._anchor(number, request, masks.get(number))
             for number, request in enumerate(anchors)
         ]
         ids = self.engine.submit_gang(gang)
-        self._anchors[name] = tuple(ids)
+        self._anchors |= dict.fromkeys(strengths, tuple(ids))
         self._live.update(ids)
         return ids
 
@@ -153,9 +178,7 @@ class SharedStory(Coupling):
         self._together[group] = request
         return role.frame
 
-    def _anchor(
-        self, name: str, number: int, request: FrameRequest, mask: np.ndarray | None
-    ) -> FrameRequest:
+    def _anchor(self, number: int, request: FrameRequest, mask: np.ndarray | None) -> FrameRequest:
         """Register an anchor and submit its twin; returns the request that is ready to go."""
         frame_id = request.id or self.engine.free_id()
         role = FrameRole(frame=frame_id, subjects=self._uses(request), anchor=number)
@@ -164,7 +187,7 @@ class SharedStory(Coupling):
         twin = self._admit(role, request, settings)
         if mask is not None:
             plane = torch.from_numpy(np.asarray(mask, dtype=np.float32))
-            self.run.masks.set_external(twin or frame_id, name, plane)
+            self.run.masks.set_external(twin or frame_id, role.subjects[0].name, plane)
         after = request.after if twin is None else (*request.after, twin)
         ready = replace(request, id=frame_id, after=after, coupling=self)
         return self._recorded(ready, role)
@@ -196,7 +219,8 @@ class SharedStory(Coupling):
         return replace(settled, id=request.id or self.engine.free_id())
 
     def _ahead(self, names: Sequence[str]) -> tuple[str, ...]:
-        return tuple(anchor for name in names for anchor in self._anchors[name])
+        """Ids of the frames that are anchors of these characters, each once."""
+        return tuple({anchor: None for name in names for anchor in self._anchors[name]})
 
     def _submit(
         self, role: FrameRole, request: FrameRequest, ahead: tuple[str, ...], like: FrameRequest
@@ -215,23 +239,28 @@ class SharedStory(Coupling):
 
     def _recorded(self, request: FrameRequest, role: FrameRole) -> FrameRequest:
         """The request with what its picture's metadata say of the sharing."""
-        cast = [self._cast[use.name] for use in role.subjects]
-        own = None if role.anchor is None else (role.subjects[0].name, role.anchor)
+        cast = {id(found): found for found in (self._cast[use.name] for use in role.subjects)}
         together = None
         if any(use.beside for use in role.subjects):
             together = self._together[group_name(use.name for use in role.subjects)]
-        record = describe_sharing(self.run.recipe, self.run.seed, request, cast, own, together)
+        record = describe_sharing(
+            self.run.recipe, self.run.seed, request, list(cast.values()), role.anchor, together
+        )
         return replace(request, story={**request.story, KEY: record})
 
     def drop(self, name: str) -> None:
-        """Forget a character, its first frames with others, and free its bank."""
-        for group, request in list(self._together.items()):
-            if any(subject.name == name for subject in request.subjects):
-                self.drop_together(group)
-        self.run.drop(name)
-        self._anchors.pop(name, None)
-        self._strengths.pop(name, None)
-        self._cast.pop(name, None)
+        """Forget a character, who has the same anchors, their first frames with others, and free
+        their bank.
+        """
+        cast = self._cast.get(name)
+        for each in () if cast is None else cast.strengths:
+            for group, request in list(self._together.items()):
+                if any(subject.name == each for subject in request.subjects):
+                    self.drop_together(group)
+            self.run.drop(each)
+            self._anchors.pop(each, None)
+            self._strengths.pop(each, None)
+            self._cast.pop(each, None)
 
     def drop_together(self, group: str) -> None:
         """Forget the first frame of a group (`roles.group_name`), and free its bank."""

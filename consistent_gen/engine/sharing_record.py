@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from consistent_gen.attention.roles import group_name
 from consistent_gen.attention.settings import Recipe
 from consistent_gen.engine.request import FrameRequest, Subject
 from consistent_gen.errors import InputError
@@ -27,11 +28,13 @@ RecipeOf = Callable[[str], Recipe]
 
 @dataclass(frozen=True)
 class Cast:
-    """A character of a shared story: its anchors as they were asked for, and its strength."""
+    """Characters of a shared story that have the same anchors, these as they were asked for.
 
-    name: str
+    strengths: by character. masked: whether they are where the caller said.
+    """
+
+    strengths: Mapping[str, float]
     anchors: tuple[FrameRequest, ...]
-    strength: float
     masked: bool = False
 
 
@@ -45,23 +48,22 @@ def describe_sharing(
     seed: int,
     request: FrameRequest,
     cast: Sequence[Cast],
-    anchor: tuple[str, int] | None = None,
+    anchor: int | None = None,
     together: FrameRequest | None = None,
 ) -> dict[str, Any]:
-    """The record of a frame that shows `cast`; `anchor` is (name, number) if it is one itself, and
-    `together` the first frame of its cast together, if it reads that.
+    """The record of a frame that shows some of `cast`; `anchor` is its number if it is an anchor
+    of these itself, and `together` the first frame of several, if it reads that.
     """
     return {
         "recipe": recipe.name,
         "recipe_hash": recipe_hash(recipe),
         "seed": seed,
         "subjects": _subjects(request),
-        "anchor": None if anchor is None else list(anchor),
+        "anchor": anchor,
         "together": None if together is None else _drawing(together),
         "cast": [
             {
-                "name": member.name,
-                "strength": member.strength,
+                "strengths": dict(member.strengths),
                 "masked": member.masked,
                 "anchors": [_drawing(a) for a in member.anchors],
             }
@@ -96,23 +98,31 @@ def submit_again(engine: Engine, request: FrameRequest, recipe_of: RecipeOf) -> 
     story = SharedStory(engine, recipe, seed=_field(record, "seed", int))
     frame = replace(request, subjects=_read_subjects(record), id="frame")
     own = record.get("anchor")
+    if own is not None and (not isinstance(own, int) or isinstance(own, bool)):
+        raise _damaged("anchor")
     cast = _field(record, "cast", list)[: MAX_CHARACTERS + 1]
     if len(cast) > MAX_CHARACTERS:
         raise _damaged("cast")
     for member in cast:
-        name = _field(member, "name", str)
-        anchors = _anchors(member, name, frame)
-        if isinstance(own, list) and own[:1] == [name]:
-            number = own[1] if len(own) == 2 and isinstance(own[1], int) else -1
-            if not 0 <= number < len(anchors):
+        strengths = _strengths(member)
+        anchors = _anchors(member, group_name(strengths), frame)
+        if own is not None:
+            if len(cast) > 1 or not 0 <= own < len(anchors):
                 raise _damaged("anchor")
-            anchors[number] = frame
-        story.cast(name, anchors, strength=float(_field(member, "strength", (int, float))))
+            anchors[own] = frame
+        story.cast_all(strengths, anchors)
     if record.get("together") is not None:
         story.cast_together(_drawn_again(record["together"], "everybody", frame, "first"))
-    if not own:
+    if own is None:
         story.submit(frame)
     return "frame"
+
+
+def _strengths(member: Any) -> dict[str, float]:
+    found = _field(member, "strengths", dict)
+    if not 1 <= len(found) <= MAX_CHARACTERS:
+        raise _damaged("strengths")
+    return {name: float(_field(found, name, (int, float))) for name in found}
 
 
 def _anchors(member: Any, name: str, like: FrameRequest) -> list[FrameRequest]:

@@ -50,18 +50,19 @@ class ConsiStory:
     """Settings, with the defaults of the paper and its code.
 
     anchors: per character. lead: how far ahead they are, as a share of all steps. together: whether
-    the first frame of several characters is read by later ones (see `settings.Topology`). bias:
-    added to the logits of what is shared. dropout: share of the anchors' subject tokens left out.
-    mixing: share of the steps with vanilla queries, and their weight at the first and the last.
-    injection: weight (0 is off: no twin is drawn, and masks come from the frame's earlier steps).
-    gate, open: who may read (see `settings.Select`). window: in which layers and when keys are
-    shared. watched, cut: of the masks (see `settings.MaskProbe.tokens` and `cut`). features: which
-    features are matched.
+    the first frame of several characters is read by later ones. portrait: whether a hidden portrait
+    is the first anchor (see `settings.Topology`). bias: added to the logits of what is shared.
+    dropout: share of the anchors' subject tokens left out. mixing: share of the steps with vanilla
+    queries, and their weight at the first and the last. injection: weight (0 is off: no twin is
+    drawn, and masks come from the frame's earlier steps). gate, open: who may read (see
+    `settings.Select`). window: in which layers and when keys are shared. watched, cut: of the masks
+    (see `settings.MaskProbe.tokens` and `cut`). features: which features are matched.
     """
 
     anchors: int = 2
     lead: float = 0.0
     together: bool = False
+    portrait: bool = True
     bias: float = 0.0
     dropout: float = 0.5
     mixing_steps: float = 0.1
@@ -80,7 +81,12 @@ class ConsiStory:
 
     def recipe(self) -> Recipe:
         """The method as data."""
-        topology = Topology(anchors=self.anchors, lead=self.lead, together=self.together)
+        topology = Topology(
+            anchors=self.anchors,
+            lead=self.lead,
+            together=self.together,
+            portrait=self.portrait,
+        )
         sharing = Rule(
             window=self.window,
             topology=topology,

@@ -43,8 +43,8 @@ from consistent_gen.methods.consistory import DIFT, SHARED_LAYERS, mixing_rule
 class ConsiStyle:
     """Settings, with the defaults of the released code; windows are shares of the steps.
 
-    anchors, lead, together, bias, dropout, mixing_steps, mixing, gate, open, window, watched, cut,
-    features: as in ConsiStory.
+    anchors, lead, together, portrait, bias, dropout, mixing_steps, mixing, gate, open, window,
+    watched, cut, features: as in ConsiStory.
     structure_steps: when q and k come from the anchors. style_steps: when v comes from the copy.
     align_values: whether shared values take the reading frame's statistics.
     """
@@ -52,6 +52,7 @@ class ConsiStyle:
     anchors: int = 2
     lead: float = 0.0
     together: bool = False
+    portrait: bool = True
     bias: float = 0.0
     dropout: float = 0.5
     mixing_steps: float = 0.1
@@ -71,7 +72,12 @@ class ConsiStyle:
 
     def recipe(self) -> Recipe:
         """The method as data."""
-        topology = Topology(anchors=self.anchors, lead=self.lead, together=self.together)
+        topology = Topology(
+            anchors=self.anchors,
+            lead=self.lead,
+            together=self.together,
+            portrait=self.portrait,
+        )
         toward = AlignStatistics(which=("v",), toward="target")
         alone = Mix(keys="none")
         rules = [

@@ -8,7 +8,10 @@ once, and their exports are kept by step anyway.
 
 Otherwise as in subject-driven shared attention (arXiv 2402.03286, section 3.1), with differences:
 
-- One anchor, a portrait, so that there are not two to choose between that settled differently.
+- One anchor, so that there are not two to choose between that settled differently: the first frame
+  of the story that shows the character. A portrait that nobody sees would be one frame more,
+  and later frames are closer to what they read than to each other. Two who meet have the first
+  frame of both as their anchor; there they stand beside each other, as large as two are.
 - Keys are shared in rows with the prompt only. Guidance then moves away from what nobody read, too,
   so that what was read counts as often as the guidance says.
 - What is read counts twice (e^0.7).
@@ -17,9 +20,9 @@ Otherwise as in subject-driven shared attention (arXiv 2402.03286, section 3.1),
 - In a frame of several characters each query reads the character that is clearest there, clear or
   not: after the first step attention tells in 99 of 100 tokens who will stand where, though not how
   far. In the first step everybody reads everybody.
-- The first frame of several characters is read by later frames of the same, once, beside their
-  portraits. There they stand beside each other and are as large as two are, which is what a model
-  has seen; from two portraits each keeps less than from its own alone.
+- Where characters have anchors of their own (a writer's pictures), the first frame of several is
+  read by later frames of the same, once, beside these: a model has seen two read two, and from two
+  portraits each keeps less than from its own alone.
 - No twin: masks come from the steps that lie behind the anchor, and by the time somebody reads it
   there are some. Nothing is dropped, mixed or injected. An added frame costs one denoiser call a
   step.
@@ -53,15 +56,17 @@ class HeadStart:
     """Settings.
 
     anchors: per character. lead: how far ahead they are, as a share of all steps. together: whether
-    the first frame of several characters is read by later ones (see `Topology`). dropout: share of
-    their subject tokens left out. bias: added to the logits of what is shared; ln k counts it k
-    times. gate, open: who may read (see `settings.Select`). window: in which layers and when keys
-    are shared. watched, cut: of the masks (see `settings.MaskProbe.tokens` and `cut`).
+    the first frame of several characters is read by later ones. portrait: whether a hidden portrait
+    is the anchor (see `Topology`). dropout: share of the subject's tokens left out. bias: added to
+    the logits of what is shared; ln k counts it k times. gate, open: who may read (see
+    `settings.Select`). window: in which layers and when keys are shared. watched, cut: of the masks
+    (see `settings.MaskProbe.tokens` and `cut`).
     """
 
     anchors: int = 1
     lead: float = 0.3
     together: bool = True
+    portrait: bool = False
     dropout: float = 0.0
     bias: float = 0.7
     gate: Gate = "nearest"
@@ -77,7 +82,12 @@ class HeadStart:
         """The method as data."""
         rule = Rule(
             window=self.window,
-            topology=Topology(anchors=self.anchors, lead=self.lead, together=self.together),
+            topology=Topology(
+                anchors=self.anchors,
+                lead=self.lead,
+                together=self.together,
+                portrait=self.portrait,
+            ),
             select=Select(tokens="subject", dropout=self.dropout, gate=self.gate, open=self.open),
             place=Place(kind="shift"),
             mix=Mix(bias=self.bias),

@@ -1,20 +1,24 @@
 """A story's frames with shared attention: who is cast, and from which anchors.
 
-A character's anchors are a neutral portrait, drawn but not shown, and the first frames that show
-the character and nobody else. Reference pictures of the writer's own stand in for portraits. With
-some methods, the first frame that shows several characters is read by later frames of the same.
+With most methods a character's anchors are a neutral portrait, drawn but not shown, and the first
+frames that show the character and nobody else. With others they are frames of the story alone: one
+that shows two who meet is the anchor of both, and portraits are for who has no such frame.
+Reference pictures of the writer's own are anchors before all others. With some methods, the first
+frame that shows several characters who have anchors of their own is read by later frames of the
+same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import numpy as np
 from PIL import ImageOps
 
+from consistent_gen.attention.settings import Recipe
 from consistent_gen.engine.request import FrameRequest, Subject
 from consistent_gen.engine.sharing import SharedStory, group_name
 from consistent_gen.methods.tuning import tuned
@@ -52,18 +56,14 @@ def submit_frames(plan: StoryPlan, engine: Engine, requests: Sequence[FrameReque
     ready = [
         with_nouns(request, frame) for request, frame in zip(requests, plan.frames, strict=True)
     ]
-    used: set[int] = set()
-    cast = {i.name: i for frame in plan.frames for i in frame.identities}
-    for identity in cast.values():
-        count = story.run.recipe.anchors
-        own = anchor_frames(plan, identity, count)
-        portraits = anchor_portraits(plan, identity, engine.backbone, ready[0], count - len(own))
-        strength = 1.0 if identity.strength is None else identity.strength
-        anchors = [*portraits, *(ready[i] for i in own)]
-        story.cast(identity.name, anchors, strength=strength)
-        used.update(own)
-    if story.run.recipe.together:
-        for index in first_together(plan).values():
+    recipe, used = story.run.recipe, set[int]()
+    castings = cast_story(plan, recipe)
+    for casting in castings:
+        portraits = anchor_portraits(plan, casting, recipe, engine.backbone, ready[0])
+        story.cast_all(casting.strengths, [*portraits, *(ready[i] for i in casting.frames)])
+        used.update(casting.frames)
+    if recipe.together:
+        for index in first_together(plan, castings).values():
             story.cast_together(ready[index])
             used.add(index)
     for index, request in enumerate(ready):
@@ -79,38 +79,83 @@ def with_nouns(request: FrameRequest, frame: FramePlan) -> FrameRequest:
     return replace(request, subjects=nouns)
 
 
-def anchor_frames(plan: StoryPlan, identity: Identity, anchors: int) -> list[int]:
-    """Indices of the story's own frames that are anchors of a character: the first ones that show
-    it and nobody else.
+@dataclass(frozen=True)
+class Casting:
+    """Characters that have the same anchors.
 
-    anchors: how many the method reads in all. Portraits take one of them at least, and one for
-    each reference picture.
+    frames: indices of the story's own frames among these; portraits come before them, and then the
+    character is one.
     """
-    portraits = min(max(1, len(identity.references)), anchors)
-    names = [[i.name for i in frame.identities] for frame in plan.frames]
-    alone = [index for index, found in enumerate(names) if found == [identity.name]]
-    return alone[: anchors - portraits]
+
+    identities: tuple[Identity, ...]
+    frames: tuple[int, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the characters."""
+        return tuple(identity.name for identity in self.identities)
+
+    @property
+    def strengths(self) -> dict[str, float]:
+        """By character."""
+        return {i.name: 1.0 if i.strength is None else i.strength for i in self.identities}
 
 
-def first_together(plan: StoryPlan) -> dict[str, int]:
+def cast_story(plan: StoryPlan, recipe: Recipe) -> list[Casting]:
+    """Which frames of a story are whose anchors, for all of its characters.
+
+    Without portraits (`settings.Topology.portrait`), whoever has no reference pictures has the
+    first frames of a group that shows it: of two, otherwise of it alone, otherwise of more; of
+    several such groups that which most frames show. What is left has portraits, one at least and
+    one for each reference picture, and then the first frames that show nobody else.
+    """
+    left = {i.name: i for frame in plan.frames for i in frame.identities}
+    shown = [frozenset(i.name for i in frame.identities) for frame in plan.frames]
+    found = []
+    for group in [] if recipe.portrait else _by_preference(shown):
+        frames = [index for index, names in enumerate(shown) if names == group][: recipe.anchors]
+        free = all(name in left and not left[name].references for name in group)
+        if free and len(frames) == recipe.anchors:
+            members = tuple(left.pop(name) for name in sorted(group))
+            found.append(Casting(members, tuple(frames)))
+    for name, identity in left.items():
+        portraits = min(max(1, len(identity.references)), recipe.anchors)
+        alone = [index for index, names in enumerate(shown) if names == {name}]
+        found.append(Casting((identity,), tuple(alone[: recipe.anchors - portraits])))
+    return found
+
+
+def _by_preference(shown: Sequence[frozenset[str]]) -> list[frozenset[str]]:
+    """Groups of characters, those first whose frames are the best anchors.
+
+    Two are better than one, since frames of both and of each alone have what they need there. More
+    than two are drawn small, and are hard to tell apart.
+    """
+    groups = [group for group in dict.fromkeys(shown) if group]
+    return sorted(groups, key=lambda group: (len(group) != 2, len(group), -shown.count(group)))
+
+
+def first_together(plan: StoryPlan, castings: Sequence[Casting]) -> dict[str, int]:
     """Group -> index of the first frame that shows its characters and nobody else, for all groups
-    of several characters (`roles.group_name`) that two frames or more show.
+    of several characters (`roles.group_name`) that two frames or more show and that do not have
+    their anchors in common.
     """
+    own = {group_name(casting.names) for casting in castings}
     groups = [group_name(i.name for i in f.identities) for f in plan.frames]
     several = [len(frame.identities) > 1 for frame in plan.frames]
     return {
         group: groups.index(group)
         for group, many in zip(groups, several, strict=True)
-        if many and groups.count(group) > 1
+        if many and group not in own and groups.count(group) > 1
     }
 
 
 def anchor_portraits(
     plan: StoryPlan,
-    identity: Identity,
+    casting: Casting,
+    recipe: Recipe,
     backbone: Backbone,
     like: FrameRequest,
-    count: int,
 ) -> list[FrameRequest]:
     """Hidden anchors for what the story's own frames leave open; reference pictures come first.
 
@@ -119,10 +164,11 @@ def anchor_portraits(
     Raises:
         InputError: a reference picture can no longer be read.
     """
-    first = next(f for f in plan.frames if identity in f.identities)
+    identity = casting.identities[0]
+    first = next(f for f in plan.frames if identity.name in (i.name for i in f.identities))
     story_world = backbone.vocabulary() is not None
     found = []
-    for number in range(count):
+    for number in range(recipe.anchors - len(casting.frames)):
         doing = portrait_words(backbone, number, drawn=number >= len(identity.references))
         template = f"{{{identity.name}}} {doing}".strip()
         prompt = render(template, {identity.name: identity}, first.style, story_world=story_world)

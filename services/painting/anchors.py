@@ -1,10 +1,10 @@
 """What the frames of a story have in common, kept so that each of them can be drawn alone.
 
-Methods that keep a character read its anchors: a hidden portrait and the first frames that show
-nobody else, or the first frame of several together. They are drawn once per story and engine, when
-a frame first needs them, and kept. A frame that is an anchor itself is drawn with them and its
-picture kept too, since the others need it whoever asked first. Drawing anchors again gives the same
-bytes, so they may be forgotten at any time that nobody reads them.
+Methods that keep a character read its anchors: hidden portraits and frames of the story, and where
+several meet the first frame of them together (`consistent_gen.story.sharing`). They are drawn once
+per story and engine, when a frame first needs them, and kept. A frame that is an anchor itself is
+drawn with them and its picture kept too, since the others need it whoever asked first. Drawing
+anchors again gives the same bytes, so they may be forgotten at any time that nobody reads them.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from consistent_gen.engine.sharing import SharedStory, group_name
 from consistent_gen.methods import METHODS
 from consistent_gen.methods.tuning import tuned
 from consistent_gen.registry import resolve
-from consistent_gen.story.casting import Identity
 from consistent_gen.story.draw import frame_requests
 from consistent_gen.story.plan import FramePlan, StoryPlan
 from consistent_gen.story.sharing import (
-    anchor_frames,
+    Casting,
     anchor_portraits,
+    cast_story,
     first_together,
     with_nouns,
 )
@@ -49,8 +49,9 @@ class Picture:
 
 @dataclass
 class _Cast:
-    """A character's anchors in the engine: ids of their frames, those of the story's own by index.
-    Or the first frame of several together, under the name of their group.
+    """Anchors of a character, or of several in common, in the engine: ids of their frames, those
+    of the story's own by index. Or the first frame of several together. Under the name of the
+    character or of the group.
 
     left: anchors that are not drawn yet.
     """
@@ -70,7 +71,7 @@ class AnchoredStory:
         limit_bytes: most memory for what anchors leave.
         preview, preview_every: of the anchors that are frames of the story; every 0 for none.
 
-    `cohorts` is the painter's: character -> whom its anchors may share calls with.
+    `cohorts` is the painter's: character or group -> whom its anchors may share calls with.
     """
 
     def __init__(
@@ -95,13 +96,11 @@ class AnchoredStory:
             with_preview(self._named(request, frame, str(frame.index)), preview, preview_every)
             for request, frame in zip(frame_requests(plan), plan.frames, strict=True)
         ]
-        self._identities = {i.name: i for frame in plan.frames for i in frame.identities}
-        self._alone = {
-            name: anchor_frames(plan, identity, self._anchors)
-            for name, identity in self._identities.items()
-        }
-        self._anchor_of = {index: name for name, own in self._alone.items() for index in own}
-        self._groups = first_together(plan) if recipe.together else {}
+        castings = cast_story(plan, recipe)
+        self._castings = {group_name(casting.names): casting for casting in castings}
+        self._casting_of = {n: key for key, found in self._castings.items() for n in found.names}
+        self._anchor_of = {i: key for key, found in self._castings.items() for i in found.frames}
+        self._groups = first_together(plan, castings) if recipe.together else {}
         self._anchor_of |= {index: group for group, index in self._groups.items()}
         self._cast: dict[str, _Cast] = {}
         self._pictures: dict[int, Picture] = {}
@@ -129,10 +128,9 @@ class AnchoredStory:
 
     def predicted_bytes(self, frame: FramePlan) -> int:
         """What casting the characters of `frame` will add."""
-        missing = [i for i in frame.identities if i.name not in self._cast]
-        group = self._group_of(frame)
-        shared = 0 if group is None or group in self._cast else self._parts(group)
-        return (len(missing) + shared) * self._character_bytes
+        return (
+            sum(map(self._parts, self._wanted(frame) - self._cast.keys())) * self._character_bytes
+        )
 
     def is_anchor(self, frame: FramePlan, seed: int) -> bool:
         """Whether this drawing of a frame is one that the other frames read."""
@@ -157,8 +155,8 @@ class AnchoredStory:
         return self._shared.submit(self._named(request, frame, f"r{next(self._numbers)}"))
 
     def reads(self, frame: FramePlan, name: str) -> bool:
-        """Whether a frame needs the anchors of a character, or a group's first frame."""
-        return name == self._group_of(frame) or any(i.name == name for i in frame.identities)
+        """Whether a frame needs the anchors of a character or group, or a group's first frame."""
+        return name in self._wanted(frame)
 
     def character_of(self, frame_id: str) -> str | None:
         """Whose anchor a frame of the engine is, or its twin: a character or a group."""
@@ -179,14 +177,14 @@ class AnchoredStory:
         return None
 
     def forget(self, name: str) -> None:
-        """Drop a character (or a group) whose anchors failed or are not wanted, and stop drawing
-        them, and what reads them.
+        """Drop a character or group whose anchors failed or are not wanted, and stop drawing them,
+        and what reads them.
         """
         cast = self._cast.pop(name, None)
         if cast is None:
             return
         for group, index in self._groups.items():
-            if any(identity.name == name for identity in self.plan.frames[index].identities):
+            if group != name and name in self._wanted(self.plan.frames[index]):
                 self.forget(group)
         for frame_id in cast.frames:
             self._engine.cancel(frame_id)
@@ -196,7 +194,7 @@ class AnchoredStory:
         if name in self._groups:
             self._shared.drop_together(name)
         else:
-            self._shared.drop(name)
+            self._shared.drop(next(n for n in self._casting_of if self._casting_of[n] == name))
 
     def stop(self) -> None:
         """Drop the characters whose anchors are being drawn; finished ones stay."""
@@ -213,7 +211,10 @@ class AnchoredStory:
     def _ensure_all(self, frame: FramePlan) -> None:
         """Cast everybody whom a frame shows, together if they have a first frame together."""
         for identity in frame.identities:
-            self._ensure(identity, frame)
+            if identity.name not in self._casting_of:  # not in the story as first asked for
+                self._casting_of[identity.name] = identity.name
+                self._castings[identity.name] = Casting((identity,), ())
+            self._ensure(self._casting_of[identity.name], frame)
         group = self._group_of(frame)
         if group is not None and group not in self._cast:
             index = self._groups[group]
@@ -221,18 +222,14 @@ class AnchoredStory:
             self._shared.cast_together(replace(self._requests[index], id=frame_id))
             self._cast[group] = _Cast((frame_id,), {index: frame_id}, {frame_id})
 
-    def _ensure(self, identity: Identity, frame: FramePlan) -> None:
-        if identity.name in self._cast:
+    def _ensure(self, name: str, frame: FramePlan) -> None:
+        """Cast a character or group from the story as first asked for, whatever `frame` says."""
+        if name in self._cast:
             return
-        name = identity.name
-        # Cast from the story as first asked for, whatever the frame at hand says.
-        known = self._identities.get(name)
-        plan = self.plan if known else replace(self.plan, frames=(*self.plan.frames, frame))
-        own = self._alone.get(name, [])
-        first = self._requests[0]
-        portraits = anchor_portraits(
-            plan, known or identity, self._engine.backbone, first, self._anchors - len(own)
-        )
+        casting, own = self._castings[name], self._castings[name].frames
+        plan = replace(self.plan, frames=(*self.plan.frames, frame))  # it may show somebody new
+        recipe, first = self._shared.run.recipe, self._requests[0]
+        portraits = anchor_portraits(plan, casting, recipe, self._engine.backbone, first)
         number = next(self._numbers)
         anchors = [
             *(
@@ -241,8 +238,7 @@ class AnchoredStory:
             ),
             *(replace(self._requests[i], id=f"{self.prefix}/{number} frame {i}") for i in own),
         ]
-        strength = 1.0 if identity.strength is None else identity.strength
-        ids = self._shared.cast(name, anchors, strength=strength)
+        ids = self._shared.cast_all(casting.strengths, anchors)
         by_index = dict(zip(own, ids[len(portraits) :], strict=True))
         self._cast[name] = _Cast(tuple(ids), by_index, set(ids))
 
@@ -251,14 +247,17 @@ class AnchoredStory:
         group = group_name(identity.name for identity in frame.identities)
         return group if group in self._groups else None
 
+    def _wanted(self, frame: FramePlan) -> set[str]:
+        """The characters and groups whose anchors a frame reads, and its group's first frame."""
+        names = {self._casting_of.get(i.name, i.name) for i in frame.identities}
+        group = self._group_of(frame)
+        return names if group is None else names | {group}
+
     def _parts(self, name: str) -> int:
         """How many characters' exports a character or a group leaves."""
-        index = self._groups.get(name)
-        return 1 if index is None else len(self.plan.frames[index].identities)
-
-    @property
-    def _anchors(self) -> int:
-        return self._shared.run.recipe.anchors
+        if name in self._groups:
+            return len(self.plan.frames[self._groups[name]].identities)
+        return len(self._castings[name].names) if name in self._castings else 1
 
     def _named(self, request: FrameRequest, frame: FramePlan, name: str) -> FrameRequest:
         return replace(with_nouns(request, frame), id=f"{self.prefix}/{name}")

@@ -237,10 +237,12 @@ def test_a_damaged_record_of_anchors_is_refused(
         {**record, "cast": [{**member, "anchors": []}]},
         {**record, "cast": [{**member, "anchors": [{**anchor, "reference": True}] * 2}]},
         {**record, "cast": [{**member, "masked": True}]},
-        {**record, "cast": [{**member, "strength": "much"}]},
+        {**record, "cast": [{**member, "strengths": {"Mia": "much"}}]},
         {**record, "cast": record["cast"] * 20},
         {**record, "subjects": [["Mia", [-1]]]},
-        {**record, "anchor": ["Mia", 7]},
+        {**record, "cast": [{**member, "strengths": {}}]},
+        {**record, "anchor": 7},
+        {**record, "anchor": True},
     ]
     for number, value in enumerate(broken):
         capsys.readouterr()

@@ -8,16 +8,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from consistent_gen.engine import Engine
+from consistent_gen.engine import Engine, FrameRequest
 from consistent_gen.methods import METHODS
 from consistent_gen.models.backbone import Backbone
+from consistent_gen.registry import resolve
 from consistent_gen.story.draw import DEFAULTS, frame_requests
 from consistent_gen.story.plan import StoryPlan, plan_story
 from consistent_gen.story.script import load_story
 from consistent_gen.story.settings import Overrides
-from consistent_gen.story.sharing import first_together, submit_frames
+from consistent_gen.story.sharing import cast_story, first_together, submit_frames
 from tests.drawing import drain
 
+HEAD_START = resolve(METHODS, "head_start")().recipe()
 STORY = """\
 title: x
 characters:
@@ -106,18 +108,58 @@ def test_reference_pictures_are_anchors(tiny: Backbone, tmp_path: Path) -> None:
     assert not np.array_equal(results[0]["2"], results[1]["2"])
 
 
-def test_the_first_frame_of_both_is_read_by_the_others(tiny: Backbone, tmp_path: Path) -> None:
+def submitted(backbone: Backbone, plan: StoryPlan) -> dict[str, FrameRequest]:
+    engine = Engine(backbone)
+    submit_frames(plan, engine, frame_requests(plan))
+    return {state.id: state.request for state in engine.frames}
+
+
+def test_a_frame_of_two_is_the_anchor_of_both(tiny: Backbone, tmp_path: Path) -> None:
     plan = plan_of(tiny, tmp_path, "head_start")
-    assert first_together(plan) == {}, "nobody would read it"
+    frames = submitted(tiny, plan)
+    assert sorted(frames) == ["0", "1", "2", "3", "4"], "no portraits"
+    behind = {name: request.behind for name, request in frames.items()}
+    assert behind == {"0": (), "1": ("0",), "2": ("0",), "3": (), "4": ("0",)}
+
+
+def test_references_are_anchors_before_frames_and_the_first_of_both_is_read_beside_them(
+    tiny: Backbone, tmp_path: Path
+) -> None:
+    Image.new("RGB", (90, 60), "red").save(tmp_path / "bo.png")
+    plan = plan_of(tiny, tmp_path, "head_start", ", references: bo.png")
+    castings = cast_story(plan, HEAD_START)
+    assert {c.names: c.frames for c in castings} == {("Mia",): (1,), ("Bo",): ()}
+    assert first_together(plan, castings) == {}, "nobody would read it"
     text = (tmp_path / "s.yaml").read_text() + '  - "{Bo} and {Mia} walking"\n'
     (tmp_path / "s.yaml").write_text(text)
     overrides = Overrides(method="head_start", steps=2)
     plan = plan_story(load_story(tmp_path / "s.yaml"), tiny, DEFAULTS, overrides, tmp_path)
-    assert first_together(plan) == {"Bo & Mia": 0}
-    engine = Engine(tiny)
-    submit_frames(plan, engine, frame_requests(plan))
-    frames = {state.id: state.request for state in engine.frames}
-    assert set(frames["0"].behind) == {"portrait 1 of Mia", "portrait 1 of Bo"}
+    assert first_together(plan, castings) == {"Bo & Mia": 0}
+    frames = submitted(tiny, plan)
+    assert set(frames["0"].behind) == {"1", "portrait 1 of Bo"}
     assert frames["5"].behind == ("0",)
-    assert frames["1"].behind == ("portrait 1 of Mia",)
+    assert frames["2"].behind == ("portrait 1 of Bo",)
     assert sorted(draw(tiny, plan)) == ["0", "1", "2", "3", "4", "5"]
+
+
+@pytest.mark.parametrize(
+    ("shown", "anchors"),
+    [
+        (["Mia", "Mia"], {"Mia": [0]}),
+        (["Mia", "Bo", "Mia Bo", "Bo Mia"], {"Bo Mia": [2]}),
+        (["Mia Bo Ada", "Mia Bo", "Ada"], {"Bo Mia": [1], "Ada": [2]}),
+        (["Mia Bo", "Ada Bo", "Bo Ada", "Mia"], {"Ada Bo": [1], "Mia": [3]}),
+        (["Mia Bo", "Ada Bo", "Mia Bo"], {"Bo Mia": [0], "Ada": []}),
+        (["Mia Bo Ada", "", "Ada Mia Bo"], {"Ada Bo Mia": [0]}),
+    ],
+)
+def test_which_frames_are_anchors(
+    tiny: Backbone, tmp_path: Path, shown: list[str], anchors: dict[str, list[int]]
+) -> None:
+    frames = [" and ".join(f"{{{name}}}" for name in f.split()) or "a red hat" for f in shown]
+    text = "title: x\ncharacters: {Mia: a girl, Bo: a bear, Ada: a fox}\nframes:\n"
+    (tmp_path / "s.yaml").write_text(text + "".join(f'  - "{frame}"\n' for frame in frames))
+    plan = plan_story(load_story(tmp_path / "s.yaml"), tiny, DEFAULTS, Overrides(steps=2), tmp_path)
+    found = cast_story(plan, HEAD_START)
+    assert {" ".join(c.names): list(c.frames) for c in found} == anchors
+    assert sorted(draw(tiny, plan)) == [str(i) for i in range(len(shown))]

@@ -1,8 +1,13 @@
-"""Stories in which several characters meet: their first frame together is read by later ones."""
+"""Stories in which several characters meet: which frames the others read, and what fails with them.
+
+Mia's and Bo's anchor is their first frame. Ada meets Bo, who has an anchor already: hers is a
+portrait, and the first frame of these two is read beside both anchors.
+"""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from consistent_gen.models.backbone import Backbone
 from services.painting.reports import Drawn, Failed
@@ -14,50 +19,63 @@ from tests.services.painting.test_painter import (
     pictures,
     poisoned,
 )
-from tests.services.small_model import MakeLease, story
+from tests.services.small_model import CHARACTERS, MakeLease, story
 
-TOGETHER = [
-    {"prompt": "{Mia} and {Bo} walking"},
-    {"prompt": "{Bo} reading"},
-    {"prompt": "{Bo} and {Mia} in the forest"},
-    {"prompt": "{Mia} reading"},
+PROMPTS = [
+    "{Mia} and {Bo} walking",
+    "{Bo} reading",
+    "{Bo} and {Mia} in the forest",
+    "{Ada} and {Bo} reading",
+    "{Bo} and {Ada} walking",
 ]
+REQUEST = story(
+    "head_start",
+    frames=[{"prompt": prompt} for prompt in PROMPTS],
+    characters=CHARACTERS | {"Ada": {"description": "a green fox"}},
+)
 
 
-def test_the_first_frame_of_both_is_read_by_the_others(
-    tiny: Backbone, make_lease: MakeLease
-) -> None:
-    request = story("head_start", frames=TOGETHER)
+def test_frames_are_equal_in_any_order_and_company(tiny: Backbone, make_lease: MakeLease) -> None:
+    request = REQUEST
     expected = draw_file(tiny, request)
-    for order in ([2, 1, 0, 3], [3, 0, 2, 1]):
+    for order in ([2, 4, 1, 0, 3], [3, 0, 2, 1, 4]):
         painter = painter_of(tiny)
         for index in order:
             lease = make_lease(request, index)
             painter.submit(lease)
             assert np.array_equal(pictures(drive(painter))[lease.id], expected[index]), index
     painter = painter_of(tiny, bucket=BUCKET)
-    leases = [make_lease(request, index) for index in range(4)]
+    leases = [make_lease(request, index) for index in range(5)]
     for lease in leases:
         painter.submit(lease)
     found = pictures(drive(painter))
     assert all(np.array_equal(found[lease.id], expected[i]) for i, lease in enumerate(leases))
 
 
+@pytest.mark.parametrize(
+    ("poison", "lost"),
+    [
+        ("a girl with a red hat and a small bear walking", {0, 1, 2, 3, 4}),  # Bo's anchor, too
+        ("a green fox and a small bear reading", {3, 4}),
+        ("a small bear and a green fox walking", {4}),
+    ],
+)
 def test_a_first_frame_that_fails_takes_its_readers_along(
-    tiny: Backbone, make_lease: MakeLease
+    tiny: Backbone, make_lease: MakeLease, poison: str, lost: set[int]
 ) -> None:
-    request = story("head_start", frames=TOGETHER)
+    request = REQUEST
     expected = draw_file(tiny, request, bucket=8)
-    leases = [make_lease(request, index) for index in range(4)]
+    leases = [make_lease(request, index) for index in range(5)]
     painter = painter_of(tiny, bucket=8)
-    with poisoned(tiny, "a girl with a red hat and a small bear walking"):
+    with poisoned(tiny, poison):
         for lease in leases:
             painter.submit(lease)
         reports = drive(painter)
     failed = {r.lease for r in reports if isinstance(r, Failed)}
-    assert failed == {leases[0].id, leases[2].id}
-    assert {r.lease for r in reports if isinstance(r, Drawn)} == {leases[i].id for i in (1, 3)}
-    again = make_lease(request, 2)
+    assert failed == {leases[i].id for i in lost}
+    drawn = {r.lease for r in reports if isinstance(r, Drawn)}
+    assert drawn == {leases[i].id for i in set(range(5)) - lost}
+    again = make_lease(request, 4)
     painter.submit(again)
     found = pictures(drive(painter))
-    assert np.array_equal(found[again.id], expected[2]), "the failure ends with its cause"
+    assert np.array_equal(found[again.id], expected[4]), "the failure ends with its cause"
