@@ -4,7 +4,7 @@
     story.cast("Mia", [portrait, first_scene], strength=1.0)
     story.cast("Bruno", [his_portrait, his_first_scene])
     story.cast_together(first_scene_of_both)
-    story.cast_all({"Ada": 1.0, "Tom": 1.0}, [scenes of these two, who share their anchors])
+    story.cast_all({"Ada": 1.0, "Tom": 1.0}, [first_scene_of_these, their_second])
     story.submit(next_scene)
     while not engine.idle:
         events = engine.step()
