@@ -18,7 +18,6 @@ from zlib import crc32
 import numpy as np
 from PIL import ImageOps
 
-from consistent_gen.attention.settings import Recipe
 from consistent_gen.engine.request import FrameRequest, Subject
 from consistent_gen.engine.sharing import SharedStory, group_name
 from consistent_gen.methods.tuning import tuned
@@ -57,9 +56,10 @@ def submit_frames(plan: StoryPlan, engine: Engine, requests: Sequence[FrameReque
         with_nouns(request, frame) for request, frame in zip(requests, plan.frames, strict=True)
     ]
     recipe, used = story.run.recipe, set[int]()
-    castings = cast_story(plan, recipe)
+    castings = cast_story(plan, anchors=recipe.anchors, portrait=recipe.portrait)
     for casting in castings:
-        portraits = anchor_portraits(plan, casting, recipe, engine.backbone, ready[0])
+        count = recipe.anchors - len(casting.frames)
+        portraits = anchor_portraits(plan, casting, count, engine.backbone, ready[0])
         story.cast_all(casting.strengths, [*portraits, *(ready[i] for i in casting.frames)])
         used.update(casting.frames)
     if recipe.together:
@@ -101,27 +101,28 @@ class Casting:
         return {i.name: 1.0 if i.strength is None else i.strength for i in self.identities}
 
 
-def cast_story(plan: StoryPlan, recipe: Recipe) -> list[Casting]:
+def cast_story(plan: StoryPlan, *, anchors: int, portrait: bool) -> list[Casting]:
     """Which frames of a story are whose anchors, for all of its characters.
 
-    Without portraits (`settings.Topology.portrait`), whoever has no reference pictures has the
-    first frames of a group that shows it: of two, otherwise of it alone, otherwise of more; of
-    several such groups that which most frames show. What is left has portraits, one at least and
-    one for each reference picture, and then the first frames that show nobody else.
+    anchors: of each. portrait: whether the first one is a portrait. Without, whoever has no
+    reference pictures has the first frames of a group that shows it: of two, otherwise of it alone,
+    otherwise of more; of several such groups that which most frames show. What is left has
+    portraits, one at least and one for each reference picture, and then the first frames that show
+    nobody else.
     """
     left = {i.name: i for frame in plan.frames for i in frame.identities}
     shown = [frozenset(i.name for i in frame.identities) for frame in plan.frames]
     found = []
-    for group in [] if recipe.portrait else _by_preference(shown):
-        frames = [index for index, names in enumerate(shown) if names == group][: recipe.anchors]
+    for group in [] if portrait else _by_preference(shown):
+        frames = [index for index, names in enumerate(shown) if names == group][:anchors]
         free = all(name in left and not left[name].references for name in group)
-        if free and len(frames) == recipe.anchors:
+        if free and len(frames) == anchors:
             members = tuple(left.pop(name) for name in sorted(group))
             found.append(Casting(members, tuple(frames)))
     for name, identity in left.items():
-        portraits = min(max(1, len(identity.references)), recipe.anchors)
+        portraits = min(max(1, len(identity.references)), anchors)
         alone = [index for index, names in enumerate(shown) if names == {name}]
-        found.append(Casting((identity,), tuple(alone[: recipe.anchors - portraits])))
+        found.append(Casting((identity,), tuple(alone[: anchors - portraits])))
     return found
 
 
@@ -153,11 +154,12 @@ def first_together(plan: StoryPlan, castings: Sequence[Casting]) -> dict[str, in
 def anchor_portraits(
     plan: StoryPlan,
     casting: Casting,
-    recipe: Recipe,
+    count: int,
     backbone: Backbone,
     like: FrameRequest,
 ) -> list[FrameRequest]:
-    """Hidden anchors for what the story's own frames leave open; reference pictures come first.
+    """`count` hidden anchors for what the story's own frames leave open; reference pictures come
+    first.
 
     like: a frame of the story, whose size, steps and guidance they take.
 
@@ -168,7 +170,7 @@ def anchor_portraits(
     first = next(f for f in plan.frames if identity.name in (i.name for i in f.identities))
     story_world = backbone.vocabulary() is not None
     found = []
-    for number in range(recipe.anchors - len(casting.frames)):
+    for number in range(count):
         doing = portrait_words(backbone, number, drawn=number >= len(identity.references))
         template = f"{{{identity.name}}} {doing}".strip()
         prompt = render(template, {identity.name: identity}, first.style, story_world=story_world)

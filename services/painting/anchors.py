@@ -96,7 +96,7 @@ class AnchoredStory:
             with_preview(self._named(request, frame, str(frame.index)), preview, preview_every)
             for request, frame in zip(frame_requests(plan), plan.frames, strict=True)
         ]
-        castings = cast_story(plan, recipe)
+        castings = cast_story(plan, anchors=recipe.anchors, portrait=recipe.portrait)
         self._castings = {group_name(casting.names): casting for casting in castings}
         self._casting_of = {n: key for key, found in self._castings.items() for n in found.names}
         self._anchor_of = {i: key for key, found in self._castings.items() for i in found.frames}
@@ -228,8 +228,9 @@ class AnchoredStory:
             return
         casting, own = self._castings[name], self._castings[name].frames
         plan = replace(self.plan, frames=(*self.plan.frames, frame))  # it may show somebody new
-        recipe, first = self._shared.run.recipe, self._requests[0]
-        portraits = anchor_portraits(plan, casting, recipe, self._engine.backbone, first)
+        count = self._shared.run.recipe.anchors - len(own)
+        backbone = self._engine.backbone
+        portraits = anchor_portraits(plan, casting, count, backbone, self._requests[0])
         number = next(self._numbers)
         anchors = [
             *(

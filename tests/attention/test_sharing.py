@@ -269,9 +269,11 @@ def test_other_settings_than_the_anchors_are_refused(name: str, value: object) -
     assert "draw the anchors again" in text
 
 
-def test_an_anchor_shows_one_character() -> None:
-    with pytest.raises(InputError, match=r"exactly one subject; 'x' has: fox, cat"):
-        FrameRole(frame="x", subjects=(FOX, CAT), anchor=0)
+def test_an_anchor_shows_a_subject_and_leaves_all_that_it_shows() -> None:
+    with pytest.raises(InputError, match="an anchor shows a subject; 'x' has none"):
+        FrameRole(frame="x", subjects=(), anchor=0)
+    role = FrameRole(frame="x", subjects=(FOX, CAT), anchor=0)
+    assert role.leaving == ((FOX, FOX.name), (CAT, CAT.name))
 
 
 @pytest.mark.parametrize("strength", [-0.1, 101.0, math.nan])

@@ -11,7 +11,6 @@ from PIL import Image
 from consistent_gen.engine import Engine, FrameRequest
 from consistent_gen.methods import METHODS
 from consistent_gen.models.backbone import Backbone
-from consistent_gen.registry import resolve
 from consistent_gen.story.draw import DEFAULTS, frame_requests
 from consistent_gen.story.plan import StoryPlan, plan_story
 from consistent_gen.story.script import load_story
@@ -19,7 +18,6 @@ from consistent_gen.story.settings import Overrides
 from consistent_gen.story.sharing import cast_story, first_together, submit_frames
 from tests.drawing import drain
 
-HEAD_START = resolve(METHODS, "head_start")().recipe()
 STORY = """\
 title: x
 characters:
@@ -127,7 +125,7 @@ def test_references_are_anchors_before_frames_and_the_first_of_both_is_read_besi
 ) -> None:
     Image.new("RGB", (90, 60), "red").save(tmp_path / "bo.png")
     plan = plan_of(tiny, tmp_path, "head_start", ", references: bo.png")
-    castings = cast_story(plan, HEAD_START)
+    castings = cast_story(plan, anchors=1, portrait=False)
     assert {c.names: c.frames for c in castings} == {("Mia",): (1,), ("Bo",): ()}
     assert first_together(plan, castings) == {}, "nobody would read it"
     text = (tmp_path / "s.yaml").read_text() + '  - "{Bo} and {Mia} walking"\n'
@@ -160,6 +158,6 @@ def test_which_frames_are_anchors(
     text = "title: x\ncharacters: {Mia: a girl, Bo: a bear, Ada: a fox}\nframes:\n"
     (tmp_path / "s.yaml").write_text(text + "".join(f'  - "{frame}"\n' for frame in frames))
     plan = plan_story(load_story(tmp_path / "s.yaml"), tiny, DEFAULTS, Overrides(steps=2), tmp_path)
-    found = cast_story(plan, HEAD_START)
+    found = cast_story(plan, anchors=1, portrait=False)
     assert {" ".join(c.names): list(c.frames) for c in found} == anchors
     assert sorted(draw(tiny, plan)) == [str(i) for i in range(len(shown))]
