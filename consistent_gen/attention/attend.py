@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from consistent_gen.attention.ops import add_bias_channel, rotate
+from consistent_gen.attention.ops import join_wide, rotate
 from consistent_gen.attention.policy import Extra, Heads
 
 
@@ -130,30 +130,37 @@ def _run_group(
     """Attend for jobs of one shape, and put the results into `out` [b n h d]."""
     q, k, v = joint
     image, words = _spans(heads, text)
-    queries, keys, values, biases, targets = [], [], [], [], []
+    # All jobs of a group are biased or none is.
+    biased = any(extra.bias != 0.0 for extra in group[0].extras)
+    scale = 1.0 / math.sqrt(q.shape[-1])
+    queries, keys, values, targets = [], [], [], []
     for job in group:
-        span = words if job.text else image
-        wanted = torch.arange(span.start, span.stop, device=q.device)
+        wanted: slice | Tensor = words if job.text else image
         if job.queries is not None:
-            wanted = wanted[job.queries.to(q.device)]
+            wanted = job.queries.to(q.device) + image.start
         drop_own = job.slot in heads.without_self and bool(job.extras)
         own = words if drop_own else slice(0, k.shape[1])
-        key_parts = [k[job.slot, own], *(_rotated_keys(e, heads, k) for e in job.extras)]
-        value_parts = [v[job.slot, own], *(e.v.to(v) for e in job.extras)]
-        counts = [len(part) for part in key_parts]
-        levels = [0.0, *(extra.bias for extra in job.extras)]
-        queries.append(q[job.slot, wanted])
-        keys.append(torch.cat(key_parts))
-        values.append(torch.cat(value_parts))
-        biases.append(torch.cat([q.new_full((c,), b) for c, b in zip(counts, levels, strict=True)]))
+        row_q = q[job.slot, wanted]
+        row_k = [k[job.slot, own], *(_rotated_keys(extra, heads, k) for extra in job.extras)]
+        row_v = [v[job.slot, own], *(extra.v.to(v) for extra in job.extras)]
+        if biased:
+            levels = [0.0, *(extra.bias / scale for extra in job.extras)]
+            queries.append(join_wide([row_q], [1.0]))
+            keys.append(join_wide(row_k, levels))
+            values.append(join_wide(row_v, [0.0] * len(row_v)))
+        else:
+            queries.append(row_q)
+            keys.append(torch.cat(row_k))
+            values.append(torch.cat(row_v))
         targets.append((job.slot, wanted))
-    stacked = torch.stack(queries), torch.stack(keys), torch.stack(values)
-    # All jobs of a group are biased or none is; asking the tensor would wait for the device.
-    biased = any(extra.bias != 0.0 for extra in group[0].extras)
-    attend_to = _dispatch_biased if biased else _dispatch_plain
-    result = attend_to(*stacked, torch.stack(biases), backend)
+    stacked = _rows(queries), _rows(keys), _rows(values)
+    result = _dispatch(*stacked, backend, scale if biased else None)
     for (slot, wanted), rows in zip(targets, result, strict=True):
-        out[slot, wanted] = rows
+        out[slot, wanted] = rows[..., : q.shape[-1]]
+
+
+def _rows(parts: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(parts)) if len(parts) > 1 else parts[0][None]
 
 
 def _rotated_keys(extra: Extra, heads: Heads, like: Tensor) -> Tensor:
@@ -178,14 +185,3 @@ def _dispatch(q: Tensor, k: Tensor, v: Tensor, backend: Any, scale: float | None
 
     found: Tensor = dispatch_attention_fn(q, k, v, scale=scale, backend=backend)
     return found.to(q.dtype)
-
-
-def _dispatch_plain(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, backend: Any) -> Tensor:
-    return _dispatch(q, k, v, backend)
-
-
-def _dispatch_biased(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, backend: Any) -> Tensor:
-    width = q.shape[-1]
-    scale = 1.0 / math.sqrt(width)
-    wide = add_bias_channel(q, k, v, bias, scale)
-    return _dispatch(*wide, backend, scale)[..., :width]

@@ -29,6 +29,7 @@ class SubjectMasks:
         self._maps: dict[tuple[str, str], dict[int, list[Tensor]]] = {}
         self._grids: dict[str, Grid] = {}
         self._external: dict[tuple[str, str], Tensor] = {}
+        self._mean: dict[tuple[str, str, int], Tensor] = {}
         self._strength: dict[tuple[str, str, int, Grid], Tensor] = {}
         self._cut: dict[tuple[str, str, int, Grid], Tensor | None] = {}
 
@@ -70,10 +71,15 @@ class SubjectMasks:
 
     def map(self, frame: str, subject: str, before: int) -> Tensor | None:
         """Mean attention [n] over the last steps before `before`; None if there are none yet."""
-        steps = self._maps.get((frame, subject), {})
-        recent = [step for step in sorted(steps) if step < before][-self.probe.last :]
-        maps = [torch.stack(steps[step]).mean(0) for step in recent]
-        return torch.stack(maps).mean(0) if maps else None
+        key = frame, subject, before
+        if key not in self._mean:
+            steps = self._maps.get((frame, subject), {})
+            recent = [step for step in sorted(steps) if step < before][-self.probe.last :]
+            if not recent:
+                return None
+            maps = [torch.stack(steps[step]).mean(0) for step in recent]
+            self._mean[key] = torch.stack(maps).mean(0)
+        return self._mean[key]
 
     def mask(self, frame: str, subject: str, before: int, grid: Grid) -> Tensor | None:
         """Which tokens [n] of `grid` show the subject; None if nothing is known yet."""
@@ -105,7 +111,9 @@ class SubjectMasks:
     def forget(self, frame: str) -> None:
         """Drop what is known of a frame."""
         self._grids.pop(frame, None)
-        tables: list[dict[Any, Any]] = [self._maps, self._external, self._strength, self._cut]
+        tables: list[dict[Any, Any]] = [
+            self._maps, self._external, self._mean, self._strength, self._cut,
+        ]  # fmt: skip
         for table in tables:
             for key in [key for key in table if key[0] == frame]:
                 del table[key]

@@ -7,6 +7,7 @@ Heads come last but one ([b n h d]), as diffusers' attention dispatch takes them
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -31,20 +32,25 @@ def adain(x: Tensor, source: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor
     return (x - mean) / deviation * target[1] + target[0]
 
 
-def add_bias_channel(
-    q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Fold a bias per key into the head width, so that no mask is needed.
+def join_wide(parts: Sequence[Tensor], levels: Sequence[float]) -> Tensor:
+    """Parts [m h d] one after the other, with further channels that carry a bias per key.
 
-    q [b n h d], k and v [b m h d], bias [b m]. With a constant 1 in q and bias / scale in k,
-    scale * q k^T gains `bias`. The results are wider; of the output only the first d count.
+    levels: of every part, in the first of the `BIAS_CHANNELS` further channels; the others are 0.
+    With 1 for queries, bias / scale for keys and 0 for values, scale * q k^T gains the bias, so
+    that no mask is needed. Of the output only the first d channels count.
     """
-    q = F.pad(q, (0, BIAS_CHANNELS))
-    k = F.pad(k, (0, BIAS_CHANNELS))
-    d = v.shape[-1]
-    q[..., d] = 1.0
-    k[..., d] = (bias / scale).to(k.dtype)[..., None]
-    return q, k, F.pad(v, (0, BIAS_CHANNELS))
+    first = parts[0]
+    d, length = first.shape[-1], sum(len(part) for part in parts)
+    wide = first.new_empty(length, *first.shape[1:-1], d + BIAS_CHANNELS)
+    wide[..., d:] = 0.0
+    start = 0
+    for part, level in zip(parts, levels, strict=True):
+        here = wide[start : start + len(part)]
+        here[..., :d] = part
+        if level != 0.0:
+            here[..., d] = level
+        start += len(part)
+    return wide
 
 
 def text_attention(q: Tensor, k: Tensor) -> Tensor:

@@ -60,15 +60,19 @@ def test_adain_toward_itself_changes_nothing_and_toward_others_gives_their_stati
     assert torch.allclose(deviation, other[1], atol=1e-4)
 
 
-def test_bias_channel_equals_an_additive_mask() -> None:
-    q, k, v = random(2, 5, 3, 8), random(2, 9, 3, 8, seed=1), random(2, 9, 3, 8, seed=2)
-    bias = random(2, 9, seed=3)
+def test_a_level_per_part_equals_an_additive_mask() -> None:
+    q, k, v = random(5, 3, 8), random(9, 3, 8, seed=1), random(9, 3, 8, seed=2)
+    lengths, biases = [2, 4, 3], [0.0, 0.7, -1.5]
     scale = 1 / math.sqrt(8)
-    wide = ops.add_bias_channel(q, k, v, bias, scale)
-    heads = [x.transpose(1, 2) for x in (q, k, v)]
+    wide = [
+        ops.join_wide([q], [1.0]),
+        ops.join_wide(k.split(lengths), [bias / scale for bias in biases]),
+        ops.join_wide(v.split(lengths), [0.0] * 3),
+    ]
     attend = torch.nn.functional.scaled_dot_product_attention
-    dense = attend(*heads, attn_mask=bias[:, None, None].expand(2, 1, 5, 9))
-    folded = attend(*(x.transpose(1, 2) for x in wide), scale=scale)[..., :8]
+    bias = torch.repeat_interleave(torch.tensor(biases).double(), torch.tensor(lengths))
+    dense = attend(*(x.transpose(0, 1) for x in (q, k, v)), attn_mask=bias.expand(3, 5, 9))
+    folded = attend(*(x.transpose(0, 1) for x in wide), scale=scale)[..., :8]
     assert torch.allclose(folded, dense, atol=1e-13)
 
 
