@@ -153,6 +153,14 @@ class SharedRun:
             return False
         return self.recipe.looks(step, steps)
 
+    def seeks(self, role: FrameRole) -> bool:
+        """Whether anything depends on where this frame (or twin) shows its subjects."""
+        if self.masks.probe.source == "twin":
+            return role.twin_of is not None
+        gates = {rule.select.gate for rule in self.recipe.rules}
+        several = len(role.subjects) > 1 and not gates.isdisjoint({"many", "nearest"})
+        return role.twin_of is None and (bool(role.leaving) or several or "subject" in gates)
+
     def mask(self, frame: str, subject: str, step: int, grid: Grid) -> Tensor | None:
         """Which tokens [n] of a frame show a subject, as far as is known at `step`."""
         source, before = self._mask_source(frame, step)

@@ -160,12 +160,10 @@ class Sharing(AttentionPolicy):
         """See `AttentionPolicy`: conditional rows whose subjects are looked for here."""
         if self._watched is None or site.name not in self._watched or self.run.recipe.masks is None:
             return {}
-        twins = self.run.masks.probe.source == "twin"
         return {
             row: tuple(token for use in role.subjects for token in use.tokens)
             for row, role in self._rows
-            if row.branch == "cond" and role.subjects and not row.look
-            if (role.twin_of is not None) == twins
+            if row.branch == "cond" and role.subjects and not row.look and self.run.seeks(role)
         }
 
     def text_attention(self, row: Row, attention: Tensor, site: Site) -> None:

@@ -127,3 +127,20 @@ def test_room_is_asked_for_all_of_them(tiny: Backbone) -> None:
         story.cast_all({"fox": 1.0, "cat": 1.0}, [ANCHOR])
     story.run.bank.limit_bytes += 1
     assert story.cast_all({"fox": 1.0, "cat": 1.0}, [ANCHOR]) == ["anchor"]
+
+
+def test_a_frame_that_needs_no_mask_is_not_searched(
+    tiny: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_of("head_start")
+    story = cast(tiny, recipe)
+    for frame in (ALONE, BOTH):
+        story.submit(frame)
+    for _ in range(5):
+        story.engine.step()
+    found = {name: story.run.masks.finest(name) for name in ("anchor", "both", "alone")}
+    assert found["anchor"] and found["both"] and found["alone"] is None
+    searched = draw(tiny, recipe, [[ALONE, BOTH]])
+    monkeypatch.setattr("consistent_gen.attention.run.SharedRun.seeks", lambda *_: True)
+    everywhere = draw(tiny, recipe, [[ALONE, BOTH]])
+    assert all(np.array_equal(everywhere[name], searched[name]) for name in searched)
