@@ -138,8 +138,12 @@ def _pairs(result: Mapping[str, Any]) -> str:
         for name, entry in result["methods"].items()
     ]
     heads = ("method", *(column.replace("_", " ") for column in columns))
-    head = "## Two characters in one story\n\n`python -m benchmarks.consistency_pairs`\n\n"
-    return head + table(heads, rows)
+    stories, networks = len(result["seeds"]["stories"]), " and ".join(result["networks"])
+    told = (
+        f"`python -m benchmarks.consistency_pairs`: {stories} stories, 15 frames of two characters "
+        f"together and of each alone, {result['settings']['steps']} steps, read by {networks}."
+    )
+    return f"## Two characters in one story\n\n{told}\n\n" + table(heads, rows)
 
 
 def _persona(result: Mapping[str, Any]) -> str:
@@ -228,9 +232,9 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "speed": _speed,
     "model_card": _model_card,
     "consistency": _consistency("Consistency, one style per story"),
-    "consistency_default": _consistency("Consistency of the default method as it is now"),
-    "consistency_styles": _consistency("Consistency, another style per frame"),
     "consistency_pairs": _pairs,
+    "consistency_portraits": _consistency("Before frames were anchors: with portraits in no place"),
+    "consistency_styles": _consistency("The same, another style per frame"),
     "sharing_cost": _sharing_cost,
     "persona_synthetic": _persona,
     "memory_speed": _memory_speed,
