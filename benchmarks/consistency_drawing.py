@@ -24,7 +24,7 @@ from consistent_gen.attention.roles import twin_id
 from consistent_gen.attention.settings import Recipe
 from consistent_gen.checkpoints import atomic_file
 from consistent_gen.config import from_mapping
-from consistent_gen.engine import Engine, FrameDone, FrameError, FrameRequest
+from consistent_gen.engine import Engine, FrameRequest
 from consistent_gen.engine.exactness import DEFAULT_BUCKET, MAX_BUCKET
 from consistent_gen.engine.sharing import SharedStory
 from consistent_gen.errors import InputError
@@ -101,14 +101,7 @@ def engine_for(backbone: Backbone) -> Engine:
 
 def drain(engine: Engine) -> dict[str, np.ndarray]:
     """Run until nothing is left; pictures by frame id. An error is raised."""
-    found = {}
-    while not engine.idle:
-        for event in engine.step():
-            if isinstance(event, FrameError):
-                raise event.error
-            if isinstance(event, FrameDone):
-                found[event.id] = event.image
-    return found
+    return {name: event.image for name, event in engine.drain().items()}
 
 
 def anchors_of(

@@ -50,7 +50,7 @@ from consistent_gen.attention.layers import find_sites
 from consistent_gen.attention.roles import is_twin
 from consistent_gen.attention.settings import BOTH, Recipe
 from consistent_gen.checkpoints import write_json
-from consistent_gen.engine import Engine, FrameError, FrameRequest, Subject
+from consistent_gen.engine import Engine, FrameRequest, Subject
 from consistent_gen.engine.sharing import SharedStory
 from consistent_gen.methods.consistory import ConsiStory
 from consistent_gen.methods.consistyle import ConsiStyle
@@ -153,14 +153,14 @@ class Story:
                 self.engine.step()
             assert self.shared.run.bank.bytes == 0, "predicted before an anchor left anything"
             self.predicted = self.shared.predicted_bytes(anchors[0], HERO)
-        drain(self.engine)
+        self.engine.drain()
         self._next = recipe.anchors
 
     def add(self) -> None:
         """Draw one more frame."""
         self._next += 1
         self.shared.submit(self.trial.request(self._next))
-        drain(self.engine)
+        self.engine.drain()
 
 
 class PlainStory:
@@ -174,15 +174,7 @@ class PlainStory:
         """Draw one more frame."""
         self._next += 1
         self.engine.submit(self.trial.request(self._next))
-        drain(self.engine)
-
-
-def drain(engine: Engine) -> None:
-    """Run until nothing is left; an error is raised."""
-    while not engine.idle:
-        for event in engine.step():
-            if isinstance(event, FrameError):
-                raise event.error
+        self.engine.drain()
 
 
 def frame_flop(story: Story | PlainStory) -> float:

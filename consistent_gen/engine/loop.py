@@ -156,6 +156,17 @@ class Engine:
                 self.cancel(frame_id)
             self._drop_lost()
 
+    def drain(self) -> dict[str, FrameDone]:
+        """Step until the engine is idle; finished frames by id. The first error is raised."""
+        found = {}
+        while not self.idle:
+            for event in self.step():
+                if isinstance(event, FrameError):
+                    raise event.error
+                if isinstance(event, FrameDone):
+                    found[event.id] = event
+        return found
+
     def free_id(self) -> str:
         """An id that no frame has or had."""
         while (frame_id := f"frame-{next(self._numbers)}") in self._graph:

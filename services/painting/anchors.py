@@ -194,7 +194,7 @@ class AnchoredStory:
         if name in self._groups:
             self._shared.drop_together(name)
         else:
-            self._shared.drop(next(n for n in self._casting_of if self._casting_of[n] == name))
+            self._shared.drop(self._castings[name].names[0])
 
     def stop(self) -> None:
         """Drop the characters whose anchors are being drawn; finished ones stay."""

@@ -16,7 +16,6 @@ from consistent_gen.errors import InputError, LimitError
 from consistent_gen.methods import METHODS
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.registry import resolve
-from tests.drawing import drain
 
 FOX, CAT = (Subject(name=name, tokens=(place,)) for name, place in (("fox", 2), ("cat", 5)))
 ALONE = FrameRequest(id="alone", prompt="a fox reading", seed=3, steps=4, subjects=(FOX,))
@@ -54,7 +53,7 @@ def draw(
     for batch in batches:
         for frame in batch:
             story.submit(frame)
-        found |= {name: event.image for name, event in drain(story.engine).items()}
+        found |= {name: event.image for name, event in story.engine.drain().items()}
     return found
 
 
@@ -91,14 +90,14 @@ def test_every_frame_can_be_drawn_again(tiny: Backbone, method: str, which: str)
     story = cast(tiny, recipe)
     for frame in (ALONE, BOTH):
         story.submit(replace(frame, method=recipe.name))
-    drawn = drain(story.engine)[which]
+    drawn = story.engine.drain()[which]
     result = replay(drawn.image, drawn.metadata, tiny, recipe_of=lambda _: recipe)
     assert result.verdict == "identical"
 
 
 def test_dropping_one_frees_both(tiny: Backbone) -> None:
     story = cast(tiny, recipe_of("head_start"))
-    drain(story.engine)
+    story.engine.drain()
     assert story.run.bank.bytes > 0
     story.drop("cat")
     assert story.run.bank.bytes == 0

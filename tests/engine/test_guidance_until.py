@@ -17,7 +17,6 @@ from consistent_gen.errors import InputError, LimitError
 from consistent_gen.methods import METHODS
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.registry import resolve
-from tests.drawing import drain
 
 FOX = FrameRequest(prompt="a red fox", seed=5, steps=4, guidance=3.0, contours=2.0)
 WHO = Subject(name="fox", tokens=(3,))
@@ -104,7 +103,7 @@ def shared(
     for batch in batches:
         for frame in batch:
             story.submit(replace(frame, guidance_until=until))
-        found |= {name: event.image for name, event in drain(engine).items()}
+        found |= {name: event.image for name, event in engine.drain().items()}
     return found, story
 
 

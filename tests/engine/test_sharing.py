@@ -18,7 +18,6 @@ from consistent_gen.errors import InputError, LimitError
 from consistent_gen.methods import METHODS
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.registry import resolve
-from tests import drawing
 
 STEPS = 4
 FOX, CAT = Subject(name="fox", tokens=(2,)), Subject(name="cat", tokens=(4,))
@@ -53,7 +52,7 @@ def new_story(engine: Engine, method: str = "consistory", **options: Any) -> Sha
 
 
 def drain(engine: Engine) -> dict[str, np.ndarray]:
-    return {name: event.image for name, event in drawing.drain(engine).items()}
+    return {name: event.image for name, event in engine.drain().items()}
 
 
 def draw(

@@ -17,7 +17,6 @@ from consistent_gen.errors import InputError, LimitError
 from consistent_gen.methods import METHODS
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.registry import resolve
-from tests.drawing import drain
 
 FOX, CAT = (Subject(name=name, tokens=(place,)) for name, place in (("fox", 2), ("cat", 5)))
 ALONE = FrameRequest(id="alone", prompt="a fox reading", seed=3, steps=4, subjects=(FOX,))
@@ -67,7 +66,7 @@ def draw(
     for batch in batches:
         for frame in batch:
             story.submit(frame)
-        found |= {name: event.image for name, event in drain(engine).items()}
+        found |= {name: event.image for name, event in engine.drain().items()}
     return found
 
 
@@ -91,12 +90,12 @@ def test_the_portrait_reads_the_anchors(tiny: Backbone, method: str) -> None:
     engine = Engine(tiny, bucket=8)
     story = cast(engine, recipe_of(method))
     story.cast_together(PORTRAIT)
-    drain(engine)
+    engine.drain()
     exports = story.run.bank._exports
     left = {key: kept for key, kept in exports.items() if key[0] == beside("cat", ("fox", "cat"))}
     alone = SharedStory(Engine(tiny, bucket=8), recipe_of(method, anchors=1), seed=7)
     alone.cast("cat", [replace(PORTRAIT, subjects=(CAT,))])
-    drain(alone.engine)
+    alone.engine.drain()
     last = max(key[2] for key in left)
     pairs = [
         (next(iter(kept.values())).v, alone.run.bank._exports["cat", *key[1:]][0].v)
@@ -113,7 +112,7 @@ def test_a_frame_that_read_it_can_be_drawn_again(tiny: Backbone, method: str) ->
     story = cast(engine, recipe)
     story.cast_together(PORTRAIT)
     story.submit(replace(BOTH, method=recipe.name))
-    drawn = drain(engine)["both"]
+    drawn = engine.drain()["both"]
     result = replay(drawn.image, drawn.metadata, tiny, recipe_of=lambda _: recipe)
     assert result.verdict == "identical"
 
@@ -133,18 +132,18 @@ def test_dropping_frees_it_and_others_read_their_anchors_again(tiny: Backbone) -
     engine = Engine(tiny, bucket=8)
     recipe = recipe_of("head_start")
     story = cast(engine, recipe)
-    drain(engine)
+    engine.drain()
     before = story.run.bank.bytes
     story.cast_together(PORTRAIT)
-    drain(engine)
+    engine.drain()
     assert story.run.bank.bytes > before
     story.drop_together(group_name(("cat", "fox")))
     assert story.run.bank.bytes == before
     story.submit(BOTH)
     without = draw(tiny, recipe, [[BOTH]], portrait=None)
-    assert np.array_equal(drain(engine)["both"].image, without["both"])
+    assert np.array_equal(engine.drain()["both"].image, without["both"])
     story.cast_together(replace(PORTRAIT, id="second"))
-    drain(engine)
+    engine.drain()
     story.drop("fox")
     assert story.run.bank.bytes < before
 
@@ -163,7 +162,7 @@ def test_what_cannot_be_a_portrait_is_refused(tiny: Backbone) -> None:
 def test_a_bank_that_would_be_too_large_is_refused_before_drawing(tiny: Backbone) -> None:
     engine = Engine(tiny, bucket=8)
     story = cast(engine, recipe_of("head_start"))
-    drain(engine)
+    engine.drain()
     room = 2 * story.predicted_bytes(PORTRAIT)
     story.run.bank.limit_bytes = story.run.bank.bytes + room - 1
     with pytest.raises(LimitError, match="MB are allowed"):

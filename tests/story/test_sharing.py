@@ -16,7 +16,6 @@ from consistent_gen.story.plan import StoryPlan, plan_story
 from consistent_gen.story.script import load_story
 from consistent_gen.story.settings import Overrides
 from consistent_gen.story.sharing import cast_story, first_together, submit_frames
-from tests.drawing import drain
 
 STORY = """\
 title: x
@@ -41,7 +40,7 @@ def plan_of(backbone: Backbone, folder: Path, method: str, more: str = "") -> St
 def draw(backbone: Backbone, plan: StoryPlan) -> dict[str, np.ndarray]:
     engine = Engine(backbone)
     submit_frames(plan, engine, frame_requests(plan))
-    return {name: event.image for name, event in drain(engine).items()}
+    return {name: event.image for name, event in engine.drain().items()}
 
 
 @pytest.mark.parametrize("method", METHODS)
