@@ -1,8 +1,8 @@
 """A process that uses a store and says what was acknowledged; tests start it and kill it.
 
 ``python store_process.py write FOLDER`` works until it is killed and prints one JSON line for each
-call that returned; ``draw FOLDER WORKER`` leases and draws until nothing is left; ``fill FOLDER``
-stores until the disk is full.
+call that returned; ``draw FOLDER WORKER`` draws one frame when told to, and when told again leases
+and draws until nothing is left; ``fill FOLDER`` stores until the disk is full.
 """
 
 from __future__ import annotations
@@ -76,6 +76,10 @@ def write(folder: Path) -> None:
 def draw(folder: Path, worker: str) -> None:
     store = Store(folder)
     acknowledge("ready")
+    sys.stdin.readline()
+    while not store.draw(worker, 1):
+        time.sleep(0.01)
+    # Without this stop a worker that the machine lets sleep might find nothing left to do.
     sys.stdin.readline()
     while store.jobs.queue().queued or store.jobs.queue().running:
         if not store.draw(worker, 3):

@@ -53,6 +53,13 @@ def said(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
+def tell(processes: list[subprocess.Popen[str]]) -> None:
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+
+
 class Survivors:
     """A folder, opened anew, against what was acknowledged."""
 
@@ -147,15 +154,13 @@ def test_two_processes_never_draw_the_same_frame(tmp_path: Path) -> None:
         job, story = submit(survivors, frames=4)
         wanted[job] = story
     seq = survivors.jobs.changed()
-    for worker in workers:
-        assert worker.stdin is not None
-        worker.stdin.write("go\n")
-        worker.stdin.flush()
+    tell(workers)
     assert survivors.jobs.wait(seq, 60) > seq, "changes by other processes wake us"
-    lines = [said(worker) for worker in workers]
+    first = [json.loads(worker.stdout.readline()) for worker in workers if worker.stdout]
+    tell(workers)
+    lines = [[line, *said(worker)] for line, worker in zip(first, workers, strict=True)]
     drawn = [(line["story"], line["frame"]) for line in (*lines[0], *lines[1])]
     assert len(drawn) == 60 and set(drawn) == {(s, f) for s in wanted.values() for f in range(4)}
-    assert all(lines), "both had work"
     for job in wanted:
         assert survivors.jobs.get("alice", job).state == "succeeded"
     survivors.check([*lines[0], *lines[1]])
