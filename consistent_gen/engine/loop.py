@@ -6,7 +6,8 @@ different stories, seeds, prompts and step counts share calls, join late and lea
 Exact mode (the default on a CPU) runs every call with the same number of rows and fills the free
 ones with zeros. Matrix kernels are chosen by shape, so a frame's bytes then depend on the frame,
 the model, the bucket and the machine, and never on its neighbours, its slot or its company's
-cancelling. Throughput mode drops the padding and promises approximate equality only.
+cancelling. Frames that others wait for make their first steps in calls of their own rows, where
+nobody's company is possible (`FrameRequest.alone_for`). Throughput mode drops the padding and promises approximate equality only.
 
 An engine belongs to one thread; `cancel` alone may be called from others.
 """
@@ -99,7 +100,8 @@ class Engine:
         calls of its own, of as many buckets as it needs.
 
         Raises:
-            InputError: as `submit`, or the frames differ in steps, size or coupling group.
+            InputError: as `submit`, or the frames differ in steps, size, coupling group or steps
+                that they make alone.
         """
         frames: list[FrameState] = []
         for request in requests:
@@ -109,9 +111,14 @@ class Engine:
             if frame_id in self._graph or any(frame_id == frame.id for frame in frames):
                 raise InputError(f"frame id {frame_id!r} is taken")
             shape = self.backbone.latent_shape(*request.size(self.backbone))
-            frames.append(FrameState(frame_id, request.settled(self.backbone), shape))
-        if len({(frame.key, frame.request.steps) for frame in frames}) != 1:
-            raise InputError("the frames of a gang must share size, steps and coupling group")
+            alone_for = request.alone_for if self.exact else 0
+            settled = request.settled(self.backbone)
+            frames.append(FrameState(frame_id, settled, shape, alone_for))
+        if len({(frame.key, frame.request.steps, frame.alone_for) for frame in frames}) != 1:
+            raise InputError(
+                "the frames of a gang must share size, steps, coupling group "
+                "and steps that they make alone"
+            )
         self._graph.add(frames)
         return [frame.id for frame in frames]
 

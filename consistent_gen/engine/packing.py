@@ -20,9 +20,17 @@ class Group:
         return sum(frame.rows for frame in self.frames)
 
     @property
+    def alone(self) -> bool:
+        """Whether it goes alone, in a call of as many rows as it has."""
+        return any(frame.alone for frame in self.frames)
+
+    @property
     def key(self) -> Hashable:
-        """See `FrameState.key`; all frames of a group have the same."""
-        return self.frames[0].key
+        """Groups of equal keys may share a call. See `FrameState.key`; all frames of a group have
+        the same.
+        """
+        key = self.frames[0].key
+        return (key, self.frames[0].id) if self.alone else key
 
     @property
     def follows(self) -> bool:
@@ -39,11 +47,13 @@ Choose = Callable[[Sequence[Group], int], Sequence[Group]]
 def leaders_first(ready: Sequence[Group], rows: int) -> list[Group]:
     """Groups of the oldest one's kind: those that others may follow, then the oldest that follow.
 
-    Leaders draw ahead, and calls are half empty once they are through if their followers are not
-    equally far. So of the oldest followers that would fill a call those go first that have made
-    the fewest steps. Where nobody leads, the oldest go first.
+    Who goes alone goes first, since others wait for it. Leaders draw ahead, and calls are half
+    empty once they are through if their followers are not equally far. So of the oldest followers
+    that would fill a call those go first that have made the fewest steps. Where nobody leads, the
+    oldest go first.
     """
-    same = [group for group in ready if group.key == ready[0].key]
+    first = next((group for group in ready if group.alone), ready[0])
+    same = [group for group in ready if group.key == first.key]
     leaders = [group for group in same if not group.follows]
     followers = [group for group in same if group.follows]
     count = len(_fitting(followers, rows))
@@ -62,8 +72,11 @@ def _fitting(groups: Sequence[Group], rows: int) -> list[Group]:
 
 
 def call_rows(chosen: Sequence[Group], bucket: int, exact: bool) -> int:
-    """Rows of the call: the bucket (or as many buckets as one large gang needs) if exact."""
+    """Rows of the call: the bucket (or as many buckets as one large gang needs) if exact and nobody
+    goes alone.
+    """
     live = sum(group.rows for group in chosen)
+    exact = exact and not chosen[0].alone
     return -(-live // bucket) * bucket if exact else live
 
 

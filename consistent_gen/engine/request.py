@@ -65,6 +65,9 @@ class FrameRequest:
         behind: ids of frames that stay at least `behind_by` steps ahead of this one (one, so that
             step k can read what they left at step k), or are finished. They must have the same
             steps and scheduler.
+        alone_for: steps, the first ones, that the frame makes in calls of its own where calls have
+            a fixed size, less than `steps`: while others wait for it, a whole call for its rows
+            would be mostly empty.
         coupling: ties the frame to others inside the model (see `coupling.Coupling`).
         subjects: where the prompt names whom, for attention policies.
         hidden: the frame is a means to others; it is not decoded, and only its failure is an event.
@@ -92,6 +95,7 @@ class FrameRequest:
     after: tuple[str, ...] = ()
     behind: tuple[str, ...] = ()
     behind_by: int = 1
+    alone_for: int = 0
     coupling: Coupling | None = None
     subjects: tuple[Subject, ...] = ()
     hidden: bool = False
@@ -104,6 +108,7 @@ class FrameRequest:
         _whole("steps", self.steps, 1, MAX_STEPS)
         _whole("preview_every", self.preview_every, 1, MAX_STEPS)
         _whole("behind_by", self.behind_by, 1, MAX_STEPS)
+        _whole("alone_for", self.alone_for, 0, self.steps - 1)
         _within("guidance", self.guidance, 0.0, MAX_GUIDANCE)
         if self.guidance_rescale is not None:
             _within("guidance_rescale", self.guidance_rescale, 0.0, 1.0)

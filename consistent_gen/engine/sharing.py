@@ -189,7 +189,9 @@ class SharedStory(Coupling):
             plane = torch.from_numpy(np.asarray(mask, dtype=np.float32))
             self.run.masks.set_external(twin or frame_id, role.subjects[0].name, plane)
         after = request.after if twin is None else (*request.after, twin)
-        ready = replace(request, id=frame_id, after=after, coupling=self)
+        lead = self.run.recipe.lead(request.steps)
+        alone_for = min(lead, request.steps - 1) if lead > 1 else 0
+        ready = replace(request, id=frame_id, after=after, coupling=self, alone_for=alone_for)
         return self._recorded(ready, role)
 
     def submit(self, request: FrameRequest) -> str:

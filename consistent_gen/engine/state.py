@@ -23,6 +23,7 @@ class FrameState:
     id: str
     request: FrameRequest
     latent_shape: tuple[int, int, int]
+    alone_for: int = 0  # of the request; 0 where calls have any size
     index: int = 0
     cancelled: bool = False
     bucket: int | None = None  # rows of the calls that drew it; None without fixed buckets
@@ -41,6 +42,11 @@ class FrameState:
     def finished(self) -> bool:
         """Whether all steps are done."""
         return self.index >= self.request.steps
+
+    @property
+    def alone(self) -> bool:
+        """Whether its next call is one of its own (see `FrameRequest.alone_for`)."""
+        return self.index < self.alone_for
 
     @property
     def looking(self) -> bool:

@@ -71,8 +71,10 @@ def test_frames_of_one_and_of_both_read_it_in_any_company(tiny: Backbone, method
 
 
 def test_with_one_anchor_it_is_drawn_as_if_nobody_read_it(tiny: Backbone) -> None:
-    plain = next(e for e in Engine(tiny, bucket=8).run([ANCHOR]) if isinstance(e, FrameDone))
-    found = draw(tiny, recipe_of("head_start"), [[ALONE]])
+    recipe = recipe_of("head_start")
+    unread = replace(ANCHOR, alone_for=recipe.lead(ANCHOR.steps))
+    plain = next(e for e in Engine(tiny, bucket=8).run([unread]) if isinstance(e, FrameDone))
+    found = draw(tiny, recipe, [[ALONE]])
     assert np.array_equal(found["anchor"], plain.image)
 
 

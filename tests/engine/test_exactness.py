@@ -27,15 +27,25 @@ REQUESTS = tuple(
         guidance_rescale=rescale,
         scheduler=scheduler,
         contours=contours,
+        alone_for=alone_for,
     )
-    for index, (prompt, negative, steps, guidance, rescale, scheduler, contours) in enumerate(
+    for index, (
+        prompt,
+        negative,
+        steps,
+        guidance,
+        rescale,
+        scheduler,
+        contours,
+        alone_for,
+    ) in enumerate(
         (
-            ("a red fox in the forest", "", 4, 5.0, 0.0, "ddim", 0.0),
-            ("a cat reading", "a bear", 3, 2.0, 0.7, "dpm", 3.0),
-            ("the old city .", "", 5, 1.0, 0.0, "dpm", 3.0),
-            ("a girl and a boy", "red hat", 2, 9.0, 0.0, "ddim", 0.0),
-            ("a bear", "", 1, 3.5, 0.3, "ddim", 0.0),
-            ("a blue scarf", "", 4, 1.0, 0.0, "ddim", 0.0),
+            ("a red fox in the forest", "", 4, 5.0, 0.0, "ddim", 0.0, 0),
+            ("a cat reading", "a bear", 3, 2.0, 0.7, "dpm", 3.0, 0),
+            ("the old city .", "", 5, 1.0, 0.0, "dpm", 3.0, 0),
+            ("a girl and a boy", "red hat", 2, 9.0, 0.0, "ddim", 0.0, 1),
+            ("a bear", "", 1, 3.5, 0.3, "ddim", 0.0, 0),
+            ("a blue scarf", "", 4, 1.0, 0.0, "ddim", 0.0, 3),
         )
     )
 )

@@ -379,6 +379,7 @@ def test_an_overflow_is_an_error_and_not_a_black_picture(tiny: Backbone) -> None
         ({"guidance_rescale": 1.5}, LimitError), ({"contours": -1.0}, LimitError),
         ({"scheduler": "ddmi"}, InputError),
         ({"preview": "rgb"}, InputError), ({"preview_every": 0}, LimitError),
+        ({"alone_for": -1}, LimitError), ({"alone_for": 3}, LimitError),
     ],
     ids=str,
 )  # fmt: skip
