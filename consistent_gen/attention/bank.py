@@ -7,7 +7,7 @@ gigabytes do not belong on disk when the anchors' prompts and seeds rebuild it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -142,7 +142,7 @@ CountTokens = Callable[[Site, int, int], tuple[int, int]]
 
 
 def predict_bytes(
-    rules_at: Callable[[Site, int, Branch], list[Rule]],
+    rules_at: Callable[[Site, int, Branch], Sequence[Rule]],
     sites: Iterable[Site],
     *,
     steps: int,
@@ -167,7 +167,7 @@ def predict_bytes(
     return total * element_bytes
 
 
-def _numbers(rules: list[Rule], shared: int, subject: int) -> int:
+def _numbers(rules: Sequence[Rule], shared: int, subject: int) -> int:
     """Numbers per channel that one anchor leaves under `rules`."""
     found = 0
     if any(rule.mix.keys == "concat" for rule in rules):

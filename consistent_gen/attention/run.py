@@ -21,9 +21,9 @@ from consistent_gen.attention.bank import (
     predict_bytes,
 )
 from consistent_gen.attention.layers import Site
-from consistent_gen.attention.masks import SubjectMasks
+from consistent_gen.attention.masks import Grid, SubjectMasks
 from consistent_gen.attention.matching import Features, Match, match_tokens
-from consistent_gen.attention.ops import draw_tokens, kept_count
+from consistent_gen.attention.ops import kept_count
 from consistent_gen.attention.roles import FrameRole, SubjectUse, twin_id
 from consistent_gen.attention.settings import (
     Branch,
@@ -34,13 +34,12 @@ from consistent_gen.attention.settings import (
     sharing_rule,
     source_step,
 )
+from consistent_gen.attention.tokens import AFTER_ALL, SubjectTokens
 from consistent_gen.errors import InputError
 from consistent_gen.runtime import generator
 
-Grid = tuple[int, int]
 # What a subject is taken to cover of a picture before its masks are known.
 EXPECTED_SUBJECT_SHARE = 0.35
-_AFTER_ALL = 1 << 30
 
 
 class SharedRun:
@@ -65,12 +64,15 @@ class SharedRun:
         self.masks = SubjectMasks(recipe.masks or MaskProbe())
         self.features = None if recipe.features is None else Features(recipe.features)
         self.roles: dict[str, FrameRole] = {}
+        self.tokens = SubjectTokens(self.masks, self.roles, seed)
         # exports -> number -> who leaves them: frame and subject
         self._anchors: dict[str, dict[int, tuple[str, str]]] = {}
         self._settings: dict[str, Mapping[str, object]] = {}
         self._records: dict[str, dict[int, dict[tuple[str, Branch, str], Tensor]]] = {}
         self._matches: dict[tuple[str, str, Grid], Match] = {}
-        self._drawn: dict[tuple[str, int, Grid, int], Tensor] = {}
+        # Every row asks for them at every layer.
+        self._rules: dict[tuple[Site, int, int, Branch], tuple[Rule, ...]] = {}
+        self._exports: dict[tuple[Site, int, int, Branch], tuple[Rule, ...]] = {}
 
     def add(self, role: FrameRole, settings: Mapping[str, object] | None = None) -> None:
         """Admit a frame (or a twin, after its frame).
@@ -117,13 +119,18 @@ class SharedRun:
         for frame, _ in self._anchors.pop(subject, {}).values():
             self._forget(frame)
         self._settings.pop(subject, None)
-        for key in [key for key in self._drawn if key[0] == subject]:
-            del self._drawn[key]
+        self.tokens.drop(subject)
 
     # What policies ask for.
 
-    def rules_at(self, site: Site, step: int, steps: int, branch: Branch) -> list[Rule]:
+    def rules_at(self, site: Site, step: int, steps: int, branch: Branch) -> tuple[Rule, ...]:
         """The rules that act at a layer, step and branch; of several that share, the first."""
+        key = site, step, steps, branch
+        if key not in self._rules:
+            self._rules[key] = tuple(self._find_rules(*key))
+        return self._rules[key]
+
+    def _find_rules(self, site: Site, step: int, steps: int, branch: Branch) -> list[Rule]:
         found: list[Rule] = []
         for number, rule in enumerate(self.recipe.rules):
             window = rule.window
@@ -136,9 +143,15 @@ class SharedRun:
             found.append(rule)
         return found
 
-    def exports_at(self, site: Site, step: int, steps: int, branch: Branch) -> list[Rule]:
+    def exports_at(self, site: Site, step: int, steps: int, branch: Branch) -> tuple[Rule, ...]:
         """The rules that read what anchors leave at a step: theirs, and those of who is behind."""
-        found = self.rules_at(site, step, steps, branch)
+        key = site, step, steps, branch
+        if key not in self._exports:
+            self._exports[key] = tuple(self._find_exports(*key))
+        return self._exports[key]
+
+    def _find_exports(self, site: Site, step: int, steps: int, branch: Branch) -> list[Rule]:
+        found = list(self.rules_at(site, step, steps, branch))
         ahead = self.recipe.lead(steps) - 1
         for behind in range(max(0, step - ahead), step):
             rules = self.rules_at(site, behind, steps, branch)
@@ -161,74 +174,6 @@ class SharedRun:
         several = len(role.subjects) > 1 and not gates.isdisjoint({"many", "nearest"})
         return role.twin_of is None and (bool(role.leaving) or several or "subject" in gates)
 
-    def mask(self, frame: str, subject: str, step: int, grid: Grid) -> Tensor | None:
-        """Which tokens [n] of a frame show a subject, as far as is known at `step`."""
-        source, before = self._mask_source(frame, step)
-        return self.masks.mask(source, subject, before, grid)
-
-    def region(self, role: FrameRole, use: SubjectUse, step: int, grid: Grid) -> Tensor | None:
-        """Numbers of the tokens that belong to a subject and to no clearer one; None if unknown."""
-        own = self.mask(role.frame, use.name, step, grid)
-        if own is None:
-            return None
-        source, before = self._mask_source(role.frame, step)
-        strength = self.masks.strength(source, use.name, before, grid)
-        for i, other in enumerate(role.subjects):
-            rival = self.mask(role.frame, other.name, step, grid)
-            if other.name == use.name or rival is None:
-                continue
-            theirs = self.masks.strength(source, other.name, before, grid)
-            assert strength is not None and theirs is not None
-            earlier = i < role.subjects.index(use)
-            lost = theirs >= strength if earlier else theirs > strength
-            own = own & ~(rival & lost)
-        return own.nonzero()[:, 0]
-
-    def nearest(self, role: FrameRole, use: SubjectUse, step: int, grid: Grid) -> Tensor | None:
-        """Numbers of the tokens where no other subject is clearer; None if nothing is known."""
-        source, before = self._mask_source(role.frame, step)
-        known = [self.masks.strength(source, u.name, before, grid) for u in role.subjects]
-        if any(strength is None for strength in known):
-            return None
-        clearest = torch.stack([s for s in known if s is not None]).argmax(0)
-        return (clearest == role.subjects.index(use)).nonzero()[:, 0]
-
-    def shared_tokens(
-        self,
-        role: FrameRole,
-        leaving: tuple[SubjectUse, str],
-        select: Select,
-        step: int,
-        grid: Grid,
-        device: torch.device,
-    ) -> Tensor | None:
-        """Numbers of the tokens that a frame exports; None while its mask is unknown.
-
-        leaving: of `FrameRole.leaving`.
-        """
-        use, name = leaving
-        if select.tokens == "all":
-            candidates = torch.arange(grid[0] * grid[1], device=device)
-        else:
-            found = self.region(role, use, step, grid)
-            if found is None:
-                return None
-            candidates = found
-        key = name, role.number, grid, step
-        if key not in self._drawn:
-            # Counted, not streamed: the same for every batch, order and branch.
-            purpose = f"tokens {name} {role.number} {grid[0]}x{grid[1]} {step}"
-            drawn = draw_tokens(candidates, select.dropout, generator(self.seed, purpose))
-            for old in [k for k in self._drawn if k[:2] == key[:2] and k[3] < step]:
-                del self._drawn[old]
-            self._drawn[key] = drawn
-        return self._drawn[key]
-
-    def subject_tokens(self, frame: str, subject: str, step: int, grid: Grid) -> Tensor:
-        """Numbers of the tokens that show a subject; empty while that is unknown."""
-        mask = self.mask(frame, subject, step, grid)
-        return torch.empty(0, dtype=torch.int64) if mask is None else mask.nonzero()[:, 0]
-
     def match(self, frame: str, use: SubjectUse, grid: Grid) -> Match:
         """How a frame's subject corresponds to the anchors that it reads."""
         key = frame, use.name, grid
@@ -237,7 +182,7 @@ class SharedRun:
             anchors = {k: v for source in use.sources for k, v in self._anchors[source].items()}
             seen = [(frame, use.name), *(place for _, place in sorted(anchors.items()))]
             features = [self.features.at(twin_id(name), grid) for name, _ in seen]
-            tokens = [self.subject_tokens(*place, _AFTER_ALL, grid) for place in seen]
+            tokens = [self.tokens.shown(*place, AFTER_ALL, grid) for place in seen]
             self._matches[key] = match_tokens(features[0], tokens[0], features[1:], tokens[1:])
         return self._matches[key]
 
@@ -251,7 +196,7 @@ class SharedRun:
         Final once the anchors' twins are drawn; with running masks, once the anchors are.
         """
         return {
-            (number, grid): len(self.subject_tokens(*place, _AFTER_ALL, grid)) / (grid[0] * grid[1])
+            (number, grid): len(self.tokens.shown(*place, AFTER_ALL, grid)) / (grid[0] * grid[1])
             for number, place in self._anchors.get(subject, {}).items()
             for grid in grids
         }
@@ -312,12 +257,6 @@ class SharedRun:
         """Refuse another `wanted` bytes on top of the bank's if that is too much (LimitError)."""
         check_limit(self.bank.bytes + wanted, self.bank.limit_bytes)
 
-    def _mask_source(self, frame: str, step: int) -> tuple[str, int]:
-        """Whose maps tell where a frame's subjects are, and which steps of them count."""
-        twin = twin_id(frame)
-        finished = self.masks.probe.source == "twin" and twin in self.roles
-        return (twin, _AFTER_ALL) if finished else (frame, step)
-
     def _coin(self, number: int, rule: Rule, site: Site, step: int, steps: int) -> bool:
         chance = rule.window.chance(step, steps)
         if chance >= 1.0:
@@ -346,6 +285,7 @@ class SharedRun:
         for name in (frame, twin_id(frame)):
             self.roles.pop(name, None)
             self.masks.forget(name)
+            self.tokens.forget(name)
             if self.features is not None:
                 self.features.forget(name)
         self._records.pop(frame, None)

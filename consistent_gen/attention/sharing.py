@@ -194,7 +194,7 @@ class Sharing(AttentionPolicy):
             for row, role in self._rows:
                 here = site, row.step, row.steps, row.branch
                 exports = self.run.exports_at(*here) if role.leaving else ()
-                item = _Work(row, role, tuple(self.run.rules_at(*here)), tuple(exports))
+                item = _Work(row, role, self.run.rules_at(*here), exports)
                 if _does_something(item):
                     found.append(item)
             self._work[site.name] = found
@@ -230,7 +230,7 @@ class Sharing(AttentionPolicy):
         tokens = torch.empty(0, dtype=torch.int64, device=k.device)
         sharing = sharing_rule(item.exports)
         if sharing is not None:
-            chosen = self.run.shared_tokens(
+            chosen = self.run.tokens.shared(
                 role, leaving, sharing.select, row.step, self._grid(site), k.device
             )
             tokens = tokens if chosen is None else chosen.to(k.device)
@@ -293,7 +293,8 @@ class Sharing(AttentionPolicy):
                 extras += self._extras(item, use, use.beside, heads, site)
             queries, gated = None, _gated(rule, item)
             if gated:
-                find = self.run.nearest if rule.select.gate == "nearest" else self.run.region
+                tokens = self.run.tokens
+                find = tokens.nearest if rule.select.gate == "nearest" else tokens.region
                 queries = find(item.role, use, item.row.step, self._grid(site))
             if queries is not None or not gated:
                 extras += self._extras(item, use, use.name, heads, site, queries)
@@ -341,7 +342,7 @@ class Sharing(AttentionPolicy):
         return [e for e in self.run.bank.get(key, self._device) if e.anchor != item.role.anchor]
 
     def _subject_tokens(self, item: _Work, use: SubjectUse, site: Site) -> Tensor:
-        return self.run.subject_tokens(item.role.frame, use.name, item.row.step, self._grid(site))
+        return self.run.tokens.shown(item.role.frame, use.name, item.row.step, self._grid(site))
 
     def _places(self, item: _Work, use: SubjectUse, site: Site) -> tuple[Tensor, ...]:
         return self.run.match(item.frame, use, self._grid(site)).places

@@ -7,7 +7,8 @@ Exact mode (the default on a CPU) runs every call with the same number of rows a
 ones with zeros. Matrix kernels are chosen by shape, so a frame's bytes then depend on the frame,
 the model, the bucket and the machine, and never on its neighbours, its slot or its company's
 cancelling. Frames that others wait for make their first steps in calls of their own rows, where
-nobody's company is possible (`FrameRequest.alone_for`). Throughput mode drops the padding and promises approximate equality only.
+nobody keeps them company (`FrameRequest.alone_for`). Throughput mode drops the padding and promises
+approximate equality only.
 
 An engine belongs to one thread; `cancel` alone may be called from others.
 """

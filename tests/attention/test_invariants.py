@@ -263,7 +263,7 @@ def test_bytes_are_predicted(drawn: Drawn) -> None:
     shares: Any = {}
     for number, sketch in enumerate(cast_of(drawn.method)):
         for grid in grids:
-            tokens = run.subject_tokens(sketch.id, "fox", 0, grid)
+            tokens = run.tokens.shown(sketch.id, "fox", 0, grid)
             shares[number, grid] = len(tokens) / (grid[0] * grid[1])
     predicted = run.predicted_bytes(
         sites.values(), toy.grid, steps=4, guided=4, element_bytes=8,

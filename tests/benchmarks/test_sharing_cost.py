@@ -58,7 +58,14 @@ def test_the_last_frame_of_a_long_story_costs_what_the_first_did(trial: Trial) -
     run = story.shared.run
 
     def held() -> list[int]:
-        tables = (run.roles, run.masks._maps, run.masks._cut, run._records, run._matches)
+        tables = (
+            run.roles,
+            run.masks._maps,
+            run.masks._cut,
+            run._records,
+            run._matches,
+            run.tokens._found,
+        )
         return [run.bank.bytes, *(len(table) for table in tables)]
 
     counted, sizes = [], []
