@@ -304,7 +304,6 @@ def test_what_a_frame_needed_is_forgotten_with_it(unet: Toy) -> None:
         frame = Sketch(f"f{i}", i, (FOX,))
         draw(unet, run, [[frame]])
         run.release(frame.id)
-        assert size()[0] == before[0]
-        assert size()[1:5] == before[1:5]
+        assert size() == before
     run.drop("fox")
-    assert size() == (0, 0, 0, 0, 0, 0, 0)
+    assert set(size()) == {0}
