@@ -21,7 +21,9 @@ cores; widths, heads and where attention stands are those of the originals. At s
 attention is a small part of the work and every fixed overhead of ours a large one.
 
 On two idle cores about half an hour: story world 6 minutes, large shapes 8 minutes each, shapes
-alone 5, memory 4. `--counts-only` leaves out what a busy machine would falsify (time and memory).
+alone 5, memory 4. The file is written after each of these parts; `--only full,memory` measures
+these and keeps the others as the file has them. `--counts-only` leaves out what a busy machine
+would falsify (time and memory).
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ from benchmarks.speed import flop_counter
 from consistent_gen.attention.layers import find_sites
 from consistent_gen.attention.roles import is_twin
 from consistent_gen.attention.settings import BOTH, Recipe
-from consistent_gen.checkpoints import write_json
+from consistent_gen.checkpoints import read_json, write_json
 from consistent_gen.engine import Engine, FrameRequest, Subject
 from consistent_gen.engine.sharing import SharedStory
 from consistent_gen.methods.consistory import ConsiStory
@@ -73,6 +75,7 @@ RECIPES: dict[str, Recipe] = {
 }
 FRAME_COUNTS = (4, 8, 16, 32)
 PLAIN = "vanilla"
+PARTS = ["world", "sd15", "sdxl", "full", "memory"]
 # The two published shapes: block widths, attention per block, heads per block.
 SHAPES: dict[str, dict[str, Any]] = {
     "sd15": {
@@ -282,10 +285,37 @@ def print_tables(result: dict[str, Any], console: Console) -> None:
     console.print(memory)
 
 
+def measure_part(part: str, options: argparse.Namespace, result: dict[str, Any]) -> None:
+    """Put one of `PARTS` into the result."""
+    repeats = 0 if options.counts_only else options.repeats
+    if part == "world":
+        trial = story_world_trial(options.steps, options.model)
+        result["models"][trial.name] = measure(trial, RECIPES, repeats)
+    elif part == "full":
+        steps = options.full_steps
+        result["full_size"] = sharing_flop.measure(RECIPES, steps) if steps else {}
+    elif part == "memory":
+        slopes = memory_slopes(options.memory_steps, options.model)
+        result["memory"] = {} if options.counts_only else dict(slopes)
+    elif not options.counts_only:
+        # Without time there is nothing to learn from them that the full size does not tell.
+        with tempfile.TemporaryDirectory() as folder:
+            trial = shaped_trial(part, Path(folder), options.large_steps, options.divide)
+            result["models"][trial.name] = measure(trial, RECIPES, max(1, repeats // 2))
+
+
+def _parts(text: str) -> list[str]:
+    found = text.split(",")
+    if wrong := [part for part in found if part not in PARTS]:
+        raise argparse.ArgumentTypeError(f"no part {wrong[0]!r}; expected {', '.join(PARTS)}")
+    return found
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description="Measure what shared frames cost.")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--only", type=_parts, default=PARTS, metavar="PART,...")
     parser.add_argument("--model", default=None, help="instead of the shipped story-world model")
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--large-steps", type=int, default=5, help="for the large shapes")
@@ -301,26 +331,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.one_story:
         print(draw_one_story(options.one_story, options.frames, options.steps, options.model))
         return 0
-    models: dict[str, Any] = {}
-    repeats = 0 if options.counts_only else options.repeats
-    trial = story_world_trial(options.steps, options.model)
-    models[trial.name] = measure(trial, RECIPES, repeats)
-    with tempfile.TemporaryDirectory() as folder:
-        # Without time there is nothing to learn from them that the full size does not tell.
-        for shape in () if options.counts_only else SHAPES:
-            trial = shaped_trial(shape, Path(folder), options.large_steps, options.divide)
-            models[trial.name] = measure(trial, RECIPES, max(1, repeats // 2))
-    full = sharing_flop.measure(RECIPES, options.full_steps) if options.full_steps else {}
-    slopes = memory_slopes(options.memory_steps, options.model)
-    result = {
-        "schema": 2, "models": models, "full_size": full, "frame_counts": FRAME_COUNTS,
-        "memory": {} if options.counts_only else dict(slopes),
-        "threads": torch.get_num_threads(), "versions": versions(),
-        "settings": {key: str(value) for key, value in vars(options).items()},
-    }  # fmt: skip
+    known = options.out is not None and options.out.exists() and options.only != PARTS
+    result = read_json(options.out) if known else {}
+    result = {"models": {}, "full_size": {}, "memory": {}, **result}
+    for part in options.only:
+        measure_part(part, options, result)
+        result |= {
+            "schema": 2, "frame_counts": FRAME_COUNTS,
+            "threads": torch.get_num_threads(), "versions": versions(),
+            "settings": {key: str(value) for key, value in vars(options).items()},
+        }  # fmt: skip
+        if options.out is not None:
+            write_json(options.out, result)
     print_tables(result, Console(width=120))
-    if options.out is not None:
-        write_json(options.out, result)
     return 0
 
 

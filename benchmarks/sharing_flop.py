@@ -9,6 +9,7 @@ quarter of every picture.
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -96,7 +97,7 @@ def frame_flop(shapes: Shapes, recipe: Recipe, steps: int) -> tuple[float, float
     base = float(plain.get_total_flops()) * steps
     if not recipe.rules:
         return base, base
-    run = SharedRun(recipe)
+    run = SharedRun(recipe, limit_bytes=sys.maxsize)  # shapes alone take no memory
     policy = Sharing(run)
     sites = find_sites(shapes.unet)
     policy.bind(sites)
