@@ -11,8 +11,9 @@ For the story-world model and for untrained UNets shaped like Stable Diffusion 1
 - The same for the whole published networks at 512 and 1024 pixels, counted on shapes alone
   (`benchmarks.sharing_flop`).
 - Wall time, medians of interleaved repeats.
-- Bytes of a character's bank: guessed before anything is drawn (a subject is taken to cover 35 %
-  of a picture), predicted once the anchors' first passes have shown their masks, and used.
+- Bytes of a character's bank: guessed before anything is drawn (with
+  `SharedRun.expected_share`), predicted once the anchors' first passes have shown their masks, and
+  used.
 - Peak memory of stories of 4 to 32 frames, each in a process of its own, and its slope per frame.
 
 The large UNets that are timed have one layer per block, one transformer layer per attention block,

@@ -29,7 +29,7 @@ from consistent_gen.attention.calls import Call, Row
 from consistent_gen.attention.layers import find_sites
 from consistent_gen.attention.patch import attached
 from consistent_gen.attention.roles import FrameRole, SubjectUse
-from consistent_gen.attention.run import EXPECTED_SUBJECT_SHARE, SharedRun
+from consistent_gen.attention.run import SharedRun
 from consistent_gen.attention.settings import Branch
 from consistent_gen.attention.sharing import Sharing
 from consistent_gen.checkpoints import read_json, write_json
@@ -310,7 +310,7 @@ class PipelineStory:
         return tuple(i + len(words) - 1 for i in found)
 
     def _predicted_bytes(self) -> int:
-        """Bytes of one character's bank, with `EXPECTED_SUBJECT_SHARE` where masks decide."""
+        """Bytes of one character's bank, with `SharedRun.expected_share` where masks decide."""
         unet, options = self.pipe.unet, self._options
         side = unet.config.sample_size
         default = (side, side) if isinstance(side, int) else tuple(side)
@@ -327,7 +327,7 @@ class PipelineStory:
             steps=steps,
             guided=steps if guided else 0,
             element_bytes=unet.dtype.itemsize,
-            subject_share=EXPECTED_SUBJECT_SHARE,
+            subject_share=self.run.expected_share,
         )
 
     def _settings(self) -> dict[str, Any]:

@@ -38,8 +38,8 @@ from consistent_gen.attention.tokens import AFTER_ALL, SubjectTokens
 from consistent_gen.errors import InputError
 from consistent_gen.runtime import generator
 
-# What a subject is taken to cover of a picture before its masks are known.
-EXPECTED_SUBJECT_SHARE = 0.35
+# What a subject is taken to cover of a picture where masks are cut at Otsu's threshold.
+_OTSU_SHARE = 0.35
 
 
 class SharedRun:
@@ -101,6 +101,13 @@ class SharedRun:
         twin = twin_id(role.frame)
         self.add(replace(role, frame=twin, twin_of=role.frame), settings)
         return twin
+
+    @property
+    def expected_share(self) -> float:
+        """What a subject is taken to cover of a picture, 0..1, before its masks are known; a lower
+        cut covers more, down to everything at 0.
+        """
+        return 1.0 - min(self.masks.probe.cut, 1.0) * (1.0 - _OTSU_SHARE)
 
     def subjects(self) -> tuple[str, ...]:
         """Names of the subjects that have anchors."""

@@ -32,7 +32,7 @@ from consistent_gen.attention.layers import find_sites
 from consistent_gen.attention.patch import attach, detach
 from consistent_gen.attention.roles import FrameRole, SubjectUse, beside
 from consistent_gen.attention.roles import group_name as group_name
-from consistent_gen.attention.run import EXPECTED_SUBJECT_SHARE, SharedRun
+from consistent_gen.attention.run import SharedRun
 from consistent_gen.attention.settings import Recipe
 from consistent_gen.attention.sharing import Sharing
 from consistent_gen.engine.coupling import BatchLayout, Coupling
@@ -343,7 +343,7 @@ class SharedStory(Coupling):
         """Bytes that the bank of one character takes, with anchors like `request`.
 
         Exact for methods that share every token; with masks it takes the subject to cover
-        `EXPECTED_SUBJECT_SHARE` of the picture, or what its masks say if `name` is a cast
+        `SharedRun.expected_share` of the picture, or what its masks say if `name` is a cast
         character whose anchors' first passes are drawn.
         """
         backbone = self.engine.backbone
@@ -357,7 +357,7 @@ class SharedStory(Coupling):
             steps=request.steps,
             guided=self._read_ahead(request.settled(backbone)).guided_steps,
             element_bytes=backbone.dtype.itemsize,
-            subject_share=known or EXPECTED_SUBJECT_SHARE,
+            subject_share=known or self.run.expected_share,
         )
 
 
