@@ -153,7 +153,7 @@ def identity(served: Served, model: str | None, *, bucket: int, steps: int, fram
 
 def drawn_alone(request: StoryIn, model: str | None, bucket: int) -> list[bytes]:
     """The files of a story's frames, drawn by an engine that does nothing else."""
-    from consistent_gen.engine import Engine, FrameDone, write_png
+    from consistent_gen.engine import Engine, write_png
     from consistent_gen.story.draw import DEFAULTS, frame_requests
     from consistent_gen.story.plan import plan_story
     from consistent_gen.story.sharing import submit_frames
@@ -164,12 +164,10 @@ def drawn_alone(request: StoryIn, model: str | None, bucket: int) -> list[bytes]
     submit_frames(plan, engine, frame_requests(plan))
     files: dict[int, bytes] = {}
     with tempfile.TemporaryDirectory() as folder:
-        while not engine.idle:
-            for event in engine.step():
-                if isinstance(event, FrameDone):
-                    path = Path(folder) / "frame.png"
-                    write_png(path, event.image, event.metadata)
-                    files[int(event.id)] = path.read_bytes()
+        path = Path(folder) / "frame.png"
+        for frame_id, event in engine.drain().items():
+            write_png(path, event.image, event.metadata)
+            files[int(frame_id)] = path.read_bytes()
     return [files[i] for i in range(len(files))]
 
 

@@ -181,12 +181,5 @@ def _check_words(backbone: Backbone, text: str) -> None:
 
 
 def _drawn(engine: Engine) -> Picture:
-    from consistent_gen.engine.events import FrameDone, FrameError
-
-    while not engine.idle:
-        for event in engine.step():
-            if isinstance(event, FrameError):
-                raise event.error
-            if isinstance(event, FrameDone):
-                return event.image
-    raise AssertionError("the engine ended without a frame")
+    (done,) = engine.drain().values()
+    return done.image

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from consistent_gen.engine.events import FrameDone, FrameError
+from consistent_gen.engine.events import FrameDone
 from consistent_gen.engine.loop import Engine
 from consistent_gen.engine.metadata import pixels_sha256
 from consistent_gen.engine.request import FrameRequest
@@ -94,13 +94,7 @@ def _drawn(engine: Engine, request: FrameRequest, recipe_of: RecipeOf | None) ->
         )
     else:
         submit_again(engine, request, recipe_of)
-    done: FrameDone | None = None
-    while not engine.idle:
-        for event in engine.step():
-            if isinstance(event, FrameError):
-                raise event.error
-            done = event if isinstance(event, FrameDone) else done
-    assert done is not None
+    (done,) = engine.drain().values()  # what it stands on is hidden
     return done
 
 

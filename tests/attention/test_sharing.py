@@ -26,7 +26,7 @@ from consistent_gen.attention.settings import (
 from consistent_gen.attention.sharing import Sharing
 from consistent_gen.errors import ConsistentGenError, InputError
 from consistent_gen.methods.consistory import ConsiStory
-from tests.attention.toys import FAMILIES, FOX, Sketch, Toy, anchors, build, draw, enter
+from tests.attention.toys import FAMILIES, FOX, Sketch, Toy, anchors, build, draw, enter, held
 
 CAT = SubjectUse(name="cat", tokens=(5,))
 CLOSE = 1e-9
@@ -287,23 +287,11 @@ def test_what_a_frame_needed_is_forgotten_with_it(unet: Toy) -> None:
     run = SharedRun(MASKED)
     draw(unet, run, [anchors(2)])
 
-    def size() -> tuple[int, ...]:
-        kept = (
-            run.roles,
-            run.masks._maps,
-            run.masks._cut,
-            run._records,
-            run._matches,
-            run.tokens._found,
-            run.tokens._drawn,
-        )
-        return (run.bank.bytes, *(len(table) for table in kept))
-
-    before = size()
+    before = held(run)
     for i in range(3):
         frame = Sketch(f"f{i}", i, (FOX,))
         draw(unet, run, [[frame]])
         run.release(frame.id)
-        assert size() == before
+        assert held(run) == before
     run.drop("fox")
-    assert set(size()) == {0}
+    assert set(held(run)) == {0}

@@ -231,6 +231,15 @@ def enter(run: SharedRun, frames: Iterable[Sketch], settings: Any = None) -> lis
     return twins
 
 
+def held(run: SharedRun) -> list[int]:
+    """Bytes of the run's bank, and how much it remembers of frames beside it."""
+    tables: list[Any] = [
+        run.roles, run.masks._maps, run.masks._cut, run._records, run._matches, run.tokens._found,
+        run.tokens._drawn,
+    ]  # fmt: skip
+    return [run.bank.bytes, *(len(table) for table in tables)]
+
+
 def draw(
     toy: Toy, run: SharedRun, batches: Sequence[Sequence[Sketch]], steps: int = STEPS
 ) -> dict[str, Tensor]:

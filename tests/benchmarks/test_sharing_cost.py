@@ -11,6 +11,7 @@ from consistent_gen.methods.consistory import ConsiStory
 from consistent_gen.methods.vanilla import Vanilla
 from consistent_gen.models import load_backbone
 from consistent_gen.models.tiny import build_tiny
+from tests.attention.toys import held
 
 STEPS = 5
 
@@ -55,23 +56,10 @@ def test_bytes_are_predicted_before_an_anchor_leaves_any(
 @pytest.mark.slow
 def test_the_last_frame_of_a_long_story_costs_what_the_first_did(trial: Trial) -> None:
     story = sharing_cost.Story(trial, ConsiStory().recipe())
-    run = story.shared.run
-
-    def held() -> list[int]:
-        tables = (
-            run.roles,
-            run.masks._maps,
-            run.masks._cut,
-            run._records,
-            run._matches,
-            run.tokens._found,
-        )
-        return [run.bank.bytes, *(len(table) for table in tables)]
-
     counted, sizes = [], []
     for _ in range(4):
         counted.append(sharing_cost.frame_flop(story))
-        sizes.append(held())
+        sizes.append(held(story.shared.run))
     # Frames differ in how large their subject is, and so in what matching takes: under 1 in 1000.
     assert max(counted) <= min(counted) * 1.001
     assert sizes == [sizes[0]] * 4

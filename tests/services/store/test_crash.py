@@ -157,6 +157,7 @@ def test_two_processes_never_draw_the_same_frame(tmp_path: Path) -> None:
     tell(workers)
     assert survivors.jobs.wait(seq, 60) > seq, "changes by other processes wake us"
     first = [json.loads(worker.stdout.readline()) for worker in workers if worker.stdout]
+    assert [line["what"] for line in first] == ["drawn"] * 2, "both had work"
     tell(workers)
     lines = [[line, *said(worker)] for line, worker in zip(first, workers, strict=True)]
     drawn = [(line["story"], line["frame"]) for line in (*lines[0], *lines[1])]
