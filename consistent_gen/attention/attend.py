@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from consistent_gen.attention.ops import join_wide, rotate
+from consistent_gen.attention.ops import join, join_wide, rotate
 from consistent_gen.attention.policy import Extra, Heads
 
 
@@ -141,7 +141,10 @@ def _run_group(
     # All jobs of a group are biased or none is.
     biased = any(extra.bias != 0.0 for extra in group[0].extras)
     scale = 1.0 / math.sqrt(q.shape[-1])
-    queries, keys, values, targets = [], [], [], []
+    # With all tokens of all these rows there is no need to go row by row.
+    whole = text is None and group[0].queries is None
+    slots = _evenly([job.slot for job in group]) if whole else []
+    queries, keys, values, levels, targets = [], [], [], [], []
     for job in group:
         wanted: slice | Tensor = words if job.text else image
         if job.queries is not None:
@@ -151,24 +154,22 @@ def _run_group(
         row_q = q[job.slot, wanted]
         row_k = [k[job.slot, own], *(_rotated_keys(extra, heads, k) for extra in job.extras)]
         row_v = [v[job.slot, own], *(extra.v.to(v) for extra in job.extras)]
-        if biased:
-            levels = [0.0, *(extra.bias / scale for extra in job.extras)]
-            queries.append(join_wide([row_q], [1.0]))
-            keys.append(join_wide(row_k, levels))
-            values.append(join_wide(row_v, [0.0] * len(row_v)))
-        else:
-            queries.append(row_q)
-            keys.append(torch.cat(row_k))
-            values.append(torch.cat(row_v))
+        queries.append([row_q])
+        keys.append(row_k)
+        values.append(row_v)
+        levels.append([0.0, *(extra.bias / scale for extra in job.extras)])
         targets.append((job.slot, wanted))
-    stacked = _rows(queries), _rows(keys), _rows(values)
-    result = _dispatch(*stacked, backend, scale if biased else None)
+    if biased:
+        ones, zeros = [[1.0]] * len(group), [[0.0] * len(row) for row in levels]
+        joined = join_wide(queries, ones), join_wide(keys, levels), join_wide(values, zeros)
+    else:
+        joined = q[slots] if whole else join(queries), join(keys), join(values)
+    result = _dispatch(*joined, backend, scale if biased else None)[..., : q.shape[-1]]
+    if whole:
+        out[slots] = result
+        return
     for (slot, wanted), rows in zip(targets, result, strict=True):
-        out[slot, wanted] = rows[..., : q.shape[-1]]
-
-
-def _rows(parts: Sequence[Tensor]) -> Tensor:
-    return torch.stack(list(parts)) if len(parts) > 1 else parts[0][None]
+        out[slot, wanted] = rows
 
 
 def _rotated_keys(extra: Extra, heads: Heads, like: Tensor) -> Tensor:
