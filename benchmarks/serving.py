@@ -44,8 +44,12 @@ POLICIES: dict[str, tuple[str, ...]] = {
     "one at a time": ("--set", "engine.max_frames=1"),
     "whole batches": ("--no-late-join",),
 }
-# So that no key's own limits decide what is measured; the queue's bound stays.
-OPEN = ("--no-ui", "--set", "limits.running_per_key=256", "--set", "limits.queued_per_key=256")
+# So that no key's own limits decide what is measured; the queue's bound stays. One thread: bytes
+# are compared, and the number of threads is part of what decides them.
+OPEN = (
+    "--no-ui", "--threads", "1",
+    "--set", "limits.running_per_key=256", "--set", "limits.queued_per_key=256",
+)  # fmt: skip
 PROMPTS = ("{Mia} walking", "{Mia} and {Bo}", "{Bo} sitting", "a red fox", "{Mia} reading")
 CHARACTERS = {
     "Mia": {"description": "a girl with a red hat"},

@@ -228,6 +228,22 @@ def _serving(result: Mapping[str, Any]) -> str:
     )
 
 
+def _soak(result: Mapping[str, Any]) -> str:
+    memory = result["memory"]
+    did = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in result["did"].items())
+    facts = [
+        ("memory after warm-up, at the end, at most (MB)",
+         f"{memory['first_mb']:.0f}, {memory['last_mb']:.0f}, {memory['peak_mb']:.0f}"),
+        ("growth", f"{memory['growth']:.1%}"),
+        ("answers that nobody expected", str(len(result["surprises"]))),
+        ("what happened", did),
+    ]  # fmt: skip
+    return (
+        "## Serving for long\n\n`python -m benchmarks.soak`, "
+        f"{result['users']} users, {result['minutes']:g} minutes\n\n" + table(("", ""), facts)
+    )
+
+
 SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "speed": _speed,
     "model_card": _model_card,
@@ -239,6 +255,7 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "persona_synthetic": _persona,
     "memory_speed": _memory_speed,
     "serving": _serving,
+    "soak": _soak,
 }
 
 if __name__ == "__main__":

@@ -25,7 +25,13 @@ from typing import TYPE_CHECKING, Any
 from consistent_gen.errors import CheckpointError, ConsistentGenError
 from services.launch.lifeline import end_with_parent
 from services.launch.listening import address_of, listen
-from services.launch.options import EXIT_INPUT, add_serve_options, common_arguments, settings_of
+from services.launch.options import (
+    EXIT_INPUT,
+    add_serve_options,
+    common_arguments,
+    drawing_threads,
+    settings_of,
+)
 
 if TYPE_CHECKING:
     from services.settings import Settings
@@ -95,7 +101,7 @@ def _run_here(
         if not options.gateway_only:
             source = StoreLeases(worker_name(), state.jobs, state.artifacts, state.workers)
             maker = painter_maker(
-                settings, threads=options.threads or None, late_join=not options.no_late_join
+                settings, threads=drawing_threads(options), late_join=not options.no_late_join
             )
             worker = Worker(maker, source, lease_s=settings.engine.lease_s)
             worker.start()

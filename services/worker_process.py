@@ -22,6 +22,7 @@ from services.launch.options import (
     TOKEN_VARIABLE,
     URL_VARIABLE,
     add_common_options,
+    drawing_threads,
     settings_of,
 )
 
@@ -66,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     source = HttpLeases(url, os.environ.get(TOKEN_VARIABLE, ""), options.name or worker_name())
     worker = Worker(
         painter_maker(
-            settings, threads=options.threads or None, late_join=not options.no_late_join
+            settings, threads=drawing_threads(options), late_join=not options.no_late_join
         ),
         source,
         lease_s=settings.engine.lease_s,

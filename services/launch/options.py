@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from services.settings import Settings
 
 DEFAULT_PORT = 7860
+MOST_THREADS = 1024
 EXIT_INPUT = 2
 EXIT_HANGS = 70  # EX_SOFTWARE: start me again
 TOKEN_VARIABLE = "CONSISTENT_GEN_AUTH_WORKER_TOKEN"
@@ -54,7 +55,10 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
         "--bucket", metavar="N", type=int, help="rows per denoiser call (default: measured once)"
     )
     parser.add_argument(
-        "--threads", metavar="N", type=int, default=1, help="CPU threads that draw (default: 1)"
+        "--threads",
+        metavar="N",
+        type=_thread_count,
+        help="CPU threads that draw (default: half of the processors; 0: as many as torch takes)",
     )
     parser.add_argument("--config", metavar="FILE", help="settings (YAML; see docs/serving.md)")
     parser.add_argument(
@@ -89,9 +93,35 @@ def settings_of(options: argparse.Namespace) -> Settings:
     return settings
 
 
+def _thread_count(text: str) -> int:
+    """A number of threads.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    if not text.isdecimal() or int(text) > MOST_THREADS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to {MOST_THREADS}")
+    return int(text)
+
+
+def drawing_threads(options: argparse.Namespace) -> int | None:
+    """Threads of one drawing process; None leaves it to torch.
+
+    Half of the processors by default, shared out among the processes: the other half answers
+    callers and encodes pictures, and the second of two threads would bring little.
+    """
+    if options.threads is not None:
+        return options.threads or None
+    if hasattr(os, "sched_getaffinity"):  # Linux, where containers narrow the set
+        processors = len(os.sched_getaffinity(0))
+    else:
+        processors = os.cpu_count() or 1
+    return max(1, processors // (2 * max(1, getattr(options, "processes", 0))))
+
+
 def common_arguments(options: argparse.Namespace) -> list[str]:
     """The common options as they were given, to start another process with."""
-    found = ["--threads", str(options.threads), "--lifeline"]
+    found = ["--threads", str(drawing_threads(options) or 0), "--lifeline"]
     if options.no_late_join:
         found.append("--no-late-join")
     for name in ("data", "model", "bucket", "config"):

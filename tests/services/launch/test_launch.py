@@ -24,7 +24,12 @@ from consistent_gen.errors import InputError
 from consistent_gen.models.backbone import Backbone
 from services import serve
 from services.keys import create_key
-from services.launch.options import add_serve_options, common_arguments, settings_of
+from services.launch.options import (
+    add_serve_options,
+    common_arguments,
+    drawing_threads,
+    settings_of,
+)
 from services.launch.topology import Child, Topology
 from tests.services.small_model import story
 from tests.services.worker.servers import TOKEN, gateway, settings_for, until
@@ -47,6 +52,25 @@ def test_options_become_settings(tmp_path: Path) -> None:
     assert settings.server.port == 0 and settings.storage.data_dir == tmp_path / "a: b"
     assert settings.engine.bucket == 4 and settings.limits.frames == 9
     assert settings_of(options_of(*common_arguments(options))).limits.frames == 9
+
+
+def test_half_of_the_processors_draw_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(8)))
+    assert drawing_threads(options_of()) == 4
+    assert drawing_threads(options_of("--processes", "3")) == 1
+    assert drawing_threads(options_of("--threads", "6", "--processes", "3")) == 6
+    assert drawing_threads(options_of("--threads", "0")) is None
+    for given in (options_of(), options_of("--threads", "0")):
+        passed = options_of(*common_arguments(given))
+        assert drawing_threads(passed) == drawing_threads(given)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0})
+    assert drawing_threads(options_of()) == 1
+    for wrong in ("-1", "two", "1e3", "99999"):
+        with pytest.raises(SystemExit):
+            options_of("--threads", wrong)
+        assert "not a number from 0 to" in capsys.readouterr().err
 
 
 def test_other_machines_are_let_in_with_keys_only(tmp_path: Path) -> None:
