@@ -112,8 +112,8 @@ class Painter:
 
     @property
     def stories(self) -> tuple[str, ...]:
-        """Ids of the stories whose anchors are at hand."""
-        return tuple({key.partition(" ")[0] for key in self._shelf.keys})
+        """Ids of the stories whose anchors are at hand, longest unused first."""
+        return tuple(dict.fromkeys(key.partition(" ")[0] for key in self._shelf.keys))
 
     def submit(self, lease: Lease, folder: Path | None = None) -> None:
         """Take on a lease. `folder` has the files that its references name.
@@ -170,7 +170,7 @@ class Painter:
         reports += self._failed(failures)
         self._room.hold(self._works.leases)
         self._shelf.settle()
-        self._shelf.evict(self._shelf.limit_bytes)
+        self._shelf.tidy()
         return reports
 
     def _stepped(self, event: Step) -> list[Report]:

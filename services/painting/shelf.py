@@ -12,7 +12,11 @@ from consistent_gen.engine.request import Preview
 from consistent_gen.story.plan import FramePlan, StoryPlan
 from services.painting.anchors import AnchoredStory
 
-MAX_STORIES = 64
+# Stories that nobody draws are kept for frames that are drawn again: the last ones, in a share of
+# the limit. Between what lives so long the allocator's heap cannot hold large tensors any more, so
+# the process grows by about twice as much.
+MAX_STORIES = 16
+IDLE_SHARE = 1 / 16
 # After so many frames the engine no longer remembers that a story's anchors were drawn.
 MAX_AGE_FRAMES = REMEMBERED_FRAMES // 4
 
@@ -106,6 +110,11 @@ class StoryShelf:
         """Note whose anchors are drawn."""
         for story in self._stories.values():
             story.settle()
+
+    def tidy(self) -> None:
+        """Keep of the stories that nobody draws the one used last, and others in a small share."""
+        if self._stories:
+            self.evict(int(self.limit_bytes * IDLE_SHARE), keep=next(reversed(self._stories)))
 
     def evict(self, limit_bytes: int, *, keep: str | None = None, now: int = 0) -> None:
         """Forget stories that nobody draws, until the others take at most `limit_bytes`."""

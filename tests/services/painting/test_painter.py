@@ -23,6 +23,7 @@ from consistent_gen.story.sharing import submit_frames
 from services.jobs import Lease
 from services.painting.painter import Painter
 from services.painting.reports import Drawn, Failed, Report, Stepped
+from services.painting.shelf import IDLE_SHARE
 from services.plans import validate_story
 from tests.services.small_model import MakeLease, story
 
@@ -321,6 +322,22 @@ def test_anchors_are_kept_within_their_bytes(tiny: Backbone, make_lease: MakeLea
     assert peak <= one * 1.5
     with pytest.raises(LimitError, match="anchors' bank"):
         painter_of(tiny, anchor_bytes=one // 2).submit(make_lease(request, 4))
+
+
+@pytest.mark.parametrize(("idle_stories", "kept"), [(3.5, 3), (0.5, 1), (99, 16)])
+def test_of_stories_that_nobody_draws_the_last_ones_stay(
+    tiny: Backbone, make_lease: MakeLease, idle_stories: float, kept: int
+) -> None:
+    request = story("story_diffusion")
+    probe = painter_of(tiny)
+    probe.submit(make_lease(request, 1))
+    drive(probe)
+    painter = painter_of(tiny, anchor_bytes=int(probe._shelf.bytes * idle_stories / IDLE_SHARE))
+    names = [f"sto_{number}" for number in range(kept + 2)]
+    for name in names:
+        painter.submit(make_lease(request, 1, name=name))
+        drive(painter)
+    assert painter.stories == tuple(names[-kept:])
 
 
 def test_references_of_the_library_are_anchors(
