@@ -139,6 +139,9 @@ class Client:
 
         Raises ``ApiError`` (code "timeout") after `timeout_s`; the job goes on.
         """
+        if timeout_s is None:  # told at once, where asking would be up to a second late
+            for _ in self.events(job, patience_s=patience_s):
+                pass
         end = None if timeout_s is None else time.monotonic() + timeout_s
         patience = _Patience(patience_s, longest_s=1.0)
         while True:
