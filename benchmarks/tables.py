@@ -228,6 +228,19 @@ def _serving(result: Mapping[str, Any]) -> str:
     )
 
 
+def _first_frame(result: Mapping[str, Any]) -> str:
+    moments = [
+        (name.removesuffix("_s").replace("_", " "), f"{seconds:.1f}")
+        for name, seconds in result.items()
+        if name.endswith("_s")
+    ]
+    return (
+        "## From `make serve` to the first picture in a browser\n\n"
+        "`python -m benchmarks.first_frame`, the example story that is filled in\n\n"
+        + table(("", "seconds since the command"), moments)
+    )
+
+
 def _soak(result: Mapping[str, Any]) -> str:
     memory = result["memory"]
     did = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in result["did"].items())
@@ -255,6 +268,7 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "persona_synthetic": _persona,
     "memory_speed": _memory_speed,
     "serving": _serving,
+    "first_frame": _first_frame,
     "soak": _soak,
 }
 
