@@ -47,6 +47,8 @@ def made(data: str) -> Iterator[str]:
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def measure() -> dict[str, Any]:
