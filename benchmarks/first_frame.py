@@ -21,6 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.serving_load import ready_url
+
 CHROMIUM = "/usr/bin/chromium"
 PATIENCE_MS = 300_000
 MOMENTS = {
@@ -38,12 +40,7 @@ def made(data: str) -> Iterator[str]:
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True,
     )  # fmt: skip
     try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("ready at "):
-                yield line.split()[2]
-                return
-        raise RuntimeError("`make serve` ended before it was ready")
+        yield ready_url(process)
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait()

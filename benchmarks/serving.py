@@ -62,8 +62,8 @@ TARGETS = {"speedup": 1.5, "fairness_ratio": 2.0, "identical_share": 1.0}
 def first_frame(served: Served, steps: int) -> tuple[float, int]:
     """Seconds from the start of the server's process to the first picture, and its bucket."""
     with Client(served.url, timeout=60.0) as client:
-        job = _finish(client, _one(steps, seed=0))
-        png = client.artifact(client.job(job).frames[0].artifact or "")
+        image = client.create_story(_one(steps, seed=0))
+        png = client.artifact(client.wait(image.job).frames[0].artifact or "")
     seconds = time.monotonic() - served.started
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "frame.png"
@@ -76,7 +76,7 @@ def lone_seconds(served: Served, steps: int) -> float:
     with Client(served.url, timeout=60.0) as client:
         started = time.monotonic()
         for seed in range(3):
-            _finish(client, _one(steps, seed=seed))
+            client.wait(client.create_story(_one(steps, seed=seed)).job)
         return (time.monotonic() - started) / 3
 
 
@@ -105,7 +105,7 @@ def fairness(served: Served, *, steps: int, frames: int) -> dict[str, Any]:
             while not stop.is_set():
                 asked = time.monotonic()
                 seed += 1
-                _finish(small, _one(steps, seed=seed))
+                small.wait(small.create_story(_one(steps, seed=seed)).job)
                 waits.append(time.monotonic() - asked)
 
         thread = threading.Thread(target=ask)
@@ -271,16 +271,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         write_json(options.out, result)
     return 0
-
-
-def _finish(client: Client, story: StoryIn) -> str:
-    """Draw a story and return its job as soon as it ends: events come at once, where `wait` asks
-    once a second.
-    """
-    job = client.create_story(story).job
-    for _ in client.events(job):
-        pass
-    return job
 
 
 def _one(steps: int, seed: int = 0) -> StoryIn:

@@ -48,7 +48,7 @@ def serve(*arguments: str, data: Path | None = None) -> Iterator[Served]:
             command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
         try:
-            url = _ready(process)
+            url = ready_url(process)
             yield Served(url, process.pid, started, time.monotonic() - started)
         finally:
             process.terminate()
@@ -61,7 +61,12 @@ def serve(*arguments: str, data: Path | None = None) -> Iterator[Served]:
                 process.stdout.close()
 
 
-def _ready(process: subprocess.Popen[str]) -> str:
+def ready_url(process: subprocess.Popen[str]) -> str:
+    """The address of a server that was just started, once it is ready.
+
+    Raises:
+        RuntimeError: it ended before it was ready, or took too long.
+    """
     end = time.monotonic() + START_S
     assert process.stdout is not None
     for line in process.stdout:

@@ -340,7 +340,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         result |= {
             "schema": 2, "frame_counts": FRAME_COUNTS,
             "threads": torch.get_num_threads(), "versions": versions(),
-            "settings": {key: str(value) for key, value in vars(options).items()},
+            "settings": {k: str(v) for k, v in vars(options).items() if k != "out"},
         }  # fmt: skip
         if options.out is not None:
             write_json(options.out, result)
