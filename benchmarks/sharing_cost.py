@@ -12,8 +12,8 @@ For the story-world model and for untrained UNets shaped like Stable Diffusion 1
   (`benchmarks.sharing_flop`).
 - Wall time, medians of interleaved repeats.
 - Bytes of a character's bank: guessed before anything is drawn (with
-  `SharedRun.expected_share`), predicted once the anchors' first passes have shown their masks, and
-  used.
+  `SharedRun.expected_share`), predicted before it holds anything, once the anchors' masks are
+  settled (after a first pass, or when the anchors' lead ends), and used.
 - Peak memory of stories of 4 to 32 frames, each in a process of its own, and its slope per frame.
 
 The large UNets that are timed have one layer per block, one transformer layer per attention block,
@@ -152,8 +152,9 @@ class Story:
         anchors = [trial.request(number) for number in range(recipe.anchors)]
         self.guessed = self.predicted = self.shared.predicted_bytes(anchors[0])
         self.shared.cast(HERO, anchors)
-        if recipe.masks is not None and recipe.masks.source == "twin":
-            while any(is_twin(state.id) for state in self.engine.frames):
+        settled = recipe.settled(trial.steps)
+        if settled is not None:
+            while any(is_twin(s.id) or s.index < settled for s in self.engine.frames):
                 self.engine.step()
             assert self.shared.run.bank.bytes == 0, "predicted before an anchor left anything"
             self.predicted = self.shared.predicted_bytes(anchors[0], HERO)

@@ -27,42 +27,20 @@ from consistent_gen.attention.backends import select_backend
 from consistent_gen.attention.bank import DEFAULT_LIMIT_BYTES
 from consistent_gen.attention.calls import Call, Row
 from consistent_gen.attention.layers import find_sites
+from consistent_gen.attention.masks import Grid
 from consistent_gen.attention.patch import attached
 from consistent_gen.attention.roles import FrameRole, SubjectUse
-from consistent_gen.attention.run import SharedRun
+from consistent_gen.attention.run import Covered, SharedRun
 from consistent_gen.attention.settings import Branch
 from consistent_gen.attention.sharing import Sharing
-from consistent_gen.checkpoints import read_json, write_json
 from consistent_gen.errors import InputError
 from consistent_gen.methods import METHODS
 from consistent_gen.registry import resolve
 from consistent_gen.runtime import generator
+from consistent_gen.saved_character import Character, read_character
 
-FORMAT = "consistent-gen character 1"
 # What the pipelines take when nothing is said.
 DEFAULT_STEPS, DEFAULT_GUIDANCE = 50, 7.5
-
-
-@dataclass(frozen=True, kw_only=True)
-class Character:
-    """A character for later frames. images: its anchors, as the pipeline returned them."""
-
-    name: str
-    subject: str
-    prompts: tuple[str, ...]
-    seeds: tuple[int, ...]
-    strength: float
-    settings: Mapping[str, Any]
-    images: tuple[Any, ...] = ()
-
-    def save(self, path: str | Path) -> None:
-        """Write what is needed to draw the anchors again, as JSON.
-
-        Raises:
-            OutputError: the file cannot be written.
-        """
-        kept = ("name", "subject", "prompts", "seeds", "strength", "settings")
-        write_json(Path(path), {"format": FORMAT, **{key: getattr(self, key) for key in kept}})
 
 
 @dataclass
@@ -123,7 +101,7 @@ class PipelineStory:
         if name in self.run.subjects():
             raise InputError(f"a character {name!r} exists already; give this one another name")
         settings = self._settings()
-        self.run.check_bytes(self._predicted_bytes())
+        self.run.check_bytes(self._predicted_bytes(self.run.expected_share))
         frames, twins = [], []
         for number, prompt in enumerate(prompts):
             use = SubjectUse(name=name, tokens=self._tokens(prompt, subject), strength=strength)
@@ -132,7 +110,11 @@ class PipelineStory:
             frames.append(role.frame)
             if masks is not None and number in masks:
                 self.run.masks.set_external(twins[-1] or role.frame, name, masks[number])
-        images = self._draw(frames, twins, prompts, seeds, pictures or {})
+        try:
+            images = self._draw(frames, twins, prompts, seeds, pictures or {})
+        except BaseException:
+            self.run.drop(name)  # half an anchor is nobody's
+            raise
         return Character(
             name=name, subject=subject, prompts=tuple(prompts), seeds=tuple(seeds),
             strength=strength, settings=settings, images=tuple(images),
@@ -166,14 +148,7 @@ class PipelineStory:
         Raises:
             InputError: the file is no saved character, or was saved under other settings.
         """
-        saved = read_json(Path(path))
-        if not isinstance(saved, dict) or saved.get("format") != FORMAT:
-            raise InputError(f"{path} is not a saved character; expected format {FORMAT!r}")
-        now = json.loads(json.dumps(self._settings()))
-        for key in sorted({*saved["settings"], *now}):
-            was, found = saved["settings"].get(key), now.get(key)
-            if was != found:
-                raise InputError(f"{path} was saved with {key} {was!r}; this story has {found!r}")
+        saved = read_character(Path(path), self._settings())
         return self.anchor(
             saved["prompts"], saved["seeds"], saved["subject"],
             name=saved["name"], strength=saved["strength"],
@@ -256,6 +231,7 @@ class PipelineStory:
                 ((sample, *args[1:]), kwargs) if args else (args, {**kwargs, "sample": sample})
             )
         call = Call(len(sample), (sample.shape[-2], sample.shape[-1]), rows)
+        self._check_bytes(call)
         self._look(unet, call, args, kwargs)
         self.policy.begin(call)
         return args, kwargs
@@ -309,8 +285,21 @@ class PipelineStory:
             )
         return tuple(i + len(words) - 1 for i in found)
 
-    def _predicted_bytes(self) -> int:
-        """Bytes of one character's bank, with `SharedRun.expected_share` where masks decide."""
+    def _check_bytes(self, call: Call) -> None:
+        """What frames leave must fit, once their masks say how much it is (LimitError)."""
+        names: dict[str, None] = {}
+        for row in call.rows:
+            role = self.run.roles[row.frame]
+            if row.step == self.run.recipe.settled(row.steps):
+                names |= dict.fromkeys(name for _, name in role.leaving)
+        grids = {s.grid(call.latent) for s in find_sites(self.pipe.unet).values() if s.sees_images}
+        for name in names:
+            covered = self.run.covered(name, grids, call.rows[0].steps)
+            wanted = self._predicted_bytes(covered) - self.run.bank.bytes_of(name)
+            self.run.check_bytes(wanted)
+
+    def _predicted_bytes(self, covered: float | Mapping[tuple[int, Grid], Covered]) -> int:
+        """Bytes of one character's bank (see `SharedRun.predicted_bytes`)."""
         unet, options = self.pipe.unet, self._options
         side = unet.config.sample_size
         default = (side, side) if isinstance(side, int) else tuple(side)
@@ -327,7 +316,7 @@ class PipelineStory:
             steps=steps,
             guided=steps if guided else 0,
             element_bytes=unet.dtype.itemsize,
-            subject_share=self.run.expected_share,
+            covered=covered,
         )
 
     def _settings(self) -> dict[str, Any]:

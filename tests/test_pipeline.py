@@ -16,8 +16,9 @@ from PIL import Image
 import consistent_gen
 from consistent_gen.errors import InputError, LimitError, UnknownNameError
 from consistent_gen.models.tiny import build_tiny
-from consistent_gen.pipeline import Character, PipelineStory
+from consistent_gen.pipeline import PipelineStory
 from consistent_gen.runtime import generator
+from consistent_gen.saved_character import Character
 
 OPTIONS: dict[str, Any] = {"num_inference_steps": 3, "guidance_scale": 3.0, "output_type": "np"}
 PORTRAITS = ["a red fox", "a fox sitting in the meadow"]
@@ -142,6 +143,32 @@ def test_mistakes_are_named(pipe: Any) -> None:
         pytest.raises(LimitError, match="MB are allowed"),
     ):
         fox(story)
+
+
+def test_a_bank_that_turns_out_too_large_is_refused_and_leaves_nothing(pipe: Any) -> None:
+    """Nothing was known of the mask when the room was checked first."""
+    with consistent_gen.share(pipe, "consistory", **OPTIONS) as story:
+        fox(story, masks=dict.fromkeys(range(2), torch.ones(16, 16)))
+        whole = story.run.bank.bytes
+    with consistent_gen.share(pipe, "consistory", limit_bytes=whole - 1, **OPTIONS) as story:
+        with pytest.raises(LimitError, match=f"takes {whole / 1e6:.1f} MB, and"):
+            fox(story, masks=dict.fromkeys(range(2), torch.ones(16, 16)))
+        assert story.run.bank.bytes == 0
+        hero = fox(story)
+        assert 0 < story.run.bank.bytes < whole
+        story.frame("a fox reading", seed=3, subjects=[hero])
+
+
+def test_a_file_that_is_no_saved_character_is_refused(pipe: Any, tmp_path: Path) -> None:
+    path = tmp_path / "fox.json"
+    with consistent_gen.share(pipe, "consistory", **OPTIONS) as story:
+        for content, named in (
+            ("[]", "is not a saved character"),
+            ('{"format": "consistent-gen character 1", "name": "fox"}', "does not say subject"),
+        ):
+            path.write_text(content)
+            with pytest.raises(InputError, match=named):
+                story.load(path)
     with (
         pytest.raises(UnknownNameError, match="did you mean 'consistory'"),
         consistent_gen.share(pipe, "consistori"),

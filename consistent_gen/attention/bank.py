@@ -105,8 +105,9 @@ class AnchorBank:
             export = export.to(self.device)
         kept = self._exports.setdefault(key, {})
         old = kept.get(export.anchor)
-        self.bytes += export.bytes - (0 if old is None else old.bytes)
-        check_limit(self.bytes, self.limit_bytes)
+        wanted = self.bytes + export.bytes - (0 if old is None else old.bytes)
+        check_limit(wanted, self.limit_bytes)
+        self.bytes = wanted
         kept[export.anchor] = export
 
     def put_result(self, key: Key, anchor: int, result: Tensor) -> None:
@@ -128,10 +129,16 @@ class AnchorBank:
         kept = self._exports[key]
         return [kept[i] if kept[i].k.device == device else kept[i].to(device) for i in sorted(kept)]
 
+    def bytes_of(self, subject: str) -> int:
+        """What one subject takes."""
+        kept = (kept for key, kept in self._exports.items() if key[0] == subject)
+        return sum(export.bytes for exports in kept for export in exports.values())
+
     def drop(self, subject: str) -> None:
         """Forget a subject."""
+        self.bytes -= self.bytes_of(subject)
         for key in [key for key in self._exports if key[0] == subject]:
-            self.bytes -= sum(export.bytes for export in self._exports.pop(key).values())
+            del self._exports[key]
 
     def __len__(self) -> int:
         return sum(len(kept) for kept in self._exports.values())
@@ -147,21 +154,21 @@ def predict_bytes(
     *,
     steps: int,
     guided: int,
-    anchors: int,
+    anchors: Sequence[int],
     element_bytes: int,
     count: CountTokens,
 ) -> int:
     """Bytes that one subject will take in the bank, before anything is drawn.
 
     rules_at: the rules that act at a layer, step and branch. guided: how many steps, the first
-    ones, have rows without the prompt too. element_bytes: of one number.
+    ones, have rows without the prompt too. anchors: their numbers. element_bytes: of one number.
     """
     total = 0
     for site in sites:
         for step in range(steps):
             for branch in BOTH if step < guided else BOTH[:1]:
                 rules = rules_at(site, step, branch)
-                for anchor in range(anchors if rules else 0):
+                for anchor in anchors if rules else ():
                     shared, subject = count(site, step, anchor)
                     total += _numbers(rules, shared, subject) * site.channels
     return total * element_bytes

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -40,6 +41,13 @@ from consistent_gen.runtime import generator
 
 # What a subject is taken to cover of a picture where masks are cut at Otsu's threshold.
 _OTSU_SHARE = 0.35
+
+
+class Covered(NamedTuple):
+    """Tokens that belong to a subject and to no clearer one, and those that show it."""
+
+    region: int
+    shown: int
 
 
 class SharedRun:
@@ -158,9 +166,10 @@ class SharedRun:
         return self._exports[key]
 
     def _find_exports(self, site: Site, step: int, steps: int, branch: Branch) -> list[Rule]:
-        found = list(self.rules_at(site, step, steps, branch))
+        # A lone anchor reads nobody; where there are others, they read each other at every step.
+        found = list(self.rules_at(site, step, steps, branch)) if self.recipe.anchors > 1 else []
         ahead = self.recipe.lead(steps) - 1
-        for behind in range(max(0, step - ahead), step):
+        for behind in range(max(0, step - ahead), step + 1):
             rules = self.rules_at(site, behind, steps, branch)
             if rules and source_step(rules, behind, steps) == step:
                 found.extend(rule for rule in rules if rule not in found)
@@ -169,9 +178,18 @@ class SharedRun:
     def looks(self, frame: str, step: int, steps: int) -> bool:
         """Whether `frame` wants a look, a second row without sharing, at a step."""
         role = self.roles.get(frame)
-        if role is None or role.twin_of is not None or not role.reading:
+        if role is None or role.twin_of is not None or not self.reads(role):
             return False
         return self.recipe.looks(step, steps)
+
+    def reads(self, role: FrameRole) -> bool:
+        """Whether a frame (or what its twin is for) reads anybody; a lone anchor does not."""
+        return bool(role.reading) and (role.anchor is None or self.recipe.anchors > 1)
+
+    def mask_step(self, role: FrameRole, step: int, steps: int) -> int:
+        """The step whose masks say what a frame leaves at `step` (see `Recipe.settled`)."""
+        settled = self.recipe.settled(steps) or step
+        return min(step, settled) if role.leaving else step
 
     def seeks(self, role: FrameRole) -> bool:
         """Whether anything depends on where this frame (or twin) shows its subjects."""
@@ -197,16 +215,24 @@ class SharedRun:
         """Take this correspondence instead of what the features would say."""
         self._matches[frame, subject, grid] = match
 
-    def subject_shares(self, subject: str, grids: Iterable[Grid]) -> dict[tuple[int, Grid], float]:
-        """Share of the picture that a subject covers in each of its anchors, as far as is known.
+    def covered(
+        self, subject: str, grids: Iterable[Grid], steps: int
+    ) -> dict[tuple[int, Grid], Covered]:
+        """Of every anchor of a subject, how many tokens of each grid are its and how many show it.
 
-        Final once the anchors' twins are drawn; with running masks, once the anchors are.
+        Final once their masks are: `Recipe.settled` says when.
         """
-        return {
-            (number, grid): len(self.tokens.shown(*place, AFTER_ALL, grid)) / (grid[0] * grid[1])
-            for number, place in self._anchors.get(subject, {}).items()
-            for grid in grids
-        }
+        settled = self.recipe.settled(steps)
+        known = settled or AFTER_ALL
+        found = {}
+        for number, (frame, name) in self._anchors.get(subject, {}).items():
+            role = self.roles[frame]
+            use = next(use for use in role.subjects if use.name == name)
+            for grid in grids:
+                region = self.tokens.region(role, use, known, grid)
+                shown = self.tokens.shown(frame, name, known, grid)
+                found[number, grid] = Covered(0 if region is None else len(region), len(shown))
+        return found
 
     def record(self, frame: str, step: int, key: tuple[str, Branch, str], value: Tensor) -> None:
         """Keep a look's "q" or a twin's "v" [n h d] at (layer, branch, which) for its frame."""
@@ -227,35 +253,40 @@ class SharedRun:
         steps: int,
         guided: int,
         element_bytes: int,
-        subject_share: float | Mapping[tuple[int, Grid], float],
+        covered: float | Mapping[tuple[int, Grid], Covered],
     ) -> int:
         """Bytes that one subject takes in the bank.
 
         guided: how many steps, the first ones, anchors draw with rows for both branches.
-        subject_share: share of the picture that the subject covers, 0..1; per (anchor, grid) once
-        masks are known. Running masks grow with the steps, so for them it is an estimate.
+        covered: share of the picture that the subject is taken to cover, 0..1; what it does cover,
+        once that is known.
         """
+
+        numbers = (
+            range(self.recipe.anchors)
+            if isinstance(covered, float)
+            else sorted({number for number, _ in covered})
+        )
 
         def count(site: Site, step: int, anchor: int) -> tuple[int, int]:
             grid = site.grid(latent)
             n = grid[0] * grid[1]
-            if isinstance(subject_share, float):
-                share = subject_share
+            if isinstance(covered, float):
+                region = shown = round(n * covered)
             else:
-                share = subject_share[anchor, grid]
-            subject = round(n * share)
+                region, shown = covered[anchor, grid]
             rules = self.exports_at(site, step, steps, "cond")
             sharing = sharing_rule(rules)
             select = Select() if sharing is None else sharing.select
-            candidates = n if select.tokens == "all" else subject
-            return kept_count(candidates, select.dropout), subject
+            candidates = n if select.tokens == "all" else region
+            return kept_count(candidates, select.dropout), shown
 
         return predict_bytes(
             lambda site, step, branch: self.exports_at(site, step, steps, branch),
             [site for site in sites if site.sees_images],
             steps=steps,
             guided=guided,
-            anchors=self.recipe.anchors,
+            anchors=numbers,
             element_bytes=element_bytes,
             count=count,
         )

@@ -280,6 +280,17 @@ class Recipe:
         """How many steps anchors stay ahead of their readers, at least one."""
         return 1 + max((rule.topology.lead_steps(steps) for rule in self.rules), default=0)
 
+    def settled(self, steps: int) -> int | None:
+        """The step from which on masks of the frames that others read stay as they are: none of
+        their steps if a twin finished them before, and None if they change to the end.
+
+        Where anchors lead, it is the first step that anybody reads. So a bank's size is known
+        before it holds anything.
+        """
+        if self.masks is None or self.masks.source == "twin":
+            return 0
+        return self.lead(steps) - 1 or None
+
     @property
     def twin(self) -> bool:
         """Whether every frame is first drawn without sharing, to learn masks and features."""

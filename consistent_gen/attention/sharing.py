@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from consistent_gen.attention.bank import Export, Key, wanted_statistics
+from consistent_gen.attention.bank import Export, wanted_statistics
 from consistent_gen.attention.calls import Call, Row
 from consistent_gen.attention.layers import Site
 from consistent_gen.attention.ops import adain, token_statistics
@@ -26,62 +25,9 @@ from consistent_gen.attention.settings import (
     ScaleShared,
     TwinValues,
     sharing_rule,
-    source_step,
 )
+from consistent_gen.attention.work import Work
 from consistent_gen.errors import ConsistentGenError
-
-
-@dataclass(frozen=True)
-class _Work:
-    """What one row does at one layer."""
-
-    row: Row
-    role: FrameRole
-    rules: tuple[Rule, ...]  # by which it reads
-    exports: tuple[Rule, ...] = ()  # by which it is read, if it is an anchor; `rules` among them
-
-    @property
-    def concerned(self) -> tuple[Rule, ...]:
-        """All rules that the row has to do with here."""
-        return self.exports or self.rules
-
-    @property
-    def uses(self) -> tuple[SubjectUse, ...]:
-        """The subjects that the row reads."""
-        return self.role.reading
-
-    @property
-    def aside(self) -> bool:
-        """Whether the row shares nothing and is only recorded."""
-        return self.row.look or self.role.twin_of is not None
-
-    @property
-    def frame(self) -> str:
-        """The frame that is drawn; of a twin, the one it is for."""
-        return self.role.twin_of or self.role.frame
-
-    @property
-    def sharing(self) -> Rule | None:
-        """The rule by which keys are shared here."""
-        return sharing_rule(self.rules)
-
-    @property
-    def source_step(self) -> int:
-        """The anchors' step that the row reads, if it is not an anchor's."""
-        return source_step(self.rules, self.row.step, self.row.steps)
-
-    @property
-    def inject(self) -> float:
-        """Share of the result that matched anchor tokens replace; of an anchor, in its readers."""
-        return max((rule.mix.inject for rule in self.concerned), default=0.0)
-
-    def has(self, kind: type) -> bool:
-        """Whether a rule makes edits of this kind here, or in who reads it."""
-        return any(isinstance(edit, kind) for rule in self.concerned for edit in rule.align)
-
-    def key(self, name: str, site: Site) -> Key:
-        """Where exports of that name go."""
-        return name, site.name, self.row.step, self.row.branch
 
 
 class Sharing(AttentionPolicy):
@@ -92,7 +38,7 @@ class Sharing(AttentionPolicy):
         self.feature_scale = None if run.features is None else run.features.probe.scale
         self._call: Call | None = None
         self._rows: list[tuple[Row, FrameRole]] = []
-        self._work: dict[str, list[_Work]] = {}
+        self._work: dict[str, list[Work]] = {}
         self._watched: dict[str, Site] | None = None
         self._sites: Mapping[str, Site] = {}
         self._device = torch.device("cpu")
@@ -134,7 +80,7 @@ class Sharing(AttentionPolicy):
         for item in drawn:
             self._apply_recorded(item, heads, site)
         for item in drawn:
-            for leaving in item.role.leaving:
+            for leaving in item.role.leaving if item.exports else ():
                 self._export(item, leaving, heads, site)
         for item in drawn:
             self._align(item, heads, site)
@@ -150,7 +96,7 @@ class Sharing(AttentionPolicy):
             if item.role.anchor is None:
                 changed = hidden.clone() if changed is hidden else changed
                 self._inject(item, changed, site)
-            for use, name in item.role.leaving:
+            for use, name in item.role.leaving if item.exports else ():
                 tokens = self._subject_tokens(item, use, site).to(hidden.device)
                 result = changed[item.row.slot][tokens]
                 self.run.bank.put_result(item.key(name, site), item.role.number, result)
@@ -188,14 +134,18 @@ class Sharing(AttentionPolicy):
                 tokens, grid = _as_tokens(output[row.slot], self._call.latent, self._sites)
                 self.run.features.put(row.frame, row.time, tokens, grid)
 
-    def _at(self, site: Site) -> list[_Work]:
+    def _at(self, site: Site) -> list[Work]:
         if site.name not in self._work:
             found = []
             for row, role in self._rows:
                 here = site, row.step, row.steps, row.branch
-                exports = self.run.exports_at(*here) if role.leaving else ()
-                item = _Work(row, role, self.run.rules_at(*here), exports)
-                if _does_something(item):
+                item = Work(
+                    row,
+                    role,
+                    self.run.rules_at(*here) if self.run.reads(role) else (),
+                    self.run.exports_at(*here) if role.leaving else (),
+                )
+                if item.any:
                     found.append(item)
             self._work[site.name] = found
         return self._work[site.name]
@@ -204,12 +154,12 @@ class Sharing(AttentionPolicy):
         assert self._call is not None
         return site.grid(self._call.latent)
 
-    def _record(self, item: _Work, heads: Heads, site: Site) -> None:
+    def _record(self, item: Work, heads: Heads, site: Site) -> None:
         row, which = item.row, "q" if item.row.look else "v"
         key = site.name, row.branch, which
         self.run.record(item.frame, row.step, key, heads.get(which, row.slot))
 
-    def _apply_recorded(self, item: _Work, heads: Heads, site: Site) -> None:
+    def _apply_recorded(self, item: Work, heads: Heads, site: Site) -> None:
         row = item.row
         for rule in item.rules:
             for edit in rule.align:
@@ -222,7 +172,7 @@ class Sharing(AttentionPolicy):
                     heads.put("v", row.slot, twin.to(heads.v))
 
     def _export(
-        self, item: _Work, leaving: tuple[SubjectUse, str], heads: Heads, site: Site
+        self, item: Work, leaving: tuple[SubjectUse, str], heads: Heads, site: Site
     ) -> None:
         row, role = item.row, item.role
         use, name = leaving
@@ -230,8 +180,9 @@ class Sharing(AttentionPolicy):
         tokens = torch.empty(0, dtype=torch.int64, device=k.device)
         sharing = sharing_rule(item.exports)
         if sharing is not None:
+            known = self.run.mask_step(role, row.step, row.steps)
             chosen = self.run.tokens.shared(
-                role, leaving, sharing.select, row.step, self._grid(site), k.device
+                role, leaving, sharing.select, row.step, self._grid(site), k.device, known=known
             )
             tokens = tokens if chosen is None else chosen.to(k.device)
         statistics = {
@@ -251,7 +202,7 @@ class Sharing(AttentionPolicy):
         )
         self.run.bank.put(item.key(name, site), export)
 
-    def _align(self, item: _Work, heads: Heads, site: Site) -> None:
+    def _align(self, item: Work, heads: Heads, site: Site) -> None:
         """Edits of a frame's own features by those of its anchors; anchors keep their own."""
         if item.role.anchor is not None:
             return
@@ -269,7 +220,7 @@ class Sharing(AttentionPolicy):
                     for use in item.uses:
                         self._gather(item, use, heads, site)
 
-    def _gather(self, item: _Work, use: SubjectUse, heads: Heads, site: Site) -> None:
+    def _gather(self, item: Work, use: SubjectUse, heads: Heads, site: Site) -> None:
         match = self.run.match(item.frame, use, self._grid(site))
         exports = self._exports(item, use, site)
         tokens, source = match.tokens.to(heads.q.device), match.source.to(heads.q.device)
@@ -279,7 +230,7 @@ class Sharing(AttentionPolicy):
             x[tokens] = pool[source].to(x)
             heads.put(which, item.row.slot, x)
 
-    def _read(self, item: _Work, heads: Heads, site: Site) -> None:
+    def _read(self, item: Work, heads: Heads, site: Site) -> None:
         rule = item.sharing
         if rule is None:
             return
@@ -301,7 +252,7 @@ class Sharing(AttentionPolicy):
             heads.reads.setdefault(slot, []).extend(extras)
 
     def _extras(
-        self, item: _Work, use: SubjectUse, source: str, heads: Heads, site: Site,
+        self, item: Work, use: SubjectUse, source: str, heads: Heads, site: Site,
         queries: Tensor | None = None,
     ) -> Iterator[Extra]:  # fmt: skip
         """What a row reads of one source, with all queries or those of `queries`."""
@@ -321,7 +272,7 @@ class Sharing(AttentionPolicy):
                 )  # fmt: skip
             yield Extra(k, v, bias, queries, angles)
 
-    def _inject(self, item: _Work, hidden: Tensor, site: Site) -> None:
+    def _inject(self, item: Work, hidden: Tensor, site: Site) -> None:
         for use in item.uses:
             match = self.run.match(item.frame, use, self._grid(site))
             pool = torch.cat(
@@ -332,28 +283,21 @@ class Sharing(AttentionPolicy):
             row = hidden[item.row.slot]
             row[tokens] = _blend(row[tokens], pool[source], w)
 
-    def _exports(self, item: _Work, use: SubjectUse, site: Site) -> list[Export]:
+    def _exports(self, item: Work, use: SubjectUse, site: Site) -> list[Export]:
         return [e for source in use.sources for e in self._exports_of(item, source, site)]
 
-    def _exports_of(self, item: _Work, source: str, site: Site) -> list[Export]:
+    def _exports_of(self, item: Work, source: str, site: Site) -> list[Export]:
         row = item.row
         step = row.step if item.role.anchor is not None else item.source_step
         key = source, site.name, step, row.branch
         return [e for e in self.run.bank.get(key, self._device) if e.anchor != item.role.anchor]
 
-    def _subject_tokens(self, item: _Work, use: SubjectUse, site: Site) -> Tensor:
-        return self.run.tokens.shown(item.role.frame, use.name, item.row.step, self._grid(site))
+    def _subject_tokens(self, item: Work, use: SubjectUse, site: Site) -> Tensor:
+        known = self.run.mask_step(item.role, item.row.step, item.row.steps)
+        return self.run.tokens.shown(item.role.frame, use.name, known, self._grid(site))
 
-    def _places(self, item: _Work, use: SubjectUse, site: Site) -> tuple[Tensor, ...]:
+    def _places(self, item: Work, use: SubjectUse, site: Site) -> tuple[Tensor, ...]:
         return self.run.match(item.frame, use, self._grid(site)).places
-
-
-def _does_something(item: _Work) -> bool:
-    if item.row.look:
-        return item.has(BlendQueries)
-    if item.role.twin_of is not None:
-        return item.has(TwinValues)
-    return bool(item.concerned) and bool(item.uses)
 
 
 def _blend(x: Tensor, other: Tensor, weight: float) -> Tensor:
@@ -368,7 +312,7 @@ def _blend_weight(edit: BlendQueries, rule: Rule, row: Row) -> float:
     return first + (last - first) * (row.step - span.start) / max(len(span) - 1, 1)
 
 
-def _gated(rule: Rule, item: _Work) -> bool:
+def _gated(rule: Rule, item: Work) -> bool:
     select, row = rule.select, item.row
     several = select.gate in ("many", "nearest") and len(item.role.subjects) > 1
     if item.role.anchor is not None or row.step < round(select.open * row.steps):

@@ -57,16 +57,18 @@ class SubjectTokens:
         step: int,
         grid: Grid,
         device: torch.device,
+        *,
+        known: int | None = None,
     ) -> Tensor | None:
         """Numbers of the tokens that a frame exports; None while its mask is unknown.
 
-        leaving: of `FrameRole.leaving`.
+        leaving: of `FrameRole.leaving`. known: the step whose mask counts, `step` if None.
         """
         use, name = leaving
         if select.tokens == "all":
             candidates = torch.arange(grid[0] * grid[1], device=device)
         else:
-            found = self.region(role, use, step, grid)
+            found = self.region(role, use, step if known is None else known, grid)
             if found is None:
                 return None
             candidates = found

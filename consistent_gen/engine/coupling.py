@@ -80,6 +80,13 @@ class Coupling:
         """
         return False
 
+    def check(self, frame: str, step: int, request: FrameRequest) -> None:
+        """The frame is about to make this step.
+
+        Raises:
+            ConsistentGenError: it cannot; it fails with its gang, and nobody else does.
+        """
+
     def begin_call(self, layout: BatchLayout) -> None:
         """The denoiser is about to be called with these rows."""
 

@@ -144,7 +144,7 @@ class Engine:
         chosen = self._choose(ready, self.bucket)
         check_choice(chosen, ready, self.bucket)
         with torch.inference_mode():
-            live = [group for group in chosen if self._start(group, events)]
+            live = [g for g in chosen if self._start(g, events) and self._check(g, events)]
             if live and self._call(live, events):
                 for group in live:
                     self._after_call(group, events)
@@ -202,6 +202,16 @@ class Engine:
                 return False
             if not frame.request.hidden:
                 events.append(Started(frame.id))
+        return True
+
+    def _check(self, group: Group, events: list[Event]) -> bool:
+        try:
+            for frame in group.frames:
+                if frame.request.coupling is not None:
+                    frame.request.coupling.check(frame.id, frame.index, frame.request)
+        except ConsistentGenError as error:
+            self._fail(group, error, events)
+            return False
         return True
 
     def _condition(self, request: FrameRequest) -> dict[Branch, Conditioning]:

@@ -276,6 +276,15 @@ class SharedStory(Coupling):
         """See `Coupling`."""
         return self.run.looks(frame, step, steps)
 
+    def check(self, frame: str, step: int, request: FrameRequest) -> None:
+        """See `Coupling`: what a frame leaves must fit, once its masks say how much it is."""
+        role = self.run.roles.get(frame)
+        if role is None or step != self.run.recipe.settled(request.steps):
+            return
+        names = [name for _, name in role.leaving]
+        wanted = sum(self._bank_bytes(request, name) for name in names)
+        self.run.check_bytes(wanted - sum(self.run.bank.bytes_of(name) for name in names))
+
     def begin_call(self, layout: BatchLayout) -> None:
         """See `Coupling`."""
         if not self._attached:
@@ -344,20 +353,24 @@ class SharedStory(Coupling):
 
         Exact for methods that share every token; with masks it takes the subject to cover
         `SharedRun.expected_share` of the picture, or what its masks say if `name` is a cast
-        character whose anchors' first passes are drawn.
+        character (or a name of exports). That is exact from the step on at which they are final
+        (see `Recipe.settled`), and then checked once more.
         """
+        return self._bank_bytes(self._read_ahead(request.settled(self.engine.backbone)), name)
+
+    def _bank_bytes(self, request: FrameRequest, name: str | None) -> int:
         backbone = self.engine.backbone
         _, height, width = backbone.latent_shape(*request.size(backbone))
         sites = self._sites.values()
         grids = {site.grid((height, width)) for site in sites if site.sees_images}
-        known = None if name is None else self.run.subject_shares(name, grids)
+        known = None if name is None else self.run.covered(name, grids, request.steps)
         return self.run.predicted_bytes(
             sites,
             (height, width),
             steps=request.steps,
-            guided=self._read_ahead(request.settled(backbone)).guided_steps,
+            guided=request.guided_steps,
             element_bytes=backbone.dtype.itemsize,
-            subject_share=known or self.run.expected_share,
+            covered=known or self.run.expected_share,
         )
 
 

@@ -23,9 +23,10 @@ Otherwise as in subject-driven shared attention (arXiv 2402.03286, section 3.1),
 - Where characters have anchors of their own (a writer's pictures), the first frame of several is
   read by later frames of the same, once, beside these: a model has seen two read two, and from two
   portraits each keeps less than from its own alone.
-- No twin: masks come from the steps that lie behind the anchor, and by the time somebody reads it
-  there are some. Nothing is dropped, mixed or injected. An added frame costs one denoiser call a
-  step.
+- No twin: masks come from the steps that lie behind the anchor when the first frame reads it, and
+  stay as they are then. So what it leaves is known to the byte before it leaves anything, and
+  masks of that moment make characters more alike than later ones, which shrink. Nothing is
+  dropped, mixed or injected. An added frame costs one denoiser call a step.
 
 Models that were trained alone meet keys from another noise level as strangers; a model can learn to
 read them (`training/pairs.py`), as the shipped one has.

@@ -254,22 +254,13 @@ def test_anchors_are_isolated(drawn: Drawn) -> None:
 
 def test_bytes_are_predicted(drawn: Drawn) -> None:
     run, toy = drawn.run, drawn.toy
-    if run.recipe.masks is not None and run.recipe.masks.source == "running":
-        run = new_run(drawn.method)  # such masks grow; what they are in the end must be known
-        mask_all(run, [sketch.id for sketch in cast_of(drawn.method)], 1.0)
-        draw(toy, run, [cast_of(drawn.method)])
     sites = find_sites(toy.model)
     grids = {site.grid(toy.grid) for site in sites.values() if site.sees_images}
-    shares: Any = {}
-    for number, sketch in enumerate(cast_of(drawn.method)):
-        for grid in grids:
-            tokens = run.tokens.shown(sketch.id, "fox", 0, grid)
-            shares[number, grid] = len(tokens) / (grid[0] * grid[1])
     predicted = run.predicted_bytes(
         sites.values(), toy.grid, steps=4, guided=4, element_bytes=8,
-        subject_share=shares,
+        covered=run.covered("fox", grids, 4),
     )  # fmt: skip
-    assert predicted == pytest.approx(run.bank.bytes, rel=0.05)
+    assert predicted == run.bank.bytes
     assert (run.bank.bytes > 0) == drawn.couples
 
 

@@ -118,8 +118,7 @@ def test_shared_frames_are_the_same_in_any_company(tiny: Backbone, method: str) 
     assert np.array_equal(together["other"], later["other"])
     assert not np.array_equal(together["reading"], whole["reading"])
     predicted = story.predicted_bytes(replace(READING, guidance_until=0.5), "fox")
-    if recipe_of(method).masks is None or recipe_of(method).twin:
-        assert abs(predicted - story.run.bank.bytes) <= 0.05 * story.run.bank.bytes
+    assert predicted == story.run.bank.bytes
 
 
 def test_readers_are_guided_as_long_as_their_anchors(tiny: Backbone) -> None:
