@@ -26,6 +26,7 @@ from consistent_gen.attention.settings import Recipe
 from consistent_gen.attention.sharing import Sharing
 from consistent_gen.methods.consistory import ConsiStory
 from consistent_gen.methods.consistyle import ConsiStyle
+from consistent_gen.methods.head_start import HeadStart
 from consistent_gen.methods.story_diffusion import StoryDiffusion
 from consistent_gen.methods.style_aligned import StyleAligned
 
@@ -42,7 +43,9 @@ def random(*shape: int, seed: int) -> Tensor:
 class Stage:
     """Anchors, a frame, and what is known of them."""
 
-    def __init__(self, recipe: Recipe, *, strength: float = 1.0, step: int = STEP) -> None:
+    def __init__(
+        self, recipe: Recipe, *, strength: float = 1.0, step: int = STEP, ahead: int = 0
+    ) -> None:
         self.recipe = recipe
         self.run = SharedRun(recipe, seed=3)
         self.count = recipe.anchors
@@ -68,7 +71,10 @@ class Stage:
         # What the second rows bring; their keys and values are nobody's.
         self.looks, *self._beside = (random(b, N, H, D, seed=85 + i) for i in range(3))
         self.hidden = random(b, N, H * D, seed=90)
-        rows = [Row(i, n, "cond", step, STEPS, 0.5) for i, n in enumerate(self.names)]
+        rows = [
+            Row(i, n, "cond", step + (0 if n == "frame" else ahead), STEPS, 0.5)
+            for i, n in enumerate(self.names)
+        ]
         rows += [replace(row, slot=b + row.slot, look=True) for row in rows]
         self.policy = Sharing(self.run)
         self.policy.bind({"layer": SITE})
@@ -190,6 +196,19 @@ def test_consistory() -> None:
         expected[2, p] = 0.2 * stage.hidden[2, p] + 0.8 * stage.hidden[a, j]
     assert torch.allclose(output, expected, atol=1e-12)
     assert not torch.equal(output[2], stage.hidden[2])
+
+
+@pytest.mark.parametrize("strength", [1.0, 2.5])
+def test_head_start(strength: float) -> None:
+    """At step 3 of 10 a frame reads what its anchor left at step 7, e^0.7 times."""
+    stage = Stage(HeadStart().recipe(), strength=strength, ahead=4)
+    found = stage.attention()
+    log = torch.full((N,), -math.inf, dtype=torch.float64)
+    log[stage.masks["anchor0"]] = 0.7 + math.log(strength)
+    (q0, q), (k0, k), (v0, v) = stage.q, stage.k, stage.v
+    assert torch.allclose(found[1], dense(q, [k, k0], [v, v0], [ZERO, log]), atol=1e-12)
+    assert torch.allclose(found[0], dense(q0, [k0], [v0], [ZERO]), atol=1e-12)
+    assert stage.run.rules_at(SITE, STEP, STEPS, "uncond") == ()
 
 
 def consistyle(**settings: Any) -> ConsiStyle:
