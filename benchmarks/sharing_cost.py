@@ -23,8 +23,8 @@ attention is a small part of the work and every fixed overhead of ours a large o
 
 On two idle cores about half an hour: story world 6 minutes, large shapes 8 minutes each, shapes
 alone 5, memory 4. The file is written after each of these parts; `--only full,memory` measures
-these and keeps the others as the file has them. `--counts-only` leaves out what a busy machine
-would falsify (time and memory).
+these and keeps the others as the file has them, and so does `--method head_start` with the rows of
+the timed models. `--counts-only` leaves out what a busy machine would falsify (time and memory).
 """
 
 from __future__ import annotations
@@ -290,9 +290,10 @@ def print_tables(result: dict[str, Any], console: Console) -> None:
 def measure_part(part: str, options: argparse.Namespace, result: dict[str, Any]) -> None:
     """Put one of `PARTS` into the result."""
     repeats = 0 if options.counts_only else options.repeats
+    recipes = {name: RECIPES[name] for name in options.method or RECIPES}
     if part == "world":
         trial = story_world_trial(options.steps, options.model)
-        result["models"][trial.name] = measure(trial, RECIPES, repeats)
+        result["models"].setdefault(trial.name, {}).update(measure(trial, recipes, repeats))
     elif part == "full":
         steps = options.full_steps
         result["full_size"] = sharing_flop.measure(RECIPES, steps) if steps else {}
@@ -303,7 +304,8 @@ def measure_part(part: str, options: argparse.Namespace, result: dict[str, Any])
         # Without time there is nothing to learn from them that the full size does not tell.
         with tempfile.TemporaryDirectory() as folder:
             trial = shaped_trial(part, Path(folder), options.large_steps, options.divide)
-            result["models"][trial.name] = measure(trial, RECIPES, max(1, repeats // 2))
+            rows = measure(trial, recipes, max(1, repeats // 2))
+            result["models"].setdefault(trial.name, {}).update(rows)
 
 
 def _parts(text: str) -> list[str]:
@@ -318,6 +320,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Measure what shared frames cost.")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--only", type=_parts, default=PARTS, metavar="PART,...")
+    parser.add_argument("--method", action="append", choices=RECIPES, help="only this one")
     parser.add_argument("--model", default=None, help="instead of the shipped story-world model")
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--large-steps", type=int, default=5, help="for the large shapes")
@@ -333,7 +336,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.one_story:
         print(draw_one_story(options.one_story, options.frames, options.steps, options.model))
         return 0
-    known = options.out is not None and options.out.exists() and options.only != PARTS
+    whole = options.only == PARTS and not options.method
+    known = options.out is not None and options.out.exists() and not whole
     result = read_json(options.out) if known else {}
     result = {"models": {}, "full_size": {}, "memory": {}, **result}
     for part in options.only:
