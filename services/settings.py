@@ -19,6 +19,7 @@ import yaml
 from consistent_gen import config
 from consistent_gen.errors import InputError
 from consistent_gen.registry import unknown_name
+from consistent_gen.runtime import DTYPES
 
 PREFIX = "CONSISTENT_GEN_"
 MASK = "********"
@@ -100,19 +101,23 @@ class Limits:
 @dataclass(frozen=True, kw_only=True)
 class Engine:
     """How frames are drawn. ``model`` is a model folder (None: the shipped one), ``bucket`` the
-    rows of a denoiser call (None: measured at start), ``max_frames`` how many are drawn at once
+    rows of a denoiser call (None: measured at start), ``dtype`` the number format to compute in
+    (None: see `runtime.dtype`), ``max_frames`` how many are drawn at once
     (but for users of whom nothing is drawn, see ``painting.room``), ``lease_s`` after how many
     seconds of silence a worker counts as lost.
     """
 
     model: Path | None = None
     bucket: int | None = None
+    dtype: str | None = None
     max_frames: int = 8
     preview_every: int = 5
     lease_s: float = 4.0
 
     def __post_init__(self) -> None:
         _positive(self, "max_frames", "lease_s", *(() if self.bucket is None else ("bucket",)))
+        if self.dtype is not None and self.dtype not in DTYPES:
+            raise ValueError(f"dtype is {self.dtype!r}; expected {', '.join(DTYPES)}")
         if self.preview_every < 0:
             raise ValueError(f"preview_every is {self.preview_every}; expected 0 (none) or more")
 

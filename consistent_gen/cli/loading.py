@@ -10,8 +10,12 @@ if TYPE_CHECKING:
     from consistent_gen.models.backbone import Backbone
 
 
-def load_model(path: str | None, attention_backend: str | None = None) -> Backbone:
+def load_model(
+    path: str | None, attention_backend: str | None = None, dtype: str | None = None
+) -> Backbone:
     """The model in the folder `path`, or the shipped one, with the named attention kernel.
+
+    dtype: the number format to compute in (see `runtime.dtype`).
 
     Raises:
         CheckpointError: the folder is missing or cannot be loaded.
@@ -30,7 +34,7 @@ def load_model(path: str | None, attention_backend: str | None = None) -> Backbo
 
         from consistent_gen.models import load_backbone
 
-        backbone = load_backbone(path)
+        backbone = load_backbone(path, dtype=dtype)
         if attention_backend is not None:
             from consistent_gen.attention.backends import select_backend
 

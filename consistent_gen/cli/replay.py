@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from consistent_gen.attention.backends import BACKENDS, check_backend
 from consistent_gen.errors import InputError
+from consistent_gen.runtime import DTYPES
 
 if TYPE_CHECKING:
     from consistent_gen.attention.settings import Recipe
@@ -45,11 +47,17 @@ def run(options: argparse.Namespace) -> int:
     if options.attention_backend is not None:
         check_backend(options.attention_backend)
     image, metadata = read_png(options.picture)
-    backbone = load_model(options.model, options.attention_backend)
+    backbone = load_model(options.model, options.attention_backend, _dtype(metadata))
     with waiting("drawing it again"):
         result = replay(image, metadata, backbone, partial(recipe_named, backbone))
     print(describe(result))
     return 0 if result.verdict == "identical" else EXIT_OTHER
+
+
+def _dtype(metadata: Mapping[str, Any]) -> str | None:
+    """The number format the picture was drawn in, if it is one that this machine may have."""
+    named = metadata.get("dtype")
+    return named if named in DTYPES else None
 
 
 def recipe_named(backbone: Backbone, method: str) -> Recipe:

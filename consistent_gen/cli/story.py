@@ -15,6 +15,7 @@ from consistent_gen.attention.backends import BACKENDS, check_backend
 from consistent_gen.engine.schedulers import SCHEDULERS
 from consistent_gen.methods import METHODS
 from consistent_gen.registry import resolve
+from consistent_gen.runtime import DTYPES
 from consistent_gen.story.output import check_folder
 from consistent_gen.story.plan import StoryPlan, check_names, plan_story
 from consistent_gen.story.script import load_story
@@ -66,6 +67,13 @@ def add_command(commands: Any) -> None:
         help=f"kernel that computes attention, one of: {', '.join(BACKENDS)}",
     )
     parser.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        help="number format to compute in (default: float32 on a processor, float16 on a GPU); "
+        "bfloat16 takes less than half of the time on processors that have AMX or AVX512-BF16, and "
+        "far longer on others",
+    )
+    parser.add_argument(
         "--bucket",
         metavar="N",
         type=_bucket,
@@ -97,7 +105,7 @@ def run(options: argparse.Namespace) -> int:
 
         from consistent_gen.cli.loading import load_model
 
-        backbone = load_model(options.model, options.attention_backend)
+        backbone = load_model(options.model, options.attention_backend, options.dtype)
 
         from consistent_gen.cli.progress import console, drawing_progress
         from consistent_gen.story.draw import DEFAULTS, draw_story

@@ -98,7 +98,9 @@ def _shared_parts(
     folder: Path, index: Mapping[str, Any], *, device: torch.device, dtype: torch.dtype
 ) -> dict[str, Any]:
     recommended, method_settings = _recommended(folder / RECOMMENDED)
-    vae = _network(folder, index, "vae", device, dtype)
+    # A bfloat16 has eight bits, as a pixel has: pictures would get the rounding of both.
+    fine = torch.float32 if dtype == torch.bfloat16 and device.type == "cpu" else dtype
+    vae = _network(folder, index, "vae", device, fine)
     if dtype == torch.float16 and getattr(vae.config, "force_upcast", False):
         # SDXL's autoencoder overflows in half precision and says so in its config.
         vae = vae.to(torch.float32)

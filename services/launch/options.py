@@ -10,6 +10,8 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
+from consistent_gen.runtime import DTYPES
+
 if TYPE_CHECKING:
     from services.settings import Settings
 
@@ -55,6 +57,11 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
         "--bucket", metavar="N", type=int, help="rows per denoiser call (default: measured once)"
     )
     parser.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        help="number format to compute in (default: float32 on a processor, float16 on a GPU)",
+    )
+    parser.add_argument(
         "--threads",
         metavar="N",
         type=_thread_count,
@@ -86,6 +93,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
         "storage.data_dir": options.data,
         "engine.model": options.model,
         "engine.bucket": options.bucket,
+        "engine.dtype": options.dtype,
     }
     flags = [f"{key}={json.dumps(value)}" for key, value in said.items() if value is not None]
     settings = load_settings(options.config, os.environ, [*options.overrides, *flags])
@@ -124,7 +132,7 @@ def common_arguments(options: argparse.Namespace) -> list[str]:
     found = ["--threads", str(drawing_threads(options) or 0), "--lifeline"]
     if options.no_late_join:
         found.append("--no-late-join")
-    for name in ("data", "model", "bucket", "config"):
+    for name in ("data", "model", "bucket", "dtype", "config"):
         if getattr(options, name) is not None:
             found += [f"--{name}", str(getattr(options, name))]
     for override in options.overrides:

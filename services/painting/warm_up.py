@@ -55,7 +55,7 @@ def painter_maker(
             torch.set_num_threads(threads)
         _quiet_libraries()
         model = settings.engine.model
-        backbone = load_backbone(None if model is None else str(model))
+        backbone = load_backbone(None if model is None else str(model), dtype=settings.engine.dtype)
         bucket = settings.engine.bucket or bucket_for(backbone, settings.storage.data_dir)
         preview = warm_up(backbone, bucket, settings.engine.preview_every)
         return Painter(

@@ -267,6 +267,22 @@ def test_strength_of_one_and_of_all(tiny_folder: Path, story_file: Path, tmp_pat
     assert [np.array_equal(a, b) for a, b in zip(full, none, strict=True)] == [False, True, False]
 
 
+def test_a_picture_is_replayed_in_its_own_number_format(
+    tiny_folder: Path, story_file: Path, tmp_path: Path
+) -> None:
+    pictures = {}
+    for dtype in ("float32", "bfloat16"):
+        out = tmp_path / dtype
+        assert draw(story_file, out, tiny_folder, "--steps", "2", "--dtype", dtype) == 0
+        frame = out / "frames" / "00.png"
+        pictures[dtype], metadata = read_png(frame)
+        assert metadata["dtype"] == dtype
+        assert main(["replay", str(frame), "--model", str(tiny_folder)]) == 0
+    assert not np.array_equal(*pictures.values())
+    apart = np.subtract(*(picture.astype(float) for picture in pictures.values()))
+    assert np.abs(apart).mean() < 10.0, "the same picture, less finely"
+
+
 def test_the_attention_backend_is_named_and_kept(
     tiny_folder: Path, story_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from consistent_gen.engine import Engine, FrameDone, FrameRequest, FrameState, profile_buckets
 from consistent_gen.engine.exactness import PROFILED, best_bucket
 from consistent_gen.errors import InputError
+from consistent_gen.models import load_backbone
 from consistent_gen.models.backbone import Backbone
 
 REQUESTS = tuple(
@@ -125,6 +127,14 @@ def test_bytes_do_not_depend_on_company(
                 done[event.id] = latent, event.image
     assert_same(done, lone[bucket])
     assert done.keys() | cancelled == {request.id for request in (*REQUESTS, WIDE)}
+
+
+def test_bytes_do_not_depend_on_company_in_bfloat16(tiny_folder: Path) -> None:
+    backbone = load_backbone(tiny_folder, device="cpu", dtype="bfloat16")
+    engine = Engine(backbone, bucket=8)
+    for request in (*REQUESTS, WIDE):
+        engine.submit(request)
+    assert_same(drive(engine, {}), alone(backbone, 8))
 
 
 def test_another_bucket_is_close_but_a_promise_of_its_own(
