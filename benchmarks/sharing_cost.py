@@ -51,7 +51,7 @@ from benchmarks import sharing_flop
 from benchmarks.speed import flop_counter
 from consistent_gen.attention.layers import find_sites
 from consistent_gen.attention.roles import is_twin
-from consistent_gen.attention.settings import BOTH, Recipe
+from consistent_gen.attention.settings import BOTH, Recipe, source_step
 from consistent_gen.checkpoints import read_json, write_json
 from consistent_gen.engine import Engine, FrameRequest, Subject
 from consistent_gen.engine.sharing import SharedStory
@@ -230,7 +230,8 @@ def _reading_flop(story: Story) -> float:
         for step, branch in itertools.product(range(trial.steps), BOTH):
             rules = run.rules_at(site, step, trial.steps, branch)
             if site.sees_images and any(rule.mix.keys == "concat" for rule in rules):
-                exports = run.bank.get((HERO, site.name, step, branch), torch.device("cpu"))
+                read = source_step(rules, step, trial.steps)
+                exports = run.bank.get((HERO, site.name, read, branch), torch.device("cpu"))
                 shared = sum(len(export.tokens) for export in exports)
                 heads = int(trial.backbone.unet.get_submodule(site.name).heads)
                 total += sharing_flop.reading(h * w, shared, site, heads, rules)
