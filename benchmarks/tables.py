@@ -262,7 +262,6 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "model_card": _model_card,
     "consistency": _consistency("Consistency, one style per story"),
     "consistency_pairs": _pairs,
-    "consistency_portraits": _consistency("Before frames were anchors: with portraits in no place"),
     "consistency_styles": _consistency("The same, another style per frame"),
     "sharing_cost": _sharing_cost,
     "persona_synthetic": _persona,
