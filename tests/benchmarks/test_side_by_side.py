@@ -33,4 +33,5 @@ def test_a_story_by_two_methods(tmp_path: Path) -> None:
     out = tmp_path / "rows.png"
     rows = ("--row", "vanilla=Alone", "--row", "head_start=Together")
     assert side_by_side.main([str(story), "--out", str(out), *rows]) == 0
-    assert Image.open(out).size == (2 * 256 + 3 * 12, 2 * (256 + 44) + 12)
+    with Image.open(out) as page:
+        assert page.size == (2 * 256 + 3 * 12, 2 * (256 + 44) + 12)
