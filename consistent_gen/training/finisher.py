@@ -131,7 +131,7 @@ def measure(
     error = (drawn - x).square().mean((1, 2, 3)) / 4.0
     return {
         "psnr_drawn": float((-10.0 * error.log10()).mean()),
-        "features": float(distance(model.project(drawn), model.project(x))),
+        "features_drawn": float(distance(model.project(drawn), model.project(x))),
         "seams": seams(drawn),
         "seams_true": seams(x),
         "psnr_true": psnr(model, rows.pictures),

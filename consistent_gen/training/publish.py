@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,16 @@ LICENCE = "Apache-2.0"
 
 @dataclass(frozen=True)
 class Product:
-    """One model of the weights folder: where its run leaves it, its scores, and what made it."""
+    """One model of the weights folder: where its run leaves it, its scores, and what made it.
+
+    parts: folders of it that a run of their own makes anew, and where that leaves them.
+    """
 
     name: str
     made: Path
     scores: Path
     command: str
+    parts: Mapping[str, Path] = field(default_factory=dict)
 
 
 PRODUCTS = (
@@ -42,7 +47,8 @@ PRODUCTS = (
         Path("runs/story_model/storyworld"),
         Path("benchmarks/results/model_card.json"),
         "consistent-gen train autoencoder; consistent-gen train semantics; "
-        "consistent-gen train story_model",
+        "consistent-gen train story_model; consistent-gen train finisher",
+        {"vae": Path("runs/finisher/vae")},
     ),
     Product(
         "reader",
@@ -72,6 +78,9 @@ def publish(root: Path, products: tuple[Product, ...] = PRODUCTS) -> dict[str, M
             _replace(product.made, target)
         if not target.is_dir():
             continue
+        for part, made in product.parts.items():
+            if made.is_dir():
+                _replace(made, target / part)
         old = known.get(product.name)
         scores: Any = old.scores if old is not None else {}
         if product.scores.is_file():
