@@ -70,7 +70,7 @@ from consistent_gen.engine import FrameRequest, Subject
 from consistent_gen.engine.sharing import SharedStory
 from consistent_gen.models import load_backbone
 from consistent_gen.models.backbone import Backbone
-from consistent_gen.runtime import frame_seed, tune_allocator, versions
+from consistent_gen.runtime import DTYPES, frame_seed, tune_allocator, versions
 from consistent_gen.world import phrases
 from consistent_gen.world.captions import describe, style_phrase, words_of
 from consistent_gen.world.spec import ACTIONS, KINDS, sample_identity
@@ -260,6 +260,8 @@ def draw_all(
         "recipe": None if candidate.recipe is None else candidate.recipe.digest(),
         "settings": vars(settings), "portrait": stories[0].portraits(0, 1, 0, 1, 0.0)[0].prompt,
     }  # fmt: skip
+    if backbone.dtype != torch.float32:
+        identity["dtype"] = str(backbone.dtype)
     store = Store(keep, f"pairs-{candidate.label}", identity)
     wanted = [(story, frame_seed(seed, story.number)) for story in stories for seed in seeds]
     together = 2 if backbone.device.type == "cpu" else 8
@@ -297,13 +299,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--strength", type=float, default=1.0)
     parser.add_argument("--dev", action="store_true", help="other stories, to choose settings by")
     parser.add_argument("--model", type=Path, default=None)
+    parser.add_argument("--dtype", choices=DTYPES, default=None, help="number format to draw in")
     parser.add_argument("--keep", type=Path, default=KEEP, help="where drawings are kept")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(argv)
     tune_allocator()
     console = Console(width=140)
     networks = load_networks(console)
-    backbone = load_backbone(options.model)
+    backbone = load_backbone(options.model, dtype=options.dtype)
     names = [*filter(None, options.methods.split(",")), *options.variant]
     candidates = [parse_candidate(name, backbone) for name in names]
     settings = Settings(steps=options.steps, guidance=options.guidance, strength=options.strength)

@@ -34,7 +34,7 @@ from consistent_gen.errors import CheckpointError
 from consistent_gen.models import load_backbone
 from consistent_gen.rewards.attributes import Wanted, attribute_hits, read_words
 from consistent_gen.rewards.distribution import frechet_distance
-from consistent_gen.runtime import frame_seed, tune_allocator, versions
+from consistent_gen.runtime import DTYPES, frame_seed, tune_allocator, versions
 from consistent_gen.training.autoencoder import psnr
 from consistent_gen.world.captions import Caption
 from consistent_gen.world.dataset import StoryWorld
@@ -189,6 +189,7 @@ def main(argv: list[str] | None = None) -> None:
         "--sheet", type=Path, default=None, help="also write an examples sheet (PNG)"
     )
     parser.add_argument("--model", type=Path, default=None)
+    parser.add_argument("--dtype", choices=DTYPES, default=None, help="number format to draw in")
     parser.add_argument("--prompts", type=int, default=500, help="prompts per single-character set")
     parser.add_argument("--pairs", type=int, default=200, help="two-character prompts")
     parser.add_argument("--steps", type=int, default=25)
@@ -197,7 +198,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--contours", type=float, default=None, help="default: the model's own")
     options = parser.parse_args(argv)
     tune_allocator()
-    backbone = load_backbone(options.model)
+    backbone = load_backbone(options.model, dtype=options.dtype)
     engine = engine_for(backbone)
     readers: dict[str, Any] = {"reader": Reader.load(weights_folder("reader"))}
     console = Console(width=110)
