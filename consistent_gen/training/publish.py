@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +28,12 @@ LICENCE = "Apache-2.0"
 
 @dataclass(frozen=True)
 class Product:
-    """One model of the weights folder: where its run leaves it, its scores, and what made it.
-
-    parts: folders of it that a run of their own makes anew, and where that leaves them.
-    """
+    """One model of the weights folder: where its run leaves it, its scores, and what made it."""
 
     name: str
     made: Path
     scores: Path
     command: str
-    parts: Mapping[str, Path] = field(default_factory=dict)
 
 
 PRODUCTS = (
@@ -47,8 +42,7 @@ PRODUCTS = (
         Path("runs/story_model/storyworld"),
         Path("benchmarks/results/model_card.json"),
         "consistent-gen train autoencoder; consistent-gen train semantics; "
-        "consistent-gen train story_model; consistent-gen train finisher",
-        {"vae": Path("runs/finisher/vae")},
+        "consistent-gen train story_model",
     ),
     Product(
         "reader",
@@ -78,9 +72,6 @@ def publish(root: Path, products: tuple[Product, ...] = PRODUCTS) -> dict[str, M
             _replace(product.made, target)
         if not target.is_dir():
             continue
-        for part, made in product.parts.items():
-            if made.is_dir():
-                _replace(made, target / part)
         old = known.get(product.name)
         scores: Any = old.scores if old is not None else {}
         if product.scores.is_file():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from consistent_gen.checkpoints import read_manifest, verify_manifest, write_json
@@ -11,23 +10,6 @@ from consistent_gen.training.publish import Product, publish
 
 def _product(folder: Path, name: str) -> Product:
     return Product(name, folder / name, folder / f"{name}.json", f"make {name}")
-
-
-def test_a_part_of_a_run_of_its_own_takes_its_place(tmp_path: Path) -> None:
-    made = tmp_path / "finisher"
-    product = replace(_product(tmp_path, "a"), parts={"vae": made})
-    for part in ("unet", "vae"):
-        (product.made / part).mkdir(parents=True)
-        (product.made / part / "config.json").write_text("{}")
-    root = tmp_path / "weights"
-    root.mkdir()
-    before = publish(root, (product,))["a"].sha256
-    made.mkdir()
-    (made / "config.json").write_text('{"finisher_widths": [8]}')
-    assert publish(root, (product,))["a"].sha256 != before
-    assert (root / "a" / "vae" / "config.json").read_text() == '{"finisher_widths": [8]}'
-    assert (root / "a" / "unet" / "config.json").read_text() == "{}"
-    assert verify_manifest(root) == []
 
 
 def test_publish(tmp_path: Path) -> None:
