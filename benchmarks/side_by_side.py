@@ -14,17 +14,23 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from consistent_gen.cli import main as consistent_gen
+from consistent_gen import draw_story, load_backbone, load_story, plan_story
+from consistent_gen.models.backbone import Backbone
+from consistent_gen.runtime import tune_allocator
+from consistent_gen.story.draw import DEFAULTS
+from consistent_gen.story.settings import Overrides
 
 SCALE, GAP, TITLE = 2, 12, 32  # of pictures of 128 pixels; pixels
 PAPER, INK = (250, 245, 238), (58, 54, 48)
 
 
-def draw_row(story: Path, method: str) -> list[Image.Image]:
+def draw_row(story: Path, method: str, backbone: Backbone) -> list[Image.Image]:
     """The frames of `story` drawn by `method`, enlarged."""
+    plan = plan_story(
+        load_story(str(story)), backbone, DEFAULTS, Overrides(method=method), story.parent
+    )
     with tempfile.TemporaryDirectory() as folder:
-        if consistent_gen(["story", str(story), "--method", method, "--out", folder]):
-            raise SystemExit(1)
+        draw_story(plan, backbone, folder)
         frames = [Image.open(path).convert("RGB") for path in sorted(Path(folder).glob("frames/*"))]
         return [
             frame.resize((frame.width * SCALE, frame.height * SCALE), Image.Resampling.BICUBIC)
@@ -56,10 +62,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--row", action="append", required=True, metavar="METHOD=TITLE")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(argv)
+    tune_allocator()
+    backbone = load_backbone()
     rows = []
     for row in options.row:
         method, _, title = row.partition("=")
-        rows.append((title or method, draw_row(options.story, method)))
+        rows.append((title or method, draw_row(options.story, method, backbone)))
     arrange(rows).save(options.out, optimize=True)
     return 0
 

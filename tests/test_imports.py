@@ -14,7 +14,7 @@ OUTER = ("services", "ui", "benchmarks")
 LEVEL_0 = {"errors", "registry", "config", "runtime", "checkpoints"}
 # What travels over HTTP, for the server, the command line and the UI alike.
 LEVEL_0_AND_HTTP = {"client"}
-LEVEL_1 = {"attention", "encoders", "diffusion", "world", "memory"}
+LEVEL_1 = {"attention", "encoders", "diffusion", "world", "memory", "saved_character"}
 LEVEL_2 = {
     "methods": {"attention"},
     "adapters": {"attention", "encoders"},
@@ -26,8 +26,8 @@ LEVEL_2 = {
 LEVEL_3 = {
     "engine": {"models", "attention", "diffusion"},
     "story": {"engine", "models", "methods", "adapters", "rewards"},
-    "training": LEVEL_1 | LEVEL_2.keys(),
-    "pipeline": {"methods", "attention"},
+    "training": LEVEL_1 | LEVEL_2.keys() | {"engine"},
+    "pipeline": {"methods", "attention", "saved_character"},
 }
 LEVEL_4 = {"cli", *OUTER}
 BELOW_4 = LEVEL_0 | LEVEL_0_AND_HTTP | LEVEL_1 | LEVEL_2.keys() | LEVEL_3.keys()

@@ -22,6 +22,7 @@ from consistent_gen.world.dataset import StoryWorld
 WIDTHS = (16, 16, 8)
 
 
+@pytest.mark.slow
 def test_a_latent_drawn_from_later_on_is_nearer_to_the_picture() -> None:
     backbone = load_backbone(None, device="cpu")
     world = StoryWorld("train")
@@ -82,6 +83,7 @@ def disturbed(folder: Path, vae: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_it_learns_resumes_and_leaves_everything_else_as_it_was(vae: Path, tmp_path: Path) -> None:
     rows = disturbed(tmp_path / "rows", vae)
     config = FinisherConfig(
