@@ -27,7 +27,11 @@ def step_until_settled(engine: Engine, story: SharedStory) -> None:
         engine.step()
 
 
-@pytest.mark.parametrize("method", COUPLING)
+_QUICK = ("head_start", "consistory")
+_PARAMS = [m if m in _QUICK else pytest.param(m, marks=pytest.mark.slow) for m in COUPLING]
+
+
+@pytest.mark.parametrize("method", _PARAMS)
 def test_bytes_are_known_before_there_are_any(tiny: Backbone, method: str) -> None:
     engine = Engine(tiny, bucket=8)
     story = new_story(engine, method)
@@ -71,7 +75,7 @@ def test_bytes_of_the_first_frame_of_two_are_known(tiny: Backbone) -> None:
     assert min(predicted) > 0
 
 
-@pytest.mark.parametrize("method", ["head_start", "consistory"])
+@pytest.mark.parametrize("method", _QUICK)
 def test_who_turns_out_too_large_fails_before_leaving_anything(tiny: Backbone, method: str) -> None:
     """The guess fitted; the mask says it does not. Strangers in the same calls are drawn on."""
     engine = Engine(tiny, bucket=16)

@@ -129,6 +129,7 @@ def test_bytes_do_not_depend_on_company(
     assert done.keys() | cancelled == {request.id for request in (*REQUESTS, WIDE)}
 
 
+@pytest.mark.slow
 def test_bytes_do_not_depend_on_company_in_bfloat16(tiny_folder: Path) -> None:
     backbone = load_backbone(tiny_folder, device="cpu", dtype="bfloat16")
     engine = Engine(backbone, bucket=8)

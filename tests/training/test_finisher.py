@@ -39,6 +39,7 @@ def test_a_latent_drawn_from_later_on_is_nearer_to_the_picture() -> None:
     assert not torch.equal(other, again)
 
 
+@pytest.mark.slow
 def test_rows_hold_pictures_and_their_drawn_latents() -> None:
     backbone = load_backbone(None, device="cpu")
     rows = draw_rows(backbone, StoryWorld("train"), 1, 2, (STEPS - 1, STEPS - 1))
