@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -55,6 +56,12 @@ class SubjectMasks:
         steps.setdefault(step, []).append(resized)
         for old in [s for s in steps if s <= step - self.probe.last]:
             del steps[old]
+
+    def noted(self, frame: str, subject: str) -> float:
+        """Of how many steps maps were noted, as far as the last; without end from outside."""
+        if (frame, subject) in self._external:
+            return math.inf
+        return max(self._maps.get((frame, subject), {}), default=-1) + 1
 
     def set_external(self, frame: str, subject: str, mask: Tensor) -> None:
         """Use this mask [h w], 0..1 of any size, for a subject of a frame.

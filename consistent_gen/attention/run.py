@@ -220,13 +220,18 @@ class SharedRun:
     ) -> dict[tuple[int, Grid], Covered]:
         """Of every anchor of a subject, how many tokens of each grid are its and how many show it.
 
-        Final once their masks are: `Recipe.settled` says when.
+        Nothing before their masks are final, which `Recipe.settled` tells: masks that are asked
+        for are kept.
         """
         settled = self.recipe.settled(steps)
+        final = self.recipe.masks is not None and settled is not None
         known = settled or AFTER_ALL
-        found = {}
+        found: dict[tuple[int, Grid], Covered] = {}
         for number, (frame, name) in self._anchors.get(subject, {}).items():
             role = self.roles[frame]
+            seen = frame if settled else twin_id(frame)
+            if final and self.masks.noted(seen, name) < (settled or steps):
+                return {}
             use = next(use for use in role.subjects if use.name == name)
             for grid in grids:
                 region = self.tokens.region(role, use, known, grid)

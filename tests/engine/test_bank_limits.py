@@ -47,6 +47,23 @@ def test_bytes_are_known_before_there_are_any(tiny: Backbone, method: str) -> No
     assert predicted == story.run.bank.bytes
 
 
+@pytest.mark.parametrize("method", _QUICK)
+def test_asking_before_masks_are_final_changes_nothing(tiny: Backbone, method: str) -> None:
+    pictures = []
+    for asked in (False, True):
+        engine = Engine(tiny, bucket=8)
+        story = new_story(engine, method)
+        anchors = portraits(story.run.recipe.anchors)
+        guessed = story.predicted_bytes(anchors[0])
+        story.cast("fox", anchors)
+        story.submit(READING)
+        engine.step()
+        if asked:
+            assert story.predicted_bytes(anchors[0], "fox") == guessed
+        pictures.append(engine.drain()["reading"].image)
+    assert np.array_equal(*pictures)
+
+
 def test_bytes_of_two_who_share_an_anchor_are_known(tiny: Backbone) -> None:
     """Where both could be, a token counts for one of them."""
     engine = Engine(tiny, bucket=8)
