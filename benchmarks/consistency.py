@@ -161,11 +161,10 @@ class Bench:
         }  # fmt: skip
         if recipe is not None:
             identity["portrait"] = self.stories[0].portrait(0, 0, 1, 0.0).prompt
-        if self.backbone.dtype != torch.float32:
-            identity["dtype"] = str(self.backbone.dtype)
         if candidate.label == TRUTH:
-            identity.pop("dtype", None)
             identity |= {"model": None, "settings": None}
+        elif self.backbone.dtype != torch.float32:
+            identity["dtype"] = str(self.backbone.dtype)
         return Store(self.keep, candidate.label, identity)
 
     def score(self, candidate: Candidate) -> dict[str, list[float]]:

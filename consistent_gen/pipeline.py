@@ -292,6 +292,8 @@ class PipelineStory:
             role = self.run.roles[row.frame]
             if row.step == self.run.recipe.settled(row.steps):
                 names |= dict.fromkeys(name for _, name in role.leaving)
+        if not names:  # nearly every call: the model's layers are not worth a look
+            return
         grids = {s.grid(call.latent) for s in find_sites(self.pipe.unet).values() if s.sees_images}
         for name in names:
             covered = self.run.covered(name, grids, call.rows[0].steps)

@@ -18,7 +18,6 @@ import argparse
 import random
 from collections.abc import Sequence
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -34,7 +33,7 @@ from consistent_gen.models.backbone import Backbone
 from consistent_gen.runtime import training_dtype, tune_allocator
 from consistent_gen.training.rows import shard_path
 from consistent_gen.training.semantic_code import semantic_code
-from consistent_gen.training.shards import draw_shard
+from consistent_gen.training.shards import draw_shard, draw_shards
 from consistent_gen.world.dataset import StoryWorld
 
 COUNT = 256  # rows of a shard
@@ -137,9 +136,7 @@ def main(argv: list[str] | None = None) -> None:
         levels=tuple(options.levels),
     )
     numbers = range(options.first, options.first + options.shards)
-    with get_context("spawn").Pool(options.processes) as pool:
-        for path in pool.imap_unordered(draw, numbers):
-            print(path, flush=True)
+    draw_shards(draw, numbers, options.processes)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import random
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -34,7 +33,7 @@ from consistent_gen.models.story_world import MAX_TOKENS
 from consistent_gen.models.words import word_tokenizer
 from consistent_gen.training.caption_probe import caption_targets
 from consistent_gen.training.semantic_code import semantic_code
-from consistent_gen.training.shards import draw_shard
+from consistent_gen.training.shards import draw_shard, draw_shards
 from consistent_gen.training.truth import schema
 from consistent_gen.world.captions import Caption, vocabulary
 from consistent_gen.world.dataset import StoryWorld
@@ -213,9 +212,7 @@ def main(argv: list[str] | None = None) -> None:
         count=COUNT,
     )
     numbers = range(options.first, options.first + options.shards)
-    with get_context("spawn").Pool(options.processes) as pool:
-        for path in pool.imap_unordered(draw, numbers):
-            print(path, flush=True)
+    draw_shards(draw, numbers, options.processes)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -102,6 +102,13 @@ def batches(
             yield {name: values[picked] for name, values in pool.items()}
 
 
+def draw_shards(draw: Callable[[int], Path], numbers: Iterable[int], processes: int) -> None:
+    """Draw shards in processes of their own; prints the path of each as it is there."""
+    with get_context("spawn").Pool(processes) as pool:
+        for path in pool.imap_unordered(draw, numbers):
+            print(path, flush=True)
+
+
 def _draw(number: int, *, world: StoryWorld, folder: Path) -> Path:
     path = shard_path(folder, world, number)
     if not path.exists():
@@ -123,9 +130,7 @@ def main(argv: list[str] | None = None) -> None:
     world = StoryWorld(options.split, pairs=options.pairs)
     draw = partial(_draw, world=world, folder=options.folder)
     numbers = range(options.first, options.first + options.shards)
-    with get_context("spawn").Pool(options.processes) as pool:
-        for path in pool.imap_unordered(draw, numbers):
-            print(path, flush=True)
+    draw_shards(draw, numbers, options.processes)
 
 
 if __name__ == "__main__":
