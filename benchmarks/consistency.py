@@ -55,6 +55,7 @@ from benchmarks.consistency_drawing import (
 )
 from benchmarks.consistency_stories import BenchmarkStory, make_story
 from consistent_gen.checkpoints import folder_sha256, weights_folder, write_json
+from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.encoders.judge import Judge
 from consistent_gen.encoders.reader import Reader
 from consistent_gen.errors import CheckpointError
@@ -62,7 +63,7 @@ from consistent_gen.methods import METHODS
 from consistent_gen.models import load_backbone
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.rewards.attributes import Wanted, attribute_hits
-from consistent_gen.runtime import DTYPES, frame_seed, tune_allocator, versions
+from consistent_gen.runtime import DTYPES, frame_seed, versions
 from consistent_gen.world.palette import HUES
 from consistent_gen.world.spec import PLACES, STYLES
 
@@ -260,8 +261,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--stories", type=int, default=100)
     parser.add_argument("--methods", default=",".join(METHODS), help="names, separated by commas")
     parser.add_argument("--variant", action="append", default=[], help="a method with settings")
-    parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--guidance", type=float, default=5.0)
+    parser.add_argument("--steps", type=int, default=DrawSettings.steps)
+    parser.add_argument("--guidance", type=float, default=DrawSettings.guidance)
     parser.add_argument("--strength", type=float, default=1.0)
     parser.add_argument("--style-diverse", action="store_true", help="another style per frame")
     parser.add_argument("--dev", action="store_true", help="other stories, to choose settings by")
@@ -279,7 +280,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = arguments(argv)
     asked = [name for name in options.methods.split(",") if name] + options.variant
     baselines = [TRUTH, VANILLA] + ([] if options.no_best_of else [BEST_OF_4])
-    tune_allocator()
     console = Console(width=200)
     networks = load_networks(console)
     backbone = load_backbone(options.model, dtype=options.dtype)

@@ -31,11 +31,12 @@ from benchmarks.consistency_drawing import (
     parse_candidate,
 )
 from benchmarks.consistency_stories import FRAMES, HERO, BenchmarkStory, make_story
+from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.engine import Engine, FrameError, FrameRequest
 from consistent_gen.engine.sharing import SharedStory
 from consistent_gen.models import load_backbone
 from consistent_gen.models.backbone import Backbone
-from consistent_gen.runtime import frame_seed, tune_allocator
+from consistent_gen.runtime import frame_seed
 
 ADDED = 4
 SEED = 3
@@ -124,11 +125,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="What an added frame costs.")
     parser.add_argument("method")
-    parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--guidance", type=float, default=5.0)
+    parser.add_argument("--steps", type=int, default=DrawSettings.steps)
+    parser.add_argument("--guidance", type=float, default=DrawSettings.guidance)
     parser.add_argument("--model", type=Path, default=None)
     options = parser.parse_args(argv)
-    tune_allocator()
     backbone = load_backbone(options.model)
     candidate = parse_candidate(options.method, backbone)
     settings = Settings(steps=options.steps, guidance=options.guidance)

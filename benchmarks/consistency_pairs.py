@@ -66,11 +66,12 @@ from benchmarks.consistency_stories import (
     sample_scenes,
 )
 from consistent_gen.checkpoints import write_json
+from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.engine import FrameRequest, Subject
 from consistent_gen.engine.sharing import SharedStory
 from consistent_gen.models import load_backbone
 from consistent_gen.models.backbone import Backbone
-from consistent_gen.runtime import DTYPES, frame_seed, tune_allocator, versions
+from consistent_gen.runtime import DTYPES, frame_seed, versions
 from consistent_gen.world import phrases
 from consistent_gen.world.captions import describe, style_phrase, words_of
 from consistent_gen.world.spec import ACTIONS, KINDS, sample_identity
@@ -102,8 +103,7 @@ class PairStory:
                     replace(
                         text,
                         id=f"pair{self.number}-{seed}-{name}{i}",
-                        steps=steps,
-                        guidance=guidance,
+                        settings=DrawSettings(steps=steps, guidance=guidance),
                     )
                 )
         return found
@@ -121,8 +121,7 @@ class PairStory:
                 replace(
                     self._request([(who, action)], scene, own),
                     hidden=True,
-                    steps=steps,
-                    guidance=guidance,
+                    settings=DrawSettings(steps=steps, guidance=guidance),
                     id=f"pair{self.number}-{seed}-portrait{who}{number}",
                 )
             )
@@ -294,8 +293,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--stories", type=int, default=40)
     parser.add_argument("--methods", default="vanilla,consistory,consistyle")
     parser.add_argument("--variant", action="append", default=[], help="a method with settings")
-    parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--guidance", type=float, default=5.0)
+    parser.add_argument("--steps", type=int, default=DrawSettings.steps)
+    parser.add_argument("--guidance", type=float, default=DrawSettings.guidance)
     parser.add_argument("--strength", type=float, default=1.0)
     parser.add_argument("--dev", action="store_true", help="other stories, to choose settings by")
     parser.add_argument("--model", type=Path, default=None)
@@ -303,7 +302,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--keep", type=Path, default=KEEP, help="where drawings are kept")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(argv)
-    tune_allocator()
     console = Console(width=140)
     networks = load_networks(console)
     backbone = load_backbone(options.model, dtype=options.dtype)

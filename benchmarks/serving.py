@@ -156,12 +156,12 @@ def identity(served: Served, model: str | None, *, bucket: int, steps: int, fram
 def drawn_alone(request: StoryIn, model: str | None, bucket: int) -> list[bytes]:
     """The files of a story's frames, drawn by an engine that does nothing else."""
     from consistent_gen.engine import Engine, write_png
-    from consistent_gen.story.draw import DEFAULTS, frame_requests
+    from consistent_gen.story.draw import frame_requests
     from consistent_gen.story.plan import plan_story
     from consistent_gen.story.sharing import submit_frames
 
     backbone = _backbone(model)
-    plan = plan_story(_as_story(request), backbone, DEFAULTS)
+    plan = plan_story(_as_story(request), backbone)
     engine = Engine(backbone, bucket=bucket)
     submit_frames(plan, engine, frame_requests(plan))
     files: dict[int, bytes] = {}
@@ -259,9 +259,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--identity-frames", type=int, default=200)
     parser.add_argument("--identity-steps", type=int, default=2)
     options = parser.parse_args(arguments)
-    from consistent_gen.runtime import tune_allocator
 
-    tune_allocator()
     import torch
 
     torch.set_num_threads(1)  # as the server's worker, and it stands in the metadata
@@ -295,7 +293,7 @@ def _as_story(request: StoryIn) -> Any:
         title=request.title,
         method=request.method,
         seed=request.seed,
-        steps=request.steps,
+        settings={"steps": request.steps},
         characters={
             name: Character(name=name, description=c.description)
             for name, c in request.characters.items()

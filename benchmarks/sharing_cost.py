@@ -53,6 +53,7 @@ from consistent_gen.attention.layers import find_sites
 from consistent_gen.attention.roles import is_twin
 from consistent_gen.attention.settings import BOTH, Recipe, source_step
 from consistent_gen.checkpoints import read_json, write_json
+from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.engine import Engine, FrameRequest, Subject
 from consistent_gen.engine.sharing import SharedStory
 from consistent_gen.methods.consistory import ConsiStory
@@ -63,7 +64,7 @@ from consistent_gen.methods.style_aligned import StyleAligned
 from consistent_gen.models import load_backbone
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.models.tiny import build_tiny
-from consistent_gen.runtime import tune_allocator, versions
+from consistent_gen.runtime import versions
 
 HERO = "hero"
 RECIPES: dict[str, Recipe] = {
@@ -107,7 +108,8 @@ class Trial:
     def request(self, number: int) -> FrameRequest:
         """Frame `number`; hidden, so that decoding plays no part."""
         return FrameRequest(
-            prompt=self.prompt, seed=number, steps=self.steps, hidden=True, id=f"frame {number}",
+            prompt=self.prompt, seed=number, hidden=True, id=f"frame {number}",
+            settings=DrawSettings(steps=self.steps),
             subjects=(Subject(name=HERO, tokens=(self.token,)),),
         )  # fmt: skip
 
@@ -323,9 +325,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", type=_parts, default=PARTS, metavar="PART,...")
     parser.add_argument("--method", action="append", choices=RECIPES, help="only this one")
     parser.add_argument("--model", default=None, help="instead of the shipped story-world model")
-    parser.add_argument("--steps", type=int, default=25)
+    parser.add_argument("--steps", type=int, default=DrawSettings.steps)
     parser.add_argument("--large-steps", type=int, default=5, help="for the large shapes")
-    parser.add_argument("--full-steps", type=int, default=25, help="for counting on shapes alone")
+    parser.add_argument(
+        "--full-steps", type=int, default=DrawSettings.steps, help="for counting on shapes alone"
+    )
     parser.add_argument("--memory-steps", type=int, default=8, help="for the slope of memory")
     parser.add_argument("--counts-only", action="store_true", help="no time, no memory")
     parser.add_argument("--repeats", type=int, default=5)
@@ -333,7 +337,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--one-story", metavar="METHOD", help=argparse.SUPPRESS)
     parser.add_argument("--frames", type=int, default=4, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
-    tune_allocator()
     if options.one_story:
         print(draw_one_story(options.one_story, options.frames, options.steps, options.model))
         return 0

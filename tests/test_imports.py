@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 OUTER = ("services", "ui", "benchmarks")
 
-LEVEL_0 = {"errors", "registry", "config", "runtime", "checkpoints"}
+LEVEL_0 = {"errors", "registry", "config", "draw_settings", "runtime", "checkpoints"}
 # What travels over HTTP, for the server, the command line and the UI alike.
 LEVEL_0_AND_HTTP = {"client"}
 LEVEL_1 = {"attention", "encoders", "diffusion", "world", "memory", "saved_character"}

@@ -26,7 +26,7 @@ from ui.markup import contact_sheet_html
 from ui.messages import readable, warn
 from ui.state import Draft, draft_of_story, story_request, with_seed
 from ui.story_tab import status_html
-from ui.wiring import plain_html, wire
+from ui.wiring import plain_html, setting_slider, wire
 
 EXPLANATION = (
     "<p class='hint'>Draws the story on the desk once by each method, with the same seeds. "
@@ -45,7 +45,7 @@ class LabTab:
         plain_html(f"<h3>Compare methods</h3>{EXPLANATION}")
         with gr.Column(elem_classes="paper-card"):
             self.methods = gr.CheckboxGroup([], label="Methods", elem_id="lab-methods")
-            self.steps = gr.Slider(1, 150, value=25, step=1, label="Steps", elem_id="lab-steps")
+            self.steps = setting_slider("steps", "lab-steps")
             self.portraits = gr.Checkbox(
                 True, label="Add portraits, so that every character can be measured alone",
                 container=False, elem_id="lab-portraits",

@@ -16,7 +16,7 @@ from ui.frame_panel import FramePanel
 from ui.markup import board_html
 from ui.messages import tell
 from ui.state import Draft, new_seed, write_script
-from ui.wiring import html_part, plain_html, uploaded, wire
+from ui.wiring import html_part, plain_html, setting_slider, uploaded, wire
 
 # Where the columns lie below each other, the pictures would be out of sight. Not smoothly: the
 # board changes at the same moment, and that ends a smooth scroll.
@@ -62,7 +62,7 @@ class StoryTab:
             with gr.Row():
                 self.style = gr.Dropdown([""], value="", label="Style", min_width=120)
                 self.method = gr.Dropdown([""], value="", label="Method", min_width=120)
-            self.steps = gr.Slider(1, 150, value=25, step=1, label="Steps", elem_id="steps")
+            self.steps = setting_slider("steps", "steps")
             with gr.Row(elem_classes="seed-row"):
                 self.seed = gr.Textbox(
                     label="Seed", max_lines=1, max_length=20, buttons=["copy"], elem_id="seed",

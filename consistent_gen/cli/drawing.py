@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,7 +35,12 @@ class StoryDrawer:
     """
 
     def __init__(
-        self, model: str | None, *, method: str | None = None, seed: int = 1, steps: int = 25
+        self,
+        model: str | None,
+        *,
+        method: str | None = None,
+        seed: int = 1,
+        steps: int = DrawSettings.steps,
     ) -> None:
         """method: a name of `METHODS`; None is the default. Raises ``UnknownNameError``."""
         from consistent_gen.methods import DEFAULT_METHOD, METHODS
@@ -81,7 +87,8 @@ class StoryDrawer:
         avoid = [word for identity in job.identities for word in identity.avoid]
         known = [word for word in avoid if not backbone.unknown_words(word)]
         return FrameRequest(
-            prompt=prompt.text, negative=", ".join(known), steps=self._steps, method=self.method,
+            prompt=prompt.text, negative=", ".join(known), method=self.method,
+            settings=DrawSettings(steps=self._steps),
             seed=frame_seed(self._seed, job.attempt), subjects=_subjects(prompt, backbone),
         )  # fmt: skip
 

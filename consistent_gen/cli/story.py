@@ -6,25 +6,27 @@ import argparse
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from consistent_gen.attention.backends import BACKENDS, check_backend
-from consistent_gen.engine.schedulers import SCHEDULERS
+from consistent_gen.draw_settings import OFFERED, Setting
+from consistent_gen.errors import InputError
 from consistent_gen.methods import METHODS
 from consistent_gen.registry import resolve
 from consistent_gen.runtime import DTYPES
 from consistent_gen.story.output import check_folder
-from consistent_gen.story.plan import StoryPlan, check_names, plan_story
+from consistent_gen.story.plan import Overrides, StoryPlan, check_names, option_of, plan_story
 from consistent_gen.story.script import load_story
-from consistent_gen.story.settings import Overrides, parse_size
+from consistent_gen.story.types import SEED, STRENGTH
 
 if TYPE_CHECKING:
     from consistent_gen.story.report import Drawing
 
-DEFAULT_BUCKET, MIN_BUCKET, MAX_BUCKET = 8, 2, 64  # as the engine has them
+DEFAULT_BUCKET = 8  # as the engine has it
+BUCKET = Setting(kind=int, low=2, high=64, about="rows per denoiser call")
 
 
 def add_command(commands: Any) -> None:
@@ -38,20 +40,11 @@ def add_command(commands: Any) -> None:
     parser.add_argument("file", metavar="FILE", help="a story file (YAML; see docs/story_file.md)")
     parser.add_argument("--out", metavar="DIR", required=True, help="the folder to fill")
     parser.add_argument("--method", metavar="NAME", help=f"one of: {', '.join(METHODS)}")
-    parser.add_argument("--steps", metavar="N", type=_whole, help="denoising steps per frame")
-    parser.add_argument("--seed", metavar="N", type=_whole, help="the story's seed")
-    parser.add_argument("--guidance", metavar="G", type=_real, help="how strongly prompts bind")
-    parser.add_argument(
-        "--contours", metavar="C", type=_real, help="how clear shapes are drawn; 0 is off"
-    )
-    parser.add_argument(
-        "--guidance-until",
-        metavar="SHARE",
-        type=_real,
-        help="share of the steps that are guided, the first ones; fewer are faster",
-    )
-    parser.add_argument("--scheduler", metavar="NAME", help=f"one of: {', '.join(SCHEDULERS)}")
-    parser.add_argument("--size", metavar="WxH", type=_size, help="pixels, such as 128x128")
+    parser.add_argument("--seed", metavar="N", type=_value(SEED), help=SEED.about)
+    for name, setting in OFFERED.items():
+        parser.add_argument(
+            option_of(name), metavar=setting.sign, type=_value(setting), help=setting.about
+        )
     parser.add_argument(
         "--strength",
         metavar="[NAME=]S",
@@ -90,15 +83,12 @@ def run(options: argparse.Namespace) -> int:
         overrides = Overrides(
             method=options.method,
             seed=options.seed,
-            steps=options.steps,
-            guidance=options.guidance,
-            contours=options.contours,
-            guidance_until=options.guidance_until,
-            scheduler=options.scheduler,
-            size=options.size,
+            settings={
+                name: value for name in OFFERED if (value := getattr(options, name)) is not None
+            },
             strengths=dict(options.strength),
         )
-        check_names(story, tuple(SCHEDULERS), overrides)
+        check_names(story, overrides)
         check_folder(options.out)
         if options.attention_backend is not None:
             check_backend(options.attention_backend)
@@ -108,9 +98,9 @@ def run(options: argparse.Namespace) -> int:
         backbone = load_model(options.model, options.attention_backend, options.dtype)
 
         from consistent_gen.cli.progress import console, drawing_progress
-        from consistent_gen.story.draw import DEFAULTS, draw_story
+        from consistent_gen.story.draw import draw_story
 
-        plan = plan_story(story, backbone, DEFAULTS, overrides, Path(options.file).parent)
+        plan = plan_story(story, backbone, overrides, Path(options.file).parent)
         _note_unused(plan)
         with drawing_progress(plan) as on_event:
             drawing = draw_story(
@@ -148,36 +138,25 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _whole(text: str) -> int:
-    if not (text.removeprefix("-").isascii() and text.removeprefix("-").isdigit()):
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number")
-    if len(text) > 20:
-        raise argparse.ArgumentTypeError(f"{text[:20]}... is too large")
-    return int(text)
+def _value(setting: Setting) -> Callable[[str], Any]:
+    """Reads a setting's value for argparse, which wants mistakes as errors of its own."""
 
+    def read(text: str) -> Any:
+        try:
+            return setting.parse(text)
+        except InputError as error:
+            raise argparse.ArgumentTypeError(error.message) from None
 
-def _real(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number") from None
-
-
-def _size(text: str) -> tuple[int, int]:
-    size = parse_size(text)
-    if size is None:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} does not look like 128x128")
-    return size
+    return read
 
 
 def _strength(text: str) -> tuple[str, float]:
     name, _, number = text.rpartition("=")
-    return name.strip(), _real(number)
+    return name.strip(), _value(STRENGTH)(number)
 
 
 def _bucket(text: str) -> int:
-    bucket = _whole(text)
-    if not MIN_BUCKET <= bucket <= MAX_BUCKET:
-        message = f"{bucket} is out of range; expected {MIN_BUCKET} to {MAX_BUCKET}"
-        raise argparse.ArgumentTypeError(message)
+    bucket: int = _value(BUCKET)(text)
+    if mistake := BUCKET.mistake("bucket", bucket):
+        raise argparse.ArgumentTypeError(mistake.message)
     return bucket

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
-from consistent_gen.client.base import Id, Input, Name, Output, Prompt, Seed, Words
+from consistent_gen.client.base import Id, Input, Name, Output, Prompt, Seed, Words, setting
 from consistent_gen.client.library_types import (
     LibraryCharacter as LibraryCharacter,
 )
@@ -92,13 +92,13 @@ class StoryIn(Input):
     characters: dict[Name, CharacterIn] = Field(default_factory=dict, max_length=MAX_CHARACTERS)
     style: Annotated[str, StringConstraints(max_length=80)] | None = None
     method: Annotated[str, StringConstraints(max_length=60)] | None = None
-    scheduler: Annotated[str, StringConstraints(max_length=60)] | None = None
+    scheduler: str | None = setting("scheduler")
     seed: Seed | None = None
-    steps: int | None = Field(default=None, ge=1, le=1000)
-    guidance: float | None = Field(default=None, ge=0.0, le=100.0)
-    contours: float | None = Field(default=None, ge=0.0, le=100.0)
-    guidance_until: float | None = Field(default=None, ge=0.0, le=1.0)
-    size: Annotated[str, StringConstraints(pattern=r"^\d{1,5}x\d{1,5}$")] | None = None
+    steps: int | None = setting("steps")
+    guidance: float | None = setting("guidance")
+    contours: float | None = setting("contours")
+    guidance_until: float | None = setting("guidance_until")
+    size: str | None = setting("size")
     preview_every: int = Field(default=5, ge=0, le=1000, description="0 sends no previews")
     deadline_s: float | None = Field(default=None, gt=0.0, le=86_400.0)
     bulk: bool = Field(default=False, description="drawn when no interactive work waits")
@@ -110,9 +110,9 @@ class ImageIn(Input):
     prompt: Prompt
     negative: Annotated[str, StringConstraints(max_length=800)] = ""
     seed: Seed | None = None
-    steps: int | None = Field(default=None, ge=1, le=1000)
-    guidance: float | None = Field(default=None, ge=0.0, le=100.0)
-    size: Annotated[str, StringConstraints(pattern=r"^\d{1,5}x\d{1,5}$")] | None = None
+    steps: int | None = setting("steps")
+    guidance: float | None = setting("guidance")
+    size: str | None = setting("size")
 
 
 class RerollIn(Input):

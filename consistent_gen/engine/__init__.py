@@ -17,12 +17,10 @@ if TYPE_CHECKING:
     from consistent_gen.engine.packing import Choose, Group, leaders_first
     from consistent_gen.engine.replay import ReplayResult, replay
     from consistent_gen.engine.request import FrameRequest, Subject
-    from consistent_gen.engine.schedulers import SCHEDULERS
     from consistent_gen.engine.state import FrameState
 
 _MODULES = {
     "DEFAULT_BUCKET": "exactness",
-    "SCHEDULERS": "schedulers",
     "BatchLayout": "coupling",
     "Choose": "packing",
     "Coupling": "coupling",
@@ -47,7 +45,6 @@ _MODULES = {
 
 __all__ = [
     "DEFAULT_BUCKET",
-    "SCHEDULERS",
     "BatchLayout",
     "Choose",
     "Coupling",

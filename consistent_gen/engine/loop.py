@@ -115,7 +115,10 @@ class Engine:
             alone_for = request.alone_for if self.exact else 0
             settled = request.settled(self.backbone)
             frames.append(FrameState(frame_id, settled, shape, alone_for))
-        if len({(frame.key, frame.request.steps, frame.alone_for) for frame in frames}) != 1:
+        if (
+            len({(frame.key, frame.request.settings.steps, frame.alone_for) for frame in frames})
+            != 1
+        ):
             raise InputError(
                 "the frames of a gang must share size, steps, coupling group "
                 "and steps that they make alone"
@@ -217,7 +220,7 @@ class Engine:
     def _condition(self, request: FrameRequest) -> dict[Branch, Conditioning]:
         size = request.size(self.backbone)
         prompts: dict[Branch, str] = {"cond": request.prompt}
-        if request.guided:
+        if request.settings.guided:
             prompts["uncond"] = request.negative
         found: dict[Branch, Conditioning] = {}
         for branch, prompt in prompts.items():
@@ -299,7 +302,7 @@ class Engine:
         preview = None
         if wanted and not frame.finished:
             preview = self._previewer.show(frame.clean_estimate, request.preview)
-        return Step(frame.id, frame.index, request.steps, preview)
+        return Step(frame.id, frame.index, request.settings.steps, preview)
 
     def _finish(self, frame: FrameState, events: list[Event]) -> bool:
         assert frame.latent is not None

@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from consistent_gen.draw_settings import SETTINGS
 from consistent_gen.errors import InputError, LimitError
 from consistent_gen.models.words import closed_vocabulary, unknown_words
 from consistent_gen.registry import nearest
 
 MAX_PROMPT_CHARACTERS = 4000
-MAX_SIDE_PIXELS = 2048
+MAX_SIDE_PIXELS = int(SETTINGS["size"].high)
 _NO_ADDED: Mapping[str, torch.Tensor] = {}
 
 
@@ -46,7 +47,7 @@ class Backbone:
     `sha256` names the folder's contents (`checkpoints.folder_sha256`). `text_encoder_2` and
     `tokenizer_2` are SDXL's; `zero_empty_negative` says that an empty negative prompt stands for
     zeros instead of the encoding of "" (`force_zeros_for_empty_prompt` in diffusers).
-    `recommended` holds settings that the folder's maker found best, by the names of `FrameRequest`,
+    `recommended` holds settings that the folder's maker found best, by the names of `DrawSettings`,
     `method_settings` those of methods, by their names (see `methods.tuning`).
     """
 

@@ -24,6 +24,7 @@ from consistent_gen.checkpoints import (
     read_manifest,
     weights_folder,
 )
+from consistent_gen.draw_settings import OFF, SETTINGS, mistakes
 from consistent_gen.errors import CheckpointError
 from consistent_gen.models import BACKBONES, DEFAULT_MODEL
 from consistent_gen.models.backbone import Backbone
@@ -32,8 +33,6 @@ from consistent_gen.registry import nearest, resolve
 INDEX = "model_index.json"
 RECOMMENDED = "recommended.json"
 _METHODS = "methods"  # of RECOMMENDED: settings by the names of methods
-# Settings of RECOMMENDED with their largest values.
-_MOST = {"guidance_rescale": 1.0, "contours": 100.0, "guidance_until": 1.0}
 
 # Class name in model_index.json -> where the class lives. A folder's own words on libraries are
 # never imported: a folder must not choose what code runs.
@@ -60,6 +59,7 @@ def load_folder(
     dtype: str | None = None,
 ) -> Backbone:
     """See `consistent_gen.models.load_backbone`."""
+    runtime.tune_allocator()
     folder = _find(path)
     index = read_json(folder / INDEX)
     family = index.get("_class_name") if isinstance(index, dict) else None
@@ -126,8 +126,9 @@ def _recommended(file: Path) -> tuple[dict[str, float], dict[str, dict[str, Any]
         return {}, {}
     values = read_json(file)
     methods = values.pop(_METHODS, {}) if isinstance(values, dict) else None
-    if not isinstance(values, dict) or not all(map(_recommendable, values, values.values())):
-        known = ", ".join(f"{name} (0 to {most:g})" for name, most in _MOST.items())
+    bad = isinstance(values, dict) and (None in values.values() or mistakes(values))
+    if not isinstance(values, dict) or not values.keys() <= OFF.keys() or bad:
+        known = ", ".join(f"{name} ({SETTINGS[name].range_words})" for name in OFF)
         raise CheckpointError(
             f"{file} must hold an object of numbers; known settings: {known}, and {_METHODS!r}"
         )
@@ -135,12 +136,7 @@ def _recommended(file: Path) -> tuple[dict[str, float], dict[str, dict[str, Any]
         raise CheckpointError(
             f"{_METHODS!r} in {file} must map names of methods to objects of their settings"
         )
-    return {name: float(value) for name, value in values.items()}, methods
-
-
-def _recommendable(name: str, value: object) -> bool:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and name in _MOST and 0.0 <= value <= _MOST[name]  # type: ignore[operator]
+    return {name: SETTINGS[name].kind(value) for name, value in values.items()}, methods
 
 
 def _network(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from consistent_gen.errors import InputError, StoryError
-from consistent_gen.story.types import Character, Story
-from consistent_gen.story.yaml_tree import shown
+from consistent_gen.errors import InputError
+from consistent_gen.story.types import Character, Place, Story
+from consistent_gen.story.yaml_tree import refusal, shown
 
 ARTICLES = ("a", "an", "the")
 REFERENCE_FORMATS = ("PNG", "JPEG", "WEBP")
@@ -37,7 +37,7 @@ class Identity:
     noun: str
     references: tuple[Path, ...] = ()
     strength: float | None = None
-    line: int = 0
+    place: Place = field(default=Place(), compare=False)
 
     def first_mention(self, adjectives: str = "") -> str:
         """The full description, with `adjectives` before its noun group: "a sad girl with ..."."""
@@ -61,7 +61,7 @@ def cast_story(story: Story, folder: Path | None = None) -> dict[str, Identity]:
     Raises:
         StoryError: a description has no noun, or a reference picture does not exist.
     """
-    return {name: _cast(c, story.source, folder) for name, c in story.characters.items()}
+    return {name: _cast(c, folder) for name, c in story.characters.items()}
 
 
 def head_noun(description: str) -> str | None:
@@ -81,31 +81,31 @@ def _split_article(description: str) -> tuple[str, str]:
     return (first, rest) if first.lower() in ARTICLES else ("", description)
 
 
-def _cast(character: Character, source: str, folder: Path | None) -> Identity:
+def _cast(character: Character, folder: Path | None) -> Identity:
     noun = head_noun(character.description)
     if noun is None:
         message = (
             f"the description of {character.name} starts with no noun; "
             "write one such as 'a girl with curly hair'"
         )
-        raise StoryError(message, source=source, line=character.line)
+        raise refusal(message, character.place)
     references = tuple((folder or Path()) / path for path in character.references)
     for path, written in zip(references, character.references, strict=True):
         if not path.is_file():
             message = f"the reference picture {shown(written)} of {character.name} does not exist"
-            raise StoryError(message, source=source, line=character.line)
+            raise refusal(message, character.place)
         try:
             open_reference(path)
         except InputError as error:
             message = f"the reference picture {shown(written)} of {character.name} {error.message}"
-            raise StoryError(message, source=source, line=character.line) from None
+            raise refusal(message, character.place) from None
     return Identity(
         name=character.name,
         words=character.description,
         noun=noun,
         references=references,
         strength=character.strength,
-        line=character.line,
+        place=character.place,
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +16,9 @@ from consistent_gen.engine.exactness import DEFAULT_BUCKET
 from consistent_gen.engine.loop import Engine
 from consistent_gen.engine.metadata import write_png
 from consistent_gen.engine.request import FrameRequest, Subject
-from consistent_gen.engine.schedulers import SCHEDULERS
 from consistent_gen.story.layout import Panel, draw_page
 from consistent_gen.story.output import PAGE, REPORT, WEB_PAGE, frame_path, story_folder
-from consistent_gen.story.plan import Defaults, FramePlan, StoryPlan
+from consistent_gen.story.plan import FramePlan, StoryPlan
 from consistent_gen.story.report import (
     Drawing,
     DrawnFrame,
@@ -35,14 +33,6 @@ from consistent_gen.story.webpage import WebFrame, web_page
 
 if TYPE_CHECKING:
     from consistent_gen.models.backbone import Backbone
-
-_ENGINE = {field.name: field.default for field in fields(FrameRequest)}
-DEFAULTS = Defaults(
-    scheduler=str(_ENGINE["scheduler"]),
-    steps=int(str(_ENGINE["steps"])),
-    guidance=float(str(_ENGINE["guidance"])),
-    schedulers=tuple(SCHEDULERS),
-)
 
 
 def draw_story(
@@ -95,13 +85,7 @@ def _request(plan: StoryPlan, frame: FramePlan) -> FrameRequest:
         prompt=frame.prompt,
         negative=frame.negative,
         seed=frame.seed,
-        steps=plan.steps,
-        guidance=plan.guidance,
-        contours=plan.contours,
-        guidance_until=plan.guidance_until,
-        scheduler=plan.scheduler,
-        width=plan.width,
-        height=plan.height,
+        settings=plan.settings,
         id=str(frame.index),
         subjects=tuple(
             Subject(name=s.name, tokens=tuple(range(*s.tokens))) for s in frame.subjects
@@ -147,7 +131,8 @@ def _write_pages(drawing: Drawing, folder: Path) -> None:
         for drawn, frame in zip(drawing.frames, plan.frames, strict=True)
     ]
     draw_page(plan.title, panels).save(folder / PAGE)
-    made_with = f"{drawing.model_name}, {plan.method}, {plan.steps} steps, story seed {plan.seed}"
+    steps, seed = plan.settings.steps, plan.seed
+    made_with = f"{drawing.model_name}, {plan.method}, {steps} steps, story seed {seed}"
     page = web_page(plan.title, [_web_frame(drawing, i) for i in range(len(panels))], made_with)
     (folder / WEB_PAGE).write_text(page, encoding="utf-8")
     write_json(folder / REPORT, build_report(drawing))

@@ -26,6 +26,7 @@ from torch import Tensor
 from consistent_gen.attention.identity import IdentityAttention
 from consistent_gen.attention.patch import attached
 from consistent_gen.checkpoints import save_tensors
+from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.engine import FrameRequest
 from consistent_gen.engine.state import FrameState
 from consistent_gen.models import load_backbone
@@ -38,19 +39,19 @@ from consistent_gen.world.dataset import StoryWorld
 
 COUNT = 256  # rows of a shard
 BATCH = 8  # pictures drawn together; they start at one level
-STEPS, GUIDANCE = 15, 5.0
+SETTINGS = DrawSettings(steps=15, guidance=5.0)
 
 
 @torch.inference_mode()
 def redraw(
     backbone: Backbone, clean: Tensor, captions: Sequence[str], start: int, seed: int
 ) -> Tensor:
-    """Latents like `clean` (n c h w, scaled), drawn from step `start` of `STEPS` on."""
+    """Latents like `clean` (n c h w, scaled), drawn from step `start` of `SETTINGS.steps` on."""
     size = backbone.default_size
     empty = backbone.condition("", size)
     states = []
     for i, caption in enumerate(captions):
-        request = FrameRequest(prompt=caption, seed=seed + i, steps=STEPS, guidance=GUIDANCE)
+        request = FrameRequest(prompt=caption, seed=seed + i, settings=SETTINGS)
         shape = backbone.latent_shape(*size)
         state = FrameState(str(i), request.settled(backbone), shape)
         state.start(backbone, {"cond": backbone.condition(caption, size), "uncond": empty})
@@ -80,7 +81,7 @@ def draw_rows(
 ) -> dict[str, Tensor]:
     """Rows of pictures `number * count` to `(number + 1) * count`.
 
-    levels: the first and the last step of `STEPS` from which pictures are drawn anew.
+    levels: the first and the last step of `SETTINGS.steps` from which pictures are drawn anew.
     """
     data = draw_shard(world, number, count)
     scale = float(backbone.vae.config.scaling_factor)

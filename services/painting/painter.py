@@ -140,7 +140,7 @@ class Painter:
             if isinstance(error, OSError):
                 raise _unreadable(error) from None
             raise
-        self._room.joined(1 if plan.guidance == 1.0 else 2, self._works.leases)
+        self._room.joined(1 if plan.settings.guidance == 1.0 else 2, self._works.leases)
 
     def cancel(self, lease: str) -> None:
         """Stop drawing for a lease: from the next call on it has no rows. Callable anywhere."""
@@ -316,7 +316,7 @@ class Painter:
     def _verdict(self, work: Work, failure: FrameError) -> Failed:
         error = failure.error
         if out_of_memory(cause(failure)):
-            width, height = work.plan.width, work.plan.height
+            width, height = work.plan.size
             error = ConsistentGenError(
                 f"there is not enough memory to draw {width}x{height} pixels; draw smaller "
                 "pictures, or start the server with a smaller engine.bucket"

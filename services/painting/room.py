@@ -84,4 +84,4 @@ class Room:
 
 
 def _ends_with_next_call(state: FrameState) -> bool:
-    return not state.request.hidden and state.index == state.request.steps - 1
+    return not state.request.hidden and state.index == state.request.settings.steps - 1

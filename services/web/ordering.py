@@ -138,9 +138,7 @@ def image_story(request: ImageIn, frames: int = 1, title: str = IMAGE_TITLE) -> 
             "frames": [frame] * frames,
             # 31 bits: short enough to be read out and typed.
             "seed": secrets.randbits(31) if request.seed is None else request.seed,
-            "steps": request.steps,
-            "guidance": request.guidance,
-            "size": request.size,
+            **request.model_dump(exclude={"prompt", "negative", "seed"}),
         }
     )
 
@@ -210,7 +208,7 @@ def _task(
         references=references,
         preview_every=request.preview_every,
     )
-    return FrameTask(index, version, seed, plan.steps, order.to_json())
+    return FrameTask(index, version, seed, plan.settings.steps, order.to_json())
 
 
 def _check_counts(state: ServerState, request: StoryIn) -> None:
@@ -223,9 +221,10 @@ def _check_counts(state: ServerState, request: StoryIn) -> None:
 
 def _check_plan(state: ServerState, plan: StoryPlan) -> None:
     limits = state.settings.limits
-    if plan.steps > limits.steps:
-        raise LimitError(f"steps is {plan.steps}; this server draws with at most {limits.steps}")
-    if max(plan.width, plan.height) > limits.size:
+    steps, (width, height) = plan.settings.steps, plan.size
+    if steps > limits.steps:
+        raise LimitError(f"steps is {steps}; this server draws with at most {limits.steps}")
+    if max(width, height) > limits.size:
         raise LimitError(
-            f"size is {plan.width}x{plan.height}; this server draws at most {limits.size} a side"
+            f"size is {width}x{height}; this server draws at most {limits.size} a side"
         )

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.engine import Engine, FrameRequest, Subject
 from consistent_gen.engine.coupling import BatchLayout, Coupling
 from consistent_gen.engine.sharing import SharedStory
@@ -14,8 +15,8 @@ from consistent_gen.methods import METHODS
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.registry import resolve
 
-FOX = FrameRequest(id="fox", prompt="a red fox", seed=1, steps=4)
-CAT = FrameRequest(id="cat", prompt="a cat reading", seed=2, steps=4)
+FOX = FrameRequest(id="fox", prompt="a red fox", seed=1, settings=DrawSettings(steps=4))
+CAT = FrameRequest(id="cat", prompt="a cat reading", seed=2, settings=DrawSettings(steps=4))
 
 Calls = list[tuple[int, set[str]]]
 

@@ -11,10 +11,9 @@ from PIL import Image
 from consistent_gen.engine import Engine, FrameRequest
 from consistent_gen.methods import METHODS
 from consistent_gen.models.backbone import Backbone
-from consistent_gen.story.draw import DEFAULTS, frame_requests
-from consistent_gen.story.plan import StoryPlan, plan_story
+from consistent_gen.story.draw import frame_requests
+from consistent_gen.story.plan import Overrides, StoryPlan, plan_story
 from consistent_gen.story.script import load_story
-from consistent_gen.story.settings import Overrides
 from consistent_gen.story.sharing import cast_story, first_together, submit_frames
 
 STORY = """\
@@ -33,8 +32,8 @@ frames:
 
 def plan_of(backbone: Backbone, folder: Path, method: str, more: str = "") -> StoryPlan:
     (folder / "s.yaml").write_text(STORY % more)
-    overrides = Overrides(method=method, steps=2)
-    return plan_story(load_story(folder / "s.yaml"), backbone, DEFAULTS, overrides, folder)
+    overrides = Overrides(method=method, settings={"steps": 2})
+    return plan_story(load_story(folder / "s.yaml"), backbone, overrides, folder)
 
 
 def draw(backbone: Backbone, plan: StoryPlan) -> dict[str, np.ndarray]:
@@ -129,8 +128,8 @@ def test_references_are_anchors_before_frames_and_the_first_of_both_is_read_besi
     assert first_together(plan, castings) == {}, "nobody would read it"
     text = (tmp_path / "s.yaml").read_text() + '  - "{Bo} and {Mia} walking"\n'
     (tmp_path / "s.yaml").write_text(text)
-    overrides = Overrides(method="head_start", steps=2)
-    plan = plan_story(load_story(tmp_path / "s.yaml"), tiny, DEFAULTS, overrides, tmp_path)
+    overrides = Overrides(method="head_start", settings={"steps": 2})
+    plan = plan_story(load_story(tmp_path / "s.yaml"), tiny, overrides, tmp_path)
     assert first_together(plan, castings) == {"Bo & Mia": 0}
     frames = submitted(tiny, plan)
     assert set(frames["0"].behind) == {"1", "portrait 1 of Bo"}
@@ -156,7 +155,9 @@ def test_which_frames_are_anchors(
     frames = [" and ".join(f"{{{name}}}" for name in f.split()) or "a red hat" for f in shown]
     text = "title: x\ncharacters: {Mia: a girl, Bo: a bear, Ada: a fox}\nframes:\n"
     (tmp_path / "s.yaml").write_text(text + "".join(f'  - "{frame}"\n' for frame in frames))
-    plan = plan_story(load_story(tmp_path / "s.yaml"), tiny, DEFAULTS, Overrides(steps=2), tmp_path)
+    plan = plan_story(
+        load_story(tmp_path / "s.yaml"), tiny, Overrides(settings={"steps": 2}), tmp_path
+    )
     found = cast_story(plan, anchors=1, portrait=False)
     assert {" ".join(c.names): list(c.frames) for c in found} == anchors
     assert sorted(draw(tiny, plan)) == [str(i) for i in range(len(shown))]

@@ -13,7 +13,7 @@ from consistent_gen.checkpoints import save_tensors
 from consistent_gen.errors import InputError
 from consistent_gen.models import load_backbone
 from consistent_gen.models.patch_autoencoder import PatchAutoencoder, load_autoencoder
-from consistent_gen.training.drawn import STEPS, draw_rows, redraw
+from consistent_gen.training.drawn import SETTINGS, draw_rows, redraw
 from consistent_gen.training.finisher import FinisherConfig, main, seams, with_finisher
 from consistent_gen.training.loop import load_run
 from consistent_gen.training.rows import shard_path
@@ -30,19 +30,22 @@ def test_a_latent_drawn_from_later_on_is_nearer_to_the_picture() -> None:
     scale = float(backbone.vae.config.scaling_factor)
     clean = backbone.vae.latents(x).detach() * scale
     captions = [world.caption(number, 0, share=1.0).text for number in range(2)]
-    drawn = {start: redraw(backbone, clean, captions, start, 3) for start in (STEPS - 6, STEPS - 1)}
+    drawn = {
+        start: redraw(backbone, clean, captions, start, 3)
+        for start in (SETTINGS.steps - 6, SETTINGS.steps - 1)
+    }
     errors = [float((z - clean)[:, :32].square().mean()) for z in drawn.values()]
     assert errors[0] > 1.5 * errors[1] > 0.0
-    again = redraw(backbone, clean, captions, STEPS - 1, 3)
-    assert torch.equal(again, drawn[STEPS - 1])
-    other = redraw(backbone, clean, captions, STEPS - 1, 4)
+    again = redraw(backbone, clean, captions, SETTINGS.steps - 1, 3)
+    assert torch.equal(again, drawn[SETTINGS.steps - 1])
+    other = redraw(backbone, clean, captions, SETTINGS.steps - 1, 4)
     assert not torch.equal(other, again)
 
 
 @pytest.mark.slow
 def test_rows_hold_pictures_and_their_drawn_latents() -> None:
     backbone = load_backbone(None, device="cpu")
-    rows = draw_rows(backbone, StoryWorld("train"), 1, 2, (STEPS - 1, STEPS - 1))
+    rows = draw_rows(backbone, StoryWorld("train"), 1, 2, (SETTINGS.steps - 1, SETTINGS.steps - 1))
     assert torch.equal(rows["pictures"], StoryWorld("train").tensor([2, 3]))
     assert rows["latents"].shape == (2, 50, 16, 16) and rows["numbers"].tolist() == [2, 3]
     x = rows["pictures"].float() / 127.5 - 1.0

@@ -10,6 +10,7 @@ import hypothesis.strategies as st
 import torch
 from hypothesis import given, settings
 
+from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.engine import FrameRequest, Group
 from consistent_gen.engine.packing import check_choice
 from consistent_gen.engine.state import FrameState
@@ -39,7 +40,9 @@ class Line:
         """Frames of a user, as young as can be."""
         found = []
         for _ in range(count):
-            request = FrameRequest(prompt="", seed=0, steps=steps, guidance=2.0)
+            request = FrameRequest(
+                prompt="", seed=0, settings=DrawSettings(steps=steps, guidance=2.0)
+            )
             group = Group((FrameState(f"{user}{len(self.standing)}", request, shape),))
             self.standing[group] = Standing(owner, user, bulk)
             self.ready.append(group)

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from consistent_gen.client.types import StoryIn
 from consistent_gen.errors import CheckpointError, InputError
 from consistent_gen.models.backbone import Backbone
-from consistent_gen.story.draw import DEFAULTS
 from consistent_gen.story.plan import plan_story
 from consistent_gen.story.script import parse_story
 from services.plans import FrameOrder, Planner, validate_story
@@ -53,14 +52,14 @@ frames:
   - a green fox
   - "{Mia} sitting"
 """
-    found, expected = validate_story(request, tiny), plan_story(parse_story(text), tiny, DEFAULTS)
+    found, expected = validate_story(request, tiny), plan_story(parse_story(text), tiny)
     for ours, theirs in zip(found.frames, expected.frames, strict=True):
         assert (ours.prompt, ours.seed, ours.subjects) == (
             theirs.prompt,
             theirs.seed,
             theirs.subjects,
         )
-    assert (found.guidance, found.width, found.height) == (3.25, 192, 96)
+    assert (found.settings.guidance, found.size) == (3.25, (192, 96))
 
 
 @pytest.mark.parametrize(
@@ -129,7 +128,7 @@ def test_no_text_breaks_planning(
     except InputError as error:
         assert str(error)
         return
-    assert plan.guidance == pytest.approx(guidance, abs=1e-17)
+    assert plan.settings.guidance == pytest.approx(guidance, abs=1e-17)
     assert plan.title.split() == request.title.split() or not title.isprintable()
 
 
