@@ -141,7 +141,7 @@ def make_rows(backbone: Backbone, world: StoryWorld, number: int, count: int) ->
     levels.append(t)
 
     latents = torch.stack(found, 1)  # n v c h w
-    decodes = [backbone.vae.decoded(x / scale) for x in latents.flatten(0, 1).split(16)]
+    decodes = [backbone.vae.pictures(x / scale) for x in latents.flatten(0, 1).split(16)]
     fine = StoryWorld(world.split, world.seed, size=2 * world.size)
     return {
         "pictures": fine.tensor(numbers),
