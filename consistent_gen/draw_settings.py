@@ -146,7 +146,20 @@ class DrawSettings:
         about="share of the steps that are guided, the first ones; fewer are faster",
     )  # fmt: skip
 
-    # (width, height); None is the model's own size.
+    # What a picture becomes is decided early. After this share of the steps the prediction of the
+    # clean latent is taken as it is, and what is left of the schedule is not computed.
+    stop_at: float | None = _setting(
+        None, kind=float, low=0, high=1, off=1.0, unit="share of the steps", sign="SHARE",
+        about="share of the steps that are made, the first ones; the rest is left out",
+    )  # fmt: skip
+
+    # A second stage (`models.refiner`) draws the finished picture from the prediction.
+    refine: int | None = _setting(
+        None, kind=int, low=0, high=1, off=0, sign="0|1",
+        about="1: the model's second stage finishes the picture, at twice the size; 0: it does not",
+    )  # fmt: skip
+
+    # (width, height) that the denoiser draws at; None is the model's own size.
     size: tuple[int, int] | None = _setting(
         None, kind=tuple, low=32, high=2048, unit="pixels", sign="WxH",
         about="pixels, such as 128x128",
@@ -165,7 +178,14 @@ class DrawSettings:
     def guided_steps(self) -> int:
         """How many steps, the first ones, take two rows."""
         until = OFF["guidance_until"] if self.guidance_until is None else self.guidance_until
-        return 0 if self.guidance == 1.0 else math.floor(until * self.steps + 0.5)
+        guided = 0 if self.guidance == 1.0 else math.floor(until * self.steps + 0.5)
+        return min(guided, self.made_steps)
+
+    @property
+    def made_steps(self) -> int:
+        """How many steps, the first ones, are made: one at least."""
+        share = OFF["stop_at"] if self.stop_at is None else self.stop_at
+        return max(1, math.floor(share * self.steps + 0.5))
 
     def settled(
         self, recommended: Mapping[str, float], default_size: tuple[int, int]

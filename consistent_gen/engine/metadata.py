@@ -48,7 +48,7 @@ def describe(
     width, height = request.size(backbone)
     return {
         "schema": SCHEMA,
-        "model": {"name": backbone.name, "sha256": backbone.sha256},
+        "model": _model(backbone, refined=bool(request.settings.refine)),
         "prompt": request.prompt,
         "negative": request.negative,
         "seed": request.seed,
@@ -64,6 +64,11 @@ def describe(
         "versions": runtime.versions(),
         "pixels_sha256": pixels_sha256(image),
     }
+
+
+def _model(backbone: Backbone, *, refined: bool) -> dict[str, Any]:
+    model = {"name": backbone.name, "sha256": backbone.sha256}
+    return model | {"refiner": backbone.refiner_sha256} if refined else model
 
 
 def machine(backbone: Backbone) -> dict[str, Any]:

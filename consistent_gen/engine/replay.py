@@ -125,6 +125,9 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         reasons.append(
             f"other model weights: drawn with {_model(old['model'])}, now {_model(new['model'])}"
         )
+    was, now = (model.get("refiner") for model in (old["model"], new["model"]))
+    if was != now:
+        reasons.append(f"other second stage: drawn with {_short(was)}, now {_short(now)}")
     for name in ("bucket", "dtype"):
         if old[name] != new[name]:
             reasons.append(f"other {name}: drawn with {old[name]}, now {new[name]}")
@@ -155,7 +158,11 @@ def compare(old: np.ndarray, new: np.ndarray, reasons: list[str]) -> ReplayResul
 
 
 def _model(model: Mapping[str, Any]) -> str:
-    return f"{model.get('name')} ({str(model.get('sha256'))[:10]})"
+    return f"{model.get('name')} ({_short(model.get('sha256'))})"
+
+
+def _short(sha256: object) -> str:
+    return "none" if sha256 is None else str(sha256)[:10]
 
 
 def _size(image: np.ndarray) -> str:

@@ -46,7 +46,7 @@ class FrameRequest:
             step k can read what they left at step k), or are finished. They must have the same
             steps and scheduler.
         alone_for: steps, the first ones, that the frame makes in calls of its own where calls have
-            a fixed size, less than `steps`: while others wait for it, a whole call for its rows
+            a fixed size, fewer than it makes: while others wait for it, a whole call for its rows
             would be mostly empty.
         coupling: ties the frame to others inside the model (see `coupling.Coupling`).
         subjects: where the prompt names whom, for attention policies.
@@ -80,7 +80,7 @@ class FrameRequest:
         _whole("seed", self.seed, 0, MAX_SEED)
         _whole("preview_every", self.preview_every, 1, _MAX_STEPS)
         _whole("behind_by", self.behind_by, 1, _MAX_STEPS)
-        _whole("alone_for", self.alone_for, 0, self.settings.steps - 1)
+        _whole("alone_for", self.alone_for, 0, self.settings.made_steps - 1)
         if self.preview not in PREVIEWS:
             raise unknown_name("preview", self.preview, PREVIEWS)
 
@@ -116,6 +116,10 @@ class FrameRequest:
                     f"the reference picture is {given[1]} {given[0]}; "
                     f"expected uint8 {(height, width, 3)}, the frame's size"
                 )
+        if self.settings.refine and backbone.refiner is None:
+            raise InputError(
+                f"refine is 1, but model {backbone.name!r} has no second stage; leave it out"
+            )
         trained = int(backbone.scheduler_config.get("num_train_timesteps", _MAX_STEPS))
         _whole("steps", self.settings.steps, 1, trained)
 

@@ -189,8 +189,8 @@ class SharedStory(Coupling):
             plane = torch.from_numpy(np.asarray(mask, dtype=np.float32))
             self.run.masks.set_external(twin or frame_id, role.subjects[0].name, plane)
         after = request.after if twin is None else (*request.after, twin)
-        lead = self.run.recipe.lead(request.settings.steps)
-        alone_for = min(lead, request.settings.steps - 1) if lead > 1 else 0
+        lead = self.run.recipe.lead(request.settings.made_steps)
+        alone_for = min(lead, request.settings.made_steps - 1) if lead > 1 else 0
         ready = replace(request, id=frame_id, after=after, coupling=self, alone_for=alone_for)
         return self._recorded(ready, role)
 
@@ -233,7 +233,7 @@ class SharedStory(Coupling):
             request,
             after=request.after if twin is None else (*request.after, twin),
             behind=(*request.behind, *ahead),
-            behind_by=self.run.recipe.lead(request.settings.steps),
+            behind_by=self.run.recipe.lead(request.settings.made_steps),
             coupling=self,
         )
         self.engine.submit(self._recorded(ready, role))
@@ -279,7 +279,7 @@ class SharedStory(Coupling):
     def check(self, frame: str, step: int, request: FrameRequest) -> None:
         """See `Coupling`: what a frame leaves must fit, once its masks say how much it is."""
         role = self.run.roles.get(frame)
-        if role is None or step != self.run.recipe.settled(request.settings.steps):
+        if role is None or step != self.run.recipe.settled(request.settings.made_steps):
             return
         names = [name for _, name in role.leaving]
         wanted = sum(self._bank_bytes(request, name) for name in names)
@@ -297,7 +297,7 @@ class SharedStory(Coupling):
                 r.frame,
                 r.branch,
                 r.step,
-                r.request.settings.steps,
+                r.request.settings.made_steps,
                 (r.timestep + 1) / trained,
                 r.look,
             )
@@ -335,7 +335,7 @@ class SharedStory(Coupling):
         settings = anchor.settings
         if not settings.guided or "uncond" not in recipe.branches:
             return anchor
-        guided = settings.guided_steps + recipe.lead(settings.steps) - 1
+        guided = settings.guided_steps + recipe.lead(settings.made_steps) - 1
         return anchor.with_settings(guidance_until=min(guided / settings.steps, 1.0))
 
     def _uses(self, request: FrameRequest) -> tuple[SubjectUse, ...]:
@@ -364,11 +364,11 @@ class SharedStory(Coupling):
         _, height, width = backbone.latent_shape(*request.size(backbone))
         sites = self._sites.values()
         grids = {site.grid((height, width)) for site in sites if site.sees_images}
-        known = None if name is None else self.run.covered(name, grids, request.settings.steps)
+        known = None if name is None else self.run.covered(name, grids, request.settings.made_steps)
         return self.run.predicted_bytes(
             sites,
             (height, width),
-            steps=request.settings.steps,
+            steps=request.settings.made_steps,
             guided=request.settings.guided_steps,
             element_bytes=backbone.dtype.itemsize,
             covered=known or self.run.expected_share,

@@ -41,7 +41,7 @@ class FrameState:
     @property
     def finished(self) -> bool:
         """Whether all steps are done."""
-        return self.index >= self.request.settings.steps
+        return self.index >= self.request.settings.made_steps
 
     @property
     def alone(self) -> bool:
@@ -51,7 +51,7 @@ class FrameState:
     @property
     def looking(self) -> bool:
         """Whether its next call has a second, unshared set of its rows (see `Coupling.looks`)."""
-        coupling, steps = self.request.coupling, self.request.settings.steps
+        coupling, steps = self.request.coupling, self.request.settings.made_steps
         return coupling is not None and coupling.looks(self.id, self.index, steps)
 
     @property
@@ -144,6 +144,17 @@ class FrameState:
         alpha = (1.0 + sigma.square()).rsqrt()
         noised: torch.Tensor = alpha * (clean + sigma * noise)
         return noised
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether steps are left out, so that the latent is noisy when all of its own are made."""
+        settings = self.request.settings
+        return settings.made_steps < settings.steps and self.reference is None
+
+    @property
+    def last_timestep(self) -> int:
+        """The timestep that the newest call showed to the denoiser."""
+        return int(self.scheduler.timesteps[self.index - 1])
 
     @property
     def clean_estimate(self) -> torch.Tensor:

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from consistent_gen import runtime
 from consistent_gen.checkpoints import (
     MANIFEST,
+    SECOND_STAGE,
     folder_sha256,
     model_files,
     read_json,
@@ -41,6 +42,7 @@ _CLASSES = {
     "AutoencoderKL": "diffusers.models.autoencoders.autoencoder_kl",
     "AutoencoderTiny": "diffusers.models.autoencoders.autoencoder_tiny",
     "PatchAutoencoder": "consistent_gen.models.patch_autoencoder",
+    "Refiner": "consistent_gen.models.refiner",
     "CLIPTextModel": "transformers",
     "CLIPTextModelWithProjection": "transformers",
     "CLIPTokenizer": "transformers",
@@ -104,6 +106,11 @@ def _shared_parts(
     if dtype == torch.float16 and getattr(vae.config, "force_upcast", False):
         # SDXL's autoencoder overflows in half precision and says so in its config.
         vae = vae.to(torch.float32)
+    refiner = None
+    if (folder / SECOND_STAGE).is_dir():
+        # What it draws are pixels, too, so it has the autoencoder's number format.
+        refiner = _network(folder, {SECOND_STAGE: [None, "Refiner"]}, SECOND_STAGE, device, fine)
+        recommended |= _recommended(folder / SECOND_STAGE / RECOMMENDED)[0]
     return {
         "name": folder.name,
         "sha256": _sha256(folder),
@@ -115,6 +122,8 @@ def _shared_parts(
         "unet": _network(folder, index, "unet", device, dtype),
         "vae": vae,
         "scheduler_config": read_json(folder / "scheduler" / "scheduler_config.json"),
+        "refiner": refiner,
+        "refiner_sha256": None if refiner is None else folder_sha256(folder / SECOND_STAGE),
         "recommended": recommended,
         "method_settings": method_settings,
     }
