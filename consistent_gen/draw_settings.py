@@ -204,7 +204,18 @@ SETTINGS: Mapping[str, Setting] = {f.name: f.metadata["setting"] for f in fields
 OFFERED = {name: setting for name, setting in SETTINGS.items() if setting.offered}
 # What is left to the model, with the values that change nothing.
 OFF = {name: setting.off for name, setting in SETTINGS.items() if setting.off is not None}
+# What a model's folder may recommend: that, and the numbers that a story begins with.
+RECOMMENDABLE = {"steps", "guidance", *OFF}
 _LEFT = {f.name for f in fields(DrawSettings) if f.default is None}
+
+
+def chosen(said: Mapping[str, Any], recommended: Mapping[str, float]) -> dict[str, Any]:
+    """Settings as `said`, by name, with a model's own steps and guidance where they say none.
+
+    What may be left to the model is left to it still (see `DrawSettings.settled`).
+    """
+    begun = {name: recommended[name] for name in ("steps", "guidance") if name in recommended}
+    return {**begun, **said}
 
 
 def mistakes(said: Mapping[str, Any]) -> dict[str, InputError]:

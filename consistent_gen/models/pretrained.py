@@ -25,7 +25,7 @@ from consistent_gen.checkpoints import (
     read_manifest,
     weights_folder,
 )
-from consistent_gen.draw_settings import OFF, SETTINGS, mistakes
+from consistent_gen.draw_settings import RECOMMENDABLE, SETTINGS, mistakes
 from consistent_gen.errors import CheckpointError
 from consistent_gen.models import BACKBONES, DEFAULT_MODEL
 from consistent_gen.models.backbone import Backbone
@@ -99,7 +99,7 @@ def load_stable_diffusion_xl(
 def _shared_parts(
     folder: Path, index: Mapping[str, Any], *, device: torch.device, dtype: torch.dtype
 ) -> dict[str, Any]:
-    recommended, method_settings = _recommended(folder / RECOMMENDED)
+    recommended, method_settings = recommendations(folder)
     # A bfloat16 has eight bits, as a pixel has: pictures would get the rounding of both.
     fine = torch.float32 if dtype == torch.bfloat16 and device.type == "cpu" else dtype
     vae = _network(folder, index, "vae", device, fine)
@@ -110,7 +110,6 @@ def _shared_parts(
     if (folder / SECOND_STAGE).is_dir():
         # What it draws are pixels, too, so it has the autoencoder's number format.
         refiner = _network(folder, {SECOND_STAGE: [None, "Refiner"]}, SECOND_STAGE, device, fine)
-        recommended |= _recommended(folder / SECOND_STAGE / RECOMMENDED)[0]
     return {
         "name": folder.name,
         "sha256": _sha256(folder),
@@ -129,15 +128,28 @@ def _shared_parts(
     }
 
 
+def recommendations(folder: Path) -> tuple[dict[str, float], dict[str, dict[str, Any]]]:
+    """What a model folder recommends: settings of frames, and of methods by name.
+
+    Its second stage has recommendations of its own, which go before the others. Most folders have
+    none.
+
+    Raises:
+        CheckpointError: a file holds something else.
+    """
+    settings, methods = _recommended(folder / RECOMMENDED)
+    with_second_stage, _ = _recommended(folder / SECOND_STAGE / RECOMMENDED)
+    return settings | with_second_stage, methods
+
+
 def _recommended(file: Path) -> tuple[dict[str, float], dict[str, dict[str, Any]]]:
-    """Settings that a folder recommends, of frames and of methods; most folders have none."""
     if not file.is_file():
         return {}, {}
     values = read_json(file)
     methods = values.pop(_METHODS, {}) if isinstance(values, dict) else None
     bad = isinstance(values, dict) and (None in values.values() or mistakes(values))
-    if not isinstance(values, dict) or not values.keys() <= OFF.keys() or bad:
-        known = ", ".join(f"{name} ({SETTINGS[name].range_words})" for name in OFF)
+    if not isinstance(values, dict) or not values.keys() <= RECOMMENDABLE or bad:
+        known = ", ".join(f"{name} ({SETTINGS[name].range_words})" for name in RECOMMENDABLE)
         raise CheckpointError(
             f"{file} must hold an object of numbers; known settings: {known}, and {_METHODS!r}"
         )

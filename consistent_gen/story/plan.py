@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from consistent_gen.draw_settings import DrawSettings, fitting_mistake, mistakes
+from consistent_gen.draw_settings import DrawSettings, chosen, fitting_mistake, mistakes
 from consistent_gen.errors import InputError, all_of
 from consistent_gen.methods import DEFAULT_METHOD, METHODS
 from consistent_gen.registry import nearest, unknown_name
@@ -50,6 +50,10 @@ class Model(Protocol):
     @property
     def size_multiple(self) -> int:
         """What both sides must be multiples of."""
+
+    @property
+    def recommended(self) -> Mapping[str, float]:
+        """Settings that its folder recommends, by name."""
 
     def vocabulary(self) -> frozenset[str] | None:
         """The words of a closed vocabulary, None for an open one."""
@@ -120,7 +124,7 @@ def plan_story(
     """
     overrides = overrides or Overrides()
     check_names(story, overrides)
-    said = {**story.settings, **overrides.settings}
+    said = chosen({**story.settings, **overrides.settings}, backbone.recommended)
     settings = DrawSettings(**{**said, "size": _size(story, overrides, backbone)})
     seed = _first(overrides.seed, story.seed, DEFAULT_SEED)
     cast = _bound(cast_story(story, folder), overrides.strengths)

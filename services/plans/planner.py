@@ -125,8 +125,8 @@ class Planner:
             styles=[] if words is None else list(story_world_styles()),
             layouts=list(layouts),
             words=None if words is None else sorted(words),
-            steps=DrawSettings.steps,
-            guidance=DrawSettings.guidance,
+            steps=int(model.recommended.get("steps", DrawSettings.steps)),
+            guidance=model.recommended.get("guidance", DrawSettings.guidance),
         )
 
 
