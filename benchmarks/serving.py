@@ -156,14 +156,16 @@ def identity(served: Served, model: str | None, *, bucket: int, steps: int, fram
 def drawn_alone(request: StoryIn, model: str | None, bucket: int) -> list[bytes]:
     """The files of a story's frames, drawn by an engine that does nothing else."""
     from consistent_gen.engine import Engine, write_png
-    from consistent_gen.story.draw import DEFAULTS, frame_requests
+    from consistent_gen.story.cast import Cast
+    from consistent_gen.story.draw import DEFAULTS
     from consistent_gen.story.plan import plan_story
-    from consistent_gen.story.sharing import submit_frames
 
     backbone = _backbone(model)
     plan = plan_story(_as_story(request), backbone, DEFAULTS)
     engine = Engine(backbone, bucket=bucket)
-    submit_frames(plan, engine, frame_requests(plan))
+    cast = Cast(plan, engine)
+    for frame in plan.frames:
+        cast.draw(frame)
     files: dict[int, bytes] = {}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "frame.png"

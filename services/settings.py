@@ -103,7 +103,7 @@ class Engine:
     """How frames are drawn. ``model`` is a model folder (None: the shipped one), ``bucket`` the
     rows of a denoiser call (None: measured at start), ``dtype`` the number format to compute in
     (None: see `runtime.dtype`), ``max_frames`` how many are drawn at once
-    (but for users of whom nothing is drawn, see ``painting.room``), ``lease_s`` after how many
+    (but for users of whom nothing is drawn, see ``painting.capacity``), ``lease_s`` after how many
     seconds of silence a worker counts as lost.
     """
 

@@ -36,7 +36,7 @@ on_the_way: dict[Name, None] = {}
 
 
 def name_of(frame: FrameType) -> Name | None:
-    """(module, function) of a frame if it is ours; what stands inside a function is the function's."""
+    """(module, function) of a frame if it is ours, with the functions inside it."""
     module, code = frame.f_globals.get("__name__", ""), frame.f_code
     ours = module.partition(".")[0] in ("consistent_gen", "services")
     if not ours or not code.co_flags & OPTIMIZED or not code.co_filename.endswith(".py"):

@@ -8,19 +8,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from consistent_gen.engine.request import Subject
 from consistent_gen.errors import InputError, StoryError
 from consistent_gen.methods import DEFAULT_METHOD, METHODS
 from consistent_gen.registry import nearest, unknown_name
 from consistent_gen.runtime import frame_seed
-from consistent_gen.story.casting import Identity, cast_story
+from consistent_gen.story.cast import CastMember, cast_members
 from consistent_gen.story.prompts import (
     Prompt,
-    SubjectSpan,
     literal_words,
     render,
     story_world_styles,
     style_affixes,
-    subject_spans,
+    subjects_of,
 )
 from consistent_gen.story.script import placeholders
 from consistent_gen.story.settings import Overrides, range_problem, size_problem
@@ -60,7 +60,7 @@ class Model(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class FramePlan:
-    """One frame, settled. `subjects` are token spans of the characters in `prompt`."""
+    """One frame, settled. `subjects` are where `prompt` speaks of `members`, whom it shows."""
 
     index: int
     prompt: str
@@ -68,8 +68,8 @@ class FramePlan:
     caption: str
     style: str | None
     seed: int
-    subjects: tuple[SubjectSpan, ...]
-    identities: tuple[Identity, ...]
+    subjects: tuple[Subject, ...]
+    members: tuple[CastMember, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +119,7 @@ def plan_story(
     settings = _Settings(story, overrides or Overrides())
     width, height = settings.size(backbone)
     seed = settings.pick("seed", DEFAULT_SEED)
-    cast = settings.bind(cast_story(story, folder))
+    cast = settings.bind(cast_members(story, folder))
     _check_cast(story, cast, backbone)
     return StoryPlan(
         title=story.title,
@@ -180,12 +180,12 @@ class _Settings:
         value: _Value | None = self.said(key)[0]
         return default if value is None else value
 
-    def bind(self, cast: Mapping[str, Identity]) -> dict[str, Identity]:
+    def bind(self, cast: Mapping[str, CastMember]) -> dict[str, CastMember]:
         """The cast with the strengths of the command line."""
         said = self.overrides.strengths
         return {
-            name: replace(identity, strength=said.get(name, said.get("", identity.strength)))
-            for name, identity in cast.items()
+            name: replace(member, strength=said.get(name, said.get("", member.strength)))
+            for name, member in cast.items()
         }
 
     def size(self, backbone: Model) -> tuple[int, int]:
@@ -203,7 +203,7 @@ def _plan_frame(
     story: Story,
     frame: Frame,
     index: int,
-    cast: Mapping[str, Identity],
+    cast: Mapping[str, CastMember],
     backbone: Model,
     story_seed: int,
 ) -> FramePlan:
@@ -224,8 +224,8 @@ def _plan_frame(
         caption=frame.caption or "",
         style=style,
         seed=frame_seed(story_seed, index) if frame.seed is None else frame.seed,
-        subjects=subject_spans(prompt, backbone.tokenizer),
-        identities=tuple(cast[name] for name in names),
+        subjects=subjects_of(prompt, backbone.tokenizer),
+        members=tuple(cast[name] for name in names),
     )
 
 
@@ -239,15 +239,15 @@ def _check_style(story: Story, frame: Frame, style: str | None, backbone: Model)
     _check_words(words, backbone, {}, story.source, line)
 
 
-def _check_cast(story: Story, cast: Mapping[str, Identity], backbone: Model) -> None:
-    for identity in cast.values():
+def _check_cast(story: Story, cast: Mapping[str, CastMember], backbone: Model) -> None:
+    for member in cast.values():
         # The article of later mentions may be the only new word: check both forms at once.
-        words = f"{identity.words} {identity.later_mention()}"
-        _check_words(words, backbone, cast, story.source, identity.line)
+        words = f"{member.words} {member.later_mention()}"
+        _check_words(words, backbone, cast, story.source, member.line)
 
 
 def _check_words(
-    text: str, backbone: Model, cast: Mapping[str, Identity], source: str, line: int
+    text: str, backbone: Model, cast: Mapping[str, CastMember], source: str, line: int
 ) -> None:
     unknown = backbone.unknown_words(text)
     if not unknown:
