@@ -201,7 +201,7 @@ def _tell_when_ready(worker: Any, address: str, started: float) -> None:
 def _run_processes(
     options: argparse.Namespace, settings: Settings, listener: socket.socket, started: float
 ) -> int:
-    from services.launch.topology import Topology
+    from services.launch.topology import ProcessGroup
 
     address = address_of(listener)
     shared = common_arguments(options)
@@ -215,7 +215,7 @@ def _run_processes(
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    topology = Topology(
+    topology = ProcessGroup(
         gateway,
         [worker] * options.processes,
         listener,

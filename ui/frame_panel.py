@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from ui.desk import Desk, View
+from ui.desk import Desk, StoryView
 from ui.frames import FORMATS, Frames, FrameView
 from ui.messages import tell
 from ui.wiring import file_value, html_part, plain_html, wire
@@ -102,7 +102,9 @@ class FramePanel:
         for kind, button in self.exports.items():
             wire(button.click, self._exporter(kind), pages, [self.file])
 
-    def wire_reroll(self, shown: list[Any], show: Callable[[View, int], tuple[Any, ...]]) -> None:
+    def wire_reroll(
+        self, shown: list[Any], show: Callable[[StoryView, int], tuple[Any, ...]]
+    ) -> None:
         """Connect the button that draws one frame again to the board above."""
 
         def draw(

@@ -11,7 +11,7 @@ import gradio as gr
 
 from consistent_gen.client.types import LibraryCharacter, LibraryCharacterIn
 from consistent_gen.errors import InputError
-from ui.desk import Desk, View, read_desk
+from ui.desk import Desk, StoryView, read_desk
 from ui.frame_panel import FramePanel
 from ui.markup import board_html
 from ui.messages import tell
@@ -168,7 +168,7 @@ class StoryTab:
         """The library as the desk needs it."""
         return [_shelf_entry(one) for one in self.desk.studio.client.characters().characters]
 
-    def show(self, view: View, index: int = -1) -> tuple[Any, ...]:
+    def show(self, view: StoryView, index: int = -1) -> tuple[Any, ...]:
         """Updates of `shown` for a view."""
         html = board_html(view.board, self.desk.studio.picture, index if index >= 0 else None)
         return (

@@ -9,14 +9,14 @@ from typing import Any
 
 import skia
 
-from consistent_gen.story.bubbles import POWER, Bubble, Point
+from consistent_gen.story.bubbles import POWER, PlacedBubble, Point
 from consistent_gen.story.layouts import INK, WHITE
 
 TAIL_SHARE = 0.5  # of the way to what it points at
 LONGEST_TAIL = 4.5  # letter sizes
 
 
-def draw_bubbles(canvas: Any, bubbles: Sequence[Bubble], stroke: float | None = None) -> None:
+def draw_bubbles(canvas: Any, bubbles: Sequence[PlacedBubble], stroke: float | None = None) -> None:
     """Draw with the picture's left upper corner at the canvas's origin: bodies, then words."""
     for bubble in bubbles:
         line = stroke or max(0.11 * bubble.block.size, 0.5)
@@ -32,7 +32,7 @@ def draw_bubbles(canvas: Any, bubbles: Sequence[Bubble], stroke: float | None = 
         block.paint(canvas, bubble.x - block.width / 2, bubble.y - block.height / 2)
 
 
-def _outlines(bubble: Bubble) -> Iterator[Any]:
+def _outlines(bubble: PlacedBubble) -> Iterator[Any]:
     """The closed shapes that make up a bubble without its words."""
     if bubble.thought:
         yield _cloud(bubble)
@@ -59,7 +59,7 @@ def _on_superellipse(angle: float, a: float, b: float) -> Point:
     return a * math.copysign(abs(cos) ** power, cos), b * math.copysign(abs(sin) ** power, sin)
 
 
-def _reach(bubble: Bubble) -> tuple[Point, Point, float] | None:
+def _reach(bubble: PlacedBubble) -> tuple[Point, Point, float] | None:
     """Where the tail leaves the bubble's inside, its direction, and how far its tip goes from
     there; None when it would hardly show.
     """
@@ -83,7 +83,7 @@ def _reach(bubble: Bubble) -> tuple[Point, Point, float] | None:
     return (from_x, bubble.y), way, edge + length
 
 
-def _edge_along(bubble: Bubble, start: Point, way: Point) -> float:
+def _edge_along(bubble: PlacedBubble, start: Point, way: Point) -> float:
     """How far it is from `start`, inside the bubble, to its edge in the direction `way`."""
     low, high = 0.0, 2 * (bubble.half_width + bubble.half_height)
     for _ in range(40):
@@ -95,7 +95,7 @@ def _edge_along(bubble: Bubble, start: Point, way: Point) -> float:
     return low
 
 
-def _tail(bubble: Bubble) -> Any | None:
+def _tail(bubble: PlacedBubble) -> Any | None:
     """A wedge from inside the bubble towards its target, slightly bent."""
     found = _reach(bubble)
     if found is None:
@@ -114,7 +114,7 @@ def _tail(bubble: Bubble) -> Any | None:
     return path.detach()
 
 
-def _cloud(bubble: Bubble) -> Any:
+def _cloud(bubble: PlacedBubble) -> Any:
     """A cloud: puffs around a body, all inside the bubble's half width and height."""
     puff = 0.62 * bubble.block.size
     a, b = bubble.half_width - puff, bubble.half_height - puff
@@ -139,7 +139,7 @@ def _evenly(a: float, b: float, count: int) -> Iterator[Point]:
         walked -= length
 
 
-def _puffs(bubble: Bubble) -> Iterator[Any]:
+def _puffs(bubble: PlacedBubble) -> Iterator[Any]:
     """The three little clouds of a thought's tail, shrinking towards its target."""
     found = _reach(bubble)
     if found is None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from consistent_gen.story.book import Speech
 from consistent_gen.story.layouts import INK
-from consistent_gen.story.lettering import Block, Lettering
+from consistent_gen.story.lettering import Lettering, TextBlock
 
 Point = tuple[float, float]
 
@@ -29,7 +29,7 @@ COVERS_SPEAKER, COVERS_OTHER, OVERLAPS = 1e6, 1e3, 1e2
 
 
 @dataclass(frozen=True)
-class Bubble:
+class PlacedBubble:
     """A placed bubble in the picture's points: its middle, half its size, its words and its tail.
 
     `half_width` and `half_height` reach to the outermost edge, a thought's cloud included.
@@ -39,7 +39,7 @@ class Bubble:
     y: float
     half_width: float
     half_height: float
-    block: Block
+    block: TextBlock
     thought: bool
     target: Point | None
     clear: float
@@ -50,7 +50,7 @@ class Bubble:
         down = abs(point[1] - self.y) / (self.half_height + margin)
         return bool(across**POWER + down**POWER < 1.0)
 
-    def overlap(self, other: Bubble) -> float:
+    def overlap(self, other: PlacedBubble) -> float:
         """The area that both bubbles' boxes share."""
         across = self.half_width + other.half_width - abs(self.x - other.x)
         down = self.half_height + other.half_height - abs(self.y - other.y)
@@ -59,7 +59,7 @@ class Bubble:
 
 def place_bubbles(
     speeches: Sequence[Speech], lettering: Lettering, width: float, height: float
-) -> tuple[Bubble, ...]:
+) -> tuple[PlacedBubble, ...]:
     """The bubbles of a picture of that size, in order; words in signs that cannot be shown are
     left out, and a speech without any others has no bubble.
     """
@@ -83,10 +83,10 @@ def _placed(
     size: float,
     *,
     cut: bool,
-) -> tuple[tuple[Bubble, ...], float]:
+) -> tuple[tuple[PlacedBubble, ...], float]:
     """All bubbles with letters of `size`, and how bad it is; infinite when words do not fit."""
     targets = [_scaled(speech.target, width, height) for speech in speeches]
-    placed: list[Bubble] = []
+    placed: list[PlacedBubble] = []
     worst = 0.0
     for speech, target in zip(speeches, targets, strict=True):
         block = _shaped(speech, lettering, width, height, size, cut=cut)
@@ -105,7 +105,7 @@ def _scaled(point: Point | None, width: float, height: float) -> Point | None:
 
 def _shaped(
     speech: Speech, lettering: Lettering, width: float, height: float, size: float, *, cut: bool
-) -> Block | None:
+) -> TextBlock | None:
     """The words in the box that makes the most pleasing bubble, or None when none is small enough.
 
     With `cut`, words are left out rather than None returned.
@@ -144,23 +144,23 @@ def _padding(size: float, thought: bool) -> Point:
 
 def _best(
     speech: Speech,
-    block: Block,
+    block: TextBlock,
     target: Point | None,
     others: Sequence[Point],
-    placed: Sequence[Bubble],
+    placed: Sequence[PlacedBubble],
     width: float,
     height: float,
-) -> tuple[Bubble, float]:
+) -> tuple[PlacedBubble, float]:
     """The bubble at the nearest good place to the one that was asked for, and its cost."""
     around_x, around_y = _padding(block.size, speech.thought)
     half_width = (block.width + around_x) / 2 * 2 ** (1 / POWER)
     half_height = (block.height + around_y) / 2 * 2 ** (1 / POWER)
     clear = min(CLEAR_SHARE * width, 0.08 * height)
     edge = EDGE_SHARE * width
-    best: Bubble | None = None
+    best: PlacedBubble | None = None
     best_cost = math.inf
     for x, y in _places(speech, half_width + edge, half_height + edge, width, height):
-        tried = Bubble(x, y, half_width, half_height, block, speech.thought, target, clear)
+        tried = PlacedBubble(x, y, half_width, half_height, block, speech.thought, target, clear)
         cost = math.hypot(x / width - speech.x, y / height - speech.y)
         if target is not None and tried.covers(target, clear):
             cost += COVERS_SPEAKER

@@ -33,6 +33,7 @@ from consistent_gen.attention.roles import twin_id
 from consistent_gen.errors import InputError, StoryError
 from consistent_gen.runtime import frame_seed
 from consistent_gen.story.prompts import render, subjects_of
+from consistent_gen.story.script import NAME
 from consistent_gen.story.types import Character, Frame, Story
 from consistent_gen.story.yaml_tree import shown
 
@@ -183,15 +184,17 @@ def open_reference(reference: Path | bytes) -> Image.Image:
 def remembered_story(job: DrawJob, model: Model) -> Story:
     """What a talk wants drawn, as a story of one frame: the people it is about are its characters.
 
-    Names are the user's and may be anything, so characters have numbers. Words that the model does
-    not know are left out of what is to be avoided.
+    Their names are the user's and may be anything; whose is none for a story gets a number. Words
+    that the model does not know are left out of what is to be avoided.
     """
     prompt = re.sub(r"[{}]", " ", job.prompt)
     characters: dict[str, Character] = {}
     numbered = enumerate(job.identities, 1)
     # The longest words first, since they may hold somebody else's.
     for number, identity in sorted(numbered, key=lambda pair: -len(pair[1].words)):
-        name, words = f"character {number}", " ".join(re.sub(r"[{}]", " ", identity.words).split())
+        words = " ".join(re.sub(r"[{}]", " ", identity.words).split())
+        fits = NAME.fullmatch(identity.name) and identity.name.strip() == identity.name
+        name = identity.name if fits and identity.name not in characters else f"character {number}"
         if words in prompt and head_noun(words) is not None:
             prompt = prompt.replace(words, f"{{{name}}}", 1)
             characters[name] = Character(

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from statistics import median
 
 from consistent_gen.story.book import Book
-from consistent_gen.story.bubbles import Bubble, place_bubbles
+from consistent_gen.story.bubbles import PlacedBubble, place_bubbles
 from consistent_gen.story.layouts import Layout, layout_named
-from consistent_gen.story.lettering import NOTHING, Block, Lettering
+from consistent_gen.story.lettering import NOTHING, Lettering, TextBlock
 from consistent_gen.story.panel_rows import (
-    Row,
+    PanelRow,
     Sheet,
     caption_lead,
     fitted,
@@ -48,9 +48,9 @@ class Cell:
     index: int
     picture: Box
     frame: Box
-    caption: Block
+    caption: TextBlock
     caption_box: Box
-    bubbles: tuple[Bubble, ...] = ()
+    bubbles: tuple[PlacedBubble, ...] = ()
     rule: float | None = None
 
 
@@ -61,7 +61,7 @@ class Page:
     width: float
     height: float
     cells: tuple[Cell, ...]
-    title: Block = NOTHING
+    title: TextBlock = NOTHING
     title_box: Box = Box(0.0, 0.0, 0.0, 0.0)
     ornament: tuple[float, float] | None = None
     number: int | None = None
@@ -137,7 +137,7 @@ def _groups(count: int, columns: int, most_rows: int) -> list[range]:
     return groups
 
 
-def _title(book: Book, layout: Layout, lettering: Lettering) -> Block:
+def _title(book: Book, layout: Layout, lettering: Lettering) -> TextBlock:
     width = layout.width - 2 * max(layout.margin, 40.0)
     return lettering.fit(
         book.title,
@@ -149,7 +149,7 @@ def _title(book: Book, layout: Layout, lettering: Lettering) -> Block:
     )
 
 
-def _head(title: Block, layout: Layout) -> float:
+def _head(title: TextBlock, layout: Layout) -> float:
     """The height that a title takes above the first row."""
     return title.height + (ORNAMENT_HEIGHT + 14.0 if layout.border == "round" else 16.0)
 
@@ -199,7 +199,7 @@ def _page(
 
 
 def _cell(
-    book: Book, layout: Layout, lettering: Lettering, row: Row, place: int, frame: Box
+    book: Book, layout: Layout, lettering: Lettering, row: PanelRow, place: int, frame: Box
 ) -> Cell:
     across, down = row.sizes[place]
     picture = Box(

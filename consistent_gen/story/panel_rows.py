@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from consistent_gen.story.book import Book, BookPanel
 from consistent_gen.story.layouts import Layout
-from consistent_gen.story.lettering import Block, Lettering
+from consistent_gen.story.lettering import Lettering, TextBlock
 
 SMALLEST_CAPTION = 5.5
 SMALLER, LARGER = 0.72, 1.5  # of a layout's letters, in narrow and in wide panels
@@ -19,12 +19,12 @@ TALLEST = 1.6  # a picture higher than this many widths is made narrower
 
 
 @dataclass(frozen=True)
-class Row:
+class PanelRow:
     """Panels side by side: their indices, sizes of pictures, captions and the room for both."""
 
     indices: tuple[int, ...]
     sizes: tuple[tuple[float, float], ...]
-    captions: tuple[Block, ...]
+    captions: tuple[TextBlock, ...]
     picture_height: float
     caption_height: float
 
@@ -38,7 +38,7 @@ class Row:
 class Sheet:
     """The rows of one page, the width of its panels, and its share of the greatest width."""
 
-    rows: Sequence[Row]
+    rows: Sequence[PanelRow]
     width: float
     share: float
 
@@ -64,7 +64,7 @@ def fitted(
         width *= min(0.97, max(0.5, room / needed))
 
 
-def stacked(rows: Sequence[Row], layout: Layout) -> float:
+def stacked(rows: Sequence[PanelRow], layout: Layout) -> float:
     """The height of rows above one another, with the gaps between them."""
     return sum(row.height for row in rows) + (len(rows) - 1) * layout.gap
 
@@ -76,7 +76,7 @@ def _rows(
     group: range,
     columns: int,
     width: float,
-) -> list[Row]:
+) -> list[PanelRow]:
     rows = []
     for start in range(group.start, group.stop, columns):
         indices = tuple(range(start, min(start + columns, group.stop)))
@@ -87,7 +87,7 @@ def _rows(
         highest = max(caption.height for caption in captions)
         caption_height = highest + lead * (1 if layout.border == "round" else 2) if highest else 0.0
         rows.append(
-            Row(indices, sizes, captions, max(height for _, height in sizes), caption_height)
+            PanelRow(indices, sizes, captions, max(height for _, height in sizes), caption_height)
         )
     return rows
 
@@ -106,7 +106,7 @@ def picture_size(panel: BookPanel, width: float) -> tuple[float, float]:
     return width * TALLEST * width / height, TALLEST * width
 
 
-def _caption(panel: BookPanel, layout: Layout, lettering: Lettering, width: float) -> Block:
+def _caption(panel: BookPanel, layout: Layout, lettering: Lettering, width: float) -> TextBlock:
     inner = width - (0.0 if layout.border == "round" else 2 * caption_lead(layout))
     largest = layout.caption_size * min(LARGER, max(SMALLER, width / 230.0))
     return lettering.fit(

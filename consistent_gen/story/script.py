@@ -56,7 +56,7 @@ MAX_CHARS = {
 }
 
 # A letter first; then letters, digits, spaces and the signs that occur in names.
-_NAME = re.compile(r"[^\W\d_][\w .'\u2019-]{0,39}")
+NAME = re.compile(r"[^\W\d_][\w .'\u2019-]{0,39}")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
@@ -73,7 +73,7 @@ def load_story(path: str | Path) -> Story:
 def parse_story(data: bytes | str, *, source: str = "<story>") -> Story:
     """The story in the bytes (or text) of a story file; errors as in `load_story`."""
     raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
-    return _Reader(source).story(parse_yaml(raw, source))
+    return _StoryReader(source).story(parse_yaml(raw, source))
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def _sibling_hint(path: Path) -> str:
     return f"; {close.partition('; ')[2].partition('? ')[0]}?" if "did you mean" in close else ""
 
 
-class _Reader:
+class _StoryReader:
     """Turns the tree of one file into values; holds nothing but the file's name."""
 
     def __init__(self, source: str) -> None:
@@ -197,7 +197,7 @@ class _Reader:
         }
 
     def _character(self, name: str, node: Node, line: int) -> Character:
-        if not _NAME.fullmatch(name) or name != name.strip():
+        if not NAME.fullmatch(name) or name != name.strip():
             message = f"{shown(name)} cannot be a name; start with a letter, at most 40 letters, "
             self._fail(message + "digits, spaces and . ' -", line)
         if isinstance(node, Scalar):

@@ -64,7 +64,7 @@ class Child:
         return True
 
 
-class Topology:
+class ProcessGroup:
     """A gateway and its workers.
 
     Args:

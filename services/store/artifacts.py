@@ -20,7 +20,7 @@ from consistent_gen.client.types import Artifact
 from consistent_gen.errors import InputError
 from services.errors import Conflict, NotFound, StorageError, StorageFull
 from services.keys import Quota
-from services.settings import Storage
+from services.settings import StorageSettings
 from services.store.artifact_rows import NEEDED, SHOWN, TOLD
 from services.store.database import Database, Row
 from services.store.identifiers import micros, new_id
@@ -38,7 +38,7 @@ class ArtifactStore:
         self,
         folder: Path,
         database: Database,
-        storage: Storage | None = None,
+        storage: StorageSettings | None = None,
         *,
         clock: Callable[[], float] = time.time,
         quota_of: Callable[[str], Quota] | None = None,
@@ -46,7 +46,7 @@ class ArtifactStore:
         """``folder`` is made when missing. ``storage`` gives quotas and the reserve of the disk."""
         self._folder = Path(folder)
         self._db = database
-        self._storage = storage or Storage()
+        self._storage = storage or StorageSettings()
         self._clock = clock
         self._quota_of = quota_of or (lambda owner: Quota())
         with _explained():

@@ -12,10 +12,10 @@ from services.jobs import JobStore, WorkerBoard
 from services.keys import KeyRing
 from services.personas import PersonaDesk
 from services.plans import Planner
-from services.scores import Scorer, open_scorer
+from services.scores import PictureScorer, open_scorer
 from services.settings import Settings
 from services.store import ArtifactStore, Database, Library, StoryStore
-from services.store.pictures import Picture, read_picture
+from services.store.pictures import CheckedPicture, read_picture
 from services.web.events import Feed
 from services.web.intake import PictureIntake
 from services.web.metrics import Metrics, ServerGauges
@@ -39,7 +39,7 @@ class ServerState:
     library: Library
     planner: Planner
     intake: PictureIntake
-    scorer: Scorer
+    scorer: PictureScorer
     personas: PersonaDesk
     workers: WorkerBoard
     worker_token: str
@@ -124,7 +124,7 @@ def open_state(settings: Settings, *, planner: Planner | None = None) -> ServerS
     return state
 
 
-def admitted(intake: PictureIntake, data: bytes) -> Picture:
+def admitted(intake: PictureIntake, data: bytes) -> CheckedPicture:
     """A picture from outside, drawn anew, with our opinion of it as a reference."""
     clean = intake.read(data)
     return replace(read_picture(clean.data, max_pixels=intake.max_pixels), data=clean.data)

@@ -106,11 +106,11 @@ def test_prompts_know_where_each_identity_stands(tiny_folder: Path) -> None:
         DrawJob(prompt="nobody {here}", identities=tuple(twins), attempt=0), model
     )
     assert nobody.frames[0].prompt == "nobody  here " and not nobody.characters
-    some = (remembered(words="a dog"), remembered(words="a dog with a hat"))
+    some = (remembered(words="a dog"), remembered(words="a dog with a hat", name="Mia"))
     story = remembered_story(
         DrawJob(prompt="a dog with a hat and a dog", identities=some, attempt=0), model
     )
-    assert story.frames[0].prompt == "{character 2} and {character 1}"
+    assert story.frames[0].prompt == "{Mia} and {character 1}"
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from consistent_gen.errors import ConsistentGenError, InputError
 from tests.services.web.hand import Hand, until
 from tests.ui.conftest import Place
 from ui.app import open_folder
-from ui.desk import Desk, View, read_desk
+from ui.desk import Desk, StoryView, read_desk
 from ui.frames import Frames, read_bubbles
 from ui.state import Draft, SceneCard, write_script
 
@@ -27,11 +27,11 @@ def begin(desk: Desk) -> tuple[str, Draft]:
     return project.id, replace(desk.draft(project), steps=4)
 
 
-def draw(desk: Desk, project: str, draft: Draft) -> list[View]:
+def draw(desk: Desk, project: str, draft: Draft) -> list[StoryView]:
     return [view for _, view in desk.draw(project, draft)]
 
 
-def artifacts(view: View) -> list[str | None]:
+def artifacts(view: StoryView) -> list[str | None]:
     return [cell.picture for cell in view.board.cells]
 
 
@@ -157,7 +157,7 @@ def test_a_reload_in_mid_drawing_goes_on_showing(desk: Desk, hand: Hand, place: 
     hand.pause()
     next(desk.draw(project, draft))
     story = desk.story_of(project)
-    views: list[View] = []
+    views: list[StoryView] = []
     other = Desk(open_folder(place.client, place.data))
     watcher = threading.Thread(target=lambda: views.extend(other.resume(story)))
     watcher.start()

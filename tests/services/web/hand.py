@@ -20,7 +20,7 @@ from consistent_gen.memory.embedders import HashedNgrams
 from consistent_gen.world.dataset import StoryWorld
 from services.launch.server import Server as OurUvicorn
 from services.personas import PersonaDesk
-from services.settings import Auth, Engine, Limits, Settings, Storage
+from services.settings import AuthSettings, EngineSettings, LimitSettings, Settings, StorageSettings
 from services.web import build_app, open_state
 
 TOKEN = "token-of-the-drawing-hand-0123456789"
@@ -28,12 +28,12 @@ WORLD = StoryWorld("validation")
 PATIENCE_S = 60.0
 
 
-def settings_in(folder: Path, *, limits: Limits | None = None, **auth: Any) -> Settings:
+def settings_in(folder: Path, *, limits: LimitSettings | None = None, **auth: Any) -> Settings:
     return Settings(
-        auth=Auth(worker_token=TOKEN, **auth),
-        limits=limits or Limits(),
-        engine=Engine(lease_s=3.0),
-        storage=Storage(data_dir=folder, reserve_bytes=0),
+        auth=AuthSettings(worker_token=TOKEN, **auth),
+        limits=limits or LimitSettings(),
+        engine=EngineSettings(lease_s=3.0),
+        storage=StorageSettings(data_dir=folder, reserve_bytes=0),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from consistent_gen.client.types import FrameState, JobState, RerollIn, StoryIn
+from consistent_gen.client.types import JobFrameState, JobState, RerollIn, StoryIn
 from consistent_gen.models.backbone import Backbone
 from services.painting.painter import Painter
 from services.painting.reports import Drawn
@@ -152,7 +152,7 @@ def test_draining_gives_frames_back_and_another_worker_draws_them(
             assert worker.stop()
             assert not worker.ready
             found = client.job(job)
-            assert not [f for f in found.frames if f.state is FrameState.running]
+            assert not [f for f in found.frames if f.state is JobFrameState.running]
             assert worker.tally.released > 0
         with local_worker(served, tiny):
             done = client.wait(job)
