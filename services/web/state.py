@@ -10,7 +10,7 @@ from threading import BoundedSemaphore
 
 from services.jobs import JobStore, WorkerBoard
 from services.keys import KeyRing
-from services.personas import PersonaDesk
+from services.personas import OpenPersonas
 from services.plans import Planner
 from services.scores import PictureScorer, open_scorer
 from services.settings import Settings
@@ -40,7 +40,7 @@ class ServerState:
     planner: Planner
     intake: PictureIntake
     scorer: PictureScorer
-    personas: PersonaDesk
+    personas: OpenPersonas
     workers: WorkerBoard
     worker_token: str
     feed: Feed = field(default_factory=Feed)
@@ -107,7 +107,7 @@ def open_state(settings: Settings, *, planner: Planner | None = None) -> ServerS
         planner=planner,
         intake=intake,
         scorer=open_scorer(),
-        personas=PersonaDesk(folder / "personas"),
+        personas=OpenPersonas(folder / "personas"),
         workers=WorkerBoard(SILENT_LEASES * settings.engine.lease_s),
         worker_token=settings.auth.worker_token or secrets.token_urlsafe(32),
     )

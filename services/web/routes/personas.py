@@ -18,7 +18,7 @@ from consistent_gen.client.types import (
     SaidOut,
     SayIn,
 )
-from services.personas.desk import said_out
+from services.personas.open_personas import said_out
 from services.web.chat_drawing import ChatDrawer, NotDrawn
 from services.web.intake import readable
 from services.web.pictured import picture_bytes

@@ -19,7 +19,7 @@ from PIL import Image, PngImagePlugin
 from consistent_gen.memory.embedders import HashedNgrams
 from consistent_gen.world.dataset import StoryWorld
 from services.launch.server import Server as OurUvicorn
-from services.personas import PersonaDesk
+from services.personas import OpenPersonas
 from services.settings import AuthSettings, EngineSettings, LimitSettings, Settings, StorageSettings
 from services.web import build_app, open_state
 
@@ -69,7 +69,7 @@ class Server:
         self.state = open_state(settings)
         # What searches by meaning takes seconds to load, and is tested with the memory.
         folder = settings.storage.data_dir / "personas"
-        self.state.personas = PersonaDesk(folder, HashedNgrams)
+        self.state.personas = OpenPersonas(folder, HashedNgrams)
         self.app = build_app(settings, state=self.state)
         self._socket = socket.socket()
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

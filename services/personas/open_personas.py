@@ -65,7 +65,7 @@ class OpenPersona:
         self.assistant.store.close()
 
 
-class PersonaDesk:
+class OpenPersonas:
     """All personas below `folder`. Safe to share between threads.
 
     embedder: makes what searches by meaning, once; by default the best that is installed.

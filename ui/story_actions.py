@@ -51,7 +51,7 @@ class StoryView:
     can_retry: bool = False
 
 
-class Desk:
+class StoryActions:
     """The story tab on one studio."""
 
     def __init__(self, studio: Studio) -> None:
@@ -235,7 +235,7 @@ class Desk:
             return None
 
 
-def read_desk(
+def read_form(
     script: object, title: str, style: str, method: str, steps: float, seed: str, locked: bool
 ) -> Draft:
     """A draft from the desk's JSON and the form fields beside it."""
