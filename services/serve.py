@@ -87,8 +87,8 @@ def _run_here(
 
     from services.painting.warm_up import painter_maker
     from services.web import build_app, open_state
+    from services.worker.leases import StoreLeases
     from services.worker.loop import Worker, worker_name
-    from services.worker.store_leases import StoreLeases
 
     address = address_of(listener)
     state = open_state(settings)

@@ -17,8 +17,8 @@ from typing import Any
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from consistent_gen.errors import InputError, LimitError
-from consistent_gen.story.archive import archive
 from consistent_gen.story.book import MAX_PANELS, Book, BookPanel, Speech
+from consistent_gen.story.export import archive
 from consistent_gen.story.layouts import DEFAULT_LAYOUT
 from consistent_gen.story.output import REPORT, frame_path
 from consistent_gen.story.output import SCHEMA as REPORT_SCHEMA

@@ -17,8 +17,8 @@ import skia
 from PIL import ImageFont
 from skia import textlayout
 
+from consistent_gen.story.layout import PLAIN_SIGNS, SYSTEM_FONTS
 from consistent_gen.story.layouts import RGB
-from consistent_gen.story.typeface import PLAIN_SIGNS, SYSTEM_FONTS
 
 Align = Literal["left", "center"]
 

@@ -19,8 +19,7 @@ from consistent_gen.client.types import (
 from consistent_gen.errors import LimitError
 from services.errors import Conflict, NotFound
 from services.store import archive
-from services.store.artifact_rows import adopt, forget
-from services.store.artifacts import ArtifactStore
+from services.store.artifacts import ArtifactStore, adopt, forget
 from services.store.database import Database, Query, Row
 from services.store.identifiers import micros, moment, new_id
 from services.store.pictures import CheckedPicture, read_picture

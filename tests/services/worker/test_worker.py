@@ -16,10 +16,8 @@ from consistent_gen.models.backbone import Backbone
 from services.painting.painter import Painter
 from services.painting.reports import Drawn
 from services.worker.courier import png_bytes
-from services.worker.http_leases import HttpLeases
-from services.worker.leases import Unreachable
+from services.worker.leases import HttpLeases, StoreLeases, Unreachable
 from services.worker.loop import Watchdog, Worker
-from services.worker.store_leases import StoreLeases
 from tests.ports import kept_port
 from tests.services.painting.test_painter import poisoned
 from tests.services.small_model import MakeLease, story
