@@ -49,9 +49,9 @@ from benchmarks.consistency_drawing import (
     TRUTH,
     VANILLA,
     Candidate,
+    DrawingSettings,
     DrawnStory,
-    Settings,
-    Store,
+    PictureStore,
 )
 from benchmarks.consistency_stories import BenchmarkStory, make_story
 from consistent_gen.checkpoints import folder_sha256, weights_folder, write_json
@@ -126,14 +126,14 @@ class Bench:
         backbone: Backbone,
         stories: Sequence[BenchmarkStory],
         seeds: Sequence[int],
-        settings: Settings,
+        settings: DrawingSettings,
         networks: Mapping[str, Any],
         keep: Path,
     ) -> None:
         self.backbone, self.stories, self.seeds = backbone, stories, seeds
         self.settings, self.networks, self.keep = settings, networks, keep
 
-    def draw(self, candidate: Candidate, console: Console | None = None) -> Store:
+    def draw(self, candidate: Candidate, console: Console | None = None) -> PictureStore:
         """Draw what is missing of a candidate's stories."""
         store = self.store(candidate)
         wanted = [
@@ -148,7 +148,7 @@ class Bench:
         )
         return store
 
-    def store(self, candidate: Candidate) -> Store:
+    def store(self, candidate: Candidate) -> PictureStore:
         """Where a candidate's drawings are kept: everything that decides them is in the name."""
         recipe = None if candidate.recipe is None else candidate.recipe.digest()
         reader = folder_sha256(weights_folder("reader")) if candidate.label == BEST_OF_4 else None
@@ -166,7 +166,7 @@ class Bench:
             identity |= {"model": None, "settings": None}
         elif self.backbone.dtype != torch.float32:
             identity["dtype"] = str(self.backbone.dtype)
-        return Store(self.keep, candidate.label, identity)
+        return PictureStore(self.keep, candidate.label, identity)
 
     def score(self, candidate: Candidate) -> dict[str, list[float]]:
         """Scores of all stories, by name."""
@@ -233,7 +233,9 @@ def load_networks(console: Console) -> dict[str, Any]:
     return networks
 
 
-def frame_costs(candidate: Candidate, settings: Settings, model: Path | None) -> dict[str, float]:
+def frame_costs(
+    candidate: Candidate, settings: DrawingSettings, model: Path | None
+) -> dict[str, float]:
     """Seconds, memory and denoiser calls of an added frame, measured in a fresh process."""
     command = [
         sys.executable, "-m", "benchmarks.consistency_cost", candidate.label,
@@ -290,7 +292,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         make_story(n, style_diverse=options.style_diverse, seed=world)
         for n in range(options.stories)
     ]
-    settings = Settings(steps=options.steps, guidance=options.guidance, strength=options.strength)
+    settings = DrawingSettings(
+        steps=options.steps, guidance=options.guidance, strength=options.strength
+    )
     bench = Bench(backbone, stories, seeds, settings, networks, options.keep)
     table = {}
     for label, candidate in named.items():

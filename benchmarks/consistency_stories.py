@@ -24,7 +24,7 @@ from consistent_gen.world.spec import (
     scene_held_out,
 )
 from consistent_gen.world.spec import (
-    Subject as Figure,
+    SubjectSpec as Figure,
 )
 
 FRAMES = 5

@@ -91,7 +91,6 @@ def face_finder(path: Path, pictures: int = PICTURES, steps: int = STEPS) -> Fac
     for i, picture in enumerate(drawn):
         for k, figure in enumerate(picture.figures):
             points[i, k] = torch.tensor(figure.keypoints)
-    model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
     generator = torch.Generator().manual_seed(0)
@@ -139,7 +138,8 @@ def shape_of(places: Tensor) -> Tensor:
     """
     eyes = (places[:, 0] - places[:, 1]).norm(dim=-1).clamp(min=1e-3)
     middle = places.mean(1, keepdim=True)
-    return ((places - middle) / eyes.view(-1, 1, 1)).flatten(1)[:, :8]
+    shape: Tensor = ((places - middle) / eyes.view(-1, 1, 1)).flatten(1)[:, :8]
+    return shape
 
 
 def faces(model: FaceFinder, drawn: np.ndarray, true: np.ndarray) -> dict[str, np.ndarray]:

@@ -147,7 +147,8 @@ def reconstruction_psnr(backbone: Any, pictures: np.ndarray) -> float:
 
     def reconstruct(x: torch.Tensor) -> torch.Tensor:
         latents = vae.encode(x.to(weight)).latent_dist.mode()
-        return vae.decode(latents).sample.to(x)
+        decoded: torch.Tensor = vae.decode(latents).sample.to(x)
+        return decoded
 
     return psnr(
         reconstruct,

@@ -35,7 +35,7 @@ from benchmarks.persona_data import (
     load_persona_mme,
     load_personamem,
 )
-from benchmarks.persona_memories import Memory, Passage, Remembering, memories
+from benchmarks.persona_memories import BenchedMemory, Passage, Remembering, memories
 from benchmarks.persona_solvers import (
     ChatChoice,
     EmbeddingChoice,
@@ -200,7 +200,7 @@ def _difference(
     return _mean(list(groups.values()))
 
 
-def look_up(benchmark: Benchmark, make: Callable[[], Memory]) -> LookUps:
+def look_up(benchmark: Benchmark, make: Callable[[], BenchedMemory]) -> LookUps:
     """Read each context once and look every question up in it."""
     by_context: dict[tuple[int, str, str], list[Question]] = {}
     for question in benchmark.questions:
@@ -221,7 +221,7 @@ def look_up(benchmark: Benchmark, make: Callable[[], Memory]) -> LookUps:
 class _Closing:
     """Closes a memory that has files."""
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: BenchedMemory) -> None:
         self.memory = memory
 
     def close(self) -> None:

@@ -55,7 +55,7 @@ class Remembering:
         return np.stack(rows) if rows else np.zeros((0, self.dimensions), np.float32)
 
 
-class Memory(Protocol):
+class BenchedMemory(Protocol):
     """Reads a context once, then answers look-ups. A context manager, for its files."""
 
     name: str
@@ -189,7 +189,7 @@ class StoreMemory:
         self._folder.cleanup()
 
 
-def memories(embedder: TextEmbedder) -> dict[str, Callable[[], Memory]]:
+def memories(embedder: TextEmbedder) -> dict[str, Callable[[], BenchedMemory]]:
     """The compared memories by name, fresh at each call."""
     tree: tuple[Kind, ...] = ("core", "fact", "habit")
     return {

@@ -144,7 +144,7 @@ def shaped_trial(shape: str, folder: Path, steps: int, divide: int = 1) -> Trial
     return Trial(f"{shape} shape", backbone, "a fox in the forest", 2, steps)
 
 
-class Story:
+class BenchStory:
     """A shared story whose anchors are drawn, ready for added frames."""
 
     def __init__(self, trial: Trial, recipe: Recipe) -> None:
@@ -184,7 +184,7 @@ class PlainStory:
         self.engine.drain()
 
 
-def frame_flop(story: Story | PlainStory) -> float:
+def frame_flop(story: BenchStory | PlainStory) -> float:
     """FLOP of one added frame."""
     with flop_counter() as counter:
         story.add()
@@ -198,7 +198,7 @@ def measure(trial: Trial, recipes: dict[str, Recipe], repeats: int) -> dict[str,
     base_flop = frame_flop(plain)
     found: dict[str, dict[str, Any]] = {}
     for name, recipe in recipes.items():
-        story = Story(trial, recipe)
+        story = BenchStory(trial, recipe)
         story.add()
         calls = recipe.calls(trial.steps) / trial.steps
         found[name] = {
@@ -216,13 +216,13 @@ def measure(trial: Trial, recipes: dict[str, Recipe], repeats: int) -> dict[str,
     return found
 
 
-def _seconds(story: Story | PlainStory) -> float:
+def _seconds(story: BenchStory | PlainStory) -> float:
     start = time.perf_counter()
     story.add()
     return time.perf_counter() - start
 
 
-def _reading_flop(story: Story) -> float:
+def _reading_flop(story: BenchStory) -> float:
     """`sharing_flop.reading` for every layer, step and branch."""
     run, trial = story.shared.run, story.trial
     _, height, width = trial.backbone.latent_shape(*trial.backbone.default_size)
@@ -262,7 +262,7 @@ def memory_slopes(steps: int, model: str | None) -> Iterator[tuple[str, dict[str
 def draw_one_story(method: str, frames: int, steps: int, model: str | None) -> float:
     """Draw a story in this process; returns its peak memory in MB."""
     trial = story_world_trial(steps, model)
-    story = PlainStory(trial) if method == PLAIN else Story(trial, RECIPES[method])
+    story = PlainStory(trial) if method == PLAIN else BenchStory(trial, RECIPES[method])
     for _ in range(frames):
         story.add()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0

@@ -37,7 +37,7 @@ from consistent_gen.errors import InputError
 from consistent_gen.methods import METHODS
 from consistent_gen.registry import resolve
 from consistent_gen.runtime import generator
-from consistent_gen.saved_character import Character, read_character
+from consistent_gen.saved_character import SavedCharacter, read_character
 
 # What the pipelines take when nothing is said.
 DEFAULT_STEPS, DEFAULT_GUIDANCE = 50, 7.5
@@ -77,7 +77,7 @@ class PipelineStory:
         strength: float = 1.0,
         pictures: Mapping[int, Any] | None = None,
         masks: Mapping[int, Tensor] | None = None,
-    ) -> Character:
+    ) -> SavedCharacter:
         """Draw a character's anchors in one batch, and keep what they leave for later frames.
 
         prompts, seeds: one per anchor; the method says how many. subject: the words in every
@@ -115,12 +115,12 @@ class PipelineStory:
         except BaseException:
             self.run.drop(name)  # half an anchor is nobody's
             raise
-        return Character(
+        return SavedCharacter(
             name=name, subject=subject, prompts=tuple(prompts), seeds=tuple(seeds),
             strength=strength, settings=settings, images=tuple(images),
         )  # fmt: skip
 
-    def frame(self, prompt: str, seed: int, subjects: Sequence[Character] = ()) -> Any:
+    def frame(self, prompt: str, seed: int, subjects: Sequence[SavedCharacter] = ()) -> Any:
         """Draw one frame that shows `subjects`; returns the pipeline's picture.
 
         Raises:
@@ -138,11 +138,11 @@ class PipelineStory:
         finally:
             self.run.release(role.frame)
 
-    def drop(self, character: Character) -> None:
+    def drop(self, character: SavedCharacter) -> None:
         """Forget a character and free its bank."""
         self.run.drop(character.name)
 
-    def load(self, path: str | Path) -> Character:
+    def load(self, path: str | Path) -> SavedCharacter:
         """Draw the anchors of a saved character again.
 
         Raises:

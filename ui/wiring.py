@@ -49,6 +49,7 @@ def wire(
 def setting_slider(name: str, elem_id: str) -> gr.Slider:
     """A slider for a setting of drawings, over the values that are worth choosing."""
     setting = SETTINGS[name]
+    assert setting.slider is not None, f"{name} has no slider"
     return gr.Slider(
         setting.low,
         setting.slider,

@@ -114,7 +114,7 @@ class SaidOut(Output):
     problems: list[str] = Field(default_factory=list)
 
 
-class Memory(Output):
+class MemoryOut(Output):
     """A memory, as text for people. `why` are the words it was learnt from."""
 
     id: str
@@ -128,7 +128,7 @@ class Memory(Output):
 class MemoryList(Output):
     """Memories, newest or best first."""
 
-    memories: list[Memory]
+    memories: list[MemoryOut]
 
 
 class MemoryIn(Input):

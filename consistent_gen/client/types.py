@@ -26,13 +26,13 @@ from consistent_gen.client.library_types import (
     LibraryCharacterPatch as LibraryCharacterPatch,
 )
 from consistent_gen.client.library_types import (
-    Memory as Memory,
-)
-from consistent_gen.client.library_types import (
     MemoryIn as MemoryIn,
 )
 from consistent_gen.client.library_types import (
     MemoryList as MemoryList,
+)
+from consistent_gen.client.library_types import (
+    MemoryOut as MemoryOut,
 )
 from consistent_gen.client.library_types import (
     MemorySearchIn as MemorySearchIn,
@@ -139,7 +139,7 @@ class JobState(StrEnum):
         return self not in (JobState.queued, JobState.running)
 
 
-class FrameState(StrEnum):
+class JobFrameState(StrEnum):
     """Where a frame of a job is."""
 
     queued = "queued"
@@ -154,7 +154,7 @@ class JobFrame(Output):
 
     index: int
     version: int
-    state: FrameState
+    state: JobFrameState
     step: int = 0
     steps: int
     seed: int

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Literal
 
 from consistent_gen.draw_settings import MAX_SEED, SETTINGS, DrawSettings
 from consistent_gen.engine.coupling import Coupling
 from consistent_gen.errors import InputError, LimitError
-from consistent_gen.models.backbone import Backbone
 from consistent_gen.registry import unknown_name
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from consistent_gen.models.backbone import Backbone
 
 Preview = Literal["none", "linear", "decode"]
 PREVIEWS = ("none", "linear", "decode")

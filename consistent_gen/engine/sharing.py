@@ -38,7 +38,7 @@ from consistent_gen.attention.sharing import Sharing
 from consistent_gen.engine.coupling import BatchLayout, Coupling
 from consistent_gen.engine.loop import Engine
 from consistent_gen.engine.request import FrameRequest
-from consistent_gen.engine.sharing_record import KEY, Cast, describe_sharing
+from consistent_gen.engine.sharing_record import KEY, AnchorSet, describe_sharing
 from consistent_gen.errors import InputError
 
 
@@ -70,7 +70,7 @@ class SharedStory(Coupling):
         self._policy = Sharing(self.run)
         self._policy.bind(self._sites)
         self._strengths: dict[str, float] = {}
-        self._cast: dict[str, Cast] = {}
+        self._cast: dict[str, AnchorSet] = {}
         self._anchors: dict[str, tuple[str, ...]] = {}  # ids of frames, by character
         self._together: dict[str, FrameRequest] = {}  # by `group_name`
         self._live: set[str] = set()
@@ -138,7 +138,7 @@ class SharedStory(Coupling):
         anchors = [request.settled(self.engine.backbone) for request in anchors]
         self.run.check_bytes(len(uses) * self.predicted_bytes(anchors[0]))
         self._strengths |= {use.name: use.strength for use in uses}
-        cast = Cast(dict(strengths), tuple(anchors), masked=bool(masks))
+        cast = AnchorSet(dict(strengths), tuple(anchors), masked=bool(masks))
         self._cast |= dict.fromkeys(strengths, cast)
         gang = [
             self._anchor(number, request, masks.get(number))

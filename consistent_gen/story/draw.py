@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -15,7 +15,7 @@ from consistent_gen.engine.events import Event, FrameDone, FrameError, Step
 from consistent_gen.engine.exactness import DEFAULT_BUCKET
 from consistent_gen.engine.loop import Engine
 from consistent_gen.engine.metadata import write_png
-from consistent_gen.engine.request import FrameRequest, Subject
+from consistent_gen.story.cast import Cast
 from consistent_gen.story.layout import Panel, draw_page
 from consistent_gen.story.output import PAGE, REPORT, WEB_PAGE, frame_path, story_folder
 from consistent_gen.story.plan import FramePlan, StoryPlan
@@ -28,7 +28,6 @@ from consistent_gen.story.report import (
     score,
 )
 from consistent_gen.story.scoring import reader_scorers
-from consistent_gen.story.sharing import submit_frames
 from consistent_gen.story.webpage import WebFrame, web_page
 
 if TYPE_CHECKING:
@@ -74,27 +73,6 @@ def draw_story(
     return drawing
 
 
-def frame_requests(plan: StoryPlan) -> list[FrameRequest]:
-    """What the engine is asked for; ids are the frames' indices."""
-    return [_request(plan, frame) for frame in plan.frames]
-
-
-def _request(plan: StoryPlan, frame: FramePlan) -> FrameRequest:
-    story: dict[str, Any] = {"title": plan.title, "frame": frame.index, "seed": plan.seed}
-    return FrameRequest(
-        prompt=frame.prompt,
-        negative=frame.negative,
-        seed=frame.seed,
-        settings=plan.settings,
-        id=str(frame.index),
-        subjects=tuple(
-            Subject(name=s.name, tokens=tuple(range(*s.tokens))) for s in frame.subjects
-        ),
-        method=plan.method,
-        story=story,
-    )
-
-
 def _draw_frames(
     plan: StoryPlan,
     backbone: Backbone,
@@ -102,26 +80,24 @@ def _draw_frames(
     bucket: int,
     on_event: Callable[[Event], None] | None,
 ) -> tuple[DrawnFrame, ...]:
-    steps = dict.fromkeys(range(len(plan.frames)), 0)
-    done: dict[int, np.ndarray] = {}
-    for event in _events(plan, Engine(backbone, bucket=bucket)):
-        if isinstance(event, FrameError):
-            raise event.error
-        if isinstance(event, Step):
-            steps[int(event.id)] = event.step
-        if isinstance(event, FrameDone):
-            index = int(event.id)
-            write_png(folder / frame_path(index), event.image, event.metadata)
-            done[index] = event.image
-        if on_event is not None:
-            on_event(event)
-    return tuple(DrawnFrame(picture=done[i], steps=steps[i]) for i in range(len(plan.frames)))
-
-
-def _events(plan: StoryPlan, engine: Engine) -> Iterator[Event]:
-    submit_frames(plan, engine, frame_requests(plan))
+    engine = Engine(backbone, bucket=bucket)
+    cast = Cast(plan, engine)
+    ids = [cast.draw(frame) for frame in plan.frames]
+    steps: dict[str, int] = {}
+    done: dict[str, np.ndarray] = {}
     while not engine.idle:
-        yield from engine.step()
+        for event in engine.step():
+            if isinstance(event, FrameError):
+                raise event.error
+            if isinstance(event, Step):
+                steps[event.id] = event.step
+            if isinstance(event, FrameDone):
+                path = frame_path(ids.index(event.id))
+                write_png(folder / path, event.image, event.metadata)
+                done[event.id] = event.image
+            if on_event is not None:
+                on_event(event)
+    return tuple(DrawnFrame(picture=done[id_], steps=steps[id_]) for id_ in map(str, ids))
 
 
 def _write_pages(drawing: Drawing, folder: Path) -> None:

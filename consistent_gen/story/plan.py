@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from consistent_gen.draw_settings import DrawSettings, chosen, fitting_mistake, mistakes
+from consistent_gen.engine.request import Subject
 from consistent_gen.errors import InputError, all_of
 from consistent_gen.methods import DEFAULT_METHOD, METHODS
 from consistent_gen.registry import nearest, unknown_name
 from consistent_gen.runtime import frame_seed
-from consistent_gen.story.casting import Identity, cast_story
+from consistent_gen.story.cast import CastMember, cast_members
 from consistent_gen.story.prompts import (
     Prompt,
-    SubjectSpan,
     literal_words,
     render,
     story_world_styles,
     style_affixes,
-    subject_spans,
+    subjects_of,
 )
 from consistent_gen.story.script import placeholders
 from consistent_gen.story.types import SEED, STRENGTH, Frame, Place, Story
@@ -64,7 +64,7 @@ class Model(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class FramePlan:
-    """One frame, settled. `subjects` are token spans of the characters in `prompt`."""
+    """One frame, settled. `subjects` are where `prompt` speaks of `members`, whom it shows."""
 
     index: int
     prompt: str
@@ -72,8 +72,8 @@ class FramePlan:
     caption: str
     style: str | None
     seed: int
-    subjects: tuple[SubjectSpan, ...]
-    identities: tuple[Identity, ...]
+    subjects: tuple[Subject, ...]
+    members: tuple[CastMember, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +127,7 @@ def plan_story(
     said = chosen({**story.settings, **overrides.settings}, backbone.recommended)
     settings = DrawSettings(**{**said, "size": _size(story, overrides, backbone)})
     seed = _first(overrides.seed, story.seed, DEFAULT_SEED)
-    cast = _bound(cast_story(story, folder), overrides.strengths)
+    cast = _bound(cast_members(story, folder), overrides.strengths)
     _check_cast(cast, backbone)
     return StoryPlan(
         title=story.title,
@@ -173,11 +173,11 @@ def option_of(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _bound(cast: Mapping[str, Identity], said: Mapping[str, float]) -> dict[str, Identity]:
+def _bound(cast: Mapping[str, CastMember], said: Mapping[str, float]) -> dict[str, CastMember]:
     """The cast with the strengths of the command line."""
     return {
-        name: replace(identity, strength=said.get(name, said.get("", identity.strength)))
-        for name, identity in cast.items()
+        name: replace(member, strength=said.get(name, said.get("", member.strength)))
+        for name, member in cast.items()
     }
 
 
@@ -195,7 +195,7 @@ def _plan_frame(
     story: Story,
     frame: Frame,
     index: int,
-    cast: Mapping[str, Identity],
+    cast: Mapping[str, CastMember],
     backbone: Model,
     story_seed: int,
 ) -> FramePlan:
@@ -215,8 +215,8 @@ def _plan_frame(
         caption=frame.caption or "",
         style=style,
         seed=frame_seed(story_seed, index) if frame.seed is None else frame.seed,
-        subjects=subject_spans(prompt, backbone.tokenizer),
-        identities=tuple(cast[name] for name in names),
+        subjects=subjects_of(prompt, backbone.tokenizer),
+        members=tuple(cast[name] for name in names),
     )
 
 
@@ -230,14 +230,14 @@ def _check_style(story: Story, frame: Frame, style: str | None, backbone: Model)
     _check_words(words, backbone, {}, place)
 
 
-def _check_cast(cast: Mapping[str, Identity], backbone: Model) -> None:
-    for identity in cast.values():
+def _check_cast(cast: Mapping[str, CastMember], backbone: Model) -> None:
+    for member in cast.values():
         # The article of later mentions may be the only new word: check both forms at once.
-        words = f"{identity.words} {identity.later_mention()}"
-        _check_words(words, backbone, cast, identity.place)
+        words = f"{member.words} {member.later_mention()}"
+        _check_words(words, backbone, cast, member.place)
 
 
-def _check_words(text: str, backbone: Model, cast: Mapping[str, Identity], place: Place) -> None:
+def _check_words(text: str, backbone: Model, cast: Mapping[str, CastMember], place: Place) -> None:
     unknown = backbone.unknown_words(text)
     if not unknown:
         return

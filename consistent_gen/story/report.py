@@ -100,7 +100,7 @@ def character_scores(drawing: Drawing, name: str) -> dict[str, float]:
 
 def _cast(plan: StoryPlan) -> list[str]:
     """The characters of a story in the order in which they come up."""
-    return list(dict.fromkeys(i.name for frame in plan.frames for i in frame.identities))
+    return list(dict.fromkeys(i.name for frame in plan.frames for i in frame.members))
 
 
 def _frame(drawing: Drawing, index: int) -> dict[str, Any]:

@@ -52,7 +52,7 @@ MAX_CHARS = {
 }
 
 # A letter first; then letters, digits, spaces and the signs that occur in names.
-_NAME = re.compile(r"[^\W\d_][\w .'\u2019-]{0,39}")
+NAME = re.compile(r"[^\W\d_][\w .'\u2019-]{0,39}")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _Value = TypeVar("_Value")
 
@@ -205,7 +205,7 @@ def _characters(node: Node | None) -> dict[str, Character]:
 
 
 def _character(name: str, node: Node, place: Place) -> Character:
-    if not _NAME.fullmatch(name) or name != name.strip():
+    if not NAME.fullmatch(name) or name != name.strip():
         message = f"{shown(name)} cannot be a name; start with a letter, at most 40 letters, "
         _fail(message + "digits, spaces and . ' -", place)
     if isinstance(node, Scalar):

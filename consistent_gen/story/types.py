@@ -30,13 +30,14 @@ class Place(NamedTuple):
 class Character:
     """One entry of `characters:`.
 
-    `references` are picture paths as written (relative to the story file) and `strength` in [0, 1]
-    says how strongly they bind; both matter to methods that look at pictures and to no other.
+    `references` are picture paths as written (relative to the story file), or the bytes of pictures
+    that lie nowhere, and `strength` in [0, 1] says how strongly they bind; both matter to methods
+    that look at pictures and to no other.
     """
 
     name: str
     description: str
-    references: tuple[str, ...] = ()
+    references: tuple[str | bytes, ...] = ()
     strength: float | None = None
     place: Place = field(default=Place(), compare=False)
 

@@ -39,6 +39,7 @@ from torch import Tensor
 from consistent_gen.attention.identity import IdentityAttention
 from consistent_gen.attention.patch import attached
 from consistent_gen.checkpoints import load_tensors, save_tensors
+from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.engine import FrameRequest
 from consistent_gen.engine.state import FrameState
 from consistent_gen.models import load_backbone
@@ -160,9 +161,10 @@ def drawn_on(
     """
     size = backbone.default_size
     empty = backbone.condition("", size)
+    settings = DrawSettings(steps=STEPS, guidance=GUIDANCE, stop_at=1.0, refine=0)
     states = []
     for i, caption in enumerate(captions):
-        request = FrameRequest(prompt=caption, seed=seed + i, steps=STEPS, guidance=GUIDANCE)
+        request = FrameRequest(prompt=caption, seed=seed + i, settings=settings)
         state = FrameState(str(i), request.settled(backbone), backbone.latent_shape(*size))
         state.start(backbone, {"cond": backbone.condition(caption, size), "uncond": empty})
         assert state.latent is not None

@@ -13,7 +13,7 @@ from services.errors import BusyError, Conflict, NotFound, QuotaError
 from services.jobs import queue as job_queue
 from services.jobs.records import FrameTask
 from services.keys import Quota
-from services.settings import Limits
+from services.settings import LimitSettings
 from services.store import Database
 from services.store.identifiers import micros
 
@@ -40,7 +40,7 @@ class Admission:
     """Limits at the door. Every method but `running_quota` belongs into a transaction."""
 
     def __init__(
-        self, database: Database, limits: Limits, quota_of: Callable[[str], Quota] | None
+        self, database: Database, limits: LimitSettings, quota_of: Callable[[str], Quota] | None
     ) -> None:
         self._db = database
         self._limits = limits

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
-from consistent_gen.client.types import FrameState, Job, JobFrame, JobState, Problem
+from consistent_gen.client.types import Job, JobFrame, JobFrameState, JobState, Problem
 from services.jobs.queue import Waiting, frames_ahead, steps_per_s, waiting_jobs
 from services.jobs.records import Lease
 from services.store.database import Query, Row
@@ -80,7 +80,7 @@ def _frame(row: Row) -> JobFrame:
     return JobFrame(
         index=row["frame"],
         version=row["version"],
-        state=FrameState(row["state"]),
+        state=JobFrameState(row["state"]),
         step=row["step"],
         steps=row["steps"],
         seed=row["seed"],

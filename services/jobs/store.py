@@ -20,7 +20,7 @@ from services.jobs.changes import Changes
 from services.jobs.records import FrameTask, Lease, OwnerLoad, Progress, QueueState
 from services.jobs.work import JobWork
 from services.keys import Quota
-from services.settings import Limits
+from services.settings import LimitSettings
 from services.store import Database
 from services.store.database import Row
 from services.store.identifiers import check_limit, cursor, micros, new_id, read_cursor
@@ -38,7 +38,7 @@ class JobStore(JobWork):
     def __init__(
         self,
         database: Database,
-        limits: Limits,
+        limits: LimitSettings,
         *,
         clock: Callable[[], float] = time.time,
         lease_s: float = 4.0,

@@ -89,11 +89,6 @@ class Courier:
         """Whether leases are held or drawings not yet handed in."""
         return bool(self._held or self._deliveries)
 
-    @property
-    def reachable(self) -> bool:
-        """Whether everything could be handed in; False while the gateway does not answer."""
-        return not self._deliveries
-
     def take(
         self,
         count: int,

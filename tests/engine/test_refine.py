@@ -92,7 +92,8 @@ def test_replay_draws_the_same_and_names_another_second_stage(
     again = replay(done.image, done.metadata, refined)
     assert again.verdict == "identical" and again.reasons == ()
     changed = replace(refined, refiner_sha256="0" * 64)
-    assert any("other second stage" in r for r in replay(done.image, done.metadata, changed).reasons)
+    reasons = replay(done.image, done.metadata, changed).reasons
+    assert any("other second stage" in reason for reason in reasons)
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "vanilla"])

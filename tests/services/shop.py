@@ -9,10 +9,10 @@ from typing import Any
 
 from consistent_gen.client.types import FrameIn, Job, StoryIn
 from services.jobs import FrameTask, JobStore, Lease
-from services.settings import Limits, Storage
+from services.settings import LimitSettings, StorageSettings
 from services.store import ArtifactStore, Database, Library, StoryStore
 
-ROOMY = Storage(reserve_bytes=0)
+ROOMY = StorageSettings(reserve_bytes=0)
 
 
 class Clock:
@@ -33,8 +33,8 @@ class Shop:
     """All stores over one database."""
 
     folder: Path
-    limits: Limits = field(default_factory=Limits)
-    storage: Storage = ROOMY
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    storage: StorageSettings = ROOMY
     clock: Clock = field(default_factory=Clock)
     lease_s: float = 4.0
     max_attempts: int = 3

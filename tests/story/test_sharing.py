@@ -11,10 +11,9 @@ from PIL import Image
 from consistent_gen.engine import Engine, FrameRequest
 from consistent_gen.methods import METHODS
 from consistent_gen.models.backbone import Backbone
-from consistent_gen.story.draw import frame_requests
+from consistent_gen.story.cast import Anchors, Cast, plan_anchors, recipe_of
 from consistent_gen.story.plan import Overrides, StoryPlan, plan_story
 from consistent_gen.story.script import load_story
-from consistent_gen.story.sharing import cast_story, first_together, submit_frames
 
 STORY = """\
 title: x
@@ -36,9 +35,22 @@ def plan_of(backbone: Backbone, folder: Path, method: str, more: str = "") -> St
     return plan_story(load_story(folder / "s.yaml"), backbone, overrides, folder)
 
 
+def submit(plan: StoryPlan, engine: Engine) -> None:
+    cast = Cast(plan, engine)
+    for frame in plan.frames:
+        cast.draw(frame)
+
+
+def anchors_of(backbone: Backbone, plan: StoryPlan) -> tuple[list[Anchors], dict[str, int]]:
+    """Everybody's anchors, and the first frames of several together."""
+    found = plan_anchors(plan, recipe_of(plan.method, backbone))
+    own = [anchors for anchors in found if not anchors.together]
+    return own, {anchors.key: anchors.frames[0] for anchors in found if anchors.together}
+
+
 def draw(backbone: Backbone, plan: StoryPlan) -> dict[str, np.ndarray]:
     engine = Engine(backbone)
-    submit_frames(plan, engine, frame_requests(plan))
+    submit(plan, engine)
     return {name: event.image for name, event in engine.drain().items()}
 
 
@@ -55,7 +67,7 @@ def test_anchors_are_a_hidden_portrait_and_the_first_frames_alone(
 ) -> None:
     engine = Engine(tiny)
     plan = plan_of(tiny, tmp_path, "consistory")
-    submit_frames(plan, engine, frame_requests(plan))
+    submit(plan, engine)
     frames = {state.id: state.request for state in engine.frames}
     portrait = frames["portrait 1 of Mia"]
     assert portrait.hidden and portrait.prompt == "a girl with a red hat walking in a meadow"
@@ -88,7 +100,7 @@ def test_a_portrait_from_a_picture_has_the_place_of_the_picture(
     Image.new("RGB", (90, 60), "red").save(tmp_path / "bo.png")
     engine = Engine(tiny)
     plan = plan_of(tiny, tmp_path, "style_aligned", ", references: bo.png")
-    submit_frames(plan, engine, frame_requests(plan))
+    submit(plan, engine)
     prompts = {state.id: state.request.prompt for state in engine.frames}
     assert prompts["portrait 1 of Bo"].endswith("walking")
     assert prompts["portrait 1 of Mia"].endswith("walking in a meadow")
@@ -106,7 +118,7 @@ def test_reference_pictures_are_anchors(tiny: Backbone, tmp_path: Path) -> None:
 
 def submitted(backbone: Backbone, plan: StoryPlan) -> dict[str, FrameRequest]:
     engine = Engine(backbone)
-    submit_frames(plan, engine, frame_requests(plan))
+    submit(plan, engine)
     return {state.id: state.request for state in engine.frames}
 
 
@@ -123,14 +135,14 @@ def test_references_are_anchors_before_frames_and_the_first_of_both_is_read_besi
 ) -> None:
     Image.new("RGB", (90, 60), "red").save(tmp_path / "bo.png")
     plan = plan_of(tiny, tmp_path, "head_start", ", references: bo.png")
-    castings = cast_story(plan, anchors=1, portrait=False)
-    assert {c.names: c.frames for c in castings} == {("Mia",): (1,), ("Bo",): ()}
-    assert first_together(plan, castings) == {}, "nobody would read it"
+    own, together = anchors_of(tiny, plan)
+    assert {a.names: a.frames for a in own} == {("Mia",): (1,), ("Bo",): ()}
+    assert together == {}, "nobody would read it"
     text = (tmp_path / "s.yaml").read_text() + '  - "{Bo} and {Mia} walking"\n'
     (tmp_path / "s.yaml").write_text(text)
     overrides = Overrides(method="head_start", settings={"steps": 2})
     plan = plan_story(load_story(tmp_path / "s.yaml"), tiny, overrides, tmp_path)
-    assert first_together(plan, castings) == {"Bo & Mia": 0}
+    assert anchors_of(tiny, plan)[1] == {"Bo & Mia": 0}
     frames = submitted(tiny, plan)
     assert set(frames["0"].behind) == {"1", "portrait 1 of Bo"}
     assert frames["5"].behind == ("0",)
@@ -158,6 +170,5 @@ def test_which_frames_are_anchors(
     plan = plan_story(
         load_story(tmp_path / "s.yaml"), tiny, Overrides(settings={"steps": 2}), tmp_path
     )
-    found = cast_story(plan, anchors=1, portrait=False)
-    assert {" ".join(c.names): list(c.frames) for c in found} == anchors
+    assert {" ".join(a.names): list(a.frames) for a in anchors_of(tiny, plan)[0]} == anchors
     assert sorted(draw(tiny, plan)) == [str(i) for i in range(len(shown))]

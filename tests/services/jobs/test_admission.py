@@ -11,7 +11,7 @@ from consistent_gen.client.types import JobState
 from consistent_gen.errors import InputError
 from services.errors import BusyError, Conflict, NotFound, QuotaError
 from services.keys import Quota
-from services.settings import Limits
+from services.settings import LimitSettings
 from tests.services.shop import Shop, tasks
 
 
@@ -32,7 +32,7 @@ def test_idempotency_is_per_owner_and_user(shop: Shop) -> None:
 
 
 def test_a_story_whose_job_is_refused_can_be_undone_with_it(folder: Path) -> None:
-    shop = Shop(folder, limits=Limits(queue=1))
+    shop = Shop(folder, limits=LimitSettings(queue=1))
     shop.submit()
     with pytest.raises(BusyError), shop.db.transaction():
         shop.submit("bob")
@@ -41,7 +41,7 @@ def test_a_story_whose_job_is_refused_can_be_undone_with_it(folder: Path) -> Non
 
 
 def test_limits_of_jobs(folder: Path) -> None:
-    shop = Shop(folder, limits=Limits(queue=3, queued_per_key=2))
+    shop = Shop(folder, limits=LimitSettings(queue=3, queued_per_key=2))
     jobs = [shop.submit("alice").id for _ in range(2)]
     with pytest.raises(QuotaError) as quota:
         shop.submit("alice")

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from consistent_gen.client.types import EventType, FrameState, JobState, Problem
+from consistent_gen.client.types import EventType, JobFrameState, JobState, Problem
 from services.errors import NotFound
 from services.jobs import Progress
 from services.jobs.frames import state_of
@@ -292,7 +292,7 @@ def test_watchers_wake_for_their_job(shop: Shop) -> None:
 
 
 def test_subscribers_are_told_which_jobs_changed_after_the_commit(shop: Shop) -> None:
-    seen: list[tuple[str, FrameState]] = []
+    seen: list[tuple[str, JobFrameState]] = []
 
     def look(jobs: frozenset[str]) -> None:
         seen.extend((job, shop.jobs.get("alice", job).frames[0].state) for job in jobs)
@@ -302,7 +302,7 @@ def test_subscribers_are_told_which_jobs_changed_after_the_commit(shop: Shop) ->
     shop.jobs.cancel("alice", job.id)
     end()
     shop.jobs.retry("alice", job.id)
-    assert seen == [(job.id, FrameState.queued), (job.id, FrameState.cancelled)]
+    assert seen == [(job.id, JobFrameState.queued), (job.id, JobFrameState.cancelled)]
 
 
 def test_event_ids_are_never_used_twice_across_restarts(shop: Shop) -> None:

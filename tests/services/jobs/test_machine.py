@@ -24,11 +24,11 @@ from hypothesis.stateful import (
 from consistent_gen.client.types import JobState, Problem
 from services.errors import BusyError, Conflict, NotFound, QuotaError
 from services.jobs import FrameTask, Lease, Progress
-from services.settings import Limits
+from services.settings import LimitSettings
 from tests.services.jobs.model import ENDED, LEASE_S, MAX_ATTEMPTS, Model, ModelFrame, ModelJob
 from tests.services.shop import Shop, tasks
 
-LIMITS = Limits(queue=6, queued_per_key=3, running_per_key=4)
+LIMITS = LimitSettings(queue=6, queued_per_key=3, running_per_key=4)
 WHICH = st.integers(0, 1000)
 OWNERS = st.sampled_from(["alice", "bob", "carol"])
 USERS = st.sampled_from(["", "ann"])

@@ -17,7 +17,7 @@ from typing import Any
 from consistent_gen.client.types import FrameIn, StoryIn
 from services.errors import StorageFull
 from services.jobs import FrameTask, JobStore
-from services.settings import Limits, Storage
+from services.settings import LimitSettings, StorageSettings
 from services.store import ArtifactStore, Database, StoryStore
 
 
@@ -28,9 +28,11 @@ def acknowledge(what: str, **content: Any) -> None:
 class Store:
     def __init__(self, folder: Path) -> None:
         self.db = Database(folder / "server.sqlite")
-        self.artifacts = ArtifactStore(folder / "artifacts", self.db, Storage(reserve_bytes=0))
+        self.artifacts = ArtifactStore(
+            folder / "artifacts", self.db, StorageSettings(reserve_bytes=0)
+        )
         self.stories = StoryStore(self.db)
-        self.jobs = JobStore(self.db, Limits(queue=10**6, queued_per_key=10**6), lease_s=0.5)
+        self.jobs = JobStore(self.db, LimitSettings(queue=10**6, queued_per_key=10**6), lease_s=0.5)
 
     def submit(self, frames: int) -> tuple[str, str]:
         request = StoryIn(title="t", frames=[FrameIn(prompt="p") for _ in range(frames)])

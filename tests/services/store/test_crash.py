@@ -24,7 +24,7 @@ import pytest
 
 from services.errors import NotFound, StorageFull
 from services.jobs import JobStore
-from services.settings import Limits, Storage
+from services.settings import LimitSettings, StorageSettings
 from services.store import ArtifactStore, Database, StoryStore
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -66,9 +66,11 @@ class Survivors:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.db = Database(folder / "server.sqlite")
-        self.artifacts = ArtifactStore(folder / "artifacts", self.db, Storage(reserve_bytes=0))
+        self.artifacts = ArtifactStore(
+            folder / "artifacts", self.db, StorageSettings(reserve_bytes=0)
+        )
         self.stories = StoryStore(self.db)
-        self.jobs = JobStore(self.db, Limits(running_per_key=10**6), lease_s=0.5)
+        self.jobs = JobStore(self.db, LimitSettings(running_per_key=10**6), lease_s=0.5)
 
     def check(self, lines: list[dict[str, Any]]) -> None:
         (answer,) = self.db.rows("PRAGMA integrity_check")
@@ -261,7 +263,7 @@ def test_a_disk_that_fills_while_a_frame_is_drawn_costs_only_time(tmp_path: Path
 def test_the_reserve_leaves_room_to_delete(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "4m") as disk:
         db = Database(disk / "server.sqlite")
-        artifacts = ArtifactStore(disk / "artifacts", db, Storage(reserve_bytes=2 << 20))
+        artifacts = ArtifactStore(disk / "artifacts", db, StorageSettings(reserve_bytes=2 << 20))
         kept = []
         with pytest.raises(StorageFull, match="disk is full"):
             for number in range(100):

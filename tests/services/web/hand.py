@@ -19,8 +19,8 @@ from PIL import Image, PngImagePlugin
 from consistent_gen.memory.embedders import HashedNgrams
 from consistent_gen.world.dataset import StoryWorld
 from services.launch.server import Server as OurUvicorn
-from services.personas import PersonaDesk
-from services.settings import Auth, Engine, Limits, Settings, Storage
+from services.personas import OpenPersonas
+from services.settings import AuthSettings, EngineSettings, LimitSettings, Settings, StorageSettings
 from services.web import build_app, open_state
 
 TOKEN = "token-of-the-drawing-hand-0123456789"
@@ -28,12 +28,12 @@ WORLD = StoryWorld("validation")
 PATIENCE_S = 60.0
 
 
-def settings_in(folder: Path, *, limits: Limits | None = None, **auth: Any) -> Settings:
+def settings_in(folder: Path, *, limits: LimitSettings | None = None, **auth: Any) -> Settings:
     return Settings(
-        auth=Auth(worker_token=TOKEN, **auth),
-        limits=limits or Limits(),
-        engine=Engine(lease_s=3.0),
-        storage=Storage(data_dir=folder, reserve_bytes=0),
+        auth=AuthSettings(worker_token=TOKEN, **auth),
+        limits=limits or LimitSettings(),
+        engine=EngineSettings(lease_s=3.0),
+        storage=StorageSettings(data_dir=folder, reserve_bytes=0),
     )
 
 
@@ -69,7 +69,7 @@ class Server:
         self.state = open_state(settings)
         # What searches by meaning takes seconds to load, and is tested with the memory.
         folder = settings.storage.data_dir / "personas"
-        self.state.personas = PersonaDesk(folder, HashedNgrams)
+        self.state.personas = OpenPersonas(folder, HashedNgrams)
         self.app = build_app(settings, state=self.state)
         self._socket = socket.socket()
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

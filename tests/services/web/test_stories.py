@@ -15,9 +15,9 @@ from consistent_gen.client.types import (
     Bubble,
     EventType,
     FramePatch,
-    FrameState,
     ImageIn,
     Job,
+    JobFrameState,
     JobState,
     RerollIn,
     StoryIn,
@@ -168,7 +168,7 @@ def test_a_spoilt_frame_is_told_and_the_rest_is_kept(
     job = alice.wait(accepted.job)
     assert job.state is JobState.partial
     assert [frame.state for frame in job.frames] == [
-        FrameState.succeeded, FrameState.failed, FrameState.succeeded
+        JobFrameState.succeeded, JobFrameState.failed, JobFrameState.succeeded
     ]  # fmt: skip
     assert job.frames[1].error is not None
     assert job.frames[1].error.code == "spoilt"

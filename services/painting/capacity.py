@@ -1,4 +1,4 @@
-"""How many more leases a painter has room for, and which further ones it would draw at once.
+"""How many more leases a painter takes, and which further ones it would draw at once.
 
 A painter belongs to one thread; the numbers here may be read from others.
 """
@@ -9,10 +9,10 @@ from collections.abc import Iterable
 
 from consistent_gen.engine.state import FrameState
 from services.jobs import Lease
-from services.painting.calls import CallChoice
+from services.painting.ordering_rules import CallChoice
 
 
-class Room:
+class Capacity:
     """Rows of the calls to come, and who has them.
 
     Args:

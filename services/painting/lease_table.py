@@ -8,14 +8,14 @@ from consistent_gen.attention.roles import twin_id
 from consistent_gen.engine import Group
 from consistent_gen.story.plan import FramePlan, StoryPlan
 from services.jobs import Lease
-from services.painting.precedence import Standing
-from services.painting.shelf import StoryShelf
+from services.painting.anchor_cache import AnchorCache, StoryKey
+from services.painting.ordering_rules import Standing
 
 TWIN = twin_id("")
 
 
 @dataclass(eq=False)
-class Work:
+class LeasedFrame:
     """A lease on its way. `engine_id` is None until its anchors have room in memory."""
 
     lease: Lease
@@ -23,44 +23,44 @@ class Work:
     frame: FramePlan
     seed: int
     preview_every: int
-    story: str | None  # key of its AnchoredStory; None for methods that tie nothing
+    story: StoryKey | None  # its key in the anchor cache; None for methods that tie nothing
     base: StoryPlan  # the story as first asked for: what anchors are drawn from
     engine_id: str | None = None
     cohort: int = 0
 
 
-class Works:
-    """All works, by lease and by frame. Several may wait for one frame."""
+class LeaseTable:
+    """All leases on their way, by lease and by frame. Several may wait for one frame."""
 
     def __init__(self) -> None:
-        self._by_lease: dict[str, Work] = {}
-        self._by_frame: dict[str, list[Work]] = {}
+        self._by_lease: dict[str, LeasedFrame] = {}
+        self._by_frame: dict[str, list[LeasedFrame]] = {}
 
     def __len__(self) -> int:
         return len(self._by_lease)
 
-    def __contains__(self, work: Work) -> bool:
+    def __contains__(self, work: LeasedFrame) -> bool:
         return self._by_lease.get(work.lease.id) is work
 
     @property
     def leases(self) -> list[Lease]:
-        """Of all works."""
+        """Of all frames on their way."""
         return [work.lease for work in self._by_lease.values()]
 
-    def add(self, work: Work) -> None:
+    def add(self, work: LeasedFrame) -> None:
         """Begin."""
         self._by_lease[work.lease.id] = work
 
-    def pop(self, lease: str) -> Work | None:
-        """Forget a lease and return its work if there was one. Its frame is not touched."""
+    def pop(self, lease: str) -> LeasedFrame | None:
+        """Forget a lease and return what it was if there was one. Its frame is not touched."""
         return self._by_lease.pop(lease, None)
 
-    def wait(self, work: Work, engine_id: str) -> None:
-        """From now on a work waits for a frame of the engine."""
+    def wait(self, work: LeasedFrame, engine_id: str) -> None:
+        """From now on it waits for a frame of the engine."""
         work.engine_id = engine_id
         self._by_frame.setdefault(engine_id, []).append(work)
 
-    def unwait(self, work: Work) -> str | None:
+    def unwait(self, work: LeasedFrame) -> str | None:
         """It waits no more; returns the frame if nobody else waits for it."""
         engine_id, work.engine_id = work.engine_id, None
         if engine_id is None:
@@ -70,34 +70,34 @@ class Works:
             self._by_frame[engine_id] = others
         return None if others else engine_id
 
-    def drawn(self, engine_id: str) -> list[Work]:
+    def drawn(self, engine_id: str) -> list[LeasedFrame]:
         """A frame is drawn: forget and return those who waited for it."""
         works = self._by_frame.pop(engine_id, [])
         for work in works:
             del self._by_lease[work.lease.id]
         return works
 
-    def of_frame(self, engine_id: str) -> list[Work]:
+    def of_frame(self, engine_id: str) -> list[LeasedFrame]:
         """Who waits for a frame, or for that of which it is the twin."""
         return list(self._by_frame.get(engine_id.removesuffix(TWIN), ()))
 
-    def of_story(self, story: str | None) -> list[Work]:
+    def of_story(self, story: StoryKey | None) -> list[LeasedFrame]:
         """Who draws frames of a story (its key)."""
         return [work for work in self._by_lease.values() if work.story == story]
 
 
-def standing_of(group: Group, works: Works, shelf: StoryShelf) -> Standing:
+def standing_of(group: Group, table: LeaseTable, cache: AnchorCache) -> Standing:
     """For whom the frames of a group are drawn; an anchor for whoever waits for its story."""
-    waiting: list[Work] = []
+    waiting: list[LeasedFrame] = []
     cohorts = [0]
     for frame in group.frames:
-        anchor = shelf.anchor_of(frame.id)
+        anchor = cache.anchor_of(frame.id)
         if anchor is None:
-            own = works.of_frame(frame.id)
+            own = table.of_frame(frame.id)
             cohorts += [work.cohort for work in own]
         else:
-            own = works.of_story(anchor.key)
-            cohorts.append(anchor.story.cohorts.get(anchor.name, 0))
+            own = table.of_story(anchor.story)
+            cohorts.append(anchor.cached.cohorts.get(anchor.key, 0))
         waiting += own
     bulk = all(work.lease.bulk for work in waiting)
     # A story is its owner's, but several of the owner's users may wait for an anchor.

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from consistent_gen.checkpoints import atomic_dir, read_json, write_json
-from consistent_gen.client.types import Memory, Persona, PersonaList, SaidOut
+from consistent_gen.client.types import MemoryOut, Persona, PersonaList, SaidOut
 from consistent_gen.errors import CheckpointError, InputError, LimitError
 from consistent_gen.memory import open_memory
 from consistent_gen.memory.assistant import Assistant, Drawer, Said
@@ -65,7 +65,7 @@ class OpenPersona:
         self.assistant.store.close()
 
 
-class PersonaDesk:
+class OpenPersonas:
     """All personas below `folder`. Safe to share between threads.
 
     embedder: makes what searches by meaning, once; by default the best that is installed.
@@ -140,7 +140,7 @@ class PersonaDesk:
             finally:
                 assistant.drawer = None
 
-    def memories(self, owner: str, persona: str) -> list[Memory]:
+    def memories(self, owner: str, persona: str) -> list[MemoryOut]:
         """What is remembered, newest first."""
         with self.use(owner, persona) as assistant:
             return Recollections(assistant).all()

@@ -40,7 +40,7 @@ DOUBLE_CLICK_S = 1.0
 
 
 @dataclass(frozen=True)
-class View:
+class StoryView:
     """What the tab shows of a story: its board, a sentence, and whether something can be stopped
     or tried again.
     """
@@ -51,7 +51,7 @@ class View:
     can_retry: bool = False
 
 
-class Desk:
+class StoryActions:
     """The story tab on one studio."""
 
     def __init__(self, studio: Studio) -> None:
@@ -97,7 +97,7 @@ class Desk:
         title = read_draft(kept.draft).title
         return kept.story or (f"example:{title}" if title in examples() else None)
 
-    def open(self, project: str, what: str) -> tuple[Draft, View]:
+    def open(self, project: str, what: str) -> tuple[Draft, StoryView]:
         """Put an example (``example:TITLE``), a drawn story (its id) or nothing ("") there."""
         if what.startswith("example:") or not what:
             draft = examples().get(what.removeprefix("example:"), Draft(scenes=()))
@@ -109,13 +109,13 @@ class Desk:
         return draft, self.view(story.id)
 
     # Drawing ------------------------------------------------------------------------------------
-    def view(self, story: str) -> View:
+    def view(self, story: str) -> StoryView:
         """A story as the server has it. An unknown or no story is an empty board."""
         if not story:
-            return View(Board(), status_line(Board()))
+            return StoryView(Board(), status_line(Board()))
         return _view(self.studio.load_board(self.studio.client.story(story)))
 
-    def draw(self, project: str, draft: Draft) -> Iterator[tuple[Draft, View]]:
+    def draw(self, project: str, draft: Draft) -> Iterator[tuple[Draft, StoryView]]:
         """Draw a draft from the first scene on; yields the draft with the seed it is drawn with.
 
         Raises:
@@ -134,7 +134,7 @@ class Desk:
         for view in self.follow(accepted.story, accepted.job):
             yield draft, view
 
-    def draw_changes(self, project: str, draft: Draft) -> Iterator[View]:
+    def draw_changes(self, project: str, draft: Draft) -> Iterator[StoryView]:
         """Draw again only the scenes whose words changed since the story was drawn.
 
         Raises:
@@ -157,7 +157,7 @@ class Desk:
         for job in jobs:
             yield from self.follow(story.id, job)
 
-    def reroll(self, project: str, index: int, prompt: str, seed: str) -> Iterator[View]:
+    def reroll(self, project: str, index: int, prompt: str, seed: str) -> Iterator[StoryView]:
         """Draw one frame again: with other words where `prompt` is not the old one, with `seed`
         where it is a number, otherwise with a new one.
         """
@@ -173,7 +173,7 @@ class Desk:
         accepted = self.studio.client.reroll(story.id, index, wish)
         yield from self.follow(story.id, accepted.job)
 
-    def follow(self, story: str, job: str) -> Iterator[View]:
+    def follow(self, story: str, job: str) -> Iterator[StoryView]:
         """The board of a story while `job` draws; the last one is what the server has then."""
         yield self.view(story)
         shown = time.monotonic()
@@ -186,7 +186,7 @@ class Desk:
                 yield _view(board)
         yield self.view(story)
 
-    def resume(self, story: str) -> Iterator[View]:
+    def resume(self, story: str) -> Iterator[StoryView]:
         """The board of a story, and what still draws it: after a reload nothing is missing."""
         view = self.view(story)
         yield view
@@ -202,7 +202,7 @@ class Desk:
             self.studio.client.cancel(job.id)
         return len(busy)
 
-    def retry(self, project: str) -> Iterator[View]:
+    def retry(self, project: str) -> Iterator[StoryView]:
         """Draw again what failed or was stopped in the newest job of the project's story."""
         story = self.story_of(project)
         jobs = [j for j in self.studio.client.jobs(limit=50).jobs if j.story == story]
@@ -235,7 +235,7 @@ class Desk:
             return None
 
 
-def read_desk(
+def read_form(
     script: object, title: str, style: str, method: str, steps: float, seed: str, locked: bool
 ) -> Draft:
     """A draft from the desk's JSON and the form fields beside it."""
@@ -252,6 +252,6 @@ def drawn_frames(story: StoryOut) -> int:
     return sum(current_version(frame) is not None for frame in story.frames)
 
 
-def _view(board: Board) -> View:
+def _view(board: Board) -> StoryView:
     stuck = any(cell.state in ("failed", "cancelled") for cell in board.cells)
-    return View(board, status_line(board), board.busy, stuck and not board.busy)
+    return StoryView(board, status_line(board), board.busy, stuck and not board.busy)

@@ -14,8 +14,7 @@ from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.engine import FrameRequest, Group
 from consistent_gen.engine.packing import check_choice
 from consistent_gen.engine.state import FrameState
-from services.painting.calls import CallChoice
-from services.painting.precedence import PATIENCE, Standing
+from services.painting.ordering_rules import PATIENCE, CallChoice, Standing
 
 ROWS = 8  # four frames with guidance
 SMALL, WIDE = (4, 8, 8), (4, 8, 16)
