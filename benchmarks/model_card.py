@@ -175,10 +175,9 @@ def print_table(results: dict[str, Any], console: Console) -> None:
         cells = []
         for entry in results.values():
             drawn, real = entry["reader"], entry["reader_on_real"]
-            pick = (
-                (lambda e, r=row: e["headline"][r]) if row in HEADLINE else (lambda e, r=row: e[r])
-            )
-            cells.append(f"{pick(drawn):.3f} ({pick(real):.3f})")
+            if row in HEADLINE:
+                drawn, real = drawn["headline"], real["headline"]
+            cells.append(f"{drawn[row]:.3f} ({real[row]:.3f})")
         table.add_row(row, *cells)
     console.print(table)
 
