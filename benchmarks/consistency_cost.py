@@ -25,7 +25,7 @@ from benchmarks.consistency_drawing import (
     BEST_OF_4,
     CANDIDATES,
     Candidate,
-    Settings,
+    DrawingSettings,
     anchors_of,
     drain,
     parse_candidate,
@@ -63,7 +63,7 @@ class Meter:
 
 
 def measure(
-    backbone: Backbone, candidate: Candidate, settings: Settings, story: BenchmarkStory
+    backbone: Backbone, candidate: Candidate, settings: DrawingSettings, story: BenchmarkStory
 ) -> dict[str, float]:
     """The three figures of the module's text."""
     engine = Engine(backbone)
@@ -93,7 +93,7 @@ def measure(
 
 
 def _added(
-    story: BenchmarkStory, number: int, settings: Settings, candidate: Candidate
+    story: BenchmarkStory, number: int, settings: DrawingSettings, candidate: Candidate
 ) -> list[FrameRequest]:
     """The requests of one more frame: one, or the candidates of the best of 4."""
     request = story.request(number % FRAMES, SEED, settings.steps, settings.guidance)
@@ -131,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     tune_allocator()
     backbone = load_backbone(options.model)
     candidate = parse_candidate(options.method, backbone)
-    settings = Settings(steps=options.steps, guidance=options.guidance)
+    settings = DrawingSettings(steps=options.steps, guidance=options.guidance)
     story = make_story(0, style_diverse=False)
     print(json.dumps(measure(backbone, candidate, settings, story)))
 

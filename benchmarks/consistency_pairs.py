@@ -5,7 +5,7 @@
 
 Every story casts two held-out characters of different kinds and draws five scenes with both, and
 the same five with each of them alone, from the same banks. Anchors are what a story has
-(`consistent_gen.story.sharing.cast_story`): the first frames of both, or with methods that want
+(`consistent_gen.story.cast.plan_anchors`): the first frames of both, or with methods that want
 portraits (`Topology.portrait`) hidden ones of each, and if the method has `together` the first
 frame of both beside them.
 In a frame of both, a figure is taken for the character whose kind it has (the words name kinds).

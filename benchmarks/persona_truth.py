@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from benchmarks.persona_memories import StoreMemory
-from benchmarks.persona_synthetic import SLOTS, START, Dialogue, Step, SyntheticUser
+from benchmarks.persona_synthetic import SLOTS, START, Dialogue, DialogueStep, SyntheticUser
 from consistent_gen.memory import open_memory
 from consistent_gen.memory.embedders import TextEmbedder
 from consistent_gen.memory.listener import Heard, View
@@ -72,7 +72,7 @@ def _replay(store: Store, dialogue: Dialogue) -> None:
             assert step.attack or outcome.status in ("applied", "normalised"), outcome
 
 
-def _op(step: Step, ids: tuple[str, ...]) -> Op:
+def _op(step: DialogueStep, ids: tuple[str, ...]) -> Op:
     kind = Update if step.action == "update" else Add
     return kind(target=step.slot, value=step.value, evidence=(ids[step.spoken],))
 
