@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from consistent_gen.attention.roles import Subject as Subject
 from consistent_gen.engine.coupling import Coupling
 from consistent_gen.engine.schedulers import SCHEDULERS
 from consistent_gen.errors import InputError, LimitError
@@ -26,17 +27,6 @@ _LEFT_TO_THE_MODEL = {"guidance_rescale": 0.0, "contours": 0.0, "guidance_until"
 
 Preview = Literal["none", "linear", "decode"]
 PREVIEWS = ("none", "linear", "decode")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Subject:
-    """Where a prompt speaks of one subject: `tokens` are positions in the encoded prompt.
-
-    Position 0 is the start mark, so the first word of a prompt stands at 1.
-    """
-
-    name: str
-    tokens: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
