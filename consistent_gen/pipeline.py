@@ -29,7 +29,7 @@ from consistent_gen.attention.calls import Call, Row
 from consistent_gen.attention.layers import find_sites
 from consistent_gen.attention.masks import Grid
 from consistent_gen.attention.patch import attached
-from consistent_gen.attention.roles import FrameRole, SubjectUse
+from consistent_gen.attention.roles import FrameRole, Subject
 from consistent_gen.attention.run import Covered, SharedRun
 from consistent_gen.attention.settings import Branch
 from consistent_gen.attention.sharing import Sharing
@@ -104,7 +104,7 @@ class PipelineStory:
         self.run.check_bytes(self._predicted_bytes(self.run.expected_share))
         frames, twins = [], []
         for number, prompt in enumerate(prompts):
-            use = SubjectUse(name=name, tokens=self._tokens(prompt, subject), strength=strength)
+            use = Subject(name=name, tokens=self._tokens(prompt, subject), strength=strength)
             role = FrameRole(frame=self._free_id(), subjects=(use,), anchor=number)
             twins.append(self.run.add_with_twin(role, settings))
             frames.append(role.frame)
@@ -128,7 +128,7 @@ class PipelineStory:
                 (scheduler, adapters) have changed since the anchors were drawn.
         """
         uses = tuple(
-            SubjectUse(name=c.name, tokens=self._tokens(prompt, c.subject), strength=c.strength)
+            Subject(name=c.name, tokens=self._tokens(prompt, c.subject), strength=c.strength)
             for c in subjects
         )
         role = FrameRole(frame=self._free_id(), subjects=uses)

@@ -12,9 +12,11 @@ _TWIN_MARK = "/twin"
 
 
 @dataclass(frozen=True, kw_only=True)
-class SubjectUse:
-    """A subject in a frame. tokens: positions of its words in the encoded prompt.
+class Subject:
+    """Somebody whom a frame shows.
 
+    tokens: where the encoded prompt speaks of it; position 0 is the start mark, so the first word
+    of a prompt stands at 1.
     strength: weight of its shared keys beside a frame's own, 0 (off) to `MAX_STRENGTH`; 1 is the
     method as published, and k counts every shared key k times.
     beside: a further name of exports that are read, after those of the subject's own anchors: its
@@ -50,7 +52,7 @@ class FrameRole:
     """
 
     frame: str
-    subjects: tuple[SubjectUse, ...] = ()
+    subjects: tuple[Subject, ...] = ()
     anchor: int | None = None
     together: int | None = None
     twin_of: str | None = None
@@ -60,7 +62,7 @@ class FrameRole:
             raise InputError(f"an anchor shows a subject; {self.frame!r} has none")
 
     @property
-    def leaving(self) -> tuple[tuple[SubjectUse, str], ...]:
+    def leaving(self) -> tuple[tuple[Subject, str], ...]:
         """The subjects that others read in this frame, each with the name of its exports."""
         if self.twin_of is not None:
             return ()
@@ -75,7 +77,7 @@ class FrameRole:
         return self.anchor or self.together or 0
 
     @property
-    def reading(self) -> tuple[SubjectUse, ...]:
+    def reading(self) -> tuple[Subject, ...]:
         """The subjects that the frame reads; what others read does so at any strength."""
         whatever = self.anchor is not None or self.together is not None
         return tuple(use for use in self.subjects if whatever or use.strength > 0.0)

@@ -15,7 +15,7 @@ from consistent_gen.attention.layers import Site
 from consistent_gen.attention.ops import adain, token_statistics
 from consistent_gen.attention.placing import extra_angles
 from consistent_gen.attention.policy import AttentionPolicy, Extra, Heads
-from consistent_gen.attention.roles import FrameRole, SubjectUse
+from consistent_gen.attention.roles import FrameRole, Subject
 from consistent_gen.attention.run import SharedRun
 from consistent_gen.attention.settings import (
     AlignStatistics,
@@ -171,9 +171,7 @@ class Sharing(AttentionPolicy):
                     twin = self.run.recorded(item.frame, row.step, (site.name, row.branch, "v"))
                     heads.put("v", row.slot, twin.to(heads.v))
 
-    def _export(
-        self, item: Work, leaving: tuple[SubjectUse, str], heads: Heads, site: Site
-    ) -> None:
+    def _export(self, item: Work, leaving: tuple[Subject, str], heads: Heads, site: Site) -> None:
         row, role = item.row, item.role
         use, name = leaving
         q, k, v = (heads.get(which, row.slot) for which in "qkv")
@@ -220,7 +218,7 @@ class Sharing(AttentionPolicy):
                     for use in item.uses:
                         self._gather(item, use, heads, site)
 
-    def _gather(self, item: Work, use: SubjectUse, heads: Heads, site: Site) -> None:
+    def _gather(self, item: Work, use: Subject, heads: Heads, site: Site) -> None:
         match = self.run.match(item.frame, use, self._grid(site))
         exports = self._exports(item, use, site)
         tokens, source = match.tokens.to(heads.q.device), match.source.to(heads.q.device)
@@ -252,7 +250,7 @@ class Sharing(AttentionPolicy):
             heads.reads.setdefault(slot, []).extend(extras)
 
     def _extras(
-        self, item: Work, use: SubjectUse, source: str, heads: Heads, site: Site,
+        self, item: Work, use: Subject, source: str, heads: Heads, site: Site,
         queries: Tensor | None = None,
     ) -> Iterator[Extra]:  # fmt: skip
         """What a row reads of one source, with all queries or those of `queries`."""
@@ -283,7 +281,7 @@ class Sharing(AttentionPolicy):
             row = hidden[item.row.slot]
             row[tokens] = _blend(row[tokens], pool[source], w)
 
-    def _exports(self, item: Work, use: SubjectUse, site: Site) -> list[Export]:
+    def _exports(self, item: Work, use: Subject, site: Site) -> list[Export]:
         return [e for source in use.sources for e in self._exports_of(item, source, site)]
 
     def _exports_of(self, item: Work, source: str, site: Site) -> list[Export]:
@@ -292,11 +290,11 @@ class Sharing(AttentionPolicy):
         key = source, site.name, step, row.branch
         return [e for e in self.run.bank.get(key, self._device) if e.anchor != item.role.anchor]
 
-    def _subject_tokens(self, item: Work, use: SubjectUse, site: Site) -> Tensor:
+    def _subject_tokens(self, item: Work, use: Subject, site: Site) -> Tensor:
         known = self.run.mask_step(item.role, item.row.step, item.row.steps)
         return self.run.tokens.shown(item.role.frame, use.name, known, self._grid(site))
 
-    def _places(self, item: Work, use: SubjectUse, site: Site) -> tuple[Tensor, ...]:
+    def _places(self, item: Work, use: Subject, site: Site) -> tuple[Tensor, ...]:
         return self.run.match(item.frame, use, self._grid(site)).places
 
 

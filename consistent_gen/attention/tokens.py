@@ -9,11 +9,11 @@ from torch import Tensor
 
 from consistent_gen.attention.masks import Grid, SubjectMasks
 from consistent_gen.attention.ops import draw_tokens
-from consistent_gen.attention.roles import FrameRole, SubjectUse, twin_id
+from consistent_gen.attention.roles import FrameRole, Subject, twin_id
 from consistent_gen.attention.settings import Select
 from consistent_gen.runtime import generator
 
-FindTokens = Callable[[FrameRole, SubjectUse, int, Grid], Tensor | None]
+FindTokens = Callable[[FrameRole, Subject, int, Grid], Tensor | None]
 # A step later than any: all that was seen of a frame counts.
 AFTER_ALL = 1 << 30
 
@@ -41,18 +41,18 @@ class SubjectTokens:
         source, before = self._mask_source(frame, step)
         return self.masks.mask(source, subject, before, grid)
 
-    def region(self, role: FrameRole, use: SubjectUse, step: int, grid: Grid) -> Tensor | None:
+    def region(self, role: FrameRole, use: Subject, step: int, grid: Grid) -> Tensor | None:
         """Numbers of the tokens that belong to a subject and to no clearer one; None if unknown."""
         return self._ask("region", self._region, role, use, step, grid)
 
-    def nearest(self, role: FrameRole, use: SubjectUse, step: int, grid: Grid) -> Tensor | None:
+    def nearest(self, role: FrameRole, use: Subject, step: int, grid: Grid) -> Tensor | None:
         """Numbers of the tokens where no other subject is clearer; None if nothing is known."""
         return self._ask("nearest", self._closest, role, use, step, grid)
 
     def shared(
         self,
         role: FrameRole,
-        leaving: tuple[SubjectUse, str],
+        leaving: tuple[Subject, str],
         select: Select,
         step: int,
         grid: Grid,
@@ -98,7 +98,7 @@ class SubjectTokens:
             del self._drawn[key]
 
     def _ask(
-        self, name: str, find: FindTokens, role: FrameRole, use: SubjectUse, step: int, grid: Grid
+        self, name: str, find: FindTokens, role: FrameRole, use: Subject, step: int, grid: Grid
     ) -> Tensor | None:
         key = role.frame, name, step, use.name, grid
         if key not in self._found:
@@ -110,7 +110,7 @@ class SubjectTokens:
             self._found[key] = found
         return self._found[key]
 
-    def _region(self, role: FrameRole, use: SubjectUse, step: int, grid: Grid) -> Tensor | None:
+    def _region(self, role: FrameRole, use: Subject, step: int, grid: Grid) -> Tensor | None:
         own = self.mask(role.frame, use.name, step, grid)
         if own is None:
             return None
@@ -127,7 +127,7 @@ class SubjectTokens:
             own = own & ~(rival & lost)
         return own.nonzero()[:, 0]
 
-    def _closest(self, role: FrameRole, use: SubjectUse, step: int, grid: Grid) -> Tensor | None:
+    def _closest(self, role: FrameRole, use: Subject, step: int, grid: Grid) -> Tensor | None:
         source, before = self._mask_source(role.frame, step)
         known = [self.masks.strength(source, u.name, before, grid) for u in role.subjects]
         if any(strength is None for strength in known):

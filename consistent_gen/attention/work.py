@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from consistent_gen.attention.bank import Key
 from consistent_gen.attention.calls import Row
 from consistent_gen.attention.layers import Site
-from consistent_gen.attention.roles import FrameRole, SubjectUse
+from consistent_gen.attention.roles import FrameRole, Subject
 from consistent_gen.attention.settings import (
     BlendQueries,
     Rule,
@@ -41,7 +41,7 @@ class Work:
         return bool(self.exports) or bool(self.rules and self.uses)
 
     @property
-    def uses(self) -> tuple[SubjectUse, ...]:
+    def uses(self) -> tuple[Subject, ...]:
         """The subjects that the row reads."""
         return self.role.reading
 

@@ -66,12 +66,11 @@ def recipe_named(backbone: Backbone, method: str) -> Recipe:
     Raises:
         InputError: there is no such method, or its frames stand alone.
     """
-    from consistent_gen.methods.tuning import tuned
+    from consistent_gen.story.cast import recipe_of
 
-    found = tuned(method, backbone)
-    if not found.couples_frames:
+    recipe = recipe_of(method, backbone)
+    if not recipe.anchors:
         raise InputError(f"method {method!r} shares nothing; the picture's record is damaged")
-    recipe: Recipe = found.recipe()
     return recipe
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from consistent_gen.attention.roles import Subject as Subject
 from consistent_gen.draw_settings import MAX_SEED, SETTINGS, DrawSettings
 from consistent_gen.engine.coupling import Coupling
 from consistent_gen.errors import InputError, LimitError
@@ -19,17 +20,6 @@ if TYPE_CHECKING:
 Preview = Literal["none", "linear", "decode"]
 PREVIEWS = ("none", "linear", "decode")
 _MAX_STEPS = int(SETTINGS["steps"].high)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Subject:
-    """Where a prompt speaks of one subject: `tokens` are positions in the encoded prompt.
-
-    Position 0 is the start mark, so the first word of a prompt stands at 1.
-    """
-
-    name: str
-    tokens: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,7 @@ from consistent_gen.attention.bank import DEFAULT_LIMIT_BYTES
 from consistent_gen.attention.calls import Call, Row
 from consistent_gen.attention.layers import find_sites
 from consistent_gen.attention.patch import attach, detach
-from consistent_gen.attention.roles import FrameRole, SubjectUse, beside
+from consistent_gen.attention.roles import FrameRole, Subject, beside
 from consistent_gen.attention.roles import group_name as group_name
 from consistent_gen.attention.run import SharedRun
 from consistent_gen.attention.settings import Recipe
@@ -123,7 +123,7 @@ class SharedStory(Coupling):
             raise InputError(
                 f"{names!r} has {len(anchors)} anchors; {self.run.recipe.name} takes {wanted}"
             )
-        uses = [SubjectUse(name=name, strength=strength) for name, strength in strengths.items()]
+        uses = [Subject(name=name, strength=strength) for name, strength in strengths.items()]
         for use in uses:
             if use.name in self._anchors:
                 raise InputError(f"the character {use.name!r} is cast already; drop it first")
@@ -338,14 +338,14 @@ class SharedStory(Coupling):
         guided = settings.guided_steps + recipe.lead(settings.made_steps) - 1
         return anchor.with_settings(guidance_until=min(guided / settings.steps, 1.0))
 
-    def _uses(self, request: FrameRequest) -> tuple[SubjectUse, ...]:
+    def _uses(self, request: FrameRequest) -> tuple[Subject, ...]:
         """The request's cast subjects; the words of one who is mentioned twice are joined."""
         tokens: dict[str, tuple[int, ...]] = {}
         for subject in request.subjects:
             if subject.name in self._strengths:
                 tokens[subject.name] = (*tokens.get(subject.name, ()), *subject.tokens)
         return tuple(
-            SubjectUse(name=name, tokens=found, strength=self._strengths[name])
+            Subject(name=name, tokens=found, strength=self._strengths[name])
             for name, found in tokens.items()
         )
 

@@ -59,10 +59,10 @@ _GROUP_ENDS = (
 _WORD = re.compile(r"[\w'\u2019-]+|[^\w\s]")
 
 # Neutral poses for portraits; of a closed vocabulary those are taken that it knows.
-POSES = ("standing", "walking", "sitting", "waving", "reading")
+PORTRAIT_POSES = ("standing", "walking", "sitting", "waving", "reading")
 # Models of a closed vocabulary have seen few prompts without a place, and then miss half of the
 # clothes that the words name (docs/log.md, 2026-11-27).
-PLACE = "in a meadow"
+PORTRAIT_PLACE = "in a meadow"
 _PORTRAITS = 1 << 32  # frame numbers that no story reaches
 
 
@@ -514,7 +514,7 @@ class Cast:
         if submitted is None:
             return
         del self._left[key]
-        for other in self._anchors.values():
+        for other in list(self._anchors.values()):
             first = self.plan.frames[other.frames[0]] if other.together else None
             if first is not None and other.key != key and self.reads(first, key):
                 self.forget(other.key)
@@ -533,9 +533,11 @@ def portrait_words(backbone: Backbone, number: int, *, drawn: bool) -> str:
 
     drawn: whether the model draws it from words, and not from a picture that has its own place.
     """
-    poses = [pose for pose in POSES if not backbone.unknown_words(pose)] or [""]
-    placed = drawn and backbone.vocabulary() is not None and not backbone.unknown_words(PLACE)
-    return f"{poses[number % len(poses)]} {PLACE if placed else ''}".strip()
+    poses = [pose for pose in PORTRAIT_POSES if not backbone.unknown_words(pose)] or [""]
+    placed = (
+        drawn and backbone.vocabulary() is not None and not backbone.unknown_words(PORTRAIT_PLACE)
+    )
+    return f"{poses[number % len(poses)]} {PORTRAIT_PLACE if placed else ''}".strip()
 
 
 def _fitted(reference: Path | bytes, width: int, height: int) -> np.ndarray:

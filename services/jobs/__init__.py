@@ -1,8 +1,7 @@
 """Durable jobs: what is to be drawn, who is drawing it, and whose turn is next.
 
-`store` is the whole; `admission` lets jobs in, `queue`, `fairness` and `leasing` choose frames, and
-`work` is the half that workers use. `records` are the values that go in and out, and `board` knows
-which workers there are.
+`store` is the whole; `admission` lets jobs in, and `queue`, `fairness` and `leasing` choose frames.
+`records` are the values that go in and out, and `board` knows which workers there are.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from consistent_gen.engine.graph import REMEMBERED_FRAMES
 from consistent_gen.story.cast import Cast
 from consistent_gen.story.plan import FramePlan, StoryPlan
 
+DEFAULT_ANCHOR_BYTES = 2 << 30
 # Stories that nobody draws are kept for frames that are drawn again: the last ones, in a share of
 # the limit. Between what lives so long the allocator's heap cannot hold large tensors any more, so
 # the process grows by about twice as much.

@@ -27,14 +27,12 @@ from consistent_gen.errors import Cancelled, ConsistentGenError
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.story.cast import Cast, recipe_of
 from services.jobs import Lease
-from services.painting.anchor_cache import AnchorCache
+from services.painting.anchor_cache import DEFAULT_ANCHOR_BYTES, AnchorCache
 from services.painting.capacity import Capacity
 from services.painting.lease_table import TWIN, LeasedFrame, LeaseTable, standing_of
 from services.painting.ordering_rules import CallChoice, cause, halves, out_of_memory
 from services.painting.reports import Drawn, Failed, Report, Stepped
 from services.plans import FrameOrder, PlanBook
-
-DEFAULT_ANCHOR_BYTES = 2 << 30
 
 
 class Painter:

@@ -56,7 +56,7 @@ class LeaseSource(Protocol):
         wait_s: float = 0.0,
     ) -> list[Lease]:
         """Up to `count` frames to draw, and one of each of up to `newcomers` users of whom nothing
-        is drawn (see `JobWork.lease`); waits up to `wait_s` seconds for the first one.
+        is drawn (see `JobStore.lease`); waits up to `wait_s` seconds for the first one.
         """
 
     def renew(self, advances: Sequence[Advance]) -> list[bool]:

@@ -68,7 +68,7 @@ def studio(place: Place) -> Studio:
 
 
 @pytest.fixture
-def desk(studio: Studio) -> StoryActions:
+def actions(studio: Studio) -> StoryActions:
     return StoryActions(studio)
 
 

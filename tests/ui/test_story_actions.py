@@ -150,11 +150,11 @@ def test_a_double_click_draws_once(
     actions: StoryActions, hand: Hand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project, draft = begin(actions)
-    monkeypatch.setattr("ui.actions.DOUBLE_CLICK_S", 3600.0)
+    monkeypatch.setattr("ui.story_actions.DOUBLE_CLICK_S", 3600.0)
     stories = len(actions.studio.client.stories().stories)
     assert draw(actions, project, draft) and draw(actions, project, draft) == []
     assert len(actions.studio.client.stories().stories) == stories + 1
-    monkeypatch.setattr("ui.actions.DOUBLE_CLICK_S", 0.0)
+    monkeypatch.setattr("ui.story_actions.DOUBLE_CLICK_S", 0.0)
     assert draw(actions, project, draft)
 
 

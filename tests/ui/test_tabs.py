@@ -172,7 +172,7 @@ def test_a_picture_in_the_chat_is_taught_by_a_yes(tabs: Tabs, picture: str) -> N
 
 # Lab -------------------------------------------------------------------------------------------
 def test_methods_are_compared_and_found_again(tabs: Tabs, hand: Hand) -> None:
-    lab, actions = tabs.lab, tabs.story.desk
+    lab, actions = tabs.lab, tabs.story.actions
     project = actions.project(None)[0]
     draft = replace(actions.draft(project), scenes=actions.draft(project).scenes[:1])
     actions.studio.projects.change(project.id, draft=write_draft(draft))

@@ -172,3 +172,30 @@ def test_which_frames_are_anchors(
     )
     assert {" ".join(a.names): list(a.frames) for a in anchors_of(tiny, plan)[0]} == anchors
     assert sorted(draw(tiny, plan)) == [str(i) for i in range(len(shown))]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_frame_alone_is_the_frame_of_its_story(
+    tiny: Backbone, tmp_path: Path, method: str
+) -> None:
+    """With portraits, reference pictures and first frames together, and drawn twice over."""
+    Image.new("RGB", (90, 60), "red").save(tmp_path / "bo.png")
+    (tmp_path / "s.yaml").write_text(
+        STORY % ", references: bo.png" + '  - "{Bo} and {Mia} walking"\n'
+    )
+    overrides = Overrides(method=method, steps=2)
+    plan = plan_story(load_story(tmp_path / "s.yaml"), tiny, DEFAULTS, overrides, tmp_path)
+    whole = draw(tiny, plan)
+    for frame in reversed(plan.frames):
+        engine = Engine(tiny)
+        cast = Cast(plan, engine, prefix="s1/")
+        name = cast.draw(frame)
+        pictures = engine.drain()
+        assert np.array_equal(pictures[str(name)].image, whole[str(frame.index)]), frame.index
+        for done in pictures.values():
+            cast.drawn(done)
+        cast.settle()
+        again = cast.draw(frame)
+        if isinstance(again, str):
+            again = engine.drain()[again]
+        assert np.array_equal(again.image, whole[str(frame.index)])
