@@ -25,7 +25,7 @@ from consistent_gen.methods.tuning import tuned
 from consistent_gen.models import load_backbone
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.models.tiny import build_tiny
-from consistent_gen.story.plan import StoryPlan, plan_story
+from consistent_gen.story.plan import Overrides, StoryPlan, plan_story
 from consistent_gen.story.script import dump_story, parse_story
 from services.jobs import Lease
 from services.painting.painter import Painter
@@ -122,6 +122,12 @@ def test_all_mistakes_are_said_at_once(capsys: pytest.CaptureFixture[str], tmp_p
         assert option in told
 
 
+def test_a_setting_that_is_none_is_named(tiny: Backbone) -> None:
+    story = parse_story("title: x\nframes: [a fox]\n")
+    with pytest.raises(InputError, match=r"--stpes: unknown setting 'stpes'; did you mean 'steps'"):
+        plan_story(story, tiny, Overrides(settings={"stpes": 3}))
+
+
 @pytest.mark.parametrize("value", [10**400, -(10**400), float("inf"), True, "1", None, [1], {}])
 def test_no_value_breaks_checking(value: Any) -> None:
     for name in SETTINGS:
@@ -191,7 +197,7 @@ def test_a_servers_database_opens_and_its_orders_are_drawn(tmp_path: Path, tiny:
     story = shop.stories.get("alice", summary.id)
     assert story.request.guidance_until == 0.5 and story.request.size == "64x64"
     leases = shop.jobs.lease("worker", 8)
-    orders = {(lease.frame, lease.version): lease.task for lease in leases}
+    orders = {(lease.frame, lease.version): lease.order for lease in leases}
     expected = {(o["order"]["frame"], o["order"]["version"]): o["order"] for o in ORDERS}
     del expected[(0, 1)]  # drawn already
     assert orders == expected

@@ -51,7 +51,7 @@ def setting_slider(name: str, elem_id: str) -> gr.Slider:
     setting = SETTINGS[name]
     return gr.Slider(
         setting.low,
-        setting.slider,
+        setting.slider or setting.high,
         value=getattr(DrawSettings, name),
         step=1 if setting.kind is int else None,
         label=setting.label,
