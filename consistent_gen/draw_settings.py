@@ -1,8 +1,8 @@
 """How a picture is drawn, apart from what it shows: every setting in one place.
 
-Beside each field of `DrawSettings` stand its range, unit, meaning and default. Story files, options
-of the command line, HTTP requests, leases, PNG metadata, replay, what a model may recommend and the
-studio's controls are read from there.
+Beside each field of `DrawSettings` stand its default, its meaning with the unit, and its range.
+Story files, options of the command line, HTTP requests, leases, PNG metadata, replay, what a model
+may recommend and the studio's controls are read from there.
 
 A new setting takes three files: a field here, the code that acts on it, and its line in
 `client.types.StoryIn`, where users of the API see its type.
@@ -35,8 +35,8 @@ class Setting:
     Attributes:
         kind: of its values: `int` (whole numbers), `float` (numbers), `str` (one of `options`) or
             `tuple` (width and height in pixels).
-        about: its meaning in a line, for help texts and the schema of the HTTP API.
-        low, high: inclusive range of numbers, and of both sides of a size, in `unit`.
+        about: its meaning and unit in a line, for help texts and the schema of the HTTP API.
+        low, high: inclusive range of numbers, and of both sides of a size.
         sign: what stands for the value in help texts, such as N.
         label: what a picture's text for people calls it; with "" it is not named there.
         off: for a setting that is left to the model (default None): the value that changes nothing.
@@ -49,7 +49,6 @@ class Setting:
     about: str
     low: float = 0
     high: float = 0
-    unit: str = ""
     options: tuple[str, ...] = ()
     sign: str = "N"
     label: str = ""
@@ -61,7 +60,7 @@ class Setting:
         """What is wrong with `value` for the setting called `name`, ready to raise, or None."""
         if self.kind is str:
             known = isinstance(value, str) and value in self.options
-            return None if known else unknown_name(name, str(value), self.options)
+            return None if known else unknown_name(name, str(value)[:40], self.options)
         if self.kind is tuple:
             return _size_mistake(name, value, self)
         number = isinstance(value, (int, self.kind)) and not isinstance(value, bool)
@@ -96,8 +95,8 @@ class Setting:
         return parse_size(text) if self.kind is tuple else text
 
 
-def _setting(default: Any, **facts: Any) -> Any:
-    return field(default=default, metadata={"setting": Setting(**facts)})
+def _setting(default: Any, about: str, **facts: Any) -> Any:
+    return field(default=default, metadata={"setting": Setting(about=about, **facts)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,41 +108,39 @@ class DrawSettings:
     """
 
     steps: int = _setting(
-        25, kind=int, low=1, high=1000, unit="steps", slider=150, label="Steps",
-        about="denoising steps per frame",
-    )  # fmt: skip
+        25, "denoising steps per frame", kind=int, low=1, high=1000, slider=150, label="Steps"
+    )
 
     scheduler: str = _setting(
-        "ddim", kind=str, options=tuple(SCHEDULERS), sign="NAME", label="Sampler",
-        about=f"one of: {', '.join(SCHEDULERS)}",
+        "ddim", f"one of: {', '.join(SCHEDULERS)}", kind=str, sign="NAME", label="Sampler",
+        options=tuple(SCHEDULERS),
     )  # fmt: skip
 
     # Scale of classifier-free guidance (arXiv 2207.12598, with w + 1). At 1 the row without the
     # prompt is not computed.
     guidance: float = _setting(
-        5.0, kind=float, low=0, high=100, sign="G", label="CFG scale",
-        about="how strongly prompts bind",
-    )  # fmt: skip
+        5.0, "how strongly prompts bind", kind=float, high=100, sign="G", label="CFG scale"
+    )
 
     # phi of arXiv 2305.08891, equation 16. A matter of the model, so nobody else is asked.
     guidance_rescale: float | None = _setting(
-        None, kind=float, low=0, high=1, off=0.0, offered=False,
-        about="how far guidance keeps the contrast of the prediction with the prompt; 0 is off",
+        None, "how far guidance keeps contrast as it was; 0 is off", kind=float, high=1, off=0.0,
+        offered=False,
     )  # fmt: skip
 
     # Scale of perturbed-attention guidance (arXiv 2403.17377). In every second step the row without
     # the prompt has identity maps for self-attention and this scale takes the place of `guidance`,
     # at no further cost. Off without guidance.
     contours: float | None = _setting(
-        None, kind=float, low=0, high=100, off=0.0, sign="C", label="Contours",
-        about="how clear shapes are drawn; 0 is off",
+        None, "how clear shapes are drawn; 0 is off", kind=float, high=100, off=0.0, sign="C",
+        label="Contours",
     )  # fmt: skip
 
     # Guidance at low noise levels changes little and can harm (arXiv 2404.07724), and later steps
     # compute one row instead of two.
     guidance_until: float | None = _setting(
-        None, kind=float, low=0, high=1, off=1.0, unit="share of the steps", sign="SHARE",
-        about="share of the steps that are guided, the first ones; fewer are faster",
+        None, "share of the steps that are guided, the first ones; fewer are faster", kind=float,
+        high=1, off=1.0, sign="SHARE",
     )  # fmt: skip
 
     # What a picture becomes is decided early. After this share of the steps the prediction of the
@@ -161,9 +158,8 @@ class DrawSettings:
 
     # (width, height) that the denoiser draws at; None is the model's own size.
     size: tuple[int, int] | None = _setting(
-        None, kind=tuple, low=32, high=2048, unit="pixels", sign="WxH",
-        about="pixels, such as 128x128",
-    )  # fmt: skip
+        None, "pixels, such as 128x128", kind=tuple, low=32, high=2048, sign="WxH"
+    )
 
     def __post_init__(self) -> None:
         if found := mistakes(vars(self)):
@@ -191,13 +187,14 @@ class DrawSettings:
         self, recommended: Mapping[str, float], default_size: tuple[int, int]
     ) -> DrawSettings:
         """The same with a model's recommendations, and its size in pixels, for what is None."""
-        said = {name: value for name, value in vars(self).items() if value is not None}
-        return DrawSettings(**{**OFF, **recommended, "size": default_size, **said})
+        return DrawSettings(**{**OFF, **recommended, "size": default_size, **self._said()})
 
     def to_json(self) -> dict[str, Any]:
         """The settings that are not left to the model, as plain JSON values by name."""
-        said = {name: value for name, value in vars(self).items() if value is not None}
-        return written(said)
+        return written(self._said())
+
+    def _said(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 SETTINGS: Mapping[str, Setting] = {f.name: f.metadata["setting"] for f in fields(DrawSettings)}
@@ -220,7 +217,8 @@ def chosen(said: Mapping[str, Any], recommended: Mapping[str, float]) -> dict[st
 
 def mistakes(said: Mapping[str, Any]) -> dict[str, InputError]:
     """What is wrong with settings, by name, in the order of the fields; empty when nothing is."""
-    found = {}
+    unknown = (name for name in said if name not in SETTINGS)
+    found: dict[str, InputError] = {n: unknown_name("setting", n, SETTINGS) for n in unknown}
     for name, setting in SETTINGS.items():
         if name in said and not (said[name] is None and name in _LEFT):
             mistake = setting.mistake(name, said[name])

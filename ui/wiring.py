@@ -52,7 +52,7 @@ def setting_slider(name: str, elem_id: str) -> gr.Slider:
     assert setting.slider is not None, f"{name} has no slider"
     return gr.Slider(
         setting.low,
-        setting.slider,
+        setting.slider or setting.high,
         value=getattr(DrawSettings, name),
         step=1 if setting.kind is int else None,
         label=setting.label,

@@ -147,8 +147,8 @@ def _recommended(file: Path) -> tuple[dict[str, float], dict[str, dict[str, Any]
         return {}, {}
     values = read_json(file)
     methods = values.pop(_METHODS, {}) if isinstance(values, dict) else None
-    bad = isinstance(values, dict) and (None in values.values() or mistakes(values))
-    if not isinstance(values, dict) or not values.keys() <= RECOMMENDABLE or bad:
+    recommendable = isinstance(values, dict) and values.keys() <= RECOMMENDABLE
+    if not recommendable or None in values.values() or mistakes(values):
         known = ", ".join(f"{name} ({SETTINGS[name].range_words})" for name in RECOMMENDABLE)
         raise CheckpointError(
             f"{file} must hold an object of numbers; known settings: {known}, and {_METHODS!r}"

@@ -7,7 +7,15 @@
 from __future__ import annotations
 
 from services.jobs.board import WorkerBoard
-from services.jobs.records import FrameTask, Lease, OwnerLoad, Progress, QueueState
+from services.jobs.records import Lease, OrderedFrame, OwnerLoad, Progress, QueueState
 from services.jobs.store import JobStore
 
-__all__ = ["FrameTask", "JobStore", "Lease", "OwnerLoad", "Progress", "QueueState", "WorkerBoard"]
+__all__ = [
+    "JobStore",
+    "Lease",
+    "OrderedFrame",
+    "OwnerLoad",
+    "Progress",
+    "QueueState",
+    "WorkerBoard",
+]

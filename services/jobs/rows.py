@@ -22,8 +22,8 @@ def jobs(rows: Query, found: Sequence[Row], now: int) -> list[Job]:
     return [_job(rows, row, waiting, pace, now) for row in found]
 
 
-def lease(frame: Row, plan: Mapping[str, Any], lease_id: str, expires_at: int) -> Lease:
-    """What a worker gets for a frame that was waiting; ``plan`` is what its job's frames share."""
+def lease(frame: Row, shared: Mapping[str, Any], lease_id: str, expires_at: int) -> Lease:
+    """What a worker gets for a waiting frame; ``shared`` is what the orders of its job share."""
     deadline = frame["deadline_at"]
     return Lease(
         id=lease_id,
@@ -34,7 +34,7 @@ def lease(frame: Row, plan: Mapping[str, Any], lease_id: str, expires_at: int) -
         attempt=frame["attempt"] + 1,
         owner=frame["owner"],
         user=frame["end_user"],
-        task={**plan, **json.loads(frame["plan"])},
+        order={**shared, **json.loads(frame["plan"])},
         expires_at=expires_at / 1e6,
         deadline_at=None if deadline is None else deadline / 1e6,
         bulk=bool(frame["bulk"]),

@@ -21,7 +21,7 @@ from services.jobs import queue as job_queue
 from services.jobs import rows as job_rows
 from services.jobs.changes import Changes
 from services.jobs.queue import waiting_newcomers
-from services.jobs.records import FrameTask, Lease, OwnerLoad, Progress, QueueState
+from services.jobs.records import Lease, OrderedFrame, OwnerLoad, Progress, QueueState
 from services.keys import Quota
 from services.settings import LimitSettings
 from services.store import Database
@@ -30,7 +30,7 @@ from services.store.database import Row
 from services.store.identifiers import check_limit, cursor, micros, new_id, read_cursor
 from services.store.stories import append_version
 
-__all__ = ["FrameTask", "JobStore", "Lease", "OwnerLoad", "Progress", "QueueState"]
+__all__ = ["JobStore", "Lease", "OrderedFrame", "OwnerLoad", "Progress", "QueueState"]
 
 # Progress is written without waiting for the disk, so a loss of power may undo the newest event
 # ids. Unfinished jobs go on this far behind, so that a client never sees an id twice.
@@ -70,7 +70,7 @@ class JobStore:
         user: str = "",
         kind: str,
         story: str,
-        tasks: Sequence[FrameTask],
+        frames: Sequence[OrderedFrame],
         bulk: bool = False,
         deadline_s: float | None = None,
         idempotency: tuple[str, str] | None = None,
@@ -87,7 +87,7 @@ class JobStore:
             QuotaError: the owner has too many unfinished jobs.
             BusyError: the server has.
             StorageFull: the database cannot be written.
-            InputError: no tasks, a frame twice, or numbers out of range.
+            InputError: no frames, a frame twice, or numbers out of range.
         """
         with self._db.transaction():
             known = None if idempotency is None else self.replay(owner, user, idempotency)
@@ -95,10 +95,10 @@ class JobStore:
                 return known, False
             self._admission.check(owner)
             job, now = new_id("job"), self._now()
-            order = job_admission.Order(
-                job, owner, user, kind, story, tuple(tasks), bulk, deadline_s
+            new = job_admission.NewJob(
+                job, owner, user, kind, story, tuple(frames), bulk, deadline_s
             )
-            self._admission.insert(order, now, idempotency)
+            self._admission.insert(new, now, idempotency)
             self._tell_position(job, now)
             return self.get(owner, job), True
 

@@ -116,9 +116,9 @@ class Painter:
         """Take on a lease. `folder` has the files that its references name.
 
         Raises:
-            InputError: the task cannot be read, or the model cannot draw it.
+            InputError: the order cannot be read, or the model cannot draw it.
         """
-        order = FrameOrder.from_json(lease.task)
+        order = FrameOrder.from_json(lease.order)
         base, plan = self._plans.plans(order, folder)
         tied = recipe_of(plan.method, self.backbone).anchors > 0
         work = LeasedFrame(

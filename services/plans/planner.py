@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from consistent_gen.client.types import ModelInfo, StoryIn
 from consistent_gen.draw_settings import SCHEDULERS, DrawSettings
@@ -20,7 +20,7 @@ from consistent_gen.errors import InputError
 from consistent_gen.methods import DEFAULT_METHOD, METHODS
 from consistent_gen.story.plan import Model, StoryPlan, plan_story
 from consistent_gen.story.prompts import story_world_styles
-from consistent_gen.story.script import STORY_KEYS, read_story
+from consistent_gen.story.script import CHARACTER_KEYS, FRAME_KEYS, STORY_KEYS, read_story
 from consistent_gen.story.types import Story
 from consistent_gen.story.yaml_tree import request_tree
 
@@ -143,9 +143,12 @@ def story_of(request: StoryIn, references: Mapping[str, Sequence[str]]) -> Story
     Raises:
         InputError: as `validate_story`, for what needs no model.
     """
-    said = request.model_dump(include=set(STORY_KEYS))
+    parts: dict[str, Any] = {
+        "characters": {"__all__": set(CHARACTER_KEYS)},
+        "frames": {"__all__": set(FRAME_KEYS)},
+    }
+    said = request.model_dump(include=dict.fromkeys(STORY_KEYS, True) | parts)
     for name, character in said["characters"].items():
-        del character["library"]
         character["references"] = references.get(name)
     for frame in said["frames"]:
         frame |= {key: None for key, value in frame.items() if value == ""}

@@ -17,7 +17,7 @@ from consistent_gen.errors import LimitError
 from consistent_gen.runtime import frame_seed
 from consistent_gen.story.plan import StoryPlan
 from services.errors import NotFound, Refusal
-from services.jobs import FrameTask
+from services.jobs import OrderedFrame
 from services.plans import FrameOrder
 from services.web.security import Caller
 from services.web.state import ServerState
@@ -48,8 +48,8 @@ def order_story(
         return known
     plan = planned(state, request)
     shown = {**library_references(state, caller.owner, request), **(references or {})}
-    tasks = [
-        _task(request, plan, index, version=1, seed=frame.seed, references=shown)
+    frames = [
+        _ordered(request, plan, index, version=1, seed=frame.seed, references=shown)
         for index, frame in enumerate(plan.frames)
     ]
     with state.database.transaction():
@@ -61,7 +61,7 @@ def order_story(
             user=caller.user,
             kind=kind,
             story=story,
-            tasks=tasks,
+            frames=frames,
             bulk=request.bulk,
             deadline_s=request.deadline_s,
             idempotency=idempotency,
@@ -108,7 +108,7 @@ def order_reroll(
             return known
         version = state.stories.next_version(caller.owner, story, index, caption=request.caption)
         derived = frame_seed(plan.seed, index, version - 1)
-        task = _task(
+        frame = _ordered(
             asked,
             plan,
             index,
@@ -122,7 +122,7 @@ def order_reroll(
             user=caller.user,
             kind="reroll",
             story=story,
-            tasks=[task],
+            frames=[frame],
             deadline_s=asked.deadline_s,
             idempotency=idempotency,
         )
@@ -189,7 +189,7 @@ def library_references(
     return found
 
 
-def _task(
+def _ordered(
     request: StoryIn,
     plan: StoryPlan,
     index: int,
@@ -198,7 +198,7 @@ def _task(
     seed: int,
     prompt: str | None = None,
     references: References,
-) -> FrameTask:
+) -> OrderedFrame:
     order = FrameOrder(
         story=request,
         frame=index,
@@ -208,7 +208,7 @@ def _task(
         references=references,
         preview_every=request.preview_every,
     )
-    return FrameTask(index, version, seed, plan.settings.steps, order.to_json())
+    return OrderedFrame(index, version, seed, plan.settings.steps, order.to_json())
 
 
 def _check_counts(state: ServerState, request: StoryIn) -> None:

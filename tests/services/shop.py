@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from consistent_gen.client.types import FrameIn, Job, StoryIn
-from services.jobs import FrameTask, JobStore, Lease
+from services.jobs import JobStore, Lease, OrderedFrame
 from services.settings import LimitSettings, StorageSettings
 from services.store import ArtifactStore, Database, Library, StoryStore
 
@@ -71,7 +71,7 @@ class Shop:
         """A story and the job that draws it."""
         story = self.story(owner, frames)
         job, created = self.jobs.create(
-            owner=owner, kind="story", story=story, tasks=tasks(frames, steps=steps), **options
+            owner=owner, kind="story", story=story, frames=ordered(frames, steps=steps), **options
         )
         assert created
         return job
@@ -95,15 +95,17 @@ def story_in(frames: int) -> StoryIn:
     return StoryIn(title="A walk", frames=[FrameIn(prompt=f"scene {i}") for i in range(frames)])
 
 
-def tasks(frames: int | Sequence[int], *, version: int = 1, steps: int = 20) -> list[FrameTask]:
+def ordered(
+    frames: int | Sequence[int], *, version: int = 1, steps: int = 20
+) -> list[OrderedFrame]:
     indices = range(frames) if isinstance(frames, int) else frames
     return [
-        FrameTask(
+        OrderedFrame(
             index=i,
             version=version,
             seed=2**63 - 1 - i,
             steps=steps,
-            plan={"schema": 1, "story": {"title": "A walk"}, "frame": i, "prompt": None},
+            order={"schema": 1, "story": {"title": "A walk"}, "frame": i, "prompt": None},
         )
         for i in indices
     ]

@@ -183,8 +183,8 @@ def test_a_frame_alone_is_the_frame_of_its_story(
     (tmp_path / "s.yaml").write_text(
         STORY % ", references: bo.png" + '  - "{Bo} and {Mia} walking"\n'
     )
-    overrides = Overrides(method=method, steps=2)
-    plan = plan_story(load_story(tmp_path / "s.yaml"), tiny, DEFAULTS, overrides, tmp_path)
+    overrides = Overrides(method=method, settings={"steps": 2})
+    plan = plan_story(load_story(tmp_path / "s.yaml"), tiny, overrides, tmp_path)
     whole = draw(tiny, plan)
     for frame in reversed(plan.frames):
         engine = Engine(tiny)

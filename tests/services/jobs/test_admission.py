@@ -12,12 +12,12 @@ from consistent_gen.errors import InputError
 from services.errors import BusyError, Conflict, NotFound, QuotaError
 from services.keys import Quota
 from services.settings import LimitSettings
-from tests.services.shop import Shop, tasks
+from tests.services.shop import Shop, ordered
 
 
 def test_idempotency_is_per_owner_and_user(shop: Shop) -> None:
     story = shop.story("alice")
-    wanted = {"owner": "alice", "kind": "story", "story": story, "tasks": tasks(3)}
+    wanted = {"owner": "alice", "kind": "story", "story": story, "frames": ordered(3)}
     job, created = shop.jobs.create(**wanted, idempotency=("key", "hash"))
     assert created
     assert shop.jobs.create(**wanted, idempotency=("key", "hash")) == (job, False)
@@ -102,20 +102,20 @@ def test_pages_are_newest_first_and_whole(shop: Shop) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"tasks": []},
-        {"tasks": tasks([0, 0])},
-        {"tasks": tasks(1, steps=0)},
-        {"tasks": tasks(1, version=0)},
+        {"frames": []},
+        {"frames": ordered([0, 0])},
+        {"frames": ordered(1, steps=0)},
+        {"frames": ordered(1, version=0)},
         {"kind": "film"},
         {"deadline_s": 0.0},
         {"deadline_s": math.nan},
     ],
 )
 def test_what_cannot_be_queued_leaves_nothing(shop: Shop, change: dict[str, object]) -> None:
-    wanted = {"owner": "alice", "kind": "story", "story": shop.story("alice"), "tasks": tasks(3)}
+    wanted = {"owner": "alice", "kind": "story", "story": shop.story("alice"), "frames": ordered(3)}
     with pytest.raises(InputError):
         shop.jobs.create(**(wanted | change), idempotency=("k", "h"))  # type: ignore[arg-type]
     with pytest.raises(NotFound):
-        shop.jobs.create(**(wanted | {"tasks": tasks([7])}))  # type: ignore[arg-type]
+        shop.jobs.create(**(wanted | {"frames": ordered([7])}))  # type: ignore[arg-type]
     assert shop.jobs.page("alice").jobs == [] and shop.jobs.queue().queued == 0
     assert shop.jobs.replay("alice", "", ("k", "h")) is None

@@ -11,7 +11,7 @@ from consistent_gen.client.types import EventType, JobFrameState, JobState, Prob
 from services.errors import NotFound
 from services.jobs import Progress
 from services.jobs.frames import state_of
-from tests.services.shop import Shop, tasks
+from tests.services.shop import Shop, ordered
 
 BROKEN = Problem(title="Broken", status=500, detail="it broke", code="broken")
 
@@ -28,7 +28,7 @@ def test_a_job_from_queue_to_story(shop: Shop) -> None:
     job = shop.submit(frames=2)
     assert (job.state, job.queue_position) == (JobState.queued, 0)
     first, second = shop.jobs.lease("worker", 5)
-    assert first.task == tasks(2)[0].plan and second.task == tasks(2)[1].plan
+    assert first.order == ordered(2)[0].order and second.order == ordered(2)[1].order
     assert (first.owner, first.attempt, first.frame) == ("alice", 1, 0)
     assert shop.jobs.get("alice", job.id).state == JobState.running
     preview = shop.artifacts.put("alice", b"preview", "image/png", temporary=True)

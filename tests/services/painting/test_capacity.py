@@ -117,13 +117,13 @@ def test_frames_that_sit_out_have_the_same_bytes(
     while not painter.idle:
         if small.keys() <= found.keys() and any(one.id not in found for one in leases.values()):
             one = newcomer(make_lease, ones, next(numbers))
-            small[one.id] = one.task["seed"]
+            small[one.id] = one.order["seed"]
             painter.submit(one)
         found |= pictures(painter.step())
     assert len(small) > 2
     for index, lease in leases.items():
         assert np.array_equal(found[lease.id], expected[index]), index
-    seeds = [make_lease(one, 0).task["seed"] for one in ones]
+    seeds = [make_lease(one, 0).order["seed"] for one in ones]
     for lease_id, seed in small.items():
         assert np.array_equal(found[lease_id], expected_ones[seeds.index(seed)])
 

@@ -382,7 +382,7 @@ def test_previews_come_as_often_as_asked_for(tiny: Backbone, make_lease: MakeLea
 def bad_task(lease: Lease, **changes: Any) -> Lease:
     from dataclasses import replace
 
-    return replace(lease, task=lease.task | changes)
+    return replace(lease, order=lease.order | changes)
 
 
 def test_a_task_that_cannot_be_read_is_refused(tiny: Backbone, make_lease: MakeLease) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from consistent_gen.errors import CheckpointError, InputError
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.story.plan import plan_story
 from consistent_gen.story.script import parse_story
-from services.plans import FrameOrder, Planner, validate_story
+from services.plans import FrameOrder, PlanBook, Planner, validate_story
 from services.plans.outline import ModelOutline
 from tests.services.small_model import story
 
@@ -60,6 +61,18 @@ frames:
             theirs.subjects,
         )
     assert (found.settings.guidance, found.size) == (3.25, (192, 96))
+
+
+def test_a_request_is_read_without_yaml(tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the request was written or read as YAML")
+
+    for name in ("SafeLoader", "safe_dump", "dump"):
+        monkeypatch.setattr(f"yaml.{name}", refuse)
+    order = FrameOrder(story=story("consistory"), frame=0, version=1, seed=3)
+    told = json.loads(json.dumps(order.to_json()))
+    plans = PlanBook(tiny).plans(FrameOrder.from_json(told), None)
+    assert plans == (validate_story(story("consistory"), tiny),) * 2
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from typing import Any
 
 from consistent_gen.client.types import FrameIn, StoryIn
 from services.errors import StorageFull
-from services.jobs import FrameTask, JobStore
+from services.jobs import JobStore, OrderedFrame
 from services.settings import LimitSettings, StorageSettings
 from services.store import ArtifactStore, Database, StoryStore
 
@@ -36,10 +36,10 @@ class Store:
 
     def submit(self, frames: int) -> tuple[str, str]:
         request = StoryIn(title="t", frames=[FrameIn(prompt="p") for _ in range(frames)])
-        tasks = [FrameTask(i, 1, i, 10, {"frame": i}) for i in range(frames)]
+        ordered = [OrderedFrame(i, 1, i, 10, {"frame": i}) for i in range(frames)]
         with self.db.transaction():
             story = self.stories.create("alice", request)
-            job, _ = self.jobs.create(owner="alice", kind="story", story=story, tasks=tasks)
+            job, _ = self.jobs.create(owner="alice", kind="story", story=story, frames=ordered)
         return job.id, story
 
     def draw(self, worker: str, count: int) -> int:

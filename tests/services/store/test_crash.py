@@ -171,10 +171,10 @@ def test_two_processes_never_draw_the_same_frame(tmp_path: Path) -> None:
 
 
 def submit(survivors: Survivors, frames: int) -> tuple[str, str]:
-    from tests.services.shop import story_in, tasks
+    from tests.services.shop import ordered, story_in
 
     story = survivors.stories.create("alice", story_in(frames))
-    job, _ = survivors.jobs.create(owner="alice", kind="story", story=story, tasks=tasks(frames))
+    job, _ = survivors.jobs.create(owner="alice", kind="story", story=story, frames=ordered(frames))
     return job.id, story
 
 

@@ -155,21 +155,21 @@ class Hand:
 
     def _draw(self, lease: dict[str, Any]) -> None:
         path = f"/internal/leases/{lease['id']}"
-        task = lease["task"]
+        order = lease["order"]
         if self.spoil(lease):
             problem = {"title": "x", "status": 500, "detail": "spoilt", "code": "spoilt"}
             self._http.post(f"{path}/fail", json={"problem": problem, "retryable": False})
             return
         pictures = [
             self._http.get(f"/internal/artifacts/{id}").raise_for_status().content
-            for ids in task["references"].values()
+            for ids in order["references"].values()
             for id in ids
         ]
         self.seen_references.append(pictures)
-        data = world_png(task["seed"] % 40, text=json.dumps({"seed": task["seed"]}))
+        data = world_png(order["seed"] % 40, text=json.dumps({"seed": order["seed"]}))
         for step in (1, 2):
             body: dict[str, Any] = {"step": step}
-            if task["preview_every"]:
+            if order["preview_every"]:
                 body["preview_png_base64"] = base64.b64encode(data).decode()
             if not self._http.post(f"{path}/renew", json=body).raise_for_status().json()["go"]:
                 return
