@@ -7,6 +7,7 @@ network. Weights may be stored in any number format; they are converted while th
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,14 +17,7 @@ import torch
 from safetensors import SafetensorError
 
 from consistent_gen import runtime
-from consistent_gen.checkpoints import (
-    MANIFEST,
-    folder_sha256,
-    model_files,
-    read_json,
-    read_manifest,
-    weights_folder,
-)
+from consistent_gen.checkpoints import folder_sha256, model_files, read_json, weights_folder
 from consistent_gen.errors import CheckpointError
 from consistent_gen.models import BACKBONES, DEFAULT_MODEL
 from consistent_gen.models.backbone import Backbone
@@ -222,10 +216,17 @@ def _missing(path: Path) -> str:
 
 
 def _sha256(folder: Path) -> str:
-    """The folder's hash; from the manifest beside it when that agrees on the size in bytes."""
-    if (folder.parent / MANIFEST).is_file():
-        size = sum((folder / name).stat().st_size for name in model_files(folder))
-        for entry in read_manifest(folder.parent).values():
-            if entry.path == folder.name and entry.bytes == size:
-                return entry.sha256
+    """The folder's hash, of every byte: pictures name their model by it, so a file that was
+    replaced by another of equal size must not keep the name.
+
+    The manifest is not asked, since it says what was published, not what lies here. Hashing takes
+    a small part of the time that loading takes; a process that loads a folder again hashes it
+    again only if a file was touched.
+    """
+    files = [(folder / name).stat() for name in model_files(folder)]
+    return _hashed(folder, tuple((f.st_ino, f.st_mtime_ns, f.st_size) for f in files))
+
+
+@functools.lru_cache(maxsize=16)
+def _hashed(folder: Path, _: tuple[tuple[int, int, int], ...]) -> str:
     return folder_sha256(folder)
