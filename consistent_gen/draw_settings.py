@@ -202,7 +202,7 @@ OFFERED = {name: setting for name, setting in SETTINGS.items() if setting.offere
 # What is left to the model, with the values that change nothing.
 OFF = {name: setting.off for name, setting in SETTINGS.items() if setting.off is not None}
 # What a model's folder may recommend: that, and the numbers that a story begins with.
-RECOMMENDABLE = {"steps", "guidance", *OFF}
+RECOMMENDABLE = ("steps", "guidance", *OFF)
 _LEFT = {f.name for f in fields(DrawSettings) if f.default is None}
 
 

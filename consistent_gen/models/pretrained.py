@@ -7,6 +7,7 @@ network. Weights may be stored in any number format; they are converted while th
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,12 +18,10 @@ from safetensors import SafetensorError
 
 from consistent_gen import runtime
 from consistent_gen.checkpoints import (
-    MANIFEST,
     SECOND_STAGE,
     folder_sha256,
     model_files,
     read_json,
-    read_manifest,
     weights_folder,
 )
 from consistent_gen.draw_settings import RECOMMENDABLE, SETTINGS, mistakes
@@ -147,7 +146,7 @@ def _recommended(file: Path) -> tuple[dict[str, float], dict[str, dict[str, Any]
         return {}, {}
     values = read_json(file)
     methods = values.pop(_METHODS, {}) if isinstance(values, dict) else None
-    recommendable = isinstance(values, dict) and values.keys() <= RECOMMENDABLE
+    recommendable = isinstance(values, dict) and values.keys() <= set(RECOMMENDABLE)
     if not recommendable or None in values.values() or mistakes(values):
         known = ", ".join(f"{name} ({SETTINGS[name].range_words})" for name in RECOMMENDABLE)
         raise CheckpointError(
@@ -239,10 +238,17 @@ def _missing(path: Path) -> str:
 
 
 def _sha256(folder: Path) -> str:
-    """The folder's hash; from the manifest beside it when that agrees on the size in bytes."""
-    if (folder.parent / MANIFEST).is_file():
-        size = sum((folder / name).stat().st_size for name in model_files(folder))
-        for entry in read_manifest(folder.parent).values():
-            if entry.path == folder.name and entry.bytes == size:
-                return entry.sha256
+    """The folder's hash, of every byte: pictures name their model by it, so a file that was
+    replaced by another of equal size must not keep the name.
+
+    The manifest is not asked, since it says what was published, not what lies here. Hashing takes
+    a small part of the time that loading takes; a process that loads a folder again hashes it
+    again only if a file was touched.
+    """
+    files = [(folder / name).stat() for name in model_files(folder)]
+    return _hashed(folder, tuple((f.st_ino, f.st_mtime_ns, f.st_size) for f in files))
+
+
+@functools.lru_cache(maxsize=16)
+def _hashed(folder: Path, _: tuple[tuple[int, int, int], ...]) -> str:
     return folder_sha256(folder)

@@ -18,8 +18,10 @@ times as fine as the latent's, and the picture 16 times.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +29,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from consistent_gen.checkpoints import atomic_dir, write_json
 from consistent_gen.errors import InputError
 
 GRIDS = (1, 2, 4, 8)  # cells of a grid along one cell of the latent
@@ -71,7 +74,7 @@ class Refiner(ModelMixin, ConfigMixin):
         latent_channels: int = 50,
         widths: tuple[int, int, int, int] = (160, 96, 48, 24),
         blocks: tuple[int, int, int, int] = (4, 3, 3, 2),
-        noise_channels: tuple[int, int, int, int] = (8, 4, 2, 1),
+        noise_channels: tuple[int, int, int, int] = (8, 4, 0, 0),
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.enter, self.grids = nn.ModuleList(), nn.ModuleList()
@@ -122,12 +125,19 @@ class Refiner(ModelMixin, ConfigMixin):
 
 
 def load_refiner(folder: Path) -> Refiner:
-    """The refiner in `folder`, for use.
+    """The refiner in `folder`, for use, in float32.
 
     Raises:
         InputError: there is none.
     """
     if not (folder / Refiner.config_name).is_file():
         raise InputError(f"no refiner in {folder}; run consistent-gen train refiner")
-    model: Refiner = Refiner.from_pretrained(folder).eval()
+    model: Refiner = Refiner.from_pretrained(folder, torch_dtype=torch.float32).eval()
     return model
+
+
+def save_refiner(folder: Path, model: Refiner, made_of: Mapping[str, Any]) -> None:
+    """Write `model` to `folder` in float16, which halves it, and what it learnt from beside it."""
+    with atomic_dir(folder) as place:
+        copy.deepcopy(model).half().save_pretrained(place, safe_serialization=True)
+        write_json(place / "made_of.json", dict(made_of))

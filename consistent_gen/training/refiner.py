@@ -18,8 +18,9 @@ thousand crops on two cores are of use, where a discriminator has not begun to s
 small patches of three resolutions, and over features of the network that reads semantic channels.
 
 Departures from recipes that learn from rows on disk, and why:
-1. Rows are made by the recipe while it trains: predictions cost as much as learning from them, and
-   a picture is good for many crops.
+1. Rows are made while it trains, by the recipe itself between its steps or, with `workers`, by
+   processes beside it: predictions cost as much as learning from them, and a picture is good for
+   many crops.
 2. Crops of half of the picture's side, every second one at a head, since faces are small and are
    what is looked at.
 """
@@ -27,8 +28,13 @@ Departures from recipes that learn from rows on disk, and why:
 from __future__ import annotations
 
 import copy
+import functools
+import hashlib
 import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,33 +44,32 @@ from torch import Tensor
 
 from consistent_gen.attention.identity import IdentityAttention
 from consistent_gen.attention.patch import attached
-from consistent_gen.checkpoints import load_tensors, save_tensors
+from consistent_gen.checkpoints import file_sha256, save_tensors, write_json
 from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.engine import FrameRequest
 from consistent_gen.engine.state import FrameState
 from consistent_gen.models import load_backbone
 from consistent_gen.models.backbone import Backbone
-from consistent_gen.models.refiner import Refiner
-from consistent_gen.runtime import tune_allocator
+from consistent_gen.models.refiner import Refiner, load_refiner, save_refiner
+from consistent_gen.runtime import device, training_dtype, tune_allocator
 from consistent_gen.training.denoising import alphas_cumprod
-from consistent_gen.training.loop import (
-    AveragedWeights,
-    TickLog,
-    descend,
-    learning_rate,
-    load_run,
-    module_tensors,
-    optimizer_tensors,
-    restore_module,
-    restore_optimizers,
-    save_run,
-)
+from consistent_gen.training.loop import RecipeConfig, Training
 from consistent_gen.training.optim import build_optimizers, split_parameters
 from consistent_gen.training.perceptual import PerceptualDistance
 from consistent_gen.training.semantic_code import semantic_code
-from consistent_gen.training.shards import draw_shard
+from consistent_gen.training.shards import (
+    MADE_OF,
+    ShardPool,
+    available,
+    claim,
+    draw_shard,
+    drawing,
+    shard_path,
+    world_inputs,
+)
 from consistent_gen.world.dataset import StoryWorld
 
+FORMAT = "refiner 1"  # of its rows; another number when another version makes them otherwise
 ROWS = 16  # pictures that are made together
 LEVELS = ((100, 450), (350, 700))  # timesteps of a picture's first and second prediction
 STEPS, GUIDANCE = 8, 5.0  # of the sampler that makes the third
@@ -73,7 +78,7 @@ PATCHES = ((1, 3), (1, 9), (2, 5), (4, 5))  # resolution (pixels a side in one) 
 
 
 @dataclass(frozen=True, kw_only=True)
-class RefinerConfig:
+class RefinerConfig(RecipeConfig):
     """Settings of the recipe; lengths in crops ("images") unless they say otherwise."""
 
     run: Path = Path("runs/refiner")
@@ -91,14 +96,14 @@ class RefinerConfig:
     halflife_images: float = 3000.0
     heads: float = 0.5  # share of crops at a head
     feature_weight: float = 0.3
-    spread: float = 1.0  # weight of d(g1, g2); 0 is regression
+    spread: float = 1.0  # weight of d(g1, g2); 0 is regression, at half the cost
     rows: int = 6000  # pictures at most
     first_rows: int = 512  # before training begins
     crops_per_row: int = 16  # crops learnt from for every picture that is made
+    workers: int = 0  # processes that make pictures beside, as fast as they can
+    grow_images: int = 2000  # with workers, between looks for what they have made
     held_out: int = 32  # pictures to measure by
-    every_s: float = 120.0  # between measurements and checkpoints
-    threads: int = 2
-    seed: int = 0
+    every_s: float = 120.0
 
 
 @torch.inference_mode()
@@ -126,7 +131,7 @@ def make_rows(backbone: Backbone, world: StoryWorld, number: int, count: int) ->
 
     def predicted(noisy: Tensor, t: Tensor) -> Tensor:
         parts = zip(noisy.split(8), t.split(8), tokens.split(8), strict=True)
-        return torch.cat([backbone.denoise(*part) for part in parts])
+        return torch.cat([backbone.denoise(*part) for part in parts]).float()
 
     found, levels = [], []
     for low, high in LEVELS:
@@ -188,79 +193,114 @@ def drawn_on(
     return torch.stack([s.latent for s in states if s.latent is not None]), states[0].timestep
 
 
-class Pool:
-    """All rows made so far, in memory and as shards on disk, so that a run that resumes finds them.
+def row_maker(
+    folder: Path, model: Path, world: StoryWorld, *, made_before: bool = False
+) -> Callable[[int], Path]:
+    """What makes shard `number` in `folder`, if it is not there, and returns its path.
 
-    Args:
-        folder: of the shards.
-        backbone, world: what makes rows.
-        limit: rows at most.
+    made_before: what is there comes from a version that did not say what it was made of.
+
+    Raises:
+        InputError: the folder's shards were made of something else.
     """
+    inputs = {"count": ROWS, **rows_inputs(model, world)}
+    if made_before and available(folder) and not (folder / MADE_OF).exists():
+        write_json(folder / MADE_OF, inputs)
+    claim(folder, inputs)
+    return partial(_make, folder=folder, model=model, world=world, count=ROWS)
 
-    def __init__(self, folder: Path, backbone: Backbone, world: StoryWorld, limit: int) -> None:
-        self.folder, self.backbone, self.world, self.limit = folder, backbone, world, limit
-        self.size = 0
-        self._rows: dict[str, Tensor] = {}
 
-    def grow(self, wanted: int) -> None:
-        """Read or make rows until there are `wanted`, or as many as allowed."""
-        while self.size < min(wanted, self.limit):
-            number = self.size // ROWS
-            path = self.folder / f"{number:05d}.safetensors"
-            if path.exists():
-                rows = load_tensors(path)
-            else:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                rows = make_rows(self.backbone, self.world, number, ROWS)
-                save_tensors(path, rows)
-            for name, values in rows.items():
-                if name not in self._rows:
-                    shape = (-(-self.limit // ROWS) * ROWS, *values.shape[1:])
-                    self._rows[name] = torch.empty(shape, dtype=values.dtype)
-                self._rows[name][self.size : self.size + ROWS] = values
-            self.size += ROWS
+def rows_inputs(model: Path, world: StoryWorld) -> dict[str, Any]:
+    """What rows are made of, for `shards.claim` and `shards.check`."""
+    return {"format": FORMAT, **denoiser_inputs(model), **world_inputs(world)}
+
+
+def denoiser_inputs(model: Path) -> dict[str, Any]:
+    """The hash of the networks in `model` that a prediction comes from."""
+    files = [
+        f
+        for part in ("text_encoder", "unet", "vae")
+        for f in sorted((model / part).glob("*.safetensors"))
+    ]
+    hashes = " ".join(map(file_sha256, files))
+    return {"denoiser": hashlib.sha256(hashes.encode()).hexdigest()}
+
+
+def _make(number: int, *, folder: Path, model: Path, world: StoryWorld, count: int) -> Path:
+    path = shard_path(folder, number)
+    if not path.exists():
+        save_tensors(path, make_rows(_backbone(model), world, number, count))
+    return path
+
+
+@functools.lru_cache(maxsize=1)
+def _backbone(model: Path) -> Backbone:
+    # Its own errors are far larger than those of the number format, which takes a third of the
+    # time where the processor multiplies it in hardware.
+    half = training_dtype() == torch.bfloat16
+    return load_backbone(model, device="cpu", dtype="bfloat16" if half else "float32")
+
+
+def _make_alone(number: int, *, make: Callable[[int], Path]) -> Path:
+    tune_allocator()
+    torch.set_num_threads(1)
+    return make(number)
+
+
+class CropPool(ShardPool):
+    """Rows in memory, 570 kB for each; crops are drawn from all of them."""
 
     def batch(
         self, count: int, crop: int, heads: float, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """`count` crops of `crop` latents a side: latents, decodes, levels, pictures [-1, 1], and
         `weight` n 1 h w, 0 where a crop's end is not the picture's and what it lacks is missed.
+
+        heads: share of the crops that lie at a head. generator: a CPU generator.
         """
-        parts = []
-        side = self._rows["latents"].shape[-1]
-        for _ in range(count):
-            i = int(torch.randint(self.size, (1,), generator=generator))
-            v = int(torch.randint(3, (1,), generator=generator))
-            at = torch.rand(2, generator=generator) * side
-            boxes = self._rows["heads"][i]
-            boxes = boxes[~boxes.isnan().any(1)]
-            if len(boxes) and float(torch.rand(1, generator=generator)) < heads:
-                k = int(torch.randint(len(boxes), (1,), generator=generator))
-                middle = (boxes[k, :2] + boxes[k, 2:]) / 2 * side
-                at = middle + 2.0 * torch.randn(2, generator=generator)
-            x, y = (int(min(max(round(float(c) - crop / 2), 0), side - crop)) for c in at)
-            row = {name: values[i] for name, values in self._rows.items()}
+        side = self.rows["latents"].shape[-1]
+        views = self.rows["latents"].shape[1]
+        drawn = (
+            torch.randint(self.size, (count,), generator=generator),
+            torch.randint(views, (count,), generator=generator),
+            torch.rand(count, 2, generator=generator) * side,
+            torch.rand(count, generator=generator) < heads,
+            torch.rand(count, self.rows["heads"].shape[1], generator=generator),
+            2.0 * torch.randn(count, 2, generator=generator),
+        )
+        i, v, at, wanted, order, beside = (x.to(self.place) for x in drawn)
+        boxes = self.rows["heads"][i]  # n k 4
+        there = ~boxes.isnan().any(-1)
+        k = order.masked_fill(~there, -1.0).argmax(1)
+        box = boxes[torch.arange(count, device=k.device), k]
+        middle = (box[:, :2] + box[:, 2:]) / 2 * side + beside
+        at = torch.where((wanted & there.any(1))[:, None], middle, at)
+        corner = (at - crop / 2).round().clamp(0, side - crop).long()  # n 2, x then y
 
-            def cut(values: Tensor, pixels: int, x: int = x, y: int = y) -> Tensor:
-                rows, columns = (slice(pixels * c, pixels * (c + crop)) for c in (y, x))
-                return values[..., rows, columns].float()
+        return {
+            "latents": windows(self.rows["latents"][i, v], corner, crop).float(),
+            "decodes": windows(self.rows["decodes"][i, v], 8 * corner, 8 * crop).float(),
+            "levels": self.rows["levels"][i, v],
+            "pictures": windows(self.rows["pictures"][i], 16 * corner, 16 * crop).float() / 127.5
+            - 1.0,
+            "weight": _weight(corner, crop, side),
+        }
 
-            weight = torch.ones(1, 16 * crop, 16 * crop)
-            for axis, start in ((1, y), (2, x)):
-                if start > 0:
-                    weight.narrow(axis, 0, 16).zero_()
-                if start + crop < side:
-                    weight.narrow(axis, 16 * (crop - 1), 16).zero_()
-            parts.append(
-                {
-                    "latents": cut(row["latents"][v], 1),
-                    "decodes": cut(row["decodes"][v], 8),
-                    "levels": row["levels"][v],
-                    "pictures": cut(row["pictures"], 16) / 127.5 - 1.0,
-                    "weight": weight,
-                }
-            )
-        return {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
+
+def windows(values: Tensor, corner: Tensor, side: int) -> Tensor:
+    """Of each of `values` (n c h w) the window of `side` from `corner` (n 2, x then y) on."""
+    steps = torch.arange(side, device=values.device)
+    x, y = (corner[:, axis, None] + steps for axis in (0, 1))  # n s
+    row = torch.arange(len(values), device=values.device)[:, None, None]
+    return values[row, :, y[:, :, None], x[:, None, :]].permute(0, 3, 1, 2)
+
+
+def _weight(corner: Tensor, crop: int, side: int) -> Tensor:
+    line = torch.arange(16 * crop, device=corner.device)
+    low, high = line < 16, line >= 16 * (crop - 1)
+    start, end = (corner > 0)[..., None], (corner + crop < side)[..., None]  # n 2 1
+    inside = ~(low & start) & ~(high & end)  # n 2 s
+    return (inside[:, 1, :, None] & inside[:, 0, None, :]).float().unsqueeze(1)
 
 
 def patch_distance(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
@@ -286,35 +326,43 @@ def feature_distance(a: list[Tensor], b: list[Tensor]) -> Tensor:
     return torch.stack([((x - y).square().sum(1) + 1e-5).sqrt().mean() for x, y in pairs]).mean()
 
 
+def energy_score(
+    distance: Callable[[Any, Any], Tensor], drawings: Sequence[Any], x: Any, spread: float = 1.0
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The score of two drawings of what `x` shows, and its parts: "error", their mean distance from
+    it, and "spread", theirs from each other, whose weight is `spread`. With 1 the score is proper.
+    With 0 it is a regression, and one drawing is enough.
+    """
+    error = torch.stack([distance(g, x) for g in drawings]).mean()
+    if len(drawings) == 1:
+        return error, {"error": error.detach()}
+    apart = distance(*drawings)
+    return error - spread / 2 * apart, {"error": error.detach(), "spread": apart.detach()}
+
+
 @torch.inference_mode()
-def measure(model: Refiner, pool: Pool, crop: int) -> dict[str, float]:
+def measure(model: Refiner, pool: CropPool, crop: int) -> dict[str, float]:
     """The energy score of patches on held-out crops, its parts, and the plain decode's error."""
     generator = torch.Generator().manual_seed(1)
     sums = {"score": 0.0, "error": 0.0, "spread": 0.0, "plain": 0.0}
     rounds = 8
     for _ in range(rounds):
         batch = pool.batch(8, crop, 0.5, generator)
-        g1, g2 = (draw(model, batch, generator) for _ in range(2))
-        x, w = batch["pictures"], batch["weight"]
-        error = (patch_distance(g1, x, w) + patch_distance(g2, x, w)) / 2
-        spread = patch_distance(g1, g2, w)
+        distance = partial(patch_distance, weight=batch["weight"])
+        drawings = [draw(model, batch, generator) for _ in range(2)]
+        score, parts = energy_score(distance, drawings, batch["pictures"])
         plain = F.interpolate(batch["decodes"], scale_factor=2.0, mode="bilinear")
-        for name, value in (
-            ("score", error - spread / 2),
-            ("error", error),
-            ("spread", spread),
-            ("plain", patch_distance(plain, x, w)),
-        ):
+        plain = distance(plain, batch["pictures"])
+        for name, value in {"score": score, **parts, "plain": plain}.items():
             sums[name] += float(value) / rounds
     return {name: round(value, 5) for name, value in sums.items()}
 
 
 def draw(model: Refiner, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
-    """One drawing of each crop, from noise of its own."""
+    """One drawing of each crop, from noise of its own, which is drawn on the CPU everywhere."""
     n, _, h, w = batch["latents"].shape
-    noise = [torch.cat(parts) for parts in zip(
-        *(model.noise(h, w, generator) for _ in range(n)), strict=True
-    )]  # fmt: skip
+    grids = zip(*(model.noise(h, w, generator) for _ in range(n)), strict=True)
+    noise = [torch.cat(parts).to(batch["latents"].device) for parts in grids]
     last = torch.channels_last
     drawn: Tensor = model(
         batch["latents"].to(memory_format=last),
@@ -329,86 +377,96 @@ def main(config: RefinerConfig) -> float:
     """Train and save to `config.out`; returns the energy score of held-out crops."""
     tune_allocator()
     torch.set_num_threads(config.threads)
-    backbone = load_backbone(config.model, device="cpu", dtype="float32")
-    pool = Pool(config.run / "rows", backbone, StoryWorld("train", seed=7), config.rows)
-    held_out = Pool(
-        config.run / "held_out", backbone, StoryWorld("validation", seed=7), config.held_out
-    )
-    held_out.grow(config.held_out)
-
+    place = device(config.device or None)
+    base = load_backbone(config.model, device="cpu", dtype="float32")
+    vae: Any = copy.deepcopy(base.vae).to(place)
     torch.manual_seed(config.seed)  # initial weights only
-    model = Refiner(backbone.latent_channels, config.widths, config.blocks)
+    model = Refiner(base.latent_channels, config.widths, config.blocks)
     if config.init is not None:
-        model.load_state_dict(Refiner.from_pretrained(config.init).state_dict())
-    model.to(memory_format=torch.channels_last)
-    distance = PerceptualDistance(backbone.vae, torch.float32)
+        model.load_state_dict(load_refiner(config.init).state_dict())
+    model.to(place, memory_format=torch.channels_last)  # type: ignore[call-arg]
+    distance = PerceptualDistance(vae, torch.float32)
     distance.networks = distance.networks[:1]  # what is shown; the decoder's own features are not
     optimizers = build_optimizers(*split_parameters([model], exclude=_ends(model)), config.lr)
-    average = AveragedWeights(model, config.halflife_images)
-    generator = torch.Generator().manual_seed(config.seed)
-    seen = 0
-    if saved := load_run(config.run / "checkpoint"):
-        tensors, state = saved
-        restore_module(tensors, "refiner", model, average)
-        restore_optimizers(optimizers, tensors)
-        generator.set_state(tensors["generator"])
-        seen = state["seen_images"]
-    log = TickLog(config.run / "log.jsonl", every_s=config.every_s)
+    training = Training(config, {"refiner": model}, optimizers)
+
+    worlds = StoryWorld("train", seed=7), StoryWorld("validation", seed=7)
+    old = training.seen > 0 and "shards" not in training.facts
+    homes = config.run / "rows", config.run / "held_out"
+    make, make_held_out = (
+        row_maker(home, base.path, world, made_before=old)
+        for home, world in zip(homes, worlds, strict=True)
+    )
+    pool, held_out = (
+        CropPool(home, place, rows_inputs(base.path, world), limit)
+        for home, world, limit in zip(homes, worlds, (config.rows, config.held_out), strict=True)
+    )
 
     def features(pictures: Tensor) -> list[Tensor]:
-        return distance.features(backbone.vae.project(F.avg_pool2d(pictures, 2)))
+        return distance.features(vae.project(F.avg_pool2d(pictures, 2)))
+
+    def grow() -> None:
+        """Without workers the rows are a function of what was seen; with them, they are those
+        that are there each time when so many images were seen.
+        """
+        if config.workers:
+            if training.passed(config.grow_images):
+                pool.refresh()
+            return
+        wanted = min(config.rows, config.first_rows + training.seen // config.crops_per_row)
+        while pool.size < wanted:
+            number = min(set(range(len(pool.taken) + 1)) - set(pool.taken))
+            make(number)
+            pool.refresh(number + 1)
 
     def save() -> None:
-        tensors = module_tensors("refiner", model, average) | dict(optimizer_tensors(optimizers))
-        tensors["generator"] = generator.get_state()
-        save_run(config.run / "checkpoint", tensors, {"seen_images": seen})
-        averaged(model, average).save_pretrained(config.out, safe_serialization=True)
+        averaged = training.averaged("refiner")
+        training.save(rows=pool.size, held_out=measure(averaged, held_out, config.crop))
+        save_refiner(config.out, averaged, denoiser_inputs(base.path))
 
-    while seen < config.images:
-        pool.grow(config.first_rows + seen // config.crops_per_row)
-        batch = pool.batch(config.batch, config.crop, config.heads, generator)
-        x, w = batch["pictures"], batch["weight"]
-        twice = {name: torch.cat([values, values]) for name, values in batch.items()}
-        g1, g2 = draw(model, twice, generator).chunk(2)
-        error = (patch_distance(g1, x, w) + patch_distance(g2, x, w)) / 2
-        spread = patch_distance(g1, g2, w)
-        f1, f2 = features(g1), features(g2)
-        with torch.no_grad():
-            fx = features(x)
-        semantic = (feature_distance(f1, fx) + feature_distance(f2, fx)) / 2
-        semantic_spread = feature_distance(f1, f2)
-        half = config.spread / 2
-        loss = error - half * spread
-        loss = loss + config.feature_weight * (semantic - half * semantic_spread)
-        loss.backward()
-        lr = learning_rate(config.lr, seen, config.images, config.warmup_images, config.decay_share)
-        descend([model], optimizers, lr)
-        seen += config.batch
-        average.update(model, config.batch, seen)
-        log.add(
-            config.batch,
-            error=error.detach(),
-            spread=spread.detach(),
-            semantic=semantic.detach(),
-            semantic_spread=semantic_spread.detach(),
-        )
-        if log.due():
-            save()
-            found = measure(averaged(model, average), held_out, config.crop)
-            print(log.write(seen=seen, rows=pool.size, lr=round(lr, 6), held_out=found), flush=True)
-    save()
-    score = measure(averaged(model, average), held_out, config.crop)["score"]
+    with ExitStack() as stack:
+        if config.workers:
+            alone = partial(_make_alone, make=make)
+            numbers = range(-(-config.rows // ROWS))
+            made = stack.enter_context(drawing(alone, numbers, config.workers))
+        for number in range(-(-config.held_out // ROWS)):
+            make_held_out(number)
+        held_out.follow({})
+        if config.workers:
+            _wait_for(min(config.first_rows, config.rows), homes[0], made)
+            pool.follow(training.facts)
+        else:
+            make(0)
+            pool.follow(training.facts, below=1)
+        for _ in training.steps():
+            grow()
+            batch = pool.batch(config.batch, config.crop, config.heads, training.generator("crops"))
+            twins = 2 if config.spread else 1
+            again = {name: torch.cat([values] * twins) for name, values in batch.items()}
+            drawings = draw(model, again, training.generator("noise")).chunk(twins)
+            patches = partial(patch_distance, weight=batch["weight"])
+            loss, figures = energy_score(patches, drawings, batch["pictures"], config.spread)
+            with torch.no_grad():
+                wanted = features(batch["pictures"])
+            seen_in = [features(g) for g in drawings]
+            semantic, parts = energy_score(feature_distance, seen_in, wanted, config.spread)
+            (loss + config.feature_weight * semantic).backward()
+            training.update(**figures, **{f"semantic_{k}": v for k, v in parts.items()})
+            if training.due():
+                save()
+    averaged = training.averaged("refiner")
+    save_refiner(config.out, averaged, denoiser_inputs(base.path))
+    score = measure(averaged, held_out, config.crop)["score"]
     print({"held_out": score})
     return score
+
+
+def _wait_for(rows: int, folder: Path, made: Iterator[Path]) -> None:
+    """Until there are so many rows; what goes wrong where they are made goes wrong here."""
+    while len(available(folder)) * ROWS < rows:
+        next(made)
 
 
 def _ends(model: Refiner) -> list[Any]:
     """Layers from and to pixels: their rows are no directions of one space."""
     return [model.leave.weight, *(layer.weight for layer in model.enter)]
-
-
-def averaged(model: Refiner, average: AveragedWeights) -> Refiner:
-    """A copy with the averaged weights, for use."""
-    copied = copy.deepcopy(model).requires_grad_(False)
-    average.copy_to(copied)
-    return copied.eval()
