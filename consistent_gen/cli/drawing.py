@@ -13,9 +13,9 @@ from consistent_gen.errors import InputError
 if TYPE_CHECKING:
     from consistent_gen.engine.loop import Engine
     from consistent_gen.engine.request import FrameRequest, Subject
-    from consistent_gen.memory.assistant import DrawJob
-    from consistent_gen.memory.concepts import RememberedIdentity
-    from consistent_gen.memory.embedders import Picture
+    from consistent_gen.memory.recall.concepts import RememberedIdentity
+    from consistent_gen.memory.recall.pictures import Picture
+    from consistent_gen.memory.talk.assistant import DrawJob
     from consistent_gen.models.backbone import Backbone
     from consistent_gen.story.casting import Identity
     from consistent_gen.story.prompts import Prompt

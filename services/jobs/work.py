@@ -15,10 +15,10 @@ from services.jobs.changes import Changes
 from services.jobs.queue import waiting_newcomers
 from services.jobs.records import Lease, Progress
 from services.store import Database
-from services.store.artifact_rows import adopt
+from services.store.artifacts import adopt
 from services.store.database import Row
 from services.store.identifiers import micros, new_id
-from services.store.story_rows import append_version
+from services.store.stories import append_version
 
 
 class JobWork:

@@ -12,10 +12,9 @@ import time
 
 from consistent_gen.client.types import FrameIn, Job, JobState, StoryIn
 from consistent_gen.errors import ConsistentGenError, InputError
-from consistent_gen.memory.assistant import DrawJob
-from consistent_gen.memory.concepts import RememberedIdentity
-from consistent_gen.memory.embedders import Picture
-from consistent_gen.memory.pictures import read_picture
+from consistent_gen.memory.recall.concepts import RememberedIdentity
+from consistent_gen.memory.recall.pictures import Picture, read_picture
+from consistent_gen.memory.talk.assistant import DrawJob
 from consistent_gen.runtime import frame_seed
 from services.web.ordering import order_story
 from services.web.security import Caller

@@ -15,7 +15,7 @@ from services.plans import Planner
 from services.scores import Scorer, open_scorer
 from services.settings import Settings
 from services.store import ArtifactStore, Database, Library, StoryStore
-from services.store.pictures import Picture, read_picture
+from services.store.pictures import ReferencePicture, read_picture
 from services.web.events import Feed
 from services.web.intake import PictureIntake
 from services.web.metrics import Metrics, ServerGauges
@@ -124,7 +124,7 @@ def open_state(settings: Settings, *, planner: Planner | None = None) -> ServerS
     return state
 
 
-def admitted(intake: PictureIntake, data: bytes) -> Picture:
+def admitted(intake: PictureIntake, data: bytes) -> ReferencePicture:
     """A picture from outside, drawn anew, with our opinion of it as a reference."""
     clean = intake.read(data)
     return replace(read_picture(clean.data, max_pixels=intake.max_pixels), data=clean.data)

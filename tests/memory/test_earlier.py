@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from consistent_gen.language.embedders import HashedNgrams
 from consistent_gen.memory import open_memory
-from consistent_gen.memory.embedders import HashedNgrams
-from consistent_gen.memory.keys import MemoryKey, MemoryKeyError
-from consistent_gen.memory.personality import fold
-from consistent_gen.memory.records import Kind, Record, TraitObservation
-from consistent_gen.memory.retriever import Retriever
-from consistent_gen.memory.store import AsOf, Store
+from consistent_gen.memory.data.records import Kind, Record, TraitObservation
+from consistent_gen.memory.data.store import AsOf, Store
+from consistent_gen.memory.recall.retriever import Retriever
+from consistent_gen.memory.storage.keys import MemoryKey, MemoryKeyError
+from consistent_gen.memory.talk.personality import fold
 from consistent_gen.saved_character import read_character
 from services.jobs import JobStore
 from services.personas import PersonaDesk

@@ -16,13 +16,13 @@ import numpy as np
 from PIL import Image
 
 from consistent_gen.client.types import LibraryCharacterIn, Quality
+from consistent_gen.language.embedders import HashedNgrams
 from consistent_gen.memory import open_memory
-from consistent_gen.memory.assistant import Assistant
-from consistent_gen.memory.embedders import HashedNgrams
-from consistent_gen.memory.keys import MemoryKey
-from consistent_gen.memory.operations import Add, Batch, Delete, Update
-from consistent_gen.memory.records import Turn
-from consistent_gen.memory.style_policy import StylePolicy
+from consistent_gen.memory.data.operations import Add, Batch, Delete, Update
+from consistent_gen.memory.data.records import Turn
+from consistent_gen.memory.storage.keys import MemoryKey
+from consistent_gen.memory.talk.assistant import Assistant
+from consistent_gen.memory.talk.style_policy import StylePolicy
 from consistent_gen.saved_character import Character
 from services.jobs import JobStore
 from services.personas import PersonaDesk
