@@ -50,8 +50,8 @@ from benchmarks.persona_synthetic import SyntheticUser, synthetic_users
 from benchmarks.persona_truth import gold_memory, replay_gold
 from consistent_gen.checkpoints import write_json
 from consistent_gen.errors import ConsistentGenError
-from consistent_gen.memory.embedders import HashedNgrams, TextEmbedder, default_embedder
-from consistent_gen.memory.language_models import SmolLm2
+from consistent_gen.language.embedders import HashedNgrams, TextEmbedder, default_embedder
+from consistent_gen.language.models import SmolLm2
 from consistent_gen.runtime import versions
 
 GOLD = "tree+hybrid, gold operations"

@@ -38,10 +38,10 @@ from benchmarks.persona_memories import BenchedMemory, Remembering, memories
 from benchmarks.persona_solvers import interval, read_choice
 from consistent_gen.checkpoints import write_json
 from consistent_gen.errors import ConsistentGenError, InputError
-from consistent_gen.memory.embedders import MiniLm, Vectors, default_embedder
-from consistent_gen.memory.endpoints import Endpoint
-from consistent_gen.memory.language_models import EndpointModel, LanguageModel, Message, Replay
-from consistent_gen.memory.prompts import BLOCK_END, BLOCK_START, one_line
+from consistent_gen.language.embedders import MiniLm, Vectors, default_embedder
+from consistent_gen.language.endpoints import Endpoint
+from consistent_gen.language.models import EndpointModel, LanguageModel, Message, Replay
+from consistent_gen.memory.recall.prompts import BLOCK_END, BLOCK_START, one_line
 from consistent_gen.runtime import versions
 
 LIMIT = 10

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from benchmarks.persona_memories import StoreMemory
 from benchmarks.persona_synthetic import SLOTS, START, Dialogue, DialogueStep, SyntheticUser
+from consistent_gen.language.embedders import TextEmbedder
 from consistent_gen.memory import open_memory
-from consistent_gen.memory.embedders import TextEmbedder
-from consistent_gen.memory.listener import Heard, View
-from consistent_gen.memory.operations import Add, Batch, Op, Update
-from consistent_gen.memory.records import Turn
-from consistent_gen.memory.store import AsOf, Scope, Store
+from consistent_gen.memory.data.operations import Add, Batch, Op, Update
+from consistent_gen.memory.data.records import Turn
+from consistent_gen.memory.data.store import AsOf, Scope, Store
+from consistent_gen.memory.listening.listener import Heard, KnownState
 
 SAMPLES = 40
 
@@ -101,7 +101,7 @@ class GoldListener:
             if step.action != "forget"
         }
 
-    def listen(self, turns: Sequence[Turn], view: View) -> Heard:
+    def listen(self, turns: Sequence[Turn], view: KnownState) -> Heard:
         """The operations of the turns that are known, resting on them."""
         ops = {}
         for turn in turns:

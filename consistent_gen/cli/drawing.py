@@ -10,8 +10,8 @@ from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.errors import InputError, StoryError
 
 if TYPE_CHECKING:
-    from consistent_gen.memory.assistant import DrawJob
-    from consistent_gen.memory.embedders import Picture
+    from consistent_gen.memory.recall.pictures import Picture
+    from consistent_gen.memory.talk.assistant import DrawJob
     from consistent_gen.models.backbone import Backbone
 
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from consistent_gen.engine.loop import Engine
     from consistent_gen.engine.request import FrameRequest
     from consistent_gen.engine.sharing import SharedStory
-    from consistent_gen.memory.assistant import DrawJob
+    from consistent_gen.memory.talk.assistant import DrawJob
     from consistent_gen.models.backbone import Backbone
     from consistent_gen.story.plan import FramePlan, Model, StoryPlan
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
 from consistent_gen.client.types import Job, JobFrame, JobFrameState, JobState, Problem
+from consistent_gen.sqlite import moment
 from services.jobs.queue import Waiting, frames_ahead, steps_per_s, waiting_jobs
 from services.jobs.records import Lease
 from services.store.database import Query, Row
-from services.store.identifiers import moment
 
 
 def jobs(rows: Query, found: Sequence[Row], now: int) -> list[Job]:

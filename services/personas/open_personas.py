@@ -20,9 +20,9 @@ from pathlib import Path
 from consistent_gen.checkpoints import atomic_dir, read_json, write_json
 from consistent_gen.client.types import MemoryOut, Persona, PersonaList, SaidOut
 from consistent_gen.errors import CheckpointError, InputError, LimitError
+from consistent_gen.language.embedders import TextEmbedder, default_embedder
 from consistent_gen.memory import open_memory
-from consistent_gen.memory.assistant import Assistant, Drawer, Said
-from consistent_gen.memory.embedders import TextEmbedder, default_embedder
+from consistent_gen.memory.talk.assistant import Assistant, Drawer, Said
 from services.errors import BusyError, NotFound
 from services.personas.recollections import REMEMBERED, Recollections
 from services.store.identifiers import new_id

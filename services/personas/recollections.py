@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 
 from consistent_gen.client.types import MemoryOut
 from consistent_gen.errors import InputError
-from consistent_gen.memory.assistant import Assistant
-from consistent_gen.memory.indexing import index_text
-from consistent_gen.memory.operations import Add, Batch, Op, Update
-from consistent_gen.memory.pictures import read_picture
-from consistent_gen.memory.records import Concept, Kind, Media, Record
-from consistent_gen.memory.retriever import CAPS
-from consistent_gen.memory.store import Scope
+from consistent_gen.memory.data.operations import Add, Batch, Op, Update
+from consistent_gen.memory.data.records import Concept, Kind, Media, Record
+from consistent_gen.memory.data.store import Scope
+from consistent_gen.memory.recall.indexing import index_text
+from consistent_gen.memory.recall.pictures import read_picture
+from consistent_gen.memory.recall.retriever import CAPS
+from consistent_gen.memory.talk.assistant import Assistant
 from services.errors import NotFound
 
 REMEMBERED: tuple[Kind, ...] = ("core", "fact", "habit", "concept", "episode")

@@ -67,6 +67,14 @@ MEDIA_TYPES = ("image/png", "image/jpeg", "image/webp")
 _NAME = re.compile(r"[0-9a-f]{64}")
 _INCOMING = "incoming-"
 _SLOWEST_WRITE_S = 60.0
+# A drawing of a story, or a reference of a character.
+_SHOWN = """(EXISTS (SELECT 1 FROM frame_versions v WHERE v.artifact = artifacts.id)
+    OR EXISTS (SELECT 1 FROM character_references r WHERE r.artifact = artifacts.id))"""
+# The plan of a job that is not finished: a picture to draw from.
+_NEEDED = """EXISTS (SELECT 1 FROM jobs j WHERE j.state IN ('queued', 'running')
+    AND j.plan LIKE '%' || artifacts.id || '%')"""
+# An event of a job.
+_TOLD = "EXISTS (SELECT 1 FROM events e WHERE e.artifact = artifacts.id)"
 
 
 class ArtifactStore:
@@ -165,7 +173,7 @@ class ArtifactStore:
         with self._db.transaction():
             row = self._row(owner, artifact)
             if not self._db.change(
-                f"DELETE FROM artifacts WHERE id = ? AND NOT {SHOWN}", (artifact,)
+                f"DELETE FROM artifacts WHERE id = ? AND NOT {_SHOWN}", (artifact,)
             ):
                 raise Conflict(
                     "a story or a character of the library shows this picture; delete that first"
@@ -181,7 +189,7 @@ class ArtifactStore:
         with self._db.transaction():
             removed = self._db.change(
                 f"""DELETE FROM artifacts WHERE temporary = 1 AND created_at < ?
-                    AND NOT {SHOWN} AND NOT {TOLD} AND NOT {NEEDED}""",
+                    AND NOT {_SHOWN} AND NOT {_TOLD} AND NOT {_NEEDED}""",
                 (before,),
             )
             self._forget_blobs("1 = 1", ())

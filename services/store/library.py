@@ -17,11 +17,12 @@ from consistent_gen.client.types import (
     Reference,
 )
 from consistent_gen.errors import LimitError
+from consistent_gen.sqlite import moment
 from services.errors import Conflict, NotFound
 from services.store import archive
 from services.store.artifacts import ArtifactStore, adopt, forget
 from services.store.database import Database, Query, Row
-from services.store.identifiers import micros, moment, new_id
+from services.store.identifiers import micros, new_id
 from services.store.pictures import CheckedPicture, read_picture
 
 MAX_CHARACTERS = 500

@@ -18,10 +18,11 @@ from consistent_gen.client.types import (
     StorySummary,
 )
 from consistent_gen.errors import InputError
+from consistent_gen.sqlite import moment
 from services.errors import Conflict, NotFound
 from services.store.artifacts import forget
 from services.store.database import Database, Query, Row
-from services.store.identifiers import check_limit, cursor, micros, moment, new_id, read_cursor
+from services.store.identifiers import check_limit, cursor, micros, new_id, read_cursor
 
 
 def drop(db: Database, story: str) -> None:

@@ -11,9 +11,8 @@ import time
 
 from consistent_gen.client.types import FrameIn, Job, JobState, StoryIn
 from consistent_gen.errors import ConsistentGenError, InputError
-from consistent_gen.memory.assistant import DrawJob
-from consistent_gen.memory.embedders import Picture
-from consistent_gen.memory.pictures import read_picture
+from consistent_gen.memory.recall.pictures import Picture, read_picture
+from consistent_gen.memory.talk.assistant import DrawJob
 from consistent_gen.runtime import frame_seed
 from consistent_gen.story.cast import remembered_story
 from consistent_gen.story.types import Story

@@ -49,9 +49,7 @@ def test_cells_grow_with_the_picture(true: np.ndarray) -> None:
     assert step_ratio(patch_steps(gridded(large))) > 1.2 * step_ratio(patch_steps(large))
 
 
-def test_features_tell_spoilt_pictures_from_true_ones(
-    true: np.ndarray, other: np.ndarray
-) -> None:
+def test_features_tell_spoilt_pictures_from_true_ones(true: np.ndarray, other: np.ndarray) -> None:
     network = Features()
     a, b, c = network(true), network(other), network(blurred(other))
     assert a.shape == (COUNT, 1280)

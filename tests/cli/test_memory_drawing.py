@@ -17,10 +17,10 @@ from consistent_gen.encoders.factors import Schema
 from consistent_gen.encoders.reader import Reader
 from consistent_gen.errors import CheckpointError, InputError, UnknownNameError
 from consistent_gen.memory import open_memory
-from consistent_gen.memory.assistant import Assistant, DrawJob
-from consistent_gen.memory.concepts import ConceptBook, RememberedIdentity
-from consistent_gen.memory.pictures import ColourLayout, png_bytes
-from consistent_gen.memory.records import Media
+from consistent_gen.memory.data.records import Media
+from consistent_gen.memory.recall.concepts import ConceptBook, RememberedIdentity
+from consistent_gen.memory.recall.pictures import ColourLayout, png_bytes
+from consistent_gen.memory.talk.assistant import Assistant, DrawJob
 from consistent_gen.methods import METHODS
 from consistent_gen.models import load_backbone
 from consistent_gen.registry import resolve

@@ -33,9 +33,7 @@ def folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     refiner = Refiner(latent_channels=16, widths=(16, 16, 8, 8), blocks=(1, 1, 1, 1))
     torch.nn.init.normal_(refiner.leave.weight, std=0.2)
     refiner.save_pretrained(place / "refiner", safe_serialization=True)
-    write_json(
-        place / "refiner" / "recommended.json", {"refine": 1, "stop_at": 0.75, "steps": 8}
-    )
+    write_json(place / "refiner" / "recommended.json", {"refine": 1, "stop_at": 0.75, "steps": 8})
     return place
 
 

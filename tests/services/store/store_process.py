@@ -70,6 +70,8 @@ def write(folder: Path) -> None:
             store.jobs.cancel("alice", job)
             acknowledge("cancelled", job=job)
         if chance.random() < 0.1:
+            # A kill between these two lines leaves it open whether the story is there.
+            acknowledge("deleting", story=story)
             store.stories.delete("alice", story)
             acknowledge("deleted", story=story)
             store.artifacts.sweep(0)

@@ -77,9 +77,10 @@ class Survivors:
         assert tuple(answer) == ("ok",)
         assert self.db.rows("PRAGMA foreign_key_check") == []
         deleted = {line["story"] for line in lines if line["what"] == "deleted"}
+        perhaps = {line["story"] for line in lines if line["what"] == "deleting"}
         jobs = {line["job"]: line["story"] for line in lines if line["what"] == "created"}
         for line in lines:
-            if line.get("story", jobs.get(line.get("job", ""))) in deleted:
+            if line.get("story", jobs.get(line.get("job", ""))) in perhaps:
                 continue
             self.check_line(line)
         for story in deleted:

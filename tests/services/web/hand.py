@@ -16,7 +16,7 @@ import httpx
 import uvicorn
 from PIL import Image, PngImagePlugin
 
-from consistent_gen.memory.embedders import HashedNgrams
+from consistent_gen.language.embedders import HashedNgrams
 from consistent_gen.world.dataset import StoryWorld
 from services.launch.server import Server as OurUvicorn
 from services.personas import OpenPersonas

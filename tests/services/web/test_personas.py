@@ -11,7 +11,7 @@ import pytest
 from consistent_gen.client import ApiError, Client
 from consistent_gen.client.types import JobState
 from consistent_gen.errors import LimitError
-from consistent_gen.memory.embedders import HashedNgrams
+from consistent_gen.language.embedders import HashedNgrams
 from services.errors import BusyError, NotFound
 from services.personas import OpenPersonas
 from tests.services.web.hand import Hand, world_png
