@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from consistent_gen.checkpoints import write_json
+from consistent_gen.story.prompts import literal_words
 from consistent_gen.story.types import Character, Frame, Story
 from consistent_gen.story.wording import Vocabulary, Wording, read_vocabulary, word_story
 from consistent_gen.story.wording.drawing_words import TABLES, table
@@ -89,6 +90,14 @@ def kept(concept: str, prompt: str, story: Story, drawn: Story, words: Lexicon) 
     return count == len(parts) and any(_shows(s, prompt, looks) for s in senses)
 
 
+def written_in(concept: str, text: str, words: Lexicon) -> bool:
+    """Whether the text itself has the concept's word, in any form; others are a reader's guess."""
+    low = folded(text)
+    bases = {sense.base for sense in words.of(folded(concept))}
+    forms = {form for part in WORD.findall(low) for form in (s.base for s in words.of(part))}
+    return folded(concept) in low or bool(bases & forms)
+
+
 def _is_being(concept: str, words: Lexicon) -> bool:
     return any(sense.category == "kind" for sense in words.of(folded(concept)))
 
@@ -96,7 +105,10 @@ def _is_being(concept: str, words: Lexicon) -> bool:
 def _shows(sense: Sense, prompt: str, looks: str) -> bool:
     if sense.relation == "none":
         return False
-    return all(_shows_one(*c.partition(".")[::2], prompt, looks) for c in sense.concepts)
+    # Of what goes with an action, its mood may stand for it; where it is usual may not.
+    told = [c.partition(".") for c in sense.concepts[:2]]
+    told = [c for c in told if c[0] not in ("place", "weather")] or told[:1]
+    return any(_shows_one(category, value, prompt, looks) for category, _, value in told)
 
 
 def _shows_one(category: str, value: str, prompt: str, looks: str) -> bool:
@@ -108,6 +120,10 @@ def _shows_one(category: str, value: str, prompt: str, looks: str) -> bool:
         return any(re.search(rf"\b{noun}\b", f"{bare} {looks}") for noun in group)
     if category == "mood":
         return any(re.search(rf"\b{word}\b", prompt) for word in table("mood")[value])
+    if category == "body":
+        return bool(looks) or bool(re.search(r"\b(a|an) ", bare))
+    if category == "part":
+        return any(_shows_one("place", place, prompt, looks) for place in value.split("/"))
     if category in TABLES:
         return any(text and re.search(rf"\b{text}\b", bare) for text in table(category)[value])
     return bool(re.search(rf"\b{value}\b", f"{bare} {looks}"))
@@ -116,43 +132,52 @@ def _shows_one(category: str, value: str, prompt: str, looks: str) -> bool:
 def measure(stories: Sequence[Mapping[str, Any]], vocabulary: Vocabulary) -> dict[str, Any]:
     """Figures over all stories, and the concepts that were not kept."""
     words = lexicon()
-    drawn = total = found = dropped = frames = 0
+    drawn = total = found = named = named_found = dropped = frames = 0
     seconds, lost = [], Counter[str]()
     drops: list[str] = []
+    where = []
     for entry in stories:
         story = story_of(entry)
         start = time.perf_counter()
         wording = word_story(story, vocabulary)
         seconds.append(time.perf_counter() - start)
-        unknown = [f.prompt for f in wording.story.frames if not vocabulary.knows(_bare(f.prompt))]
+        unknown = [
+            frame.prompt
+            for frame in wording.story.frames
+            if not vocabulary.knows(literal_words(frame.prompt, story.characters))
+        ]
         drawn += wording.drawable and not unknown
         missing = silent_drops(wording, words, story.characters)
         drops += [f"{entry.get('id')} {text}" for text in missing]
         dropped += len(missing)
-        for frame, concepts in zip(wording.story.frames, entry.get("concepts", ()), strict=False):
+        for written, frame, concepts in zip(
+            story.frames, wording.story.frames, entry.get("concepts", ()), strict=False
+        ):
             frames += 1
             for concept in concepts:
                 total += 1
+                named += written_in(str(concept), written.prompt, words)
                 if kept(str(concept), frame.prompt, story, wording.story, words):
                     found += 1
+                    named_found += written_in(str(concept), written.prompt, words)
                 else:
                     lost[str(concept)] += 1
+                    where.append((str(concept), written.prompt, frame.prompt))
     return {
         "stories": len(stories),
         "frames": frames,
         "stories_drawn": drawn / len(stories),
         "concepts": total,
         "concepts_kept": found / max(total, 1),
+        "concepts_named": named,
+        "concepts_named_kept": named_found / max(named, 1),
         "silent_drops": dropped,
         "drops": drops,
         "seconds_mean": sum(seconds) / len(seconds),
         "seconds_most": max(seconds),
+        "where": where,
         "lost": dict(lost.most_common()),
     }
-
-
-def _bare(prompt: str) -> str:
-    return re.sub(r"\{(.*?)\s*[^{}\s]*\}", r"\1", prompt)
 
 
 def measure_attributes(entries: Sequence[Mapping[str, Any]], vocabulary: Vocabulary) -> dict[str, float]:
@@ -197,14 +222,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     figures["attributes"] = measure_attributes(entries, vocabulary)
     shown = Table("figure", "value", title=f"Own words: {options.file.name}")
     for name, value in figures.items():
-        if name not in ("lost", "drops", "attributes"):
+        if name not in ("lost", "drops", "attributes", "where"):
             shown.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
     for name, value in figures["attributes"].items():
         shown.add_row(f"attributes: {name}", f"{value:.4g}")
     console = Console()
     console.print(shown)
     if options.lost:
-        console.print(figures["lost"])
+        for concept, written, drawn in figures["where"]:
+            console.print(f"{concept}: {written} -> {drawn}", highlight=False, markup=False)
         console.print(figures["drops"])
     if options.json is not None:
         write_json(options.json, figures)

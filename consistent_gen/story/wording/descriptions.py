@@ -50,6 +50,7 @@ class Described:
     narrator: bool = False
     gender: str = ""
     misfit: bool = False
+    pose: str = "standing"
 
 
 def describe(name: str, text: str, lexicon: Lexicon, genders: Genders) -> Described:
@@ -336,11 +337,16 @@ class _Reader:
 
     def _leave(self, item: Item, sense: Sense) -> None:
         """A word for something that no description can draw; its colour may still say something."""
+        if sense.base.startswith("wheelchair"):
+            self.result.pose = "sitting"
+            item.become("near", "sitting", "where nothing else is said")
+            self._drop_pending("it belongs to what is not drawn")
+            return
         if sense.speech == "a":  # of the same noun as what is pending
             item.become("left_out", nearest=_nearest(sense))
             return
         colours = [i for i in self.pending if i.category == "colour"]
-        furry = not self.sheet.is_person and sense.category in ("none", "prop")
+        furry = not self.sheet.is_person and sense.category in ("none", "prop", "body")
         if furry or sense.base in _BEARDS:
             for adjective in colours:
                 self.pending.remove(adjective)

@@ -48,7 +48,7 @@ def compose(scene: Scene, knows: Knows) -> str:
     said = [word for item in scene.items if item.kind == "sense" for word in item.low.split()]
     actors = scene.actors
     parts = [_who(actor, knows) for actor in actors]
-    actions = [phrase("action", actor.action or "standing", knows, said) for actor in actors]
+    actions = [_does(actor, knows, said) for actor in actors]
     together = len(actors) > 1 and len(set(actions)) == 1
     if not together:
         parts = [f"{part} {action}".strip() for part, action in zip(parts, actions, strict=True)]
@@ -64,6 +64,13 @@ def compose(scene: Scene, knows: Knows) -> str:
     if scene.camera is not None and (view := phrase("camera", scene.camera, knows, said)):
         text += ", " + view
     return " ".join(text.split())
+
+
+def _does(actor: Actor, knows: Knows, said: Sequence[str]) -> str:
+    action = actor.action or "standing"
+    if action == "standing" and actor.rank < 2.0:  # the word was only near to it
+        action = actor.pose
+    return phrase("action", action, knows, said)
 
 
 def _who(actor: Actor, knows: Knows) -> str:

@@ -82,7 +82,8 @@ class Person:
     """A character that words can stand for.
 
     nouns: base words for what it is. kind: as drawn. gender: "she", "he" or "" for either; thing:
-    whether "it" can stand for it. narrator: whether "I" does.
+    whether "it" can stand for it. narrator: whether "I" does. pose: what it does where nothing is
+    said, such as sitting in a wheelchair.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Person:
     nouns: frozenset[str] = frozenset()
     thing: bool = False
     narrator: bool = False
+    pose: str = "standing"
 
 
 @dataclass
@@ -107,14 +109,16 @@ class Recent:
             self.spoken.remove(name)
         self.spoken.append(name)
 
-    def one(self, pronoun: str, here: Sequence[str]) -> str | None:
-        """Whom a singular pronoun stands for: somebody of this frame first. here: the latest last."""
+    def one(self, pronoun: str, here: Sequence[str], not_: Sequence[str] = ()) -> str | None:
+        """Whom a singular pronoun stands for: somebody of this frame first. here: the latest last.
+        not_: who it cannot be.
+        """
         for fits in (
             [p.name for p in self.people if p.gender == SINGULAR.get(pronoun)],
             [p.name for p in self.people if _fits(p, pronoun)],
         ):
             for name in [*reversed(here), *reversed(self.spoken), *fits]:
-                if name in fits:
+                if name in fits and name not in not_:
                     return name
         return None
 

@@ -18,7 +18,7 @@ from consistent_gen.story.wording.people import (
     Person,
     Recent,
 )
-from consistent_gen.story.wording.reading import INDEFINITE, OWNERS, Item, items
+from consistent_gen.story.wording.reading import INDEFINITE, OWNERS, PREPOSITIONS, Item, items
 from consistent_gen.story.wording.sheets import FUR, GENDERS, HUES, PEOPLE
 from consistent_gen.story.wording.tokens import Token
 
@@ -28,9 +28,12 @@ _SOFT = (",", "and", "&", "or", "then", "with")
 _HARD = (".", "!", "?", ";", ":", "\u2026", "\u2013", "\u2014", "-", "(", ")", "but", "so", "while",
          "when", "because", "until", "though", "although", "as", "whilst", "if", "since", "that",
          "which", "who", "where")  # fmt: skip
-_RANK = {"same": 3.0, "near": 2.0, "hint": 1.0, "far": 1.0}
+_RANK = {"same": 3.0, "near": 2.0, "hint": 0.9, "far": 1.0}
 _IS = ("is", "are", "was", "were", "am", "be", "been", "he's", "she's", "i'm", "we're", "they're",
        "become", "became", "becomes")  # fmt: skip
+_SPEAKING = ("say", "says", "said", "ask", "asks", "asked", "tell", "tells", "told", "whisper", "whispers",
+             "whispered", "answers", "answered", "replies", "replied", "calls", "called", "shouts",
+             "shouted", "explains", "explained", "talks", "talked", "mumbles", "enquired")  # fmt: skip
 _OBJECTS = ("him", "them", "me", "us")
 _TRAITS = ("colour", "size", "shade", "age", "pattern", "hair")
 _ABSTRACT = ("adult", "child", "person")
@@ -47,7 +50,8 @@ _SAME = {
 class Actor:
     """Somebody in a frame: a character of the story (`name`) or somebody else (`kind`).
 
-    action, mood: values of the story world, None where the sentence names none. rank: how sure the
+    action, mood: values of the story world, None where the sentence names none. implied: the mood
+    that goes with an action, where none is named. pose: what it does otherwise. rank: how sure the
     action is. traits: words before the noun of somebody else.
     """
 
@@ -57,6 +61,8 @@ class Actor:
     mood: str | None = None
     rank: float = 0.0
     action_item: Item | None = None
+    implied: str | None = None
+    pose: str = "standing"
     traits: list[str] = field(default_factory=list)
     wears: str = ""
     subject: bool = False
@@ -111,6 +117,8 @@ class SceneReader:
         self.current: list[Actor] = []
         self.mentioned: tuple[int, list[Actor]] = (-2, [])  # where somebody was named last, and who
         self.acted = False  # whether the current subject has its verb in this clause
+        self.fresh = True  # whether a clause begins
+        self.thing = False  # whether a thing is its subject: what it does is not drawn
         self.traits: list[Item] = []
         self.waiting: list[tuple[Item, Sense]] = []  # actions and moods before any subject
         self.found: dict[str, list[tuple[float, Item, Sense]]] = {}
@@ -123,6 +131,9 @@ class SceneReader:
         self._flush_traits("nothing takes it")
         self._settle_waiting()
         self._settle_setting()
+        self._keep_listener()
+        for actor in self.scene.actors:
+            actor.mood = actor.mood or actor.implied
         self._limit()
         self._tell_the_rest()
         return self.scene
@@ -136,8 +147,10 @@ class SceneReader:
             self.scene.spoken.append(item.said)
         elif item.kind == "sign" or item.low in _HARD:
             if item.low in _HARD or item.kind == "sign" and item.low not in (",", "&", "'", '"'):
-                self.acted = False
+                self.acted, self.fresh, self.thing = False, True, False
             self._flush_traits("nothing takes it") if item.kind == "sign" else None
+        elif item.kind == "number":
+            self._clock(item, place)
         elif item.kind == "name":
             self._name(item, place)
         elif item.kind == "pronoun":
@@ -158,7 +171,7 @@ class SceneReader:
             self._join(item, [self._character(n) for n in names], place, owner=item.low in OWNING)
             return
         extra = self.extras.get(SINGULAR.get(item.low, ""))
-        if extra is not None:
+        if extra is not None and not (self._is_object(item, place) and extra in self.current):
             self._join(item, [extra], place, owner=item.low in OWNING)
 
     def _meant(self, item: Item, place: int) -> list[str]:
@@ -177,10 +190,19 @@ class SceneReader:
         if low in IT and not self._it_acts(place):
             return []
         gender = SINGULAR.get(low)
-        if gender in self.extras and not self._fits_here(gender):
-            return []
-        name = self.recent.one("it" if low in IT else low, self.here)
+        known = self.extras.get(gender or "")
+        if known and not self._fits_here(gender):
+            if not (self._is_object(item, place) and known in self.current):
+                return []
+        subjects = [a.name for a in self.current if a.name] if self._is_object(item, place) else []
+        name = self.recent.one("it" if low in IT else low, self.here, not_=subjects)
         return [name] if name else []
+
+    def _is_object(self, item: Item, place: int) -> bool:
+        """Whether a pronoun is what is acted upon, and so is not the subject."""
+        if item.low in ("him", "it") or (item.low == "her" and not self._owns(place)):
+            return self.acted or (place > 0 and self.items[place - 1].low in ("at", "to", "with", "for"))
+        return False
 
     def _fits_here(self, gender: str | None) -> bool:
         return any(self.people[name].gender in ("", gender) for name in self.here)
@@ -205,16 +227,32 @@ class SceneReader:
             self._negated(item, sense)
         elif category in _TRAITS and sense.speech == "a":
             self.traits.append(item)
+        elif self.thing and sense.speech == "v":
+            item.become("left_out", why="what a thing does is not drawn", nearest=())
         elif category == "action":
             self._act(item, sense, self._object(item, place))
         elif category == "mood":
             self._feel(item, sense, place)
         elif category == "weather" and sense.speech == "a" and self._before_somebody(place):
             self.traits.append(item)
-        elif category in ("place", "weather", "prop", "camera", "style"):
+        elif category == "body":
+            item.become("near", "of a character", "drawn with everybody")
+        elif category in ("place", "part", "weather", "prop", "camera", "style"):
             self._setting(item, sense, place)
         if category not in _TRAITS and category not in ("mood", "kind", "small") and sense.speech == "n":
             self._flush_traits("only characters take it")
+            self.thing = self.thing or (self.fresh and self._stands_free(place))
+        if sense.speech in "nv":
+            self.fresh = False
+
+    def _stands_free(self, place: int) -> bool:
+        """Whether no preposition stands before a noun, so that it can be a subject."""
+        for item in reversed(self.items[max(0, place - 4) : place]):
+            if item.low in PREPOSITIONS or item.low in ("to", "there's", "have", "has", "had"):
+                return False
+            if item.kind == "sign" or item.low in _HARD:
+                return True
+        return True
 
     def _before_somebody(self, place: int) -> bool:
         after = self.items[place + 1] if place + 1 < len(self.items) else None
@@ -237,7 +275,7 @@ class SceneReader:
             if actor.name == name:
                 break
         else:
-            actor = Actor(name, self.people[name].kind)
+            actor = Actor(name, self.people[name].kind, pose=self.people[name].pose)
             self.scene.actors.append(actor)
         if name in self.here:
             self.here.remove(name)
@@ -247,6 +285,7 @@ class SceneReader:
     def _join(self, item: Item, actors: list[Actor], place: int, *, owner: bool) -> None:
         """Make `actors` the subject of what follows, unless they are what is acted upon."""
         self.mentioned = (place, actors)
+        self.fresh = self.thing = False
         if item.word is None and item.kind == "name":
             item.become("kept", item.said)
         if owner:
@@ -501,7 +540,10 @@ class SceneReader:
         return actors if item.low.split()[0].endswith("ing") or before.low in _OBJECTS else []
 
     def _act(self, item: Item, sense: Sense, who: list[Actor] | None = None) -> None:
-        rank = _RANK[sense.relation] - (0.8 if sense.speech == "n" else 0.0)
+        rank = _RANK[sense.relation]
+        if sense.speech == "n":
+            # What is done says more than what it is done with: to sell cake is not to eat it.
+            rank -= 1.0 if self.acted and not self._had(item) else 0.5
         if sense.value == "standing" and sense.relation == "near":
             rank -= 0.9
         actors = who or self.current
@@ -512,8 +554,13 @@ class SceneReader:
             self._set_action(item, sense, actor, rank)
         if sense.speech == "v" and not who:
             self.acted = True
-        if sense.of("mood"):
-            self._set_mood(item, sense, actors)
+        for actor in actors:
+            actor.implied = actor.implied or sense.of("mood")
+
+    def _had(self, item: Item) -> bool:
+        """Whether somebody has, gets or does what the noun says: "they had cake"."""
+        before = self.items[: self.items.index(item)][-3:]
+        return any(i.kind == "small" and i.low in _HAVING for i in before)
 
     def _set_action(self, item: Item, sense: Sense, actor: Actor, rank: float) -> None:
         value = sense.of("action")
@@ -584,13 +631,22 @@ class SceneReader:
             rank += 0.3
         self.found.setdefault(sense.category, []).append((rank, item, sense))
 
+    def _clock(self, item: Item, place: int) -> None:
+        """ "3 a.m." and "7:30 pm" tell the light."""
+        rest = "".join(i.low for i in self.items[place + 1 : place + 4])
+        half = rest[:1] if rest.startswith(("am", "a.m", "pm", "p.m")) else ""
+        hour = item.low.replace(".", ":").partition(":")[0]
+        if not half or not hour.isdigit() or not 0 < int(hour) <= 12:
+            return
+        clock = int(hour) % 12 + (12 if half == "p" else 0)
+        value = "night" if clock < 5 or clock >= 21 else "sunset" if clock >= 18 else "sunny"
+        item.become("near", value, "by the hour")
+        self.scene.weather = value
+
     def _settle_setting(self) -> None:
+        self._settle_implied()
         for category in ("place", "weather", "prop", "camera", "style"):
             options = sorted(self.found.get(category, []), key=lambda o: -o[0])
-            if category == "place" and self.place and all(o[2].relation == "hint" for o in options):
-                for _, item, _ in options:
-                    item.become("left_out", why=f"part of the place, which stays: {self.place}")
-                continue
             if not options:
                 continue
             value = options[0][2].value
@@ -600,6 +656,7 @@ class SceneReader:
                     item.become("same" if sense.relation == "same" else "near", value)
                 else:
                     item.become("left_out", why=f"one {_ONE[category]} a picture; drawn: {value}")
+        self._settle_parts()
         if not self.scene.actors:
             far = self.found.get("far", [])[:1]
             if far and not self.people:
@@ -607,11 +664,49 @@ class SceneReader:
             else:
                 self._fallback()
 
+    def _settle_parts(self) -> None:
+        """A floor, a window: there where the place has one, and a place where none is named."""
+        for _, item, sense in self.found.get("part", ()):
+            places = sense.value.split("/")
+            self.scene.place = self.scene.place or (None if self.place else places[0])
+            place = self.scene.place or self.place
+            if place in places:
+                item.become("near", str(place), "part of the place")
+            else:
+                item.become("left_out", why=f"no part of the place, which is: {place}", nearest=tuple(places))
+
+    def _settle_implied(self) -> None:
+        """Where and when a thing is usually done, for what nothing else names: baking, a kitchen."""
+        for item in self.items:
+            sense = item.sense
+            if sense is None or item.kind != "sense" or sense.category != "action":
+                continue
+            for category in ("place", "weather"):
+                value = sense.of(category)
+                if value is None or self.found.get(category) or getattr(self.scene, category):
+                    continue
+                indoors = (self.place in _INDOOR, value in _INDOOR)
+                # A sale on the beach stays there; somebody who plants flowers went out.
+                if category == "weather" or self.place is None or indoors == (True, False):
+                    setattr(self.scene, category, value)
+                    self.scene.notices.append(f"{item.said!r} is drawn where or when it is usual: {value}")
+
     def _draw_far(self, item: Item, sense: Sense) -> None:
         """Nobody else is there: the nearest being stands for one that cannot be drawn."""
         item.word = None
         item.become("near", f"a {sense.value}", "the nearest that it draws")
         self.scene.actors.append(Actor(None, sense.value))
+
+    def _keep_listener(self) -> None:
+        """Who was there and is spoken to stays in view."""
+        actors = self.scene.actors
+        speaks = self.scene.spoken or any(i.low.split()[0] in _SPEAKING for i in self.items if i.low)
+        if not speaks or len(actors) != 1 or actors[0].name is None:
+            return
+        others = [n for n in self.recent.last_frame if n != actors[0].name]
+        if len(others) == 1:
+            self._character(others[0])
+            self.scene.notices.append(f"{others[0]} stays in view: somebody speaks")
 
     def _limit(self) -> None:
         """At most three: subjects before others, characters of the story before strangers."""
@@ -651,6 +746,8 @@ class SceneReader:
                 item.become("left_out", nearest=_values(sense))
 
 
+_HAVING = ("have", "has", "had", "having", "get", "gets", "got", "do", "does", "did", "doing", "at")
+_INDOOR = ("bedroom", "kitchen", "library")
 _ONE = {"place": "place", "weather": "weather or hour", "prop": "thing", "camera": "view", "style": "style"}
 _WORN = ("top", "bottom", "shoes", "accessory", "eyes", "cheeks", "garment", "eyecolour")
 

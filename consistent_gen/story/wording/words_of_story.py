@@ -166,13 +166,14 @@ class _Closed(_Own):
         scene = self.scene(frame.prompt)
         if scene.place is None and scene.actors:
             indoors = self.place in drawing_words.INDOOR
-            if self.place is None or (indoors and scene.weather in drawing_words.OUTDOOR_WEATHER):
+            if self.place is None or (indoors and scene.weather in ("rainy", "snowy")):
                 scene.notices.append(f"no place is named; drawn in a {DEFAULT_PLACE}")
                 scene.place = DEFAULT_PLACE
             else:
                 scene.place = self.place
                 scene.notices.append(f"no place is named; as before: {self.place}")
-        self.place = scene.place or self.place
+        elif scene.place is not None:
+            self.place = scene.place
         self._weather_fits(scene)
         return scene
 
@@ -348,7 +349,7 @@ def _person(name: str, found: Described) -> Person:
     kind = found.sheet.kind
     baby = bool(found.nouns & {"baby", "infant", "newborn", "toddler"})
     thing = kind not in PEOPLE or baby
-    return Person(name, kind, found.gender, frozenset(found.nouns), thing, found.narrator)
+    return Person(name, kind, found.gender, frozenset(found.nouns), thing, found.narrator, found.pose)
 
 
 def _other_forms(name: str) -> list[str]:
