@@ -180,7 +180,9 @@ def measure(stories: Sequence[Mapping[str, Any]], vocabulary: Vocabulary) -> dic
     }
 
 
-def measure_attributes(entries: Sequence[Mapping[str, Any]], vocabulary: Vocabulary) -> dict[str, float]:
+def measure_attributes(
+    entries: Sequence[Mapping[str, Any]], vocabulary: Vocabulary
+) -> dict[str, float]:
     """Share of single descriptions whose mood and whose first colour are drawn, or told."""
     moods = colours = told = 0
     for entry in entries:
@@ -196,7 +198,9 @@ def measure_attributes(entries: Sequence[Mapping[str, Any]], vocabulary: Vocabul
         senses = [s for s in words.of(str(expects["colour"])) if s.category == "colour"]
         colours += any(re.search(rf"\b{s.value}\b", looks) for s in senses)
         said = [w.said.casefold() for w in wording.text("characters.X.description").words]
-        told += any(str(c).casefold() in s or s in str(c).casefold() for c in entry["colours"] for s in said)
+        told += any(
+            str(c).casefold() in s or s in str(c).casefold() for c in entry["colours"] for s in said
+        )
     count = len(entries)
     return {"moods": moods / count, "colours": colours / count, "colours_told": told / count}
 

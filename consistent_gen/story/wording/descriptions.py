@@ -29,7 +29,22 @@ _NUMBERS = {
 _UNITS = ("year", "years", "yr", "yrs", "month", "months")
 _BEARDS = ("beard", "moustache", "mustache", "stubble", "goatee", "sideburns", "eyebrows")
 # Words that begin another part of a description, about the character itself.
-_ANEW = ("with", "who", "that", "she's", "he's", "it's", "she", "he", "it", "shes", "hes", "but", "on", "at")
+_ANEW = (
+    "with",
+    "who",
+    "that",
+    "she's",
+    "he's",
+    "it's",
+    "she",
+    "he",
+    "it",
+    "shes",
+    "hes",
+    "but",
+    "on",
+    "at",
+)
 _DECADES = ("twenties", "thirties", "forties", "fifties", "sixties", "seventies", "eighties",
             "nineties")  # fmt: skip
 
@@ -73,7 +88,9 @@ class _Reader:
 
     def read(self) -> Described:
         """Every item is taken once; then what was found is made to fit the kind."""
-        self.result.narrator = bool(re.search(r"(?<![\w'])(me|i'm|myself)(?![\w'])", folded(self.text)))
+        self.result.narrator = bool(
+            re.search(r"(?<![\w'])(me|i'm|myself)(?![\w'])", folded(self.text))
+        )
         self._find_nouns()
         self._set_kind()
         for item in self.items:
@@ -125,7 +142,11 @@ class _Reader:
         sense = head[2] if head else None
         if sense is None or (sense.value in _ABSTRACT and sense.relation == "near"):
             named = self._kind_of_name()
-            sense = named if named is not None and (sense is None or named.value not in _ABSTRACT) else sense
+            sense = (
+                named
+                if named is not None and (sense is None or named.value not in _ABSTRACT)
+                else sense
+            )
         self._read_age()
         kind = self._settled(sense)
         self.sheet.say("kind", kind)
@@ -141,7 +162,9 @@ class _Reader:
         for _, item, found in self.nouns:
             if head is not None and item is head[1]:
                 how = "same" if found.relation == "same" else "near"
-                item.become(how, kind, "" if how == "same" else f"the nearest that it draws is a {kind}")
+                item.become(
+                    how, kind, "" if how == "same" else f"the nearest that it draws is a {kind}"
+                )
                 self.result.nouns.add(found.base)
         if head is None and sense is not None:
             self.result.nouns.add(sense.base)
@@ -176,7 +199,11 @@ class _Reader:
 
     def _read_age(self) -> None:
         for place, item in enumerate(self.items):
-            number = int(item.low) if item.low.isdigit() and len(item.low) < 4 else _NUMBERS.get(item.low)
+            number = (
+                int(item.low)
+                if item.low.isdigit() and len(item.low) < 4
+                else _NUMBERS.get(item.low)
+            )
             following = self.items[place + 1] if place + 1 < len(self.items) else None
             if number is None or (following is not None and not _ends_an_age(following)):
                 continue
@@ -186,15 +213,21 @@ class _Reader:
             before = self.items[place - 1] if place else None
             if before is not None and before.low == "year":
                 number += 5
-            if self.age is None and (place == 0 or before is None or before.kind in ("sign", "small", "sense")):
+            if self.age is None and (
+                place == 0 or before is None or before.kind in ("sign", "small", "sense")
+            ):
                 self.age = number
-                item.become("near", "a child" if number <= _CHILD_UNTIL else "an adult", "by the age")
+                item.become(
+                    "near", "a child" if number <= _CHILD_UNTIL else "an adult", "by the age"
+                )
         words = folded(self.text)
         if re.search(r"\b\d0s\b|\b(" + "|".join(_DECADES) + r")\b", words) and self.age is None:
             old = re.search(r"\b[6-9]0s\b|sixties|seventies|eighties|nineties", words)
             self.age = _OLD_FROM if old else 40
         self.old = self.age is not None and self.age >= _OLD_FROM
-        if self.age is None and re.search(r"\b(beard(ed)?|moustache|mustache|stubble|bald|husband|wife)\b", words):
+        if self.age is None and re.search(
+            r"\b(beard(ed)?|moustache|mustache|stubble|bald|husband|wife)\b", words
+        ):
             self.age = 40
 
     # what it looks like ---------------------------------------------------------------------
@@ -208,7 +241,10 @@ class _Reader:
             item.become("left_out", why="an unknown word")
         elif item.negated:
             item.become("left_out", why="it is said not to be there")
-        elif sense.category in ("colour", "pattern", "size", "shade", "age", "hair") and sense.speech == "a":
+        elif (
+            sense.category in ("colour", "pattern", "size", "shade", "age", "hair")
+            and sense.speech == "a"
+        ):
             self.pending.append(item)
         elif sense.category in CLOTHES:
             self._clothe(item, sense)
@@ -236,7 +272,9 @@ class _Reader:
             noun = {"dress": "jacket", "skirt": "shorts"}[noun]
             sense = sense._replace(relation="near")
         if not self.sheet.say(slot, noun):
-            item.become("left_out", why=f"one {slot} a character; it has {self.sheet.factors[slot]}")
+            item.become(
+                "left_out", why=f"one {slot} a character; it has {self.sheet.factors[slot]}"
+            )
         else:
             item.become("same" if sense.relation == "same" else "near", noun)
         for adjective in before:
@@ -284,7 +322,11 @@ class _Reader:
         word = table.get(item.sense.value)
         what = "hair" if self.sheet.is_person else "fur"
         if word is None:
-            item.become("left_out", why=f"{what} has no such colour", nearest=tuple(dict.fromkeys(table.values())))
+            item.become(
+                "left_out",
+                why=f"{what} has no such colour",
+                nearest=tuple(dict.fromkeys(table.values())),
+            )
         elif not self.sheet.say("coat", word):
             item.become("left_out", why=f"one colour of {what} a character")
         else:
@@ -311,7 +353,9 @@ class _Reader:
                 item.become("same", f"{value} eyes")
                 adjective.become("same", value)
             else:
-                item.become("left_out", why="no such eyes", nearest=tuple(f"{e} eyes" for e in EYES))
+                item.become(
+                    "left_out", why="no such eyes", nearest=tuple(f"{e} eyes" for e in EYES)
+                )
                 adjective.become("left_out", why="no such eyes", nearest=EYES)
         self._drop_pending("eyes have a colour alone")
 
@@ -378,8 +422,13 @@ class _Reader:
         table = HAIR if self.sheet.is_person else FUR
         if self.garment in CLOTHES and f"{self.garment}_colour" not in self.sheet.said:
             self._colour_clothes(item, self.garment)
-        elif sense.value in table and "coat" not in self.sheet.said and (
-            not self.sheet.is_person or sense.value in ("ginger", "blond", "grayhair", "darkhair", "chestnut")
+        elif (
+            sense.value in table
+            and "coat" not in self.sheet.said
+            and (
+                not self.sheet.is_person
+                or sense.value in ("ginger", "blond", "grayhair", "darkhair", "chestnut")
+            )
         ):
             self._coat(item)
         elif "top_colour" not in self.sheet.said and (
@@ -390,7 +439,9 @@ class _Reader:
             self.sheet.say("top_colour", hue)
             what = self.sheet.factors["top"]
             self.result.misfit = True
-            item.become("near", f"a {hue} {what}", f"this model has no {sense.base} {self.sheet.kind}")
+            item.become(
+                "near", f"a {hue} {what}", f"this model has no {sense.base} {self.sheet.kind}"
+            )
         else:
             item.become("left_out", why="it has its colours already")
 
@@ -401,7 +452,9 @@ class _Reader:
         elif sense.value == "adult":
             item.become("near", self.sheet.kind, "by the age")
         else:
-            item.become("left_out", why="age is drawn by the kind alone", nearest=(self.sheet.kind,))
+            item.become(
+                "left_out", why="age is drawn by the kind alone", nearest=(self.sheet.kind,)
+            )
 
     def _drop_pending(self, why: str) -> None:
         for item in self.pending:
@@ -426,5 +479,3 @@ def _ends_an_age(item: Item) -> bool:
 
 def _a(noun: str) -> str:
     return ("an " if noun[:1] in "aeiou" and not noun.startswith("uni") else "a ") + noun
-
-

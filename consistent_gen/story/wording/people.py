@@ -25,7 +25,7 @@ OWNING = ("her", "his", "its", "their", "my", "our")
 
 
 class Genders:
-    """"she" or "he" of a name. texts: of the story, in which pronouns may tell."""
+    """ "she" or "he" of a name. texts: of the story, in which pronouns may tell."""
 
     def __init__(self, texts: Iterable[str] = ()) -> None:
         self._words = [re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)?", folded(text)) for text in texts]

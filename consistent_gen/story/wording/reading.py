@@ -12,7 +12,18 @@ from consistent_gen.story.wording.types import Fate, Word
 
 INDEFINITE = ("a", "an", "some", "another", "any", "every", "each", "no")
 OWNERS = ("my", "your", "his", "her", "its", "our", "their")
-DETERMINERS = (*INDEFINITE, *OWNERS, "the", "this", "that", "these", "those", "all", "both", "both of")
+DETERMINERS = (
+    *INDEFINITE,
+    *OWNERS,
+    "the",
+    "this",
+    "that",
+    "these",
+    "those",
+    "all",
+    "both",
+    "both of",
+)
 PREPOSITIONS = (
     "of", "in", "on", "at", "by", "from", "with", "without", "into", "onto", "off", "over",
     "under", "above", "below", "between", "among", "through", "along", "around", "round", "near",
@@ -238,4 +249,3 @@ def _mark_negated(found: Sequence[Item]) -> None:
         elif item.kind in ("sense", "unknown") and reach:
             item.negated = True
             reach = 1 if item.sense is not None and item.sense.speech == "a" and reach > 1 else 0
-

@@ -186,7 +186,9 @@ class SceneReader:
         if low in FIRST_PLURAL:
             narrator = self.recent.narrator()
             listed = [narrator] if narrator else []
-            return list(dict.fromkeys([*listed, *self.here, *self.recent.last_frame, *self.people]))[:3]
+            return list(
+                dict.fromkeys([*listed, *self.here, *self.recent.last_frame, *self.people])
+            )[:3]
         if low in IT and not self._it_acts(place):
             return []
         gender = SINGULAR.get(low)
@@ -201,7 +203,9 @@ class SceneReader:
     def _is_object(self, item: Item, place: int) -> bool:
         """Whether a pronoun is what is acted upon, and so is not the subject."""
         if item.low in ("him", "it") or (item.low == "her" and not self._owns(place)):
-            return self.acted or (place > 0 and self.items[place - 1].low in ("at", "to", "with", "for"))
+            return self.acted or (
+                place > 0 and self.items[place - 1].low in ("at", "to", "with", "for")
+            )
         return False
 
     def _fits_here(self, gender: str | None) -> bool:
@@ -216,7 +220,9 @@ class SceneReader:
             if item.kind == "small" and item.low not in _HARD:
                 continue
             sense = item.sense
-            return sense is not None and sense.category in ("action", "mood") and sense.speech == "v"
+            return (
+                sense is not None and sense.category in ("action", "mood") and sense.speech == "v"
+            )
         return False
 
     def _sense(self, item: Item, sense: Sense, place: int) -> None:
@@ -239,7 +245,11 @@ class SceneReader:
             item.become("near", "of a character", "drawn with everybody")
         elif category in ("place", "part", "weather", "prop", "camera", "style"):
             self._setting(item, sense, place)
-        if category not in _TRAITS and category not in ("mood", "kind", "small") and sense.speech == "n":
+        if (
+            category not in _TRAITS
+            and category not in ("mood", "kind", "small")
+            and sense.speech == "n"
+        ):
             self._flush_traits("only characters take it")
             self.thing = self.thing or (self.fresh and self._stands_free(place))
         if sense.speech in "nv":
@@ -260,7 +270,13 @@ class SceneReader:
 
     def _negated(self, item: Item, sense: Sense) -> None:
         """What is said not to be; somebody who is not sad is calm."""
-        opposite = {"sad": "calm", "angry": "calm", "happy": "sad", "sleepy": "calm", "surprised": "calm"}
+        opposite = {
+            "sad": "calm",
+            "angry": "calm",
+            "happy": "sad",
+            "sleepy": "calm",
+            "surprised": "calm",
+        }
         mood = sense.of("mood")
         if mood in opposite and self.current:
             for actor in self.current:
@@ -329,7 +345,15 @@ class SceneReader:
                 return False
             if item.sense is not None and item.sense.speech == "v":
                 return True
-            if item.kind == "small" and item.low in ("is", "are", "was", "were", "has", "had", "have"):
+            if item.kind == "small" and item.low in (
+                "is",
+                "are",
+                "was",
+                "were",
+                "has",
+                "had",
+                "have",
+            ):
                 return True
             if item.kind == "sense" and item.category not in ("mood", "kind"):
                 return False
@@ -342,7 +366,9 @@ class SceneReader:
                 return False
             sense = item.sense
             if sense is not None:
-                return sense.speech == "n" or sense.category in _TRAITS or not item.low.endswith("ing")
+                return (
+                    sense.speech == "n" or sense.category in _TRAITS or not item.low.endswith("ing")
+                )
             return item.kind != "sign"
         return False
 
@@ -359,7 +385,9 @@ class SceneReader:
                 names = []
             else:
                 actors = [self._character(name) for name in names]
-                item.become("kept" if len(names) == 1 else "same", " and ".join(names), "of the story")
+                item.become(
+                    "kept" if len(names) == 1 else "same", " and ".join(names), "of the story"
+                )
                 item.people = names
                 for actor in actors:
                     self._adorn(actor)
@@ -427,7 +455,11 @@ class SceneReader:
                 return []
             last = [n for n in fits if n not in self.here or not owners_own]
             known = self.extras.get(_gender(sense) or "")
-            return [self._latest(last)] if last and (len(last) == 1 or before == "the") and not known else []
+            return (
+                [self._latest(last)]
+                if last and (len(last) == 1 or before == "the") and not known
+                else []
+            )
         return []
 
     def _count(self, place: int) -> int | None:
@@ -463,7 +495,9 @@ class SceneReader:
         kinds = [kind for kind in kinds if kind not in taken][: max(free, 0)]
         if not kinds and taken and sense.value in taken:
             item.become("kept" if sense.relation == "same" else "near", f"the {sense.value}")
-            self._join(item, [a for a in self.scene.actors if a.kind == sense.value], place, owner=False)
+            self._join(
+                item, [a for a in self.scene.actors if a.kind == sense.value], place, owner=False
+            )
             return True
         if not kinds:
             item.become("left_out", why=f"a picture holds {MAX_ACTORS} at most")
@@ -627,7 +661,9 @@ class SceneReader:
         before = [i.low for i in self.items[max(0, place - 3) : place]]
         if sense.category == "place" and any(low in _AWAY for low in before):
             rank -= 1.5
-        elif before and any(low in ("in", "at", "to", "into", "on", "inside", "over") for low in before):
+        elif before and any(
+            low in ("in", "at", "to", "into", "on", "inside", "over") for low in before
+        ):
             rank += 0.3
         self.found.setdefault(sense.category, []).append((rank, item, sense))
 
@@ -673,7 +709,11 @@ class SceneReader:
             if place in places:
                 item.become("near", str(place), "part of the place")
             else:
-                item.become("left_out", why=f"no part of the place, which is: {place}", nearest=tuple(places))
+                item.become(
+                    "left_out",
+                    why=f"no part of the place, which is: {place}",
+                    nearest=tuple(places),
+                )
 
     def _settle_implied(self) -> None:
         """Where and when a thing is usually done, for what nothing else names: baking, a kitchen."""
@@ -689,7 +729,9 @@ class SceneReader:
                 # A sale on the beach stays there; somebody who plants flowers went out.
                 if category == "weather" or self.place is None or indoors == (True, False):
                     setattr(self.scene, category, value)
-                    self.scene.notices.append(f"{item.said!r} is drawn where or when it is usual: {value}")
+                    self.scene.notices.append(
+                        f"{item.said!r} is drawn where or when it is usual: {value}"
+                    )
 
     def _draw_far(self, item: Item, sense: Sense) -> None:
         """Nobody else is there: the nearest being stands for one that cannot be drawn."""
@@ -700,7 +742,9 @@ class SceneReader:
     def _keep_listener(self) -> None:
         """Who was there and is spoken to stays in view."""
         actors = self.scene.actors
-        speaks = self.scene.spoken or any(i.low.split()[0] in _SPEAKING for i in self.items if i.low)
+        speaks = self.scene.spoken or any(
+            i.low.split()[0] in _SPEAKING for i in self.items if i.low
+        )
         if not speaks or len(actors) != 1 or actors[0].name is None:
             return
         others = [n for n in self.recent.last_frame if n != actors[0].name]
@@ -740,7 +784,9 @@ class SceneReader:
                 item.become("left_out", why="an unknown word")
             elif sense.category == "none":
                 item.become("left_out", nearest=_values(sense))
-            elif sense.category == "hairnoun" or sense.category in _TRAITS or sense.category in _WORN:
+            elif (
+                sense.category == "hairnoun" or sense.category in _TRAITS or sense.category in _WORN
+            ):
                 item.become("left_out", why="how a character looks is said in its description")
             else:
                 item.become("left_out", nearest=_values(sense))
@@ -748,7 +794,13 @@ class SceneReader:
 
 _HAVING = ("have", "has", "had", "having", "get", "gets", "got", "do", "does", "did", "doing", "at")
 _INDOOR = ("bedroom", "kitchen", "library")
-_ONE = {"place": "place", "weather": "weather or hour", "prop": "thing", "camera": "view", "style": "style"}
+_ONE = {
+    "place": "place",
+    "weather": "weather or hour",
+    "prop": "thing",
+    "camera": "view",
+    "style": "style",
+}
 _WORN = ("top", "bottom", "shoes", "accessory", "eyes", "cheeks", "garment", "eyecolour")
 
 

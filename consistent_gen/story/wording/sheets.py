@@ -79,7 +79,9 @@ class Sheet:
         get = self.factors.get
         before = [w for w in (get("size"), None if self.is_person else get("coat")) if w]
         text = _article(" ".join([*before, self.kind]))
-        withs = [w for w in (self._hair(), self._cheeks(), self._eyes(), self._item("accessory")) if w]
+        withs = [
+            w for w in (self._hair(), self._cheeks(), self._eyes(), self._item("accessory")) if w
+        ]
         clothes = [w for w in (self._top(), self._item("bottom"), self._item("shoes")) if w]
         text += " with " + " and ".join(withs) if withs else ""
         return text + (" wearing " + " and ".join(clothes) if clothes else "")

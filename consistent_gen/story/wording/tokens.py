@@ -11,8 +11,12 @@ from typing import Literal
 Kind = Literal["word", "number", "sign", "name", "speech"]
 
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*|\d+(?:[.,:]\d+)*|[^\w\s]|_")
-_DOUBLE = re.compile(r"[\"\u201c\u201d\u201e\u00ab]([^\"\u201c\u201d\u00bb]+)[\"\u201c\u201d\u00bb]")
-_SINGLE = re.compile(r"(?<!\w)['\u2018]((?=\w)[^'\u2018\u2019]+(?:\w['\u2019]\w[^'\u2019]*)*)['\u2019](?!\w)")
+_DOUBLE = re.compile(
+    r"[\"\u201c\u201d\u201e\u00ab]([^\"\u201c\u201d\u00bb]+)[\"\u201c\u201d\u00bb]"
+)
+_SINGLE = re.compile(
+    r"(?<!\w)['\u2018]((?=\w)[^'\u2018\u2019]+(?:\w['\u2019]\w[^'\u2019]*)*)['\u2019](?!\w)"
+)
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _POSSESSIVE = re.compile(r"(?<=\w)['\u2019]s$", re.IGNORECASE)
 # Words in which 's belongs to the word or is a verb.
@@ -149,9 +153,7 @@ def _words(text: str, start: int, end: int) -> list[Token]:
         if word == "-" and _inside_a_word(text, match.start()):
             continue
         if word not in "{}":
-            found.append(
-                Token(match.start(), match.end(), word, low, kind, possessive=possessive)
-            )
+            found.append(Token(match.start(), match.end(), word, low, kind, possessive=possessive))
     return found
 
 

@@ -98,16 +98,21 @@ class _Closed(_Own):
             name: replace(character, description=self._description(name, character))
             for name, character in self.story.characters.items()
         }
-        texts += [self._character_text(c, characters[c.name], lost) for c in self.story.characters.values()]
+        texts += [
+            self._character_text(c, characters[c.name], lost)
+            for c in self.story.characters.values()
+        ]
         frames = []
         for index, (frame, scene) in enumerate(zip(self.story.frames, scenes, strict=True)):
             worded, more = self._frame_texts(index, frame, scene)
             frames.append(worded)
             texts += more
-        story = replace(
-            self.story, characters=characters, frames=tuple(frames), style=self.style
-        )
-        shown = {name: self.described[name].sheet.to_json() for name in story.characters if name in self.reworded}
+        story = replace(self.story, characters=characters, frames=tuple(frames), style=self.style)
+        shown = {
+            name: self.described[name].sheet.to_json()
+            for name in story.characters
+            if name in self.reworded
+        }
         return Wording(story, tuple(texts), shown, self.vocabulary.model)
 
     # characters -------------------------------------------------------------------------------
@@ -133,7 +138,9 @@ class _Closed(_Own):
             before = sheet.words()
             if not self.vocabulary.knows(before):
                 kept = sheet.factors.pop(factor)
-                gone = set(self.vocabulary.unknown(before)) - set(self.vocabulary.unknown(sheet.words()))
+                gone = set(self.vocabulary.unknown(before)) - set(
+                    self.vocabulary.unknown(sheet.words())
+                )
                 if not gone:
                     sheet.factors[factor] = kept
 
@@ -154,11 +161,18 @@ class _Closed(_Own):
         if lost.get(name):
             notices.append(f"no room in the prompt for: {', '.join(lost[name])}")
         sheet = found.sheet
-        added = [f"{f.replace('_', ' ')} {v}" for f, v in sheet.factors.items() if f not in sheet.said]
+        added = [
+            f"{f.replace('_', ' ')} {v}" for f, v in sheet.factors.items() if f not in sheet.said
+        ]
         if added:
             notices.append(f"completed: {', '.join(added)}")
         return TextWording(
-            place, written.line, written.description, drawn.description, tuple(found.words), tuple(notices)
+            place,
+            written.line,
+            written.description,
+            drawn.description,
+            tuple(found.words),
+            tuple(notices),
         )
 
     # frames -----------------------------------------------------------------------------------
@@ -185,7 +199,11 @@ class _Closed(_Own):
         ):
             return
         for item in scene.items:
-            if item.category == "weather" and item.word is not None and item.word.fate != "left_out":
+            if (
+                item.category == "weather"
+                and item.word is not None
+                and item.word.fate != "left_out"
+            ):
                 item.word = None
                 item.become("left_out", why=f"not drawn together with: {scene.place}")
         scene.weather = None
@@ -196,9 +214,13 @@ class _Closed(_Own):
         if not self.vocabulary.knows(literal):
             return False
         found = tokens(frame.prompt, self.names, self.lexicon.senses)
-        return all(t.text.startswith("{") or t.text.endswith("}") for t in found if t.kind == "name")
+        return all(
+            t.text.startswith("{") or t.text.endswith("}") for t in found if t.kind == "name"
+        )
 
-    def _frame_texts(self, index: int, frame: Frame, scene: Scene) -> tuple[Frame, list[TextWording]]:
+    def _frame_texts(
+        self, index: int, frame: Frame, scene: Scene
+    ) -> tuple[Frame, list[TextWording]]:
         place, line = f"frames[{index}].prompt", frame.line_of("prompt")
         prompt = frame.prompt
         if self._exact(frame):
@@ -235,7 +257,11 @@ class _Closed(_Own):
             if item.kind in ("sign", "small", "number"):
                 continue
             sense = item.sense
-            word = sense.value if sense is not None and sense.relation in ("same", "near") else item.low
+            word = (
+                sense.value
+                if sense is not None and sense.relation in ("same", "near")
+                else item.low
+            )
             if self.vocabulary.knows(word):
                 item.become("same", word)
                 kept.append(word)
@@ -256,7 +282,10 @@ class _Closed(_Own):
                 if not exact:
                     self._moods(scene)
                 text = frame.prompt if exact else drawing_words.compose(scene, self.knows)
-                over = self._length(text, self.frame_styles[index] or self.style) - self.vocabulary.room
+                over = (
+                    self._length(text, self.frame_styles[index] or self.style)
+                    - self.vocabulary.room
+                )
                 shown = [a.name for a in scene.actors if a.name in self.reworded and a.name]
                 if over <= 0 or not shown:
                     break
@@ -288,7 +317,9 @@ class _Closed(_Own):
             texts += [text] if text else []
         return texts
 
-    def _style(self, style: str | None, place: str, line: int) -> tuple[str | None, TextWording | None]:
+    def _style(
+        self, style: str | None, place: str, line: int
+    ) -> tuple[str | None, TextWording | None]:
         names = story_world_styles()
         if style is None or style.lower() in names:
             return style, None
@@ -349,7 +380,9 @@ def _person(name: str, found: Described) -> Person:
     kind = found.sheet.kind
     baby = bool(found.nouns & {"baby", "infant", "newborn", "toddler"})
     thing = kind not in PEOPLE or baby
-    return Person(name, kind, found.gender, frozenset(found.nouns), thing, found.narrator, found.pose)
+    return Person(
+        name, kind, found.gender, frozenset(found.nouns), thing, found.narrator, found.pose
+    )
 
 
 def _other_forms(name: str) -> list[str]:
