@@ -10,6 +10,7 @@ from consistent_gen.cli import (
     chat,
     check,
     export,
+    importing,
     memory,
     models,
     replay,
@@ -58,6 +59,7 @@ def build_parser() -> Parser:
     )
     story.add_command(commands)
     check.add_command(commands)
+    importing.add_command(commands)
     export.add_command(commands)
     replay.add_command(commands)
     world.add_command(commands)
