@@ -240,9 +240,11 @@ def _mark_negated(found: Sequence[Item]) -> None:
     """Mark what "not", "without" or "no" stands before, up to the next sign or other clause."""
     reach = 0
     for item in found:
-        if item.kind == "sign" and item.low != "-":
-            reach = 0
-        elif item.kind in ("name",) or item.low in ("and", "but", "so", "because"):
+        if (
+            (item.kind == "sign" and item.low != "-")
+            or item.kind in ("name",)
+            or item.low in ("and", "but", "so", "because")
+        ):
             reach = 0
         elif item.low in NEGATIONS:
             reach = 2
