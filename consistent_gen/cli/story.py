@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from consistent_gen.attention.backends import BACKENDS, check_backend
+from consistent_gen.cli.check import add_wording_options
 from consistent_gen.draw_settings import OFFERED, Setting
-from consistent_gen.errors import InputError
+from consistent_gen.errors import CheckpointError, InputError
 from consistent_gen.methods import METHODS
 from consistent_gen.registry import resolve
 from consistent_gen.runtime import DTYPES
@@ -24,6 +25,8 @@ from consistent_gen.story.types import SEED, STRENGTH
 
 if TYPE_CHECKING:
     from consistent_gen.story.report import Drawing
+    from consistent_gen.story.types import Story
+    from consistent_gen.story.wording import Wording
 
 DEFAULT_BUCKET = 8  # as the engine has it
 BUCKET = Setting(kind=int, low=2, high=64, about="rows per denoiser call")
@@ -73,6 +76,7 @@ def add_command(commands: Any) -> None:
         default=DEFAULT_BUCKET,
         help=f"rows per denoiser call; changes the last bits (default: {DEFAULT_BUCKET})",
     )
+    add_wording_options(parser)
     parser.set_defaults(run=run)
 
 
@@ -92,6 +96,8 @@ def run(options: argparse.Namespace) -> int:
         check_folder(options.out)
         if options.attention_backend is not None:
             check_backend(options.attention_backend)
+        wording = _worded(story, options)
+        story = story if wording is None else wording.story
 
         from consistent_gen.cli.loading import load_model
 
@@ -104,10 +110,30 @@ def run(options: argparse.Namespace) -> int:
         _note_unused(plan)
         with drawing_progress(plan) as on_event:
             drawing = draw_story(
-                plan, backbone, options.out, bucket=options.bucket, on_event=on_event
-            )
+                plan, backbone, options.out, bucket=options.bucket, on_event=on_event,
+                wording=None if wording is None else wording.to_json(),
+            )  # fmt: skip
         console().print(_summary(drawing, Path(options.out)), highlight=False, markup=False)
     return 0
+
+
+def _worded(story: Story, options: argparse.Namespace) -> Wording | None:
+    """The story in the model's words, and what became of the writer's on stderr; None where the
+    words stay as they are.
+    """
+    from consistent_gen.story.wording import read_vocabulary, telling, word_story
+
+    if options.as_written:
+        return None
+    try:
+        vocabulary = read_vocabulary(options.model)
+    except CheckpointError:
+        return None  # loading the model says what is wrong with its folder
+    wording = word_story(story, vocabulary, sheets=options.sheets, seed=options.seed)
+    telling.refuse(telling.problems(wording, vocabulary, strict=options.strict), story.place.source)
+    for line in telling.brief(wording):
+        print(line, file=sys.stderr)
+    return wording
 
 
 def _summary(drawing: Drawing, out: Path) -> str:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from consistent_gen.client.base import Id, Input, Name, Output, Prompt, Seed, Words, setting
+from consistent_gen.client.wording_types import WordingOut
 
 MAX_FRAMES = 200
 MAX_CHARACTERS = 20
@@ -57,6 +58,11 @@ class StoryIn(Input):
     preview_every: int = Field(default=5, ge=0, le=1000, description="0 sends no previews")
     deadline_s: float | None = Field(default=None, gt=0.0, le=86_400.0)
     bulk: bool = Field(default=False, description="drawn when no interactive work waits")
+    words: Literal["own", "strict", "as_written"] = Field(
+        default="own",
+        description="own: any words, put into the model's; strict: refused where one would be "
+        "drawn as something else or left out; as_written: left alone",
+    )
 
 
 class ImageIn(Input):
@@ -141,12 +147,13 @@ class JobPage(Output):
 
 
 class Accepted(Output):
-    """What 202 answers carry."""
+    """What 202 answers carry; of stories also what became of the words."""
 
     job: str
     story: str
     events_url: str
     position: int
+    wording: WordingOut | None = None
 
 
 class EventType(StrEnum):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -42,12 +42,14 @@ def draw_story(
     bucket: int = DEFAULT_BUCKET,
     on_event: Callable[[Event], None] | None = None,
     scorers: Mapping[str, Scorer] | None = None,
+    wording: Mapping[str, Any] | None = None,
 ) -> Drawing:
     """Draw `plan` and write `out`/frames/NN.png, page.png, index.html and report.json.
 
     `out` is filled at the very end (see `output.story_folder`): an exception or an interrupt
     leaves it as it was. `on_event` is called with every event of the engine, in this thread.
     scorers: None for those of `scoring.reader_scorers`; with an empty mapping nothing is scored.
+    wording: what became of the writer's words (`Wording.to_json`), for the report.
 
     Raises:
         CheckpointError: the weights of the scorers are damaged.
@@ -68,6 +70,7 @@ def draw_story(
             model_sha256=backbone.sha256,
             seconds_total=seconds,
             scores=score(chosen, [frame.picture for frame in frames], plan),
+            wording=wording,
         )
         _write_pages(drawing, folder)
     return drawing

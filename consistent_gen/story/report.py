@@ -51,6 +51,7 @@ class Drawing:
     model_sha256: str
     seconds_total: float
     scores: Mapping[str, StoryScores] = field(default_factory=dict)
+    wording: Mapping[str, Any] | None = None
 
 
 def score(
@@ -82,6 +83,7 @@ def build_report(drawing: Drawing) -> dict[str, Any]:
             for name, verdict in drawing.scores.items()
             if verdict.story is not None
         },
+        **({} if drawing.wording is None else {"wording": drawing.wording}),
         "versions": versions(),
     }
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from consistent_gen.client.types import ModelInfo, StoryIn
 from consistent_gen.draw_settings import SCHEDULERS, DrawSettings
@@ -20,9 +20,7 @@ from consistent_gen.errors import InputError
 from consistent_gen.methods import DEFAULT_METHOD, METHODS
 from consistent_gen.story.plan import Model, StoryPlan, plan_story
 from consistent_gen.story.prompts import story_world_styles
-from consistent_gen.story.script import CHARACTER_KEYS, FRAME_KEYS, STORY_KEYS, read_story
-from consistent_gen.story.types import Story
-from consistent_gen.story.yaml_tree import request_tree
+from services.plans.own_words import Worded, story_of, word_request
 
 
 def validate_story(
@@ -87,6 +85,14 @@ class Planner:
         """
         return validate_story(request, self.model)
 
+    def word(self, request: StoryIn) -> Worded:
+        """As `word_request`, for this planner's model.
+
+        Raises:
+            InputError: as `word_request`. CheckpointError: as `model`.
+        """
+        return word_request(request, self.model)
+
     def plan_reroll(self, request: StoryIn, index: int, prompt: str | None) -> StoryPlan:
         """The plan with another prompt in frame `index`; errors name `prompt`.
 
@@ -135,21 +141,3 @@ def with_prompt(request: StoryIn, index: int, prompt: str) -> StoryIn:
     frames = list(request.frames)
     frames[index] = frames[index].model_copy(update={"prompt": prompt})
     return request.model_copy(update={"frames": frames})
-
-
-def story_of(request: StoryIn, references: Mapping[str, Sequence[str]]) -> Story:
-    """The story that `request` tells. references: character -> names of picture files.
-
-    Raises:
-        InputError: as `validate_story`, for what needs no model.
-    """
-    parts: dict[str, Any] = {
-        "characters": {"__all__": set(CHARACTER_KEYS)},
-        "frames": {"__all__": set(FRAME_KEYS)},
-    }
-    said = request.model_dump(include=dict.fromkeys(STORY_KEYS, True) | parts)
-    for name, character in said["characters"].items():
-        character["references"] = references.get(name)
-    for frame in said["frames"]:
-        frame |= {key: None for key, value in frame.items() if value == ""}
-    return read_story(request_tree(said))

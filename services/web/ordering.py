@@ -13,12 +13,14 @@ from collections.abc import Mapping, Sequence
 from pydantic import BaseModel
 
 from consistent_gen.client.types import Accepted, ImageIn, Job, RerollIn, StoryIn
-from consistent_gen.errors import LimitError
+from consistent_gen.client.wording_types import WordingOut
+from consistent_gen.errors import InputError, LimitError
 from consistent_gen.runtime import frame_seed
 from consistent_gen.story.plan import StoryPlan
 from services.errors import NotFound, Refusal
 from services.jobs import OrderedFrame
 from services.plans import FrameOrder
+from services.plans.planner import with_prompt
 from services.web.security import Caller
 from services.web.state import ServerState
 
@@ -46,10 +48,11 @@ def order_story(
     """
     if idempotency and (known := state.jobs.replay(caller.owner, caller.user, idempotency)):
         return known
-    plan = planned(state, request)
+    drawn = state.planner.word(request).request
+    plan = planned(state, drawn)
     shown = {**library_references(state, caller.owner, request), **(references or {})}
     frames = [
-        _ordered(request, plan, index, version=1, seed=frame.seed, references=shown)
+        _ordered(drawn, plan, index, version=1, seed=frame.seed, references=shown)
         for index, frame in enumerate(plan.frames)
     ]
     with state.database.transaction():
@@ -100,7 +103,9 @@ def order_reroll(
     # A prompt that an earlier re-roll changed stays changed.
     prompt = request.prompt or stored.frames[index].prompt
     override = None if prompt == asked.frames[index].prompt else prompt
-    plan = state.planner.plan_reroll(asked, index, override)
+    drawn = state.planner.word(asked).request
+    words = override and reworded(state, asked, index, override)
+    plan = state.planner.plan_reroll(drawn, index, words)
     _check_plan(state, plan)
     references = library_references(state, caller.owner, asked, missing_ok=True)
     with state.database.transaction():
@@ -109,12 +114,12 @@ def order_reroll(
         version = state.stories.next_version(caller.owner, story, index, caption=request.caption)
         derived = frame_seed(plan.seed, index, version - 1)
         frame = _ordered(
-            asked,
+            drawn,
             plan,
             index,
             version=version,
             seed=derived if request.seed is None else request.seed,
-            prompt=override,
+            prompt=words,
             references=references,
         )
         job, _ = state.jobs.create(
@@ -127,6 +132,31 @@ def order_reroll(
             idempotency=idempotency,
         )
     return job
+
+
+def checked(state: ServerState, request: StoryIn) -> WordingOut:
+    """What would be drawn of a story, with what keeps it from being drawn."""
+    try:
+        worded = state.planner.word(request)
+        planned(state, worded.request)
+    except InputError as error:
+        return WordingOut(model=state.planner.model.name, problems=[str(error)])
+    return worded.wording or WordingOut(model=state.planner.model.name)
+
+
+def reworded(state: ServerState, request: StoryIn, index: int, prompt: str) -> str:
+    """Another prompt for frame `index`, in the model's words. Errors name `prompt`.
+
+    Raises:
+        InputError: it cannot be drawn.
+    """
+    try:
+        worded = state.planner.word(with_prompt(request, index, prompt))
+    except InputError as error:
+        if error.source == f"frames[{index}].prompt":
+            error.source = "prompt"
+        raise
+    return worded.request.frames[index].prompt
 
 
 def image_story(request: ImageIn, frames: int = 1, title: str = IMAGE_TITLE) -> StoryIn:
@@ -143,13 +173,14 @@ def image_story(request: ImageIn, frames: int = 1, title: str = IMAGE_TITLE) -> 
     )
 
 
-def accepted(state: ServerState, job: Job) -> Accepted:
-    """What a 202 answer says of `job`."""
+def accepted(state: ServerState, job: Job, wording: WordingOut | None = None) -> Accepted:
+    """What a 202 answer says of `job`, and of the words of its story."""
     return Accepted(
         job=job.id,
         story=job.story,
         events_url=address(state, f"/v1/jobs/{job.id}/events"),
         position=job.queue_position or 0,
+        wording=wording,
     )
 
 
