@@ -146,7 +146,7 @@ class DrawSettings:
     # What a picture becomes is decided early. After this share of the steps the prediction of the
     # clean latent is taken as it is, and what is left of the schedule is not computed.
     stop_at: float | None = _setting(
-        None, kind=float, low=0, high=1, off=1.0, unit="share of the steps", sign="SHARE",
+        None, kind=float, low=0, high=1, off=1.0, sign="SHARE",
         about="share of the steps that are made, the first ones; the rest is left out",
     )  # fmt: skip
 
