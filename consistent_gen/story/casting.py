@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from consistent_gen.errors import InputError
-from consistent_gen.story.types import Character, Place, Story
+from consistent_gen.story.types import Character, SourcePlace, Story
 from consistent_gen.story.yaml_tree import refusal, shown
 
 ARTICLES = ("a", "an", "the")
@@ -37,7 +37,7 @@ class Identity:
     noun: str
     references: tuple[Path, ...] = ()
     strength: float | None = None
-    place: Place = field(default=Place(), compare=False)
+    place: SourcePlace = field(default=SourcePlace(), compare=False)
 
     def first_mention(self, adjectives: str = "") -> str:
         """The full description, with `adjectives` before its noun group: "a sad girl with ..."."""
