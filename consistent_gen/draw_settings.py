@@ -29,7 +29,7 @@ _SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class SettingFacts:
     """What is known of a setting beside its name and its default.
 
     Attributes:
@@ -96,7 +96,7 @@ class Setting:
 
 
 def _setting(default: Any, about: str, **facts: Any) -> Any:
-    return field(default=default, metadata={"setting": Setting(about=about, **facts)})
+    return field(default=default, metadata={"setting": SettingFacts(about=about, **facts)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +197,7 @@ class DrawSettings:
         return {name: value for name, value in vars(self).items() if value is not None}
 
 
-SETTINGS: Mapping[str, Setting] = {f.name: f.metadata["setting"] for f in fields(DrawSettings)}
+SETTINGS: Mapping[str, SettingFacts] = {f.name: f.metadata["setting"] for f in fields(DrawSettings)}
 OFFERED = {name: setting for name, setting in SETTINGS.items() if setting.offered}
 # What is left to the model, with the values that change nothing.
 OFF = {name: setting.off for name, setting in SETTINGS.items() if setting.off is not None}
@@ -271,7 +271,7 @@ def fitting_mistake(size: tuple[int, int], multiple: int) -> InputError | None:
     return None
 
 
-def _size_mistake(name: str, value: object, setting: Setting) -> InputError | None:
+def _size_mistake(name: str, value: object, setting: SettingFacts) -> InputError | None:
     whole = isinstance(value, tuple) and [type(side) for side in value] == [int, int]
     if not whole:
         return InputError(f"{name} must be width and height in pixels, not {value!r}")

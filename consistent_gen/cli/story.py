@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from consistent_gen.attention.backends import BACKENDS, check_backend
 from consistent_gen.cli.check import add_wording_options
-from consistent_gen.draw_settings import OFFERED, Setting
+from consistent_gen.draw_settings import OFFERED, SettingFacts
 from consistent_gen.errors import CheckpointError, InputError
 from consistent_gen.methods import METHODS
 from consistent_gen.registry import resolve
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from consistent_gen.story.wording import Wording
 
 DEFAULT_BUCKET = 8  # as the engine has it
-BUCKET = Setting(kind=int, low=2, high=64, about="rows per denoiser call")
+BUCKET = SettingFacts(kind=int, low=2, high=64, about="rows per denoiser call")
 
 
 def add_command(commands: Any) -> None:
@@ -164,7 +164,7 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _value(setting: Setting) -> Callable[[str], Any]:
+def _value(setting: SettingFacts) -> Callable[[str], Any]:
     """Reads a setting's value for argparse, which wants mistakes as errors of its own."""
 
     def read(text: str) -> Any:

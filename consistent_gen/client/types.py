@@ -54,12 +54,14 @@ class StoryIn(Input):
     guidance: float | None = setting("guidance")
     contours: float | None = setting("contours")
     guidance_until: float | None = setting("guidance_until")
+    stop_at: float | None = setting("stop_at")
+    refine: int | None = setting("refine")
     size: str | None = setting("size")
     preview_every: int = Field(default=5, ge=0, le=1000, description="0 sends no previews")
     deadline_s: float | None = Field(default=None, gt=0.0, le=86_400.0)
     bulk: bool = Field(default=False, description="drawn when no interactive work waits")
     words: Literal["own", "strict", "as_written"] = Field(
-        default="own",
+        default="as_written",
         description="own: any words, put into the model's; strict: refused where one would be "
         "drawn as something else or left out; as_written: left alone",
     )

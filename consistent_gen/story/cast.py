@@ -34,7 +34,7 @@ from consistent_gen.errors import InputError
 from consistent_gen.runtime import frame_seed
 from consistent_gen.story.prompts import render, subjects_of
 from consistent_gen.story.script import NAME
-from consistent_gen.story.types import Character, Frame, Place, Story
+from consistent_gen.story.types import Character, Frame, SourcePlace, Story
 from consistent_gen.story.yaml_tree import refusal, shown
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class CastMember:
     noun: str
     references: tuple[Path | bytes, ...] = ()
     strength: float | None = None
-    place: Place = field(default=Place(), compare=False)
+    place: SourcePlace = field(default=SourcePlace(), compare=False)
 
     def first_mention(self, adjectives: str = "") -> str:
         """The full description, with `adjectives` before its noun group: "a sad girl with ..."."""

@@ -24,7 +24,7 @@ from consistent_gen.story.prompts import (
     subjects_of,
 )
 from consistent_gen.story.script import placeholders
-from consistent_gen.story.types import SEED, STRENGTH, Frame, Place, Story
+from consistent_gen.story.types import SEED, STRENGTH, Frame, SourcePlace, Story
 from consistent_gen.story.yaml_tree import refusal, shown
 
 DEFAULT_SEED = 0
@@ -145,7 +145,7 @@ def check_names(story: Story, overrides: Overrides) -> None:
     """Check what needs no model: the method, and what `overrides` say. Errors as `plan_story`."""
     method = _first(overrides.method, story.method, DEFAULT_METHOD)
     if method not in METHODS:
-        place = story.place_of("method") if overrides.method is None else Place("--method")
+        place = story.place_of("method") if overrides.method is None else SourcePlace("--method")
         raise unknown_name("method", method, METHODS, **place._asdict())
     for name in overrides.strengths:
         if name and name not in story.characters:
@@ -187,7 +187,7 @@ def _size(story: Story, overrides: Overrides, backbone: Model) -> tuple[int, int
     if size is None:
         return backbone.default_size
     if mistake := fitting_mistake(size, backbone.size_multiple):
-        raise mistake.at(*(Place("--size") if by_option else story.place_of("size")))
+        raise mistake.at(*(SourcePlace("--size") if by_option else story.place_of("size")))
     return size
 
 
@@ -237,7 +237,9 @@ def _check_cast(cast: Mapping[str, CastMember], backbone: Model) -> None:
         _check_words(words, backbone, cast, member.place)
 
 
-def _check_words(text: str, backbone: Model, cast: Mapping[str, CastMember], place: Place) -> None:
+def _check_words(
+    text: str, backbone: Model, cast: Mapping[str, CastMember], place: SourcePlace
+) -> None:
     unknown = backbone.unknown_words(text)
     if not unknown:
         return
@@ -254,7 +256,7 @@ def _check_words(text: str, backbone: Model, cast: Mapping[str, CastMember], pla
     raise refusal(message, place)
 
 
-def _check_length(prompt: Prompt, backbone: Model, place: Place) -> None:
+def _check_length(prompt: Prompt, backbone: Model, place: SourcePlace) -> None:
     limit = backbone.tokenizer.model_max_length
     count = len(backbone.tokenizer(prompt.text, truncation=False, verbose=False)["input_ids"])
     if count > limit:

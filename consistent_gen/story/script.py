@@ -15,10 +15,10 @@ from typing import Any, NoReturn, TypeVar
 
 import yaml
 
-from consistent_gen.draw_settings import OFFERED, Setting, fitting_mistake, parse_size, written
+from consistent_gen.draw_settings import OFFERED, SettingFacts, fitting_mistake, parse_size, written
 from consistent_gen.errors import InputError, all_of
 from consistent_gen.registry import nearest, unknown_name
-from consistent_gen.story.types import SEED, STRENGTH, Character, Frame, Place, Story
+from consistent_gen.story.types import SEED, STRENGTH, Character, Frame, SourcePlace, Story
 from consistent_gen.story.yaml_tree import (
     MAX_FILE_BYTES,
     Mapping,
@@ -185,7 +185,7 @@ def _settings(root: Mapping) -> dict[str, Any]:
     return found
 
 
-def _setting(node: Node, name: str, setting: Setting) -> Any:
+def _setting(node: Node, name: str, setting: SettingFacts) -> Any:
     if setting.kind is tuple:
         return _size(node, name, setting)
     if setting.kind is str:
@@ -204,7 +204,7 @@ def _characters(node: Node | None) -> dict[str, Character]:
     return {name: _character(name, entry, node.places[name]) for name, entry in node.items.items()}
 
 
-def _character(name: str, node: Node, place: Place) -> Character:
+def _character(name: str, node: Node, place: SourcePlace) -> Character:
     if not NAME.fullmatch(name) or name != name.strip():
         message = f"{shown(name)} cannot be a name; start with a letter, at most 40 letters, "
         _fail(message + "digits, spaces and . ' -", place)
@@ -285,7 +285,7 @@ def _prompt(node: Node, characters: dict[str, Character]) -> str:
     return prompt
 
 
-def _text(node: Node, key: str, place: Place | None = None) -> str:
+def _text(node: Node, key: str, place: SourcePlace | None = None) -> str:
     if not isinstance(node, Scalar):
         hint = "; put the text in quotes" if isinstance(node, Mapping) else ""
         _fail(f"{key} must be text, not {kind_of(node)}{hint}", node.place)
@@ -306,11 +306,11 @@ def _optional_text(node: Node | None, key: str) -> str | None:
     return None if node is None else _text(node, key)
 
 
-def _optional_number(node: Node | None, key: str, setting: Setting) -> Any:
+def _optional_number(node: Node | None, key: str, setting: SettingFacts) -> Any:
     return None if node is None else _number(node, key, setting)
 
 
-def _number(node: Node, key: str, setting: Setting) -> Any:
+def _number(node: Node, key: str, setting: SettingFacts) -> Any:
     value = node.number if isinstance(node, Scalar) and node.kind == "number" else None
     if value is None or not isinstance(value, (int, setting.kind)):
         what = "whole number" if setting.kind is int else "number"
@@ -318,7 +318,7 @@ def _number(node: Node, key: str, setting: Setting) -> Any:
     return _checked(setting.kind(value), node, key, setting)
 
 
-def _size(node: Node, key: str, setting: Setting) -> tuple[int, int]:
+def _size(node: Node, key: str, setting: SettingFacts) -> tuple[int, int]:
     try:
         size = parse_size(node.value if isinstance(node, Scalar) else "")
     except InputError:
@@ -328,7 +328,7 @@ def _size(node: Node, key: str, setting: Setting) -> tuple[int, int]:
 
 
 def _checked(
-    value: _Value, node: Node, key: str, setting: Setting, otherwise: InputError | None = None
+    value: _Value, node: Node, key: str, setting: SettingFacts, otherwise: InputError | None = None
 ) -> _Value:
     mistake = setting.mistake(key, value) or otherwise
     if mistake is not None:
@@ -347,7 +347,7 @@ def _check_keys(
             _fail(f"'{key}:' is missing here", node.place)
 
 
-def _fail(message: str, place: Place) -> NoReturn:
+def _fail(message: str, place: SourcePlace) -> NoReturn:
     raise refusal(message, place)
 
 

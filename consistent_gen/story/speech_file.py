@@ -14,7 +14,7 @@ from typing import NoReturn
 from consistent_gen.errors import InputError
 from consistent_gen.registry import unknown_name
 from consistent_gen.story.book import Book, Speech
-from consistent_gen.story.types import Place
+from consistent_gen.story.types import SourcePlace
 from consistent_gen.story.yaml_tree import (
     MAX_FILE_BYTES,
     Mapping,
@@ -131,6 +131,6 @@ class _Entry:
             self.fail(f"{key} is {kind_of(node)}; expected yes or no", node.place)
         return word in YES
 
-    def fail(self, message: str, place: Place) -> NoReturn:
+    def fail(self, message: str, place: SourcePlace) -> NoReturn:
         """Refuse the entry."""
         raise refusal(message, place)

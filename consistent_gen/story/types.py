@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from consistent_gen.draw_settings import MAX_SEED, Setting
+from consistent_gen.draw_settings import MAX_SEED, SettingFacts
 
-SEED = Setting(kind=int, low=0, high=MAX_SEED, about="the story's seed")
-STRENGTH = Setting(kind=float, low=0, high=1, about="how strongly the method binds")
+SEED = SettingFacts(kind=int, low=0, high=MAX_SEED, about="the story's seed")
+STRENGTH = SettingFacts(kind=float, low=0, high=1, about="how strongly the method binds")
 
 
-class Place(NamedTuple):
+class SourcePlace(NamedTuple):
     """Where something is said, as errors name it: a line of a file, or without a line an option or
     a field of a request (`frames[2].prompt`).
     """
@@ -39,7 +39,7 @@ class Character:
     description: str
     references: tuple[str | bytes, ...] = ()
     strength: float | None = None
-    place: Place = field(default=Place(), compare=False)
+    place: SourcePlace = field(default=SourcePlace(), compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +51,10 @@ class Frame:
     style: str | None = None
     seed: int | None = None
     negative: str = ""
-    place: Place = field(default=Place(), compare=False)
-    places: Mapping[str, Place] = field(default_factory=dict, compare=False)
+    place: SourcePlace = field(default=SourcePlace(), compare=False)
+    places: Mapping[str, SourcePlace] = field(default_factory=dict, compare=False)
 
-    def place_of(self, key: str) -> Place:
+    def place_of(self, key: str) -> SourcePlace:
         """Where `key` of this frame is said, or where the frame begins."""
         return self.places.get(key, self.place)
 
@@ -73,9 +73,9 @@ class Story:
     settings: Mapping[str, Any] = field(default_factory=dict)
     characters: dict[str, Character] = field(default_factory=dict)
     frames: tuple[Frame, ...] = ()
-    place: Place = field(default=Place(), compare=False)
-    places: Mapping[str, Place] = field(default_factory=dict, compare=False)
+    place: SourcePlace = field(default=SourcePlace(), compare=False)
+    places: Mapping[str, SourcePlace] = field(default_factory=dict, compare=False)
 
-    def place_of(self, key: str) -> Place:
+    def place_of(self, key: str) -> SourcePlace:
         """Where the top-level `key` is said, or where the story begins."""
         return self.places.get(key, self.place)

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import yaml
 
 from consistent_gen.errors import StoryError
-from consistent_gen.story.types import Place
+from consistent_gen.story.types import SourcePlace
 
 MAX_FILE_BYTES = 1 << 20
 MAX_DEPTH = 6
@@ -45,7 +45,7 @@ class Scalar:
 
     value: str
     kind: str
-    place: Place
+    place: SourcePlace
     number: int | float | None = None
 
 
@@ -54,7 +54,7 @@ class Sequence:
     """A list."""
 
     items: tuple[Node, ...]
-    place: Place
+    place: SourcePlace
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,10 @@ class Mapping:
     """A mapping; `places` says where every key stands."""
 
     items: dict[str, Node]
-    places: dict[str, Place]
-    place: Place
+    places: dict[str, SourcePlace]
+    place: SourcePlace
 
-    def add(self, key: str, place: Place, node: Node) -> None:
+    def add(self, key: str, place: SourcePlace, node: Node) -> None:
         """Put `node` at `key`. Raises ``StoryError`` for a key that is no name or is there."""
         if len(key) > MAX_KEY_CHARS or "\n" in key:
             raise refusal(f"the key {shown(key)} is no name of a story file", place)
@@ -95,7 +95,7 @@ def kind_of(node: Node) -> str:
     return node.kind if node.kind in ("nothing", "text") else f"{node.kind} ({shown(node.value)})"
 
 
-def refusal(message: str, place: Place) -> StoryError:
+def refusal(message: str, place: SourcePlace) -> StoryError:
     """The error that says what is wrong at a place, ready to raise."""
     return StoryError(message, source=place.source, line=place.line)
 
@@ -108,13 +108,13 @@ def request_tree(value: object, path: str = "") -> Node:
     Raises:
         StoryError: a character that no story has, or two keys that are one name.
     """
-    place = Place(path or None)
+    place = SourcePlace(path or None)
     if isinstance(value, dict):
         tree = Mapping({}, {}, place)
         for key, entry in value.items():
             if entry is not None:
                 at = f"{path}.{key}" if path else key
-                tree.add(_readable(key, Place(at)), Place(at), request_tree(entry, at))
+                tree.add(_readable(key, SourcePlace(at)), SourcePlace(at), request_tree(entry, at))
         return tree
     if isinstance(value, (list, tuple)):
         entries = (request_tree(entry, f"{path}[{i}]") for i, entry in enumerate(value))
@@ -125,7 +125,7 @@ def request_tree(value: object, path: str = "") -> Node:
     return Scalar(str(value), "number", place, value)
 
 
-def _readable(text: str, place: Place) -> str:
+def _readable(text: str, place: SourcePlace) -> str:
     for character in text:
         unreadable = unicodedata.category(character) in ("Cc", "Cs") or character in "\ufffe\uffff"
         if unreadable and character not in "\n\t":
@@ -202,13 +202,13 @@ class _Composer:
             line = self.parser.peek_event().start_mark.line + 1
             self._fail(
                 "a second document starts here ('---'); one story per file",
-                Place(self.source, line),
+                SourcePlace(self.source, line),
             )
         return root
 
     def _node(self, depth: int) -> Node:
         event: Any = self.parser.get_event()
-        place = Place(self.source, event.start_mark.line + 1)
+        place = SourcePlace(self.source, event.start_mark.line + 1)
         self.nodes += 1
         if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
             self._fail(
@@ -226,7 +226,7 @@ class _Composer:
             return self._sequence(depth, place)
         return self._mapping(depth, place)
 
-    def _scalar(self, event: Any, place: Place) -> Scalar:
+    def _scalar(self, event: Any, place: SourcePlace) -> Scalar:
         text = _readable(event.value, place)
         if event.style in _LITERAL_STYLES:
             return Scalar(text, "text", place, _number(text))
@@ -235,14 +235,14 @@ class _Composer:
         tag = self.parser.resolve(yaml.ScalarNode, text, (True, False))
         return Scalar(text, _KINDS.get(tag, "text"), place, _number(text))
 
-    def _sequence(self, depth: int, place: Place) -> Sequence:
+    def _sequence(self, depth: int, place: SourcePlace) -> Sequence:
         items = []
         while not self.parser.check_event(yaml.SequenceEndEvent):
             items.append(self._node(depth + 1))
         self.parser.get_event()
         return Sequence(tuple(items), place)
 
-    def _mapping(self, depth: int, place: Place) -> Mapping:
+    def _mapping(self, depth: int, place: SourcePlace) -> Mapping:
         tree = Mapping({}, {}, place)
         while not self.parser.check_event(yaml.MappingEndEvent):
             key = self._node(depth + 1)
@@ -252,7 +252,7 @@ class _Composer:
         self.parser.get_event()
         return tree
 
-    def _fail(self, message: str, place: Place) -> NoReturn:
+    def _fail(self, message: str, place: SourcePlace) -> NoReturn:
         raise refusal(message, place)
 
 

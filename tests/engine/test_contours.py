@@ -116,7 +116,7 @@ def test_older_pictures_had_no_contours(tiny: Backbone) -> None:
 @pytest.mark.parametrize(
     "content",
     [[], {"contours": "2"}, {"contours": True}, {"contours": -1}, {"guidance_rescale": 2},
-     {"steps": 5}],
+     {"seed": 5}],
     ids=str,
 )  # fmt: skip
 def test_odd_recommendations_are_refused(tmp_path: Path, content: object) -> None:

@@ -19,8 +19,8 @@ from consistent_gen.memory.storage.keys import MemoryKey, MemoryKeyError
 from consistent_gen.memory.talk.personality import fold
 from consistent_gen.saved_character import read_character
 from services.jobs import JobStore
-from services.personas import PersonaDesk
-from services.settings import Limits, Storage
+from services.personas import OpenPersonas
+from services.settings import Limits, StorageSettings
 from services.store import ArtifactStore, Database, Library, StoryStore
 
 KEY = MemoryKey("5" * 64)
@@ -86,7 +86,7 @@ def test_a_key_is_still_asked_for(earlier: Path) -> None:
 def test_a_servers_data_is_read(earlier: Path) -> None:
     folder = earlier / "server"
     db = Database(folder / "server.sqlite")
-    artifacts = ArtifactStore(folder / "artifacts", db, Storage(reserve_bytes=0))
+    artifacts = ArtifactStore(folder / "artifacts", db, StorageSettings(reserve_bytes=0))
     library = Library(db, artifacts)
     (mia,) = library.list("alice").characters
     assert (mia.name, mia.description, mia.references[0].quality.advice) == (
@@ -105,7 +105,7 @@ def test_a_servers_data_is_read(earlier: Path) -> None:
 
 
 def test_a_persona_is_read(earlier: Path) -> None:
-    desk = PersonaDesk(earlier / "personas", lambda: None)
+    desk = OpenPersonas(earlier / "personas", lambda: None)
     (persona,) = desk.all("alice").personas
     assert persona.name == "Anna"
     shown = [memory.text for memory in desk.memories("alice", persona.id)]

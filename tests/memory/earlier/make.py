@@ -25,8 +25,8 @@ from consistent_gen.memory.talk.assistant import Assistant
 from consistent_gen.memory.talk.style_policy import StylePolicy
 from consistent_gen.saved_character import Character
 from services.jobs import JobStore
-from services.personas import PersonaDesk
-from services.settings import Limits, Storage
+from services.personas import OpenPersonas
+from services.settings import Limits, StorageSettings
 from services.store import ArtifactStore, Database, Library, StoryStore
 from tests.services.shop import story_in, tasks
 
@@ -98,7 +98,9 @@ def server(folder: Path) -> None:
     """A database of the server: a library character, and a job with one frame of two drawn."""
     now = START.timestamp()
     db = Database(folder / "server.sqlite")
-    artifacts = ArtifactStore(folder / "artifacts", db, Storage(reserve_bytes=0), clock=lambda: now)
+    artifacts = ArtifactStore(
+        folder / "artifacts", db, StorageSettings(reserve_bytes=0), clock=lambda: now
+    )
     library = Library(db, artifacts, clock=lambda: now)
     made = library.create("alice", LibraryCharacterIn(name="Mia", description="a red fox"))
     kept = artifacts.put("alice", picture(), "image/png")
@@ -118,7 +120,7 @@ def server(folder: Path) -> None:
 
 def persona(folder: Path) -> None:
     """A persona of the server that has heard one sentence."""
-    desk = PersonaDesk(folder, lambda: None)
+    desk = OpenPersonas(folder, lambda: None)
     made = desk.create("alice", "Anna")
     desk.say("alice", made.id, "My name is Ana and I live in Lisbon.")
     desk.close()
