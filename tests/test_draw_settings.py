@@ -147,19 +147,28 @@ def plan_json(plan: StoryPlan) -> dict[str, Any]:
             {
                 "index": f.index, "prompt": f.prompt, "negative": f.negative,
                 "caption": f.caption, "style": f.style, "seed": f.seed,
-                "subjects": [[s.name, list(s.tokens), list(s.noun)] for s in f.subjects],
-                "identities": [[i.name, i.words, i.noun, i.strength] for i in f.identities],
+                "subjects": [[s.name, [s.tokens[0], s.tokens[-1] + 1]] for s in f.subjects],
+                "identities": [[i.name, i.words, i.noun, i.strength] for i in f.members],
             }
             for f in plan.frames
         ],
     }  # fmt: skip
 
 
+def kept(plan: dict[str, Any]) -> dict[str, Any]:
+    """A plan of the fixtures without where whole phrases stand, which plans no longer say."""
+    frames = [
+        frame | {"subjects": [[name, noun] for name, _, noun in frame["subjects"]]}
+        for frame in plan["frames"]
+    ]
+    return plan | {"frames": frames}
+
+
 @pytest.mark.parametrize("case", STORIES["requests"], ids=lambda case: case.get("error", "drawn"))
 def test_requests_mean_what_they_meant(tiny: Backbone, case: dict[str, Any]) -> None:
     request = StoryIn.model_validate(case["request"])
     if "plan" in case:
-        assert plan_json(validate_story(request, tiny)) == case["plan"]
+        assert plan_json(validate_story(request, tiny)) == kept(case["plan"])
         return
     with pytest.raises(InputError) as caught:
         validate_story(request, tiny)
@@ -170,7 +179,7 @@ def test_requests_mean_what_they_meant(tiny: Backbone, case: dict[str, Any]) -> 
 def test_story_files_mean_what_they_meant(tiny: Backbone, case: dict[str, Any]) -> None:
     if "plan" in case:
         story = parse_story(case["text"], source="s.yaml")
-        assert plan_json(plan_story(story, tiny)) == case["plan"]
+        assert plan_json(plan_story(story, tiny)) == kept(case["plan"])
         assert dump_story(story) == case["dump"]
         return
     with pytest.raises(InputError) as caught:

@@ -20,7 +20,7 @@ from consistent_gen.memory.talk.personality import fold
 from consistent_gen.saved_character import read_character
 from services.jobs import JobStore
 from services.personas import OpenPersonas
-from services.settings import Limits, StorageSettings
+from services.settings import LimitSettings, StorageSettings
 from services.store import ArtifactStore, Database, Library, StoryStore
 
 KEY = MemoryKey("5" * 64)
@@ -94,7 +94,7 @@ def test_a_servers_data_is_read(earlier: Path) -> None:
     )  # fmt: skip
     assert library.export("alice", mia.id) == (folder / "mia.zip").read_bytes()
     assert library.import_archive("alice", (folder / "mia.zip").read_bytes()).name == "Mia 2"
-    jobs = JobStore(db, Limits())
+    jobs = JobStore(db, LimitSettings())
     (job,) = jobs.page("alice").jobs
     assert [frame.state for frame in job.frames] == ["succeeded", "queued"]
     story = StoryStore(db).get("alice", job.story)

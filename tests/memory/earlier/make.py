@@ -26,7 +26,7 @@ from consistent_gen.memory.talk.style_policy import StylePolicy
 from consistent_gen.saved_character import Character
 from services.jobs import JobStore
 from services.personas import OpenPersonas
-from services.settings import Limits, StorageSettings
+from services.settings import LimitSettings, StorageSettings
 from services.store import ArtifactStore, Database, Library, StoryStore
 from tests.services.shop import story_in, tasks
 
@@ -110,7 +110,7 @@ def server(folder: Path) -> None:
     library.add_reference("alice", made.id, kept.id, quality)
     (folder / "mia.zip").write_bytes(library.export("alice", made.id))
     story = StoryStore(db, clock=lambda: now).create("alice", story_in(2))
-    jobs = JobStore(db, Limits(), clock=lambda: now)
+    jobs = JobStore(db, LimitSettings(), clock=lambda: now)
     jobs.create(owner="alice", kind="story", story=story, tasks=tasks(2))
     (lease,) = jobs.lease("worker", 1)
     drawn = artifacts.put("alice", picture(), "image/png", temporary=True)
