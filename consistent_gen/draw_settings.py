@@ -146,14 +146,14 @@ class DrawSettings:
     # What a picture becomes is decided early. After this share of the steps the prediction of the
     # clean latent is taken as it is, and what is left of the schedule is not computed.
     stop_at: float | None = _setting(
-        None, kind=float, low=0, high=1, off=1.0, sign="SHARE",
-        about="share of the steps that are made, the first ones; the rest is left out",
+        None, "share of the steps that are made, the first ones; the rest is left out", kind=float,
+        high=1, off=1.0, sign="SHARE",
     )  # fmt: skip
 
     # A second stage (`models.refiner`) draws the finished picture from the prediction.
     refine: int | None = _setting(
-        None, kind=int, low=0, high=1, off=0, sign="0|1",
-        about="1: the model's second stage finishes the picture, at twice the size; 0: it does not",
+        None, "1: the model's second stage finishes the picture, at twice the size; 0: it does not",
+        kind=int, high=1, off=0, sign="0|1",
     )  # fmt: skip
 
     # (width, height) that the denoiser draws at; None is the model's own size.

@@ -10,7 +10,8 @@ engine can hold one.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -103,12 +104,18 @@ class Planner:
             raise InputError(f"the story has {len(request.frames)} frames, none {index}")
         if prompt is None:
             return self.plan(request)
-        try:
+        with _of_a_reroll(index):
             return self.plan(with_prompt(request, index, prompt))
-        except InputError as error:
-            if error.source == f"frames[{index}].prompt":
-                error.source = "prompt"
-            raise
+
+    def word_reroll(self, request: StoryIn, index: int, prompt: str) -> str:
+        """Another prompt for frame `index`, in the model's words; errors name `prompt`.
+
+        Raises:
+            InputError: as `word`.
+        """
+        with _of_a_reroll(index):
+            worded = self.word(with_prompt(request, index, prompt)).request
+        return worded.frames[index].prompt
 
     def model_info(self, layouts: Iterable[str] = ()) -> ModelInfo:
         """What GET /v1/models says.
@@ -134,6 +141,17 @@ class Planner:
             steps=int(model.recommended.get("steps", DrawSettings.steps)),
             guidance=model.recommended.get("guidance", DrawSettings.guidance),
         )
+
+
+@contextmanager
+def _of_a_reroll(index: int) -> Iterator[None]:
+    """What is wrong with a frame's prompt is wrong with the `prompt` that a re-roll asks for."""
+    try:
+        yield
+    except InputError as error:
+        if error.source == f"frames[{index}].prompt":
+            error.source = "prompt"
+        raise
 
 
 def with_prompt(request: StoryIn, index: int, prompt: str) -> StoryIn:

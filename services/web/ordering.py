@@ -20,7 +20,6 @@ from consistent_gen.story.plan import StoryPlan
 from services.errors import NotFound, Refusal
 from services.jobs import OrderedFrame
 from services.plans import FrameOrder
-from services.plans.planner import with_prompt
 from services.web.security import Caller
 from services.web.state import ServerState
 
@@ -104,7 +103,7 @@ def order_reroll(
     prompt = request.prompt or stored.frames[index].prompt
     override = None if prompt == asked.frames[index].prompt else prompt
     drawn = state.planner.word(asked).request
-    words = override and reworded(state, asked, index, override)
+    words = override and state.planner.word_reroll(asked, index, override)
     plan = state.planner.plan_reroll(drawn, index, words)
     _check_plan(state, plan)
     references = library_references(state, caller.owner, asked, missing_ok=True)
@@ -142,21 +141,6 @@ def checked(state: ServerState, request: StoryIn) -> WordingOut:
     except InputError as error:
         return WordingOut(model=state.planner.model.name, problems=[str(error)])
     return worded.wording or WordingOut(model=state.planner.model.name)
-
-
-def reworded(state: ServerState, request: StoryIn, index: int, prompt: str) -> str:
-    """Another prompt for frame `index`, in the model's words. Errors name `prompt`.
-
-    Raises:
-        InputError: it cannot be drawn.
-    """
-    try:
-        worded = state.planner.word(with_prompt(request, index, prompt))
-    except InputError as error:
-        if error.source == f"frames[{index}].prompt":
-            error.source = "prompt"
-        raise
-    return worded.request.frames[index].prompt
 
 
 def image_story(request: ImageIn, frames: int = 1, title: str = IMAGE_TITLE) -> StoryIn:
