@@ -382,7 +382,7 @@ def main(config: RefinerConfig) -> float:
     model = Refiner(base.latent_channels, config.widths, config.blocks)
     if config.init is not None:
         model.load_state_dict(load_refiner(config.init).state_dict())
-    model.to(place, memory_format=torch.channels_last)  # type: ignore[call-arg]
+    model.to(place, memory_format=torch.channels_last)
     distance = PerceptualDistance(vae, torch.float32)
     distance.networks = distance.networks[:1]  # what is shown; the decoder's own features are not
     optimizers = build_optimizers(*split_parameters([model], exclude=_ends(model)), config.lr)
