@@ -138,7 +138,8 @@ def load_refiner(folder: Path) -> Refiner:
 
 def save_refiner(folder: Path, model: Refiner, made_of: Mapping[str, Any]) -> None:
     """Write `model` to `folder` in float16, which halves it, and what it learnt from beside it."""
-    halved: Any = copy.deepcopy(model)
+    half: Any = copy.deepcopy(model)
+    half.to(torch.float16)
     with atomic_dir(folder) as place:
-        halved.half().save_pretrained(place, safe_serialization=True)
+        half.save_pretrained(place, safe_serialization=True)
         write_json(place / "made_of.json", dict(made_of))
