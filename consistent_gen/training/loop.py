@@ -191,7 +191,8 @@ class Training:
         self.facts: dict[str, Any] = {}
         self.folder = config.run / "checkpoint"
         self._resume()
-        self._began: tuple[float, int] | None = None
+        self._started = time.monotonic()
+        self._began: tuple[float, int] | None = None  # when steps count, and what was seen then
 
     def steps(self) -> Iterator[int]:
         """Images seen before each step that is left. At the end a checkpoint is written.
@@ -202,12 +203,11 @@ class Training:
         asked: list[int] = []
         before = signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
         self.log = TickLog(self.config.run / "log.jsonl", self.config.every_s, self.seen)
-        started = time.monotonic()
         try:
             while self.seen < self.images:
                 yield self.seen
                 if math.isinf(self.images):
-                    self._settle(started)
+                    self._settle()
                 if parallel.anywhere(bool(asked)):
                     self.save()
                     raise SystemExit(128 + signal.SIGTERM)
@@ -302,7 +302,7 @@ class Training:
         if self.config.within_s and state.get("images") is not None:
             self.images = state["images"]
 
-    def _settle(self, started: float) -> None:
+    def _settle(self) -> None:
         """Fix the number of images by the speed so far, when a tenth of the time has passed.
 
         The first steps are not counted: memory is allocated and kernels are chosen there.
@@ -310,7 +310,7 @@ class Training:
         now = time.monotonic()
         if self._began is None and self.seen > 2 * self.batch:
             self._began = now, self.seen
-        elapsed, total = now - started, self.config.within_s
+        elapsed, total = now - self._started, self.config.within_s
         done = self._began is not None and self.seen - self._began[1] >= 4 * self.batch
         if parallel.anywhere(self.rank == 0 and done and elapsed >= total / 10):
             assert self._began is not None, "every process has made the same steps"

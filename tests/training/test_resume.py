@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -129,6 +132,53 @@ def test_stopped_and_resumed_equals_uninterrupted(
     logs = [_log(c.run) for c in (whole, parts)]
     assert [sum(line["images"] for line in log) for log in logs] == [STEPS * BATCH] * 2
     assert [line["seen"] for line in logs[1]] == [STOP * BATCH, STEPS * BATCH]
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from consistent_gen.models.story_world import StoryWorldConfig
+from consistent_gen.training import story_model
+
+if __name__ == "__main__":
+    run, rows, vae = map(Path, sys.argv[1:])
+    toy = StoryWorldConfig(
+        widths=(16, 16, 32), heads=(1, 1, 1), text_width=32, text_layers=1, text_heads=1
+    )
+    story_model.main(story_model.StoryModelConfig(
+        run=run, out=run / "out", rows=rows, vae=vae, model=toy, processes=2, device="cpu",
+        images=320, batch=4, warmup_images=8, halflife_images=40.0, grow_images=80, every_s=0.2,
+    ))
+"""
+
+
+@pytest.mark.slow
+def test_several_processes_save_together_and_go_on(rows: Path, vae: Path, tmp_path: Path) -> None:
+    """The first process is asked to end and hands it on; all stop at the same step."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+
+    def started(run: Path) -> subprocess.Popen[bytes]:
+        command = [sys.executable, str(script), str(run), str(rows), str(vae)]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert started(whole).wait(timeout=500) == 0
+    first = started(parts)
+    while not (parts / "checkpoint" / "state.json").exists():
+        assert first.poll() is None
+        time.sleep(0.05)
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(timeout=300) == 128 + signal.SIGTERM
+    stopped = load_run(parts / "checkpoint")
+    assert stopped is not None and 0 < stopped[1]["seen_images"] < 320
+    assert started(parts).wait(timeout=500) == 0
+    for rank in (0, 1):
+        one, two = (load_run(run / "checkpoint", rank) for run in (whole, parts))
+        assert one is not None and two is not None and one[1] == two[1]
+        for key, values in one[0].items():
+            assert torch.equal(values, two[0][key]), key
+    assert [sum(line["images"] for line in _log(run)) for run in (whole, parts)] == [320] * 2
 
 
 def _log(run: Path) -> list[dict[str, Any]]:
