@@ -2,7 +2,7 @@
 
 A picture of the world is drawn at both sizes, its latent is noised to some level, and the denoiser
 predicts the clean latent from there; the refiner learns the way from the prediction to the picture.
-One in three predictions is made after one or two guided steps of the sampler from a higher level,
+One in three predictions is made after one to three guided steps of the sampler from a higher level,
 late enough that the picture is still the true one: errors of steps are not errors of noise.
 
 How the refiner learns to decide where a prediction leaves things open: it draws every crop twice,
@@ -69,11 +69,11 @@ from consistent_gen.training.shards import (
 )
 from consistent_gen.world.dataset import StoryWorld
 
-FORMAT = "refiner 1"  # of its rows; another number when another version makes them otherwise
+FORMAT = "refiner 2"  # of its rows; another number when another version makes them otherwise
 ROWS = 16  # pictures that are made together
-LEVELS = ((100, 450), (350, 700))  # timesteps of a picture's first and second prediction
+LEVELS = ((20, 250), (150, 450))  # timesteps of a picture's first and second prediction
 STEPS, GUIDANCE = 8, 5.0  # of the sampler that makes the third
-STARTS = (2, 3, 4)  # of its steps, from which a picture is drawn on
+STARTS = (3, 4, 5)  # of its steps, from which a picture is drawn on
 PATCHES = ((1, 3), (1, 9), (2, 5), (4, 5))  # resolution (pixels a side in one) and side of patches
 
 
@@ -140,7 +140,7 @@ def make_rows(backbone: Backbone, world: StoryWorld, number: int, count: int) ->
         noisy = a.sqrt() * clean + (1.0 - a).sqrt() * torch.randn(clean.shape, generator=generator)
         found.append(predicted(noisy, t))
         levels.append(t)
-    start, steps = rng.choice(STARTS), rng.choice((1, 2))
+    start, steps = rng.choice(STARTS), rng.choice((1, 2, 3))
     noisy, level = drawn_on(backbone, clean, captions, start, steps, rng.getrandbits(30))
     t = torch.full((count,), level)
     found.append(predicted(noisy, t))
