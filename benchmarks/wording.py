@@ -2,8 +2,8 @@
 
     python -m benchmarks.wording [FILE] [--attributes FILE] [--lost] [--json OUT]
 
-FILE holds stories in the voices of different people, with the concepts that a reader expects to see
-in each frame (`tests/story/wording/voices/stories.yaml` is of this form). No model is loaded: what is
+FILE holds stories in the voices of different people, with what a reader expects to see
+in each frame (`tests/story/wording/voices/stories.yaml` has this form). No model is loaded: what is
 measured is whether a story draws without an edit, what share of the concepts is in the text that
 the model gets, as it is or as what the lexicon calls its nearest, and whether any word got lost
 without a notice. `--lost` prints the concepts that were not kept.

@@ -18,7 +18,9 @@ SECTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "action": {name: sum(forms, ()) for name, forms in phrases.ACTION_PHRASES.items()},
     "expression": phrases.EXPRESSION_ADJECTIVES,
     "place": phrases.PLACE_PHRASES,
-    "weather": {name: tuple(w for w in words if w) for name, words in phrases.WEATHER_PHRASES.items()},
+    "weather": {
+        name: tuple(w for w in words if w) for name, words in phrases.WEATHER_PHRASES.items()
+    },
     "prop": phrases.PROP_PHRASES,
     "top": phrases.TOP_NOUNS,
     "bottom": phrases.BOTTOM_NOUNS,
@@ -99,19 +101,20 @@ def _frame(section: str, value: str) -> Any:
         "kind": "girl", "pattern": "plain", "accessory": "none", "cheeks": "none",
         "coat": "brown", "top": "shirt", "hair_style": "bob",
     }  # fmt: skip
+    named: dict[str, Any] = {section: value}
     identity = replace(spec.sample_identity(random.Random(_SEED)), **plain)
     if section == "top_hue":
         identity = replace(identity, top_hue=HUES[value][0] / 360.0)
     elif section not in (*_SCENE, *_SUBJECT):
-        identity = replace(identity, **{section: value})
+        identity = replace(identity, **named)
     frame = spec.sample_frame(random.Random(_SEED), identities=(identity,), style="flat")
     frame = replace(frame, place="meadow", weather="sunny", prop="none", camera="medium")
     close = section in ("expression", "eye_color", "cheeks", "hair_style", "coat", "accessory")
     if section in _SCENE:
-        frame = replace(frame, **{section: value})
+        frame = replace(frame, **named)
     elif close:
         frame = replace(frame, camera="close")
     subject = replace(frame.subjects[0], action="standing", expression="calm", x=0.5)
     if section in _SUBJECT:
-        subject = replace(subject, **{section: value})
+        subject = replace(subject, **named)
     return replace(frame, subjects=(subject,))

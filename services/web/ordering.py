@@ -144,6 +144,16 @@ def checked(state: ServerState, request: StoryIn) -> WordingOut:
     return worded.wording or WordingOut(model=state.planner.model.name)
 
 
+def reroll_wording(
+    state: ServerState, caller: Caller, story: str, index: int, prompt: str | None
+) -> WordingOut | None:
+    """What became of the words of another prompt; None where none was given."""
+    if prompt is None:
+        return None
+    asked = state.stories.get(caller.owner, story).request
+    return state.planner.word(with_prompt(asked, index, prompt)).wording
+
+
 def reworded(state: ServerState, request: StoryIn, index: int, prompt: str) -> str:
     """Another prompt for frame `index`, in the model's words. Errors name `prompt`.
 
@@ -168,6 +178,8 @@ def image_story(request: ImageIn, frames: int = 1, title: str = IMAGE_TITLE) -> 
             "frames": [frame] * frames,
             # 31 bits: short enough to be read out and typed.
             "seed": secrets.randbits(31) if request.seed is None else request.seed,
+            # The answer has no room for what became of the words, so nothing becomes of them.
+            "words": "as_written",
             "steps": request.steps,
             "guidance": request.guidance,
             "size": request.size,

@@ -79,7 +79,7 @@ def t2is(value: Any) -> list[Found]:
 
 def _instruction(entry: dict[str, Any]) -> Found | None:
     text = next((entry[k] for k in _INSTRUCTION if isinstance(entry.get(k), str)), "")
-    parts = next((entry[k] for k in _PARTS if isinstance(entry.get(k), list)), [])
+    parts: list[Any] = next((entry[k] for k in _PARTS if isinstance(entry.get(k), list)), [])
     texts = [part if isinstance(part, str) else _described(part) for part in parts]
     title = text
     if not any(texts) and text:

@@ -47,7 +47,7 @@ class Imported:
 def as_story(found: Found, name: str) -> tuple[Story, list[str]]:
     """The story, within the bounds of a story file, and what had to be left behind."""
     notes = [*found.notes]
-    characters = {}
+    characters: dict[str, Character] = {}
     for written, description in found.characters.items():
         known = clean_name(written)
         if known is None or len(characters) == MAX_CHARACTERS or known in characters:

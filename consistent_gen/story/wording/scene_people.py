@@ -18,6 +18,7 @@ from consistent_gen.story.wording.reading import INDEFINITE, OWNERS, Item
 from consistent_gen.story.wording.scene import HARD, MAX_ACTORS, SOFT, Actor
 from consistent_gen.story.wording.scene_deeds import Deeds
 from consistent_gen.story.wording.sheets import GENDERS, PEOPLE
+from consistent_gen.story.wording.types import Fate
 
 _IS = ("is", "are", "was", "were", "am", "be", "been", "he's", "she's", "i'm", "we're", "they're",
        "become", "became", "becomes")  # fmt: skip
@@ -242,7 +243,7 @@ class People(Deeds):
         for actor in actors:
             self._adorn_fully(actor, keep=actor is actors[-1])
             self.extras[GENDERS.get(actor.kind, "it")] = actor
-        how = "same" if sense.relation == "same" and not sense.plural else "near"
+        how: Fate = "same" if sense.relation == "same" and not sense.plural else "near"
         why = "one of a kind in a picture" if sense.plural and len(kinds) == 1 else ""
         item.become(how, " and ".join(f"a {kind}" for kind in kinds), why)
         self._join(item, actors, place, owner=False)

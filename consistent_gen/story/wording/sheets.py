@@ -158,7 +158,7 @@ def shorten(sheet: Sheet, room: int, count: int) -> list[str]:
 
     count: the words that it has now.
     """
-    lost = []
+    lost: list[str] = []
     for named in (False, True):
         for factor in EXPENDABLE:
             if len(sheet.words().split()) <= room:

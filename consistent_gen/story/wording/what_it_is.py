@@ -10,7 +10,7 @@ from consistent_gen.story.wording.people import Genders
 from consistent_gen.story.wording.reading import Item, items
 from consistent_gen.story.wording.sheets import GENDERS, Sheet
 from consistent_gen.story.wording.tokens import folded, tokens
-from consistent_gen.story.wording.types import Word
+from consistent_gen.story.wording.types import Fate, Word
 
 CLOTHES = ("top", "bottom", "shoes", "accessory")
 _ABSTRACT = ("adult", "child", "person", "people", "children")
@@ -125,7 +125,7 @@ class KindReader:
             )
         for _, item, found in self.nouns:
             if head is not None and item is head[1]:
-                how = "same" if found.relation == "same" else "near"
+                how: Fate = "same" if found.relation == "same" else "near"
                 item.become(
                     how, kind, "" if how == "same" else f"the nearest that it draws is a {kind}"
                 )
