@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,7 +96,7 @@ def render(
     return Prompt(text, tuple(mentions))
 
 
-def literal_words(template: str, cast: Mapping[str, Identity]) -> str:
+def literal_words(template: str, cast: Iterable[str]) -> str:
     """The words that the writer typed into a prompt, adjectives too, without the characters."""
     pieces, position = [], 0
     for found in placeholders(template, cast):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from consistent_gen.client.types import StoryIn
 from consistent_gen.client.wording_types import WordingOut
@@ -62,8 +63,8 @@ def _drawn(request: StoryIn, wording: Wording) -> StoryIn:
             "style": drawn.style,
         }
         frames.append(frame.model_copy(update=update))
-    update = {"characters": characters, "frames": frames, "style": wording.story.style}
-    return request.model_copy(update=update)
+    worded: dict[str, Any] = {"characters": characters, "frames": frames}
+    return request.model_copy(update=worded | {"style": wording.story.style})
 
 
 def _short(drawn: str, written: str, field: str) -> str:
