@@ -174,12 +174,12 @@ def image_story(request: ImageIn, frames: int = 1, title: str = IMAGE_TITLE) -> 
     frame = {"prompt": request.prompt, "negative": request.negative}
     return StoryIn.model_validate(
         {
+            # The answer has no room for what became of the words, so nothing becomes of them.
+            "words": "as_written",
             "title": title,
             "frames": [frame] * frames,
             # 31 bits: short enough to be read out and typed.
             "seed": secrets.randbits(31) if request.seed is None else request.seed,
-            # The answer has no room for what became of the words, so nothing becomes of them.
-            "words": "as_written",
             "steps": request.steps,
             "guidance": request.guidance,
             "size": request.size,
