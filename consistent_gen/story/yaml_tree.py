@@ -176,6 +176,9 @@ def _plain_words(error: yaml.MarkedYAMLError) -> str:
         return "a tab is used to indent; use spaces"
     if problem == "mapping values are not allowed here":
         return "a ': ' stands where YAML allows none; check the indent or put the text in quotes"
+    snippet = (error.problem_mark and error.problem_mark.get_snippet()) or ""
+    if problem.startswith("expected <block end>") and "{" in snippet:
+        return "not valid YAML: it reads '{' as a mapping; put quotes around the whole text"
     context = " ".join((error.context or "").split())
     return f"not valid YAML: {problem}" + (f" ({context})" if context else "")
 

@@ -20,6 +20,7 @@ from consistent_gen.story.plan import StoryPlan
 from services.errors import NotFound, Refusal
 from services.jobs import OrderedFrame
 from services.plans import FrameOrder
+from services.plans.planner import with_prompt
 from services.web.security import Caller
 from services.web.state import ServerState
 
@@ -143,11 +144,23 @@ def checked(state: ServerState, request: StoryIn) -> WordingOut:
     return worded.wording or WordingOut(model=state.planner.model.name)
 
 
+def reroll_wording(
+    state: ServerState, caller: Caller, story: str, index: int, prompt: str | None
+) -> WordingOut | None:
+    """What became of the words of another prompt; None where none was given."""
+    if prompt is None:
+        return None
+    asked = state.stories.get(caller.owner, story).request
+    return state.planner.word(with_prompt(asked, index, prompt)).wording
+
+
 def image_story(request: ImageIn, frames: int = 1, title: str = IMAGE_TITLE) -> StoryIn:
     """The story of `frames` frames that draws `request`; without a seed every call differs."""
     frame = {"prompt": request.prompt, "negative": request.negative}
     return StoryIn.model_validate(
         {
+            # The answer has no room for what became of the words, so nothing becomes of them.
+            "words": "as_written",
             "title": title,
             "frames": [frame] * frames,
             # 31 bits: short enough to be read out and typed.

@@ -37,10 +37,12 @@ def phrase(category: str, value: str, knows: Knows, said: Sequence[str] = ()) ->
     when it knows none.
     """
     known = [text for text in table(category)[value] if text and knows(text)]
-    for text in known:
-        if any(word in text.split() for word in said if word not in _SMALL):
-            return text
-    return known[0] if known else ""
+    own = {word for word in said if word not in _SMALL}
+    telling = {text: {word for word in text.split() if word not in _SMALL} for text in known}
+    whole = [text for text in known if telling[text] <= own]
+    if whole:
+        return max(whole, key=lambda text: len(telling[text]))
+    return next((text for text in known if telling[text] & own), known[0] if known else "")
 
 
 def compose(scene: Scene, knows: Knows) -> str:

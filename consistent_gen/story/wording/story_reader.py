@@ -75,7 +75,7 @@ class OpenReader(StoryReader):
         for item in scene.items:
             people = list(item.people)
             if item.kind == "name" and item.token is not None:
-                if "{" in item.said or item.said.endswith("}"):
+                if "{" in item.said or "}" in item.said:
                     continue
                 people = [item.token.name]
             elif item.kind != "pronoun" or not people or named & set(people):

@@ -110,7 +110,7 @@ def _names(
             if plain in ordinary and form[:1].isupper() and not _like_a_name(text, start):
                 continue
             end, possessive = _owner(text, end)
-            found.append(Token(start, end, written, plain, "name", name, possessive))
+            found.append(Token(start, end, text[start:end], plain, "name", name, possessive))
     return found
 
 
@@ -143,10 +143,10 @@ def _words(text: str, start: int, end: int) -> list[Token]:
     for match in _WORD.finditer(text, start, end):
         word = match[0]
         kind: Kind = "sign"
-        if word[0].isalpha():
-            kind = "word"
-        elif word[0].isdigit():
+        if word[0].isdecimal():
             kind = "number"
+        elif word[0].isalnum():
+            kind = "word"
         low, possessive = folded(word), False
         if kind == "word" and _POSSESSIVE.search(word) and low not in _WHOLE:
             low, possessive = low[:-2], True

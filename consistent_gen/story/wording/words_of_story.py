@@ -14,7 +14,7 @@ from consistent_gen.story.types import Character, Frame, Story
 from consistent_gen.story.wording import drawing_words
 from consistent_gen.story.wording.reading import items
 from consistent_gen.story.wording.scene import Scene
-from consistent_gen.story.wording.sheets import complete, shorten
+from consistent_gen.story.wording.sheets import PEOPLE, complete, shorten
 from consistent_gen.story.wording.story_reader import OpenReader, StoryReader
 from consistent_gen.story.wording.tokens import folded, tokens
 from consistent_gen.story.wording.types import TextWording, Word, Wording
@@ -96,8 +96,16 @@ class _Closed(StoryReader):
                 self._restrict(name)
 
     def _restrict(self, name: str) -> None:
-        """Drop factors whose words a small vocabulary lacks."""
+        """Drop factors whose words a small vocabulary lacks, and take a kind that it knows."""
         sheet = self.described[name].sheet
+        if not self.knows(sheet.kind):
+            known = [kind for kind in drawing_words.table("kind") if self.knows(kind)]
+            alike = [kind for kind in known if (kind in PEOPLE) == sheet.is_person]
+            if alike or known:
+                kind = (alike or known)[0]
+                notice = f"this model knows no {sheet.kind}; {name} is drawn as a {kind}"
+                self.described[name].notices.append(notice)
+                sheet.factors["kind"] = kind
         for factor in [*sheet.factors]:
             if factor not in sheet.factors or factor in ("kind", "mood"):
                 continue
@@ -181,9 +189,7 @@ class _Closed(StoryReader):
         if not self.vocabulary.knows(literal):
             return False
         found = tokens(frame.prompt, self.names, self.lexicon.senses)
-        return all(
-            t.text.startswith("{") or t.text.endswith("}") for t in found if t.kind == "name"
-        )
+        return all("{" in t.text or "}" in t.text for t in found if t.kind == "name")
 
     def _frame_texts(
         self, index: int, frame: Frame, scene: Scene
