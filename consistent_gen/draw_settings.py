@@ -150,6 +150,13 @@ class DrawSettings:
         high=1, off=1.0, sign="SHARE",
     )  # fmt: skip
 
+    # A step goes on from what the last one left, its errors included. The last steps may begin anew
+    # instead, from the picture so far and noise of their own (`engine.schedulers.Retouching`).
+    retouch: float | None = _setting(
+        None, "share of the steps, the last ones, that retouch what the others drew; 0 is off",
+        kind=float, high=1, off=0.0, sign="SHARE",
+    )  # fmt: skip
+
     # A second stage (`models.refiner`) draws the finished picture from the prediction.
     refine: int | None = _setting(
         None, "1: the model's second stage finishes the picture, at twice the size; 0: it does not",
@@ -176,6 +183,12 @@ class DrawSettings:
         until = OFF["guidance_until"] if self.guidance_until is None else self.guidance_until
         guided = 0 if self.guidance == 1.0 else math.floor(until * self.steps + 0.5)
         return min(guided, self.made_steps)
+
+    @property
+    def retouching_steps(self) -> int:
+        """How many steps, the last ones, retouch the picture; the first one draws it."""
+        share = OFF["retouch"] if self.retouch is None else self.retouch
+        return min(math.floor(share * self.steps + 0.5), self.steps - 1)
 
     @property
     def made_steps(self) -> int:

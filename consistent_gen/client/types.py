@@ -55,6 +55,7 @@ class StoryIn(Input):
     contours: float | None = setting("contours")
     guidance_until: float | None = setting("guidance_until")
     stop_at: float | None = setting("stop_at")
+    retouch: float | None = setting("retouch")
     refine: int | None = setting("refine")
     size: str | None = setting("size")
     preview_every: int = Field(default=5, ge=0, le=1000, description="0 sends no previews")

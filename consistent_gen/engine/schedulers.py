@@ -17,6 +17,9 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from consistent_gen.draw_settings import SCHEDULERS
 from consistent_gen.registry import resolve
 
@@ -32,22 +35,126 @@ _MODEL_KEYS = (
 )
 
 
-def make_scheduler(name: str, config: Mapping[str, Any], steps: int) -> Any:
-    """A fresh scheduler at its first step.
+# Noise levels at which a picture is retouched, as shares of the trained timesteps: what it shows is
+# decided above the first (`docs/log.md`), and at the second nothing but faults of single latents
+# is left to mend.
+RETOUCH_AT = (0.25, 0.15)
+
+
+def make_scheduler(name: str, config: Mapping[str, Any], steps: int, retouching: int = 0) -> Any:
+    """A fresh scheduler at its first step, whose last `retouching` steps are those of `Retouching`.
 
     Its `timesteps` are int64 [steps]; `step(prediction, timestep, sample)` moves one on.
 
     Raises:
         UnknownNameError: `name` is not in `SCHEDULERS`.
     """
-    scheduler = resolve(SCHEDULERS, name, kind="scheduler")(config)
+    make = resolve(SCHEDULERS, name, kind="scheduler")
+    if retouching:
+        return Retouching(make(config), config, steps - retouching, retouching)
+    return _at_first_step(make(config), spaced_timesteps(config, steps))
+
+
+def _at_first_step(scheduler: Any, timesteps: list[int]) -> Any:
     with warnings.catch_warnings():
         # diffusers hands tensors to numpy in a way that numpy 2 deprecates.
         warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
-        scheduler.set_timesteps(timesteps=spaced_timesteps(config, steps))
+        scheduler.set_timesteps(timesteps=timesteps)
     # Otherwise the first step is searched for by its timestep.
     scheduler.set_begin_index(0)
     return scheduler
+
+
+class Retouching:
+    """A sampler that draws a picture in its first steps and retouches it in its last.
+
+    A sampler's step goes on from the noise that the last one left. Whatever the denoiser got wrong
+    stays in there, agrees with itself from then on, and is kept: close faces are garbled, and the
+    cells of the latent show as a grid. So the last steps start anew, as restart sampling does (Xu
+    et al., arXiv 2306.14878): noise that knows nothing of the errors is added to the picture so
+    far, at a level that leaves what it shows, and the denoiser predicts the clean picture from
+    there. Predictions at one level are averaged, since each has an error of its own; then the next,
+    lower level begins from their mean.
+
+    It has what the engine needs of a diffusers scheduler: `timesteps`, `sigmas`,
+    `init_noise_sigma`, `model_outputs` (the newest clean estimate last) and `step`.
+
+    Args:
+        first: the sampler of the first steps.
+        config: the model's scheduler config.
+        drawing, retouching: how many steps draw and how many mend.
+    """
+
+    def __init__(
+        self, first: Any, config: Mapping[str, Any], drawing: int, retouching: int
+    ) -> None:
+        trained = int(config.get("num_train_timesteps", 1000))
+        levels = [_rounded(int(1000 * share) * trained, 1000) for share in RETOUCH_AT]
+        top = spaced_timesteps(config, drawing)[0]
+        ladder = [top - _rounded(i * (top - levels[0]), drawing) for i in range(drawing)]
+        self.first, self.drawing = _at_first_step(first, ladder), drawing
+        higher = retouching - retouching // 2  # steps at the first level
+        self.ends = (drawing + higher, drawing + retouching)  # indices at which a mean is taken
+        mending = [levels[0]] * higher + [levels[1]] * (retouching // 2)
+        self.timesteps = torch.tensor(ladder + mending)
+        alpha_bar = first.alphas_cumprod[mending]
+        sigmas = ((1.0 - alpha_bar) / alpha_bar).sqrt()
+        self.sigmas = torch.cat([self.first.sigmas[:drawing], sigmas, sigmas.new_zeros(1)])
+        self.init_noise_sigma = self.first.init_noise_sigma
+        self.prediction_type = config.get("prediction_type", "epsilon")
+        self.index = 0
+        self.picture: Tensor | None = None  # clean latent that noise is added to
+        self.found: list[Tensor] = []  # predictions at the current level
+        self.model_outputs: list[Any] = [None]
+
+    def set_begin_index(self, index: int) -> None:
+        """Begin at a step that draws instead of the first one."""
+        assert index < self.drawing, "no picture yet that could be mended"
+        self.index = index
+        self.first.set_begin_index(index)
+
+    def step(
+        self,
+        prediction: Tensor,
+        timestep: int,
+        sample: Tensor,
+        generator: torch.Generator | None = None,
+        return_dict: bool = False,
+    ) -> tuple[Tensor]:
+        """The sample of the next step, of the denoiser's `prediction` for `sample`.
+
+        generator: where the noise comes from, a CPU generator.
+        """
+        self.index += 1
+        if self.index <= self.drawing:
+            moved = self.first.step(prediction, timestep, sample, return_dict=False)
+            self.picture = self.first.model_outputs[-1]
+            self.model_outputs = [self.picture]
+            if self.index < self.drawing:
+                return (moved[0],)
+        else:
+            self.found.append(self._clean(prediction, sample))
+            self.model_outputs = [self.found[-1]]
+            if self.index in self.ends:
+                self.picture = torch.stack(self.found).mean(0)
+                self.found = []
+        assert self.picture is not None
+        if self.index == len(self.timesteps):
+            self.model_outputs = [self.picture]
+            return (self.picture,)
+        noise = torch.randn(self.picture.shape, generator=generator).to(self.picture)
+        sigma = self.sigmas[self.index].to(self.picture)
+        return ((self.picture + sigma * noise) * (1.0 + sigma.square()).rsqrt(),)
+
+    def _clean(self, prediction: Tensor, sample: Tensor) -> Tensor:
+        """The clean latent that a prediction stands for (Salimans and Ho, arXiv 2202.00512)."""
+        if self.prediction_type == "sample":
+            return prediction
+        sigma = self.sigmas[self.index - 1].to(sample)
+        alpha = (1.0 + sigma.square()).rsqrt()
+        if self.prediction_type == "v_prediction":
+            return alpha * sample - sigma * alpha * prediction
+        return sample / alpha - sigma * prediction
 
 
 def ddim(config: Mapping[str, Any]) -> Any:

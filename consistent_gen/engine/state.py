@@ -87,7 +87,7 @@ class FrameState:
         """Draw the first noise and set up the sampler."""
         request, settings = self.request, self.request.settings
         self.scheduler = make_scheduler(
-            settings.scheduler, backbone.scheduler_config, settings.steps
+            settings.scheduler, backbone.scheduler_config, settings.steps, settings.retouching_steps
         )
         self.generator = runtime.generator(request.seed, "latent")
         noise = torch.randn(self.latent_shape, generator=self.generator)

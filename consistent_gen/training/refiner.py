@@ -2,8 +2,8 @@
 
 A picture of the world is drawn at both sizes, its latent is noised to some level, and the denoiser
 predicts the clean latent from there; the refiner learns the way from the prediction to the picture.
-One in three predictions is made after one or two guided steps of the sampler from a higher level,
-late enough that the picture is still the true one: errors of steps are not errors of noise.
+Two of three predictions are what the sampler makes of a noised latent, late enough that the picture
+is still the true one: errors of steps are not errors of noise.
 
 How the refiner learns to decide where a prediction leaves things open: it draws every crop twice,
 from different noise, and minimises the energy score (Gneiting and Raftery, "Strictly proper scoring
@@ -69,11 +69,11 @@ from consistent_gen.training.shards import (
 )
 from consistent_gen.world.dataset import StoryWorld
 
-FORMAT = "refiner 2"  # of its rows; another number when another version makes them otherwise
+FORMAT = "refiner 3"  # of its rows; another number when another version makes them otherwise
 ROWS = 16  # pictures that are made together
-LEVELS = ((20, 250), (150, 450))  # timesteps of a picture's first and second prediction
-STEPS, GUIDANCE = 8, 5.0  # of the sampler that makes the third
-STARTS = (3, 4, 5)  # of its steps, from which a picture is drawn on
+LEVELS = (20, 250)  # timesteps of a picture's first prediction
+DRAWING, RETOUCHING, GUIDANCE = 6, (3, 4, 6), 5.0  # steps of the sampler that makes the others
+STARTS = (5, 4)  # of its steps, from which a picture is drawn on
 PATCHES = ((1, 3), (1, 9), (2, 5), (4, 5))  # resolution (pixels a side in one) and side of patches
 
 
@@ -129,22 +129,17 @@ def make_rows(backbone: Backbone, world: StoryWorld, number: int, count: int) ->
     tokens = torch.stack([backbone.condition(text, size).tokens for text in captions])
     alpha_bar = alphas_cumprod()
 
-    def predicted(noisy: Tensor, t: Tensor) -> Tensor:
-        parts = zip(noisy.split(8), t.split(8), tokens.split(8), strict=True)
-        return torch.cat([backbone.denoise(*part) for part in parts]).float()
-
-    found, levels = [], []
-    for low, high in LEVELS:
-        t = torch.randint(low, high, (count,), generator=generator)
-        a = alpha_bar[t].view(-1, 1, 1, 1)
-        noisy = a.sqrt() * clean + (1.0 - a).sqrt() * torch.randn(clean.shape, generator=generator)
-        found.append(predicted(noisy, t))
-        levels.append(t)
-    start, steps = rng.choice(STARTS), rng.choice((1, 2))
-    noisy, level = drawn_on(backbone, clean, captions, start, steps, rng.getrandbits(30))
-    t = torch.full((count,), level)
-    found.append(predicted(noisy, t))
-    levels.append(t)
+    t = torch.randint(*LEVELS, (count,), generator=generator)
+    a = alpha_bar[t].view(-1, 1, 1, 1)
+    noisy = a.sqrt() * clean + (1.0 - a).sqrt() * torch.randn(clean.shape, generator=generator)
+    parts = zip(noisy.split(8), t.split(8), tokens.split(8), strict=True)
+    found = [torch.cat([backbone.denoise(*part) for part in parts]).float()]
+    levels = [t]
+    for start in STARTS:
+        retouching = rng.choice(RETOUCHING)
+        drawn, level = drawn_on(backbone, clean, captions, start, retouching, rng.getrandbits(30))
+        found.append(drawn)
+        levels.append(torch.full((count,), level))
 
     latents = torch.stack(found, 1)  # n v c h w
     decodes = [backbone.vae.pictures(x / scale) for x in latents.flatten(0, 1).split(16)]
@@ -159,14 +154,18 @@ def make_rows(backbone: Backbone, world: StoryWorld, number: int, count: int) ->
 
 
 def drawn_on(
-    backbone: Backbone, clean: Tensor, captions: list[str], start: int, steps: int, seed: int
+    backbone: Backbone, clean: Tensor, captions: list[str], start: int, retouching: int, seed: int
 ) -> tuple[Tensor, int]:
-    """Latents n c h w like `clean` after `steps` guided steps of the sampler from step `start` on,
-    noisy still, and the timestep that they stand at.
+    """Latents n c h w that the sampler makes of `clean` from its step `start` on, and the timestep
+    of its last call.
     """
     size = backbone.default_size
     empty = backbone.condition("", size)
-    settings = DrawSettings(steps=STEPS, guidance=GUIDANCE, stop_at=1.0, refine=0)
+    steps = DRAWING + retouching
+    settings = DrawSettings(
+        steps=steps, retouch=retouching / steps, guidance=GUIDANCE, guidance_until=DRAWING / steps,
+        refine=0,
+    )  # fmt: skip
     states = []
     for i, caption in enumerate(captions):
         request = FrameRequest(prompt=caption, seed=seed + i, settings=settings)
@@ -179,18 +178,20 @@ def drawn_on(
         state.index = start
         state.scheduler.set_begin_index(start)
         states.append(state)
-    for _ in range(steps):
+    while not states[0].finished:
         for part in (states[i : i + 4] for i in range(0, len(states), 4)):
-            rows = [row for i, state in enumerate(part) for row in state.layout_rows(2 * i)]
+            width = part[0].rows
+            rows = [row for i, state in enumerate(part) for row in state.layout_rows(width * i)]
             latents = torch.stack([s.latent for s in part if s.latent is not None])
-            words = torch.stack([part[r.slot // 2].conditions[r.branch].tokens for r in rows])
+            words = torch.stack([part[r.slot // width].conditions[r.branch].tokens for r in rows])
             times = torch.tensor([row.timestep for row in rows])
             perturbed = [row.slot for row in rows if row.perturbed]
             with attached(backbone.unet, IdentityAttention(backbone.unet, perturbed)):
-                outputs = backbone.denoise(latents.repeat_interleave(2, 0), times, words)
+                outputs = backbone.denoise(latents.repeat_interleave(width, 0), times, words)
             for i, state in enumerate(part):
-                state.advance(outputs[2 * i : 2 * i + 2])
-    return torch.stack([s.latent for s in states if s.latent is not None]), states[0].timestep
+                state.advance(outputs[width * i : width * (i + 1)])
+    last = states[0].last_timestep
+    return torch.stack([s.latent for s in states if s.latent is not None]), last
 
 
 def row_maker(

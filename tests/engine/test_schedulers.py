@@ -14,7 +14,14 @@ import torch
 from diffusers import DDIMScheduler
 
 from consistent_gen.draw_settings import SCHEDULERS
-from consistent_gen.engine.schedulers import make_scheduler, spaced_timesteps
+from consistent_gen.engine.schedulers import (
+    RETOUCH_AT,
+    Retouching,
+    _at_first_step,
+    dpm,
+    make_scheduler,
+    spaced_timesteps,
+)
 from consistent_gen.errors import UnknownNameError
 from consistent_gen.models.tiny import SCHEDULER
 
@@ -126,3 +133,61 @@ def test_a_foreign_config_is_understood() -> None:
 def test_unknown_names_are_told_apart() -> None:
     with pytest.raises(UnknownNameError, match="'ddmi'; did you mean 'ddim'"):
         make_scheduler("ddmi", SCHEDULER, 4)
+
+
+# steps that retouch ------------------------------------------------------------------------------
+def retouched(
+    config: dict[str, Any], steps: int, retouching: int, truth: torch.Tensor, wrong: float = 0.0
+) -> torch.Tensor:
+    """What is drawn of one picture by a model that knows it, but for errors of size `wrong` that
+    differ from call to call.
+    """
+    scheduler = make_scheduler("ddim", config, steps, retouching)
+    generator, errors = torch.Generator().manual_seed(3), torch.Generator().manual_seed(4)
+    x = torch.randn(truth.shape, generator=generator)
+    for index, timestep in enumerate(scheduler.timesteps):
+        sigma = scheduler.sigmas[index]
+        alpha = (1 + sigma**2).rsqrt()
+        x0 = truth + wrong * torch.randn(truth.shape, generator=errors)
+        epsilon = (x - alpha * x0) / (alpha * sigma)
+        kind = config["prediction_type"]
+        prediction = {"sample": x0, "epsilon": epsilon,
+            "v_prediction": alpha * epsilon - alpha * sigma * x0}[kind]  # fmt: skip
+        x = scheduler.step(prediction, timestep, x, generator, return_dict=False)[0]
+        assert scheduler.model_outputs[-1].shape == x.shape
+    return x
+
+
+@pytest.mark.parametrize("kind", ["sample", "epsilon", "v_prediction"])
+def test_a_model_that_knows_the_picture_ends_at_it(kind: str) -> None:
+    truth = torch.linspace(-1, 1, 64).view(1, 8, 8)
+    config = COSINE | {"prediction_type": kind, "rescale_betas_zero_snr": False}
+    for steps, retouching in ((2, 1), (12, 6), (7, 3)):
+        torch.testing.assert_close(
+            retouched(config, steps, retouching, truth), truth, atol=5e-3, rtol=0
+        )
+
+
+def test_errors_are_averaged_away() -> None:
+    truth = torch.zeros(4, 16, 16)
+    size = [retouched(COSINE, 6 + n, n, truth, wrong=0.2).std().item() for n in (0, 2, 6, 18)]
+    # The mean of n / 2 predictions at the last level has their error over the root of n / 2.
+    assert size[0] == pytest.approx(0.2, rel=0.1) and size[1] == pytest.approx(0.2, rel=0.1)
+    assert size[2] == pytest.approx(size[1] / 3**0.5, rel=0.1)
+    assert size[3] == pytest.approx(size[1] / 3, rel=0.1)
+
+
+def test_the_first_steps_draw_as_they_do_alone() -> None:
+    scheduler = make_scheduler("dpm", COSINE, 12, 6)
+    assert isinstance(scheduler, Retouching)
+    levels = scheduler.timesteps.tolist()
+    high, low = (int(1000 * share) for share in RETOUCH_AT)
+    assert levels[6:] == [high] * 3 + [low] * 3 and levels[0] == 999
+    assert all(later < earlier for earlier, later in pairwise(levels[:7]))
+    stock = _at_first_step(dpm(COSINE), levels[:6])
+    x = y = torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(0))
+    for timestep in levels[:5]:
+        prediction = torch.tanh(x)
+        x = scheduler.step(prediction, timestep, x)[0]
+        y = stock.step(prediction, timestep, y, return_dict=False)[0]
+        assert torch.equal(x, y)
