@@ -1,7 +1,7 @@
-"""PhotoFeatures of pictures by a network that was trained on photographs elsewhere (EfficientNet-lite0).
+"""Features of pictures by a network that was trained on photographs elsewhere (EfficientNet-lite0).
 
 Its package ships the weights as torch wrote them years ago: a few pickles, then the numbers.
-Nothing here unpickles. The pickles' opcodes are read as data, as a disassembler does: names are remembered
+Nothing here unpickles. The opcodes are read as data, as a disassembler does: names are remembered
 and never looked up, calls are noted and never made, so whatever a file says, nothing of it runs.
 """
 
