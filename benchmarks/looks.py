@@ -151,10 +151,7 @@ def gridded(pictures: np.ndarray, strength: float = 12.0) -> np.ndarray:
 
 def named(model: Any, pictures: np.ndarray, prompts: PromptSet) -> dict[str, float]:
     """Moods and patterns that are read as the prompts name them."""
-    small = torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
-    if small.shape[-1] != 128:  # what readers were trained on
-        small = F.interpolate(small, (128, 128), mode="area")
-    accuracy = read(model, small.round().byte().permute(0, 2, 3, 1).numpy(), prompts)["all"]
+    accuracy = read(model, pictures, prompts)["all"]
     return {name: accuracy[name] for name in ("expression", "pattern") if name in accuracy}
 
 

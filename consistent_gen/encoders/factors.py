@@ -11,8 +11,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+SIDE = 128  # pixels of the pictures that networks learn to read
 MAX_SUBJECTS = 3
 
 
@@ -110,7 +112,7 @@ class FactorHeads(nn.Module):
 
 
 def normalized(pictures: Tensor) -> Tensor:
-    """Pictures b 3 h w, uint8 or floats in [0, 1], as floats in [-1, 1]."""
-    if pictures.dtype == torch.uint8:
-        return pictures.float() / 127.5 - 1.0
-    return pictures * 2.0 - 1.0
+    """Pictures b 3 h w, uint8 or floats in [0, 1], as floats in [-1, 1] of the side in training."""
+    x = pictures.float() / 127.5 - 1.0 if pictures.dtype == torch.uint8 else pictures * 2.0 - 1.0
+    # A second stage draws larger than the networks have learnt to read.
+    return x if x.shape[-2:] == (SIDE, SIDE) else F.interpolate(x, (SIDE, SIDE), mode="area")

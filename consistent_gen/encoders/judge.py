@@ -61,7 +61,7 @@ class Judge(PictureReader):
         self.heads = FactorHeads(schema, width, width)
 
     def forward(self, pictures: Tensor) -> Reading:
-        """Read pictures (b 3 128 128; uint8, or floats in [0, 1])."""
+        """Read pictures (b 3 h w, brought to 128 pixels a side; uint8, or floats in [0, 1])."""
         x = normalized(pictures).to(self.places.dtype)
         tokens = self.stem(x).flatten(2).transpose(1, 2) + self.places  # b n c
         tokens = torch.cat([self.queries.expand(len(x), -1, -1), tokens], 1)

@@ -77,7 +77,7 @@ class Reader(PictureReader):
         self.heads = FactorHeads(schema, subject_width, 2 * width)
 
     def forward(self, pictures: Tensor) -> Reading:
-        """Read pictures (b 3 128 128; uint8, or floats in [0, 1])."""
+        """Read pictures (b 3 h w, brought to 128 pixels a side; uint8, or floats in [0, 1])."""
         x = normalized(pictures).to(self.masks.weight.dtype)
         low = self.stage1(self.stem(x))  # b w1 32 32
         middle = self.stage2(low)

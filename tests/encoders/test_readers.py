@@ -48,6 +48,15 @@ def test_bytes_and_floats_are_read_alike(network: Any) -> None:
 
 
 @pytest.mark.parametrize("network", READERS)
+def test_a_picture_of_twice_the_size_is_read_as_the_small_one(network: Any) -> None:
+    small = torch.randint(0, 255, (2, 3, 128, 128), dtype=torch.uint8)
+    large = small.repeat_interleave(2, -1).repeat_interleave(2, -2)
+    model = _tiny(network)
+    with torch.inference_mode():
+        torch.testing.assert_close(model(large).scalars, model(small).scalars)
+
+
+@pytest.mark.parametrize("network", READERS)
 def test_round_trip(network: Any, tmp_path: Path) -> None:
     model = _tiny(network)
     model.save(tmp_path, torch.float32)
