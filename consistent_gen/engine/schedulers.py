@@ -38,7 +38,7 @@ _MODEL_KEYS = (
 # Noise levels at which a picture is retouched, as shares of the trained timesteps: what it shows is
 # decided above the first (`docs/log.md`), and at the second nothing but faults of single latents
 # is left to mend.
-RETOUCH_AT = (0.25, 0.15)
+RETOUCH_AT = (0.2, 0.1)
 
 
 def make_scheduler(name: str, config: Mapping[str, Any], steps: int, retouching: int = 0) -> Any:

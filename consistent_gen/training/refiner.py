@@ -69,11 +69,11 @@ from consistent_gen.training.shards import (
 )
 from consistent_gen.world.dataset import StoryWorld
 
-FORMAT = "refiner 3"  # of its rows; another number when another version makes them otherwise
+FORMAT = "refiner 4"  # of its rows; another number when another version makes them otherwise
 ROWS = 16  # pictures that are made together
 LEVELS = (20, 250)  # timesteps of a picture's first prediction
-DRAWING, RETOUCHING, GUIDANCE = 6, (3, 4, 6), 5.0  # steps of the sampler that makes the others
-STARTS = (5, 4)  # of its steps, from which a picture is drawn on
+DRAWING, RETOUCHING, GUIDANCE = 7, (2, 3, 4), 5.0  # steps of the sampler that makes the others
+STARTS = (6, 5)  # of its steps, from which a picture is drawn on
 PATCHES = ((1, 3), (1, 9), (2, 5), (4, 5))  # resolution (pixels a side in one) and side of patches
 
 
@@ -163,7 +163,7 @@ def drawn_on(
     empty = backbone.condition("", size)
     steps = DRAWING + retouching
     settings = DrawSettings(
-        steps=steps, retouch=retouching / steps, guidance=GUIDANCE, guidance_until=DRAWING / steps,
+        steps=steps, retouch=retouching / steps, guidance=GUIDANCE, guidance_until=1.0,
         refine=0,
     )  # fmt: skip
     states = []
