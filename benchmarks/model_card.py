@@ -27,7 +27,7 @@ from rich.table import Table
 
 from benchmarks.consistency_drawing import engine_for
 from consistent_gen.checkpoints import weights_folder, write_json
-from consistent_gen.draw_settings import DrawSettings
+from consistent_gen.draw_settings import DrawSettings, chosen
 from consistent_gen.encoders.judge import Judge
 from consistent_gen.encoders.reader import Reader
 from consistent_gen.engine import Engine, FrameDone, FrameRequest
@@ -159,6 +159,8 @@ def reconstruction_psnr(backbone: Any, pictures: np.ndarray) -> float:
 def sheet(pictures: np.ndarray, real: np.ndarray, columns: int = 10, rows: int = 4) -> Image.Image:
     """Drawings in rows, each above the real picture of the same specification."""
     lines = []
+    larger = pictures.shape[1] // real.shape[1]  # a second stage draws at twice the size
+    real = real.repeat(larger, 1).repeat(larger, 2)
     for r in range(rows):
         for group in (pictures, real):
             lines.append(np.concatenate(list(group[r * columns : (r + 1) * columns]), axis=1))
@@ -193,8 +195,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--dtype", choices=DTYPES, default=None, help="number format to draw in")
     parser.add_argument("--prompts", type=int, default=500, help="prompts per single-character set")
     parser.add_argument("--pairs", type=int, default=200, help="two-character prompts")
-    parser.add_argument("--steps", type=int, default=DrawSettings.steps)
-    parser.add_argument("--guidance", type=float, default=DrawSettings.guidance)
+    parser.add_argument("--steps", type=int, default=None, help="default: the model's own")
+    parser.add_argument("--guidance", type=float, default=None, help="default: the model's own")
     parser.add_argument("--scheduler", default=DrawSettings.scheduler)
     parser.add_argument("--contours", type=float, default=None, help="default: the model's own")
     options = parser.parse_args(argv)
@@ -211,9 +213,9 @@ def main(argv: list[str] | None = None) -> None:
         prompt_set("held_out", "held_out", options.prompts, 1),
         prompt_set("two_characters", "held_out", options.pairs, 2),
     )
-    settings = {
-        name: getattr(options, name) for name in ("steps", "guidance", "scheduler", "contours")
-    }
+    names = ("steps", "guidance", "scheduler", "contours")
+    said = {n: getattr(options, n) for n in names if getattr(options, n) is not None}
+    settings = chosen(said, backbone.recommended)
     results: dict[str, Any] = {}
     for prompts in sets:
         started = time.perf_counter()

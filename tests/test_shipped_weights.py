@@ -52,7 +52,7 @@ def test_a_drawing_is_a_picture_and_no_noise(backbone: Backbone) -> None:
     ]
     events = Engine(backbone).run(requests)
     first, second = (event.image for event in events if isinstance(event, FrameDone))
-    assert first.shape == (128, 128, 3)
+    assert first.shape == (256, 256, 3)
     corner = first[:24, :24].astype(float)
     assert np.abs(np.diff(corner, axis=1)).mean() < 8.0
     assert np.abs(first.astype(float).mean() - second.astype(float).mean()) > 30.0

@@ -17,7 +17,7 @@ def test_sets_share_an_engine_and_real_pictures_are_read_well() -> None:
     engine = Engine(load_backbone(), bucket=4)
     sets = (prompt_set("one", "validation", 2, 1), prompt_set("two", "held_out", 2, 2))
     drawn = [draw(prompts, engine, steps=1, guidance=3.0) for prompts in sets]
-    assert [pictures.shape for pictures in drawn] == [(2, 128, 128, 3)] * 2
+    assert [pictures.shape for pictures in drawn] == [(2, 256, 256, 3)] * 2
     assert not np.array_equal(drawn[0], drawn[1])
     again = draw(sets[0], Engine(load_backbone(), bucket=4), steps=1, guidance=3.0)
     assert np.array_equal(again, drawn[0])
