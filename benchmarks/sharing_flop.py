@@ -17,14 +17,14 @@ from typing import Any
 import torch
 
 from benchmarks.speed import flop_counter
-from consistent_gen.attention.calls import Call, Row
 from consistent_gen.attention.layers import Site, find_sites
 from consistent_gen.attention.matching import Match
 from consistent_gen.attention.ops import BIAS_CHANNELS
 from consistent_gen.attention.patch import attached
 from consistent_gen.attention.roles import FrameRole, SubjectUse, twin_id
+from consistent_gen.attention.rows import BOTH, Branch, Call, Row
 from consistent_gen.attention.run import SharedRun
-from consistent_gen.attention.settings import BOTH, Branch, Recipe, Rule
+from consistent_gen.attention.settings import Recipe, Rule
 from consistent_gen.attention.sharing import Sharing
 
 HERO = SubjectUse(name="hero", tokens=(2,))

@@ -41,7 +41,7 @@ class StoryDrawer:
         from consistent_gen.registry import resolve
 
         self.method = DEFAULT_METHOD if method is None else method
-        self._couples = resolve(METHODS, self.method, kind="method").couples_frames
+        self._couples = bool(resolve(METHODS, self.method, kind="method").rules)
         self._model, self._seed, self._steps = model, seed, steps
         self._loaded: Backbone | None = None
 
@@ -95,7 +95,7 @@ class StoryDrawer:
         from consistent_gen.engine.sharing import SharedStory
         from consistent_gen.methods.tuning import tuned
 
-        recipe = tuned(self.method, engine.backbone).recipe()
+        recipe = tuned(self.method, engine.backbone)
         story = SharedStory(engine, recipe, seed=self._seed)
         for identity, found in zip(cast, remembered, strict=True):
             anchors = [

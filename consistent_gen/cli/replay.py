@@ -68,10 +68,9 @@ def recipe_named(backbone: Backbone, method: str) -> Recipe:
     """
     from consistent_gen.methods.tuning import tuned
 
-    found = tuned(method, backbone)
-    if not found.couples_frames:
+    recipe = tuned(method, backbone)
+    if not recipe.rules:
         raise InputError(f"method {method!r} shares nothing; the picture's record is damaged")
-    recipe: Recipe = found.recipe()
     return recipe
 
 

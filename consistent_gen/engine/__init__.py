@@ -1,84 +1,53 @@
 """The engine: one denoising loop over per-frame states, with pictures that can be drawn again.
 
-The names below are imported when they are first used: the command line lists the samplers in its
-help, and that must not load torch.
+Names that need torch are imported when they are first used: the command line lists the samplers in
+its help, and that must not load torch.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from consistent_gen.attention.rows import Call, Row
+from consistent_gen.engine.coupling import Coupling
+from consistent_gen.engine.events import Event, FrameDone, FrameError, Started, Step
+from consistent_gen.engine.schedulers import SCHEDULERS
+
 if TYPE_CHECKING:
-    from consistent_gen.engine.coupling import BatchLayout, Coupling, Row
-    from consistent_gen.engine.events import Event, FrameDone, FrameError, Started, Step
     from consistent_gen.engine.exactness import DEFAULT_BUCKET, profile_buckets
     from consistent_gen.engine.loop import Engine
     from consistent_gen.engine.metadata import read_png, write_png
     from consistent_gen.engine.packing import Choose, Group, leaders_first
     from consistent_gen.engine.replay import ReplayResult, replay
     from consistent_gen.engine.request import FrameRequest, Subject
-    from consistent_gen.engine.schedulers import SCHEDULERS
     from consistent_gen.engine.state import FrameState
 
-_MODULES = {
-    "DEFAULT_BUCKET": "exactness",
-    "SCHEDULERS": "schedulers",
-    "BatchLayout": "coupling",
-    "Choose": "packing",
-    "Coupling": "coupling",
-    "Engine": "loop",
-    "Event": "events",
-    "FrameDone": "events",
-    "FrameError": "events",
-    "FrameRequest": "request",
-    "FrameState": "state",
-    "Group": "packing",
-    "ReplayResult": "replay",
-    "Row": "coupling",
-    "Started": "events",
-    "Step": "events",
-    "Subject": "request",
-    "leaders_first": "packing",
-    "profile_buckets": "exactness",
-    "read_png": "metadata",
-    "replay": "replay",
-    "write_png": "metadata",
+_LATE = {
+    "exactness": ("DEFAULT_BUCKET", "profile_buckets"),
+    "loop": ("Engine",),
+    "metadata": ("read_png", "write_png"),
+    "packing": ("Choose", "Group", "leaders_first"),
+    "replay": ("ReplayResult", "replay"),
+    "request": ("FrameRequest", "Subject"),
+    "state": ("FrameState",),
 }
 
 __all__ = [
-    "DEFAULT_BUCKET",
-    "SCHEDULERS",
-    "BatchLayout",
-    "Choose",
-    "Coupling",
-    "Engine",
-    "Event",
-    "FrameDone",
-    "FrameError",
-    "FrameRequest",
-    "FrameState",
-    "Group",
-    "ReplayResult",
-    "Row",
-    "Started",
-    "Step",
-    "Subject",
-    "leaders_first",
-    "profile_buckets",
-    "read_png",
-    "replay",
-    "write_png",
-]
+    "DEFAULT_BUCKET", "SCHEDULERS", "Call", "Choose", "Coupling", "Engine", "Event", "FrameDone",
+    "FrameError", "FrameRequest", "FrameState", "Group", "ReplayResult", "Row", "Started", "Step",
+    "Subject", "leaders_first", "profile_buckets", "read_png", "replay", "write_png",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    module = next((module for module, names in _LATE.items() if name in names), None)
+    if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
     # Kept here, so that the function `replay` is found and not the module of its name.
-    found = globals()[name] = getattr(module, name)
+    found = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    globals()[name] = found
     return found
 
 

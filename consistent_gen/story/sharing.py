@@ -46,16 +46,16 @@ def submit_frames(plan: StoryPlan, engine: Engine, requests: Sequence[FrameReque
     Raises:
         InputError: as `SharedStory.cast` and `SharedStory.submit`.
     """
-    method = tuned(plan.method, engine.backbone)
-    if not method.couples_frames:
+    recipe = tuned(plan.method, engine.backbone)
+    if not recipe.rules:
         for request in requests:
             engine.submit(request)
         return
-    story = SharedStory(engine, method.recipe(), seed=plan.seed)
+    story = SharedStory(engine, recipe, seed=plan.seed)
     ready = [
         with_nouns(request, frame) for request, frame in zip(requests, plan.frames, strict=True)
     ]
-    recipe, used = story.run.recipe, set[int]()
+    used = set[int]()
     castings = cast_story(plan, anchors=recipe.anchors, portrait=recipe.portrait)
     for casting in castings:
         count = recipe.anchors - len(casting.frames)

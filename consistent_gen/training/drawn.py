@@ -65,7 +65,7 @@ def redraw(
         rows = [row for i, state in enumerate(states) for row in state.layout_rows(2 * i)]
         latents = torch.stack([s.latent for s in states if s.latent is not None])
         tokens = torch.stack([states[r.slot // 2].conditions[r.branch].tokens for r in rows])
-        times = torch.tensor([row.timestep for row in rows])
+        times = torch.tensor([states[r.slot // 2].timestep for r in rows])
         perturbed = [row.slot for row in rows if row.perturbed]
         weak = IdentityAttention(backbone.unet, perturbed)
         with attached(backbone.unet, weak):

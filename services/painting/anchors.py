@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from consistent_gen.attention.roles import twin_id
 from consistent_gen.engine import Engine, FrameRequest
 from consistent_gen.engine.request import Preview
 from consistent_gen.engine.sharing import SharedStory, group_name
@@ -36,7 +35,7 @@ from consistent_gen.story.sharing import (
 
 def couples_frames(method: str) -> bool:
     """Whether a method ties frames together; otherwise each is drawn from its own seed alone."""
-    return bool(resolve(METHODS, method, kind="method")().couples_frames)
+    return bool(resolve(METHODS, method, kind="method").rules)
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ class AnchoredStory:
         self.born = born
         self.cohorts: dict[str, int] = {}
         self._engine = engine
-        recipe = tuned(plan.method, engine.backbone).recipe()
+        recipe = tuned(plan.method, engine.backbone)
         self._shared = SharedStory(engine, recipe, seed=plan.seed, limit_bytes=limit_bytes)
         self._requests = [
             with_preview(self._named(request, frame, str(frame.index)), preview, preview_every)
@@ -159,11 +158,8 @@ class AnchoredStory:
         return name in self._wanted(frame)
 
     def character_of(self, frame_id: str) -> str | None:
-        """Whose anchor a frame of the engine is, or its twin: a character or a group."""
-        for name, cast in self._cast.items():
-            if any(frame_id in (anchor, twin_id(anchor)) for anchor in cast.frames):
-                return name
-        return None
+        """Whose anchor a frame of the engine is: a character or a group."""
+        return next((name for name, cast in self._cast.items() if frame_id in cast.frames), None)
 
     def anchor_drawn(self, frame_id: str, picture: Picture) -> int | None:
         """Keep an anchor's picture; returns the frame's index if it is one of the story's own."""
@@ -188,7 +184,6 @@ class AnchoredStory:
                 self.forget(group)
         for frame_id in cast.frames:
             self._engine.cancel(frame_id)
-            self._engine.cancel(twin_id(frame_id))
         for index in cast.own:
             self._pictures.pop(index, None)
         if name in self._groups:

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import torch
 
-from consistent_gen.attention.roles import twin_id
 from consistent_gen.engine import DEFAULT_BUCKET, Engine, FrameDone, FrameError, Step
 from consistent_gen.engine.request import FrameRequest, Preview
 from consistent_gen.errors import Cancelled, ConsistentGenError
@@ -32,7 +31,7 @@ from services.painting.calls import CallChoice, cause, halves, out_of_memory
 from services.painting.reports import Drawn, Failed, Report, Stepped
 from services.painting.room import Room
 from services.painting.shelf import StoryShelf
-from services.painting.works import TWIN, Work, Works, standing_of
+from services.painting.works import Work, Works, standing_of
 from services.plans import FrameOrder, PlanBook
 
 DEFAULT_ANCHOR_BYTES = 2 << 30
@@ -185,11 +184,11 @@ class Painter:
 
     def _twins_stepped(self) -> list[Report]:
         """A frame with a twin is halfway when that is drawn; the engine is silent about twins."""
-        twins = [f for g in self._choice.called for f in g.frames if f.id.endswith(TWIN)]
+        twins = [f for g in self._choice.called for f in g.frames if f.request.twin_of]
         return [
             Stepped(work.lease.id, twin.index // 2)
             for twin in twins
-            for work in self._works.of_frame(twin.id)
+            for work in self._works.of_frame(twin.drawing)
         ]
 
     def _has_twin(self, work: Work) -> bool:
@@ -256,7 +255,6 @@ class Painter:
         left = self._works.unwait(work)
         if left is not None and self._shelf.anchor_of(left) is None:
             self.engine.cancel(left)
-            self.engine.cancel(twin_id(left))
 
     def _apply_cancels(self) -> None:
         with self._lock:
@@ -287,11 +285,12 @@ class Painter:
             cohort = next(self._cohorts)
             for group in half:
                 for frame in group.frames:
-                    again |= {w.lease.id: w for w in self._set_apart(frame.id, cohort)}
+                    again |= {w.lease.id: w for w in self._set_apart(frame.drawing, cohort)}
         shared = {frame.id for group in together for frame in group.frames}
         reports: list[Report] = []
         for failure in failures:
-            for work in [] if failure.id in shared else self._set_apart(failure.id, 0):
+            drawing = failure.twin_of or failure.id
+            for work in [] if failure.id in shared else self._set_apart(drawing, 0):
                 self._untrack(work)
                 again.pop(work.lease.id, None)
                 if self._works.pop(work.lease.id) is not None:

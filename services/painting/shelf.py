@@ -69,7 +69,7 @@ class StoryShelf:
         return self._by_prefix.get(engine_id.partition("/")[0])
 
     def anchor_of(self, engine_id: str) -> AnchorPlace | None:
-        """Where a frame of the engine belongs if it is an anchor or the twin of one."""
+        """Where a frame of the engine belongs if it is an anchor."""
         key = self.key_of(engine_id)
         story = self.get(key)
         if key is None or story is None:

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from consistent_gen.attention.calls import Call, Row
 from consistent_gen.attention.layers import find_sites
 from consistent_gen.attention.patch import attached
-from consistent_gen.attention.roles import FrameRole, SubjectUse
+from consistent_gen.attention.roles import FrameRole, Source, SubjectUse
+from consistent_gen.attention.rows import Call, Row
 from consistent_gen.attention.run import SharedRun
 from consistent_gen.attention.settings import (
     Gate,
@@ -25,7 +25,7 @@ from consistent_gen.attention.settings import (
 )
 from consistent_gen.attention.sharing import Sharing
 from consistent_gen.errors import ConsistentGenError, InputError
-from consistent_gen.methods.consistory import ConsiStory
+from consistent_gen.methods.tuning import recipe_of
 from tests.attention.toys import FAMILIES, FOX, Sketch, Toy, anchors, build, draw, enter, held
 
 CAT = SubjectUse(name="cat", tokens=(5,))
@@ -122,9 +122,10 @@ def test_anchors_in_another_order(unet: Toy) -> None:
     """Without dropout their order is free; with it each draws its tokens by its number (6)."""
     frame = Sketch("frame", 1, (FOX,))
     turned = [Sketch(f"fox{i}", 101 - i, (FOX,), anchor=i) for i in range(2)]
-    for method, free in ((ConsiStory(dropout=0.0), True), (ConsiStory(), False)):
-        first = draw(unet, SharedRun(method.recipe()), [anchors(2), [frame]])["frame"]
-        second = draw(unet, SharedRun(method.recipe()), [turned, [frame]])["frame"]
+    for dropout, free in ((0.0, True), (0.5, False)):
+        method = recipe_of("consistory", {"dropout": dropout})
+        first = draw(unet, SharedRun(method), [anchors(2), [frame]])["frame"]
+        second = draw(unet, SharedRun(method), [turned, [frame]])["frame"]
         assert torch.allclose(first, second, atol=CLOSE) == free
 
 
@@ -273,7 +274,7 @@ def test_an_anchor_shows_a_subject_and_leaves_all_that_it_shows() -> None:
     with pytest.raises(InputError, match="an anchor shows a subject; 'x' has none"):
         FrameRole(frame="x", subjects=(), anchor=0)
     role = FrameRole(frame="x", subjects=(FOX, CAT), anchor=0)
-    assert role.leaving == ((FOX, FOX.name), (CAT, CAT.name))
+    assert role.leaving == ((FOX, Source("fox")), (CAT, Source("cat")))
 
 
 @pytest.mark.parametrize("strength", [-0.1, 101.0, math.nan])

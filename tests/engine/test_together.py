@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from consistent_gen.attention.roles import beside, group_name
+from consistent_gen.attention.roles import Source, group_name
 from consistent_gen.attention.settings import Recipe
 from consistent_gen.engine import Engine, FrameDone, FrameRequest, Subject, replay
 from consistent_gen.engine.sharing import SharedStory
 from consistent_gen.errors import InputError, LimitError
-from consistent_gen.methods import METHODS
+from consistent_gen.methods import tuning
 from consistent_gen.models.backbone import Backbone
-from consistent_gen.registry import resolve
 
 FOX, CAT = (Subject(name=name, tokens=(place,)) for name, place in (("fox", 2), ("cat", 5)))
 ALONE = FrameRequest(id="alone", prompt="a fox reading", seed=3, steps=4, subjects=(FOX,))
@@ -33,9 +32,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def recipe_of(method: str, **more: Any) -> Recipe:
-    kind = resolve(METHODS, method.partition(" ")[0])
-    recipe: Recipe = kind(**{**SETTINGS[method], "together": True, **more}).recipe()
-    return recipe
+    settings = {**SETTINGS[method], "together": True, **more}
+    return tuning.recipe_of(method.partition(" ")[0], settings)
 
 
 def cast(engine: Engine, recipe: Recipe, **strengths: float) -> SharedStory:
@@ -92,7 +90,11 @@ def test_the_portrait_reads_the_anchors(tiny: Backbone, method: str) -> None:
     story.cast_together(PORTRAIT)
     engine.drain()
     exports = story.run.bank._exports
-    left = {key: kept for key, kept in exports.items() if key[0] == beside("cat", ("fox", "cat"))}
+    left = {
+        key: kept
+        for key, kept in exports.items()
+        if key[0] == Source("cat", frozenset({"fox", "cat"}))
+    }
     alone = SharedStory(Engine(tiny, bucket=8), recipe_of(method, anchors=1), seed=7)
     alone.cast("cat", [replace(PORTRAIT, subjects=(CAT,))])
     alone.engine.drain()
