@@ -140,8 +140,8 @@ def _draw(shapes: Shapes, policy: Sharing, names: Sequence[str], steps: int) -> 
 def _foresee_matches(run: SharedRun, sites: Any, shapes: Shapes, anchors: Sequence[str]) -> None:
     """Every subject token of the frame corresponds to one of the anchors'."""
     for grid in {site.grid(shapes.latent) for site in sites}:
-        tokens = run.tokens.shown("frame", HERO.name, 0, grid)
-        pool = sum(len(run.tokens.shown(name, HERO.name, 0, grid)) for name in anchors)
+        tokens = run.masks.shown("frame", HERO.name, 0, grid)
+        pool = sum(len(run.masks.shown(name, HERO.name, 0, grid)) for name in anchors)
         source = torch.arange(len(tokens)) % max(pool, 1)
         run.foresee("frame", HERO.name, grid, Match(tokens, source, ()))
 

@@ -7,6 +7,7 @@ cut by Otsu's threshold there, as in arXiv 2402.03286.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,39 +29,57 @@ AFTER_ALL = 1 << 30
 @dataclass
 class _Seen:
     """What is known of one frame. maps: subject -> step -> [n] per layer. outside: subject ->
-    [h w]. found: answers, since the layers of one grid ask for the same again and again.
+    [h w]. found: answers by the step that they are for, since the layers of one grid ask for the
+    same again and again.
     """
 
     grid: Grid | None = None
     maps: dict[str, dict[int, list[Tensor]]] = field(default_factory=dict)
     outside: dict[str, Tensor] = field(default_factory=dict)
-    found: dict[tuple[Any, ...], Tensor] = field(default_factory=dict)
+    found: dict[int, dict[tuple[Any, ...], Tensor]] = field(default_factory=dict)
 
-    def once(self, key: tuple[Any, ...], find: Callable[[], Tensor | None]) -> Tensor | None:
-        """The answer for `key`; it is looked for again as long as there is none."""
-        if key not in self.found:
+    def once(
+        self, before: int, key: tuple[Any, ...], find: Callable[[], Tensor | None]
+    ) -> Tensor | None:
+        """The answer for `key`; it is looked for again as long as there is none. Steps do not come
+        back, so what was for earlier ones is forgotten.
+        """
+        for old in [step for step in self.found if step < before]:
+            del self.found[old]
+        kept = self.found.setdefault(before, {})
+        if key not in kept:
             answer = find()
             if answer is None:
                 return None
-            self.found[key] = answer
-        return self.found[key]
+            kept[key] = answer
+        return kept[key]
 
 
 class SubjectMasks:
-    """Attention maps of one run, per frame and subject, and the masks made from them."""
+    """Where the subjects of one run's frames are.
 
-    def __init__(self, probe: MaskProbe) -> None:
+    Args:
+        probe: where to look. roles: of the run's frames, looked at when asked. seed: of the tokens
+            that are left out of what is exported.
+    """
+
+    def __init__(
+        self, probe: MaskProbe, roles: Mapping[str, FrameRole] | None = None, seed: int = 0
+    ) -> None:
         self.probe = probe
+        self._roles = {} if roles is None else roles
+        self._seed = seed
         self._frames: dict[str, _Seen] = {}
+        self._drawn: dict[tuple[Source, int], dict[tuple[int, Grid], Tensor]] = {}
+
+    # Maps, and masks made from them.
 
     def watched(self, sites: Iterable[Site], latent: Grid) -> dict[str, Site]:
         """The layers to watch: those whose grid is in the probe's range, else the coarsest."""
         low, high = self.probe.tokens
-        sizes = {site: _area(site.grid(latent)) for site in sites if site.kind != "self"}
+        sizes = {site: math.prod(site.grid(latent)) for site in sites if site.kind != "self"}
         inside = [site for site, size in sizes.items() if low <= size <= high]
-        if not inside and sizes:
-            least = min(sizes.values())
-            inside = [site for site, size in sizes.items() if size == least]
+        inside = inside or [site for site, size in sizes.items() if size == min(sizes.values())]
         return {site.name: site for site in inside}
 
     def add(
@@ -91,95 +110,87 @@ class SubjectMasks:
 
     def map(self, frame: str, subject: str, before: int) -> Tensor | None:
         """Mean attention [n] over the last steps before `before`; None if there are none yet."""
-        seen = self._frames.get(frame, _Seen())
-
-        def mean() -> Tensor | None:
-            steps = seen.maps.get(subject, {})
-            recent = [step for step in sorted(steps) if step < before][-self.probe.last :]
-            maps = [torch.stack(steps[step]).mean(0) for step in recent]
-            return torch.stack(maps).mean(0) if maps else None
-
-        return seen.once(("map", subject, before), mean)
+        steps = self._seen(frame).maps.get(subject, {})
+        recent = [step for step in sorted(steps) if step < before][-self.probe.last :]
+        maps = [torch.stack(steps[step]).mean(0) for step in recent]
+        return torch.stack(maps).mean(0) if maps else None
 
     def strength(self, frame: str, subject: str, before: int, grid: Grid) -> Tensor | None:
         """How clearly each token [n] shows the subject, 0..1, to settle overlaps."""
-        seen = self._frames.get(frame, _Seen())
-        if subject in seen.outside:
-            mask = seen.outside[subject]
-            return resize_grid(mask.reshape(-1, 1), (mask.shape[0], mask.shape[1]), grid)[:, 0]
+        seen = self._seen(frame)
 
-        def scaled() -> Tensor | None:
-            found = self.map(frame, subject, before)
-            if found is None:
+        def find() -> Tensor | None:
+            if subject in seen.outside:
+                mask = seen.outside[subject]
+                return resize_grid(mask.reshape(-1, 1), (mask.shape[0], mask.shape[1]), grid)[:, 0]
+            found = seen.once(before, ("map", subject), lambda: self.map(frame, subject, before))
+            if found is None or seen.grid is None:
                 return None
-            assert seen.grid is not None
             found = resize_grid(found[:, None], seen.grid, grid)[:, 0]
             return found / found.max().clamp_min(1e-12)
 
-        return seen.once(("strength", subject, before, grid), scaled)
+        return seen.once(before, ("strength", subject, grid), find)
 
     def mask(self, frame: str, subject: str, before: int, grid: Grid) -> Tensor | None:
         """Which tokens [n] of `grid` show the subject; None if nothing is known yet."""
-        seen = self._frames.get(frame, _Seen())
+        seen = self._seen(frame)
 
-        def cut() -> Tensor | None:
+        def find() -> Tensor | None:
             known = self.strength(frame, subject, before, grid)
-            if known is None or subject in seen.outside:
-                return None if known is None else known > 0.5
-            return known > self.probe.cut * otsu_threshold(known)
+            if known is None:
+                return None
+            outside = subject in seen.outside
+            return known > (0.5 if outside else self.probe.cut * otsu_threshold(known))
 
-        return seen.once(("mask", subject, before, grid), cut)
+        return seen.once(before, ("mask", subject, grid), find)
 
     def finest(self, frame: str) -> Grid | None:
         """The grid of a frame's maps; None while it has none."""
-        return self._frames.get(frame, _Seen()).grid
+        return self._seen(frame).grid
 
-    def forget(self, frame: str) -> None:
-        """Drop what is known of a frame."""
-        self._frames.pop(frame, None)
-
-
-class SubjectTokens:
-    """Token numbers of the frames of one run, as far as they are known at a step.
-
-    Args:
-        masks: where subjects are. roles: of the run's frames, looked at when asked.
-        seed: of the tokens that are left out.
-    """
-
-    def __init__(self, masks: SubjectMasks, roles: Mapping[str, FrameRole], seed: int) -> None:
-        self.masks = masks
-        self._roles = roles
-        self._seed = seed
-        self._found: dict[str, dict[tuple[Any, ...], Tensor]] = {}  # by frame
-        self._drawn: dict[tuple[Source, int], dict[tuple[int, Grid], Tensor]] = {}
+    # Numbers of tokens, of what is seen in a frame or in its twin.
 
     def shown(self, frame: str, subject: str, step: int, grid: Grid) -> Tensor:
         """Numbers [s] of the tokens that show a subject; empty while that is unknown."""
         source, before = self._seen_in(frame, step)
-        mask = self.masks.mask(source, subject, before, grid)
+        mask = self.mask(source, subject, before, grid)
         return torch.empty(0, dtype=torch.int64) if mask is None else mask.nonzero()[:, 0]
 
     def region(self, role: FrameRole, use: SubjectUse, step: int, grid: Grid) -> Tensor | None:
         """Numbers [s] of the tokens that belong to a subject and to no clearer one; None if
         unknown.
         """
-        return self._once(
-            role, ("region", step, use.name, grid), lambda: self._region(role, use, step, grid)
-        )
+        seen, before = self._seen_in(role.frame, step)
+
+        def find() -> Tensor | None:
+            own = self.mask(seen, use.name, before, grid)
+            strength = self.strength(seen, use.name, before, grid)
+            if own is None or strength is None:
+                return None
+            for i, other in enumerate(role.subjects):
+                rival = self.mask(seen, other.name, before, grid)
+                theirs = self.strength(seen, other.name, before, grid)
+                if other.name == use.name or rival is None or theirs is None:
+                    continue
+                # Of two who are equally clear the one that was named first has the token.
+                first = i < role.subjects.index(use)
+                own = own & ~(rival & (theirs >= strength if first else theirs > strength))
+            return own.nonzero()[:, 0]
+
+        return self._seen(seen).once(before, ("region", use.name, grid), find)
 
     def nearest(self, role: FrameRole, use: SubjectUse, step: int, grid: Grid) -> Tensor | None:
         """Numbers [s] of the tokens where no other subject is clearer; None if nothing is known."""
+        seen, before = self._seen_in(role.frame, step)
 
         def find() -> Tensor | None:
-            seen, before = self._seen_in(role.frame, step)
-            known = [self.masks.strength(seen, u.name, before, grid) for u in role.subjects]
+            known = [self.strength(seen, u.name, before, grid) for u in role.subjects]
             clear = [strength for strength in known if strength is not None]
             if len(clear) < len(known):
                 return None
             return (torch.stack(clear).argmax(0) == role.subjects.index(use)).nonzero()[:, 0]
 
-        return self._once(role, ("nearest", step, use.name, grid), find)
+        return self._seen(seen).once(before, ("nearest", use.name, grid), find)
 
     def shared(
         self,
@@ -198,70 +209,35 @@ class SubjectTokens:
         """
         use, source = leaving
         if select.tokens == "all":
-            candidates = torch.arange(grid[0] * grid[1], device=device)
+            candidates: Tensor | None = torch.arange(math.prod(grid), device=device)
         else:
-            found = self.region(role, use, step if known is None else known, grid)
-            if found is None:
-                return None
-            candidates = found
+            candidates = self.region(role, use, step if known is None else known, grid)
+        if candidates is None:
+            return None
         drawn = self._drawn.setdefault((source, role.number), {})
         if (step, grid) not in drawn:
-            # Counted, not streamed: the same for every batch, order and branch.
-            purpose = f"tokens {source} {role.number} {grid[0]}x{grid[1]} {step}"
             for old in [key for key in drawn if key[0] < step]:
                 del drawn[old]
-            drawn[step, grid] = draw_tokens(
-                candidates, select.dropout, generator(self._seed, purpose)
-            )
+            # Counted, not streamed: the same for every batch, order and branch.
+            purpose = f"tokens {source} {role.number} {grid[0]}x{grid[1]} {step}"
+            dice = generator(self._seed, purpose)
+            drawn[step, grid] = draw_tokens(candidates, select.dropout, dice)
         return drawn[step, grid]
 
     def forget(self, frame: str) -> None:
-        """Drop what was found out of a frame."""
-        self._found.pop(frame, None)
+        """Drop what is known of a frame."""
+        self._frames.pop(frame, None)
 
     def drop(self, source: Source) -> None:
         """Drop which tokens were drawn for a source."""
         for key in [key for key in self._drawn if key[0] == source]:
             del self._drawn[key]
 
-    def _once(
-        self, role: FrameRole, key: tuple[Any, ...], find: Callable[[], Tensor | None]
-    ) -> Tensor | None:
-        """What `find` says for a key whose second part is the step; earlier steps are forgotten."""
-        kept = self._found.setdefault(role.frame, {})
-        if key not in kept:
-            found = find()
-            if found is None:
-                return None
-            for old in [k for k in kept if k[1] < key[1]]:
-                del kept[old]
-            kept[key] = found
-        return kept[key]
-
-    def _region(self, role: FrameRole, use: SubjectUse, step: int, grid: Grid) -> Tensor | None:
-        seen, before = self._seen_in(role.frame, step)
-        own = self.masks.mask(seen, use.name, before, grid)
-        strength = self.masks.strength(seen, use.name, before, grid)
-        if own is None or strength is None:
-            return None
-        earlier = True
-        for other in role.subjects:
-            if other.name == use.name:
-                earlier = False
-                continue
-            rival = self.masks.mask(seen, other.name, before, grid)
-            theirs = self.masks.strength(seen, other.name, before, grid)
-            if rival is not None and theirs is not None:
-                # Of two who are equally clear the one that was named first has the token.
-                own = own & ~(rival & (theirs >= strength if earlier else theirs > strength))
-        return own.nonzero()[:, 0]
+    def _seen(self, frame: str) -> _Seen:
+        return self._frames.get(frame) or _Seen()
 
     def _seen_in(self, frame: str, step: int) -> tuple[str, int]:
         """Whose maps tell where a frame's subjects are, and which steps of them count."""
         twin = twin_id(frame)
-        finished = self.masks.probe.source == "twin" and twin in self._roles
+        finished = self.probe.source == "twin" and twin in self._roles
         return (twin, AFTER_ALL) if finished else (frame, step)
-
-
-def _area(grid: Grid) -> int:
-    return grid[0] * grid[1]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from consistent_gen.attention.bank import DEFAULT_LIMIT_BYTES, AnchorBank
 from consistent_gen.attention.layers import Grid, Site
-from consistent_gen.attention.masks import AFTER_ALL, SubjectMasks, SubjectTokens
+from consistent_gen.attention.masks import AFTER_ALL, SubjectMasks
 from consistent_gen.attention.matching import Features, Match, match_tokens
 from consistent_gen.attention.ops import kept_count
 from consistent_gen.attention.roles import FrameRole, Source, SubjectUse, twin_id
@@ -54,10 +54,9 @@ class SharedRun:
         self.recipe = recipe
         self.seed = seed
         self.bank = AnchorBank(limit_bytes, bank_device)
-        self.masks = SubjectMasks(recipe.masks or MaskProbe())
         self.features = None if recipe.features is None else Features(recipe.features)
         self.roles: dict[str, FrameRole] = {}
-        self.tokens = SubjectTokens(self.masks, self.roles, seed)
+        self.masks = SubjectMasks(recipe.masks or MaskProbe(), self.roles, seed)
         # source -> number -> who leaves that: frame and subject
         self._anchors: dict[Source, dict[int, tuple[str, str]]] = {}
         self._settings: dict[Source, Mapping[str, object]] = {}
@@ -116,7 +115,7 @@ class SharedRun:
         for frame, _ in self._anchors.pop(source, {}).values():
             self._forget(frame)
         self._settings.pop(source, None)
-        self.tokens.drop(source)
+        self.masks.drop(source)
 
     def most_bytes(
         self,
@@ -208,7 +207,7 @@ class SharedRun:
             anchors = {k: v for source in use.sources for k, v in self._anchors[source].items()}
             seen = [(frame, use.name), *(place for _, place in sorted(anchors.items()))]
             features = [self.features.at(twin_id(name), grid) for name, _ in seen]  # n c each
-            tokens = [self.tokens.shown(*place, AFTER_ALL, grid) for place in seen]  # s each
+            tokens = [self.masks.shown(*place, AFTER_ALL, grid) for place in seen]  # s each
             self._matches[key] = match_tokens(features[0], tokens[0], features[1:], tokens[1:])
         return self._matches[key]
 
@@ -257,7 +256,6 @@ class SharedRun:
         for name in (frame, twin_id(frame)):
             self.roles.pop(name, None)
             self.masks.forget(name)
-            self.tokens.forget(name)
             if self.features is not None:
                 self.features.forget(name)
         self._records.pop(frame, None)

@@ -207,7 +207,7 @@ class Sharing(AttentionPolicy):
     def _subject_tokens(self, item: _Work, use: SubjectUse, site: Site) -> Tensor:
         """Numbers [s] of the tokens of a row that others read."""
         known = self.run.mask_step(item.role, item.row.step, item.row.steps)
-        return self.run.tokens.shown(item.role.frame, use.name, known, self._grid(site))
+        return self.run.masks.shown(item.role.frame, use.name, known, self._grid(site))
 
     def _apply_recorded(self, item: _Work, heads: Heads, site: Site) -> None:
         """Queries of looks are mixed in, values of twins put in place of the row's own."""
@@ -232,7 +232,7 @@ class Sharing(AttentionPolicy):
         sharing = sharing_rule(item.exports)
         if sharing is not None:
             known = self.run.mask_step(role, row.step, row.steps)
-            chosen = self.run.tokens.shared(
+            chosen = self.run.masks.shared(
                 role, leaving, sharing.select, row.step, self._grid(site), k.device, known=known
             )
             tokens = none if chosen is None else chosen.to(k.device)  # m
@@ -296,8 +296,8 @@ class Sharing(AttentionPolicy):
                 extras += self._extras(item, use, use.sources[1], rule, heads, site, None)
             queries = None
             if gated:
-                tokens = self.run.tokens
-                find = tokens.nearest if rule.select.gate == "nearest" else tokens.region
+                masks = self.run.masks
+                find = masks.nearest if rule.select.gate == "nearest" else masks.region
                 queries = find(item.role, use, item.row.step, self._grid(site))
             if queries is not None or not gated:
                 extras += self._extras(item, use, use.sources[0], rule, heads, site, queries)

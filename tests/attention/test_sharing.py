@@ -196,7 +196,7 @@ def test_overlapping_regions_go_to_the_clearer_subject() -> None:
     cat = torch.tensor([[0.0, 0.7, 0.8, 0.6]])
     run.masks.set_external("both", "fox", fox)
     run.masks.set_external("both", "cat", cat)
-    regions = [run.tokens.region(role, use, 1, (1, 4)) for use in (FOX, CAT)]
+    regions = [run.masks.region(role, use, 1, (1, 4)) for use in (FOX, CAT)]
     assert [r.tolist() for r in regions if r is not None] == [[0, 1], [2, 3]]
 
 
@@ -204,11 +204,11 @@ def test_the_nearest_subject_has_every_token() -> None:
     run = SharedRun(MASKED)
     role = FrameRole(frame="both", subjects=(FOX, CAT))
     run.roles["both"] = role
-    assert run.tokens.nearest(role, FOX, 1, (1, 5)) is None
+    assert run.masks.nearest(role, FOX, 1, (1, 5)) is None
     run.masks.set_external("both", "fox", torch.tensor([[1.0, 0.3, 0.1, 0.1, 0.0]]))
-    assert run.tokens.nearest(role, FOX, 1, (1, 5)) is None, "the cat may be anywhere"
+    assert run.masks.nearest(role, FOX, 1, (1, 5)) is None, "the cat may be anywhere"
     run.masks.set_external("both", "cat", torch.tensor([[0.0, 0.2, 0.3, 0.1, 0.9]]))
-    found = [run.tokens.nearest(role, use, 1, (1, 5)) for use in (FOX, CAT)]
+    found = [run.masks.nearest(role, use, 1, (1, 5)) for use in (FOX, CAT)]
     assert [f.tolist() for f in found if f is not None] == [[0, 1, 3], [2, 4]]
 
 

@@ -234,8 +234,7 @@ def enter(run: SharedRun, frames: Iterable[Sketch], settings: Any = None) -> lis
 def held(run: SharedRun) -> list[int]:
     """Bytes of the run's bank, and how much it remembers of frames beside it."""
     tables: list[Any] = [
-        run.roles, run.masks._frames, run._records, run._matches, run.tokens._found,
-        run.tokens._drawn,
+        run.roles, run.masks._frames, run._records, run._matches, run.masks._drawn,
     ]  # fmt: skip
     return [run.bank.bytes, *(len(table) for table in tables)]
 

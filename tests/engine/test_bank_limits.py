@@ -99,7 +99,9 @@ def test_room_is_kept_for_who_is_still_being_drawn(tiny: Backbone) -> None:
     engine = Engine(tiny, bucket=8)
     story = new_story(engine, "head_start")
     story.run.bank.limit_bytes = 2 * story.predicted_bytes(portraits(1)[0]) - 1
-    story.cast("fox", portraits(1))
+    corner = np.zeros((8, 8), dtype=np.float32)
+    corner[:4, :4] = 1.0
+    story.cast("fox", portraits(1), masks={0: corner})
     with pytest.raises(LimitError):
         story.cast("cat", [CATS])
     engine.drain()

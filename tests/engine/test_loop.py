@@ -37,13 +37,13 @@ class Spy(Coupling):
     def __init__(self, group: object = None, fail_at: int | None = None) -> None:
         self.group = group
         self.fail_at = fail_at
-        self.calls: list[Call] = []
+        self.announced: list[Call] = []
         self.ended = 0
         self.released: list[str] = []
 
     def begin_call(self, call: Call) -> None:
-        self.calls.append(call)
-        if self.fail_at == len(self.calls):
+        self.announced.append(call)
+        if self.fail_at == len(self.announced):
             raise ValueError("the bank is empty")
 
     def end_call(self) -> None:
@@ -54,7 +54,7 @@ class Spy(Coupling):
 
     def calls(self) -> list[dict[str, int]]:
         """Per call: frame -> step."""
-        return [{row.frame: row.step for row in call.rows} for call in self.calls]
+        return [{row.frame: row.step for row in call.rows} for call in self.announced]
 
 
 def drain(engine: Engine) -> list[Event]:
@@ -111,7 +111,7 @@ def test_guidance_of_one_takes_one_row_and_equals_the_prompt_alone(tiny: Backbon
     spy = Spy()
     plain = replace(FOX, guidance=1.0, coupling=spy)
     image = pictures(Engine(tiny).run([plain]))["fox"]
-    assert [[row.branch for row in call.rows] for call in spy.calls] == [["cond"]] * 3
+    assert [[row.branch for row in call.rows] for call in spy.announced] == [["cond"]] * 3
     other_negative = replace(plain, negative="a bear", coupling=None)
     assert np.array_equal(pictures(Engine(tiny).run([other_negative]))["fox"], image)
     guided = replace(plain, guidance=4.0, coupling=None)
@@ -181,7 +181,7 @@ def test_sizes_never_share_a_call_and_guidance_may(tiny: Backbone) -> None:
         engine.submit(replace(FOX, id=str(index), width=width, guidance=guidance, coupling=spy))
     drain(engine)
     assert [set(call) for call in spy.calls()] == [{"0", "2"}] * 3 + [{"1", "3"}] * 3
-    assert {call.size for call in spy.calls} == {8}
+    assert {call.size for call in spy.announced} == {8}
 
 
 def test_the_call_says_which_row_is_whose(tiny: Backbone) -> None:
@@ -190,7 +190,7 @@ def test_the_call_says_which_row_is_whose(tiny: Backbone) -> None:
     engine.submit(CAT)
     engine.submit(replace(FOX, coupling=spy, subjects=subjects))
     drain(engine)
-    call = spy.calls[0]
+    call = spy.announced[0]
     assert [(r.slot, r.frame, r.branch) for r in call.rows] == [
         (0, "cat", "cond"), (1, "cat", "uncond"), (2, "fox", "cond"), (3, "fox", "uncond"),
     ]  # fmt: skip
@@ -198,7 +198,7 @@ def test_the_call_says_which_row_is_whose(tiny: Backbone) -> None:
     assert call.of_frame("fox")[0].request.subjects == subjects
     assert [row.time for row in call.rows] == [1.0] * 4
     assert call.latent == (16, 16)
-    assert spy.ended == len(spy.calls) == 3
+    assert spy.ended == len(spy.announced) == 3
 
 
 def test_a_failing_coupling_takes_down_its_call_only(tiny: Backbone) -> None:
@@ -310,7 +310,7 @@ def test_a_gang_shares_every_call_even_beyond_the_bucket(tiny: Backbone) -> None
     engine.submit_gang(members)
     events = drain(engine)
     assert [set(call) for call in spy.calls()] == [{"m0", "m1", "m2"}] * 3
-    assert {call.size for call in spy.calls} == {8}
+    assert {call.size for call in spy.announced} == {8}
     buckets = {e.id: e.metadata["bucket"] for e in events if isinstance(e, FrameDone)}
     assert buckets == {"cat": 4, "m0": 8, "m1": 8, "m2": 8}
 

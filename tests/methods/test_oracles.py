@@ -98,7 +98,7 @@ class Stage:
         """Log-mask [n] of what an anchor exports: its mask less the dropped tokens."""
         rule = next(r for r in self.recipe.rules if r.mix.keys == "concat")
         role = self.run.roles[self.names[anchor]]
-        tokens = self.run.tokens.shared(
+        tokens = self.run.masks.shared(
             role, role.leaving[0], rule.select, self.step, GRID, torch.device("cpu")
         )
         assert tokens is not None
