@@ -248,8 +248,8 @@ def _of_text(attn: Any, encoder: Tensor, which: Literal["k", "v"]) -> Tensor:
     if attn.norm_cross:
         encoder = attn.norm_encoder_hidden_states(encoder)
     if getattr(attn, "fused_projections", False):
-        k, v = attn.to_kv(encoder).chunk(2, dim=-1)
-        return k if which == "k" else v
+        fused: Tensor = attn.to_kv(encoder).chunk(2, dim=-1)[which == "v"]
+        return fused
     found: Tensor = (attn.to_k if which == "k" else attn.to_v)(encoder)
     return found
 

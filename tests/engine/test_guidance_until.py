@@ -116,7 +116,7 @@ def test_shared_frames_are_the_same_in_any_company(tiny: Backbone, method: str) 
     assert not np.array_equal(together["reading"], whole["reading"])
     predicted = story.predicted_bytes(replace(READING, guidance_until=0.5))
     masked = story.run.recipe.masks is not None
-    assert predicted > story.run.bank.bytes if masked else predicted == story.run.bank.bytes
+    assert predicted >= story.run.bank.bytes if masked else predicted == story.run.bank.bytes
 
 
 def test_readers_are_guided_as_long_as_their_anchors(tiny: Backbone) -> None:

@@ -100,7 +100,7 @@ def test_the_portrait_reads_the_anchors(tiny: Backbone, method: str) -> None:
     alone.engine.drain()
     last = max(key[2] for key in left)
     pairs = [
-        (next(iter(kept.values())).v, alone.run.bank._exports["cat", *key[1:]][0].v)
+        (next(iter(kept.values())).v, alone.run.bank._exports[Source("cat"), *key[1:]][0].v)
         for key, kept in left.items()
         if key[2] == last
     ]
