@@ -49,12 +49,13 @@ from benchmarks.consistency_drawing import (
     TRUTH,
     VANILLA,
     Candidate,
+    DrawingSettings,
     DrawnStory,
-    Settings,
-    Store,
+    PictureStore,
 )
 from benchmarks.consistency_stories import BenchmarkStory, make_story
 from consistent_gen.checkpoints import folder_sha256, weights_folder, write_json
+from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.encoders.judge import Judge
 from consistent_gen.encoders.reader import Reader
 from consistent_gen.errors import CheckpointError
@@ -62,7 +63,7 @@ from consistent_gen.methods import METHODS
 from consistent_gen.models import load_backbone
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.rewards.attributes import Wanted, attribute_hits
-from consistent_gen.runtime import DTYPES, frame_seed, tune_allocator, versions
+from consistent_gen.runtime import DTYPES, frame_seed, versions
 from consistent_gen.world.palette import HUES
 from consistent_gen.world.spec import PLACES, STYLES
 
@@ -125,14 +126,14 @@ class Bench:
         backbone: Backbone,
         stories: Sequence[BenchmarkStory],
         seeds: Sequence[int],
-        settings: Settings,
+        settings: DrawingSettings,
         networks: Mapping[str, Any],
         keep: Path,
     ) -> None:
         self.backbone, self.stories, self.seeds = backbone, stories, seeds
         self.settings, self.networks, self.keep = settings, networks, keep
 
-    def draw(self, candidate: Candidate, console: Console | None = None) -> Store:
+    def draw(self, candidate: Candidate, console: Console | None = None) -> PictureStore:
         """Draw what is missing of a candidate's stories."""
         store = self.store(candidate)
         wanted = [
@@ -147,7 +148,7 @@ class Bench:
         )
         return store
 
-    def store(self, candidate: Candidate) -> Store:
+    def store(self, candidate: Candidate) -> PictureStore:
         """Where a candidate's drawings are kept: everything that decides them is in the name."""
         recipe = None if candidate.recipe is None else candidate.recipe.digest()
         reader = folder_sha256(weights_folder("reader")) if candidate.label == BEST_OF_4 else None
@@ -165,7 +166,7 @@ class Bench:
             identity |= {"model": None, "settings": None}
         elif self.backbone.dtype != torch.float32:
             identity["dtype"] = str(self.backbone.dtype)
-        return Store(self.keep, candidate.label, identity)
+        return PictureStore(self.keep, candidate.label, identity)
 
     def score(self, candidate: Candidate) -> dict[str, list[float]]:
         """Scores of all stories, by name."""
@@ -232,7 +233,9 @@ def load_networks(console: Console) -> dict[str, Any]:
     return networks
 
 
-def frame_costs(candidate: Candidate, settings: Settings, model: Path | None) -> dict[str, float]:
+def frame_costs(
+    candidate: Candidate, settings: DrawingSettings, model: Path | None
+) -> dict[str, float]:
     """Seconds, memory and denoiser calls of an added frame, measured in a fresh process."""
     command = [
         sys.executable, "-m", "benchmarks.consistency_cost", candidate.label,
@@ -260,8 +263,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--stories", type=int, default=100)
     parser.add_argument("--methods", default=",".join(METHODS), help="names, separated by commas")
     parser.add_argument("--variant", action="append", default=[], help="a method with settings")
-    parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--guidance", type=float, default=5.0)
+    parser.add_argument("--steps", type=int, default=DrawSettings.steps)
+    parser.add_argument("--guidance", type=float, default=DrawSettings.guidance)
     parser.add_argument("--strength", type=float, default=1.0)
     parser.add_argument("--style-diverse", action="store_true", help="another style per frame")
     parser.add_argument("--dev", action="store_true", help="other stories, to choose settings by")
@@ -279,7 +282,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = arguments(argv)
     asked = [name for name in options.methods.split(",") if name] + options.variant
     baselines = [TRUTH, VANILLA] + ([] if options.no_best_of else [BEST_OF_4])
-    tune_allocator()
     console = Console(width=200)
     networks = load_networks(console)
     backbone = load_backbone(options.model, dtype=options.dtype)
@@ -290,7 +292,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         make_story(n, style_diverse=options.style_diverse, seed=world)
         for n in range(options.stories)
     ]
-    settings = Settings(steps=options.steps, guidance=options.guidance, strength=options.strength)
+    settings = DrawingSettings(
+        steps=options.steps, guidance=options.guidance, strength=options.strength
+    )
     bench = Bench(backbone, stories, seeds, settings, networks, options.keep)
     table = {}
     for label, candidate in named.items():

@@ -25,17 +25,18 @@ from benchmarks.consistency_drawing import (
     BEST_OF_4,
     CANDIDATES,
     Candidate,
-    Settings,
+    DrawingSettings,
     anchors_of,
     drain,
     parse_candidate,
 )
 from benchmarks.consistency_stories import FRAMES, HERO, BenchmarkStory, make_story
+from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.engine import Engine, FrameError, FrameRequest
 from consistent_gen.engine.sharing import SharedStory
 from consistent_gen.models import load_backbone
 from consistent_gen.models.backbone import Backbone
-from consistent_gen.runtime import frame_seed, tune_allocator
+from consistent_gen.runtime import frame_seed
 
 ADDED = 4
 SEED = 3
@@ -63,7 +64,7 @@ class Meter:
 
 
 def measure(
-    backbone: Backbone, candidate: Candidate, settings: Settings, story: BenchmarkStory
+    backbone: Backbone, candidate: Candidate, settings: DrawingSettings, story: BenchmarkStory
 ) -> dict[str, float]:
     """The three figures of the module's text."""
     engine = Engine(backbone)
@@ -93,7 +94,7 @@ def measure(
 
 
 def _added(
-    story: BenchmarkStory, number: int, settings: Settings, candidate: Candidate
+    story: BenchmarkStory, number: int, settings: DrawingSettings, candidate: Candidate
 ) -> list[FrameRequest]:
     """The requests of one more frame: one, or the candidates of the best of 4."""
     request = story.request(number % FRAMES, SEED, settings.steps, settings.guidance)
@@ -124,14 +125,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="What an added frame costs.")
     parser.add_argument("method")
-    parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--guidance", type=float, default=5.0)
+    parser.add_argument("--steps", type=int, default=DrawSettings.steps)
+    parser.add_argument("--guidance", type=float, default=DrawSettings.guidance)
     parser.add_argument("--model", type=Path, default=None)
     options = parser.parse_args(argv)
-    tune_allocator()
     backbone = load_backbone(options.model)
     candidate = parse_candidate(options.method, backbone)
-    settings = Settings(steps=options.steps, guidance=options.guidance)
+    settings = DrawingSettings(steps=options.steps, guidance=options.guidance)
     story = make_story(0, style_diverse=False)
     print(json.dumps(measure(backbone, candidate, settings, story)))
 

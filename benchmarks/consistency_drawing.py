@@ -46,7 +46,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class DrawingSettings:
     """How stories are drawn."""
 
     steps: int
@@ -100,7 +100,7 @@ def drain(engine: Engine) -> dict[str, np.ndarray]:
 
 
 def anchors_of(
-    story: BenchmarkStory, recipe: Recipe, seed: int, settings: Settings
+    story: BenchmarkStory, recipe: Recipe, seed: int, settings: DrawingSettings
 ) -> tuple[list[FrameRequest], list[FrameRequest]]:
     """A character's anchors and its other frames: a hidden portrait if the recipe has one, then the
     first frames.
@@ -118,7 +118,7 @@ def draw_stories(
     backbone: Backbone,
     wanted: Sequence[tuple[BenchmarkStory, int]],
     candidate: Candidate,
-    settings: Settings,
+    settings: DrawingSettings,
 ) -> list[DrawnStory]:
     """Draw (story, story seed) pairs side by side."""
     engine = engine_for(backbone)
@@ -162,7 +162,7 @@ def draw_best_of(
     backbone: Backbone,
     wanted: Sequence[tuple[BenchmarkStory, int]],
     plain: Sequence[DrawnStory],
-    settings: Settings,
+    settings: DrawingSettings,
     reader: Any,
 ) -> list[DrawnStory]:
     """Per frame, of vanilla's picture and three more seeds the one most like frame 0."""
@@ -201,7 +201,7 @@ def draw_truth(wanted: Sequence[tuple[BenchmarkStory, int]]) -> list[DrawnStory]
     return results
 
 
-class Store:
+class PictureStore:
     """Drawings of one candidate on disk, by story and story seed."""
 
     def __init__(self, root: Path, label: str, identity: Mapping[str, Any]) -> None:
@@ -237,7 +237,7 @@ def chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
 
 
 def draw_missing(
-    store: Store,
+    store: PictureStore,
     wanted: Sequence[tuple[Any, int]],
     draw: Callable[[Sequence[tuple[Any, int]]], list[DrawnStory]],
     *,

@@ -5,7 +5,7 @@
 
 Every story casts two held-out characters of different kinds and draws five scenes with both, and
 the same five with each of them alone, from the same banks. Anchors are what a story has
-(`consistent_gen.story.sharing.cast_story`): the first frames of both, or with methods that want
+(`consistent_gen.story.cast.plan_anchors`): the first frames of both, or with methods that want
 portraits (`Topology.portrait`) hidden ones of each, and if the method has `together` the first
 frame of both beside them.
 In a frame of both, a figure is taken for the character whose kind it has (the words name kinds).
@@ -48,9 +48,9 @@ from benchmarks.consistency import (
 )
 from benchmarks.consistency_drawing import (
     Candidate,
+    DrawingSettings,
     DrawnStory,
-    Settings,
-    Store,
+    PictureStore,
     drain,
     draw_missing,
     engine_for,
@@ -66,11 +66,12 @@ from benchmarks.consistency_stories import (
     sample_scenes,
 )
 from consistent_gen.checkpoints import write_json
+from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.engine import FrameRequest, Subject
 from consistent_gen.engine.sharing import SharedStory
 from consistent_gen.models import load_backbone
 from consistent_gen.models.backbone import Backbone
-from consistent_gen.runtime import DTYPES, frame_seed, tune_allocator, versions
+from consistent_gen.runtime import DTYPES, frame_seed, versions
 from consistent_gen.world import phrases
 from consistent_gen.world.captions import describe, style_phrase, words_of
 from consistent_gen.world.spec import ACTIONS, KINDS, sample_identity
@@ -102,8 +103,7 @@ class PairStory:
                     replace(
                         text,
                         id=f"pair{self.number}-{seed}-{name}{i}",
-                        steps=steps,
-                        guidance=guidance,
+                        settings=DrawSettings(steps=steps, guidance=guidance),
                     )
                 )
         return found
@@ -121,8 +121,7 @@ class PairStory:
                 replace(
                     self._request([(who, action)], scene, own),
                     hidden=True,
-                    steps=steps,
-                    guidance=guidance,
+                    settings=DrawSettings(steps=steps, guidance=guidance),
                     id=f"pair{self.number}-{seed}-portrait{who}{number}",
                 )
             )
@@ -154,7 +153,7 @@ def make_pair(number: int, *, seed: int = 0) -> PairStory:
 def draw_pairs(
     backbone: Backbone,
     candidate: Candidate,
-    settings: Settings,
+    settings: DrawingSettings,
     part: Sequence[tuple[PairStory, int]],
 ) -> list[DrawnStory]:
     """Draw (story, story seed) pairs side by side; pictures in the order of the requests."""
@@ -249,11 +248,11 @@ def _swaps(drawing: Mapping[str, Seen], who: int) -> torch.Tensor:
 def draw_all(
     backbone: Backbone,
     candidate: Candidate,
-    settings: Settings,
+    settings: DrawingSettings,
     stories: Sequence[PairStory],
     seeds: Sequence[int],
     keep: Path,
-) -> Store:
+) -> PictureStore:
     """Draw what is missing of a candidate's stories, each with every story seed."""
     identity = {
         "pairs": repr(stories[0]), "model": backbone.sha256, "label": candidate.label,
@@ -262,7 +261,7 @@ def draw_all(
     }  # fmt: skip
     if backbone.dtype != torch.float32:
         identity["dtype"] = str(backbone.dtype)
-    store = Store(keep, f"pairs-{candidate.label}", identity)
+    store = PictureStore(keep, f"pairs-{candidate.label}", identity)
     wanted = [(story, frame_seed(seed, story.number)) for story in stories for seed in seeds]
     together = 2 if backbone.device.type == "cpu" else 8
     draw_missing(
@@ -272,7 +271,7 @@ def draw_all(
 
 
 def score_all(
-    store: Store,
+    store: PictureStore,
     stories: Sequence[PairStory],
     seeds: Sequence[int],
     networks: Mapping[str, Any],
@@ -294,8 +293,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--stories", type=int, default=40)
     parser.add_argument("--methods", default="vanilla,consistory,consistyle")
     parser.add_argument("--variant", action="append", default=[], help="a method with settings")
-    parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--guidance", type=float, default=5.0)
+    parser.add_argument("--steps", type=int, default=DrawSettings.steps)
+    parser.add_argument("--guidance", type=float, default=DrawSettings.guidance)
     parser.add_argument("--strength", type=float, default=1.0)
     parser.add_argument("--dev", action="store_true", help="other stories, to choose settings by")
     parser.add_argument("--model", type=Path, default=None)
@@ -303,13 +302,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--keep", type=Path, default=KEEP, help="where drawings are kept")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(argv)
-    tune_allocator()
     console = Console(width=140)
     networks = load_networks(console)
     backbone = load_backbone(options.model, dtype=options.dtype)
     names = [*filter(None, options.methods.split(",")), *options.variant]
     candidates = [parse_candidate(name, backbone) for name in names]
-    settings = Settings(steps=options.steps, guidance=options.guidance, strength=options.strength)
+    settings = DrawingSettings(
+        steps=options.steps, guidance=options.guidance, strength=options.strength
+    )
     world, seeds = (DEV_WORLD, DEV_STORY_SEEDS) if options.dev else (0, STORY_SEEDS)
     stories = [make_pair(n, seed=world) for n in range(options.stories)]
     summary: dict[str, Any] = {}

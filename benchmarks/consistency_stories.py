@@ -6,6 +6,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.engine.request import FrameRequest, Subject
 from consistent_gen.runtime import frame_seed
 from consistent_gen.world import phrases
@@ -23,7 +24,7 @@ from consistent_gen.world.spec import (
     scene_held_out,
 )
 from consistent_gen.world.spec import (
-    Subject as Figure,
+    SubjectSpec as Figure,
 )
 
 FRAMES = 5
@@ -86,8 +87,9 @@ class BenchmarkStory:
         # The start mark is token 0, and every word is one token.
         noun = 1 + len(words_of(start)) + noun_index(self.words)
         return FrameRequest(
-            id=f"{self.number}-{seed}-{name}", prompt=text, seed=seed, steps=steps,
-            guidance=guidance, subjects=(Subject(name=HERO, tokens=(noun,)),),
+            id=f"{self.number}-{seed}-{name}", prompt=text, seed=seed,
+            settings=DrawSettings(steps=steps, guidance=guidance),
+            subjects=(Subject(name=HERO, tokens=(noun,)),),
         )  # fmt: skip
 
 

@@ -34,14 +34,14 @@ from typing import Any
 import numpy as np
 
 from consistent_gen.checkpoints import write_json
+from consistent_gen.language.embedders import HashedNgrams, default_embedder
 from consistent_gen.memory import open_memory
-from consistent_gen.memory.embedders import HashedNgrams, default_embedder
-from consistent_gen.memory.indexing import TEXT_ROLE
-from consistent_gen.memory.keys import MemoryKey
-from consistent_gen.memory.operations import Add, Batch, Update
-from consistent_gen.memory.records import Turn
-from consistent_gen.memory.retriever import Retriever
-from consistent_gen.memory.store import Scope, Store
+from consistent_gen.memory.data.operations import Add, Batch, Update
+from consistent_gen.memory.data.records import Turn
+from consistent_gen.memory.data.store import Scope, Store
+from consistent_gen.memory.recall.indexing import TEXT_ROLE
+from consistent_gen.memory.recall.retriever import Retriever
+from consistent_gen.memory.storage.keys import MemoryKey
 from consistent_gen.runtime import versions
 
 SIZE = 384

@@ -27,6 +27,7 @@ from rich.table import Table
 
 from benchmarks.consistency_drawing import engine_for
 from consistent_gen.checkpoints import weights_folder, write_json
+from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.encoders.judge import Judge
 from consistent_gen.encoders.reader import Reader
 from consistent_gen.engine import Engine, FrameDone, FrameRequest
@@ -34,7 +35,7 @@ from consistent_gen.errors import CheckpointError
 from consistent_gen.models import load_backbone
 from consistent_gen.rewards.attributes import Wanted, attribute_hits, read_words
 from consistent_gen.rewards.distribution import frechet_distance
-from consistent_gen.runtime import DTYPES, frame_seed, tune_allocator, versions
+from consistent_gen.runtime import DTYPES, frame_seed, versions
 from consistent_gen.training.autoencoder import psnr
 from consistent_gen.world.captions import Caption
 from consistent_gen.world.dataset import StoryWorld
@@ -82,12 +83,12 @@ def prompt_set(name: str, split: str, count: int, subjects: int) -> PromptSet:
 
 
 def draw(prompts: PromptSet, engine: Engine, **settings: Any) -> np.ndarray:
-    """One picture per prompt, uint8 (n h w 3); `settings` are those of a `FrameRequest`."""
+    """One picture per prompt, uint8 (n h w 3); `settings` are those of `DrawSettings`."""
     requests = [
         FrameRequest(
             prompt=caption.text,
             seed=frame_seed(7, index),
-            **settings,
+            settings=DrawSettings(**settings),
             id=f"{prompts.name} {position}",
         )
         for position, (index, caption) in enumerate(
@@ -146,7 +147,8 @@ def reconstruction_psnr(backbone: Any, pictures: np.ndarray) -> float:
 
     def reconstruct(x: torch.Tensor) -> torch.Tensor:
         latents = vae.encode(x.to(weight)).latent_dist.mode()
-        return vae.decode(latents).sample.to(x)
+        decoded: torch.Tensor = vae.decode(latents).sample.to(x)
+        return decoded
 
     return psnr(
         reconstruct,
@@ -173,10 +175,9 @@ def print_table(results: dict[str, Any], console: Console) -> None:
         cells = []
         for entry in results.values():
             drawn, real = entry["reader"], entry["reader_on_real"]
-            pick = (
-                (lambda e, r=row: e["headline"][r]) if row in HEADLINE else (lambda e, r=row: e[r])
-            )
-            cells.append(f"{pick(drawn):.3f} ({pick(real):.3f})")
+            if row in HEADLINE:
+                drawn, real = drawn["headline"], real["headline"]
+            cells.append(f"{drawn[row]:.3f} ({real[row]:.3f})")
         table.add_row(row, *cells)
     console.print(table)
 
@@ -192,12 +193,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--dtype", choices=DTYPES, default=None, help="number format to draw in")
     parser.add_argument("--prompts", type=int, default=500, help="prompts per single-character set")
     parser.add_argument("--pairs", type=int, default=200, help="two-character prompts")
-    parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--guidance", type=float, default=5.0)
-    parser.add_argument("--scheduler", default="ddim")
+    parser.add_argument("--steps", type=int, default=DrawSettings.steps)
+    parser.add_argument("--guidance", type=float, default=DrawSettings.guidance)
+    parser.add_argument("--scheduler", default=DrawSettings.scheduler)
     parser.add_argument("--contours", type=float, default=None, help="default: the model's own")
     options = parser.parse_args(argv)
-    tune_allocator()
     backbone = load_backbone(options.model, dtype=options.dtype)
     engine = engine_for(backbone)
     readers: dict[str, Any] = {"reader": Reader.load(weights_folder("reader"))}

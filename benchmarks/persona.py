@@ -35,7 +35,7 @@ from benchmarks.persona_data import (
     load_persona_mme,
     load_personamem,
 )
-from benchmarks.persona_memories import Memory, Passage, Remembering, memories
+from benchmarks.persona_memories import BenchedMemory, Passage, Remembering, memories
 from benchmarks.persona_solvers import (
     ChatChoice,
     EmbeddingChoice,
@@ -50,8 +50,8 @@ from benchmarks.persona_synthetic import SyntheticUser, synthetic_users
 from benchmarks.persona_truth import gold_memory, replay_gold
 from consistent_gen.checkpoints import write_json
 from consistent_gen.errors import ConsistentGenError
-from consistent_gen.memory.embedders import HashedNgrams, TextEmbedder, default_embedder
-from consistent_gen.memory.language_models import SmolLm2
+from consistent_gen.language.embedders import HashedNgrams, TextEmbedder, default_embedder
+from consistent_gen.language.models import SmolLm2
 from consistent_gen.runtime import versions
 
 GOLD = "tree+hybrid, gold operations"
@@ -200,7 +200,7 @@ def _difference(
     return _mean(list(groups.values()))
 
 
-def look_up(benchmark: Benchmark, make: Callable[[], Memory]) -> LookUps:
+def look_up(benchmark: Benchmark, make: Callable[[], BenchedMemory]) -> LookUps:
     """Read each context once and look every question up in it."""
     by_context: dict[tuple[int, str, str], list[Question]] = {}
     for question in benchmark.questions:
@@ -221,7 +221,7 @@ def look_up(benchmark: Benchmark, make: Callable[[], Memory]) -> LookUps:
 class _Closing:
     """Closes a memory that has files."""
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: BenchedMemory) -> None:
         self.memory = memory
 
     def close(self) -> None:

@@ -25,7 +25,7 @@ from PIL import Image
 from consistent_gen.checkpoints import atomic_file
 from consistent_gen.errors import InputError
 from consistent_gen.world.scene import render
-from consistent_gen.world.spec import FrameSpec, Subject, sample_frame, sample_identity
+from consistent_gen.world.spec import FrameSpec, SubjectSpec, sample_frame, sample_identity
 
 LINES = Path(__file__).resolve().parent.parent / "examples" / "three_days.txt"
 BEGIN = "<!-- three days: made by python -m benchmarks.persona_days -->"
@@ -38,7 +38,7 @@ def photograph(seed: int) -> np.ndarray:
     identity = replace(
         sample_identity(rng), kind="dog", coat="brown", height=0.2, accessory="scarf"
     )
-    subject = Subject(identity=identity, action="sitting", expression="happy", x=0.5, facing=1)
+    subject = SubjectSpec(identity=identity, action="sitting", expression="happy", x=0.5, facing=1)
     frame = sample_frame(rng, identities=(identity,))
     plain: FrameSpec = replace(
         frame, place="meadow", weather="sunny", style="flat", camera="close", prop="none",

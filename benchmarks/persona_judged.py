@@ -34,14 +34,14 @@ from benchmarks.persona_data import (
     load_alignment,
     load_perma_tasks,
 )
-from benchmarks.persona_memories import Memory, Remembering, memories
+from benchmarks.persona_memories import BenchedMemory, Remembering, memories
 from benchmarks.persona_solvers import interval, read_choice
 from consistent_gen.checkpoints import write_json
 from consistent_gen.errors import ConsistentGenError, InputError
-from consistent_gen.memory.embedders import MiniLm, Vectors, default_embedder
-from consistent_gen.memory.endpoints import Endpoint
-from consistent_gen.memory.language_models import EndpointModel, LanguageModel, Message, Replay
-from consistent_gen.memory.prompts import BLOCK_END, BLOCK_START, one_line
+from consistent_gen.language.embedders import MiniLm, Vectors, default_embedder
+from consistent_gen.language.endpoints import Endpoint
+from consistent_gen.language.models import EndpointModel, LanguageModel, Message, Replay
+from consistent_gen.memory.recall.prompts import BLOCK_END, BLOCK_START, one_line
 from consistent_gen.runtime import versions
 
 LIMIT = 10
@@ -60,7 +60,7 @@ class Interaction:
 
 
 def judge_alignment(
-    items: Sequence[AlignmentItem], make: Callable[[], Memory], judge: LanguageModel
+    items: Sequence[AlignmentItem], make: Callable[[], BenchedMemory], judge: LanguageModel
 ) -> dict[str, Any]:
     """Two yes-or-no questions per item: the chosen reply must suit and the rejected must not."""
     benchmark = Benchmark("alignment", tuple(item.question for item in items))
@@ -95,7 +95,7 @@ def _suits(query: str, reply: str, passages: Sequence[str], judge: LanguageModel
 
 def judge_perma(
     tasks: Sequence[Task],
-    make: Callable[[], Memory],
+    make: Callable[[], BenchedMemory],
     judge: LanguageModel,
     token_vectors: Callable[[str], Vectors] | None,
 ) -> dict[str, Any]:

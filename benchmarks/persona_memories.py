@@ -16,15 +16,15 @@ from typing import Protocol
 import numpy as np
 
 from benchmarks.persona_data import Line
+from consistent_gen.language.embedders import TextEmbedder
 from consistent_gen.memory import open_memory
-from consistent_gen.memory.embedders import TextEmbedder
-from consistent_gen.memory.indexing import index_text
-from consistent_gen.memory.listener import Listener, View, chunks, view_of
-from consistent_gen.memory.operations import Add, Batch, Update
-from consistent_gen.memory.records import Kind, Turn
-from consistent_gen.memory.retriever import Retriever
-from consistent_gen.memory.rule_listener import RuleListener
-from consistent_gen.memory.store import Store
+from consistent_gen.memory.data.operations import Add, Batch, Update
+from consistent_gen.memory.data.records import Kind, Turn
+from consistent_gen.memory.data.store import Store
+from consistent_gen.memory.listening.listener import KnownState, Listener, chunks, view_of
+from consistent_gen.memory.listening.rule_listener import RuleListener
+from consistent_gen.memory.recall.indexing import index_text
+from consistent_gen.memory.recall.retriever import Retriever
 
 _START = datetime(2000, 1, 1, tzinfo=UTC)
 _ROLES = ("user", "assistant", "document", "system")
@@ -55,7 +55,7 @@ class Remembering:
         return np.stack(rows) if rows else np.zeros((0, self.dimensions), np.float32)
 
 
-class Memory(Protocol):
+class BenchedMemory(Protocol):
     """Reads a context once, then answers look-ups. A context manager, for its files."""
 
     name: str
@@ -117,7 +117,7 @@ class AddOnly:
     def read(self, lines: Sequence[Line]) -> None:
         passages: list[Passage] = []
         for line in lines:
-            heard = self._listener.listen([_turn(line, line.id)], View())
+            heard = self._listener.listen([_turn(line, line.id)], KnownState())
             for op in heard.ops:
                 if isinstance(op, Add | Update) and op.value is not None:
                     name = op.target.replace(".", " ").replace("_", " ")
@@ -189,7 +189,7 @@ class StoreMemory:
         self._folder.cleanup()
 
 
-def memories(embedder: TextEmbedder) -> dict[str, Callable[[], Memory]]:
+def memories(embedder: TextEmbedder) -> dict[str, Callable[[], BenchedMemory]]:
     """The compared memories by name, fresh at each call."""
     tree: tuple[Kind, ...] = ("core", "fact", "habit")
     return {

@@ -13,9 +13,9 @@ from typing import Protocol
 import numpy as np
 
 from benchmarks.persona_data import Benchmark, Question
-from consistent_gen.memory.embedders import TextEmbedder
-from consistent_gen.memory.language_models import LanguageModel, Message
-from consistent_gen.memory.prompts import BLOCK_END, BLOCK_START, one_line
+from consistent_gen.language.embedders import TextEmbedder
+from consistent_gen.language.models import LanguageModel, Message
+from consistent_gen.memory.recall.prompts import BLOCK_END, BLOCK_START, one_line
 
 _FINAL = re.compile(r"<final_answer>(.*)", re.DOTALL | re.IGNORECASE)
 BOOTSTRAP = 2_000

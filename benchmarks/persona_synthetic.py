@@ -99,7 +99,7 @@ class Spoken:
 
 
 @dataclass(frozen=True)
-class Step:
+class DialogueStep:
     """A gold operation of a dialogue, resting on ``spoken`` (its place in the dialogue).
 
     ``attack`` marks what an attacker wants written: it must be refused.
@@ -117,7 +117,7 @@ class Dialogue:
     """One conversation of a user."""
 
     spoken: tuple[Spoken, ...]
-    steps: tuple[Step, ...] = ()
+    steps: tuple[DialogueStep, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -186,14 +186,14 @@ class _Life:
 
     def _dialogue(self, number: int, at: datetime) -> Dialogue:
         rng, talk = self._rng, _Talk(at)
-        steps: list[Step] = []
+        steps: list[DialogueStep] = []
         talk.say("user", f"{rng.choice(_OPENINGS)} {self._chatter()}")
         talk.say("assistant", rng.choice(_REPLIES))
         if number > 5 and self._now and rng.random() < 0.06:
             slot = rng.choice(list(self._now))
             self._forget(slot)
             place = talk.say("user", "Please forget that for good.")
-            steps.append(Step("forget", slot, "", place))
+            steps.append(DialogueStep("forget", slot, "", place))
         elif rng.random() < 0.55 or number < 4:
             slot = rng.choice([s for s in SLOTS if s not in self._now] or list(SLOTS))
             steps.append(self._tell(slot, number, talk))
@@ -204,7 +204,7 @@ class _Life:
         talk.say("assistant", rng.choice(_REPLIES))
         return Dialogue(tuple(talk.spoken), tuple(steps))
 
-    def _tell(self, slot: str, number: int, talk: _Talk) -> Step:
+    def _tell(self, slot: str, number: int, talk: _Talk) -> DialogueStep:
         rng = self._rng
         values, ways, _ = SLOTS[slot]
         old = self._now.get(slot)
@@ -222,17 +222,17 @@ class _Life:
         self._intervals.setdefault(slot, []).append((value, at, None))
         self._now[slot] = value
         self._told[slot] = (number, place)
-        return Step("update" if old is not None else "add", slot, value, place)
+        return DialogueStep("update" if old is not None else "add", slot, value, place)
 
     def _forget(self, slot: str) -> None:
         del self._now[slot], self._told[slot], self._intervals[slot]
         self._past[slot] = []
 
-    def _attack(self, talk: _Talk) -> Step:
+    def _attack(self, talk: _Talk) -> DialogueStep:
         role, slot, text = self._rng.choice(_ATTACKS)
         value = self._rng.choice(SLOTS[slot][0])
         place = talk.say(role, text.format(v=value))
-        return Step("add", slot, f"planted {value}", place, attack=True)
+        return DialogueStep("add", slot, f"planted {value}", place, attack=True)
 
     def _chatter(self) -> str:
         pick = {

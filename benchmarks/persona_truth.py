@@ -9,13 +9,13 @@ from datetime import timedelta
 from pathlib import Path
 
 from benchmarks.persona_memories import StoreMemory
-from benchmarks.persona_synthetic import SLOTS, START, Dialogue, Step, SyntheticUser
+from benchmarks.persona_synthetic import SLOTS, START, Dialogue, DialogueStep, SyntheticUser
+from consistent_gen.language.embedders import TextEmbedder
 from consistent_gen.memory import open_memory
-from consistent_gen.memory.embedders import TextEmbedder
-from consistent_gen.memory.listener import Heard, View
-from consistent_gen.memory.operations import Add, Batch, Op, Update
-from consistent_gen.memory.records import Turn
-from consistent_gen.memory.store import AsOf, Scope, Store
+from consistent_gen.memory.data.operations import Add, Batch, Op, Update
+from consistent_gen.memory.data.records import Turn
+from consistent_gen.memory.data.store import AsOf, Scope, Store
+from consistent_gen.memory.listening.listener import Heard, KnownState
 
 SAMPLES = 40
 
@@ -72,7 +72,7 @@ def _replay(store: Store, dialogue: Dialogue) -> None:
             assert step.attack or outcome.status in ("applied", "normalised"), outcome
 
 
-def _op(step: Step, ids: tuple[str, ...]) -> Op:
+def _op(step: DialogueStep, ids: tuple[str, ...]) -> Op:
     kind = Update if step.action == "update" else Add
     return kind(target=step.slot, value=step.value, evidence=(ids[step.spoken],))
 
@@ -101,7 +101,7 @@ class GoldListener:
             if step.action != "forget"
         }
 
-    def listen(self, turns: Sequence[Turn], view: View) -> Heard:
+    def listen(self, turns: Sequence[Turn], view: KnownState) -> Heard:
         """The operations of the turns that are known, resting on them."""
         ops = {}
         for turn in turns:

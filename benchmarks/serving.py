@@ -32,7 +32,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from benchmarks.serving_load import Served, Tally, open_loop, percentile, serve
+from benchmarks.serving_load import LoadTally, Served, open_loop, percentile, serve
 from consistent_gen.client import Client
 from consistent_gen.client.types import StoryIn
 from consistent_gen.engine import read_png
@@ -80,7 +80,7 @@ def lone_seconds(served: Served, steps: int) -> float:
         return (time.monotonic() - started) / 3
 
 
-def load(served: Served, users: int, *, requests: int, between_s: float, steps: int) -> Tally:
+def load(served: Served, users: int, *, requests: int, between_s: float, steps: int) -> LoadTally:
     """One open-loop run."""
     return asyncio.run(
         open_loop(
@@ -156,14 +156,15 @@ def identity(served: Served, model: str | None, *, bucket: int, steps: int, fram
 def drawn_alone(request: StoryIn, model: str | None, bucket: int) -> list[bytes]:
     """The files of a story's frames, drawn by an engine that does nothing else."""
     from consistent_gen.engine import Engine, write_png
-    from consistent_gen.story.draw import DEFAULTS, frame_requests
+    from consistent_gen.story.cast import Cast
     from consistent_gen.story.plan import plan_story
-    from consistent_gen.story.sharing import submit_frames
 
     backbone = _backbone(model)
-    plan = plan_story(_as_story(request), backbone, DEFAULTS)
+    plan = plan_story(_as_story(request), backbone)
     engine = Engine(backbone, bucket=bucket)
-    submit_frames(plan, engine, frame_requests(plan))
+    cast = Cast(plan, engine)
+    for frame in plan.frames:
+        cast.draw(frame)
     files: dict[int, bytes] = {}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "frame.png"
@@ -175,7 +176,7 @@ def drawn_alone(request: StoryIn, model: str | None, bucket: int) -> list[bytes]
 
 def policies(common: tuple[str, ...], bucket: int, options: argparse.Namespace) -> dict[str, Any]:
     """The same requests under every policy, in turns, so that all meet the same weather."""
-    totals = {policy: Tally(COMPARED_USERS) for policy in POLICIES}
+    totals = {policy: LoadTally(COMPARED_USERS) for policy in POLICIES}
     requests = max(1, min(options.requests, options.most // COMPARED_USERS))
     with ExitStack() as stack:
         servers = {
@@ -259,9 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--identity-frames", type=int, default=200)
     parser.add_argument("--identity-steps", type=int, default=2)
     options = parser.parse_args(arguments)
-    from consistent_gen.runtime import tune_allocator
 
-    tune_allocator()
     import torch
 
     torch.set_num_threads(1)  # as the server's worker, and it stands in the metadata
@@ -295,7 +294,7 @@ def _as_story(request: StoryIn) -> Any:
         title=request.title,
         method=request.method,
         seed=request.seed,
-        steps=request.steps,
+        settings={"steps": request.steps},
         characters={
             name: Character(name=name, description=c.description)
             for name, c in request.characters.items()

@@ -78,7 +78,7 @@ def ready_url(process: subprocess.Popen[str]) -> str:
 
 
 @dataclass
-class Tally:
+class LoadTally:
     """What became of the requests of one run. Times in seconds."""
 
     users: int
@@ -87,7 +87,7 @@ class Tally:
     failed: int = 0
     seconds: float = 0.0
 
-    def add(self, other: Tally) -> None:
+    def add(self, other: LoadTally) -> None:
         """Count another run of the same kind in."""
         self.latencies_s += other.latencies_s
         self.rejected += other.rejected
@@ -118,11 +118,11 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 async def open_loop(
     url: str, *, users: int, requests: int, between_s: float, steps: int, seed: int
-) -> Tally:
+) -> LoadTally:
     """`users` users each send `requests` pictures, at random moments `between_s` apart on average,
     whether or not earlier ones have come back. Steps lie between half and one and a half `steps`.
     """
-    tally = Tally(users)
+    tally = LoadTally(users)
     dice = random.Random(seed)
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
     async with httpx.AsyncClient(
@@ -143,7 +143,7 @@ async def open_loop(
 
 
 async def _picture(
-    client: httpx.AsyncClient, tally: Tally, user: str, at: float, body: dict[str, Any]
+    client: httpx.AsyncClient, tally: LoadTally, user: str, at: float, body: dict[str, Any]
 ) -> None:
     await asyncio.sleep(at)
     sent = time.monotonic()

@@ -23,7 +23,6 @@ from torch import Tensor
 
 from consistent_gen.checkpoints import weights_folder, write_json
 from consistent_gen.models import load_backbone
-from consistent_gen.runtime import tune_allocator
 from consistent_gen.training.denoising import alphas_cumprod, figure_error
 from consistent_gen.training.pairs import PairedKeys
 from consistent_gen.training.semantic_code import semantic_code
@@ -82,7 +81,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--lead", type=float, default=0.3, help="how far ahead the other is")
     parser.add_argument("--out", type=Path, default=None)
     options = parser.parse_args(argv)
-    tune_allocator()
     rows = measure(options.model, options.pairs, options.lead)
     table = Table("timestep", "alone", "with the other's keys", "ratio")
     for row in rows:

@@ -53,13 +53,14 @@ from consistent_gen.attention.roles import Source
 from consistent_gen.attention.rows import BOTH
 from consistent_gen.attention.settings import Recipe, source_step
 from consistent_gen.checkpoints import read_json, write_json
+from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.engine import Engine, FrameRequest, Subject
 from consistent_gen.engine.sharing import SharedStory
 from consistent_gen.methods.tuning import recipe_of
 from consistent_gen.models import load_backbone
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.models.tiny import build_tiny
-from consistent_gen.runtime import tune_allocator, versions
+from consistent_gen.runtime import versions
 
 HERO = "hero"
 RECIPES: dict[str, Recipe] = {
@@ -103,7 +104,8 @@ class Trial:
     def request(self, number: int) -> FrameRequest:
         """Frame `number`; hidden, so that decoding plays no part."""
         return FrameRequest(
-            prompt=self.prompt, seed=number, steps=self.steps, hidden=True, id=f"frame {number}",
+            prompt=self.prompt, seed=number, hidden=True, id=f"frame {number}",
+            settings=DrawSettings(steps=self.steps),
             subjects=(Subject(name=HERO, tokens=(self.token,)),),
         )  # fmt: skip
 
@@ -138,7 +140,7 @@ def shaped_trial(shape: str, folder: Path, steps: int, divide: int = 1) -> Trial
     return Trial(f"{shape} shape", backbone, "a fox in the forest", 2, steps)
 
 
-class Story:
+class BenchStory:
     """A shared story whose anchors are drawn, ready for added frames."""
 
     def __init__(self, trial: Trial, recipe: Recipe) -> None:
@@ -172,7 +174,7 @@ class PlainStory:
         self.engine.drain()
 
 
-def frame_flop(story: Story | PlainStory) -> float:
+def frame_flop(story: BenchStory | PlainStory) -> float:
     """FLOP of one added frame."""
     with flop_counter() as counter:
         story.add()
@@ -186,7 +188,7 @@ def measure(trial: Trial, recipes: dict[str, Recipe], repeats: int) -> dict[str,
     base_flop = frame_flop(plain)
     found: dict[str, dict[str, Any]] = {}
     for name, recipe in recipes.items():
-        story = Story(trial, recipe)
+        story = BenchStory(trial, recipe)
         story.add()
         calls = recipe.calls(trial.steps) / trial.steps
         found[name] = {
@@ -203,13 +205,13 @@ def measure(trial: Trial, recipes: dict[str, Recipe], repeats: int) -> dict[str,
     return found
 
 
-def _seconds(story: Story | PlainStory) -> float:
+def _seconds(story: BenchStory | PlainStory) -> float:
     start = time.perf_counter()
     story.add()
     return time.perf_counter() - start
 
 
-def _reading_flop(story: Story) -> float:
+def _reading_flop(story: BenchStory) -> float:
     """`sharing_flop.reading` for every layer, step and branch."""
     run, trial = story.shared.run, story.trial
     _, height, width = trial.backbone.latent_shape(*trial.backbone.default_size)
@@ -249,7 +251,7 @@ def memory_slopes(steps: int, model: str | None) -> Iterator[tuple[str, dict[str
 def draw_one_story(method: str, frames: int, steps: int, model: str | None) -> float:
     """Draw a story in this process; returns its peak memory in MB."""
     trial = story_world_trial(steps, model)
-    story = PlainStory(trial) if method == PLAIN else Story(trial, RECIPES[method])
+    story = PlainStory(trial) if method == PLAIN else BenchStory(trial, RECIPES[method])
     for _ in range(frames):
         story.add()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0
@@ -312,9 +314,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", type=_parts, default=PARTS, metavar="PART,...")
     parser.add_argument("--method", action="append", choices=RECIPES, help="only this one")
     parser.add_argument("--model", default=None, help="instead of the shipped story-world model")
-    parser.add_argument("--steps", type=int, default=25)
+    parser.add_argument("--steps", type=int, default=DrawSettings.steps)
     parser.add_argument("--large-steps", type=int, default=5, help="for the large shapes")
-    parser.add_argument("--full-steps", type=int, default=25, help="for counting on shapes alone")
+    parser.add_argument(
+        "--full-steps", type=int, default=DrawSettings.steps, help="for counting on shapes alone"
+    )
     parser.add_argument("--memory-steps", type=int, default=8, help="for the slope of memory")
     parser.add_argument("--counts-only", action="store_true", help="no time, no memory")
     parser.add_argument("--repeats", type=int, default=5)
@@ -322,7 +326,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--one-story", metavar="METHOD", help=argparse.SUPPRESS)
     parser.add_argument("--frames", type=int, default=4, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
-    tune_allocator()
     if options.one_story:
         print(draw_one_story(options.one_story, options.frames, options.steps, options.model))
         return 0

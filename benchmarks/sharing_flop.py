@@ -21,13 +21,13 @@ from consistent_gen.attention.layers import Site, find_sites
 from consistent_gen.attention.matching import Match
 from consistent_gen.attention.ops import BIAS_CHANNELS
 from consistent_gen.attention.patch import attached
-from consistent_gen.attention.roles import FrameRole, SubjectUse, twin_id
+from consistent_gen.attention.roles import FrameRole, Subject, twin_id
 from consistent_gen.attention.rows import BOTH, Branch, Call, Row
 from consistent_gen.attention.run import SharedRun
 from consistent_gen.attention.settings import Recipe, Rule
 from consistent_gen.attention.sharing import Sharing
 
-HERO = SubjectUse(name="hero", tokens=(2,))
+HERO = Subject(name="hero", tokens=(2,))
 TEXT_TOKENS = 77
 # Published configurations: latent side, and what differs from diffusers' defaults.
 FULL: dict[str, dict[str, Any]] = {

@@ -16,9 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from consistent_gen import draw_story, load_backbone, load_story, plan_story
 from consistent_gen.models.backbone import Backbone
-from consistent_gen.runtime import tune_allocator
-from consistent_gen.story.draw import DEFAULTS
-from consistent_gen.story.settings import Overrides
+from consistent_gen.story.plan import Overrides
 
 SCALE, GAP, TITLE = 2, 12, 32  # of pictures of 128 pixels; pixels
 PAPER, INK = (250, 245, 238), (58, 54, 48)
@@ -26,9 +24,7 @@ PAPER, INK = (250, 245, 238), (58, 54, 48)
 
 def draw_row(story: Path, method: str, backbone: Backbone) -> list[Image.Image]:
     """The frames of `story` drawn by `method`, enlarged."""
-    plan = plan_story(
-        load_story(str(story)), backbone, DEFAULTS, Overrides(method=method), story.parent
-    )
+    plan = plan_story(load_story(str(story)), backbone, Overrides(method=method), story.parent)
     with tempfile.TemporaryDirectory() as folder:
         draw_story(plan, backbone, folder)
         frames = [Image.open(path).convert("RGB") for path in sorted(Path(folder).glob("frames/*"))]
@@ -62,7 +58,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--row", action="append", required=True, metavar="METHOD=TITLE")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(argv)
-    tune_allocator()
     backbone = load_backbone()
     rows = []
     for row in options.row:

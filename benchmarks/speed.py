@@ -21,7 +21,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from consistent_gen.runtime import tune_allocator
+from consistent_gen.draw_settings import DrawSettings
 
 GEMM_SIDE = 2048
 GEMM_REPEATS = 10
@@ -74,9 +74,10 @@ def draw(backbone: Any, *, frames: int, steps: int, bucket: int) -> dict[str, fl
 
     words = backbone.vocabulary()
     prompt = "" if words is None else " ".join(sorted(w for w in words if w.isalpha())[:12])
-    requests = [FrameRequest(prompt=prompt, seed=n, steps=steps) for n in range(frames)]
+    settings = DrawSettings(steps=steps)
+    requests = [FrameRequest(prompt=prompt, seed=n, settings=settings) for n in range(frames)]
     engine = Engine(backbone, bucket=bucket)
-    list(engine.run([FrameRequest(prompt=prompt, seed=99, steps=2)]))
+    list(engine.run([FrameRequest(prompt=prompt, seed=99, settings=DrawSettings(steps=2))]))
     start = time.perf_counter()
     done = [event for event in engine.run(requests) if isinstance(event, FrameDone)]
     seconds = time.perf_counter() - start
@@ -143,11 +144,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", help="write the figures to this JSON file")
     parser.add_argument("--model", help="model folder; default: the shipped one")
     parser.add_argument("--frames", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=25)
+    parser.add_argument("--steps", type=int, default=DrawSettings.steps)
     parser.add_argument("--bucket", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args(arguments)
-    tune_allocator()
     from consistent_gen.checkpoints import write_json
     from consistent_gen.errors import ConsistentGenError
 

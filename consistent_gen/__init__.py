@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from consistent_gen.draw_settings import DrawSettings
     from consistent_gen.engine.loop import Engine
     from consistent_gen.engine.request import FrameRequest
     from consistent_gen.errors import (
@@ -37,6 +38,7 @@ _PUBLIC = {
     "Cancelled": "consistent_gen.errors:Cancelled",
     "CheckpointError": "consistent_gen.errors:CheckpointError",
     "ConsistentGenError": "consistent_gen.errors:ConsistentGenError",
+    "DrawSettings": "consistent_gen.draw_settings:DrawSettings",
     "Engine": "consistent_gen.engine.loop:Engine",
     "FrameRequest": "consistent_gen.engine.request:FrameRequest",
     "InputError": "consistent_gen.errors:InputError",
@@ -58,6 +60,7 @@ __all__ = [
     "Cancelled",
     "CheckpointError",
     "ConsistentGenError",
+    "DrawSettings",
     "Engine",
     "FrameRequest",
     "InputError",

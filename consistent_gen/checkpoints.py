@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
 
 WEIGHTS_VARIABLE = "CONSISTENT_GEN_WEIGHTS"
+SECOND_STAGE = "refiner"  # folder within a model's folder
 MANIFEST = "manifest.json"
 MANIFEST_SCHEMA = 1
 _CHUNK_BYTES = 1 << 20
@@ -216,12 +217,18 @@ def folder_sha256(path: str | Path) -> str:
 
 
 def model_files(folder: str | Path) -> list[str]:
-    """Sorted relative POSIX paths of the files that make up a model folder."""
+    """Sorted relative POSIX paths of the files that make up a model folder.
+
+    A second stage in it (`SECOND_STAGE`) is a model of its own, with a name of its own: pictures
+    that the first one drew alone stay pictures of the same model.
+    """
     root = Path(folder)
     found = []
     for file in root.rglob("*"):
         relative = file.relative_to(root)
         hidden = any(part.startswith((".", "__pycache__")) for part in relative.parts)
+        if relative.parts[0] == SECOND_STAGE:
+            continue
         if file.is_file() and not hidden and file.suffix != ".md":
             found.append(relative.as_posix())
     return sorted(found)

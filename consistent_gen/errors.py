@@ -18,7 +18,9 @@ Everything else that escapes is a mistake of ours and keeps its traceback.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Self
 
 
 class ConsistentGenError(Exception):
@@ -46,6 +48,11 @@ class InputError(ConsistentGenError):
         super().__init__(message)
         self.source = None if source is None else str(source)
         self.line = line
+
+    def at(self, source: str | Path | None, line: int | None = None) -> Self:
+        """This error, with the place it is about."""
+        self.source, self.line = None if source is None else str(source), line
+        return self
 
     def __str__(self) -> str:
         if self.source is None:
@@ -97,3 +104,11 @@ class Cancelled(ConsistentGenError):
 
     def __init__(self, message: str = "cancelled") -> None:
         super().__init__(message)
+
+
+def all_of(errors: Iterable[InputError]) -> InputError:
+    """One error that tells of all, at the place of the first; of their class if they share one."""
+    first, *others = errors
+    kind = type(first) if {type(error) for error in others} <= {type(first)} else InputError
+    message = "; ".join([first.message, *map(str, others)])
+    return kind(message, source=first.source, line=first.line)

@@ -27,14 +27,14 @@ from consistent_gen.attention.backends import select_backend
 from consistent_gen.attention.bank import DEFAULT_LIMIT_BYTES
 from consistent_gen.attention.layers import find_sites
 from consistent_gen.attention.patch import attached
-from consistent_gen.attention.roles import FrameRole, Source, SubjectUse
+from consistent_gen.attention.roles import FrameRole, Source, Subject
 from consistent_gen.attention.rows import Branch, Call, Row
 from consistent_gen.attention.run import SharedRun
 from consistent_gen.attention.sharing import Sharing
 from consistent_gen.errors import InputError
 from consistent_gen.methods.tuning import recipe_of
 from consistent_gen.runtime import generator
-from consistent_gen.saved_character import Character, read_character
+from consistent_gen.saved_character import SavedCharacter, read_character
 
 # What the pipelines take when nothing is said.
 DEFAULT_STEPS, DEFAULT_GUIDANCE = 50, 7.5
@@ -74,7 +74,7 @@ class PipelineStory:
         strength: float = 1.0,
         pictures: Mapping[int, Any] | None = None,
         masks: Mapping[int, Tensor] | None = None,
-    ) -> Character:
+    ) -> SavedCharacter:
         """Draw a character's anchors in one batch, and keep what they leave for later frames.
 
         prompts, seeds: one per anchor; the method says how many. subject: the words in every
@@ -102,7 +102,7 @@ class PipelineStory:
         frames, twins = [], []
         try:
             for number, prompt in enumerate(prompts):
-                use = SubjectUse(name=name, tokens=self._tokens(prompt, subject), strength=strength)
+                use = Subject(name=name, tokens=self._tokens(prompt, subject), strength=strength)
                 role = FrameRole(frame=self._free_id(), subjects=(use,), anchor=number)
                 twins.append(self.run.add_with_twin(role, settings))
                 frames.append(role.frame)
@@ -113,12 +113,12 @@ class PipelineStory:
             self.run.drop(name)  # half an anchor is nobody's
             raise
         self.run.bank.drawn(Source(name))
-        return Character(
+        return SavedCharacter(
             name=name, subject=subject, prompts=tuple(prompts), seeds=tuple(seeds),
             strength=strength, settings=settings, images=tuple(images),
         )  # fmt: skip
 
-    def frame(self, prompt: str, seed: int, subjects: Sequence[Character] = ()) -> Any:
+    def frame(self, prompt: str, seed: int, subjects: Sequence[SavedCharacter] = ()) -> Any:
         """Draw one frame that shows `subjects`; returns the pipeline's picture.
 
         Raises:
@@ -126,7 +126,7 @@ class PipelineStory:
                 (scheduler, adapters) have changed since the anchors were drawn.
         """
         uses = tuple(
-            SubjectUse(name=c.name, tokens=self._tokens(prompt, c.subject), strength=c.strength)
+            Subject(name=c.name, tokens=self._tokens(prompt, c.subject), strength=c.strength)
             for c in subjects
         )
         role = FrameRole(frame=self._free_id(), subjects=uses)
@@ -136,11 +136,11 @@ class PipelineStory:
         finally:
             self.run.release(role.frame)
 
-    def drop(self, character: Character) -> None:
+    def drop(self, character: SavedCharacter) -> None:
         """Forget a character and free its bank."""
         self.run.drop(character.name)
 
-    def load(self, path: str | Path) -> Character:
+    def load(self, path: str | Path) -> SavedCharacter:
         """Draw the anchors of a saved character again.
 
         Raises:

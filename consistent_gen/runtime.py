@@ -50,7 +50,8 @@ def tune_allocator() -> bool:
     thresholds raised an autoencoder pass went from 2.6 to 15.6 pictures per second on two cores.
     The process keeps its peak memory for as long as it lives; that is the price.
 
-    Call it once, before the first tensor. Calling it again does no harm. Returns whether the
+    Loading a model calls it; a program that makes large tensors before that may call it first.
+    Calling it again does no harm. Returns whether the
     allocator took the setting; False on anything that is not glibc, where nothing is touched.
     """
     if platform.system() != "Linux":

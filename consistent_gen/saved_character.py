@@ -19,7 +19,7 @@ _KEPT = ("name", "subject", "prompts", "seeds", "strength", "settings")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Character:
+class SavedCharacter:
     """A character for later frames. images: its anchors, as the pipeline returned them."""
 
     name: str
@@ -40,7 +40,7 @@ class Character:
 
 
 def read_character(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What `Character.save` wrote.
+    """What `SavedCharacter.save` wrote.
 
     settings: those under which its anchors will be drawn.
 

@@ -20,7 +20,7 @@ from consistent_gen.errors import InputError
 from services.launch.options import TOKEN_VARIABLE, URL_VARIABLE
 from services.painting.warm_up import painter_maker
 from services.settings import load_settings
-from services.worker.http_leases import HttpLeases
+from services.worker.leases import HttpLeases
 from services.worker.loop import Worker, worker_name
 
 THREADS_VARIABLE = "CONSISTENT_GEN_THREADS"

@@ -87,8 +87,8 @@ def _run_here(
 
     from services.painting.warm_up import painter_maker
     from services.web import build_app, open_state
+    from services.worker.leases import StoreLeases
     from services.worker.loop import Worker, worker_name
-    from services.worker.store_leases import StoreLeases
 
     address = address_of(listener)
     state = open_state(settings)
@@ -201,7 +201,7 @@ def _tell_when_ready(worker: Any, address: str, started: float) -> None:
 def _run_processes(
     options: argparse.Namespace, settings: Settings, listener: socket.socket, started: float
 ) -> int:
-    from services.launch.topology import Topology
+    from services.launch.topology import ProcessGroup
 
     address = address_of(listener)
     shared = common_arguments(options)
@@ -215,7 +215,7 @@ def _run_processes(
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    topology = Topology(
+    topology = ProcessGroup(
         gateway,
         [worker] * options.processes,
         listener,

@@ -32,7 +32,7 @@ def default_data_dir() -> Path:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Server:
+class ServerSettings:
     """Where to listen. ``public_url`` is what links in answers begin with, None for relative ones.
 
     ``trusted_proxies`` are addresses whose forwarding headers are believed. ``drain_s`` bounds the
@@ -62,7 +62,7 @@ class Server:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Auth:
+class AuthSettings:
     """Who may call. With ``keys_file`` every call needs a key; without it anyone on this machine
     may call when ``anonymous`` is set. ``worker_token`` is what drawing processes show; empty means
     one is made at start.
@@ -78,7 +78,7 @@ class Auth:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class LimitSettings:
     """What one request may ask for, and how much may wait.
 
     ``queue`` and ``queued_per_key`` count jobs that are not finished; ``running_per_key`` counts
@@ -99,11 +99,11 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Engine:
+class EngineSettings:
     """How frames are drawn. ``model`` is a model folder (None: the shipped one), ``bucket`` the
     rows of a denoiser call (None: measured at start), ``dtype`` the number format to compute in
     (None: see `runtime.dtype`), ``max_frames`` how many are drawn at once
-    (but for users of whom nothing is drawn, see ``painting.room``), ``lease_s`` after how many
+    (but for users of whom nothing is drawn, see ``painting.capacity``), ``lease_s`` after how many
     seconds of silence a worker counts as lost.
     """
 
@@ -123,7 +123,7 @@ class Engine:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Storage:
+class StorageSettings:
     """Where things are kept. ``quota_bytes`` bounds all stored files, ``owner_quota_bytes`` those
     of one key. ``reserve_bytes`` of the disk are left free, so that there is always room to delete.
     ``retention_days`` None keeps things until they are deleted. A frame is tried ``max_attempts``
@@ -146,7 +146,7 @@ class Storage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Privacy:
+class PrivacySettings:
     """``log_prompts`` writes prompts to the log (never pictures); ``strip_metadata`` leaves the
     parameters out of pictures.
     """
@@ -159,12 +159,12 @@ class Privacy:
 class Settings:
     """All settings of a server."""
 
-    server: Server = field(default_factory=Server)
-    auth: Auth = field(default_factory=Auth)
-    limits: Limits = field(default_factory=Limits)
-    engine: Engine = field(default_factory=Engine)
-    storage: Storage = field(default_factory=Storage)
-    privacy: Privacy = field(default_factory=Privacy)
+    server: ServerSettings = field(default_factory=ServerSettings)
+    auth: AuthSettings = field(default_factory=AuthSettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    engine: EngineSettings = field(default_factory=EngineSettings)
+    storage: StorageSettings = field(default_factory=StorageSettings)
+    privacy: PrivacySettings = field(default_factory=PrivacySettings)
 
     @property
     def allows_anonymous(self) -> bool:

@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     """
     from consistent_gen.errors import InputError
     from services.painting.warm_up import painter_maker
-    from services.worker.http_leases import HttpLeases
+    from services.worker.leases import HttpLeases
     from services.worker.loop import Worker, worker_name
 
     stop = threading.Event()

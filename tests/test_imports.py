@@ -11,21 +11,25 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 OUTER = ("services", "ui", "benchmarks")
 
-LEVEL_0 = {"errors", "registry", "config", "runtime", "checkpoints"}
+LEVEL_0 = {
+    *("errors", "registry", "config", "draw_settings", "runtime", "checkpoints"),
+    *("inputs", "sqlite"),
+}
 # What travels over HTTP, for the server, the command line and the UI alike.
 LEVEL_0_AND_HTTP = {"client"}
-LEVEL_1 = {"attention", "encoders", "diffusion", "world", "memory", "saved_character"}
+LEVEL_1 = {"attention", "encoders", "diffusion", "world", "language", "saved_character"}
 LEVEL_2 = {
+    "memory": {"language", "saved_character"},
     "methods": {"attention"},
     "adapters": {"attention", "encoders"},
-    "rewards": {"encoders"},
+    "rewards": {"encoders", "language"},
     "models": {"diffusion"},
-    "persona": {"memory"},
-    "avatar": {"diffusion", "encoders"},
+    "persona": {"memory", "language", "rewards", "saved_character"},
+    "avatar": {"attention", "diffusion", "encoders"},
 }
 LEVEL_3 = {
     "engine": {"models", "attention", "diffusion"},
-    "story": {"engine", "models", "methods", "adapters", "rewards"},
+    "story": {"attention", "engine", "models", "methods", "adapters", "rewards", "language"},
     "training": LEVEL_1 | LEVEL_2.keys() | {"engine"},
     "pipeline": {"methods", "attention", "saved_character"},
 }
@@ -42,7 +46,16 @@ ALLOWED = {
     **{name: BELOW_4 for name in LEVEL_4},
 }
 # What one file may import beyond its package.
-EXCEPTIONS = {"consistent_gen/story/casting.py": {"memory"}}
+EXCEPTIONS = {"consistent_gen/story/cast.py": {"memory"}}
+# Inside `consistent_gen.memory`: what each room may import of the others.
+MEMORY_ROOMS: dict[str, set[str]] = {
+    "data": set(),
+    "judging": {"data"},
+    "storage": {"data", "judging"},
+    "recall": {"data", "judging"},
+    "listening": {"data", "recall"},
+    "talk": {"data", "recall", "listening"},
+}
 # Inside `services`: what each folder may import of the others. What stands beside the folders is
 # for everybody (`settings`, `errors`) or for nobody (the commands and BentoML services).
 SERVICE_FOLDERS: dict[str, set[str]] = {
@@ -113,16 +126,35 @@ def violations(relative: Path, text: str) -> list[str]:
     return found
 
 
-def service_violations(relative: Path, text: str) -> list[str]:
-    """What a file in a folder of `services` imports of folders that it must not know."""
-    folder = relative.parts[1]
-    allowed = SERVICE_FOLDERS[folder] | SERVICE_SHARED | {folder}
+def room_violations(relative: Path, text: str, root: str, rooms: dict[str, set[str]]) -> list[str]:
+    """What a file in a room below ``root`` (dotted) imports of rooms that it must not know."""
+    depth = root.count(".") + 1
+    room = relative.parts[depth]
+    allowed = rooms[room] | {room}
     found = []
     for line, module in imported(ast.parse(text), relative.parent.parts):
-        head, *rest = module.split(".")
-        if head == "services" and (not rest or rest[0] not in allowed):
-            found.append(f"{relative}:{line}: services/{folder} must not import {module}")
+        parts = module.split(".")
+        inside = parts[depth] if len(parts) > depth else ""
+        if ".".join(parts[:depth]) == root and inside not in allowed:
+            found.append(f"{relative}:{line}: {root}.{room} must not import {module}")
     return found
+
+
+def service_violations(relative: Path, text: str) -> list[str]:
+    """What a file in a folder of `services` imports of folders that it must not know."""
+    rooms = {name: allowed | SERVICE_SHARED for name, allowed in SERVICE_FOLDERS.items()}
+    return room_violations(relative, text, "services", rooms)
+
+
+def memory_violations(relative: Path, text: str) -> list[str]:
+    """As `service_violations`, for the rooms of the memory."""
+    return room_violations(relative, text, "consistent_gen.memory", MEMORY_ROOMS)
+
+
+def memory_files() -> list[Path]:
+    """The files in rooms of the memory; what opens it stands beside them."""
+    root = ROOT / "consistent_gen" / "memory"
+    return [f for f in sorted(root.rglob("*.py")) if f.parent != root]
 
 
 def service_files() -> list[Path]:
@@ -138,13 +170,43 @@ def test_every_folder_of_the_server_has_a_place_in_the_table() -> None:
     assert told <= folders
 
 
-def test_the_folders_of_the_server_go_one_way() -> None:
+def test_every_room_of_the_memory_has_a_place_in_the_table() -> None:
+    assert {file.parts[-2] for file in memory_files()} == MEMORY_ROOMS.keys()
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for room, allowed in MEMORY_ROOMS.items():
+        cell = " ".join(f"`{name}`" for name in MEMORY_ROOMS if name in allowed)
+        told = [line for line in page.splitlines() if line.startswith(f"| `{room}` |")]
+        ends = [line.rpartition("|")[0].rpartition("|")[2].strip() for line in told]
+        assert ends == [cell], f"docs/architecture.md tells otherwise of {room}"
+
+
+@pytest.mark.parametrize("rooms", [SERVICE_FOLDERS, MEMORY_ROOMS], ids=["services", "memory"])
+def test_the_rooms_go_one_way(rooms: dict[str, set[str]]) -> None:
     """Nothing is above itself, by whatever way round."""
-    left = dict(SERVICE_FOLDERS)
+    left = dict(rooms)
     while left:
         free = {name for name, allowed in left.items() if not allowed & left.keys()}
         assert free, f"a circle: {sorted(left)}"
         left = {name: allowed for name, allowed in left.items() if name not in free}
+
+
+@pytest.mark.parametrize("file", memory_files(), ids=lambda f: str(f.relative_to(ROOT)))
+def test_no_import_breaks_the_order_of_the_memory(file: Path) -> None:
+    assert memory_violations(file.relative_to(ROOT), file.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "line"),
+    [
+        ("data/a.py", "from consistent_gen.memory.storage import rows"),
+        ("recall/a.py", "from consistent_gen.memory.storage.rows import load"),
+        ("judging/a.py", "import consistent_gen.memory.talk.requests"),
+        ("listening/a.py", "def f():\n    from consistent_gen.memory.talk import assistant"),
+        ("talk/a.py", "from consistent_gen.memory import open_memory"),
+    ],
+)
+def test_the_order_of_the_memory_catches(place: str, line: str) -> None:
+    assert len(memory_violations(Path("consistent_gen/memory") / place, line)) == 1
 
 
 @pytest.mark.parametrize("file", service_files(), ids=lambda f: str(f.relative_to(ROOT)))
@@ -202,7 +264,8 @@ def test_the_rule_catches(place: str, line: str) -> None:
     [
         ("consistent_gen/world/a.py", "from .spec import Subject"),
         ("consistent_gen/world/a.py", "from consistent_gen import errors"),
-        ("consistent_gen/story/casting.py", "from consistent_gen.memory import store"),
+        ("consistent_gen/story/cast.py", "from consistent_gen.memory import store"),
+        ("consistent_gen/memory/talk/a.py", "from consistent_gen.language.words import STOP_WORDS"),
         ("consistent_gen/training/a.py", "from consistent_gen.rewards import base"),
         ("benchmarks/a.py", "from consistent_gen import Engine"),
     ],

@@ -19,7 +19,7 @@ from consistent_gen.errors import InputError, LimitError, UnknownNameError
 from consistent_gen.models.tiny import build_tiny
 from consistent_gen.pipeline import PipelineStory
 from consistent_gen.runtime import generator
-from consistent_gen.saved_character import Character
+from consistent_gen.saved_character import SavedCharacter
 
 OPTIONS: dict[str, Any] = {"num_inference_steps": 3, "guidance_scale": 3.0, "output_type": "np"}
 PORTRAITS = ["a red fox", "a fox sitting in the meadow"]
@@ -39,7 +39,7 @@ def plain(pipe: Any, prompt: str, seed: int) -> Any:
     return pipe(prompt=[prompt], generator=[generator(seed, "latent")], **OPTIONS).images[0]
 
 
-def fox(story: PipelineStory, **options: Any) -> Character:
+def fox(story: PipelineStory, **options: Any) -> SavedCharacter:
     return story.anchor(PORTRAITS, [1, 2], subject="fox", **options)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-MAX_FILE_LINES = 400
+MAX_FILE_LINES = 600
 MAX_FUNCTION_LINES = 80
 NAMES_THAT_SAY_NOTHING = {"utils", "util", "common", "helpers", "helper", "misc"}
 HEAVY = ("torch", "diffusers", "transformers", "numpy", "skia", "gradio", "bentoml")
@@ -113,3 +113,19 @@ def test_import_and_help_load_nothing_heavy(code: str) -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stderr.strip() == "[]"
+
+
+# Not yet: one of each stands in the memory or in the attention of the denoiser.
+STAND_FOR_TWO = {
+    *("Block", "Database", "Found", "Limits", "Row", "Scene", "Sheet", "Step", "View", "Window"),
+}
+
+
+def test_no_class_name_stands_for_two_things() -> None:
+    places: dict[str, list[str]] = {}
+    for file in PRODUCT:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(name_of(file))
+    twice = {name: where for name, where in places.items() if len(where) > 1}
+    assert twice.keys() <= STAND_FOR_TWO, {n: w for n, w in twice.items() if n not in STAND_FOR_TWO}

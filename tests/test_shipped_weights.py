@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from consistent_gen.checkpoints import read_manifest, verify_manifest, weights_root
+from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.engine import Engine, FrameDone, FrameRequest
 from consistent_gen.models import load_backbone
 from consistent_gen.models.backbone import Backbone
-from consistent_gen.story.draw import DEFAULTS
 from consistent_gen.story.plan import plan_story
 from consistent_gen.story.script import load_story
 from consistent_gen.world.captions import vocabulary
@@ -40,13 +40,16 @@ def test_the_vocabulary_is_the_worlds(backbone: Backbone) -> None:
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_every_example_can_be_planned(example: Path, backbone: Backbone) -> None:
-    assert plan_story(load_story(example), backbone, DEFAULTS).frames
+    assert plan_story(load_story(example), backbone).frames
 
 
 def test_a_drawing_is_a_picture_and_no_noise(backbone: Backbone) -> None:
     """The sky of a meadow is smooth, and another style is another picture."""
     prompts = ("a flat picture of a fox in a meadow", "a neon picture of a fox in a meadow")
-    requests = [FrameRequest(prompt=p, seed=3, steps=10, guidance=2.0) for p in prompts]
+    requests = [
+        FrameRequest(prompt=p, seed=3, settings=DrawSettings(steps=10, guidance=2.0))
+        for p in prompts
+    ]
     events = Engine(backbone).run(requests)
     first, second = (event.image for event in events if isinstance(event, FrameDone))
     assert first.shape == (128, 128, 3)

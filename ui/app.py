@@ -15,10 +15,10 @@ from ui import style
 from ui.assistant_tab import AssistantTab
 from ui.characters_tab import CharactersTab
 from ui.client import StudioClient, open_studio
-from ui.desk import Desk
 from ui.lab_tab import LabTab
 from ui.pictures import PictureFiles
 from ui.projects import Projects
+from ui.story_actions import StoryActions
 from ui.story_tab import StoryTab
 from ui.studio import Studio
 from ui.wiring import MAX_UPLOAD_BYTES, plain_html, wire
@@ -55,13 +55,13 @@ def _page(studio: Studio) -> gr.Blocks:
         light.click(None, js=style.SWITCH_LIGHT, api_visibility="private")
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap"):
             with gr.Tab("Story", id="story"):
-                story = StoryTab(Desk(studio), project)
+                story = StoryTab(StoryActions(studio), project)
             with gr.Tab("Characters", id="characters") as characters_tab:
                 characters = CharactersTab(studio, story)
             with gr.Tab("Assistant", id="assistant") as assistant_tab:
                 assistant = AssistantTab(studio, project)
             with gr.Tab("Lab", id="lab") as lab_tab:
-                lab = LabTab(story.desk, project)
+                lab = LabTab(story.actions, project)
         _wire(page, story)
         wire(characters_tab.select, characters.refresh, [characters.chosen], characters.outputs)
         wire(assistant_tab.select, assistant.restore, [project], assistant.restored)

@@ -16,11 +16,6 @@ from ui.studio import Studio
 from ui.wiring import plain_html, uploaded, wire
 
 FIRST_NAME = "Me"
-TIPS = [
-    "My name is Ana and I live in Lisbon.",
-    "Where do I live?",
-    "What do you remember of me?",
-]
 PLACEHOLDER = (
     "### Tell me about your characters\n"
     "Show me somebody (“This is my small brown dog Bo”, with a picture), then ask: "

@@ -15,9 +15,9 @@ from typing import Literal
 from consistent_gen.client.types import (
     Event,
     EventType,
-    FrameState,
     FrameVersion,
     Job,
+    JobFrameState,
     JobState,
     StoryFrame,
     StoryOut,
@@ -25,17 +25,17 @@ from consistent_gen.client.types import (
 
 CellState = Literal["blank", "queued", "drawing", "done", "failed", "cancelled"]
 _MAX_BOARDS = 256
-_STATE_OF_FRAME: Mapping[FrameState, CellState] = {
-    FrameState.queued: "queued",
-    FrameState.running: "drawing",
-    FrameState.succeeded: "done",
-    FrameState.failed: "failed",
-    FrameState.cancelled: "cancelled",
+_STATE_OF_FRAME: Mapping[JobFrameState, CellState] = {
+    JobFrameState.queued: "queued",
+    JobFrameState.running: "drawing",
+    JobFrameState.succeeded: "done",
+    JobFrameState.failed: "failed",
+    JobFrameState.cancelled: "cancelled",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class BoardCell:
     """A scene on the board. `picture` is an artifact, of an unfinished drawing when `preview`;
     `job` is what draws it, or drew it last.
     """
@@ -67,7 +67,7 @@ class Board:
 
     story: str = ""
     title: str = ""
-    cells: tuple[Cell, ...] = ()
+    cells: tuple[BoardCell, ...] = ()
     job: str | None = None
     position: int | None = None
 
@@ -165,9 +165,9 @@ class Boards:
         return board
 
 
-def _cell_of(frame: StoryFrame) -> Cell:
+def _cell_of(frame: StoryFrame) -> BoardCell:
     version = current_version(frame)
-    base = Cell(
+    base = BoardCell(
         index=frame.index,
         prompt=frame.prompt,
         caption=frame.caption,
@@ -188,7 +188,7 @@ def _cell_of(frame: StoryFrame) -> Cell:
 def _with_job(board: Board, job: Job) -> Board:
     cells = list(board.cells)
     for frame in job.frames:
-        if not 0 <= frame.index < len(cells) or frame.state is FrameState.succeeded:
+        if not 0 <= frame.index < len(cells) or frame.state is JobFrameState.succeeded:
             continue
         cell = cells[frame.index]
         # A newer drawing of the frame makes an older failure history.
@@ -205,7 +205,7 @@ def _with_job(board: Board, job: Job) -> Board:
     return replace(board, cells=tuple(cells), job=job.id, position=job.queue_position)
 
 
-def _cell_after(cell: Cell, event: Event) -> Cell:
+def _cell_after(cell: BoardCell, event: Event) -> BoardCell:
     data = event.data
     if event.type is EventType.queued:
         return replace(cell, state="queued", step=0, error="")

@@ -7,17 +7,17 @@ from typing import Any
 
 import gradio as gr
 
-from ui.desk import Desk, View
 from ui.frames import FORMATS, Frames, FrameView
 from ui.messages import tell
+from ui.story_actions import StoryActions, StoryView
 from ui.wiring import file_value, html_part, plain_html, wire
 
 
 class FramePanel:
     """The components, and the events that concern nothing else."""
 
-    def __init__(self, desk: Desk, project: gr.BrowserState, index: gr.State) -> None:
-        self.frames = Frames(desk)
+    def __init__(self, actions: StoryActions, project: gr.BrowserState, index: gr.State) -> None:
+        self.frames = Frames(actions)
         self._project = project
         self._index = index
         self.version = gr.State(0)
@@ -102,14 +102,16 @@ class FramePanel:
         for kind, button in self.exports.items():
             wire(button.click, self._exporter(kind), pages, [self.file])
 
-    def wire_reroll(self, shown: list[Any], show: Callable[[View, int], tuple[Any, ...]]) -> None:
+    def wire_reroll(
+        self, shown: list[Any], show: Callable[[StoryView, int], tuple[Any, ...]]
+    ) -> None:
         """Connect the button that draws one frame again to the board above."""
 
         def draw(
             project: str, index: int, prompt: str, seed: str, keep: bool
         ) -> Iterator[tuple[Any, ...]]:
             unchanged = tuple(gr.skip() for _ in self.outputs)
-            for view in self.frames.desk.reroll(project, index, prompt, seed if keep else ""):
+            for view in self.frames.actions.reroll(project, index, prompt, seed if keep else ""):
                 yield (*show(view, index), *unchanged)
             yield (*show(view, index), *self.open(project, index))
 
@@ -147,7 +149,7 @@ class FramePanel:
         return gr.update(value=path, visible=path is not None)
 
     def _look(self, project: str, layout: str) -> Any:
-        self.frames.desk.story_of(project)
+        self.frames.actions.story_of(project)
         return self.print_page(project, layout)
 
     def _beside(self, project: str, index: int, event: gr.SelectData) -> tuple[str, int]:

@@ -1,6 +1,6 @@
 """One frame under the glass: its versions, its words, its speech; and the finished pages.
 
-Handlers without Gradio's page, like those of `ui.desk`.
+Handlers without Gradio's page, like those of `ui.story_actions`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from consistent_gen.client.types import (
 )
 from consistent_gen.errors import ConsistentGenError, InputError
 from ui.board import current_version
-from ui.desk import Desk, drawn_frames
 from ui.markup import compare_html
 from ui.state import caption_patch, read_draft
+from ui.story_actions import StoryActions, drawn_frames
 from ui.studio import Studio
 
 FORMATS = {"PDF": "pdf", "Comic archive (CBZ)": "cbz", "Pictures (ZIP)": "zip",
@@ -51,13 +51,13 @@ class FrameView:
 class Frames:
     """The frame panel and the pages of a desk."""
 
-    def __init__(self, desk: Desk) -> None:
-        self.desk = desk
-        self.studio: Studio = desk.studio
+    def __init__(self, actions: StoryActions) -> None:
+        self.actions = actions
+        self.studio: Studio = actions.studio
 
     def open(self, project: str, index: int) -> FrameView:
         """The frame `index` of the open story; an empty view when there is no such frame."""
-        story = self.desk.story(project)
+        story = self.actions.story(project)
         if story is None or not 0 <= index < len(story.frames):
             return FrameView()
         frame = story.frames[index]
@@ -107,14 +107,14 @@ class Frames:
     # Pages --------------------------------------------------------------------------------------
     def page(self, project: str, layout: str) -> str | None:
         """The file of the page as it will be printed, None while nothing is drawn."""
-        story = self.desk.story(project)
+        story = self.actions.story(project)
         if story is None or not drawn_frames(story):
             return None
         return str(self._export(project, story, "png", layout))
 
     def export(self, project: str, format: str, layout: str) -> Path:
         """A file to download. Raises InputError while nothing is drawn."""
-        story = self.studio.client.story(self.desk.story_of(project))
+        story = self.studio.client.story(self.actions.story_of(project))
         if not drawn_frames(story):
             raise InputError("Nothing is drawn yet, so there is nothing to print.")
         return self._export(project, story, format, layout)
@@ -132,7 +132,7 @@ class Frames:
 
     # Parts --------------------------------------------------------------------------------------
     def _drawn(self, project: str, index: int) -> tuple[StoryOut, StoryFrame, FrameVersion]:
-        story = self.studio.client.story(self.desk.story_of(project))
+        story = self.studio.client.story(self.actions.story_of(project))
         chosen = current_version(story.frames[index]) if 0 <= index < len(story.frames) else None
         if chosen is None:
             raise InputError("Choose a picture that is drawn first.")
@@ -141,7 +141,7 @@ class Frames:
     def _patch(self, project: str, patch_of: Callable[[StoryOut], FramePatch]) -> StoryOut:
         """Change a frame; once more when somebody changed the story at the same moment."""
         for attempt in (1, 2):
-            story = self.studio.client.story(self.desk.story_of(project))
+            story = self.studio.client.story(self.actions.story_of(project))
             patch = StoryPatch(revision=story.revision, frames=[patch_of(story)])
             try:
                 return self.studio.client.patch_story(story.id, patch)

@@ -32,7 +32,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Group:
+class PictureGroup:
     """Pictures that show one and the same character, with what they should show."""
 
     character: str
@@ -53,7 +53,7 @@ def with_portraits(draft: Draft) -> Draft:
     return replace(draft, scenes=(*draft.scenes, *extra))
 
 
-def groups(story: StoryOut, draft: Draft) -> list[Group]:
+def groups(story: StoryOut, draft: Draft) -> list[PictureGroup]:
     """The pictures of a story by character. Only frames that speak of exactly one count: with two
     in a picture nobody can say whose factors are read.
     """
@@ -66,7 +66,7 @@ def groups(story: StoryOut, draft: Draft) -> list[Group]:
             words = written_out(frame.prompt, looks)
             found.setdefault(names[0], []).append((version.artifact, words))
     return [
-        Group(name, tuple(a for a, _ in pairs), tuple(words for _, words in pairs))
+        PictureGroup(name, tuple(a for a, _ in pairs), tuple(words for _, words in pairs))
         for name, pairs in found.items()
     ]
 

@@ -11,7 +11,6 @@ import gradio as gr
 from consistent_gen.client.types import JobState, StoryOut
 from consistent_gen.errors import ConsistentGenError, InputError
 from ui.board import current_version
-from ui.desk import Desk
 from ui.lab import (
     MIN_FOR_IDENTITY,
     Score,
@@ -25,8 +24,9 @@ from ui.lab import (
 from ui.markup import contact_sheet_html
 from ui.messages import readable, warn
 from ui.state import Draft, draft_of_story, story_request, with_seed
+from ui.story_actions import StoryActions
 from ui.story_tab import status_html
-from ui.wiring import plain_html, wire
+from ui.wiring import plain_html, setting_slider, wire
 
 EXPLANATION = (
     "<p class='hint'>Draws the story on the desk once by each method, with the same seeds. "
@@ -38,14 +38,14 @@ EXPLANATION = (
 class LabTab:
     """Components and handlers of the tab. Which stories were compared is kept in the project."""
 
-    def __init__(self, desk: Desk, project: gr.BrowserState) -> None:
-        self.desk = desk
-        self.studio = desk.studio
+    def __init__(self, actions: StoryActions, project: gr.BrowserState) -> None:
+        self.actions = actions
+        self.studio = actions.studio
         self.project = project
         plain_html(f"<h3>Compare methods</h3>{EXPLANATION}")
         with gr.Column(elem_classes="paper-card"):
             self.methods = gr.CheckboxGroup([], label="Methods", elem_id="lab-methods")
-            self.steps = gr.Slider(1, 150, value=25, step=1, label="Steps", elem_id="lab-steps")
+            self.steps = setting_slider("steps", "lab-steps")
             self.portraits = gr.Checkbox(
                 True, label="Add portraits, so that every character can be measured alone",
                 container=False, elem_id="lab-portraits",
@@ -95,7 +95,7 @@ class LabTab:
         kept = self.studio.projects.open(project)
         if kept is None or not methods:
             raise InputError("Choose at least one method.")
-        draft = replace(with_seed(self.desk.draft(kept)), steps=int(steps))
+        draft = replace(with_seed(self.actions.draft(kept)), steps=int(steps))
         draft = with_portraits(draft) if portraits else draft
         stories: dict[str, StoryOut] = {}
         scores: list[Score] = []

@@ -13,11 +13,11 @@ from urllib.parse import quote
 from consistent_gen.client.types import (
     FrameVersion,
     LibraryCharacter,
-    Memory,
+    MemoryOut,
     Reference,
     StoryFrame,
 )
-from ui.board import Board, Cell
+from ui.board import Board, BoardCell
 
 FindPicture = Callable[[str], str | None]
 _STATES = {
@@ -46,7 +46,7 @@ def board_html(board: Board, picture: FindPicture, selected: int | None = None) 
     return f'<ol class="board" aria-label="Scenes of {_attribute(board.title)}">{cells}</ol>'
 
 
-def _cell_html(cell: Cell, picture: FindPicture, selected: bool) -> str:
+def _cell_html(cell: BoardCell, picture: FindPicture, selected: bool) -> str:
     number = cell.index + 1
     file = picture(cell.picture) if cell.picture else None
     if file:
@@ -68,7 +68,7 @@ def _cell_html(cell: Cell, picture: FindPicture, selected: bool) -> str:
     )
 
 
-def _progress(cell: Cell) -> str:
+def _progress(cell: BoardCell) -> str:
     if cell.state == "drawing":
         percent = 100 * cell.step // cell.steps if cell.steps else 0
         return (
@@ -80,7 +80,7 @@ def _progress(cell: Cell) -> str:
     return ""
 
 
-def _facts(cell: Cell) -> str:
+def _facts(cell: BoardCell) -> str:
     if cell.error:
         return f'<span class="trouble">{escape(cell.error)}</span>'
     parts = []
@@ -175,7 +175,7 @@ def _meter(name: str, value: float) -> str:
 
 
 # Memories ----------------------------------------------------------------------------------------
-def memories_html(memories: Iterable[Memory], selected: str = "") -> str:
+def memories_html(memories: Iterable[MemoryOut], selected: str = "") -> str:
     """What is remembered: text, since when, and the words it was learnt from."""
     items = []
     for memory in memories:

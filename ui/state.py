@@ -23,12 +23,12 @@ from consistent_gen.client.types import (
     StoryOut,
     StoryPatch,
 )
+from consistent_gen.draw_settings import MAX_SEED
 from consistent_gen.errors import InputError
 from consistent_gen.registry import nearest
 from consistent_gen.story.script import placeholders
 from consistent_gen.story.types import Story
 
-MAX_SEED = 2**63 - 1
 # What the studio chooses itself stays short enough to be read out and typed again.
 MAX_DRAWN_SEED = 2**31 - 1
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019-][^\W\d_]+)*")
@@ -127,7 +127,7 @@ def draft_of_file(story: Story) -> Draft:
         title=story.title,
         style=story.style or "",
         method=story.method or "",
-        steps=story.steps,
+        steps=story.settings.get("steps"),
         seed="" if story.seed is None else str(story.seed),
         locked=story.seed is not None,
         cast=tuple(

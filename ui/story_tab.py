@@ -11,12 +11,12 @@ import gradio as gr
 
 from consistent_gen.client.types import LibraryCharacter, LibraryCharacterIn
 from consistent_gen.errors import InputError
-from ui.desk import Desk, View, read_desk
 from ui.frame_panel import FramePanel
 from ui.markup import board_html
 from ui.messages import tell
 from ui.state import Draft, new_seed, write_script
-from ui.wiring import html_part, plain_html, uploaded, wire
+from ui.story_actions import StoryActions, StoryView, read_form
+from ui.wiring import html_part, plain_html, setting_slider, uploaded, wire
 
 # Where the columns lie below each other, the pictures would be out of sight. Not smoothly: the
 # board changes at the same moment, and that ends a smooth scroll.
@@ -31,7 +31,7 @@ SHOW_BOARD = """(...inputs) => {
 class StoryTab:
     """The components of the tab that others (reload, other tabs) also write to."""
 
-    desk: Desk
+    actions: StoryActions
     project: gr.BrowserState
 
     def __post_init__(self) -> None:
@@ -41,7 +41,7 @@ class StoryTab:
                 self._make_desk()
             with gr.Column(scale=7, min_width=320, elem_classes="column-board"):
                 self._make_board()
-                self.panel = FramePanel(self.desk, self.project, self.index)
+                self.panel = FramePanel(self.actions, self.project, self.index)
         self._wire()
 
     # Layout -------------------------------------------------------------------------------------
@@ -62,7 +62,7 @@ class StoryTab:
             with gr.Row():
                 self.style = gr.Dropdown([""], value="", label="Style", min_width=120)
                 self.method = gr.Dropdown([""], value="", label="Method", min_width=120)
-            self.steps = gr.Slider(1, 150, value=25, step=1, label="Steps", elem_id="steps")
+            self.steps = setting_slider("steps", "steps")
             with gr.Row(elem_classes="seed-row"):
                 self.seed = gr.Textbox(
                     label="Seed", max_lines=1, max_length=20, buttons=["copy"], elem_id="seed",
@@ -91,7 +91,7 @@ class StoryTab:
     # Wiring -------------------------------------------------------------------------------------
     @property
     def fields(self) -> list[Any]:
-        """What a draft is read from, in the order of `read_desk`."""
+        """What a draft is read from, in the order of `read_form`."""
         return [
             self.script, self.title, self.style, self.method, self.steps, self.seed, self.locked,
         ]  # fmt: skip
@@ -136,15 +136,15 @@ class StoryTab:
     # Handlers -----------------------------------------------------------------------------------
     def restore(self, known: object) -> Iterator[tuple[Any, ...]]:
         """Everything on the tab for a browser that comes (back); then what still draws."""
-        project, _ = self.desk.project(known)
-        model = self.desk.studio.model()
-        draft = self.desk.draft(project)
-        story = self.desk.story(project.id)
+        project, _ = self.actions.project(known)
+        model = self.actions.studio.model()
+        draft = self.actions.draft(project)
+        story = self.actions.story(project.id)
         styles = [("as the words say", ""), *[(name, name) for name in model.styles]]
         methods = [(f"usual ({model.default_method})", ""), *[(m, m) for m in model.methods]]
         head = (
             project.id,
-            gr.update(choices=self.desk.choices(), value=self.desk.opened(project.id)),
+            gr.update(choices=self.actions.choices(), value=self.actions.opened(project.id)),
             gr.HTML(write_script(draft), library=self.shelf(), styles=model.styles),
             draft.title,
             gr.update(choices=styles, value=draft.style),
@@ -155,7 +155,7 @@ class StoryTab:
             gr.update(choices=model.layouts, value=story.layout if story else model.layouts[0]),
         )
         first = True
-        for view in self.desk.resume(story.id if story else ""):
+        for view in self.actions.resume(story.id if story else ""):
             yield (*(head if first else skips(len(head))), *self.show(view))
             first = False
 
@@ -166,11 +166,11 @@ class StoryTab:
 
     def shelf(self) -> list[dict[str, Any]]:
         """The library as the desk needs it."""
-        return [_shelf_entry(one) for one in self.desk.studio.client.characters().characters]
+        return [_shelf_entry(one) for one in self.actions.studio.client.characters().characters]
 
-    def show(self, view: View, index: int = -1) -> tuple[Any, ...]:
+    def show(self, view: StoryView, index: int = -1) -> tuple[Any, ...]:
         """Updates of `shown` for a view."""
-        html = board_html(view.board, self.desk.studio.picture, index if index >= 0 else None)
+        html = board_html(view.board, self.actions.studio.picture, index if index >= 0 else None)
         return (
             html,
             status_html(view.status, busy=view.busy),
@@ -181,51 +181,51 @@ class StoryTab:
         )
 
     def _keep(self, project: str, *fields: Any) -> str:
-        return escape(self.desk.keep(project, read_desk(*fields)))
+        return escape(self.actions.keep(project, read_form(*fields)))
 
     def _open(self, project: str, what: str | None) -> tuple[Any, ...]:
-        draft, view = self.desk.open(project, what or "")
+        draft, view = self.actions.open(project, what or "")
         return (*self._lay_out(draft), *self.show(view), -1, *self.panel.show_nothing())
 
     def _lay_out(self, draft: Draft) -> tuple[Any, ...]:
-        steps = draft.steps or self.desk.studio.model().steps
+        steps = draft.steps or self.actions.studio.model().steps
         return (write_script(draft), draft.title, draft.style, draft.method, steps, draft.seed,
                 draft.locked)  # fmt: skip
 
     def _draw(self, project: str, *fields: Any) -> Iterator[tuple[Any, ...]]:
         *desk, _ = fields
         nothing = (-1, *self.panel.show_nothing())
-        for draft, view in self.desk.draw(project, read_desk(*desk)):
+        for draft, view in self.actions.draw(project, read_form(*desk)):
             index, *panel = nothing
             yield (draft.seed, index, *self.show(view), *panel)
             nothing = skips(1 + len(self.panel.outputs))
 
     def _redraw(self, project: str, *fields: Any) -> Iterator[tuple[Any, ...]]:
         *desk, index = fields
-        for view in self.desk.draw_changes(project, read_desk(*desk)):
+        for view in self.actions.draw_changes(project, read_form(*desk)):
             yield self.show(view, index)
 
     def _retry(self, project: str, index: int) -> Iterator[tuple[Any, ...]]:
-        for view in self.desk.retry(project):
+        for view in self.actions.retry(project):
             yield self.show(view, index)
 
     def _cancel(self, project: str) -> str:
-        count = self.desk.cancel(project)
+        count = self.actions.cancel(project)
         return status_html("Stopping…" if count else "Nothing is being drawn.", busy=bool(count))
 
     def _pick(self, project: str, event: gr.EventData) -> tuple[Any, ...]:
         index = _index(event, "frame")
-        story = self.desk.story(project)
-        view = self.desk.view(story.id if story else "")
+        story = self.actions.story(project)
+        view = self.actions.view(story.id if story else "")
         return (index, self.show(view, index)[0], *self.panel.open(project, index))
 
     def _choices(self, project: str) -> Any:
-        return gr.update(choices=self.desk.choices(), value=self.desk.opened(project))
+        return gr.update(choices=self.actions.choices(), value=self.actions.opened(project))
 
     def _picture(self, event: gr.EventData, project: str, *fields: Any) -> Any:
         """A reference picture for a card: the character moves into the library with it."""
-        client = self.desk.studio.client
-        draft = read_desk(*fields)
+        client = self.actions.studio.client
+        draft = read_form(*fields)
         index = int(getattr(event, "index", -1))
         if not 0 <= index < len(draft.cast):
             raise InputError("That character is gone; add the picture again.")

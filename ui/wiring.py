@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 from gradio.utils import get_upload_folder
 
+from consistent_gen.draw_settings import SETTINGS, DrawSettings
 from consistent_gen.errors import InputError
 from ui.messages import guarded
 from ui.style import script
@@ -42,6 +43,20 @@ def wire(
         concurrency_limit=MAX_STREAMS if stream else MAX_CALLS,
         concurrency_id="streams" if stream else "calls",
         **options,
+    )
+
+
+def setting_slider(name: str, elem_id: str) -> gr.Slider:
+    """A slider for a setting of drawings, over the values that are worth choosing."""
+    setting = SETTINGS[name]
+    assert setting.slider is not None, f"{name} has no slider"
+    return gr.Slider(
+        setting.low,
+        setting.slider or setting.high,
+        value=getattr(DrawSettings, name),
+        step=1 if setting.kind is int else None,
+        label=setting.label,
+        elem_id=elem_id,
     )
 
 

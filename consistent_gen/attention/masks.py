@@ -17,7 +17,7 @@ from torch import Tensor
 
 from consistent_gen.attention.layers import Grid, Site
 from consistent_gen.attention.ops import draw_tokens, otsu_threshold, resize_grid
-from consistent_gen.attention.roles import FrameRole, Source, SubjectUse, twin_id
+from consistent_gen.attention.roles import FrameRole, Source, Subject, twin_id
 from consistent_gen.attention.settings import MaskProbe, Select
 from consistent_gen.errors import InputError
 from consistent_gen.runtime import generator
@@ -156,7 +156,7 @@ class SubjectMasks:
         mask = self.mask(source, subject, before, grid)
         return torch.empty(0, dtype=torch.int64) if mask is None else mask.nonzero()[:, 0]
 
-    def region(self, role: FrameRole, use: SubjectUse, step: int, grid: Grid) -> Tensor | None:
+    def region(self, role: FrameRole, use: Subject, step: int, grid: Grid) -> Tensor | None:
         """Numbers [s] of the tokens that belong to a subject and to no clearer one; None if
         unknown.
         """
@@ -179,7 +179,7 @@ class SubjectMasks:
 
         return self._seen(seen).once(before, ("region", use.name, grid), find)
 
-    def nearest(self, role: FrameRole, use: SubjectUse, step: int, grid: Grid) -> Tensor | None:
+    def nearest(self, role: FrameRole, use: Subject, step: int, grid: Grid) -> Tensor | None:
         """Numbers [s] of the tokens where no other subject is clearer; None if nothing is known."""
         seen, before = self._seen_in(role.frame, step)
 
@@ -195,7 +195,7 @@ class SubjectMasks:
     def shared(
         self,
         role: FrameRole,
-        leaving: tuple[SubjectUse, Source],
+        leaving: tuple[Subject, Source],
         select: Select,
         step: int,
         grid: Grid,

@@ -26,9 +26,11 @@ class Source(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SubjectUse:
-    """A subject in a frame. tokens: positions of its words in the encoded prompt.
+class Subject:
+    """Somebody whom a frame shows.
 
+    tokens: where the encoded prompt speaks of it; position 0 is the start mark, so the first word
+    of a prompt stands at 1.
     strength: weight of its shared keys beside a frame's own, 0 (off) to `MAX_STRENGTH`; 1 is the
     method as published, and k counts every shared key k times.
     beside: several subjects whose first frame together is read too, after the subject's anchors.
@@ -64,7 +66,7 @@ class FrameRole:
     """
 
     frame: str
-    subjects: tuple[SubjectUse, ...] = ()
+    subjects: tuple[Subject, ...] = ()
     anchor: int | None = None
     together: int | None = None
     twin_of: str | None = None
@@ -74,7 +76,7 @@ class FrameRole:
             raise InputError(f"an anchor shows a subject; {self.frame!r} has none")
 
     @cached_property
-    def leaving(self) -> tuple[tuple[SubjectUse, Source], ...]:
+    def leaving(self) -> tuple[tuple[Subject, Source], ...]:
         """The subjects that others read in this frame, each with where they read it."""
         if self.twin_of is not None or (self.anchor is None and self.together is None):
             return ()
@@ -89,7 +91,7 @@ class FrameRole:
         return self.anchor or self.together or 0
 
     @cached_property
-    def reading(self) -> tuple[SubjectUse, ...]:
+    def reading(self) -> tuple[Subject, ...]:
         """The subjects that the frame reads; what others read does so at any strength."""
         whatever = self.anchor is not None or self.together is not None
         return tuple(use for use in self.subjects if whatever or use.strength > 0.0)

@@ -19,7 +19,7 @@ from consistent_gen.attention.layers import Grid, Site
 from consistent_gen.attention.masks import AFTER_ALL, SubjectMasks
 from consistent_gen.attention.matching import Features, Match, match_tokens
 from consistent_gen.attention.ops import kept_count
-from consistent_gen.attention.roles import FrameRole, Source, SubjectUse, twin_id
+from consistent_gen.attention.roles import FrameRole, Source, Subject, twin_id
 from consistent_gen.attention.rows import BOTH, Branch
 from consistent_gen.attention.settings import (
     MaskProbe,
@@ -199,7 +199,7 @@ class SharedRun:
         several = len(role.subjects) > 1 and not gates.isdisjoint({"many", "nearest"})
         return role.twin_of is None and (bool(role.leaving) or several or "subject" in gates)
 
-    def match(self, frame: str, use: SubjectUse, grid: Grid) -> Match:
+    def match(self, frame: str, use: Subject, grid: Grid) -> Match:
         """How a frame's subject corresponds to the anchors that it reads."""
         key = frame, use.name, grid
         if key not in self._matches:

@@ -21,10 +21,12 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from consistent_gen.attention.layers import Site
 from consistent_gen.attention.rows import BOTH, Branch
+
+if TYPE_CHECKING:
+    from consistent_gen.attention.layers import Site
 
 Gate = Literal["none", "subject", "many", "nearest"]
 

@@ -17,7 +17,7 @@ from consistent_gen.attention.bank import Export, Key
 from consistent_gen.attention.layers import Grid, Rotary, Site
 from consistent_gen.attention.ops import adain, token_statistics
 from consistent_gen.attention.policy import AttentionPolicy, Extra, Heads
-from consistent_gen.attention.roles import FrameRole, Source, SubjectUse
+from consistent_gen.attention.roles import FrameRole, Source, Subject
 from consistent_gen.attention.rows import Call, Row
 from consistent_gen.attention.run import SharedRun
 from consistent_gen.attention.settings import (
@@ -204,7 +204,7 @@ class Sharing(AttentionPolicy):
     def _grid(self, site: Site) -> Grid:
         return site.grid(self._call.latent)
 
-    def _subject_tokens(self, item: _Work, use: SubjectUse, site: Site) -> Tensor:
+    def _subject_tokens(self, item: _Work, use: Subject, site: Site) -> Tensor:
         """Numbers [s] of the tokens of a row that others read."""
         known = self.run.mask_step(item.role, item.row.step, item.row.steps)
         return self.run.masks.shown(item.role.frame, use.name, known, self._grid(site))
@@ -224,7 +224,7 @@ class Sharing(AttentionPolicy):
                     heads.put("v", row.slot, twin.to(heads.v))
 
     def _export(
-        self, item: _Work, leaving: tuple[SubjectUse, Source], heads: Heads, site: Site
+        self, item: _Work, leaving: tuple[Subject, Source], heads: Heads, site: Site
     ) -> None:
         row, role, (use, source) = item.row, item.role, leaving
         q, k, v = (heads.get(which, row.slot) for which in "qkv")  # n h d
@@ -271,7 +271,7 @@ class Sharing(AttentionPolicy):
                     for use in item.role.reading:
                         self._gather(item, use, heads, site)
 
-    def _gather(self, item: _Work, use: SubjectUse, heads: Heads, site: Site) -> None:
+    def _gather(self, item: _Work, use: Subject, heads: Heads, site: Site) -> None:
         """q and k at the subject's tokens from the corresponding ones of its anchors."""
         match = self.run.match(item.frame, use, self._grid(site))
         exports = self._exports(item, use.sources, site)
@@ -306,7 +306,7 @@ class Sharing(AttentionPolicy):
     def _extras(
         self,
         item: _Work,
-        use: SubjectUse,
+        use: Subject,
         source: Source,
         rule: Rule,
         heads: Heads,

@@ -14,9 +14,9 @@ from consistent_gen.cli.memory import add_place, opened, parse_time
 from consistent_gen.errors import ConsistentGenError, InputError
 
 if TYPE_CHECKING:
-    from consistent_gen.memory.assistant import Assistant, Said
-    from consistent_gen.memory.language_models import LanguageModel
-    from consistent_gen.memory.store import Store
+    from consistent_gen.language.models import LanguageModel
+    from consistent_gen.memory.data.store import Store
+    from consistent_gen.memory.talk.assistant import Assistant, Said
 
 COMMANDS = """\
 /picture FILE text   say something with a picture ("this is my dog Bo")
@@ -99,12 +99,12 @@ def run_chat(options: argparse.Namespace) -> int:
 def build_assistant(options: argparse.Namespace, store: Store) -> Assistant:
     """The assistant that the options describe."""
     from consistent_gen.cli.recognising import picture_embedder
-    from consistent_gen.memory.assistant import Assistant
-    from consistent_gen.memory.embedders import EMBEDDERS, default_embedder
-    from consistent_gen.memory.listener import ModelListener
-    from consistent_gen.memory.records import check_choice
-    from consistent_gen.memory.rule_listener import RuleListener
-    from consistent_gen.memory.style_policy import StylePolicy
+    from consistent_gen.inputs import check_choice
+    from consistent_gen.language.embedders import EMBEDDERS, default_embedder
+    from consistent_gen.memory.listening.listener import ModelListener
+    from consistent_gen.memory.listening.rule_listener import RuleListener
+    from consistent_gen.memory.talk.assistant import Assistant
+    from consistent_gen.memory.talk.style_policy import StylePolicy
     from consistent_gen.registry import resolve
 
     check_choice(options.listener, ("rules", "model"), "listener")
@@ -132,8 +132,9 @@ def build_assistant(options: argparse.Namespace, store: Store) -> Assistant:
 
 def build_model(options: argparse.Namespace) -> LanguageModel:
     """The language model that the options name."""
-    from consistent_gen.memory.endpoints import Endpoint
-    from consistent_gen.memory.language_models import LANGUAGE_MODELS, EndpointModel
+    from consistent_gen.language.endpoints import Endpoint
+    from consistent_gen.language.models import EndpointModel
+    from consistent_gen.memory.talk import ANSWERERS
     from consistent_gen.registry import resolve
 
     made: LanguageModel
@@ -145,9 +146,9 @@ def build_model(options: argparse.Namespace) -> LanguageModel:
     elif options.model == "transformers":
         if not options.folder:
             raise InputError("a transformers model needs --folder", source="--model")
-        made = resolve(LANGUAGE_MODELS, options.model)(options.folder)
+        made = resolve(ANSWERERS, options.model)(options.folder)
     else:
-        offered = {n: p for n, p in LANGUAGE_MODELS.items() if n != "replay"}
+        offered = {n: p for n, p in ANSWERERS.items() if n != "replay"}
         made = resolve(offered, options.model, kind="language model")()
     return made
 
@@ -206,7 +207,7 @@ def _saved(said: Said, folder: Path) -> Path:
     import hashlib
 
     from consistent_gen.checkpoints import atomic_file
-    from consistent_gen.memory.pictures import png_bytes
+    from consistent_gen.memory.recall.pictures import png_bytes
 
     assert said.drawn is not None
     data = png_bytes(said.drawn.picture)

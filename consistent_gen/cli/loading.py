@@ -1,10 +1,8 @@
-"""Loading a model for a command: allocator first, libraries quiet, a spinner while it lasts."""
+"""Loading a model for a command: libraries quiet, a spinner while it lasts."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-
-from consistent_gen.runtime import tune_allocator
 
 if TYPE_CHECKING:
     from consistent_gen.models.backbone import Backbone
@@ -21,7 +19,6 @@ def load_model(
         CheckpointError: the folder is missing or cannot be loaded.
         As `attention.backends.select_backend`.
     """
-    tune_allocator()
     from consistent_gen.cli.progress import waiting
 
     with waiting("loading the model"):

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from consistent_gen.errors import InputError
 
 if TYPE_CHECKING:
-    from consistent_gen.memory.keys import MemoryKey
-    from consistent_gen.memory.operations import Op
-    from consistent_gen.memory.records import Record
-    from consistent_gen.memory.store import ErasureReceipt, Outcome, Store
+    from consistent_gen.memory.data.operations import Op
+    from consistent_gen.memory.data.records import Record
+    from consistent_gen.memory.data.store import ErasureReceipt, Outcome, Store
+    from consistent_gen.memory.storage.keys import MemoryKey
 
 DEFAULT_PLACE = "~/.consistent-gen/memory"
 DEFAULT_USER = "me"
@@ -62,7 +62,7 @@ def opened(options: argparse.Namespace) -> Store:
 
 
 def _key(options: argparse.Namespace) -> MemoryKey | None:
-    from consistent_gen.memory.keys import key_from_environment, key_from_file
+    from consistent_gen.memory.storage.keys import key_from_environment, key_from_file
 
     if options.memory_key is not None:
         return key_from_file(Path(options.memory_key).expanduser())
@@ -71,8 +71,9 @@ def _key(options: argparse.Namespace) -> MemoryKey | None:
 
 def run_list(options: argparse.Namespace) -> int:
     """Print live records, by kind, or as they were at a time."""
-    from consistent_gen.memory.records import KINDS, check_choice
-    from consistent_gen.memory.store import AsOf
+    from consistent_gen.inputs import check_choice
+    from consistent_gen.memory.data.records import KINDS
+    from consistent_gen.memory.data.store import AsOf
 
     if options.kind is not None:
         check_choice(options.kind, KINDS, "kind")
@@ -97,14 +98,14 @@ def run_show(options: argparse.Namespace) -> int:
 
 def run_search(options: argparse.Namespace) -> int:
     """Print what fits some words, best first, with the reasons."""
-    from consistent_gen.memory.embedders import default_embedder
-    from consistent_gen.memory.indexing import TEXT_ROLE
-    from consistent_gen.memory.retriever import CAPS, Retriever
-    from consistent_gen.memory.store import Window
+    from consistent_gen.language.embedders import default_embedder
+    from consistent_gen.memory.data.store import TimeWindow
+    from consistent_gen.memory.recall.indexing import TEXT_ROLE
+    from consistent_gen.memory.recall.retriever import CAPS, Retriever
 
     window = None
     if options.since or options.until:
-        window = Window(
+        window = TimeWindow(
             start=parse_time(options.since) if options.since else None,
             end=parse_time(options.until) if options.until else None,
         )
@@ -122,7 +123,7 @@ def run_search(options: argparse.Namespace) -> int:
 
 def run_correct(options: argparse.Namespace) -> int:
     """Replace the text of a record, as the user's own word."""
-    from consistent_gen.memory.operations import Update
+    from consistent_gen.memory.data.operations import Update
 
     with opened(options) as store:
         record = _one(store, options.id)
@@ -137,7 +138,7 @@ def run_correct(options: argparse.Namespace) -> int:
 
 def run_end(options: argparse.Namespace) -> int:
     """End a record without erasing its history."""
-    from consistent_gen.memory.operations import Delete
+    from consistent_gen.memory.data.operations import Delete
 
     with opened(options) as store:
         record = _one(store, options.id)
@@ -147,8 +148,8 @@ def run_end(options: argparse.Namespace) -> int:
 def run_forget(options: argparse.Namespace) -> int:
     """Erase what some words mean, after showing it."""
     from consistent_gen.cli.recognising import picture_embedder
-    from consistent_gen.memory.concepts import ConceptBook
-    from consistent_gen.memory.forgetting import carry_out, plan_forgetting
+    from consistent_gen.memory.recall.concepts import ConceptBook
+    from consistent_gen.memory.talk.forgetting import carry_out, plan_forgetting
 
     with opened(options) as store:
         book = ConceptBook(store, picture_embedder(store))
@@ -168,7 +169,7 @@ def run_forget(options: argparse.Namespace) -> int:
 
 def run_purge(options: argparse.Namespace) -> int:
     """Erase records, branches, kinds or everything, with all that was derived from it."""
-    from consistent_gen.memory.store import Scope
+    from consistent_gen.memory.data.store import Scope
 
     scope = Scope(
         ids=tuple(options.id), paths=tuple(options.path), kinds=tuple(options.kind),
@@ -196,7 +197,7 @@ def run_export(options: argparse.Namespace) -> int:
 
 def run_new_key(options: argparse.Namespace) -> int:
     """Write a fresh key file."""
-    from consistent_gen.memory.keys import new_key
+    from consistent_gen.memory.storage.keys import new_key
 
     print(new_key(Path(options.file).expanduser()))
     print("keep a copy in a safe place: without it an encrypted memory is lost")
@@ -261,9 +262,9 @@ def run_release(options: argparse.Namespace) -> int:
 def run_reembed(options: argparse.Namespace) -> int:
     """Re-embed texts and pictures with the best embedders there are, then switch to them."""
     from consistent_gen.cli.recognising import offered
-    from consistent_gen.memory.concepts import reembed_pictures
-    from consistent_gen.memory.embedders import EMBEDDERS, default_embedder
-    from consistent_gen.memory.indexing import IMAGE_ROLE, change_embedder
+    from consistent_gen.language.embedders import EMBEDDERS, default_embedder
+    from consistent_gen.memory.recall.concepts import reembed_pictures
+    from consistent_gen.memory.recall.indexing import IMAGE_ROLE, change_embedder
     from consistent_gen.registry import resolve
 
     name = options.embedder
@@ -284,7 +285,7 @@ def _at_least_one(text: str) -> int:
 
 
 def _edit(store: Store, op: Op) -> int:
-    from consistent_gen.memory.operations import Batch
+    from consistent_gen.memory.data.operations import Batch
 
     receipt = store.apply(Batch(ops=(op,), author="user"))
     for outcome in receipt.outcomes:

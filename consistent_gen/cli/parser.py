@@ -6,7 +6,19 @@ import argparse
 import re
 from typing import Any, NoReturn
 
-from consistent_gen.cli import chat, export, memory, models, replay, serve, story, train, world
+from consistent_gen.cli import (
+    chat,
+    check,
+    export,
+    importing,
+    memory,
+    models,
+    replay,
+    serve,
+    story,
+    train,
+    world,
+)
 from consistent_gen.errors import InputError
 from consistent_gen.registry import nearest, unknown_name
 from consistent_gen.story.yaml_tree import shown
@@ -46,6 +58,8 @@ def build_parser() -> Parser:
         title="commands", metavar="COMMAND", required=True, parser_class=_CommandParser
     )
     story.add_command(commands)
+    check.add_command(commands)
+    importing.add_command(commands)
     export.add_command(commands)
     replay.add_command(commands)
     world.add_command(commands)

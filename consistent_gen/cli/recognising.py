@@ -17,8 +17,9 @@ from consistent_gen.errors import CheckpointError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from consistent_gen.memory.embedders import ImageEmbedder, Picture, Vectors
-    from consistent_gen.memory.store import Store
+    from consistent_gen.language.embedders import Vectors
+    from consistent_gen.memory.data.store import Store
+    from consistent_gen.memory.recall.pictures import ImageEmbedder, Picture
 
 SIDE = 128
 TRANSIENT = ("action", "expression")
@@ -52,7 +53,7 @@ class StoryWorldReader:
         import numpy as np
         import torch
 
-        from consistent_gen.memory.embedders import unit
+        from consistent_gen.language.embedders import unit
 
         if not pictures:
             return np.zeros((0, self.dimensions), np.float32)
@@ -74,8 +75,8 @@ class StoryWorldReader:
 
 def picture_embedder(store: Store) -> ImageEmbedder:
     """The embedder of the space that this memory's pictures are in; else the best there is."""
-    from consistent_gen.memory.indexing import IMAGE_ROLE
-    from consistent_gen.memory.pictures import ColourLayout
+    from consistent_gen.memory.recall.indexing import IMAGE_ROLE
+    from consistent_gen.memory.recall.pictures import ColourLayout
 
     active = store.active_space(IMAGE_ROLE)
     for embedder in offered():
@@ -86,7 +87,7 @@ def picture_embedder(store: Store) -> ImageEmbedder:
 
 def offered() -> list[ImageEmbedder]:
     """What can be had on this machine, best first."""
-    from consistent_gen.memory.pictures import ColourLayout
+    from consistent_gen.memory.recall.pictures import ColourLayout
 
     try:
         shipped = weights_root() / "reader"

@@ -69,7 +69,7 @@ def recipe_named(backbone: Backbone, method: str) -> Recipe:
     from consistent_gen.methods.tuning import tuned
 
     recipe = tuned(method, backbone)
-    if not recipe.rules:
+    if not recipe.anchors:
         raise InputError(f"method {method!r} shares nothing; the picture's record is damaged")
     return recipe
 

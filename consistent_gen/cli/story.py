@@ -6,25 +6,30 @@ import argparse
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from consistent_gen.attention.backends import BACKENDS, check_backend
-from consistent_gen.engine.schedulers import SCHEDULERS
+from consistent_gen.cli.check import add_wording_options
+from consistent_gen.draw_settings import OFFERED, SettingFacts
+from consistent_gen.errors import CheckpointError, InputError
 from consistent_gen.methods import METHODS
 from consistent_gen.registry import resolve
 from consistent_gen.runtime import DTYPES
 from consistent_gen.story.output import check_folder
-from consistent_gen.story.plan import StoryPlan, check_names, plan_story
+from consistent_gen.story.plan import Overrides, StoryPlan, check_names, option_of, plan_story
 from consistent_gen.story.script import load_story
-from consistent_gen.story.settings import Overrides, parse_size
+from consistent_gen.story.types import SEED, STRENGTH
 
 if TYPE_CHECKING:
     from consistent_gen.story.report import Drawing
+    from consistent_gen.story.types import Story
+    from consistent_gen.story.wording import Wording
 
-DEFAULT_BUCKET, MIN_BUCKET, MAX_BUCKET = 8, 2, 64  # as the engine has them
+DEFAULT_BUCKET = 8  # as the engine has it
+BUCKET = SettingFacts(kind=int, low=2, high=64, about="rows per denoiser call")
 
 
 def add_command(commands: Any) -> None:
@@ -38,20 +43,11 @@ def add_command(commands: Any) -> None:
     parser.add_argument("file", metavar="FILE", help="a story file (YAML; see docs/story_file.md)")
     parser.add_argument("--out", metavar="DIR", required=True, help="the folder to fill")
     parser.add_argument("--method", metavar="NAME", help=f"one of: {', '.join(METHODS)}")
-    parser.add_argument("--steps", metavar="N", type=_whole, help="denoising steps per frame")
-    parser.add_argument("--seed", metavar="N", type=_whole, help="the story's seed")
-    parser.add_argument("--guidance", metavar="G", type=_real, help="how strongly prompts bind")
-    parser.add_argument(
-        "--contours", metavar="C", type=_real, help="how clear shapes are drawn; 0 is off"
-    )
-    parser.add_argument(
-        "--guidance-until",
-        metavar="SHARE",
-        type=_real,
-        help="share of the steps that are guided, the first ones; fewer are faster",
-    )
-    parser.add_argument("--scheduler", metavar="NAME", help=f"one of: {', '.join(SCHEDULERS)}")
-    parser.add_argument("--size", metavar="WxH", type=_size, help="pixels, such as 128x128")
+    parser.add_argument("--seed", metavar="N", type=_value(SEED), help=SEED.about)
+    for name, setting in OFFERED.items():
+        parser.add_argument(
+            option_of(name), metavar=setting.sign, type=_value(setting), help=setting.about
+        )
     parser.add_argument(
         "--strength",
         metavar="[NAME=]S",
@@ -80,6 +76,7 @@ def add_command(commands: Any) -> None:
         default=DEFAULT_BUCKET,
         help=f"rows per denoiser call; changes the last bits (default: {DEFAULT_BUCKET})",
     )
+    add_wording_options(parser)
     parser.set_defaults(run=run)
 
 
@@ -90,34 +87,53 @@ def run(options: argparse.Namespace) -> int:
         overrides = Overrides(
             method=options.method,
             seed=options.seed,
-            steps=options.steps,
-            guidance=options.guidance,
-            contours=options.contours,
-            guidance_until=options.guidance_until,
-            scheduler=options.scheduler,
-            size=options.size,
+            settings={
+                name: value for name in OFFERED if (value := getattr(options, name)) is not None
+            },
             strengths=dict(options.strength),
         )
-        check_names(story, tuple(SCHEDULERS), overrides)
+        check_names(story, overrides)
         check_folder(options.out)
         if options.attention_backend is not None:
             check_backend(options.attention_backend)
+        wording = _worded(story, options)
+        story = story if wording is None else wording.story
 
         from consistent_gen.cli.loading import load_model
 
         backbone = load_model(options.model, options.attention_backend, options.dtype)
 
         from consistent_gen.cli.progress import console, drawing_progress
-        from consistent_gen.story.draw import DEFAULTS, draw_story
+        from consistent_gen.story.draw import draw_story
 
-        plan = plan_story(story, backbone, DEFAULTS, overrides, Path(options.file).parent)
+        plan = plan_story(story, backbone, overrides, Path(options.file).parent)
         _note_unused(plan)
         with drawing_progress(plan) as on_event:
             drawing = draw_story(
-                plan, backbone, options.out, bucket=options.bucket, on_event=on_event
-            )
+                plan, backbone, options.out, bucket=options.bucket, on_event=on_event,
+                wording=None if wording is None else wording.to_json(),
+            )  # fmt: skip
         console().print(_summary(drawing, Path(options.out)), highlight=False, markup=False)
     return 0
+
+
+def _worded(story: Story, options: argparse.Namespace) -> Wording | None:
+    """The story in the model's words, and what became of the writer's on stderr; None where the
+    words stay as they are.
+    """
+    from consistent_gen.story.wording import read_vocabulary, telling, word_story
+
+    if options.as_written:
+        return None
+    try:
+        vocabulary = read_vocabulary(options.model)
+    except CheckpointError:
+        return None  # loading the model says what is wrong with its folder
+    wording = word_story(story, vocabulary, sheets=options.sheets, seed=options.seed)
+    telling.refuse(telling.problems(wording, vocabulary, strict=options.strict), story.place.source)
+    for line in telling.brief(wording):
+        print(line, file=sys.stderr)
+    return wording
 
 
 def _summary(drawing: Drawing, out: Path) -> str:
@@ -128,7 +144,7 @@ def _summary(drawing: Drawing, out: Path) -> str:
 
 def _note_unused(plan: StoryPlan) -> None:
     """Say when something in the file has no effect, rather than ignore it in silence."""
-    with_pictures = {i.name for frame in plan.frames for i in frame.identities if i.references}
+    with_pictures = {i.name for frame in plan.frames for i in frame.members if i.references}
     if with_pictures and not resolve(METHODS, plan.method).rules:
         names = ", ".join(sorted(with_pictures))
         message = f"note: method {plan.method!r} does not look at the reference pictures of {names}"
@@ -148,36 +164,25 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _whole(text: str) -> int:
-    if not (text.removeprefix("-").isascii() and text.removeprefix("-").isdigit()):
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number")
-    if len(text) > 20:
-        raise argparse.ArgumentTypeError(f"{text[:20]}... is too large")
-    return int(text)
+def _value(setting: SettingFacts) -> Callable[[str], Any]:
+    """Reads a setting's value for argparse, which wants mistakes as errors of its own."""
 
+    def read(text: str) -> Any:
+        try:
+            return setting.parse(text)
+        except InputError as error:
+            raise argparse.ArgumentTypeError(error.message) from None
 
-def _real(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number") from None
-
-
-def _size(text: str) -> tuple[int, int]:
-    size = parse_size(text)
-    if size is None:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} does not look like 128x128")
-    return size
+    return read
 
 
 def _strength(text: str) -> tuple[str, float]:
     name, _, number = text.rpartition("=")
-    return name.strip(), _real(number)
+    return name.strip(), _value(STRENGTH)(number)
 
 
 def _bucket(text: str) -> int:
-    bucket = _whole(text)
-    if not MIN_BUCKET <= bucket <= MAX_BUCKET:
-        message = f"{bucket} is out of range; expected {MIN_BUCKET} to {MAX_BUCKET}"
-        raise argparse.ArgumentTypeError(message)
+    bucket: int = _value(BUCKET)(text)
+    if mistake := BUCKET.mistake("bucket", bucket):
+        raise argparse.ArgumentTypeError(mistake.message)
     return bucket

@@ -1,4 +1,4 @@
-"""`consistent-gen world sheet`: look at the procedural story world."""
+"""`consistent-gen world`: pictures of the procedural story world, and the words for them."""
 
 from __future__ import annotations
 
@@ -29,6 +29,14 @@ def add_command(commands: Any) -> None:
     sheet.add_argument("--columns", metavar="N", type=int, default=8, help="default: 8")
     sheet.add_argument("--out", metavar="FILE", default="sheet.png", help="default: sheet.png")
     sheet.set_defaults(run=run_sheet)
+    words = actions.add_parser(
+        "words",
+        help="list all that can be drawn, with a picture of each",
+        description="List all that the story world can draw, by kind of word. With --out, write a "
+        "web page that shows a picture of each.",
+    )
+    words.add_argument("--out", metavar="FILE", help="a .html file (default: a list of words)")
+    words.set_defaults(run=run_words)
 
 
 def run_sheet(options: argparse.Namespace) -> int:
@@ -53,4 +61,24 @@ def run_sheet(options: argparse.Namespace) -> int:
     with atomic_file(out) as temporary:
         Image.fromarray(sheet).save(temporary, format="PNG")
     print(f"{options.rows * options.columns} pictures: {out}")
+    return 0
+
+
+def run_words(options: argparse.Namespace) -> int:
+    """Print the vocabulary, or write the page."""
+    from consistent_gen.cli.world_words import listed, page
+
+    if options.out is None:
+        print("\n".join(listed()))
+        return 0
+    out = Path(options.out)
+    if out.suffix.lower() not in (".html", ".htm") or out.is_dir():
+        raise InputError(f"{options.out!r}; expected the name of a .html file", source="--out")
+
+    from consistent_gen.checkpoints import atomic_file
+
+    text, count = page()
+    with atomic_file(out) as temporary:
+        Path(temporary).write_text(text, encoding="utf-8")
+    print(f"{count} words with pictures: {out}")
     return 0

@@ -291,15 +291,19 @@ class Client:
         """What a persona remembers, newest first."""
         return self._get(wire.MemoryList, f"/v1/personas/{path_id(persona)}/memories")
 
-    def add_memory(self, persona: str, text: str) -> wire.Memory:
+    def add_memory(self, persona: str, text: str) -> wire.MemoryOut:
         """Tell the memory a fact."""
         path = f"/v1/personas/{path_id(persona)}/memories"
-        return read(wire.Memory, self._connection.send("POST", path, body=wire.MemoryIn(text=text)))
+        return read(
+            wire.MemoryOut, self._connection.send("POST", path, body=wire.MemoryIn(text=text))
+        )
 
-    def correct_memory(self, persona: str, memory: str, text: str) -> wire.Memory:
+    def correct_memory(self, persona: str, memory: str, text: str) -> wire.MemoryOut:
         """Replace a memory that was never right."""
         path = f"/v1/personas/{path_id(persona)}/memories/{path_id(memory)}"
-        return read(wire.Memory, self._connection.send("PUT", path, body=wire.MemoryIn(text=text)))
+        return read(
+            wire.MemoryOut, self._connection.send("PUT", path, body=wire.MemoryIn(text=text))
+        )
 
     def forget_memory(self, persona: str, memory: str) -> None:
         """Erase a memory with what it was learnt from."""

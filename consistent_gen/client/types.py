@@ -12,52 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
-from consistent_gen.client.base import Id, Input, Name, Output, Prompt, Seed, Words
-from consistent_gen.client.library_types import (
-    LibraryCharacter as LibraryCharacter,
-)
-from consistent_gen.client.library_types import (
-    LibraryCharacterIn as LibraryCharacterIn,
-)
-from consistent_gen.client.library_types import (
-    LibraryCharacterList as LibraryCharacterList,
-)
-from consistent_gen.client.library_types import (
-    LibraryCharacterPatch as LibraryCharacterPatch,
-)
-from consistent_gen.client.library_types import (
-    Memory as Memory,
-)
-from consistent_gen.client.library_types import (
-    MemoryIn as MemoryIn,
-)
-from consistent_gen.client.library_types import (
-    MemoryList as MemoryList,
-)
-from consistent_gen.client.library_types import (
-    MemorySearchIn as MemorySearchIn,
-)
-from consistent_gen.client.library_types import (
-    Persona as Persona,
-)
-from consistent_gen.client.library_types import (
-    PersonaIn as PersonaIn,
-)
-from consistent_gen.client.library_types import (
-    PersonaList as PersonaList,
-)
-from consistent_gen.client.library_types import (
-    Quality as Quality,
-)
-from consistent_gen.client.library_types import (
-    Reference as Reference,
-)
-from consistent_gen.client.library_types import (
-    SaidOut as SaidOut,
-)
-from consistent_gen.client.library_types import (
-    SayIn as SayIn,
-)
+from consistent_gen.client.base import Id, Input, Name, Output, Prompt, Seed, Words, setting
+from consistent_gen.client.wording_types import WordingOut
 
 MAX_FRAMES = 200
 MAX_CHARACTERS = 20
@@ -92,16 +48,23 @@ class StoryIn(Input):
     characters: dict[Name, CharacterIn] = Field(default_factory=dict, max_length=MAX_CHARACTERS)
     style: Annotated[str, StringConstraints(max_length=80)] | None = None
     method: Annotated[str, StringConstraints(max_length=60)] | None = None
-    scheduler: Annotated[str, StringConstraints(max_length=60)] | None = None
+    scheduler: str | None = setting("scheduler")
     seed: Seed | None = None
-    steps: int | None = Field(default=None, ge=1, le=1000)
-    guidance: float | None = Field(default=None, ge=0.0, le=100.0)
-    contours: float | None = Field(default=None, ge=0.0, le=100.0)
-    guidance_until: float | None = Field(default=None, ge=0.0, le=1.0)
-    size: Annotated[str, StringConstraints(pattern=r"^\d{1,5}x\d{1,5}$")] | None = None
+    steps: int | None = setting("steps")
+    guidance: float | None = setting("guidance")
+    contours: float | None = setting("contours")
+    guidance_until: float | None = setting("guidance_until")
+    stop_at: float | None = setting("stop_at")
+    refine: int | None = setting("refine")
+    size: str | None = setting("size")
     preview_every: int = Field(default=5, ge=0, le=1000, description="0 sends no previews")
     deadline_s: float | None = Field(default=None, gt=0.0, le=86_400.0)
     bulk: bool = Field(default=False, description="drawn when no interactive work waits")
+    words: Literal["own", "strict", "as_written"] = Field(
+        default="as_written",
+        description="own: any words, put into the model's; strict: refused where one would be "
+        "drawn as something else or left out; as_written: left alone",
+    )
 
 
 class ImageIn(Input):
@@ -110,9 +73,9 @@ class ImageIn(Input):
     prompt: Prompt
     negative: Annotated[str, StringConstraints(max_length=800)] = ""
     seed: Seed | None = None
-    steps: int | None = Field(default=None, ge=1, le=1000)
-    guidance: float | None = Field(default=None, ge=0.0, le=100.0)
-    size: Annotated[str, StringConstraints(pattern=r"^\d{1,5}x\d{1,5}$")] | None = None
+    steps: int | None = setting("steps")
+    guidance: float | None = setting("guidance")
+    size: str | None = setting("size")
 
 
 class RerollIn(Input):
@@ -139,7 +102,7 @@ class JobState(StrEnum):
         return self not in (JobState.queued, JobState.running)
 
 
-class FrameState(StrEnum):
+class JobFrameState(StrEnum):
     """Where a frame of a job is."""
 
     queued = "queued"
@@ -154,7 +117,7 @@ class JobFrame(Output):
 
     index: int
     version: int
-    state: FrameState
+    state: JobFrameState
     step: int = 0
     steps: int
     seed: int
@@ -186,12 +149,13 @@ class JobPage(Output):
 
 
 class Accepted(Output):
-    """What 202 answers carry."""
+    """What 202 answers carry; of stories also what became of the words."""
 
     job: str
     story: str
     events_url: str
     position: int
+    wording: WordingOut | None = None
 
 
 class EventType(StrEnum):
@@ -379,3 +343,138 @@ class Problem(Output):
 
 JobFrame.model_rebuild()
 StoryFrame.model_rebuild()
+
+
+# Characters ---------------------------------------------------------------------------------------
+class LibraryCharacterIn(Input):
+    """A character for the library."""
+
+    name: Name
+    description: Annotated[str, StringConstraints(min_length=1, max_length=400)]
+    strength: float | None = Field(default=None, ge=0.0, le=1.0)
+
+
+class LibraryCharacterPatch(Input):
+    """Changes to a library character; None leaves a field."""
+
+    name: Name | None = None
+    description: Annotated[str, StringConstraints(min_length=1, max_length=400)] | None = None
+    strength: float | None = Field(default=None, ge=0.0, le=1.0)
+
+
+class Quality(Output):
+    """What we think of a reference picture. `verdict` is good, usable or poor; `advice` says how to
+    mend it. sharpness: variance of the Laplacian over that of a sharp picture, in [0, 1].
+    """
+
+    width: int
+    height: int
+    sharpness: float
+    brightness: float
+    verdict: Literal["good", "usable", "poor"]
+    advice: list[str]
+
+
+class Reference(Output):
+    """A reference picture of a library character."""
+
+    id: str
+    artifact: str
+    quality: Quality
+    created_at: datetime
+
+
+class LibraryCharacter(Output):
+    """A character of the library."""
+
+    id: str
+    name: str
+    description: str
+    strength: float | None = None
+    references: list[Reference] = Field(default_factory=list)
+    created_at: datetime
+    updated_at: datetime
+
+
+class LibraryCharacterList(Output):
+    """All characters of the library, by name."""
+
+    characters: list[LibraryCharacter]
+
+
+# Personas (the memory half) -----------------------------------------------------------------------
+class PersonaIn(Input):
+    """A persona: one person's memory."""
+
+    name: Name
+
+
+class Persona(Output):
+    """A persona and how much it remembers."""
+
+    id: str
+    name: str
+    memories: int
+    assistant: str = Field(description="what answers, in one line")
+    created_at: datetime
+
+
+class PersonaList(Output):
+    """All personas of the caller."""
+
+    personas: list[Persona]
+
+
+class SayIn(Input):
+    """Something said to the assistant; `picture` is an artifact of the caller."""
+
+    text: Annotated[str, StringConstraints(min_length=1, max_length=4000)]
+    picture: str | None = None
+
+
+class SaidOut(Output):
+    """The answer. `changes` are lines of what the memory gained or lost; `asks` awaits yes or no.
+
+    `reasons` are the memories behind the answer. `picture` is an artifact, with `similarity` to the
+    character it should show, and `verdict` in words.
+    """
+
+    text: str
+    changes: list[str] = Field(default_factory=list)
+    asks: bool = False
+    reasons: list[str] = Field(default_factory=list)
+    picture: str | None = None
+    similarity: float | None = None
+    verdict: str | None = None
+    problems: list[str] = Field(default_factory=list)
+
+
+class MemoryOut(Output):
+    """A memory, as text for people. `why` are the words it was learnt from."""
+
+    id: str
+    kind: str
+    text: str
+    since: datetime | None = None
+    why: list[str] = Field(default_factory=list)
+    score: float | None = None
+
+
+class MemoryList(Output):
+    """Memories, newest or best first."""
+
+    memories: list[MemoryOut]
+
+
+class MemoryIn(Input):
+    """A memory to add (POST) or its new text (PUT)."""
+
+    text: Annotated[str, StringConstraints(min_length=1, max_length=600)]
+
+
+class MemorySearchIn(Input):
+    """What to look for: words, a picture (an artifact), or both."""
+
+    text: Annotated[str, StringConstraints(max_length=600)] | None = None
+    picture: str | None = None
+    k: int = Field(default=8, ge=1, le=50)

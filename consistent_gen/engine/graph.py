@@ -56,11 +56,11 @@ class FrameGraph:
             other = self._frames.get(other_id)
             if other is None:
                 continue
-            ahead = other.request
-            if (ahead.steps, ahead.scheduler) != (request.steps, request.scheduler):
+            ahead, own = other.request.settings, request.settings
+            if (ahead.steps, ahead.scheduler) != (own.steps, own.scheduler):
                 raise InputError(
                     f"a frame behind {other_id!r} must share its steps and scheduler: "
-                    f"{ahead.steps} {ahead.scheduler}, not {request.steps} {request.scheduler}"
+                    f"{ahead.steps} {ahead.scheduler}, not {own.steps} {own.scheduler}"
                 )
 
     def add(self, frames: Sequence[FrameState]) -> None:

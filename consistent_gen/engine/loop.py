@@ -21,8 +21,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Literal
 
+import numpy as np
 import torch
 
+from consistent_gen import runtime
 from consistent_gen.attention.identity import IdentityAttention
 from consistent_gen.attention.patch import attached
 from consistent_gen.attention.rows import Branch, Call, Row
@@ -116,7 +118,8 @@ class Engine:
             alone_for = request.alone_for if self.exact else 0
             settled = request.settled(self.backbone)
             frames.append(FrameState(frame_id, settled, shape, alone_for))
-        if len({(frame.key, frame.request.steps, frame.alone_for) for frame in frames}) != 1:
+        alike = {(f.key, f.request.settings.made_steps, f.alone_for) for f in frames}
+        if len(alike) != 1:
             raise InputError(
                 "the frames of a gang must share size, steps, coupling group "
                 "and steps that they make alone"
@@ -208,7 +211,7 @@ class Engine:
     def _condition(self, request: FrameRequest) -> dict[Branch, Conditioning]:
         size = request.size(self.backbone)
         prompts: dict[Branch, str] = {"cond": request.prompt}
-        if request.guided:
+        if request.settings.guided:
             prompts["uncond"] = request.negative
         found: dict[Branch, Conditioning] = {}
         for branch, prompt in prompts.items():
@@ -290,7 +293,7 @@ class Engine:
         preview = None
         if wanted and not frame.finished:
             preview = self._previewer.show(frame.clean_estimate, request.preview)
-        return Step(frame.id, frame.index, request.steps, preview)
+        return Step(frame.id, frame.index, request.settings.made_steps, preview)
 
     def _finish(self, frame: FrameState, events: list[Event]) -> bool:
         assert frame.latent is not None
@@ -300,13 +303,23 @@ class Engine:
                     "the latent overflowed to infinity or NaN; lower the guidance, "
                     "or load the model as float32"
                 )
-            image = self.backbone.decode(frame.latent[None])[0]
+            image = self._picture(frame)
         except (ConsistentGenError, RuntimeError, ValueError) as error:
             events.append(FrameError(frame.id, _ours(error, "decoding")))
             return False
         metadata = describe(self.backbone, frame.request, image, bucket=frame.bucket)
         events.append(FrameDone(frame.id, image, metadata))
         return True
+
+    def _picture(self, frame: FrameState) -> np.ndarray:
+        """The finished picture, uint8 [h w 3]."""
+        latent = frame.clean_estimate if frame.stops_early else frame.latent
+        assert latent is not None
+        if not frame.request.settings.refine:
+            picture: np.ndarray = self.backbone.decode(latent[None])[0]
+            return picture
+        noise = runtime.generator(frame.request.seed, "refiner")
+        return self.backbone.refine(latent, frame.last_timestep, noise)
 
     def _fail(self, group: Group, error: ConsistentGenError, events: list[Event]) -> None:
         events += [FrameError(f.id, error, f.request.twin_of) for f in group.frames]

@@ -23,6 +23,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from consistent_gen import runtime
 from consistent_gen.checkpoints import atomic_file
+from consistent_gen.draw_settings import SETTINGS
 from consistent_gen.engine.request import FrameRequest
 from consistent_gen.errors import InputError, LimitError
 from consistent_gen.models.backbone import Backbone
@@ -42,19 +43,16 @@ def describe(
 
     It holds no time and no path: the same frame drawn twice has the same metadata.
     """
+    settings = dict(vars(request.settings))
+    del settings["size"]
     width, height = request.size(backbone)
     return {
         "schema": SCHEMA,
-        "model": {"name": backbone.name, "sha256": backbone.sha256},
+        "model": _model(backbone, refined=bool(request.settings.refine)),
         "prompt": request.prompt,
         "negative": request.negative,
         "seed": request.seed,
-        "steps": request.steps,
-        "guidance": request.guidance,
-        "guidance_rescale": request.guidance_rescale,
-        "contours": request.contours,
-        "guidance_until": request.guidance_until,
-        "scheduler": request.scheduler,
+        **settings,
         "width": width,
         "height": height,
         "method": request.method,
@@ -66,6 +64,11 @@ def describe(
         "versions": runtime.versions(),
         "pixels_sha256": pixels_sha256(image),
     }
+
+
+def _model(backbone: Backbone, *, refined: bool) -> dict[str, Any]:
+    model = {"name": backbone.name, "sha256": backbone.sha256}
+    return model | {"refiner": backbone.refiner_sha256} if refined else model
 
 
 def machine(backbone: Backbone) -> dict[str, Any]:
@@ -99,10 +102,11 @@ def pixels_sha256(image: np.ndarray) -> str:
 def parameters_text(metadata: Mapping[str, Any]) -> str:
     """The metadata for people: prompt, negative prompt, one line of settings."""
     settings = {
-        "Steps": metadata["steps"],
-        "Sampler": metadata["scheduler"],
-        "CFG scale": metadata["guidance"],
-        **({"Contours": metadata["contours"]} if metadata.get("contours") else {}),
+        **{
+            setting.label: metadata[name]
+            for name, setting in SETTINGS.items()
+            if setting.label and metadata.get(name) not in (None, setting.off)
+        },
         "Seed": metadata["seed"],
         "Size": f"{metadata['width']}x{metadata['height']}",
         "Model": metadata["model"]["name"],
@@ -178,7 +182,7 @@ def _parse(text: str, source: Path) -> dict[str, Any]:
         raise LimitError(f"the {CHUNK!r} chunk is too long", source=source)
     try:
         metadata = json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # a number may have too many digits
         raise InputError(f"the {CHUNK!r} chunk is not JSON", source=source) from None
     if not isinstance(metadata, dict) or metadata.get("schema") != SCHEMA:
         raise InputError(

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from consistent_gen.draw_settings import OFF, SETTINGS, DrawSettings
 from consistent_gen.engine.events import FrameDone
 from consistent_gen.engine.loop import Engine
 from consistent_gen.engine.metadata import pixels_sha256
@@ -26,12 +27,6 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     "prompt": str,
     "negative": str,
     "seed": int,
-    "steps": int,
-    "guidance": (int, float),
-    "guidance_rescale": (int, float),
-    "contours": (int, float),
-    "guidance_until": (int, float),
-    "scheduler": str,
     "width": int,
     "height": int,
     "method": str,
@@ -42,6 +37,9 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     "versions": dict,
     "pixels_sha256": str,
 }
+
+
+_SETTINGS = [name for name in SETTINGS if name != "size"]
 
 
 @dataclass(frozen=True)
@@ -104,16 +102,20 @@ def request_of(metadata: Mapping[str, Any]) -> FrameRequest:
     Raises:
         InputError: a field is missing or of the wrong type.
     """
-    metadata = {"contours": 0.0, "guidance_until": 1.0, **metadata}  # older pictures had none
-    for name, kind in _FIELDS.items():
+    metadata = {**OFF, **metadata}  # older pictures name fewer settings
+    for name in (*_FIELDS, *_SETTINGS):
         if name not in metadata:
             raise InputError(f"the picture's metadata lack {name!r}")
+    for name, kind in _FIELDS.items():
         value = metadata[name]
         if not isinstance(value, kind) or isinstance(value, bool):
             raise InputError(f"the picture's metadata have a wrong {name!r}: {value!r}")
-    drawn = ("prompt", "negative", "seed", "steps", "guidance", "guidance_rescale", "contours",
-             "guidance_until", "scheduler", "width", "height", "story", "method")  # fmt: skip
-    return FrameRequest(**{name: metadata[name] for name in drawn})
+    settings = DrawSettings(
+        **{name: metadata[name] for name in _SETTINGS},
+        size=(metadata["width"], metadata["height"]),
+    )
+    said = {name: metadata[name] for name in ("prompt", "negative", "seed", "story", "method")}
+    return FrameRequest(**said, settings=settings)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -123,6 +125,9 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         reasons.append(
             f"other model weights: drawn with {_model(old['model'])}, now {_model(new['model'])}"
         )
+    was, now = (model.get("refiner") for model in (old["model"], new["model"]))
+    if was != now:
+        reasons.append(f"other second stage: drawn with {_short(was)}, now {_short(now)}")
     for name in ("bucket", "dtype"):
         if old[name] != new[name]:
             reasons.append(f"other {name}: drawn with {old[name]}, now {new[name]}")
@@ -153,7 +158,11 @@ def compare(old: np.ndarray, new: np.ndarray, reasons: list[str]) -> ReplayResul
 
 
 def _model(model: Mapping[str, Any]) -> str:
-    return f"{model.get('name')} ({str(model.get('sha256'))[:10]})"
+    return f"{model.get('name')} ({_short(model.get('sha256'))})"
+
+
+def _short(sha256: object) -> str:
+    return "none" if sha256 is None else str(sha256)[:10]
 
 
 def _size(image: np.ndarray) -> str:

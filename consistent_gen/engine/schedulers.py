@@ -17,12 +17,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from consistent_gen.draw_settings import SCHEDULERS
 from consistent_gen.registry import resolve
-
-SCHEDULERS: dict[str, str] = {
-    "ddim": "consistent_gen.engine.schedulers:ddim",
-    "dpm": "consistent_gen.engine.schedulers:dpm",
-}
 
 # What of a foreign config (PNDM, Euler, ...) describes the model and not its sampler.
 _MODEL_KEYS = (

@@ -29,7 +29,7 @@ import torch
 from consistent_gen.attention.bank import DEFAULT_LIMIT_BYTES
 from consistent_gen.attention.layers import find_sites
 from consistent_gen.attention.patch import attach, detach
-from consistent_gen.attention.roles import FrameRole, Source, SubjectUse
+from consistent_gen.attention.roles import FrameRole, Source, Subject
 from consistent_gen.attention.roles import group_name as group_name
 from consistent_gen.attention.rows import Call
 from consistent_gen.attention.run import SharedRun
@@ -38,7 +38,7 @@ from consistent_gen.attention.sharing import Sharing
 from consistent_gen.engine.coupling import Coupling
 from consistent_gen.engine.loop import Engine
 from consistent_gen.engine.request import FrameRequest
-from consistent_gen.engine.sharing_record import KEY, Cast, describe_sharing
+from consistent_gen.engine.sharing_record import KEY, AnchorSet, describe_sharing
 from consistent_gen.errors import InputError
 
 
@@ -69,7 +69,7 @@ class SharedStory(Coupling):
         self._sites = find_sites(engine.backbone.unet)
         self._policy = Sharing(self.run)
         self._policy.bind(self._sites)
-        self._cast: dict[str, Cast] = {}
+        self._cast: dict[str, AnchorSet] = {}
         self._together: dict[frozenset[str], FrameRequest] = {}
         self._live: set[str] = set()
         self._attached = False
@@ -117,7 +117,7 @@ class SharedStory(Coupling):
         each = self.predicted_bytes(anchors[0])
         self.run.bank.promise((Source(name) for name in strengths), each)
         ids = [request.id or self.engine.free_id() for request in anchors]
-        cast = Cast(dict(strengths), tuple(anchors), tuple(ids), masked=bool(masks))
+        cast = AnchorSet(dict(strengths), tuple(anchors), tuple(ids), masked=bool(masks))
         self._cast |= dict.fromkeys(strengths, cast)
         try:
             self.engine.submit_gang(
@@ -139,7 +139,7 @@ class SharedStory(Coupling):
                 f"{names!r} has {len(anchors)} anchors; {self.run.recipe.name} takes {wanted}"
             )
         for name, strength in strengths.items():
-            SubjectUse(name=name, strength=strength)  # refuses a strength out of range
+            Subject(name=name, strength=strength)  # refuses a strength out of range
             if name in self._cast:
                 raise InputError(f"the character {name!r} is cast already; drop it first")
         for number, request in enumerate(anchors):
@@ -154,9 +154,9 @@ class SharedStory(Coupling):
     def _anchor(self, number: int, request: FrameRequest, mask: np.ndarray | None) -> FrameRequest:
         """Register an anchor and submit its twin; returns the request that is ready to go."""
         role = FrameRole(frame=str(request.id), subjects=self._uses(request), anchor=number)
-        recipe = self.run.recipe
-        lead = recipe.lead(request.steps)
-        alone_for = min(lead, request.steps - 1) if lead > 1 else 0
+        steps = request.settings.made_steps
+        lead = self.run.recipe.lead(steps)
+        alone_for = min(lead, steps - 1) if lead > 1 else 0
         ahead = replace(self._read_ahead(request), alone_for=alone_for)
         ready, twin = self._admit(role, ahead, like=request)
         if mask is not None:
@@ -220,7 +220,7 @@ class SharedStory(Coupling):
         settled = request.settled(self.engine.backbone)
         return replace(settled, id=request.id or self.engine.free_id())
 
-    def _anchors_of(self, uses: Iterable[SubjectUse]) -> tuple[str, ...]:
+    def _anchors_of(self, uses: Iterable[Subject]) -> tuple[str, ...]:
         """Ids of the frames that are anchors of these characters, each once."""
         return tuple({frame: None for use in uses for frame in self._cast[use.name].ids})
 
@@ -228,7 +228,7 @@ class SharedStory(Coupling):
         self, role: FrameRole, request: FrameRequest, ahead: tuple[str, ...], *, like: FrameRequest
     ) -> None:
         """Submit a frame that stays behind others, and its twin; `like` has its settings."""
-        behind_by = self.run.recipe.lead(request.steps)
+        behind_by = self.run.recipe.lead(request.settings.made_steps)
         request = replace(request, behind=(*request.behind, *ahead), behind_by=behind_by)
         self.engine.submit(self._admit(role, request, like=like)[0])
         self._live.add(role.frame)
@@ -301,19 +301,20 @@ class SharedStory(Coupling):
     def _read_ahead(self, anchor: FrameRequest) -> FrameRequest:
         """The anchor, guided for as long as rows without the prompt read it some steps ahead."""
         recipe = self.run.recipe
-        if not anchor.guided or "uncond" not in recipe.branches:
+        settings = anchor.settings
+        if not settings.guided or "uncond" not in recipe.branches:
             return anchor
-        guided = anchor.guided_steps + recipe.lead(anchor.steps) - 1
-        return replace(anchor, guidance_until=min(guided / anchor.steps, 1.0))
+        guided = settings.guided_steps + recipe.lead(settings.made_steps) - 1
+        return anchor.with_settings(guidance_until=min(guided / settings.steps, 1.0))
 
-    def _uses(self, request: FrameRequest) -> tuple[SubjectUse, ...]:
+    def _uses(self, request: FrameRequest) -> tuple[Subject, ...]:
         """The request's cast subjects; the words of one who is mentioned twice are joined."""
         tokens: dict[str, tuple[int, ...]] = {}
         for subject in request.subjects:
             if subject.name in self._cast:
                 tokens[subject.name] = (*tokens.get(subject.name, ()), *subject.tokens)
         return tuple(
-            SubjectUse(name=name, tokens=found, strength=self._cast[name].strengths[name])
+            Subject(name=name, tokens=found, strength=self._cast[name].strengths[name])
             for name, found in tokens.items()
         )
 
@@ -329,8 +330,8 @@ class SharedStory(Coupling):
         return self.run.most_bytes(
             self._sites.values(),
             (height, width),
-            steps=request.steps,
-            guided=request.guided_steps,
+            steps=request.settings.made_steps,
+            guided=request.settings.guided_steps,
             element_bytes=backbone.dtype.itemsize,
         )
 
@@ -338,12 +339,6 @@ class SharedStory(Coupling):
 def _settings(request: FrameRequest, engine: Engine) -> dict[str, Any]:
     """What anchors and readers must have in common."""
     return {
-        "steps": request.steps,
-        "scheduler": request.scheduler,
-        "guidance": request.guidance,
-        "guidance_rescale": request.guidance_rescale,
-        "contours": request.contours,
-        "guidance_until": request.guidance_until,
-        "size": request.size(engine.backbone),
+        **vars(request.settings),
         "adapters": sorted(getattr(engine.backbone.unet, "peft_config", None) or {}),
     }

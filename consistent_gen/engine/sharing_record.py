@@ -27,7 +27,7 @@ RecipeOf = Callable[[str], Recipe]
 
 
 @dataclass(frozen=True)
-class Cast:
+class AnchorSet:
     """Characters of a shared story that have the same anchors, these as they were asked for.
 
     strengths: by character. ids: of the frames that draw the anchors. masked: whether they are
@@ -49,7 +49,7 @@ def describe_sharing(
     recipe: Recipe,
     seed: int,
     request: FrameRequest,
-    cast: Sequence[Cast],
+    cast: Sequence[AnchorSet],
     anchor: int | None = None,
     together: FrameRequest | None = None,
 ) -> dict[str, Any]:

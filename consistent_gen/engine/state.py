@@ -46,7 +46,7 @@ class FrameState:
     @property
     def finished(self) -> bool:
         """Whether all steps are done."""
-        return self.index >= self.request.steps
+        return self.index >= self.request.settings.made_steps
 
     @property
     def alone(self) -> bool:
@@ -56,18 +56,18 @@ class FrameState:
     @property
     def looking(self) -> bool:
         """Whether its next call has a second, unshared set of its rows (see `Coupling.looks`)."""
-        coupling = self.request.coupling
-        return coupling is not None and coupling.looks(self.id, self.index, self.request.steps)
+        coupling, steps = self.request.coupling, self.request.settings.made_steps
+        return coupling is not None and coupling.looks(self.id, self.index, steps)
 
     @property
     def guiding(self) -> bool:
-        """Whether its next call is guided (see `FrameRequest.guidance_until`)."""
-        return self.index < self.request.guided_steps
+        """Whether its next call is guided (see `DrawSettings.guided_steps`)."""
+        return self.index < self.request.settings.guided_steps
 
     @property
     def contouring(self) -> bool:
         """Whether its next call guides away from perturbed attention (every second one does)."""
-        return bool(self.guiding and self.request.contours and self.index % 2 == 1)
+        return bool(self.guiding and self.request.settings.contours and self.index % 2 == 1)
 
     @property
     def rows(self) -> int:
@@ -90,8 +90,10 @@ class FrameState:
 
     def start(self, backbone: Backbone, conditions: dict[Branch, Conditioning]) -> None:
         """Draw the first noise and set up the sampler."""
-        request = self.request
-        self.scheduler = make_scheduler(request.scheduler, backbone.scheduler_config, request.steps)
+        request, settings = self.request, self.request.settings
+        self.scheduler = make_scheduler(
+            settings.scheduler, backbone.scheduler_config, settings.steps
+        )
         self.generator = runtime.generator(request.seed, "latent")
         noise = torch.randn(self.latent_shape, generator=self.generator)
         self.latent = (noise * self.scheduler.init_noise_sigma).to(backbone.device)
@@ -112,7 +114,7 @@ class FrameState:
                 self.id,
                 branch,
                 self.index,
-                self.request.steps,
+                self.request.settings.made_steps,
                 time,
                 look,
                 perturbed=branch == "uncond" and self.contouring,
@@ -130,13 +132,11 @@ class FrameState:
             return
         predicted = predictions[0].contiguous()
         if self.guiding:
-            contours, guidance = self.request.contours or 0.0, self.request.guidance
-            predicted = guide(
-                predicted,
-                predictions[1].contiguous(),
-                contours if self.contouring else guidance,
-                self.request.guidance_rescale or 0.0,
-            )
+            settings = self.request.settings
+            scale = settings.contours if self.contouring else settings.guidance
+            rescale = settings.guidance_rescale
+            assert scale is not None and rescale is not None, "settings are settled"
+            predicted = guide(predicted, predictions[1].contiguous(), scale, rescale)
         moved = self.scheduler.step(
             predicted, self.timestep, self.latent, generator=self.generator, return_dict=False
         )
@@ -151,6 +151,17 @@ class FrameState:
         alpha = (1.0 + sigma.square()).rsqrt()
         noised: torch.Tensor = alpha * (clean + sigma * noise)
         return noised
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether steps are left out, so that the latent is noisy when all of its own are made."""
+        settings = self.request.settings
+        return settings.made_steps < settings.steps and self.reference is None
+
+    @property
+    def last_timestep(self) -> int:
+        """The timestep that the newest call showed to the denoiser."""
+        return int(self.scheduler.timesteps[self.index - 1])
 
     @property
     def clean_estimate(self) -> torch.Tensor:

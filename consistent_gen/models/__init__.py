@@ -29,6 +29,8 @@ def load_backbone(
 ) -> Backbone:
     """Load a diffusers-format folder; without a path, the model that ships with the package.
 
+    It sets the allocator first (see `runtime.tune_allocator`).
+
     Args:
         path: folder with `model_index.json`, or the bare name of a shipped model ("storyworld").
             Nothing is ever fetched over the network.

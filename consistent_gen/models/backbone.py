@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from consistent_gen.draw_settings import SETTINGS
 from consistent_gen.errors import InputError, LimitError
 from consistent_gen.models.words import closed_vocabulary, unknown_words
 from consistent_gen.registry import nearest
 
 MAX_PROMPT_CHARACTERS = 4000
-MAX_SIDE_PIXELS = 2048
+MAX_SIDE_PIXELS = int(SETTINGS["size"].high)
 _NO_ADDED: Mapping[str, torch.Tensor] = {}
 
 
@@ -46,7 +47,10 @@ class Backbone:
     `sha256` names the folder's contents (`checkpoints.folder_sha256`). `text_encoder_2` and
     `tokenizer_2` are SDXL's; `zero_empty_negative` says that an empty negative prompt stands for
     zeros instead of the encoding of "" (`force_zeros_for_empty_prompt` in diffusers).
-    `recommended` holds settings that the folder's maker found best, by the names of `FrameRequest`,
+    `refiner` is the folder's second stage, which draws finished pictures from predicted latents at
+    twice their decode's size (`models.refiner`), and `refiner_sha256` names its weights; most
+    folders have none.
+    `recommended` holds settings that the folder's maker found best, by the names of `DrawSettings`,
     `method_settings` those of methods, by their names (see `methods.tuning`).
     """
 
@@ -65,6 +69,8 @@ class Backbone:
     zero_empty_negative: bool = False
     recommended: Mapping[str, float] = field(default_factory=dict)
     method_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    refiner: Any = None
+    refiner_sha256: str | None = None
 
     @property
     def latent_channels(self) -> int:
@@ -205,6 +211,25 @@ class Backbone:
             pixels = (x[0].to(torch.float32) * 0.5 + 0.5).clamp(0, 1) * 255
             pictures.append(pixels.round().to(torch.uint8).permute(1, 2, 0).cpu().numpy())
         return np.stack(pictures)
+
+    @torch.inference_mode()
+    def refine(self, latent: torch.Tensor, timestep: int, generator: torch.Generator) -> np.ndarray:
+        """The second stage's picture, uint8 [2h 2w 3], of a predicted clean latent [c h w].
+
+        timestep: of the call that predicted it. generator: a CPU generator for the noise.
+        """
+        assert self.refiner is not None, "the request has been checked"
+        scale = float(self.vae.config.scaling_factor)
+        weight = next(self.refiner.parameters())
+        z = latent[None].to(weight).contiguous(memory_format=torch.channels_last)
+        decode = self.vae.decode((z / scale).to(next(self.vae.parameters()))).sample.to(weight)
+        trained = int(self.scheduler_config.get("num_train_timesteps", 1000))
+        level = torch.tensor([timestep / trained]).to(weight)
+        noise = self.refiner.noise(*latent.shape[1:], generator)
+        x = self.refiner(z, decode, level, noise)[0]
+        pixels = (x.to(torch.float32) * 0.5 + 0.5).clamp(0, 1) * 255
+        picture: np.ndarray = pixels.round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+        return picture
 
     @torch.inference_mode()
     def encode(self, pictures: np.ndarray) -> torch.Tensor:

@@ -11,12 +11,7 @@ A latent may have semantic channels beside its components: a map of what is wher
 network reads off the components and which the decoder ignores. It is there for the denoiser, which
 learns to draw the map and the picture together (see `consistent_gen.training.semantic_code`).
 
-A finisher may follow the decoder. It adds what is missing where a latent was drawn and not encoded:
-patches that fit their neighbours, contours, faces. It reads the semantic channels too, which say
-what there should be (see `consistent_gen.training.finisher`).
-
-It speaks the interface of
-`diffusers.AutoencoderKL`, so that stock pipelines use it.
+It speaks the interface of `diffusers.AutoencoderKL`, so that stock pipelines use it.
 """
 
 from __future__ import annotations
@@ -71,26 +66,6 @@ class ResidualBlock(nn.Module):
         return x + change
 
 
-def _finisher(channels: int, out: int, widths: tuple[int, int, int]) -> nn.Sequential:
-    """Residual blocks at 1/8, 1/4 and 1/2 of the picture's size; starts at zero."""
-    wide, middle, narrow = widths
-    return nn.Sequential(
-        nn.Conv2d(channels, wide, 3, padding=1),
-        # Dilated: a contour is told by where it goes on.
-        *[ResidualBlock(wide, dilation) for dilation in (1, 2, 4, 1)],
-        nn.Conv2d(wide, middle * 4, 1),
-        nn.PixelShuffle(2),
-        *[ResidualBlock(middle) for _ in range(3)],
-        nn.Conv2d(middle, narrow * 4, 1),
-        nn.PixelShuffle(2),
-        *[ResidualBlock(narrow) for _ in range(2)],
-        nn.GroupNorm(8, narrow),
-        nn.SiLU(),
-        _zero(nn.Conv2d(narrow, out * 4, 3, padding=1)),
-        nn.PixelShuffle(2),
-    )
-
-
 def _zero(conv: nn.Conv2d) -> nn.Conv2d:
     nn.init.zeros_(conv.weight)
     if conv.bias is not None:
@@ -107,8 +82,6 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         semantic_width: channels of the network that reads them.
         decoder_widths: channels of the residual network at 1/8 and 1/4 of the picture's size.
         decoder_blocks: residual blocks at each of them.
-        finisher_widths: channels of the finisher at 1/8, 1/4 and 1/2 of the picture's size; empty
-            for none.
         scaling_factor: multiplies latents for the denoiser (unit variance); pipelines apply it.
     """
 
@@ -124,7 +97,6 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         semantic_width: int = 96,
         decoder_widths: tuple[int, int] = (128, 64),
         decoder_blocks: tuple[int, int] = (2, 2),
-        finisher_widths: tuple[int, ...] = (),
         # Four entries: pipelines read the downsampling, 2**3 = 8, off their number.
         block_out_channels: tuple[int, ...] = (1, 1, 1, 1),
         scaling_factor: float = 0.5,
@@ -161,12 +133,6 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
                 _zero(nn.Conv2d(semantic_width, semantic_channels, 1)),
             )
 
-        self.finisher: nn.Sequential | None = None
-        if finisher_widths:
-            wide, middle, narrow = finisher_widths
-            channels = latent_channels + semantic_channels
-            self.finisher = _finisher(channels, out_channels, (wide, middle, narrow))
-
     def encode(
         self, x: Tensor, return_dict: bool = True
     ) -> AutoencoderKLOutput | tuple[PointDistribution]:
@@ -188,11 +154,6 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
 
     def pictures(self, z: Tensor) -> Tensor:
         """Pictures b 3 8h 8w of unscaled latents `z`, without the interface's wrapping."""
-        x = self.decoded(z)
-        return x if self.finisher is None else x + self.finisher(z)
-
-    def decoded(self, z: Tensor) -> Tensor:
-        """Pictures as the decoder draws them, unfinished."""
         z = z[:, : self.config["latent_channels"]]
         x: Tensor = self.expand(z) + self.decoder(z)
         return x

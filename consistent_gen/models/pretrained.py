@@ -7,6 +7,7 @@ network. Weights may be stored in any number format; they are converted while th
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,13 +18,13 @@ from safetensors import SafetensorError
 
 from consistent_gen import runtime
 from consistent_gen.checkpoints import (
-    MANIFEST,
+    SECOND_STAGE,
     folder_sha256,
     model_files,
     read_json,
-    read_manifest,
     weights_folder,
 )
+from consistent_gen.draw_settings import RECOMMENDABLE, SETTINGS, mistakes
 from consistent_gen.errors import CheckpointError
 from consistent_gen.models import BACKBONES, DEFAULT_MODEL
 from consistent_gen.models.backbone import Backbone
@@ -32,8 +33,6 @@ from consistent_gen.registry import nearest, resolve
 INDEX = "model_index.json"
 RECOMMENDED = "recommended.json"
 _METHODS = "methods"  # of RECOMMENDED: settings by the names of methods
-# Settings of RECOMMENDED with their largest values.
-_MOST = {"guidance_rescale": 1.0, "contours": 100.0, "guidance_until": 1.0}
 
 # Class name in model_index.json -> where the class lives. A folder's own words on libraries are
 # never imported: a folder must not choose what code runs.
@@ -42,6 +41,7 @@ _CLASSES = {
     "AutoencoderKL": "diffusers.models.autoencoders.autoencoder_kl",
     "AutoencoderTiny": "diffusers.models.autoencoders.autoencoder_tiny",
     "PatchAutoencoder": "consistent_gen.models.patch_autoencoder",
+    "Refiner": "consistent_gen.models.refiner",
     "CLIPTextModel": "transformers",
     "CLIPTextModelWithProjection": "transformers",
     "CLIPTokenizer": "transformers",
@@ -60,6 +60,7 @@ def load_folder(
     dtype: str | None = None,
 ) -> Backbone:
     """See `consistent_gen.models.load_backbone`."""
+    runtime.tune_allocator()
     folder = _find(path)
     index = read_json(folder / INDEX)
     family = index.get("_class_name") if isinstance(index, dict) else None
@@ -97,13 +98,17 @@ def load_stable_diffusion_xl(
 def _shared_parts(
     folder: Path, index: Mapping[str, Any], *, device: torch.device, dtype: torch.dtype
 ) -> dict[str, Any]:
-    recommended, method_settings = _recommended(folder / RECOMMENDED)
+    recommended, method_settings = recommendations(folder)
     # A bfloat16 has eight bits, as a pixel has: pictures would get the rounding of both.
     fine = torch.float32 if dtype == torch.bfloat16 and device.type == "cpu" else dtype
     vae = _network(folder, index, "vae", device, fine)
     if dtype == torch.float16 and getattr(vae.config, "force_upcast", False):
         # SDXL's autoencoder overflows in half precision and says so in its config.
         vae = vae.to(torch.float32)
+    refiner = None
+    if (folder / SECOND_STAGE).is_dir():
+        # What it draws are pixels, too, so it has the autoencoder's number format.
+        refiner = _network(folder, {SECOND_STAGE: [None, "Refiner"]}, SECOND_STAGE, device, fine)
     return {
         "name": folder.name,
         "sha256": _sha256(folder),
@@ -115,19 +120,35 @@ def _shared_parts(
         "unet": _network(folder, index, "unet", device, dtype),
         "vae": vae,
         "scheduler_config": read_json(folder / "scheduler" / "scheduler_config.json"),
+        "refiner": refiner,
+        "refiner_sha256": None if refiner is None else folder_sha256(folder / SECOND_STAGE),
         "recommended": recommended,
         "method_settings": method_settings,
     }
 
 
+def recommendations(folder: Path) -> tuple[dict[str, float], dict[str, dict[str, Any]]]:
+    """What a model folder recommends: settings of frames, and of methods by name.
+
+    Its second stage has recommendations of its own, which go before the others. Most folders have
+    none.
+
+    Raises:
+        CheckpointError: a file holds something else.
+    """
+    settings, methods = _recommended(folder / RECOMMENDED)
+    with_second_stage, _ = _recommended(folder / SECOND_STAGE / RECOMMENDED)
+    return settings | with_second_stage, methods
+
+
 def _recommended(file: Path) -> tuple[dict[str, float], dict[str, dict[str, Any]]]:
-    """Settings that a folder recommends, of frames and of methods; most folders have none."""
     if not file.is_file():
         return {}, {}
     values = read_json(file)
     methods = values.pop(_METHODS, {}) if isinstance(values, dict) else None
-    if not isinstance(values, dict) or not all(map(_recommendable, values, values.values())):
-        known = ", ".join(f"{name} (0 to {most:g})" for name, most in _MOST.items())
+    recommendable = isinstance(values, dict) and values.keys() <= set(RECOMMENDABLE)
+    if not recommendable or None in values.values() or mistakes(values):
+        known = ", ".join(f"{name} ({SETTINGS[name].range_words})" for name in RECOMMENDABLE)
         raise CheckpointError(
             f"{file} must hold an object of numbers; known settings: {known}, and {_METHODS!r}"
         )
@@ -135,12 +156,7 @@ def _recommended(file: Path) -> tuple[dict[str, float], dict[str, dict[str, Any]
         raise CheckpointError(
             f"{_METHODS!r} in {file} must map names of methods to objects of their settings"
         )
-    return {name: float(value) for name, value in values.items()}, methods
-
-
-def _recommendable(name: str, value: object) -> bool:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and name in _MOST and 0.0 <= value <= _MOST[name]  # type: ignore[operator]
+    return {name: SETTINGS[name].kind(value) for name, value in values.items()}, methods
 
 
 def _network(
@@ -222,10 +238,17 @@ def _missing(path: Path) -> str:
 
 
 def _sha256(folder: Path) -> str:
-    """The folder's hash; from the manifest beside it when that agrees on the size in bytes."""
-    if (folder.parent / MANIFEST).is_file():
-        size = sum((folder / name).stat().st_size for name in model_files(folder))
-        for entry in read_manifest(folder.parent).values():
-            if entry.path == folder.name and entry.bytes == size:
-                return entry.sha256
+    """The folder's hash, of every byte: pictures name their model by it, so a file that was
+    replaced by another of equal size must not keep the name.
+
+    The manifest is not asked, since it says what was published, not what lies here. Hashing takes
+    a small part of the time that loading takes; a process that loads a folder again hashes it
+    again only if a file was touched.
+    """
+    files = [(folder / name).stat() for name in model_files(folder)]
+    return _hashed(folder, tuple((f.st_ino, f.st_mtime_ns, f.st_size) for f in files))
+
+
+@functools.lru_cache(maxsize=16)
+def _hashed(folder: Path, _: tuple[tuple[int, int, int], ...]) -> str:
     return folder_sha256(folder)

@@ -17,8 +17,8 @@ from typing import Any
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from consistent_gen.errors import InputError, LimitError
-from consistent_gen.story.archive import archive
 from consistent_gen.story.book import MAX_PANELS, Book, BookPanel, Speech
+from consistent_gen.story.export import archive
 from consistent_gen.story.layouts import DEFAULT_LAYOUT
 from consistent_gen.story.output import REPORT, frame_path
 from consistent_gen.story.output import SCHEMA as REPORT_SCHEMA
@@ -105,7 +105,7 @@ def read_book(folder: str | Path, *, layout: str | None = None) -> Book:
         message = f"neither {REPORT} nor {MANIFEST} is in it; draw a story into it first"
         raise InputError(message, source=root)
     value = _read_object(source, schema)
-    reader = _Reader(source)
+    reader = _BookReader(source)
     frames = reader.items(value, "frames")
     if len(frames) > MAX_PANELS:
         raise LimitError(f"{len(frames)} frames; a book holds at most {MAX_PANELS}", source=source)
@@ -118,7 +118,7 @@ def read_book(folder: str | Path, *, layout: str | None = None) -> Book:
     )
 
 
-def _panel(reader: _Reader, root: Path, frame: Mapping[str, Any]) -> BookPanel:
+def _panel(reader: _BookReader, root: Path, frame: Mapping[str, Any]) -> BookPanel:
     name = reader.text(frame, "path", 40)
     if not _FRAME_PATH.fullmatch(name):
         raise InputError(f"{name!r} is no path of a frame; expected frames/NN.png",
@@ -137,7 +137,7 @@ def _panel(reader: _Reader, root: Path, frame: Mapping[str, Any]) -> BookPanel:
     )
 
 
-def _speech(reader: _Reader, item: Mapping[str, Any]) -> Speech:
+def _speech(reader: _BookReader, item: Mapping[str, Any]) -> Speech:
     tailed = "tail_x" in item or "tail_y" in item
     return Speech(
         text=reader.text(item, "text", MAX_SPEECH),
@@ -201,7 +201,7 @@ def _own_words(picture: Image.Image) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-class _Reader:
+class _BookReader:
     """Typed values out of a manifest, with errors that name the file and the key."""
 
     def __init__(self, source: Path) -> None:

@@ -10,10 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import skia
 
 from consistent_gen.story.book import Speech
-from consistent_gen.story.layouts import INK
-from consistent_gen.story.lettering import Block, Lettering
+from consistent_gen.story.layouts import INK, WHITE
+from consistent_gen.story.lettering import Lettering, TextBlock
 
 Point = tuple[float, float]
 
@@ -29,7 +33,7 @@ COVERS_SPEAKER, COVERS_OTHER, OVERLAPS = 1e6, 1e3, 1e2
 
 
 @dataclass(frozen=True)
-class Bubble:
+class PlacedBubble:
     """A placed bubble in the picture's points: its middle, half its size, its words and its tail.
 
     `half_width` and `half_height` reach to the outermost edge, a thought's cloud included.
@@ -39,7 +43,7 @@ class Bubble:
     y: float
     half_width: float
     half_height: float
-    block: Block
+    block: TextBlock
     thought: bool
     target: Point | None
     clear: float
@@ -50,7 +54,7 @@ class Bubble:
         down = abs(point[1] - self.y) / (self.half_height + margin)
         return bool(across**POWER + down**POWER < 1.0)
 
-    def overlap(self, other: Bubble) -> float:
+    def overlap(self, other: PlacedBubble) -> float:
         """The area that both bubbles' boxes share."""
         across = self.half_width + other.half_width - abs(self.x - other.x)
         down = self.half_height + other.half_height - abs(self.y - other.y)
@@ -59,7 +63,7 @@ class Bubble:
 
 def place_bubbles(
     speeches: Sequence[Speech], lettering: Lettering, width: float, height: float
-) -> tuple[Bubble, ...]:
+) -> tuple[PlacedBubble, ...]:
     """The bubbles of a picture of that size, in order; words in signs that cannot be shown are
     left out, and a speech without any others has no bubble.
     """
@@ -83,10 +87,10 @@ def _placed(
     size: float,
     *,
     cut: bool,
-) -> tuple[tuple[Bubble, ...], float]:
+) -> tuple[tuple[PlacedBubble, ...], float]:
     """All bubbles with letters of `size`, and how bad it is; infinite when words do not fit."""
     targets = [_scaled(speech.target, width, height) for speech in speeches]
-    placed: list[Bubble] = []
+    placed: list[PlacedBubble] = []
     worst = 0.0
     for speech, target in zip(speeches, targets, strict=True):
         block = _shaped(speech, lettering, width, height, size, cut=cut)
@@ -105,7 +109,7 @@ def _scaled(point: Point | None, width: float, height: float) -> Point | None:
 
 def _shaped(
     speech: Speech, lettering: Lettering, width: float, height: float, size: float, *, cut: bool
-) -> Block | None:
+) -> TextBlock | None:
     """The words in the box that makes the most pleasing bubble, or None when none is small enough.
 
     With `cut`, words are left out rather than None returned.
@@ -144,23 +148,23 @@ def _padding(size: float, thought: bool) -> Point:
 
 def _best(
     speech: Speech,
-    block: Block,
+    block: TextBlock,
     target: Point | None,
     others: Sequence[Point],
-    placed: Sequence[Bubble],
+    placed: Sequence[PlacedBubble],
     width: float,
     height: float,
-) -> tuple[Bubble, float]:
+) -> tuple[PlacedBubble, float]:
     """The bubble at the nearest good place to the one that was asked for, and its cost."""
     around_x, around_y = _padding(block.size, speech.thought)
     half_width = (block.width + around_x) / 2 * 2 ** (1 / POWER)
     half_height = (block.height + around_y) / 2 * 2 ** (1 / POWER)
     clear = min(CLEAR_SHARE * width, 0.08 * height)
     edge = EDGE_SHARE * width
-    best: Bubble | None = None
+    best: PlacedBubble | None = None
     best_cost = math.inf
     for x, y in _places(speech, half_width + edge, half_height + edge, width, height):
-        tried = Bubble(x, y, half_width, half_height, block, speech.thought, target, clear)
+        tried = PlacedBubble(x, y, half_width, half_height, block, speech.thought, target, clear)
         cost = math.hypot(x / width - speech.x, y / height - speech.y)
         if target is not None and tried.covers(target, clear):
             cost += COVERS_SPEAKER
@@ -185,3 +189,143 @@ def _places(
     for y in (wished_y, *down):
         for x in (wished_x, *across):
             yield x, y
+
+
+TAIL_SHARE = 0.5  # of the way to what it points at
+LONGEST_TAIL = 4.5  # letter sizes
+
+
+def draw_bubbles(canvas: Any, bubbles: Sequence[PlacedBubble]) -> None:
+    """Draw with the picture's left upper corner at the canvas's origin: bodies, then words."""
+    for bubble in bubbles:
+        line = max(0.11 * bubble.block.size, 0.5)
+        fill = skia.Paint(Color=skia.Color(*WHITE), AntiAlias=True)
+        ink = skia.Paint(
+            Color=skia.Color(*INK), AntiAlias=True, Style=skia.Paint.kStroke_Style, StrokeWidth=line
+        )
+        for path in _outlines(bubble):
+            canvas.drawPath(path, fill)
+            canvas.drawPath(path, ink)
+    for bubble in bubbles:
+        block = bubble.block
+        block.paint(canvas, bubble.x - block.width / 2, bubble.y - block.height / 2)
+
+
+def _outlines(bubble: PlacedBubble) -> Iterator[Any]:
+    """The closed shapes that make up a bubble without its words."""
+    if bubble.thought:
+        yield _cloud(bubble)
+        yield from _puffs(bubble)
+        return
+    body = _superellipse(bubble.x, bubble.y, bubble.half_width, bubble.half_height)
+    tail = _tail(bubble)
+    yield body if tail is None else skia.Op(body, tail, skia.PathOp.kUnion_PathOp)
+
+
+def _superellipse(x: float, y: float, a: float, b: float) -> Any:
+    path = skia.PathBuilder()
+    for i in range(96):
+        angle = 2 * math.pi * i / 96
+        dx, dy = _on_superellipse(angle, a, b)
+        (path.lineTo if i else path.moveTo)(x + dx, y + dy)
+    path.close()
+    return path.detach()
+
+
+def _on_superellipse(angle: float, a: float, b: float) -> Point:
+    cos, sin = math.cos(angle), math.sin(angle)
+    power = 2 / POWER
+    return a * math.copysign(abs(cos) ** power, cos), b * math.copysign(abs(sin) ** power, sin)
+
+
+def _reach(bubble: PlacedBubble) -> tuple[Point, Point, float] | None:
+    """Where the tail leaves the bubble's inside, its direction, and how far its tip goes from
+    there; None when it would hardly show.
+    """
+    if bubble.target is None:
+        return None
+    inner = 0.5 * bubble.half_width
+    from_x = min(max(bubble.target[0], bubble.x - inner), bubble.x + inner)
+    dx, dy = bubble.target[0] - from_x, bubble.target[1] - bubble.y
+    distance = math.hypot(dx, dy)
+    if distance == 0.0:
+        return None
+    way = (dx / distance, dy / distance)
+    edge = _edge_along(bubble, (from_x, bubble.y), way)
+    length = min(
+        distance - 0.5 * bubble.clear - edge,
+        max(TAIL_SHARE * (distance - edge), 0.9 * bubble.block.size),
+        LONGEST_TAIL * bubble.block.size,
+    )
+    if length < 0.2 * bubble.block.size:
+        return None
+    return (from_x, bubble.y), way, edge + length
+
+
+def _edge_along(bubble: PlacedBubble, start: Point, way: Point) -> float:
+    """How far it is from `start`, inside the bubble, to its edge in the direction `way`."""
+    low, high = 0.0, 2 * (bubble.half_width + bubble.half_height)
+    for _ in range(40):
+        middle = (low + high) / 2
+        if bubble.covers((start[0] + way[0] * middle, start[1] + way[1] * middle)):
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def _tail(bubble: PlacedBubble) -> Any | None:
+    """A wedge from inside the bubble towards its target, slightly bent."""
+    found = _reach(bubble)
+    if found is None:
+        return None
+    (x, y), (dx, dy), length = found
+    half = min(0.55 * bubble.block.size, 0.45 * bubble.half_width)
+    bend = 0.35 * half * (1 if dx >= 0 else -1)
+    tip = (x + dx * length, y + dy * length)
+    middle = (x + dx * length * 0.6 - dy * bend, y + dy * length * 0.6 + dx * bend)
+    path = skia.PathBuilder()
+    path.moveTo(x - dy * half, y + dx * half)
+    path.quadTo(middle[0] - dy * half * 0.6, middle[1] + dx * half * 0.6, *tip)
+    path.quadTo(middle[0] + dy * half * 0.6, middle[1] - dx * half * 0.6, x + dy * half,
+                y - dx * half)  # fmt: skip
+    path.close()
+    return path.detach()
+
+
+def _cloud(bubble: PlacedBubble) -> Any:
+    """A cloud: puffs around a body, all inside the bubble's half width and height."""
+    puff = 0.62 * bubble.block.size
+    a, b = bubble.half_width - puff, bubble.half_height - puff
+    around = math.pi * (a + b)
+    count = max(9, round(around / (1.5 * puff)))
+    cloud = _superellipse(bubble.x, bubble.y, a, b)
+    for dx, dy in _evenly(a, b, count):
+        circle = skia.PathBuilder().addCircle(bubble.x + dx, bubble.y + dy, puff).detach()
+        cloud = skia.Op(cloud, circle, skia.PathOp.kUnion_PathOp)
+    return cloud
+
+
+def _evenly(a: float, b: float, count: int) -> Iterator[Point]:
+    """`count` points at equal distances along a superellipse."""
+    fine = [_on_superellipse(2 * math.pi * i / 720, a, b) for i in range(721)]
+    lengths = [math.dist(p, q) for p, q in pairwise(fine)]
+    step, walked = sum(lengths) / count, 0.0
+    for point, length in zip(fine, lengths, strict=False):
+        if walked <= 0.0:
+            yield point
+            walked += step
+        walked -= length
+
+
+def _puffs(bubble: PlacedBubble) -> Iterator[Any]:
+    """The three little clouds of a thought's tail, shrinking towards its target."""
+    found = _reach(bubble)
+    if found is None:
+        return
+    (x, y), (dx, dy), length = found
+    edge = _edge_along(bubble, (x, y), (dx, dy))
+    for share, radius in ((0.22, 0.15), (0.6, 0.11), (0.92, 0.07)):
+        at = edge + (length - edge) * share
+        size = radius * (length - edge) + 0.08 * bubble.block.size
+        yield skia.PathBuilder().addCircle(x + dx * at, y + dy * at, size).detach()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +15,10 @@ from consistent_gen.engine.events import Event, FrameDone, FrameError, Step
 from consistent_gen.engine.exactness import DEFAULT_BUCKET
 from consistent_gen.engine.loop import Engine
 from consistent_gen.engine.metadata import write_png
-from consistent_gen.engine.request import FrameRequest, Subject
-from consistent_gen.engine.schedulers import SCHEDULERS
+from consistent_gen.story.cast import Cast
 from consistent_gen.story.layout import Panel, draw_page
 from consistent_gen.story.output import PAGE, REPORT, WEB_PAGE, frame_path, story_folder
-from consistent_gen.story.plan import Defaults, FramePlan, StoryPlan
+from consistent_gen.story.plan import FramePlan, StoryPlan
 from consistent_gen.story.report import (
     Drawing,
     DrawnFrame,
@@ -30,19 +28,10 @@ from consistent_gen.story.report import (
     score,
 )
 from consistent_gen.story.scoring import reader_scorers
-from consistent_gen.story.sharing import submit_frames
 from consistent_gen.story.webpage import WebFrame, web_page
 
 if TYPE_CHECKING:
     from consistent_gen.models.backbone import Backbone
-
-_ENGINE = {field.name: field.default for field in fields(FrameRequest)}
-DEFAULTS = Defaults(
-    scheduler=str(_ENGINE["scheduler"]),
-    steps=int(str(_ENGINE["steps"])),
-    guidance=float(str(_ENGINE["guidance"])),
-    schedulers=tuple(SCHEDULERS),
-)
 
 
 def draw_story(
@@ -53,12 +42,14 @@ def draw_story(
     bucket: int = DEFAULT_BUCKET,
     on_event: Callable[[Event], None] | None = None,
     scorers: Mapping[str, Scorer] | None = None,
+    wording: Mapping[str, Any] | None = None,
 ) -> Drawing:
     """Draw `plan` and write `out`/frames/NN.png, page.png, index.html and report.json.
 
     `out` is filled at the very end (see `output.story_folder`): an exception or an interrupt
     leaves it as it was. `on_event` is called with every event of the engine, in this thread.
     scorers: None for those of `scoring.reader_scorers`; with an empty mapping nothing is scored.
+    wording: what became of the writer's words (`Wording.to_json`), for the report.
 
     Raises:
         CheckpointError: the weights of the scorers are damaged.
@@ -79,36 +70,10 @@ def draw_story(
             model_sha256=backbone.sha256,
             seconds_total=seconds,
             scores=score(chosen, [frame.picture for frame in frames], plan),
+            wording=wording,
         )
         _write_pages(drawing, folder)
     return drawing
-
-
-def frame_requests(plan: StoryPlan) -> list[FrameRequest]:
-    """What the engine is asked for; ids are the frames' indices."""
-    return [_request(plan, frame) for frame in plan.frames]
-
-
-def _request(plan: StoryPlan, frame: FramePlan) -> FrameRequest:
-    story: dict[str, Any] = {"title": plan.title, "frame": frame.index, "seed": plan.seed}
-    return FrameRequest(
-        prompt=frame.prompt,
-        negative=frame.negative,
-        seed=frame.seed,
-        steps=plan.steps,
-        guidance=plan.guidance,
-        contours=plan.contours,
-        guidance_until=plan.guidance_until,
-        scheduler=plan.scheduler,
-        width=plan.width,
-        height=plan.height,
-        id=str(frame.index),
-        subjects=tuple(
-            Subject(name=s.name, tokens=tuple(range(*s.tokens))) for s in frame.subjects
-        ),
-        method=plan.method,
-        story=story,
-    )
 
 
 def _draw_frames(
@@ -118,26 +83,24 @@ def _draw_frames(
     bucket: int,
     on_event: Callable[[Event], None] | None,
 ) -> tuple[DrawnFrame, ...]:
-    steps = dict.fromkeys(range(len(plan.frames)), 0)
-    done: dict[int, np.ndarray] = {}
-    for event in _events(plan, Engine(backbone, bucket=bucket)):
-        if isinstance(event, FrameError):
-            raise event.error
-        if isinstance(event, Step):
-            steps[int(event.id)] = event.step
-        if isinstance(event, FrameDone):
-            index = int(event.id)
-            write_png(folder / frame_path(index), event.image, event.metadata)
-            done[index] = event.image
-        if on_event is not None:
-            on_event(event)
-    return tuple(DrawnFrame(picture=done[i], steps=steps[i]) for i in range(len(plan.frames)))
-
-
-def _events(plan: StoryPlan, engine: Engine) -> Iterator[Event]:
-    submit_frames(plan, engine, frame_requests(plan))
+    engine = Engine(backbone, bucket=bucket)
+    cast = Cast(plan, engine)
+    ids = [cast.draw(frame) for frame in plan.frames]
+    steps: dict[str, int] = {}
+    done: dict[str, np.ndarray] = {}
     while not engine.idle:
-        yield from engine.step()
+        for event in engine.step():
+            if isinstance(event, FrameError):
+                raise event.error
+            if isinstance(event, Step):
+                steps[event.id] = event.step
+            if isinstance(event, FrameDone):
+                path = frame_path(ids.index(event.id))
+                write_png(folder / path, event.image, event.metadata)
+                done[event.id] = event.image
+            if on_event is not None:
+                on_event(event)
+    return tuple(DrawnFrame(picture=done[id_], steps=steps[id_]) for id_ in map(str, ids))
 
 
 def _write_pages(drawing: Drawing, folder: Path) -> None:
@@ -147,7 +110,8 @@ def _write_pages(drawing: Drawing, folder: Path) -> None:
         for drawn, frame in zip(drawing.frames, plan.frames, strict=True)
     ]
     draw_page(plan.title, panels).save(folder / PAGE)
-    made_with = f"{drawing.model_name}, {plan.method}, {plan.steps} steps, story seed {plan.seed}"
+    steps, seed = plan.settings.steps, plan.seed
+    made_with = f"{drawing.model_name}, {plan.method}, {steps} steps, story seed {seed}"
     page = web_page(plan.title, [_web_frame(drawing, i) for i in range(len(panels))], made_with)
     (folder / WEB_PAGE).write_text(page, encoding="utf-8")
     write_json(folder / REPORT, build_report(drawing))

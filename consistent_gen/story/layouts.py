@@ -1,4 +1,4 @@
-"""Page layouts by name, as data: `pages` arranges by them, `page_painter` draws.
+"""Page layouts by name, as data: `pages` arranges by them, `export_pages` draws.
 
 Lengths are points, 1/72 inch; pages fit on A4.
 """

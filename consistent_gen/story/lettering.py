@@ -17,8 +17,8 @@ import skia
 from PIL import ImageFont
 from skia import textlayout
 
+from consistent_gen.story.layout import PLAIN_SIGNS, SYSTEM_FONTS
 from consistent_gen.story.layouts import RGB
-from consistent_gen.story.typeface import PLAIN_SIGNS, SYSTEM_FONTS
 
 Align = Literal["left", "center"]
 
@@ -34,7 +34,7 @@ _MAX_MARKS = 2  # accents on one letter; more only make towers of them
 
 
 @dataclass(frozen=True)
-class Block:
+class TextBlock:
     """Lines of text that lie in a box of `width` x `height`; `cut` when words were left out."""
 
     paragraph: Any
@@ -59,7 +59,7 @@ class Block:
         canvas.restore()
 
 
-NOTHING = Block(None, 0.0, 0.0, 0.0)
+NOTHING = TextBlock(None, 0.0, 0.0, 0.0)
 
 
 class Lettering:
@@ -88,21 +88,21 @@ class Lettering:
 
     def set(
         self, text: str, size: float, width: float, *, color: RGB, align: Align = "center"
-    ) -> Block:
+    ) -> TextBlock:
         """`text` in letters of `size`, in lines of at most `width`; words too long are broken."""
         words = self.writable(text)
         return self._lines(words, size, width, color, align) if words else NOTHING
 
-    def _lines(self, words: str, size: float, width: float, color: RGB, align: Align) -> Block:
+    def _lines(self, words: str, size: float, width: float, color: RGB, align: Align) -> TextBlock:
         if _reads_from_right(words):
             words = f"{_RIGHT_TO_LEFT_ISOLATE}{words}{_END_OF_ISOLATE}"
         paragraph = self._paragraph(words, size, color, align)
         paragraph.layout(width * FINE)
-        return Block(paragraph, width, paragraph.Height / FINE, size)
+        return TextBlock(paragraph, width, paragraph.Height / FINE, size)
 
     def balanced(
         self, text: str, size: float, width: float, *, color: RGB, align: Align = "center"
-    ) -> Block:
+    ) -> TextBlock:
         """As `set`, with as many lines but of nearly equal length: no lone word at the end."""
         block = self.set(text, size, width, color=color, align=align)
         low, high = width / 3, width
@@ -125,7 +125,7 @@ class Lettering:
         smallest: float,
         color: RGB,
         align: Align = "center",
-    ) -> Block:
+    ) -> TextBlock:
         """`text` as large as the box allows; what does not fit at `smallest` is cut with dots."""
         size = largest
         while True:
@@ -138,7 +138,7 @@ class Lettering:
 
     def _cut(
         self, text: str, width: float, height: float, *, size: float, color: RGB, align: Align
-    ) -> Block:
+    ) -> TextBlock:
         words = self.writable(text)
         low, high = 0, len(words)
         block = NOTHING
@@ -149,7 +149,7 @@ class Lettering:
                 low, block = middle, tried
             else:
                 high = middle - 1
-        return Block(block.paragraph, block.width, block.height, block.size, cut=True)
+        return TextBlock(block.paragraph, block.width, block.height, block.size, cut=True)
 
     def _paragraph(self, words: str, size: float, color: RGB, align: Align) -> Any:
         style = textlayout.TextStyle()

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from consistent_gen.errors import InputError, StoryError
+from consistent_gen.draw_settings import DrawSettings, chosen, fitting_mistake, mistakes
+from consistent_gen.engine.request import Subject
+from consistent_gen.errors import InputError, all_of
 from consistent_gen.methods import DEFAULT_METHOD, METHODS
 from consistent_gen.registry import nearest, unknown_name
 from consistent_gen.runtime import frame_seed
-from consistent_gen.story.casting import Identity, cast_story
+from consistent_gen.story.cast import CastMember, cast_members
 from consistent_gen.story.prompts import (
     Prompt,
-    SubjectSpan,
     literal_words,
     render,
     story_world_styles,
     style_affixes,
-    subject_spans,
+    subjects_of,
 )
 from consistent_gen.story.script import placeholders
-from consistent_gen.story.settings import Overrides, range_problem, size_problem
-from consistent_gen.story.types import Frame, Story
-from consistent_gen.story.yaml_tree import shown
+from consistent_gen.story.types import SEED, STRENGTH, Frame, SourcePlace, Story
+from consistent_gen.story.yaml_tree import refusal, shown
 
 DEFAULT_SEED = 0
 
@@ -51,6 +51,10 @@ class Model(Protocol):
     def size_multiple(self) -> int:
         """What both sides must be multiples of."""
 
+    @property
+    def recommended(self) -> Mapping[str, float]:
+        """Settings that its folder recommends, by name."""
+
     def vocabulary(self) -> frozenset[str] | None:
         """The words of a closed vocabulary, None for an open one."""
 
@@ -60,7 +64,7 @@ class Model(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class FramePlan:
-    """One frame, settled. `subjects` are token spans of the characters in `prompt`."""
+    """One frame, settled. `subjects` are where `prompt` speaks of `members`, whom it shows."""
 
     index: int
     prompt: str
@@ -68,43 +72,46 @@ class FramePlan:
     caption: str
     style: str | None
     seed: int
-    subjects: tuple[SubjectSpan, ...]
-    identities: tuple[Identity, ...]
+    subjects: tuple[Subject, ...]
+    members: tuple[CastMember, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoryPlan:
-    """A story, settled for one model. `width` and `height` are in pixels; `contours` and
-    `guidance_until` are None where the model's own recommendation holds.
+    """A story, settled for one model. Its `settings` know the size; what else they leave to the
+    model holds as its folder recommends.
     """
 
     title: str
     method: str
-    scheduler: str
-    steps: int
-    guidance: float
-    contours: float | None
-    guidance_until: float | None
     seed: int
-    width: int
-    height: int
+    settings: DrawSettings
     frames: tuple[FramePlan, ...]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        assert self.settings.size is not None
+        return self.settings.size
 
 
 @dataclass(frozen=True, kw_only=True)
-class Defaults:
-    """What holds when neither the command line nor the story says anything."""
+class Overrides:
+    """What the command line (or a caller) says over the story file; None means nothing.
 
-    scheduler: str
-    steps: int
-    guidance: float
-    schedulers: Sequence[str]
+    `settings` are those of `DrawSettings` that are said, by name. `strengths` are by character;
+    that of "" holds for all that have none of their own.
+    """
+
+    method: str | None = None
+    seed: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    strengths: Mapping[str, float] = field(default_factory=dict)
 
 
 def plan_story(
     story: Story,
     backbone: Model,
-    defaults: Defaults,
     overrides: Overrides | None = None,
     folder: Path | None = None,
 ) -> StoryPlan:
@@ -115,23 +122,18 @@ def plan_story(
             a size the model cannot draw, or a prompt longer than it reads; says file and line.
         InputError: the same for an option of the command line; names the option.
     """
-    check_names(story, defaults.schedulers, overrides)
-    settings = _Settings(story, overrides or Overrides())
-    width, height = settings.size(backbone)
-    seed = settings.pick("seed", DEFAULT_SEED)
-    cast = settings.bind(cast_story(story, folder))
-    _check_cast(story, cast, backbone)
+    overrides = overrides or Overrides()
+    check_names(story, overrides)
+    said = chosen({**story.settings, **overrides.settings}, backbone.recommended)
+    settings = DrawSettings(**{**said, "size": _size(story, overrides, backbone)})
+    seed = _first(overrides.seed, story.seed, DEFAULT_SEED)
+    cast = _bound(cast_members(story, folder), overrides.strengths)
+    _check_cast(cast, backbone)
     return StoryPlan(
         title=story.title,
-        method=settings.pick("method", DEFAULT_METHOD),
-        scheduler=settings.pick("scheduler", defaults.scheduler),
-        steps=settings.pick("steps", defaults.steps),
-        guidance=settings.pick("guidance", defaults.guidance),
-        contours=settings.pick("contours", None),
-        guidance_until=settings.pick("guidance_until", None),
+        method=_first(overrides.method, story.method, DEFAULT_METHOD),
         seed=seed,
-        width=width,
-        height=height,
+        settings=settings,
         frames=tuple(
             _plan_frame(story, frame, i, cast, backbone, seed)
             for i, frame in enumerate(story.frames)
@@ -139,83 +141,72 @@ def plan_story(
     )
 
 
-def check_names(
-    story: Story, schedulers: Sequence[str], overrides: Overrides | None = None
-) -> None:
-    """Check what needs no model: method, scheduler, ranges. Errors as `plan_story`."""
-    settings = _Settings(story, overrides or Overrides())
-    for key, options in (("method", tuple(METHODS)), ("scheduler", tuple(schedulers))):
-        name, source, line = settings.said(key)
-        if name is not None and name not in options:
-            raise unknown_name(key, name, options, source=source, line=line)
-    for name in settings.overrides.strengths:
+def check_names(story: Story, overrides: Overrides) -> None:
+    """Check what needs no model: the method, and what `overrides` say. Errors as `plan_story`."""
+    method = _first(overrides.method, story.method, DEFAULT_METHOD)
+    if method not in METHODS:
+        place = story.place_of("method") if overrides.method is None else SourcePlace("--method")
+        raise unknown_name("method", method, METHODS, **place._asdict())
+    for name in overrides.strengths:
         if name and name not in story.characters:
             raise unknown_name("character", name, story.characters, source="--strength")
-    for value in settings.overrides.strengths.values():
-        problem = range_problem("strength", value)
-        if problem is not None:
-            raise InputError(problem, source="--strength")
-    for key in ("seed", "steps", "guidance", "contours", "guidance_until"):
-        value, source, line = settings.said(key)
-        problem = None if value is None else range_problem(key, value)
-        if problem is not None:
-            raise InputError(problem, source=source, line=line)
+    if wrong := list(_mistakes(overrides)):
+        raise all_of(wrong)
 
 
-class _Settings:
-    """Command line over story file, remembering who said what for the error message."""
+def _mistakes(overrides: Overrides) -> Iterator[InputError]:
+    for name, wrong in mistakes(overrides.settings).items():
+        yield wrong.at(option_of(name))
+    if overrides.seed is not None and (mistake := SEED.mistake("seed", overrides.seed)):
+        yield mistake.at("--seed")
+    for strength in overrides.strengths.values():
+        if mistake := STRENGTH.mistake("strength", strength):
+            yield mistake.at("--strength")
 
-    def __init__(self, story: Story, overrides: Overrides) -> None:
-        self.story = story
-        self.overrides = overrides
 
-    def said(self, key: str) -> tuple[Any, str, int | None]:
-        """(value, source, line) of a setting; the value is None when nobody said anything."""
-        value = getattr(self.overrides, key)
-        if value is not None:
-            return value, f"--{key}", None
-        return getattr(self.story, key), self.story.source, self.story.line_of(key)
+def _first(by_option: _Value | None, by_story: _Value | None, default: _Value) -> _Value:
+    return next(said for said in (by_option, by_story, default) if said is not None)
 
-    def pick(self, key: str, default: _Value) -> _Value:
-        value: _Value | None = self.said(key)[0]
-        return default if value is None else value
 
-    def bind(self, cast: Mapping[str, Identity]) -> dict[str, Identity]:
-        """The cast with the strengths of the command line."""
-        said = self.overrides.strengths
-        return {
-            name: replace(identity, strength=said.get(name, said.get("", identity.strength)))
-            for name, identity in cast.items()
-        }
+def option_of(name: str) -> str:
+    """What a setting is called on the command line: "--guidance-until"."""
+    return f"--{name.replace('_', '-')}"
 
-    def size(self, backbone: Model) -> tuple[int, int]:
-        size, source, line = self.said("size")
-        if size is None:
-            return backbone.default_size
-        problem = size_problem(size, backbone.size_multiple)
-        if problem is not None:
-            raise InputError(problem, source=source, line=line)
-        width, height = size
-        return width, height
+
+def _bound(cast: Mapping[str, CastMember], said: Mapping[str, float]) -> dict[str, CastMember]:
+    """The cast with the strengths of the command line."""
+    return {
+        name: replace(member, strength=said.get(name, said.get("", member.strength)))
+        for name, member in cast.items()
+    }
+
+
+def _size(story: Story, overrides: Overrides, backbone: Model) -> tuple[int, int]:
+    by_option = overrides.settings.get("size")
+    size: tuple[int, int] | None = by_option or story.settings.get("size")
+    if size is None:
+        return backbone.default_size
+    if mistake := fitting_mistake(size, backbone.size_multiple):
+        raise mistake.at(*(SourcePlace("--size") if by_option else story.place_of("size")))
+    return size
 
 
 def _plan_frame(
     story: Story,
     frame: Frame,
     index: int,
-    cast: Mapping[str, Identity],
+    cast: Mapping[str, CastMember],
     backbone: Model,
     story_seed: int,
 ) -> FramePlan:
     style = frame.style or story.style
     story_world = backbone.vocabulary() is not None
     _check_style(story, frame, style, backbone)
-    line = frame.line_of("prompt")
-    _check_words(literal_words(frame.prompt, cast), backbone, cast, story.source, line)
-    _check_words(frame.negative, backbone, cast, story.source, frame.line_of("negative"))
+    _check_words(literal_words(frame.prompt, cast), backbone, cast, frame.place_of("prompt"))
+    _check_words(frame.negative, backbone, cast, frame.place_of("negative"))
     prompt = render(frame.prompt, cast, style, story_world=story_world)
-    _check_length(prompt, backbone, story.source, line)
-    _check_length(Prompt(frame.negative), backbone, story.source, frame.line_of("negative"))
+    _check_length(prompt, backbone, frame.place_of("prompt"))
+    _check_length(Prompt(frame.negative), backbone, frame.place_of("negative"))
     names = dict.fromkeys(found.name for found in placeholders(frame.prompt, cast))
     return FramePlan(
         index=index,
@@ -224,30 +215,30 @@ def _plan_frame(
         caption=frame.caption or "",
         style=style,
         seed=frame_seed(story_seed, index) if frame.seed is None else frame.seed,
-        subjects=subject_spans(prompt, backbone.tokenizer),
-        identities=tuple(cast[name] for name in names),
+        subjects=subjects_of(prompt, backbone.tokenizer),
+        members=tuple(cast[name] for name in names),
     )
 
 
 def _check_style(story: Story, frame: Frame, style: str | None, backbone: Model) -> None:
     if style is None or backbone.vocabulary() is None:
         return
-    line = frame.line_of("style") if frame.style is not None else story.line_of("style")
+    place = story.place_of("style") if frame.style is None else frame.place_of("style")
     if style.lower() not in story_world_styles():
-        raise unknown_name("style", style, story_world_styles(), source=story.source, line=line)
+        raise unknown_name("style", style, story_world_styles(), **place._asdict())
     words = "".join(style_affixes(style, story_world=True))
-    _check_words(words, backbone, {}, story.source, line)
+    _check_words(words, backbone, {}, place)
 
 
-def _check_cast(story: Story, cast: Mapping[str, Identity], backbone: Model) -> None:
-    for identity in cast.values():
+def _check_cast(cast: Mapping[str, CastMember], backbone: Model) -> None:
+    for member in cast.values():
         # The article of later mentions may be the only new word: check both forms at once.
-        words = f"{identity.words} {identity.later_mention()}"
-        _check_words(words, backbone, cast, story.source, identity.line)
+        words = f"{member.words} {member.later_mention()}"
+        _check_words(words, backbone, cast, member.place)
 
 
 def _check_words(
-    text: str, backbone: Model, cast: Mapping[str, Identity], source: str, line: int
+    text: str, backbone: Model, cast: Mapping[str, CastMember], place: SourcePlace
 ) -> None:
     unknown = backbone.unknown_words(text)
     if not unknown:
@@ -262,10 +253,10 @@ def _check_words(
     else:
         hint = "list its words with: consistent-gen models --words"
     message = f"the model {shown(backbone.name)} never saw the word {shown(word)}; {hint}"
-    raise StoryError(message, source=source, line=line)
+    raise refusal(message, place)
 
 
-def _check_length(prompt: Prompt, backbone: Model, source: str, line: int) -> None:
+def _check_length(prompt: Prompt, backbone: Model, place: SourcePlace) -> None:
     limit = backbone.tokenizer.model_max_length
     count = len(backbone.tokenizer(prompt.text, truncation=False, verbose=False)["input_ids"])
     if count > limit:
@@ -275,4 +266,4 @@ def _check_length(prompt: Prompt, backbone: Model, source: str, line: int) -> No
             f"with its characters written out the prompt has {count - 2} tokens, the model reads "
             f"{limit - 2}; shorten it or the descriptions: {shown(words, 60)}"
         )
-        raise StoryError(message, source=source, line=line)
+        raise refusal(message, place)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from consistent_gen.engine.request import Subject
 from consistent_gen.registry import resolve
-from consistent_gen.story.casting import Identity
 from consistent_gen.story.script import placeholders
+
+if TYPE_CHECKING:
+    from consistent_gen.story.cast import CastMember
 
 # The story world's own words for its styles; looked up by name, as other models draw without it.
 STYLE_WORDS = {
@@ -19,31 +22,14 @@ STYLE_WORDS = {
 
 
 @dataclass(frozen=True)
-class Mention:
-    """Where a prompt speaks of a character: its phrase and the head noun in it, in characters."""
-
-    name: str
-    start: int
-    end: int
-    noun_start: int
-    noun_end: int
-
-
-@dataclass(frozen=True)
 class Prompt:
-    """The text that a model reads, and the mentions in it in order of appearance."""
+    """The text that a model reads, and where it speaks of whom, in order of appearance.
+
+    nouns: (name, start, end) of the head noun of every mention of a character, in characters.
+    """
 
     text: str
-    mentions: tuple[Mention, ...] = ()
-
-
-@dataclass(frozen=True)
-class SubjectSpan:
-    """A mention in tokens, end exclusive, counted as the tokenizer does (its start token is 0)."""
-
-    name: str
-    tokens: tuple[int, int]
-    noun: tuple[int, int]
+    nouns: tuple[tuple[str, int, int], ...] = ()
 
 
 def story_world_styles() -> tuple[str, ...]:
@@ -67,7 +53,7 @@ def style_affixes(style: str | None, *, story_world: bool) -> tuple[str, str]:
 
 def render(
     template: str,
-    cast: Mapping[str, Identity],
+    cast: Mapping[str, CastMember],
     style: str | None = None,
     *,
     story_world: bool,
@@ -80,23 +66,23 @@ def render(
     prefix, suffix = style_affixes(style, story_world=story_world)
     fold = str.lower if story_world else str
     text = fold(prefix)
-    mentions: list[Mention] = []
-    seen: set[str] = set()
+    nouns: list[tuple[str, int, int]] = []
     position = 0
     for found in placeholders(template, cast):
-        identity = cast[found.name]
+        member = cast[found.name]
         text += fold(template[position : found.start])
-        say = identity.later_mention if found.name in seen else identity.first_mention
-        words = fold(say(found.adjectives))
-        mentions.append(_mention(identity, words, fold(identity.noun), len(text)))
-        seen.add(found.name)
+        seen = any(name == found.name for name, _, _ in nouns)
+        words = fold((member.later_mention if seen else member.first_mention)(found.adjectives))
+        noun = re.search(rf"(?<!\w){re.escape(fold(member.noun))}(?!\w)", words)
+        assert noun is not None, f"head noun {member.noun!r} is not a word of {words!r}"
+        nouns.append((found.name, len(text) + noun.start(), len(text) + noun.end()))
         text += words
         position = found.end
     text += fold(template[position:]) + fold(suffix)
-    return Prompt(text, tuple(mentions))
+    return Prompt(text, tuple(nouns))
 
 
-def literal_words(template: str, cast: Mapping[str, Identity]) -> str:
+def literal_words(template: str, cast: Iterable[str]) -> str:
     """The words that the writer typed into a prompt, adjectives too, without the characters."""
     pieces, position = [], 0
     for found in placeholders(template, cast):
@@ -105,28 +91,16 @@ def literal_words(template: str, cast: Mapping[str, Identity]) -> str:
     return " ".join(" ".join([*pieces, template[position:]]).split())
 
 
-def subject_spans(prompt: Prompt, tokenizer: Any) -> tuple[SubjectSpan, ...]:
-    """Token spans of the mentions of `prompt` under a fast tokenizer of transformers."""
-    if not prompt.mentions:
+def subjects_of(prompt: Prompt, tokenizer: Any) -> tuple[Subject, ...]:
+    """Where a prompt speaks of whom, in tokens, under a fast tokenizer of transformers."""
+    if not prompt.nouns:
         return ()
     offsets = tokenizer(prompt.text, return_offsets_mapping=True)["offset_mapping"]
-    return tuple(
-        SubjectSpan(
-            mention.name,
-            _tokens_in(offsets, mention.start, mention.end),
-            _tokens_in(offsets, mention.noun_start, mention.noun_end),
-        )
-        for mention in prompt.mentions
-    )
-
-
-def _mention(identity: Identity, words: str, noun: str, at: int) -> Mention:
-    found = re.search(rf"(?<!\w){re.escape(noun)}(?!\w)", words)
-    assert found is not None, f"head noun {noun!r} is not a word of {words!r}"
-    return Mention(identity.name, at, at + len(words), at + found.start(), at + found.end())
-
-
-def _tokens_in(offsets: list[tuple[int, int]], start: int, end: int) -> tuple[int, int]:
     # Start and end tokens have empty offsets and so overlap nothing.
-    inside = [i for i, (a, b) in enumerate(offsets) if a < end and b > start and b > a]
-    return (inside[0], inside[-1] + 1) if inside else (0, 0)
+    return tuple(
+        Subject(
+            name=name,
+            tokens=tuple(i for i, (a, b) in enumerate(offsets) if start < b > a and a < end),
+        )
+        for name, start, end in prompt.nouns
+    )

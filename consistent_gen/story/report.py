@@ -51,6 +51,7 @@ class Drawing:
     model_sha256: str
     seconds_total: float
     scores: Mapping[str, StoryScores] = field(default_factory=dict)
+    wording: Mapping[str, Any] | None = None
 
 
 def score(
@@ -71,9 +72,7 @@ def build_report(drawing: Drawing) -> dict[str, Any]:
         "title": plan.title,
         "model": {"name": drawing.model_name, "sha256": drawing.model_sha256},
         "method": plan.method,
-        "scheduler": plan.scheduler,
-        "steps": plan.steps,
-        "guidance": plan.guidance,
+        **plan.settings.to_json(),
         "seed": plan.seed,
         "seconds_total": round(drawing.seconds_total, 3),
         "seconds_per_frame": round(drawing.seconds_total / len(drawing.frames), 3),
@@ -84,6 +83,7 @@ def build_report(drawing: Drawing) -> dict[str, Any]:
             for name, verdict in drawing.scores.items()
             if verdict.story is not None
         },
+        **({} if drawing.wording is None else {"wording": drawing.wording}),
         "versions": versions(),
     }
 
@@ -102,7 +102,7 @@ def character_scores(drawing: Drawing, name: str) -> dict[str, float]:
 
 def _cast(plan: StoryPlan) -> list[str]:
     """The characters of a story in the order in which they come up."""
-    return list(dict.fromkeys(i.name for frame in plan.frames for i in frame.identities))
+    return list(dict.fromkeys(i.name for frame in plan.frames for i in frame.members))
 
 
 def _frame(drawing: Drawing, index: int) -> dict[str, Any]:

@@ -81,7 +81,7 @@ class _Reading:
             ]
         )
         parts = scores.parts
-        names = dict.fromkeys(i.name for frame in plan.frames for i in frame.identities)
+        names = dict.fromkeys(i.name for frame in plan.frames for i in frame.members)
         characters = {n: parts[n].mean() if n in parts else None for n in names}
         return StoryScores(
             story=mean(characters.values()), frames=scores.optional(), characters=characters
@@ -102,7 +102,7 @@ def _who_is_who(sights: Sequence[Sight], frame: FramePlan) -> dict[str, Sight]:
 
 
 def _mentioned(frame: FramePlan) -> list[str]:
-    return list(dict.fromkeys(span.name for span in frame.subjects))
+    return list(dict.fromkeys(subject.name for subject in frame.subjects))
 
 
 def _aligned(
@@ -114,7 +114,7 @@ def _aligned(
     names = _mentioned(frame)
     if len(names) < 2:
         return alignment(max(sights, key=lambda sight: sight.area), named, anchors)
-    words = {i.name: factors(i.words) for i in frame.identities}
+    words = {i.name: factors(i.words) for i in frame.members}
     told = [{k: v for k, v in words[n].items() if k not in scene} for n in names]
     around = {k: v for k, v in named.items() if k in scene}
     hits = _hits(sights[0], around, anchors) + _best_hits(sights, told, anchors)

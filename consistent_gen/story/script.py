@@ -1,4 +1,4 @@
-"""A story file becomes a `Story`, or one error that names the file, the line and the remedy.
+"""A story file or a request becomes a `Story`, or one error that names the place and the remedy.
 
 The format is described in docs/story_file.md. Everything that can be known without a model is
 checked here; names of methods, styles and words where they are known (plan.py).
@@ -11,34 +11,31 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import yaml
 
-from consistent_gen.errors import InputError, StoryError
+from consistent_gen.draw_settings import OFFERED, SettingFacts, fitting_mistake, parse_size, written
+from consistent_gen.errors import InputError, all_of
 from consistent_gen.registry import nearest, unknown_name
-from consistent_gen.story.settings import parse_size, range_problem, size_problem
-from consistent_gen.story.types import Character, Frame, Story
+from consistent_gen.story.types import SEED, STRENGTH, Character, Frame, SourcePlace, Story
 from consistent_gen.story.yaml_tree import (
     MAX_FILE_BYTES,
     Mapping,
     Node,
     Scalar,
     Sequence,
-    integer,
     kind_of,
-    number,
     parse_yaml,
+    refusal,
     shown,
 )
 
-STORY_KEYS = (
-    "title", "style", "method", "seed", "steps", "guidance", "contours", "guidance_until",
-    "scheduler", "size", "characters", "frames",
-)  # fmt: skip
+STORY_KEYS = ("title", "style", "method", "seed", *OFFERED, "characters", "frames")
 CHARACTER_KEYS = ("description", "references", "strength")
 FRAME_KEYS = ("prompt", "caption", "style", "seed", "negative")
 
+SMALLEST_MULTIPLE = 8  # of sides in pixels, for any model
 MAX_FRAMES = 200
 MAX_CHARACTERS = 20
 MAX_REFERENCES = 16
@@ -47,7 +44,6 @@ MAX_CHARS = {
     "style": 80,
     "method": 60,
     "scheduler": 60,
-    "size": 20,
     "description": 400,
     "reference": 400,
     "prompt": 800,
@@ -56,12 +52,13 @@ MAX_CHARS = {
 }
 
 # A letter first; then letters, digits, spaces and the signs that occur in names.
-_NAME = re.compile(r"[^\W\d_][\w .'\u2019-]{0,39}")
+NAME = re.compile(r"[^\W\d_][\w .'\u2019-]{0,39}")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+_Value = TypeVar("_Value")
 
 
 def load_story(path: str | Path) -> Story:
-    """Read and check a story file. `Story.source` is `path` as given.
+    """Read and check a story file.
 
     Raises:
         InputError: there is no such file, or it is no file.
@@ -73,7 +70,31 @@ def load_story(path: str | Path) -> Story:
 def parse_story(data: bytes | str, *, source: str = "<story>") -> Story:
     """The story in the bytes (or text) of a story file; errors as in `load_story`."""
     raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
-    return _Reader(source).story(parse_yaml(raw, source))
+    return read_story(parse_yaml(raw, source))
+
+
+def read_story(root: Node) -> Story:
+    """The story that a tree says.
+
+    Raises:
+        StoryError, UnknownNameError: what is wrong, with its place in the tree.
+    """
+    if not isinstance(root, Mapping):
+        _fail(f"a story is 'key: value' lines, not {kind_of(root)}", root.place)
+    _check_keys(root, STORY_KEYS, "key of a story", required=("title", "frames"))
+    get = root.items.get
+    characters = _characters(get("characters"))
+    return Story(
+        title=_text(root.items["title"], "title"),
+        style=_optional_text(get("style"), "style"),
+        method=_optional_text(get("method"), "method"),
+        seed=_optional_number(get("seed"), "seed", SEED),
+        settings=_settings(root),
+        characters=characters,
+        frames=_frames(root.items["frames"], characters),
+        place=root.place,
+        places=root.places,
+    )
 
 
 @dataclass(frozen=True)
@@ -102,13 +123,9 @@ def placeholders(prompt: str, names: Iterable[str]) -> list[Placeholder]:
 
 def dump_story(story: Story) -> str:
     """The text of a story file that reads back as `story` (apart from line numbers)."""
-    tree: dict[str, object] = {"title": story.title}
-    for key in STORY_KEYS[1 : STORY_KEYS.index("size")]:
-        value = getattr(story, key)
-        if value is not None:
-            tree[key] = value
-    if story.size is not None:
-        tree["size"] = f"{story.size[0]}x{story.size[1]}"
+    said = {key: getattr(story, key) for key in ("title", "style", "method", "seed")}
+    tree: dict[str, object] = {key: value for key, value in said.items() if value is not None}
+    tree |= written(story.settings)
     if story.characters:
         tree["characters"] = {c.name: _character_tree(c) for c in story.characters.values()}
     tree["frames"] = [_frame_tree(frame) for frame in story.frames]
@@ -153,193 +170,185 @@ def _sibling_hint(path: Path) -> str:
     return f"; {close.partition('; ')[2].partition('? ')[0]}?" if "did you mean" in close else ""
 
 
-class _Reader:
-    """Turns the tree of one file into values; holds nothing but the file's name."""
+def _settings(root: Mapping) -> dict[str, Any]:
+    """The settings that a story names; what is wrong with them is said all at once."""
+    found: dict[str, Any] = {}
+    wrong: list[InputError] = []
+    for name, node in root.items.items():
+        if name in OFFERED:
+            try:
+                found[name] = _setting(node, name, OFFERED[name])
+            except InputError as error:
+                wrong.append(error)
+    if wrong:
+        raise all_of(wrong)
+    return found
 
-    def __init__(self, source: str) -> None:
-        self.source = source
 
-    def story(self, root: Node) -> Story:
-        if not isinstance(root, Mapping):
-            self._fail(f"a story is 'key: value' lines, not {kind_of(root)}", root.line)
-        self._check_keys(root, STORY_KEYS, "key of a story", required=("title", "frames"))
-        get = root.items.get
-        characters = self._characters(get("characters"))
-        story = Story(
-            title=self._text(root.items["title"], "title"),
-            style=self._optional_text(get("style"), "style"),
-            method=self._optional_text(get("method"), "method"),
-            seed=self._optional_integer(get("seed"), "seed"),
-            steps=self._optional_integer(get("steps"), "steps"),
-            guidance=self._optional_number(get("guidance"), "guidance"),
-            contours=self._optional_number(get("contours"), "contours"),
-            guidance_until=self._optional_number(get("guidance_until"), "guidance_until"),
-            scheduler=self._optional_text(get("scheduler"), "scheduler"),
-            size=self._size(get("size")),
-            characters=characters,
-            frames=self._frames(root.items["frames"], characters),
-            source=self.source,
-            lines=dict(root.key_lines),
-        )
-        return story
+def _setting(node: Node, name: str, setting: SettingFacts) -> Any:
+    if setting.kind is tuple:
+        return _size(node, name, setting)
+    if setting.kind is str:
+        return _checked(_text(node, name), node, name, setting)
+    return _number(node, name, setting)
 
-    def _characters(self, node: Node | None) -> dict[str, Character]:
-        if node is None or (isinstance(node, Scalar) and node.kind == "nothing"):
-            return {}
-        if not isinstance(node, Mapping):
-            self._fail(f"characters is 'name: description' lines, not {kind_of(node)}", node.line)
-        if len(node.items) > MAX_CHARACTERS:
-            message = f"{len(node.items)} characters; a story has at most {MAX_CHARACTERS}"
-            self._fail(message, node.line)
-        return {
-            name: self._character(name, entry, node.key_lines[name])
-            for name, entry in node.items.items()
-        }
 
-    def _character(self, name: str, node: Node, line: int) -> Character:
-        if not _NAME.fullmatch(name) or name != name.strip():
-            message = f"{shown(name)} cannot be a name; start with a letter, at most 40 letters, "
-            self._fail(message + "digits, spaces and . ' -", line)
-        if isinstance(node, Scalar):
-            return Character(
-                name=name, description=self._text(node, "description", line), line=node.line
-            )
-        if not isinstance(node, Mapping):
-            self._fail(f"{name} needs a description, not {kind_of(node)}", node.line)
-        self._check_keys(node, CHARACTER_KEYS, "key of a character", required=("description",))
-        return Character(
-            name=name,
-            description=self._text(node.items["description"], "description"),
-            references=self._references(node.items.get("references")),
-            strength=self._optional_number(node.items.get("strength"), "strength"),
-            line=node.key_lines["description"],
-        )
+def _characters(node: Node | None) -> dict[str, Character]:
+    if node is None or (isinstance(node, Scalar) and node.kind == "nothing"):
+        return {}
+    if not isinstance(node, Mapping):
+        _fail(f"characters is 'name: description' lines, not {kind_of(node)}", node.place)
+    if len(node.items) > MAX_CHARACTERS:
+        message = f"{len(node.items)} characters; a story has at most {MAX_CHARACTERS}"
+        _fail(message, node.place)
+    return {name: _character(name, entry, node.places[name]) for name, entry in node.items.items()}
 
-    def _references(self, node: Node | None) -> tuple[str, ...]:
-        if node is None:
-            return ()
-        entries = node.items if isinstance(node, Sequence) else (node,)
-        if len(entries) > MAX_REFERENCES:
-            self._fail(f"{len(entries)} references; at most {MAX_REFERENCES}", node.line)
-        return tuple(self._text(entry, "reference") for entry in entries)
 
-    def _frames(self, node: Node, characters: dict[str, Character]) -> tuple[Frame, ...]:
-        if not isinstance(node, Sequence):
-            self._fail(f"frames is a list ('- ...' lines), not {kind_of(node)}", node.line)
-        if not node.items:
-            self._fail("frames is empty; a story needs at least one", node.line)
-        if len(node.items) > MAX_FRAMES:
-            self._fail(f"{len(node.items)} frames; a story has at most {MAX_FRAMES}", node.line)
-        return tuple(self._frame(entry, characters) for entry in node.items)
+def _character(name: str, node: Node, place: SourcePlace) -> Character:
+    if not NAME.fullmatch(name) or name != name.strip():
+        message = f"{shown(name)} cannot be a name; start with a letter, at most 40 letters, "
+        _fail(message + "digits, spaces and . ' -", place)
+    if isinstance(node, Scalar):
+        words = _text(node, "description", place)
+        return Character(name=name, description=words, place=node.place)
+    if not isinstance(node, Mapping):
+        _fail(f"{name} needs a description, not {kind_of(node)}", node.place)
+    _check_keys(node, CHARACTER_KEYS, "key of a character", required=("description",))
+    return Character(
+        name=name,
+        description=_text(node.items["description"], "description"),
+        references=_references(node.items.get("references")),
+        strength=_optional_number(node.items.get("strength"), "strength", STRENGTH),
+        place=node.places["description"],
+    )
 
-    def _frame(self, node: Node, characters: dict[str, Character]) -> Frame:
-        if isinstance(node, Scalar):
-            prompt = self._prompt(node, characters)
-            return Frame(prompt=prompt, line=node.line, lines={"prompt": node.line})
-        if not isinstance(node, Mapping):
-            self._fail(f"a frame is a prompt or 'key: value' lines, not {kind_of(node)}", node.line)
-        if len(node.items) == 1 and not set(node.items) & set(FRAME_KEYS):
-            self._check_flow_braces(node)
-        self._check_keys(node, FRAME_KEYS, "key of a frame", required=("prompt",))
-        get = node.items.get
-        return Frame(
-            prompt=self._prompt(node.items["prompt"], characters),
-            caption=self._optional_text(get("caption"), "caption"),
-            style=self._optional_text(get("style"), "style"),
-            seed=self._optional_integer(get("seed"), "seed"),
-            negative=self._optional_text(get("negative"), "negative") or "",
-            line=node.line,
-            lines=dict(node.key_lines),
-        )
 
-    def _check_flow_braces(self, node: Mapping) -> None:
-        ((key, value),) = node.items.items()
-        if isinstance(value, Scalar) and value.kind == "nothing":
-            message = (
-                f"YAML reads '{{{key}}}' at the start of a line as a mapping; put quotes around"
-            )
-            self._fail(f"{message} the whole prompt", node.line)
+def _references(node: Node | None) -> tuple[str, ...]:
+    if node is None:
+        return ()
+    entries = node.items if isinstance(node, Sequence) else (node,)
+    if len(entries) > MAX_REFERENCES:
+        _fail(f"{len(entries)} references; at most {MAX_REFERENCES}", node.place)
+    return tuple(_text(entry, "reference") for entry in entries)
 
-    def _prompt(self, node: Node, characters: dict[str, Character]) -> str:
-        if isinstance(node, Mapping):
-            self._check_flow_braces(node) if len(node.items) == 1 else None
-        prompt = self._text(node, "prompt")
-        for found in placeholders(prompt, characters):
-            if found.name not in characters:
-                last = found.name.rpartition(" ")[2]
-                word = last if nearest(last, characters) else found.name
-                what = "character in a frame"
-                raise unknown_name(what, word[:60], characters, source=self.source, line=node.line)
-        if re.search(r"[{}]", _PLACEHOLDER.sub("", prompt)):
-            self._fail("a '{' or '}' without its partner; write {name}", node.line)
-        return prompt
 
-    def _text(self, node: Node, key: str, line: int | None = None) -> str:
-        if not isinstance(node, Scalar):
-            hint = "; put the text in quotes" if isinstance(node, Mapping) else ""
-            self._fail(f"{key} must be text, not {kind_of(node)}{hint}", node.line)
-        if node.kind == "nothing":
-            self._fail(f"{key} is empty; write some text", line or node.line)
-        if node.kind != "text":
-            self._fail(f"{key} must be text, not {kind_of(node)}; put it in quotes", node.line)
-        text = unicodedata.normalize("NFC", " ".join(node.value.split()))
-        if not text:
-            self._fail(f"{key} is empty; write some text", node.line)
-        if len(text) > MAX_CHARS[key]:
-            message = f"{key} has {len(text)} characters; at most {MAX_CHARS[key]} are read"
-            self._fail(message, node.line)
-        return text
+def _frames(node: Node, characters: dict[str, Character]) -> tuple[Frame, ...]:
+    if not isinstance(node, Sequence):
+        _fail(f"frames is a list ('- ...' lines), not {kind_of(node)}", node.place)
+    if not node.items:
+        _fail("frames is empty; a story needs at least one", node.place)
+    if len(node.items) > MAX_FRAMES:
+        _fail(f"{len(node.items)} frames; a story has at most {MAX_FRAMES}", node.place)
+    return tuple(_frame(entry, characters) for entry in node.items)
 
-    def _optional_text(self, node: Node | None, key: str) -> str | None:
-        return None if node is None else self._text(node, key)
 
-    def _optional_integer(self, node: Node | None, key: str) -> int | None:
-        if node is None:
-            return None
-        value = integer(node.value) if isinstance(node, Scalar) and node.kind == "number" else None
-        if value is None:
-            self._fail(f"{key} must be a whole number, not {_given(node)}", node.line)
-        self._check_range(key, value, node.line)
-        return value
+def _frame(node: Node, characters: dict[str, Character]) -> Frame:
+    if isinstance(node, Scalar):
+        prompt = _prompt(node, characters)
+        return Frame(prompt=prompt, place=node.place, places={"prompt": node.place})
+    if not isinstance(node, Mapping):
+        _fail(f"a frame is a prompt or 'key: value' lines, not {kind_of(node)}", node.place)
+    if len(node.items) == 1 and not set(node.items) & set(FRAME_KEYS):
+        _check_flow_braces(node)
+    _check_keys(node, FRAME_KEYS, "key of a frame", required=("prompt",))
+    get = node.items.get
+    return Frame(
+        prompt=_prompt(node.items["prompt"], characters),
+        caption=_optional_text(get("caption"), "caption"),
+        style=_optional_text(get("style"), "style"),
+        seed=_optional_number(get("seed"), "seed", SEED),
+        negative=_optional_text(get("negative"), "negative") or "",
+        place=node.place,
+        places=node.places,
+    )
 
-    def _optional_number(self, node: Node | None, key: str) -> float | None:
-        if node is None:
-            return None
-        value = number(node.value) if isinstance(node, Scalar) and node.kind == "number" else None
-        if value is None:
-            self._fail(f"{key} must be a number, not {_given(node)}", node.line)
-        self._check_range(key, value, node.line)
-        return value
 
-    def _check_range(self, key: str, value: float, line: int) -> None:
-        problem = range_problem(key, value)
-        if problem is not None:
-            self._fail(problem, line)
+def _check_flow_braces(node: Mapping) -> None:
+    ((key, value),) = node.items.items()
+    if isinstance(value, Scalar) and value.kind == "nothing":
+        message = f"YAML reads '{{{key}}}' at the start of a line as a mapping; put quotes around"
+        _fail(f"{message} the whole prompt", node.place)
 
-    def _size(self, node: Node | None) -> tuple[int, int] | None:
-        if node is None:
-            return None
-        size = parse_size(node.value) if isinstance(node, Scalar) else None
-        if size is None:
-            self._fail(f"size must look like 128x128, not {_given(node)}", node.line)
-        problem = size_problem(size)
-        if problem is not None:
-            self._fail(problem, node.line)
-        return size
 
-    def _check_keys(
-        self, node: Mapping, allowed: Iterable[str], kind: str, *, required: Iterable[str]
-    ) -> None:
-        for key in node.items:
-            if key not in allowed:
-                line = node.key_lines[key]
-                raise unknown_name(kind, key, allowed, source=self.source, line=line)
-        for key in required:
-            if key not in node.items:
-                self._fail(f"'{key}:' is missing here", node.line)
+def _prompt(node: Node, characters: dict[str, Character]) -> str:
+    if isinstance(node, Mapping):
+        _check_flow_braces(node) if len(node.items) == 1 else None
+    prompt = _text(node, "prompt")
+    for found in placeholders(prompt, characters):
+        if found.name not in characters:
+            last = found.name.rpartition(" ")[2]
+            word = last if nearest(last, characters) else found.name
+            what = "character in a frame"
+            raise unknown_name(what, word[:60], characters, **node.place._asdict())
+    if re.search(r"[{}]", _PLACEHOLDER.sub("", prompt)):
+        _fail("a '{' or '}' without its partner; write {name}", node.place)
+    return prompt
 
-    def _fail(self, message: str, line: int) -> NoReturn:
-        raise StoryError(message, source=self.source, line=line)
+
+def _text(node: Node, key: str, place: SourcePlace | None = None) -> str:
+    if not isinstance(node, Scalar):
+        hint = "; put the text in quotes" if isinstance(node, Mapping) else ""
+        _fail(f"{key} must be text, not {kind_of(node)}{hint}", node.place)
+    if node.kind == "nothing":
+        _fail(f"{key} is empty; write some text", place or node.place)
+    if node.kind != "text":
+        _fail(f"{key} must be text, not {kind_of(node)}; put it in quotes", node.place)
+    text = unicodedata.normalize("NFC", " ".join(node.value.split()))
+    if not text:
+        _fail(f"{key} is empty; write some text", node.place)
+    if len(text) > MAX_CHARS[key]:
+        message = f"{key} has {len(text)} characters; at most {MAX_CHARS[key]} are read"
+        _fail(message, node.place)
+    return text
+
+
+def _optional_text(node: Node | None, key: str) -> str | None:
+    return None if node is None else _text(node, key)
+
+
+def _optional_number(node: Node | None, key: str, setting: SettingFacts) -> Any:
+    return None if node is None else _number(node, key, setting)
+
+
+def _number(node: Node, key: str, setting: SettingFacts) -> Any:
+    value = node.number if isinstance(node, Scalar) and node.kind == "number" else None
+    if value is None or not isinstance(value, (int, setting.kind)):
+        what = "whole number" if setting.kind is int else "number"
+        _fail(f"{key} must be a {what}, not {_given(node)}", node.place)
+    return _checked(setting.kind(value), node, key, setting)
+
+
+def _size(node: Node, key: str, setting: SettingFacts) -> tuple[int, int]:
+    try:
+        size = parse_size(node.value if isinstance(node, Scalar) else "")
+    except InputError:
+        _fail(f"{key} must look like 128x128, not {_given(node)}", node.place)
+    unfit = fitting_mistake(size, SMALLEST_MULTIPLE)
+    return _checked(size, node, key, setting, unfit)
+
+
+def _checked(
+    value: _Value, node: Node, key: str, setting: SettingFacts, otherwise: InputError | None = None
+) -> _Value:
+    mistake = setting.mistake(key, value) or otherwise
+    if mistake is not None:
+        raise mistake.at(*node.place)
+    return value
+
+
+def _check_keys(
+    node: Mapping, allowed: Iterable[str], kind: str, *, required: Iterable[str]
+) -> None:
+    for key in node.items:
+        if key not in allowed:
+            raise unknown_name(kind, key, allowed, **node.places[key]._asdict())
+    for key in required:
+        if key not in node.items:
+            _fail(f"'{key}:' is missing here", node.place)
+
+
+def _fail(message: str, place: SourcePlace) -> NoReturn:
+    raise refusal(message, place)
 
 
 def _given(node: Node) -> str:

@@ -11,17 +11,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-from consistent_gen.errors import InputError, StoryError
+from consistent_gen.errors import InputError
 from consistent_gen.registry import unknown_name
 from consistent_gen.story.book import Book, Speech
+from consistent_gen.story.types import SourcePlace
 from consistent_gen.story.yaml_tree import (
     MAX_FILE_BYTES,
     Mapping,
     Node,
     Scalar,
     kind_of,
-    number,
     parse_yaml,
+    refusal,
 )
 from consistent_gen.story.yaml_tree import Sequence as YamlSequence
 
@@ -42,7 +43,7 @@ def with_speech(book: Book, path: str | Path) -> Book:
     source = Path(path)
     found: dict[int, list[Speech]] = {}
     for entry in _entries(source):
-        frame, speech = _Entry(entry, str(source)).speech(len(book.panels))
+        frame, speech = _Entry(entry).speech(len(book.panels))
         found.setdefault(frame, []).append(speech)
     panels = tuple(
         replace(panel, bubbles=(*panel.bubbles, *found.get(number, ())))
@@ -60,37 +61,34 @@ def _entries(source: Path) -> Sequence[Node]:
     root = parse_yaml(data, str(source))
     if not isinstance(root, YamlSequence):
         message = f"expected a list of bubbles ('- frame: 1'), not {kind_of(root)}"
-        raise StoryError(message, source=source, line=root.line)
+        raise refusal(message, root.place)
     return root.items
 
 
 class _Entry:
     """One bubble of the file."""
 
-    def __init__(self, node: Node, source: str) -> None:
-        self.source = source
-        self.line = node.line
+    def __init__(self, node: Node) -> None:
+        self.place = node.place
         if not isinstance(node, Mapping):
-            self.fail(f"expected a bubble ('frame: 1'), not {kind_of(node)}", node.line)
+            self.fail(f"expected a bubble ('frame: 1'), not {kind_of(node)}", node.place)
         self.node = node
         for key in node.items:
             if key not in KEYS:
-                raise unknown_name(
-                    "key of a bubble", key, KEYS, source=source, line=node.key_lines[key]
-                )
+                raise unknown_name("key of a bubble", key, KEYS, **node.places[key]._asdict())
 
     def speech(self, frames: int) -> tuple[int, Speech]:
         """The number of its frame, from 1, and what is said there."""
         frame = self.number("frame", 1, frames)
         if frame != int(frame):
-            self.fail(f"frame is {frame:g}; expected a whole number", self.line)
+            self.fail(f"frame is {frame:g}; expected a whole number", self.place)
         text = self.scalar("text")
         if text is None or not text.value.strip():
-            self.fail("text is missing; what does the bubble say?", self.line)
+            self.fail("text is missing; what does the bubble say?", self.place)
         if len(text.value) > MAX_TEXT:
-            self.fail(f"text has {len(text.value)} characters; at most {MAX_TEXT}", text.line)
+            self.fail(f"text has {len(text.value)} characters; at most {MAX_TEXT}", text.place)
         if ("tail_x" in self.node.items) != ("tail_y" in self.node.items):
-            self.fail("a tail needs both tail_x and tail_y, or neither", self.line)
+            self.fail("a tail needs both tail_x and tail_y, or neither", self.place)
         x, y = self.number("x", 0, 1, 0.5), self.number("y", 0, 1, 0.12)
         tailed = "tail_x" in self.node.items
         return int(frame), Speech(
@@ -106,7 +104,7 @@ class _Entry:
         """The single value at `key`, None when it is absent."""
         node = self.node.items.get(key)
         if node is not None and not isinstance(node, Scalar):
-            self.fail(f"{key} is {kind_of(node)}; expected a single value", node.line)
+            self.fail(f"{key} is {kind_of(node)}; expected a single value", node.place)
         return node
 
     def number(self, key: str, low: float, high: float, default: float | None = None) -> float:
@@ -115,13 +113,13 @@ class _Entry:
         if node is None:
             if default is None:
                 self.fail(
-                    f"{key} is missing; expected a number from {low:g} to {high:g}", self.line
+                    f"{key} is missing; expected a number from {low:g} to {high:g}", self.place
                 )
             return default
-        value = number(node.value)
+        value = node.number
         if value is None or not low <= value <= high:
             message = f"{key} is {kind_of(node)}; expected a number from {low:g} to {high:g}"
-            self.fail(message, node.line)
+            self.fail(message, node.place)
         return value
 
     def yes(self, key: str) -> bool:
@@ -130,9 +128,9 @@ class _Entry:
         word = "no" if node is None else node.value.lower()
         if word not in YES + NO:
             assert node is not None
-            self.fail(f"{key} is {kind_of(node)}; expected yes or no", node.line)
+            self.fail(f"{key} is {kind_of(node)}; expected yes or no", node.place)
         return word in YES
 
-    def fail(self, message: str, line: int) -> NoReturn:
+    def fail(self, message: str, place: SourcePlace) -> NoReturn:
         """Refuse the entry."""
-        raise StoryError(message, source=self.source, line=line)
+        raise refusal(message, place)

@@ -1,23 +1,45 @@
-"""What a story file says, as frozen values. Every part remembers the line it came from."""
+"""What a story says, as frozen values. Every part remembers the place it was said at."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from consistent_gen.draw_settings import MAX_SEED, SettingFacts
+
+SEED = SettingFacts(kind=int, low=0, high=MAX_SEED, about="the story's seed")
+STRENGTH = SettingFacts(kind=float, low=0, high=1, about="how strongly the method binds")
+
+
+class SourcePlace(NamedTuple):
+    """Where something is said, as errors name it: a line of a file, or without a line an option or
+    a field of a request (`frames[2].prompt`).
+    """
+
+    source: str | None = None
+    line: int | None = None
+
+    @property
+    def words(self) -> str:
+        """The place without its file, for messages."""
+        return f"on line {self.line}" if self.line else f"at {self.source}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Character:
     """One entry of `characters:`.
 
-    `references` are picture paths as written (relative to the story file) and `strength` in [0, 1]
-    says how strongly they bind; both matter to methods that look at pictures and to no other.
+    `references` are picture paths as written (relative to the story file), or the bytes of pictures
+    that lie nowhere, and `strength` in [0, 1] says how strongly they bind; both matter to methods
+    that look at pictures and to no other.
     """
 
     name: str
     description: str
-    references: tuple[str, ...] = ()
+    references: tuple[str | bytes, ...] = ()
     strength: float | None = None
-    line: int = 0
+    place: SourcePlace = field(default=SourcePlace(), compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,36 +51,31 @@ class Frame:
     style: str | None = None
     seed: int | None = None
     negative: str = ""
-    line: int = 0
-    lines: dict[str, int] = field(default_factory=dict)
+    place: SourcePlace = field(default=SourcePlace(), compare=False)
+    places: Mapping[str, SourcePlace] = field(default_factory=dict, compare=False)
 
-    def line_of(self, key: str) -> int:
-        """The line on which `key` of this frame was written, or the frame's first line."""
-        return self.lines.get(key, self.line)
+    def place_of(self, key: str) -> SourcePlace:
+        """Where `key` of this frame is said, or where the frame begins."""
+        return self.places.get(key, self.place)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Story:
-    """A whole story file. None means "not said": the command line or the model decides.
+    """A whole story. None means "not said": the command line or the model decides.
 
-    `size` is (width, height) in pixels. `source` is the file's name as error messages show it.
+    `settings` are those of `DrawSettings` that the story names, checked, by name.
     """
 
     title: str
     style: str | None = None
     method: str | None = None
     seed: int | None = None
-    steps: int | None = None
-    guidance: float | None = None
-    contours: float | None = None
-    guidance_until: float | None = None
-    scheduler: str | None = None
-    size: tuple[int, int] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
     characters: dict[str, Character] = field(default_factory=dict)
     frames: tuple[Frame, ...] = ()
-    source: str = "<story>"
-    lines: dict[str, int] = field(default_factory=dict)
+    place: SourcePlace = field(default=SourcePlace(), compare=False)
+    places: Mapping[str, SourcePlace] = field(default_factory=dict, compare=False)
 
-    def line_of(self, key: str) -> int:
-        """The line on which the top-level `key` was written, or 1."""
-        return self.lines.get(key, 1)
+    def place_of(self, key: str) -> SourcePlace:
+        """Where the top-level `key` is said, or where the story begins."""
+        return self.places.get(key, self.place)

@@ -1,8 +1,8 @@
-"""YAML text -> a small tree in which every value knows its line. A strict, bounded subset of YAML.
+"""YAML text, or a request's plain values -> a small tree in which every value knows its place.
 
-Read are mappings with text keys, lists and scalars. Refused are anchors and aliases (they make
-"YAML bombs"), tags, merge keys, several documents, repeated keys and anything deeper or larger than
-a story needs. PyYAML only parses; nothing is constructed from tags.
+Of YAML a strict, bounded subset is read: mappings with text keys, lists and scalars. Refused are
+anchors and aliases (they make "YAML bombs"), tags, merge keys, several documents, repeated keys and
+anything deeper or larger than a story needs. PyYAML only parses; nothing is constructed from tags.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import yaml
 
 from consistent_gen.errors import StoryError
+from consistent_gen.story.types import SourcePlace
 
 MAX_FILE_BYTES = 1 << 20
 MAX_DEPTH = 6
@@ -37,11 +38,15 @@ _LITERAL_STYLES = ("'", '"', "|", ">")
 
 @dataclass(frozen=True)
 class Scalar:
-    """A single value as written. `kind` is one of the values of `_KINDS`: "text", "number", ..."""
+    """A single value as written. `kind` is one of the values of `_KINDS`: "text", "number", ...
+
+    `number` is the decimal number that it spells; None for 0x10, 1e5, 12:30 and 1_000 too.
+    """
 
     value: str
     kind: str
-    line: int
+    place: SourcePlace
+    number: int | float | None = None
 
 
 @dataclass(frozen=True)
@@ -49,16 +54,27 @@ class Sequence:
     """A list."""
 
     items: tuple[Node, ...]
-    line: int
+    place: SourcePlace
 
 
 @dataclass(frozen=True)
 class Mapping:
-    """A mapping; `key_lines` gives the line of every key."""
+    """A mapping; `places` says where every key stands."""
 
     items: dict[str, Node]
-    key_lines: dict[str, int]
-    line: int
+    places: dict[str, SourcePlace]
+    place: SourcePlace
+
+    def add(self, key: str, place: SourcePlace, node: Node) -> None:
+        """Put `node` at `key`. Raises ``StoryError`` for a key that is no name or is there."""
+        if len(key) > MAX_KEY_CHARS or "\n" in key:
+            raise refusal(f"the key {shown(key)} is no name of a story file", place)
+        name = unicodedata.normalize("NFC", key)
+        if name in self.items:
+            first = self.places[name].words
+            raise refusal(f"{shown(name)} is given twice; the first is {first}", place)
+        self.items[name] = node
+        self.places[name] = place
 
 
 Node = Scalar | Sequence | Mapping
@@ -77,6 +93,44 @@ def kind_of(node: Node) -> str:
     if isinstance(node, Sequence):
         return "a list"
     return node.kind if node.kind in ("nothing", "text") else f"{node.kind} ({shown(node.value)})"
+
+
+def refusal(message: str, place: SourcePlace) -> StoryError:
+    """The error that says what is wrong at a place, ready to raise."""
+    return StoryError(message, source=place.source, line=place.line)
+
+
+def request_tree(value: object, path: str = "") -> Node:
+    """The tree of a request's plain values; a place is a path in it, such as `frames[2].prompt`.
+
+    None in a mapping is nothing said.
+
+    Raises:
+        StoryError: a character that no story has, or two keys that are one name.
+    """
+    place = SourcePlace(path or None)
+    if isinstance(value, dict):
+        tree = Mapping({}, {}, place)
+        for key, entry in value.items():
+            if entry is not None:
+                at = f"{path}.{key}" if path else key
+                tree.add(_readable(key, SourcePlace(at)), SourcePlace(at), request_tree(entry, at))
+        return tree
+    if isinstance(value, (list, tuple)):
+        entries = (request_tree(entry, f"{path}[{i}]") for i, entry in enumerate(value))
+        return Sequence(tuple(entries), place)
+    if isinstance(value, str):
+        return Scalar(_readable(value, place), "text", place)
+    assert isinstance(value, (int, float)), f"{path} is {value!r}"
+    return Scalar(str(value), "number", place, value)
+
+
+def _readable(text: str, place: SourcePlace) -> str:
+    for character in text:
+        unreadable = unicodedata.category(character) in ("Cc", "Cs") or character in "\ufffe\uffff"
+        if unreadable and character not in "\n\t":
+            raise refusal(f"character {character!r} is not allowed in a story file", place)
+    return text
 
 
 def parse_yaml(data: bytes, source: str) -> Node:
@@ -122,6 +176,9 @@ def _plain_words(error: yaml.MarkedYAMLError) -> str:
         return "a tab is used to indent; use spaces"
     if problem == "mapping values are not allowed here":
         return "a ': ' stands where YAML allows none; check the indent or put the text in quotes"
+    snippet = (error.problem_mark and error.problem_mark.get_snippet()) or ""
+    if problem.startswith("expected <block end>") and "{" in snippet:
+        return "not valid YAML: it reads '{' as a mapping; put quotes around the whole text"
     context = " ".join((error.context or "").split())
     return f"not valid YAML: {problem}" + (f" ({context})" if context else "")
 
@@ -146,67 +203,60 @@ class _Composer:
         self.parser.get_event()
         if not self.parser.check_event(yaml.StreamEndEvent):
             line = self.parser.peek_event().start_mark.line + 1
-            self._fail("a second document starts here ('---'); one story per file", line)
+            self._fail(
+                "a second document starts here ('---'); one story per file",
+                SourcePlace(self.source, line),
+            )
         return root
 
     def _node(self, depth: int) -> Node:
         event: Any = self.parser.get_event()
-        line = event.start_mark.line + 1
+        place = SourcePlace(self.source, event.start_mark.line + 1)
         self.nodes += 1
         if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
             self._fail(
-                "anchors and aliases ('&name', '*name') are not read; write the text out", line
+                "anchors and aliases ('&name', '*name') are not read; write the text out", place
             )
         if event.tag not in (None, "!") or (event.tag == "!" and not _is_quoted(event)):
-            self._fail(f"tags such as {shown(event.tag)} are not read; delete it", line)
+            self._fail(f"tags such as {shown(event.tag)} are not read; delete it", place)
         if depth > MAX_DEPTH:
-            self._fail(f"nested deeper than {MAX_DEPTH} levels", line)
+            self._fail(f"nested deeper than {MAX_DEPTH} levels", place)
         if self.nodes > MAX_NODES:
-            self._fail(f"more than {MAX_NODES} values in the file", line)
+            self._fail(f"more than {MAX_NODES} values in the file", place)
         if isinstance(event, yaml.ScalarEvent):
-            return self._scalar(event, line)
+            return self._scalar(event, place)
         if isinstance(event, yaml.SequenceStartEvent):
-            return self._sequence(depth, line)
-        return self._mapping(depth, line)
+            return self._sequence(depth, place)
+        return self._mapping(depth, place)
 
-    def _scalar(self, event: Any, line: int) -> Scalar:
-        for character in event.value:
-            if unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\t":
-                self._fail(f"character {character!r} is not allowed in a story file", line)
+    def _scalar(self, event: Any, place: SourcePlace) -> Scalar:
+        text = _readable(event.value, place)
         if event.style in _LITERAL_STYLES:
-            return Scalar(event.value, "text", line)
-        if event.value in _NULLS:
-            return Scalar("", "nothing", line)
-        tag = self.parser.resolve(yaml.ScalarNode, event.value, (True, False))
-        return Scalar(event.value, _KINDS.get(tag, "text"), line)
+            return Scalar(text, "text", place, _number(text))
+        if text in _NULLS:
+            return Scalar("", "nothing", place)
+        tag = self.parser.resolve(yaml.ScalarNode, text, (True, False))
+        return Scalar(text, _KINDS.get(tag, "text"), place, _number(text))
 
-    def _sequence(self, depth: int, line: int) -> Sequence:
+    def _sequence(self, depth: int, place: SourcePlace) -> Sequence:
         items = []
         while not self.parser.check_event(yaml.SequenceEndEvent):
             items.append(self._node(depth + 1))
         self.parser.get_event()
-        return Sequence(tuple(items), line)
+        return Sequence(tuple(items), place)
 
-    def _mapping(self, depth: int, line: int) -> Mapping:
-        items: dict[str, Node] = {}
-        key_lines: dict[str, int] = {}
+    def _mapping(self, depth: int, place: SourcePlace) -> Mapping:
+        tree = Mapping({}, {}, place)
         while not self.parser.check_event(yaml.MappingEndEvent):
             key = self._node(depth + 1)
             if not isinstance(key, Scalar) or key.kind != "text":
-                self._fail(f"a key must be text, not {kind_of(key)}; put it in quotes", key.line)
-            if len(key.value) > MAX_KEY_CHARS or "\n" in key.value:
-                self._fail(f"the key {shown(key.value)} is no name of a story file", key.line)
-            name = unicodedata.normalize("NFC", key.value)
-            if name in items:
-                first = key_lines[name]
-                self._fail(f"{shown(name)} is given twice; the first is on line {first}", key.line)
-            items[name] = self._node(depth + 1)
-            key_lines[name] = key.line
+                self._fail(f"a key must be text, not {kind_of(key)}; put it in quotes", key.place)
+            tree.add(key.value, key.place, self._node(depth + 1))
         self.parser.get_event()
-        return Mapping(items, key_lines, line)
+        return tree
 
-    def _fail(self, message: str, line: int) -> NoReturn:
-        raise StoryError(message, source=self.source, line=line)
+    def _fail(self, message: str, place: SourcePlace) -> NoReturn:
+        raise refusal(message, place)
 
 
 def _is_quoted(event: Any) -> bool:
@@ -217,11 +267,7 @@ _INTEGER = re.compile(r"[+-]?(0|[1-9][0-9]{0,18})")
 _NUMBER = re.compile(r"[+-]?(0|[1-9][0-9]{0,18})(\.[0-9]{0,18})?")
 
 
-def integer(text: str) -> int | None:
-    """The decimal integer that `text` spells; None for octal, hexadecimal, 12:30 and 1_000."""
-    return int(text) if _INTEGER.fullmatch(text) else None
-
-
-def number(text: str) -> float | None:
-    """The finite decimal number that `text` spells, or None."""
+def _number(text: str) -> int | float | None:
+    if _INTEGER.fullmatch(text):
+        return int(text)
     return float(text) if _NUMBER.fullmatch(text) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 RECIPES: dict[str, str] = {
     "autoencoder": "consistent_gen.training.autoencoder:main",
-    "finisher": "consistent_gen.training.finisher:main",
+    "refiner": "consistent_gen.training.refiner:main",
     "semantics": "consistent_gen.training.semantics:main",
     "story_model": "consistent_gen.training.story_model:main",
     "reader": "consistent_gen.training.reader:main",

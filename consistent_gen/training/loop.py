@@ -1,14 +1,20 @@
-"""What every recipe shares: low-precision replicas, averaged weights, ticks, resumable checkpoints.
+"""What every recipe shares: settings, low-precision replicas, averaged weights, and `Training`,
+which counts images, updates, logs, and keeps a checkpoint.
 
-Functions and two small classes, no trainer: a recipe's loop stays in the recipe.
+A recipe's loop stays in the recipe. All that is random in a step comes from generators that are
+seeded by the config's seed, the images seen and a purpose (`Training.generator`), and schedules
+count images. So a run that was stopped needs no random state to go on as if it had not been.
 """
 
 from __future__ import annotations
 
 import copy
 import json
+import math
+import signal
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +22,26 @@ import torch
 from torch import Tensor, nn
 
 from consistent_gen.checkpoints import load_tensors, read_json, save_tensors, write_json
+from consistent_gen.runtime import frame_seed, generator
+from consistent_gen.training import parallel
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeConfig:
+    """Settings that every recipe has; lengths in images unless they say otherwise."""
+
+    run: Path  # the folder of log and checkpoint
+    images: int  # to learn from in all, over resumes
+    within_s: float = 0.0  # instead: as many as fit into this time, by the speed of its first tenth
+    batch: int
+    lr: float
+    warmup_images: int
+    decay_share: float  # of `images`, at their end, in which the learning rate falls to zero
+    halflife_images: float  # of the averaged weights
+    every_s: float = 60.0  # between lines of the log, each with a checkpoint
+    device: str = ""  # cpu or cuda; without it a GPU if there is one
+    threads: int = 2
+    seed: int = 0
 
 
 class Replica:
@@ -69,16 +95,14 @@ class AveragedWeights:
             p.copy_(self.shadow[name])
 
 
-def learning_rate(
-    lr: float, seen_s: float, total_s: float, warmup_s: float, decay_share: float
-) -> float:
-    """Warm-up, plateau, linear decay over the last `decay_share` of the time budget."""
-    if seen_s < warmup_s:
-        return lr * (seen_s + 1e-3) / warmup_s
-    start = total_s * (1.0 - decay_share)
-    if seen_s <= start:
-        return lr
-    return lr * max(0.0, (total_s - seen_s) / max(total_s - start, 1e-9))
+def learning_rate(config: RecipeConfig, seen: int, images: float) -> float:
+    """Warm-up, plateau, linear decay over the last `decay_share` of `images`."""
+    if seen < config.warmup_images:
+        return config.lr * (seen + 1) / config.warmup_images
+    start = images * (1.0 - config.decay_share)
+    if seen <= start:
+        return config.lr
+    return config.lr * max(0.0, (images - seen) / max(images - start, 1e-9))
 
 
 def set_learning_rate(optimizers: list[torch.optim.Optimizer], lr: float) -> None:
@@ -88,26 +112,21 @@ def set_learning_rate(optimizers: list[torch.optim.Optimizer], lr: float) -> Non
             group["lr"] = lr * group.get("scale", 1.0)
 
 
-def descend(
-    modules: Iterable[nn.Module], optimizers: list[torch.optim.Optimizer], lr: float
-) -> None:
-    """One update at the rate `lr` from the gradients of `modules`, each clipped to norm 1."""
-    modules = list(modules)
-    for module in modules:
-        torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-    set_learning_rate(optimizers, lr)
-    for optimizer in optimizers:
-        optimizer.step()
-    for module in modules:
-        module.zero_grad()
-
-
 class TickLog:
-    """One JSON line per tick: running means of what was added since the last, and the speed."""
+    """One JSON line per tick: running means of what was added since the last, and the speed.
 
-    def __init__(self, path: Path, every_s: float) -> None:
+    Args:
+        path: of the log. What it says of images beyond `seen` is dropped: they will be seen again.
+        every_s: between ticks.
+        seen: images that the checkpoint has seen.
+    """
+
+    def __init__(self, path: Path, every_s: float, seen: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path, self.every_s = path, every_s
+        if path.exists():
+            lines = path.read_text().splitlines(keepends=True)
+            path.write_text("".join(x for x in lines if json.loads(x)["seen"] <= seen))
         self._sums: dict[str, float | Tensor] = {}
         self._count = 0
         self._images = 0
@@ -124,30 +143,203 @@ class TickLog:
         """Whether the tick is over."""
         return time.monotonic() - self._started >= self.every_s and self._count > 0
 
-    def write(self, **state: Any) -> dict[str, Any]:
-        """Write and return the line; `state` is added to it."""
+    def write(self, **state: Any) -> None:
+        """Write and print the line, `state` first, if there is anything to tell."""
+        if self._count == 0:
+            return
         seconds = time.monotonic() - self._started
-        line = {**state, "images_per_s": round(self._images / seconds, 1)}
+        line = {**state, "images": self._images, "images_per_s": round(self._images / seconds, 1)}
         line |= {name: round(float(total) / self._count, 6) for name, total in self._sums.items()}
         with self.path.open("a") as stream:
             stream.write(json.dumps(line) + "\n")
+        print(line, flush=True)
         self._sums, self._count, self._images = {}, 0, 0
         self._started = time.monotonic()
-        return line
 
 
-def save_run(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    """Write a checkpoint that `load_run` resumes from; each file appears by rename."""
-    folder.mkdir(parents=True, exist_ok=True)
-    save_tensors(folder / "tensors.safetensors", tensors)
-    write_json(folder / "state.json", dict(state))
+class Training:
+    """What a checkpoint holds: modules that learn, their averages, optimizers, images seen.
+
+    It goes on from the checkpoint in the run's folder if there is one.
+
+    Args:
+        config: the recipe's settings.
+        modules: by the names that they have in the checkpoint.
+        optimizers: of this process.
+        owned: with several processes, the parameters that each one's optimizers move.
+        rank: of this process.
+
+    Attributes:
+        facts: whatever else a recipe wants to find again in its checkpoint, as JSON.
+    """
+
+    def __init__(
+        self,
+        config: RecipeConfig,
+        modules: Mapping[str, nn.Module],
+        optimizers: list[torch.optim.Optimizer],
+        *,
+        owned: Sequence[Sequence[nn.Parameter]] = (),
+        rank: int = 0,
+    ) -> None:
+        self.config, self.modules, self.optimizers = config, dict(modules), optimizers
+        self.owned, self.rank = owned, rank
+        self.averages = {n: AveragedWeights(m, config.halflife_images) for n, m in modules.items()}
+        self.batch = config.batch * parallel.world_size()
+        self.seen = 0
+        self.images = math.inf if config.within_s else config.images
+        self.facts: dict[str, Any] = {}
+        self.folder = config.run / "checkpoint"
+        self._resume()
+        self._started = time.monotonic()
+        self._began: tuple[float, int] | None = None  # when steps count, and what was seen then
+
+    def steps(self) -> Iterator[int]:
+        """Images seen before each step that is left. At the end a checkpoint is written.
+
+        Raises:
+            SystemExit: SIGTERM came; a checkpoint was written.
+        """
+        asked: list[int] = []
+        before = signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
+        self.log = TickLog(self.config.run / "log.jsonl", self.config.every_s, self.seen)
+        try:
+            while self.seen < self.images:
+                yield self.seen
+                if math.isinf(self.images):
+                    self._settle()
+                if parallel.anywhere(bool(asked)):
+                    self.save()
+                    raise SystemExit(128 + signal.SIGTERM)
+            self.save()
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    def generator(self, purpose: str, place: torch.device | None = None) -> torch.Generator:
+        """What is random in the coming step, for one `purpose`; on the CPU unless `place` is
+        another device.
+        """
+        found = generator(frame_seed(self.config.seed, self.seen, self.rank), purpose)
+        if place is None or place.type == "cpu":
+            return found
+        return torch.Generator(place).manual_seed(found.initial_seed())
+
+    def update(self, **figures: float | Tensor) -> None:
+        """One update from the gradients, each module's clipped to norm 1; logs `figures`."""
+        modules = list(self.modules.values())
+        parallel.average_gradients(modules)
+        for module in modules:
+            torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        set_learning_rate(
+            self.optimizers, learning_rate(self.config, self.seen, float(self.images))
+        )
+        for optimizer in self.optimizers:
+            optimizer.step()
+        for module in modules:
+            module.zero_grad()
+        parallel.hand_round(self.owned)
+        self.seen += self.batch
+        if self.rank == 0:
+            for name, module in self.modules.items():
+                self.averages[name].update(module, self.batch, self.seen)
+        self.log.add(self.batch, **figures)
+
+    def due(self) -> bool:
+        """Whether it is time to save, in all processes."""
+        return parallel.anywhere(self.rank == 0 and self.log.due())
+
+    def passed(self, images: int) -> bool:
+        """Whether the last step went past a multiple of `images`."""
+        return self.seen // images != (self.seen - self.batch) // images
+
+    def averaged(self, name: str) -> Any:
+        """A copy of module `name` with the averaged weights, for use."""
+        copied = copy.deepcopy(self.modules[name]).requires_grad_(False)
+        self.averages[name].copy_to(copied)
+        return copied.eval()
+
+    def save(self, **state: Any) -> None:
+        """Write a line of the log, with `state`, and a checkpoint.
+
+        Files carry the number of images that were seen and `state.json`, written last, says which
+        ones belong together; the ones before stay until the next time, since somebody may read
+        them. Optimizer states lie in one file per process.
+        """
+        own = dict(optimizer_tensors(self.optimizers))
+        save_tensors(self.folder / f"optimizer-{self.rank}-{self.seen}.safetensors", own)
+        parallel.wait_for_all()
+        if self.rank == 0:
+            self.log.write(seen=self.seen, lr=self.optimizers[0].param_groups[0]["lr"], **state)
+            tensors: dict[str, Tensor] = {}
+            for name, module in self.modules.items():
+                tensors |= module_tensors(name, module, self.averages[name])
+            save_tensors(self.folder / f"tensors-{self.seen}.safetensors", tensors)
+            before = _state(self.folder) or {"seen_images": self.seen}
+            content = {
+                "seen_images": self.seen,
+                "images": None if math.isinf(self.images) else self.images,
+                "processes": parallel.world_size(),
+                "facts": self.facts,
+            }
+            write_json(self.folder / "state.json", content)
+            kept = tuple(f"-{n}.safetensors" for n in (self.seen, before["seen_images"]))
+            for path in self.folder.glob("*.safetensors"):
+                if not path.name.endswith(kept):
+                    path.unlink()
+        parallel.wait_for_all()
+
+    def _resume(self) -> None:
+        saved = load_run(self.folder, self.rank)
+        if saved is None:
+            return
+        tensors, state = saved
+        for name, module in self.modules.items():
+            if any(key.startswith(f"{name}.") for key in tensors):  # a probe may be a new one
+                restore_module(tensors, name, module, self.averages[name])
+        if state.get("processes", 1) == parallel.world_size():  # momentum is owned by process
+            restore_optimizers(self.optimizers, tensors)
+        self.seen, self.facts = state["seen_images"], state.get("facts", {})
+        if self.config.within_s and state.get("images") is not None:
+            self.images = state["images"]
+
+    def _settle(self) -> None:
+        """Fix the number of images by the speed so far, when a tenth of the time has passed.
+
+        The first steps are not counted: memory is allocated and kernels are chosen there.
+        """
+        now = time.monotonic()
+        if self._began is None and self.seen > 2 * self.batch:
+            self._began = now, self.seen
+        elapsed, total = now - self._started, self.config.within_s
+        done = self._began is not None and self.seen - self._began[1] >= 4 * self.batch
+        if parallel.anywhere(self.rank == 0 and done and elapsed >= total / 10):
+            assert self._began is not None, "every process has made the same steps"
+            speed = (self.seen - self._began[1]) / max(now - self._began[0], 1e-3)
+            more = max(0.0, total - elapsed) * speed
+            steps = parallel.agree([math.ceil(more / self.batch)])[0]
+            self.images = self.seen + steps * self.batch
 
 
-def load_run(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """The checkpoint in `folder`, or None when there is none."""
-    if not (folder / "state.json").exists():
+def load_run(folder: Path, rank: int = 0) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Tensors and state of the checkpoint in `folder`, or None when there is none.
+
+    Optimizer states are those of process `rank`, if that had any. Checkpoints of earlier versions
+    hold everything in one file.
+    """
+    state = _state(folder)
+    if state is None:
         return None
-    return load_tensors(folder / "tensors.safetensors"), read_json(folder / "state.json")
+    seen = state["seen_images"]
+    if not (folder / f"tensors-{seen}.safetensors").exists():
+        return load_tensors(folder / "tensors.safetensors"), state
+    tensors = load_tensors(folder / f"tensors-{seen}.safetensors")
+    own = folder / f"optimizer-{rank}-{seen}.safetensors"
+    return tensors | (load_tensors(own) if own.exists() else {}), state
+
+
+def _state(folder: Path) -> dict[str, Any] | None:
+    path = folder / "state.json"
+    return read_json(path) if path.exists() else None
 
 
 def module_tensors(name: str, module: nn.Module, average: AveragedWeights) -> dict[str, Tensor]:
@@ -156,17 +348,17 @@ def module_tensors(name: str, module: nn.Module, average: AveragedWeights) -> di
     return tensors | {f"average.{name}.{k}": v for k, v in average.shadow.items()}
 
 
+@torch.no_grad()
 def restore_module(
     tensors: Mapping[str, Tensor], name: str, module: nn.Module, average: AveragedWeights
 ) -> None:
     """Undo `module_tensors`."""
-
-    def under(prefix: str) -> dict[str, Tensor]:
-        return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-    module.load_state_dict(under(f"{name}."))
-    kept = under(f"average.{name}.")
-    average.shadow = {k: kept[k].to(p.device) for k, p in module.named_parameters()}
+    prefix = f"{name}."
+    module.load_state_dict(
+        {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    )
+    for key, shadow in average.shadow.items():
+        shadow.copy_(tensors[f"average.{name}.{key}"])
 
 
 def optimizer_tensors(optimizers: list[torch.optim.Optimizer]) -> Iterator[tuple[str, Tensor]]:
@@ -183,10 +375,16 @@ def restore_optimizers(
     """Undo `optimizer_tensors`."""
     for o, optimizer in enumerate(optimizers):
         content = optimizer.state_dict()
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
         for key, value in tensors.items():
             head, number, index, name = (*key.split(".", 3), "", "", "")[:4]
-            if head == "optimizer" and number == str(o):
-                content["state"].setdefault(int(index), {})[name] = value
+            if head != "optimizer" or number != str(o):
+                continue
+            parameter = parameters[int(index)]
+            if value.shape == parameter.shape:
+                # In the memory format that it had: another order of adding rounds otherwise.
+                value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+            content["state"].setdefault(int(index), {})[name] = value
         optimizer.load_state_dict(content)
 
 

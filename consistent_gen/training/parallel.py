@@ -23,8 +23,8 @@ from torch.multiprocessing.spawn import spawn
 def launch(train: Callable[[Any, int], None], config: Any, processes: int) -> None:
     """Run `train(config, rank)` in `processes` processes; with one, in this process.
 
-    They end with this process, also when it is asked to by SIGTERM: two trainings that go on in one
-    folder would overwrite each other's checkpoints.
+    They end with this process, also when it is asked to by SIGTERM, which it hands on to them: they
+    save and leave (see `loop.Training.steps`), and it waits until they have.
     """
     if processes == 1:
         train(config, 0)
@@ -61,13 +61,34 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def agree(value: float) -> float:
-    """The first process's `value`, in all of them (clocks differ, schedules must not)."""
+def agree(values: list[int]) -> list[int]:
+    """The first process's `values`, in all of them (clocks differ and files appear, schedules must
+    not).
+    """
     if world_size() == 1:
-        return value
-    shared = torch.tensor([value], dtype=torch.float64)
+        return values
+    count = torch.tensor([len(values)])
+    dist.broadcast(count, src=0)
+    shared = torch.zeros(int(count), dtype=torch.int64)
+    if dist.get_rank() == 0:
+        shared = torch.tensor(values, dtype=torch.int64)
     dist.broadcast(shared, src=0)
-    return shared.item()
+    found: list[int] = shared.tolist()
+    return found
+
+
+def anywhere(flag: bool) -> bool:
+    """Whether `flag` is set in any of the processes."""
+    if world_size() == 1:
+        return flag
+    shared = torch.tensor([flag], dtype=torch.int64)
+    dist.all_reduce(shared, op=dist.ReduceOp.MAX)
+    return bool(shared.item())
+
+
+def wait_for_all() -> None:
+    """Go on when all processes have come here."""
+    anywhere(False)
 
 
 @torch.no_grad()

@@ -8,8 +8,6 @@ model, not only pictures of the renderer.
 from __future__ import annotations
 
 import math
-import random
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,19 +26,9 @@ from consistent_gen.models.patch_autoencoder import PatchAutoencoder, load_autoe
 from consistent_gen.runtime import device, training_dtype, tune_allocator
 from consistent_gen.training.attention_kernel import training_attention
 from consistent_gen.training.heads import IGNORE
-from consistent_gen.training.loop import (
-    AveragedWeights,
-    Replica,
-    TickLog,
-    descend,
-    learning_rate,
-    load_run,
-    module_tensors,
-    restore_module,
-    save_run,
-)
+from consistent_gen.training.loop import RecipeConfig, Replica, Training
 from consistent_gen.training.optim import build_optimizers, split_parameters
-from consistent_gen.training.shards import batches, draw_shard
+from consistent_gen.training.shards import available, batches, draw_shard, pictures_folder
 from consistent_gen.training.truth import schema
 from consistent_gen.world.dataset import StoryWorld
 from consistent_gen.world.painter import PARTS
@@ -49,27 +37,24 @@ SHOWN = ("kind", "action", "place", "coat", "accessory")  # in the log, of its l
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReaderConfig:
-    """Settings of the recipe; times in seconds."""
+class ReaderConfig(RecipeConfig):
+    """Settings of the recipe; lengths in pictures ("images")."""
 
     judge: bool = False
     run: Path = Path("runs/reader")
     vae: Path = Path("runs/autoencoder/vae")
     pictures: Path = Path("runs/pictures")
-    train_s: float = 600.0
+    images: int = 45_000
     batch: int = 48
     lr: float = 1.5e-3
-    warmup_s: float = 15.0
+    warmup_images: int = 1200
     decay_share: float = 0.5
     halflife_images: float = 5000.0
     width: int = 0  # channels; 0 is the network's own default
     redrawn_share: float = 0.25  # share of a batch that passes through the autoencoder
     shards: int = 8  # shards of pictures in memory at a time, 135 MB each
-    log_s: float = 30.0
+    every_s: float = 30.0
     measured: int = 1024  # held-out pictures for the scores
-    device: str = ""  # cpu or cuda; without it a GPU if there is one
-    threads: int = 2
-    seed: int = 0
 
 
 def reading_loss(reading: Reading, target: Mapping[str, Tensor]) -> Tensor:
@@ -167,8 +152,6 @@ def main(config: ReaderConfig) -> dict[str, float]:
     tune_allocator()
     torch.set_num_threads(config.threads)
     place = device(config.device or None)
-    rng = random.Random(config.seed)
-    generator = torch.Generator(place).manual_seed(config.seed)
     world = StoryWorld("train")
     vae: Any = load_autoencoder(config.vae)
     vae.to(place, memory_format=torch.channels_last)
@@ -177,43 +160,34 @@ def main(config: ReaderConfig) -> dict[str, float]:
     model = network(schema(), config.width) if config.width else network(schema())
     model.to(place, memory_format=torch.channels_last)
     optimizers = build_optimizers(*split_parameters([model]), config.lr)
-    average = AveragedWeights(model, config.halflife_images)
-    seen, spent = 0, 0.0
-    if saved := load_run(config.run / "checkpoint"):
-        tensors, state = saved
-        restore_module(tensors, "model", model, average)
-        seen, spent = state["seen_images"], state["spent_s"]
+    training = Training(config, {"model": model}, optimizers)
     replica = Replica(model, training_dtype(place))
-    log = TickLog(config.run / "log.jsonl", every_s=config.log_s)
     stream = batches(
-        config.pictures, world, config.batch, rng, shards_at_once=config.shards, place=place
-    )
+        config.pictures, world, config.batch, config.seed, place=place,
+        step=training.seen // config.batch, shards_at_once=config.shards,
+        numbers=training.facts.setdefault(
+            "shards", available(pictures_folder(config.pictures, world))
+        ),
+    )  # fmt: skip
 
-    started = time.monotonic() - spent
-    while (elapsed := time.monotonic() - started) < config.train_s:
+    for _ in training.steps():
         target = next(stream)
-        x = augment(target["pictures"].float() / 255.0, vae, config.redrawn_share, generator)
+        disturbing = training.generator("disturbances", place)
+        x = augment(target["pictures"].float() / 255.0, vae, config.redrawn_share, disturbing)
         replica.refresh()
         with training_attention(x.device):
             reading = replica.compute(x.to(memory_format=torch.channels_last))
             loss = reading_loss(reading, target)
             loss.backward()
         replica.collect_gradients()
-        lr = learning_rate(config.lr, elapsed, config.train_s, config.warmup_s, config.decay_share)
-        descend([model], optimizers, lr)
-        seen += config.batch
-        average.update(model, config.batch, seen)
-        log.add(config.batch, loss=loss.detach())
-        if log.due():
+        training.update(loss=loss.detach())
+        if training.due():
             hits: dict[str, list[float]] = {}
             _collect(hits, reading, target)
-            shown = {k: round(fmean(hits[k]), 3) for k in SHOWN if hits[k]}
-            trained = module_tensors("model", model, average)
-            save_run(config.run / "checkpoint", trained, {"seen_images": seen, "spent_s": elapsed})
-            print(log.write(seen=seen, spent_s=round(elapsed), **shown), flush=True)
-    average.copy_to(model)
-    model.eval().cpu().save(config.run / "weights")
-    scores = measure(model, StoryWorld("held_out"), config.measured)
+            training.save(**{k: round(fmean(hits[k]), 3) for k in SHOWN if hits[k]})
+    final = training.averaged("model").cpu()
+    final.save(config.run / "weights")
+    scores = measure(final, StoryWorld("held_out"), config.measured)
     write_json(config.run / "scores.json", scores)
     print(scores)
     return scores

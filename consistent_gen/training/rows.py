@@ -19,25 +19,35 @@ Shards appear by rename, so that a training may read while
 from __future__ import annotations
 
 import argparse
+import hashlib
 import random
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from consistent_gen.checkpoints import load_tensors, save_tensors
-from consistent_gen.errors import InputError
+from consistent_gen.checkpoints import save_tensors
 from consistent_gen.models.patch_autoencoder import PatchAutoencoder, load_autoencoder
 from consistent_gen.models.story_world import MAX_TOKENS
 from consistent_gen.models.words import word_tokenizer
 from consistent_gen.training.caption_probe import caption_targets
 from consistent_gen.training.semantic_code import semantic_code
-from consistent_gen.training.shards import draw_shard, draw_shards
+from consistent_gen.training.shards import (
+    ShardPool,
+    claim,
+    draw_shard,
+    draw_shards,
+    shard_path,
+    world_inputs,
+)
 from consistent_gen.training.truth import schema
 from consistent_gen.world.captions import Caption, vocabulary
 from consistent_gen.world.dataset import StoryWorld
 
+FORMAT = "rows 1"  # another number when another version writes them otherwise
 COUNT = 1024  # rows of a shard
 VERSIONS = 8  # captions of a picture
 
@@ -87,67 +97,32 @@ def _words(captions: list[list[Caption]]) -> dict[str, Tensor]:
     return {k: v.unflatten(0, (len(captions), -1)) for k, v in found.items()}
 
 
-def shard_path(folder: Path, number: int) -> Path:
-    """Where shard `number` lies."""
-    return folder / f"{number:05d}.safetensors"
+def rows_inputs(vae: PatchAutoencoder) -> dict[str, Any]:
+    """What rows take from the autoencoder, for `shards.claim` and `shards.check`.
 
-
-def shard_paths(folder: Path) -> list[Path]:
-    """The shards that are in `folder`.
-
-    Raises:
-        InputError: there is none.
+    That is the map to components alone, rounded as it is published: a decoder or a network that
+    reads semantic channels may be trained after the rows are made.
     """
-    paths = sorted(folder.glob("[0-9]*.safetensors"))
-    if not paths:
-        raise InputError(
-            f"no rows in {folder}; run python -m consistent_gen.training.rows --folder {folder}"
-        )
-    return paths
+    digest = hashlib.sha256()
+    for values in vae.project.state_dict().values():
+        digest.update(values.half().cpu().contiguous().numpy().tobytes())
+    return {"format": FORMAT, "latents": digest.hexdigest()}
 
 
-class RowPool:
-    """The rows of a folder in the memory of `device`; batches are drawn from all of them.
+class RowPool(ShardPool):
+    """Rows in memory, some 28 kB for each; batches are drawn from all of them.
 
     Args:
-        folder: where shards lie, or appear while the training runs.
-        device: where the rows are kept: some 28 kB for each.
+        folder, place, inputs: as in `ShardPool`.
         group: rows that stand together, one after the other, come together.
     """
 
-    def __init__(self, folder: Path, device: torch.device, group: int = 1) -> None:
-        self.folder, self.device, self.group = folder, device, group
-        self.size = 0
-        self._rows: dict[str, Tensor] = {}
-        self._known: set[str] = set()
-        self._without = {name: x.to(device) for name, x in _without_words().items()}
-
-    def refresh(self) -> int:
-        """Take in shards that have appeared; returns the number of rows.
-
-        Raises:
-            InputError: there is none yet.
-        """
-        for path in shard_paths(self.folder):
-            if path.name not in self._known:
-                self._known.add(path.name)
-                self._append(load_tensors(path))
-        return self.size
-
-    def _append(self, rows: dict[str, Tensor]) -> None:
-        end = self.size + len(rows["latents"])
-        for name, values in rows.items():
-            kept = self._rows.get(name)
-            if kept is None or len(kept) < end:
-                # A quarter more than is needed, so that growing seldom copies.
-                grown = torch.empty(
-                    end + end // 4, *values.shape[1:], dtype=values.dtype, device=self.device
-                )
-                if kept is not None:
-                    grown[: self.size] = kept[: self.size]
-                self._rows[name] = kept = grown
-            kept[self.size : end] = values.to(self.device)
-        self.size = end
+    def __init__(
+        self, folder: Path, place: torch.device, inputs: Mapping[str, Any], group: int = 1
+    ) -> None:
+        super().__init__(folder, place, inputs)
+        self.group = group
+        self._without = {name: x.to(place) for name, x in _without_words().items()}
 
     def batch(
         self, size: int, generator: torch.Generator, *, drop: float, full: float
@@ -161,14 +136,14 @@ class RowPool:
         groups = size // self.group
         first = torch.randint(self.size // self.group, (groups,), generator=generator)
         index = (first[:, None] * self.group + torch.arange(self.group)).flatten()
-        versions = self._rows["tokens"].shape[1]
+        versions = self.rows["tokens"].shape[1]
         version = torch.randint(versions - versions // 2, (size,), generator=generator)
         named = torch.rand(size, generator=generator) < full
         version = torch.where(named, version.clamp(max=versions // 2 - 1), versions // 2 + version)
         silent = (torch.rand(groups, generator=generator) < drop).repeat_interleave(self.group)
-        index, version, silent = (x.to(self.device) for x in (index, version, silent))
+        index, version, silent = (x.to(self.place) for x in (index, version, silent))
         rows = {}
-        for name, values in self._rows.items():
+        for name, values in self.rows.items():
             rows[name] = values[index, version] if name in self._without else values[index]
         for name, without in self._without.items():
             shape = -1, *(1 for _ in without.shape)
@@ -185,6 +160,18 @@ def _without_words() -> dict[str, Tensor]:
     }
 
 
+def row_maker(folder: Path, vae: Path, *, pairs: bool, count: int = COUNT) -> Callable[[int], Path]:
+    """What draws shard `number` into `folder`, if it is not there, and returns its path.
+
+    Raises:
+        InputError: there is no autoencoder, or the folder's shards were made of something else.
+    """
+    world = StoryWorld("train", pairs=pairs)
+    made_of = {"count": count, **rows_inputs(load_autoencoder(vae)), **world_inputs(world)}
+    claim(folder, made_of)
+    return partial(_draw, world=world, vae=vae, folder=folder, count=count)
+
+
 def _draw(number: int, *, world: StoryWorld, vae: Path, folder: Path, count: int) -> Path:
     path = shard_path(folder, number)
     if not path.exists():
@@ -199,18 +186,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/rows"))
     parser.add_argument("--vae", type=Path, default=Path("runs/autoencoder/vae"))
     parser.add_argument("--first", type=int, default=0, help="number of the first shard")
-    parser.add_argument("--shards", type=int, default=96, help=f"shards of {COUNT} pictures")
+    parser.add_argument("--shards", type=int, default=96, help="shards to draw")
+    parser.add_argument("--count", type=int, default=COUNT, help="pictures of a shard")
     parser.add_argument("--pairs", action="store_true", help="two pictures of each character")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args(argv)
-    load_autoencoder(options.vae)  # what is wrong is said once
-    draw = partial(
-        _draw,
-        world=StoryWorld("train", pairs=options.pairs),
-        vae=options.vae,
-        folder=options.folder,
-        count=COUNT,
-    )
+    draw = row_maker(options.folder, options.vae, pairs=options.pairs, count=options.count)
     numbers = range(options.first, options.first + options.shards)
     draw_shards(draw, numbers, options.processes)
 

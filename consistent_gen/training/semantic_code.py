@@ -29,7 +29,7 @@ from consistent_gen.world import spec
 from consistent_gen.world.dataset import StoryWorld
 from consistent_gen.world.painter import PARTS, label
 from consistent_gen.world.palette import COATS
-from consistent_gen.world.spec import FrameSpec, Subject
+from consistent_gen.world.spec import FrameSpec, SubjectSpec
 
 CHANNELS = 18
 _GROUPS = (4, 4, 3, 2, 3)  # part, class, second class, hue, doing; then the place in the face
@@ -69,7 +69,7 @@ def _hue(value: float) -> Tensor:
     return torch.tensor([math.cos(angle), math.sin(angle)]) * math.sqrt(2.0 * _VARIANCE)
 
 
-def _part_code(subject: Subject, part: str) -> Tensor:
+def _part_code(subject: SubjectSpec, part: str) -> Tensor:
     """The code of one part of a subject, shape (_CODED,)."""
     who = subject.identity
     second, hue = torch.zeros(3), torch.zeros(2)

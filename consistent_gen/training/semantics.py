@@ -9,7 +9,6 @@ this world.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,38 +17,32 @@ import torch
 from torch import Tensor
 
 from consistent_gen.models.patch_autoencoder import PatchAutoencoder, load_autoencoder
-from consistent_gen.runtime import training_dtype, tune_allocator
-from consistent_gen.training.loop import (
-    AveragedWeights,
-    Replica,
-    TickLog,
-    descend,
-    learning_rate,
-)
+from consistent_gen.runtime import device, training_dtype, tune_allocator
+from consistent_gen.training.loop import RecipeConfig, Replica, Training
 from consistent_gen.training.optim import build_optimizers, split_parameters
-from consistent_gen.training.rows import RowPool
+from consistent_gen.training.rows import RowPool, rows_inputs
 from consistent_gen.training.semantic_code import CHANNELS, semantic_code
 from consistent_gen.training.shards import draw_shard
 from consistent_gen.world.dataset import StoryWorld
 
 
 @dataclass(frozen=True, kw_only=True)
-class SemanticsConfig:
-    """Settings of the recipe; times in seconds."""
+class SemanticsConfig(RecipeConfig):
+    """Settings of the recipe; lengths in pictures ("images")."""
 
     run: Path = Path("runs/semantics")
-    vae: Path = Path("runs/autoencoder/vae")  # is given the network, or a better one
+    vae: Path = Path("runs/autoencoder/vae")  # with or without such a network
     rows: Path = Path("runs/rows")
-    train_s: float = 400.0
+    out: Path = Path("runs/semantics/vae")  # the same autoencoder with the network
+    images: int = 40_000
     batch: int = 32
     lr: float = 2e-3
-    warmup_s: float = 10.0
+    warmup_images: int = 1000
     decay_share: float = 0.5
     halflife_images: float = 3000.0
     noise: float = 0.3  # upper bound of the standard deviation added to components
     measured: int = 256  # held-out pictures for the final figure
     threads: int = 1
-    seed: int = 0
 
 
 def grown(vae: PatchAutoencoder) -> PatchAutoencoder:
@@ -79,41 +72,35 @@ def unexplained(model: PatchAutoencoder, count: int) -> float:
 
 
 def main(config: SemanticsConfig) -> float:
-    """Train and add to `config.vae`; returns the unexplained share on held-out pictures."""
+    """Train and save to `config.out`; returns the unexplained share on held-out pictures."""
     tune_allocator()
     torch.set_num_threads(config.threads)
-    generator = torch.Generator().manual_seed(config.seed)
+    place = device(config.device or None)
     torch.manual_seed(config.seed)  # initial weights only
     model = grown(load_autoencoder(config.vae))
     network: Any = model.semantics
-    network.to(memory_format=torch.channels_last)
+    network.to(place, memory_format=torch.channels_last)
     optimizers = build_optimizers(*split_parameters([network]), config.lr)
-    average = AveragedWeights(network, config.halflife_images)
-    number_format = training_dtype()
+    training = Training(config, {"semantics": network}, optimizers)
+    number_format = training_dtype(place)
     replica = Replica(network, number_format)
-    log = TickLog(config.run / "log.jsonl", every_s=30.0)
-    pool = RowPool(config.rows, torch.device("cpu"))
-    pool.refresh()
-    seen = 0
+    pool = RowPool(config.rows, place, rows_inputs(model))
+    pool.follow(training.facts)
 
-    started = time.monotonic()
-    while (elapsed := time.monotonic() - started) < config.train_s:
-        rows = pool.batch(config.batch, generator, drop=0.0, full=1.0)["latents"].float()
-        z = _disturb(rows[:, :-CHANNELS], config.noise, generator)
+    for _ in training.steps():
+        choice = training.generator("rows")
+        rows = pool.batch(config.batch, choice, drop=0.0, full=1.0)["latents"].float()
+        z = _disturb(rows[:, :-CHANNELS], config.noise, training.generator("noise"))
         replica.refresh()
         read = replica.compute(z.to(number_format, memory_format=torch.channels_last)).float()
         loss = (read - rows[:, -CHANNELS:]).square().mean()
         loss.backward()
         replica.collect_gradients()
-        lr = learning_rate(config.lr, elapsed, config.train_s, config.warmup_s, config.decay_share)
-        descend([network], optimizers, lr)
-        seen += config.batch
-        average.update(network, config.batch, seen)
-        log.add(config.batch, loss=loss.item())
-        if log.due():
-            print(log.write(seen=seen, spent_s=round(elapsed)), flush=True)
-    average.copy_to(network)
-    model.eval().save_pretrained(config.vae, safe_serialization=True)
+        training.update(loss=loss.detach())
+        if training.due():
+            training.save()
+    model.semantics = training.averaged("semantics").cpu()
+    model.eval().save_pretrained(config.out, safe_serialization=True)
     share = unexplained(model, config.measured)
     print({"unexplained_held_out": share})
     return share
@@ -122,4 +109,4 @@ def main(config: SemanticsConfig) -> float:
 def _disturb(z: Tensor, bound: float, generator: torch.Generator) -> Tensor:
     """Noise of a random strength up to `bound` on half of the latents, none on the others."""
     level = (torch.rand(len(z), 1, 1, 1, generator=generator) - 0.5).clamp(min=0.0) * 2.0 * bound
-    return z + level * torch.randn(z.shape, generator=generator)
+    return z + (level * torch.randn(z.shape, generator=generator)).to(z.device)

@@ -2,8 +2,7 @@
 
 Departures from the usual recipe, and why:
 1. The text encoder is small and learns together with the denoiser; there is nothing to start from.
-2. Muon for matrices (see `optim.py`), constant learning rate, linear decay at the end of the time
-   budget.
+2. Muon for matrices (see `optim.py`), constant learning rate, linear decay at the end.
 3. The loss weighs latents on figures, and on heads and accessories most, since people look there
    and a face covers only some 30 of 256 latents.
 4. Every picture has several captions, so that text does not become a key to a picture. Half of
@@ -32,7 +31,6 @@ the card in `weights/storyworld`).
 from __future__ import annotations
 
 import argparse
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -40,7 +38,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from consistent_gen.checkpoints import load_tensors, save_tensors
+from consistent_gen.checkpoints import load_tensors
 from consistent_gen.errors import InputError
 from consistent_gen.models.patch_autoencoder import load_autoencoder
 from consistent_gen.models.story_world import (
@@ -49,13 +47,7 @@ from consistent_gen.models.story_world import (
     build_unet,
     save_story_world,
 )
-from consistent_gen.runtime import (
-    device,
-    frame_seed,
-    generator,
-    training_dtype,
-    tune_allocator,
-)
+from consistent_gen.runtime import device, training_dtype, tune_allocator
 from consistent_gen.training import parallel
 from consistent_gen.training.attention_kernel import training_attention
 from consistent_gen.training.caption_probe import CaptionProbe
@@ -67,41 +59,31 @@ from consistent_gen.training.denoising import (
     timesteps,
 )
 from consistent_gen.training.factor_probe import FactorProbe
-from consistent_gen.training.loop import (
-    AveragedWeights,
-    Replica,
-    TickLog,
-    descend,
-    learning_rate,
-    load_grown,
-    load_run,
-    module_tensors,
-    optimizer_tensors,
-    restore_module,
-    restore_optimizers,
-    save_run,
-)
+from consistent_gen.training.loop import RecipeConfig, Replica, Training, load_grown
 from consistent_gen.training.optim import build_optimizers, learn_only, split_parameters
 from consistent_gen.training.pairs import PairedKeys
 from consistent_gen.training.perceptual import PerceptualDistance
-from consistent_gen.training.rows import RowPool, shard_paths
+from consistent_gen.training.rows import RowPool, rows_inputs
+from consistent_gen.training.shards import world_inputs
 from consistent_gen.training.truth import schema
 from consistent_gen.world.captions import vocabulary
+from consistent_gen.world.dataset import StoryWorld
 
 
 @dataclass(frozen=True, kw_only=True)
-class StoryModelConfig:
-    """Settings of the recipe; times in seconds."""
+class StoryModelConfig(RecipeConfig):
+    """Settings of the recipe; lengths in pictures ("images")."""
 
     run: Path = Path("runs/story_model")
-    vae: Path = Path("runs/autoencoder/vae")
+    vae: Path = Path("runs/semantics/vae")
     rows: Path = Path("runs/rows")
+    grow_images: int = 20_000  # between looks for rows that have appeared
     out: Path = Path("runs/story_model/storyworld")
     model: StoryWorldConfig = field(default_factory=StoryWorldConfig)
-    train_s: float = 4800.0
+    images: int = 100_000
     batch: int = 12  # per process
     lr: float = 8e-4
-    warmup_s: float = 60.0
+    warmup_images: int = 1200
     decay_share: float = 0.5
     halflife_images: float = 20_000.0
     sigma2_floor: float = 0.1  # bounds the loss weight 1 / sigma^2 at low noise
@@ -120,64 +102,13 @@ class StoryModelConfig:
     paired: float = 0.7  # share of the steps in which one reads the other
     lead: tuple[float, float] = (0.1, 0.6)  # how far ahead the other is, in shares of the schedule
     paired_dropout: float = 0.3  # share of the subjects' tokens that are not read
-    device: str = ""  # cpu or cuda; without it a GPU if there is one
     processes: int = 0  # with `batch` pictures each (see `parallel.py`); 0 is 1 on a GPU, else 2
     threads: int = 1  # of each process
-    log_s: float = 60.0  # every fifth line comes with a checkpoint
-    seed: int = 0
     init: Path | None = None  # a model folder to start from, when there is no checkpoint
     learn: str = ""  # pattern of the UNet's parameters that learn; without it everything does
 
 
-@dataclass
-class _Training:
-    """What a checkpoint holds: the modules, their averages and the optimizers of one process."""
-
-    modules: dict[str, torch.nn.Module]
-    averages: dict[str, AveragedWeights]
-    optimizers: list[torch.optim.Optimizer]
-    owned: list[list[torch.nn.Parameter]]
-    seen: int = 0
-    spent_s: float = 0.0
-
-    def update(self, lr: float) -> None:
-        """Average the gradients over the processes and let the optimizers move the weights."""
-        parallel.average_gradients(self.modules.values())
-        descend(self.modules.values(), self.optimizers, lr)
-        parallel.hand_round(self.owned)
-
-    def save(self, folder: Path, rank: int) -> None:
-        """Write the checkpoint; optimizer states lie in one file per process."""
-        own = dict(optimizer_tensors(self.optimizers))
-        save_tensors(folder / f"optimizer-{rank}.safetensors", own)
-        if rank == 0:
-            tensors: dict[str, Tensor] = {}
-            for name, module in self.modules.items():
-                tensors |= module_tensors(name, module, self.averages[name])
-            state = {
-                "seen_images": self.seen,
-                "spent_s": self.spent_s,
-                "processes": parallel.world_size(),
-            }
-            save_run(folder, tensors, state)
-
-    def resume(self, folder: Path, rank: int) -> None:
-        """Read the checkpoint in `folder` if there is one."""
-        saved = load_run(folder)
-        if saved is None:
-            return
-        tensors, state = saved
-        for name, module in self.modules.items():
-            if any(key.startswith(f"{name}.") for key in tensors):  # a probe may be a new one
-                restore_module(tensors, name, module, self.averages[name])
-        if state.get("processes") == parallel.world_size():  # momentum is owned by process
-            restore_optimizers(
-                self.optimizers, load_tensors(folder / f"optimizer-{rank}.safetensors")
-            )
-        self.seen, self.spent_s = state["seen_images"], state["spent_s"]
-
-
-def _set_up(config: StoryModelConfig, rank: int, place: torch.device) -> tuple[Any, _Training]:
+def _set_up(config: StoryModelConfig, rank: int, place: torch.device) -> tuple[Any, Training]:
     """The tokenizer, and everything that learns: from the checkpoint, from `init`, or from
     nothing; on the device `place`.
     """
@@ -199,10 +130,8 @@ def _set_up(config: StoryModelConfig, rank: int, place: torch.device) -> tuple[A
     ends += [words.at_phrase.weight, words.at_end.weight]
     matrices, rest = split_parameters(modules.values(), exclude=ends)
     owned = parallel.shares(matrices)
-    averages = {n: AveragedWeights(m, config.halflife_images) for n, m in modules.items()}
-    training = _Training(modules, averages, build_optimizers(owned[rank], rest, config.lr), owned)
-    training.resume(config.run / "checkpoint", rank)
-    return tokenizer, training
+    optimizers = build_optimizers(owned[rank], rest, config.lr)
+    return tokenizer, Training(config, modules, optimizers, owned=owned, rank=rank)
 
 
 def _autoencoder_config(config: StoryModelConfig) -> dict[str, Any]:
@@ -223,14 +152,14 @@ def _autoencoder_config(config: StoryModelConfig) -> dict[str, Any]:
 
 
 def main(config: StoryModelConfig) -> None:
-    """Train for `config.train_s` seconds in all (over resumes) and write `config.out`."""
+    """Train on `config.images` pictures in all (over resumes) and write `config.out`."""
     on_gpu = device(config.device or None).type == "cuda"
     if on_gpu and config.processes > 1:
         raise InputError(
             f"processes={config.processes} on a GPU; one process keeps it busy: leave it out"
         )
     _autoencoder_config(config)  # here, what is wrong is said once and without a traceback
-    shard_paths(config.rows)
+    _pool(config, torch.device("cpu")).look()
     parallel.launch(train, config, config.processes or (1 if on_gpu else 2))
 
 
@@ -240,47 +169,34 @@ def train(config: StoryModelConfig, rank: int) -> None:
     torch.set_num_threads(config.threads)
     place = device(config.device or None)
     tokenizer, training = _set_up(config, rank, place)
-    batch = config.batch * parallel.world_size()
-    step = _Step(config, training, place, rank)
-    log = TickLog(config.run / "log.jsonl", every_s=config.log_s)
-    ticks = 0
-
-    started = time.monotonic() - training.spent_s
-    while (elapsed := parallel.agree(time.monotonic() - started)) < config.train_s:
-        figures = step.backward()
-        lr = learning_rate(config.lr, elapsed, config.train_s, config.warmup_s, config.decay_share)
-        training.update(lr)
-        training.seen, training.spent_s = training.seen + batch, elapsed
-        if rank == 0:
-            for name, module in training.modules.items():
-                training.averages[name].update(module, batch, training.seen)
-        log.add(batch, **figures)
-        if parallel.agree(float(log.due())):
-            if rank == 0:
-                print(log.write(seen=training.seen, spent_s=round(elapsed), lr=lr), flush=True)
+    step = _Step(config, training, place)
+    for _ in training.steps():
+        training.update(**step.backward())
+        if training.passed(config.grow_images):
             step.pool.refresh()
-            ticks += 1
-            if ticks % 5 == 0:
-                training.save(config.run / "checkpoint", rank)
-    training.save(config.run / "checkpoint", rank)
+        if training.due():
+            training.save()
     if rank == 0:
         _export(config, training, tokenizer)
+
+
+def _pool(config: StoryModelConfig, place: torch.device) -> RowPool:
+    world = StoryWorld("train", pairs=config.pairs)
+    inputs = rows_inputs(load_autoencoder(config.vae)) | world_inputs(world)
+    if not config.pairs:
+        del inputs["pairs"]  # rows of pairs serve alone, too
+    return RowPool(config.rows, place, inputs, 2 if config.pairs else 1)
 
 
 class _Step:
     """The losses of one batch and their gradients."""
 
-    def __init__(
-        self, config: StoryModelConfig, training: _Training, place: torch.device, rank: int
-    ) -> None:
-        self.config = config
+    def __init__(self, config: StoryModelConfig, training: Training, place: torch.device) -> None:
+        self.config, self.training = config, training
         vae = _autoencoder_config(config)
-        seed = frame_seed(config.seed, training.seen, rank)
-        self.choice = generator(seed, "rows, timesteps and pairs")  # on the CPU everywhere
-        self.noise = torch.Generator(place).manual_seed(seed)
         self.format = training_dtype(place)
-        self.pool = RowPool(config.rows, place, 2 if config.pairs else 1)
-        self.pool.refresh()
+        self.pool = _pool(config, place)
+        self.pool.follow(training.facts)
         self.fast = {name: Replica(m, self.format) for name, m in training.modules.items()}
         # Modules have no attribute types; all four compute what their classes say.
         self.unet, self.text, self.probe, self.words = (
@@ -298,18 +214,23 @@ class _Step:
     def backward(self) -> dict[str, Tensor]:
         """Add the gradients of a batch to the modules; returns figures to log."""
         config = self.config
+        choice = self.training.generator("rows, timesteps and pairs")  # on the CPU everywhere
         rows = self.pool.batch(
-            config.batch, self.choice, drop=config.drop_text, full=config.full_captions
+            config.batch, choice, drop=config.drop_text, full=config.full_captions
         )
         labels = rows["labels"]
         x0 = rows["latents"].float() * self.scale
+        noise = self.training.generator("noise", x0.device)
         if self.paired is not None:
-            self._pair(self.paired, labels)
+            if torch.rand((), generator=choice) < config.paired:
+                self.paired.share(labels, noise, config.paired_dropout)
+            else:
+                self.paired.alone()
         times = timesteps(
-            config.batch, self.choice, config.middle, config.lead if config.pairs else None
+            config.batch, choice, config.middle, config.lead if config.pairs else None
         )
         t = times.to(x0.device)
-        x_t, sigma = noised(x0, t, self.alpha_bar, self.noise)
+        x_t, sigma = noised(x0, t, self.alpha_bar, noise)
         for replica in self.fast.values():
             replica.refresh()
         with training_attention(x0.device):
@@ -338,13 +259,6 @@ class _Step:
         figures["figure"] = figure_error(drawn_error, labels)
         return {name: value.detach() for name, value in figures.items()}
 
-    def _pair(self, paired: PairedKeys, labels: Tensor) -> None:
-        """Let partners read each other in some steps."""
-        if torch.rand((), generator=self.choice) < self.config.paired:
-            paired.share(labels, self.noise, self.config.paired_dropout)
-        else:
-            paired.alone()
-
     def _look(self, drawn: Tensor, x0: Tensor, times: Tensor, pull: Tensor) -> Tensor:
         """Add to `pull`, the gradient of the loss in `drawn`, that of the perceptual distance, with
         a fixed share of its norm; returns the distance. `times` lies on the CPU.
@@ -364,14 +278,12 @@ class _Step:
         return distance
 
 
-def _export(config: StoryModelConfig, training: _Training, tokenizer: Any) -> None:
-    for name, module in training.modules.items():
-        training.averages[name].copy_to(module)
+def _export(config: StoryModelConfig, training: Training, tokenizer: Any) -> None:
     save_story_world(
         config.out,
         tokenizer=tokenizer,
-        text_encoder=training.modules["text"],
-        unet=training.modules["unet"],
+        text_encoder=training.averaged("text"),
+        unet=training.averaged("unet"),
         vae=load_autoencoder(config.vae),
     )
 

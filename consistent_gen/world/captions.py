@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from consistent_gen.world import phrases, spec
 from consistent_gen.world.palette import EYES, HUES, hue_name
 from consistent_gen.world.phrases import PLURALS
-from consistent_gen.world.spec import FrameSpec, Identity, Subject
+from consistent_gen.world.spec import FrameSpec, Identity, SubjectSpec
 
 MAX_WORDS = 62  # 64 token places less the start and end token
 
@@ -252,7 +252,7 @@ def _actors(frame: FrameSpec, rng: random.Random, share: float,
     return text, marks, tuple(named)
 
 
-def _action(subject: Subject, rng: random.Random, form: int) -> str:
+def _action(subject: SubjectSpec, rng: random.Random, form: int) -> str:
     ing, finite = rng.choice(phrases.ACTION_PHRASES[subject.action])
     if form == 0 or ing.startswith("with"):
         return ing

@@ -18,7 +18,7 @@ from consistent_gen.world.spec import FrameSpec, sample_frame
 if TYPE_CHECKING:
     import torch
 
-    from consistent_gen.world.scene import Picture
+    from consistent_gen.world.scene import ScenePicture
 
 SPLITS = ("train", "validation", "held_out")
 
@@ -49,7 +49,7 @@ class StoryWorld:
         """What picture `index` shows."""
         return _frame(self, index)
 
-    def picture(self, index: int) -> Picture:
+    def picture(self, index: int) -> ScenePicture:
         """Picture `index` with its truth."""
         from consistent_gen.world.scene import render
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from consistent_gen.world.limbs import Point
 from consistent_gen.world.look import CREAM, INK, ROSE, Look, luma, shade, tint
-from consistent_gen.world.painter import Painter, ellipse, polygon, rounded, smooth
+from consistent_gen.world.painter import Brush, ellipse, polygon, rounded, smooth
 from consistent_gen.world.palette import RGB, mix
 
 TURN = 2.0  # how far the features shift to the facing side
@@ -56,7 +56,7 @@ def keypoints(look: Look, expression: str) -> list[Point]:
     return [left, right, (TURN + 0.6, NOSE_Y), *mouth]
 
 
-def draw_cheeks(painter: Painter, look: Look) -> None:
+def draw_cheeks(painter: Brush, look: Look) -> None:
     """Freckles, blush or stripes beside the nose."""
     fw = look.face_half_width
     dark = luma(look.skin) < 0.4
@@ -77,7 +77,7 @@ def draw_cheeks(painter: Painter, look: Look) -> None:
                 painter.fill(bar, color, outline=False)
 
 
-def draw_eyes(painter: Painter, look: Look, expression: str) -> None:
+def draw_eyes(painter: Brush, look: Look, expression: str) -> None:
     """Both eyes with iris, lids, lashes and brows."""
     mood = MOODS[expression]
     ry = (2.9 + 1.2 * look.who.eye_size) * mood.eye
@@ -92,7 +92,7 @@ def draw_eyes(painter: Painter, look: Look, expression: str) -> None:
         painter.fill(drop, (0.50, 0.77, 0.96), outline=False)
 
 
-def _eye(painter: Painter, look: Look, expression: str, cx: float, cy: float, rx: float, ry: float,
+def _eye(painter: Brush, look: Look, expression: str, cx: float, cy: float, rx: float, ry: float,
          sign: int) -> None:  # fmt: skip
     robot = look.who.kind == "robot"
     white = ellipse(cx, cy, rx + 0.5, ry + 0.3)
@@ -133,7 +133,7 @@ def _eye(painter: Painter, look: Look, expression: str, cx: float, cy: float, rx
             painter.line(polygon(lash, closed=False), INK, 1.2)
 
 
-def _brow(painter: Painter, look: Look, mood: Mood, cx: float, cy: float, sign: int) -> None:
+def _brow(painter: Brush, look: Look, mood: Mood, cx: float, cy: float, sign: int) -> None:
     if look.who.is_person:
         color = mix(look.hair, INK, 0.5)
     else:
@@ -149,7 +149,7 @@ def _brow(painter: Painter, look: Look, mood: Mood, cx: float, cy: float, sign: 
     painter.line(smooth(points, closed=False), color, width)
 
 
-def draw_nose(painter: Painter, look: Look) -> None:
+def draw_nose(painter: Brush, look: Look) -> None:
     """Button, pointed or wide nose; animals have a dark or pink one, robots a bolt."""
     kind, cx, cy = look.who.kind, TURN + 0.6, NOSE_Y
     grow = 1.0
@@ -172,7 +172,7 @@ def draw_nose(painter: Painter, look: Look) -> None:
     painter.fill(path, color, outline=False)
 
 
-def draw_mouth(painter: Painter, look: Look, expression: str) -> None:
+def draw_mouth(painter: Brush, look: Look, expression: str) -> None:
     """The mouth of an expression; women wear lipstick, rabbits show two teeth."""
     half, x, y = MOODS[expression].mouth, TURN, MOUTH_Y
     lips = {"woman": LIPSTICK, "girl": (0.72, 0.25, 0.32)}.get(look.who.kind, shade(MOUTH, 0.25))
@@ -210,6 +210,6 @@ def draw_mouth(painter: Painter, look: Look, expression: str) -> None:
         _teeth(painter, x, y - (1.8 if expression == "surprised" else 0.4))
 
 
-def _teeth(painter: Painter, x: float, y: float) -> None:
+def _teeth(painter: Brush, x: float, y: float) -> None:
     painter.fill(rounded(x - 2.5, y, x + 2.5, y + 3.8, 0.8), CREAM, outline=False)
     painter.line(polygon([(x, y + 0.4), (x, y + 3.2)], closed=False), (0.75, 0.68, 0.64), 0.6)

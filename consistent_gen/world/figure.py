@@ -16,7 +16,7 @@ from consistent_gen.world.hair import draw_back_hair
 from consistent_gen.world.head import CHIN, CROWN, draw_head, reach_above
 from consistent_gen.world.limbs import Point, tube
 from consistent_gen.world.look import CREAM, Look, shade, tint
-from consistent_gen.world.painter import Painter, ellipse, smooth
+from consistent_gen.world.painter import Brush, ellipse, smooth
 from consistent_gen.world.palette import RGB
 from consistent_gen.world.skeleton import JOINTS, Skeleton, pose_skeleton
 from consistent_gen.world.spec import ACTIONS, EXPRESSIONS, Identity
@@ -50,7 +50,7 @@ class FigureTruth:
 
 
 def draw_figure(
-    painter: Painter, identity: Identity, action: str, expression: str, *, index: int, seed: int
+    painter: Brush, identity: Identity, action: str, expression: str, *, index: int, seed: int
 ) -> FigureTruth:
     """Draw a character at the painter's origin and return where its parts are.
 
@@ -99,7 +99,7 @@ def _under_ceiling(skeleton: Skeleton, look: Look) -> Skeleton:
     return skeleton.moved(max(0.0, -CEILING - top))
 
 
-def _draw_body(painter: Painter, look: Look, skeleton: Skeleton, action: str) -> None:
+def _draw_body(painter: Brush, look: Look, skeleton: Skeleton, action: str) -> None:
     hx, hy = skeleton.joints["head"]
     _draw_tail(painter, look, skeleton)
     with painter.moved(
@@ -123,7 +123,7 @@ def _draw_body(painter: Painter, look: Look, skeleton: Skeleton, action: str) ->
         garments.draw_arm(painter, look, skeleton, "l")
 
 
-def _draw_tail(painter: Painter, look: Look, skeleton: Skeleton) -> None:
+def _draw_tail(painter: Brush, look: Look, skeleton: Skeleton) -> None:
     kind, tag = look.who.kind, look.tag("skin")
     if look.who.is_person or kind == "robot":
         return
@@ -154,7 +154,7 @@ def _draw_tail(painter: Painter, look: Look, skeleton: Skeleton) -> None:
             painter.fill(ellipse(-4.5, 1.0, 5.2, 4.8), shade(color, 0.10), tag=tag)
 
 
-def _box(painter: Painter, look: Look) -> tuple[float, float, float, float]:
+def _box(painter: Brush, look: Look) -> tuple[float, float, float, float]:
     half = look.face_half_width + 3.0
     corners = painter.to_picture([(-half, CROWN), (half, CROWN), (half, CHIN), (-half, CHIN)])
     (x0, y0), (x1, y1) = corners.min(axis=0), corners.max(axis=0)
@@ -162,7 +162,7 @@ def _box(painter: Painter, look: Look) -> tuple[float, float, float, float]:
 
 
 def _truth(
-    painter: Painter, skeleton: Skeleton, box: tuple[float, float, float, float], points: np.ndarray
+    painter: Brush, skeleton: Skeleton, box: tuple[float, float, float, float], points: np.ndarray
 ) -> FigureTruth:
     joints = painter.to_picture([skeleton.joints[name] for name in JOINTS])
     names: Sequence[str] = JOINTS

@@ -11,7 +11,7 @@ import skia
 
 from consistent_gen.world.limbs import along, limb
 from consistent_gen.world.look import CREAM, Look, shade, tint
-from consistent_gen.world.painter import Painter, ellipse, polygon, rounded, smooth
+from consistent_gen.world.painter import Brush, ellipse, polygon, rounded, smooth
 from consistent_gen.world.palette import RGB, mix
 from consistent_gen.world.skeleton import Skeleton, turn
 
@@ -19,7 +19,7 @@ SHIRT_WHITE: RGB = (0.965, 0.955, 0.935)
 RUBBER: RGB = (0.97, 0.95, 0.90)
 
 
-def draw_pattern(painter: Painter, look: Look, path: skia.Path, color: RGB | None = None) -> None:
+def draw_pattern(painter: Brush, look: Look, path: skia.Path, color: RGB | None = None) -> None:
     """Stripes, dots or checks of the identity inside `path`, in the current frame."""
     kind, scale = look.who.pattern, look.who.pattern_scale
     if kind == "plain":
@@ -50,7 +50,7 @@ def draw_pattern(painter: Painter, look: Look, path: skia.Path, color: RGB | Non
         painter.fill(marks, color or look.pattern, outline=False)
 
 
-def draw_leg(painter: Painter, look: Look, skeleton: Skeleton, side: str) -> None:
+def draw_leg(painter: Brush, look: Look, skeleton: Skeleton, side: str) -> None:
     """One leg with its trouser leg and shoe; the far leg ("r") is a little darker."""
     body, bone = look.body, skeleton.bone(side, "leg")
     dark = 0.10 if side == "r" else 0.0
@@ -75,7 +75,7 @@ def draw_leg(painter: Painter, look: Look, skeleton: Skeleton, side: str) -> Non
         painter.fill(path, color, tag=look.tag("bottom"))
 
 
-def draw_shoe(painter: Painter, look: Look, skeleton: Skeleton, side: str, dark: float) -> None:
+def draw_shoe(painter: Brush, look: Look, skeleton: Skeleton, side: str, dark: float) -> None:
     """Boot, sneaker or sandal at the ankle, turned with the shin."""
     knee, foot = skeleton.bone(side, "leg")[1:]
     dx, dy = foot[0] - knee[0], foot[1] - knee[1]
@@ -121,7 +121,7 @@ def turn_of(dx: float, dy: float) -> float:
     return math.degrees(math.atan2(dx, dy))
 
 
-def draw_hips(painter: Painter, look: Look, skeleton: Skeleton) -> None:
+def draw_hips(painter: Brush, look: Look, skeleton: Skeleton) -> None:
     """The seat of trousers and shorts, or a skirt."""
     hip, body = skeleton.joints["hip"], look.body
     if look.who.bottom == "skirt":
@@ -175,7 +175,7 @@ def torso_path(look: Look, grow: float = 0.0, hem: float = 5.0) -> skia.Path:
     return smooth([*right, (0.0, hem + 0.8), *((-x, y) for x, y in reversed(right))])
 
 
-def draw_top(painter: Painter, look: Look, skeleton: Skeleton) -> None:
+def draw_top(painter: Brush, look: Look, skeleton: Skeleton) -> None:
     """The garment of the upper body without its sleeves."""
     joints = skeleton.joints
     kind, tag = look.who.top, look.tag("top")
@@ -194,12 +194,12 @@ def draw_top(painter: Painter, look: Look, skeleton: Skeleton) -> None:
             painter.fill(shadow, shade(base, 0.24), outline=False)
 
 
-def _plain_body(painter: Painter, look: Look, path: skia.Path) -> None:
+def _plain_body(painter: Brush, look: Look, path: skia.Path) -> None:
     painter.fill(path, look.top, tag=look.tag("top"))
     draw_pattern(painter, look, path)
 
 
-def _shirt(painter: Painter, look: Look) -> None:
+def _shirt(painter: Brush, look: Look) -> None:
     tag, t = look.tag("top"), look.body.torso
     _plain_body(painter, look, torso_path(look, hem=4.4))
     painter.line(
@@ -212,7 +212,7 @@ def _shirt(painter: Painter, look: Look) -> None:
         painter.fill(polygon(collar), tint(look.top, 0.72), tag=tag)
 
 
-def _sweater(painter: Painter, look: Look) -> None:
+def _sweater(painter: Brush, look: Look) -> None:
     tag, t, body = look.tag("top"), look.body.torso, look.body
     _plain_body(painter, look, torso_path(look, grow=1.4, hem=3.2))
     rib = shade(look.top, 0.26)
@@ -220,7 +220,7 @@ def _sweater(painter: Painter, look: Look) -> None:
     painter.fill(rounded(-8.4, -t - 3.4, 8.8, -t + 4.6, 3.6), rib, tag=tag)
 
 
-def _dress(painter: Painter, look: Look) -> None:
+def _dress(painter: Brush, look: Look) -> None:
     tag, t, body = look.tag("top"), look.body.torso, look.body
     _plain_body(painter, look, torso_path(look, hem=2.0))
     painter.fill(
@@ -230,7 +230,7 @@ def _dress(painter: Painter, look: Look) -> None:
         painter.fill(ellipse(1.0 + s * 4.4, -t + 3.4, 5.0, 3.8), CREAM, tag=tag)
 
 
-def _jacket(painter: Painter, look: Look) -> None:
+def _jacket(painter: Brush, look: Look) -> None:
     tag, t, body = look.tag("top"), look.body.torso, look.body
     _plain_body(painter, look, torso_path(look, grow=0.8, hem=6.4))
     panel = [
@@ -253,7 +253,7 @@ def _jacket(painter: Painter, look: Look) -> None:
                      shade(look.top, 0.4), 1.6, tag=tag)  # fmt: skip
 
 
-def _overalls(painter: Painter, look: Look) -> None:
+def _overalls(painter: Brush, look: Look) -> None:
     tag, t, body = look.tag("top"), look.body.torso, look.body
     painter.fill(torso_path(look), SHIRT_WHITE, tag=tag)
     h = body.hip + 0.8
@@ -272,7 +272,7 @@ def _overalls(painter: Painter, look: Look) -> None:
     )
 
 
-def draw_arm(painter: Painter, look: Look, skeleton: Skeleton, side: str) -> None:
+def draw_arm(painter: Brush, look: Look, skeleton: Skeleton, side: str) -> None:
     """One arm with hand and sleeve, set off from the body behind it by a darker edge."""
     bone, width = skeleton.bone(side, "arm"), look.body.limb
     tag, dark = look.tag("skin"), 0.08 if side == "r" else 0.0
@@ -295,7 +295,7 @@ def draw_arm(painter: Painter, look: Look, skeleton: Skeleton, side: str) -> Non
         painter.fill(cuff, shade(base, 0.28), tag=look.tag("top"), outline=False)
 
 
-def draw_hand(painter: Painter, look: Look, skeleton: Skeleton, side: str) -> None:
+def draw_hand(painter: Brush, look: Look, skeleton: Skeleton, side: str) -> None:
     """The hand or paw at the end of an arm."""
     x, y = skeleton.joints[f"{side}_hand"]
     r = look.body.limb * 0.5 + 0.5
@@ -305,7 +305,7 @@ def draw_hand(painter: Painter, look: Look, skeleton: Skeleton, side: str) -> No
     painter.fill(ellipse(x, y, r, r), color, tag=look.tag("skin"))
 
 
-def draw_backpack(painter: Painter, look: Look, skeleton: Skeleton) -> None:
+def draw_backpack(painter: Brush, look: Look, skeleton: Skeleton) -> None:
     """The bag behind the near side of the torso."""
     body, color, tag = look.body, look.accessory, look.tag("accessory")
     t, s = body.torso, body.shoulder
@@ -317,7 +317,7 @@ def draw_backpack(painter: Painter, look: Look, skeleton: Skeleton) -> None:
         painter.fill(rounded(-s - 13.0, -t - 0.5, 0.0, -t * 0.62, 4.0), tint(color, 0.25), tag=tag)
 
 
-def draw_straps(painter: Painter, look: Look, skeleton: Skeleton) -> None:
+def draw_straps(painter: Brush, look: Look, skeleton: Skeleton) -> None:
     """The straps of the backpack on the chest."""
     t, s = look.body.torso, look.body.shoulder
     with painter.moved(*skeleton.joints["hip"], degrees=skeleton.lean):
@@ -330,7 +330,7 @@ def draw_straps(painter: Painter, look: Look, skeleton: Skeleton) -> None:
             painter.line(strap, shade(look.accessory, 0.14), 3.8, tag=look.tag("accessory"))
 
 
-def draw_scarf(painter: Painter, look: Look, skeleton: Skeleton) -> None:
+def draw_scarf(painter: Brush, look: Look, skeleton: Skeleton) -> None:
     """A scarf around the neck with one hanging end."""
     color, tag, t = look.accessory, look.tag("accessory"), look.body.torso
     fringe = mix(color, CREAM, 0.55)

@@ -6,13 +6,13 @@ import math
 
 from consistent_gen.world.limbs import Point, tube
 from consistent_gen.world.look import Look, shade, tint
-from consistent_gen.world.painter import Painter, ellipse, polygon, rounded, smooth
+from consistent_gen.world.painter import Brush, ellipse, polygon, rounded, smooth
 from consistent_gen.world.palette import RGB
 
 LAMP: RGB = (0.98, 0.80, 0.32)
 
 
-def draw_back_hair(painter: Painter, look: Look) -> None:
+def draw_back_hair(painter: Brush, look: Look) -> None:
     """Hair that hangs behind the body or the head: long hair, a bob, a ponytail, a curly cloud."""
     if not look.who.is_person:
         return
@@ -55,7 +55,7 @@ def _ring(fw: float, full: float, low: float) -> list[Point]:
     return points
 
 
-def draw_front_hair(painter: Painter, look: Look) -> None:
+def draw_front_hair(painter: Brush, look: Look) -> None:
     """Cap and fringe of people, tuft of animals, antenna of robots."""
     if look.who.is_person:
         _people_front(painter, look)
@@ -65,7 +65,7 @@ def draw_front_hair(painter: Painter, look: Look) -> None:
         _tuft(painter, look)
 
 
-def _people_front(painter: Painter, look: Look) -> None:
+def _people_front(painter: Brush, look: Look) -> None:
     fw, style, tag = look.face_half_width, look.who.hair_style, look.tag("hair")
     v = 1.2 if look.feminine else 0.2
     side = {"short": 8.0, "bob": 9.0, "long": 11.0, "curly": -2.0, "ponytail": 0.0, "spiky": 0.5}[
@@ -105,7 +105,7 @@ def _people_front(painter: Painter, look: Look) -> None:
     painter.line(shine, tint(look.hair, 0.32), 1.7)
 
 
-def _spikes(painter: Painter, look: Look, rim: float, top: float) -> None:
+def _spikes(painter: Brush, look: Look, rim: float, top: float) -> None:
     fw, tag = look.face_half_width, look.tag("hair")
     tips = [(-rim - 4.0, -7.0), (-rim - 2.5, -17.5), (-fw * 0.52, top - 5.5),
             (fw * 0.06, top - 7.5),
@@ -122,7 +122,7 @@ def _spikes(painter: Painter, look: Look, rim: float, top: float) -> None:
     painter.fill(polygon(points), look.hair, tag=tag)
 
 
-def _tuft(painter: Painter, look: Look) -> None:
+def _tuft(painter: Brush, look: Look) -> None:
     fw, style, tag = look.face_half_width, look.who.hair_style, look.tag("hair")
     color = look.hair
     if style == "short":
@@ -158,7 +158,7 @@ def _tuft(painter: Painter, look: Look) -> None:
         painter.fill(polygon(points), color, tag=tag)
 
 
-def _antenna(painter: Painter, look: Look) -> None:
+def _antenna(painter: Brush, look: Look) -> None:
     style, tag, metal = look.who.hair_style, look.tag("hair"), look.hair
     base = rounded(-6.0, -23.0, 6.0, -17.5, 2.5)
     if style == "short":

@@ -12,7 +12,7 @@ from consistent_gen.world.hair import draw_front_hair
 from consistent_gen.world.headwear import draw_headwear
 from consistent_gen.world.limbs import Point
 from consistent_gen.world.look import CREAM, INK, ROSE, Look, luma, shade, tint
-from consistent_gen.world.painter import Painter, ellipse, polygon, rounded, smooth
+from consistent_gen.world.painter import Brush, ellipse, polygon, rounded, smooth
 from consistent_gen.world.palette import mix
 
 CHIN = 18.5
@@ -46,7 +46,7 @@ def reach_above(look: Look) -> float:
     return max(tall, 31.5) if look.who.hair_style == "spiky" else tall
 
 
-def draw_head(painter: Painter, look: Look, expression: str) -> None:
+def draw_head(painter: Brush, look: Look, expression: str) -> None:
     """Everything of the head except hair that hangs behind the body."""
     if not look.who.is_person and look.who.kind != "dog":
         _animal_ears(painter, look)
@@ -74,7 +74,7 @@ def _skull(look: Look) -> skia.Path:
     return smooth([(0.0, -20.5), *half, (0.0, CHIN), *((-x, y) for x, y in reversed(half))])
 
 
-def _muzzle(painter: Painter, look: Look) -> None:
+def _muzzle(painter: Brush, look: Look) -> None:
     kind, fw, tag, pale = look.who.kind, look.face_half_width, look.tag("face"), look.pale
     if kind == "fox":
         with painter.clipped(_skull(look)):
@@ -111,7 +111,7 @@ def _muzzle(painter: Painter, look: Look) -> None:
         painter.fill(panel, pale, tag=tag, outline=False)
 
 
-def _stubble(painter: Painter, look: Look) -> None:
+def _stubble(painter: Brush, look: Look) -> None:
     fw = look.face_half_width
     color = mix(look.skin, mix(look.hair, INK, 0.55), 0.40)
     jaw = [(-fw * 1.1, 4.0), (-fw * 0.7, 10.6), (-fw * 0.34, 8.8), (TURN, 9.2), (fw * 0.5, 8.8),
@@ -121,7 +121,7 @@ def _stubble(painter: Painter, look: Look) -> None:
         painter.fill(smooth(jaw), color, outline=False)
 
 
-def _people_ears(painter: Painter, look: Look) -> None:
+def _people_ears(painter: Brush, look: Look) -> None:
     fw, shape, tag = look.face_half_width, look.who.ear_shape, look.tag("face")
     r = 3.4 + 2.2 * look.who.ear_size
     inner = mix(look.skin, ROSE, 0.35)
@@ -145,7 +145,7 @@ def _people_ears(painter: Painter, look: Look) -> None:
             painter.fill(ellipse(x + s * 0.4, y + r + 1.6, 1.9, 1.9), (0.97, 0.80, 0.30), tag=tag)
 
 
-def _dog_ears(painter: Painter, look: Look) -> None:
+def _dog_ears(painter: Brush, look: Look) -> None:
     fw, shape, tag = look.face_half_width, look.who.ear_shape, look.tag("face")
     grow = 0.8 + 0.45 * look.who.ear_size
     color = look.hair
@@ -179,14 +179,14 @@ def _dog_ears(painter: Painter, look: Look) -> None:
         painter.fill(smooth([(x + px * grow, y + py * grow) for px, py in points]), color, tag=tag)
 
 
-def _animal_ears(painter: Painter, look: Look) -> None:
+def _animal_ears(painter: Brush, look: Look) -> None:
     draw = {"fox": _triangle_ear, "cat": _triangle_ear, "bear": _bear_ear, "rabbit": _rabbit_ear,
             "robot": _bolt}[look.who.kind]  # fmt: skip
     for s in (-1, 1):
         draw(painter, look, s)
 
 
-def _triangle_ear(painter: Painter, look: Look, s: int) -> None:
+def _triangle_ear(painter: Brush, look: Look, s: int) -> None:
     fw, shape, tag = look.face_half_width, look.who.ear_shape, look.tag("face")
     grow = 0.85 + 0.35 * look.who.ear_size
     tall, wide = (17.0, 8.6) if look.who.kind == "fox" else (13.0, 9.0)
@@ -218,7 +218,7 @@ def _triangle_ear(painter: Painter, look: Look, s: int) -> None:
     )
 
 
-def _bear_ear(painter: Painter, look: Look, s: int) -> None:
+def _bear_ear(painter: Brush, look: Look, s: int) -> None:
     fw, shape, tag = look.face_half_width, look.who.ear_shape, look.tag("face")
     r = 6.2 + 2.6 * look.who.ear_size
     x, y = s * fw * 0.80, -15.5
@@ -236,7 +236,7 @@ def _bear_ear(painter: Painter, look: Look, s: int) -> None:
     painter.fill(ellipse(x + s * 0.6, y, r * 0.55, r * 0.5), inner, tag=tag, outline=False)
 
 
-def _rabbit_ear(painter: Painter, look: Look, s: int) -> None:
+def _rabbit_ear(painter: Brush, look: Look, s: int) -> None:
     shape, tag = look.who.ear_shape, look.tag("face")
     long = 19.0 + 6.5 * look.who.ear_size
     x, y = s * 8.4, -14.0
@@ -267,7 +267,7 @@ def _rabbit_ear(painter: Painter, look: Look, s: int) -> None:
     painter.fill(smooth(small), inner, tag=tag, outline=False)
 
 
-def _bolt(painter: Painter, look: Look, s: int) -> None:
+def _bolt(painter: Brush, look: Look, s: int) -> None:
     fw, shape, tag = look.face_half_width, look.who.ear_shape, look.tag("face")
     r = 4.6 + 2.6 * look.who.ear_size
     x, y, color = s * (fw + 1.0), 2.0, look.hair

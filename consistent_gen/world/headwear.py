@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from consistent_gen.world.face import eye_centers
 from consistent_gen.world.look import Look, shade, tint
-from consistent_gen.world.painter import Painter, ellipse, polygon, rounded, smooth
+from consistent_gen.world.painter import Brush, ellipse, polygon, rounded, smooth
 from consistent_gen.world.palette import RGB
 
 GEM: RGB = (0.99, 0.97, 0.88)
 
 
-def draw_headwear(painter: Painter, look: Look) -> None:
+def draw_headwear(painter: Brush, look: Look) -> None:
     """What the identity wears on its head, if anything."""
     worn = {"hat": _hat, "crown": _crown, "bow": _bow, "glasses": _glasses}.get(look.who.accessory)
     if worn is not None:
         worn(painter, look)
 
 
-def _hat(painter: Painter, look: Look) -> None:
+def _hat(painter: Brush, look: Look) -> None:
     tag, color, fw = look.tag("accessory"), look.accessory, look.face_half_width
     half = fw * 0.68
     dome = [(-half, -13.0), (-half * 0.96, -23.0), (-half * 0.5, -29.5), (half * 0.5, -29.5),
@@ -31,7 +31,7 @@ def _hat(painter: Painter, look: Look) -> None:
     painter.fill(smooth(brim), shade(color, 0.12), tag=tag)
 
 
-def _crown(painter: Painter, look: Look) -> None:
+def _crown(painter: Brush, look: Look) -> None:
     tag, color = look.tag("accessory"), look.accessory
     points = [(-14.0, -15.5), (-15.5, -28.0), (-8.0, -22.0), (0.0, -31.5), (8.0, -22.0),
               (15.5, -28.0),
@@ -44,7 +44,7 @@ def _crown(painter: Painter, look: Look) -> None:
         painter.fill(ellipse(x, y, r, r), GEM, tag=tag, outline=False)
 
 
-def _bow(painter: Painter, look: Look) -> None:
+def _bow(painter: Brush, look: Look) -> None:
     tag, color = look.tag("accessory"), look.accessory
     with painter.moved(-9.0, -19.0, degrees=-16.0):
         for s in (-1, 1):
@@ -56,7 +56,7 @@ def _bow(painter: Painter, look: Look) -> None:
         painter.fill(rounded(-3.4, -3.8, 3.4, 3.8, 2.6), shade(color, 0.18), tag=tag)
 
 
-def _glasses(painter: Painter, look: Look) -> None:
+def _glasses(painter: Brush, look: Look) -> None:
     tag, color = look.tag("accessory"), shade(look.accessory, 0.12)
     (lx, ly), (rx, ry) = eye_centers(look)
     radius = min(6.3, (rx - lx) * 0.5 - 0.8)

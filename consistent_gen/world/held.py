@@ -6,7 +6,7 @@ import random
 
 from consistent_gen.world.limbs import Point
 from consistent_gen.world.look import CREAM, Look, shade, tint
-from consistent_gen.world.painter import Painter, ellipse, polygon, rounded, smooth
+from consistent_gen.world.painter import Brush, ellipse, polygon, rounded, smooth
 from consistent_gen.world.palette import RGB, hue_color
 from consistent_gen.world.skeleton import Skeleton
 
@@ -19,7 +19,7 @@ HELD_HUES = (0.07, 0.28, 0.40, 0.71, 0.85)
 
 
 def draw_behind(
-    painter: Painter, look: Look, skeleton: Skeleton, action: str, rng: random.Random
+    painter: Brush, look: Look, skeleton: Skeleton, action: str, rng: random.Random
 ) -> None:
     """The stool under a sitting figure, the balloon behind the head, the notes of a dance."""
     tag = look.tag("held")
@@ -35,7 +35,7 @@ def draw_behind(
 
 
 def draw_in_front(
-    painter: Painter, look: Look, skeleton: Skeleton, action: str, rng: random.Random
+    painter: Brush, look: Look, skeleton: Skeleton, action: str, rng: random.Random
 ) -> None:
     """The book before the chest or the food at the mouth."""
     tag = look.tag("held")
@@ -49,7 +49,7 @@ def draw_in_front(
             (_sandwich, _apple)[rng.randrange(2)](painter, tag)
 
 
-def _stool(painter: Painter, tag: int, x: float, y: float) -> None:
+def _stool(painter: Brush, tag: int, x: float, y: float) -> None:
     for dx, slant in ((-8.5, -2.0), (8.5, 2.0)):
         leg = [
             (x + dx - 2.2, y + 2),
@@ -62,7 +62,7 @@ def _stool(painter: Painter, tag: int, x: float, y: float) -> None:
     painter.fill(rounded(x - 14.0, y, x + 14.0, y + 5.0, 2.4), WOOD, tag=tag)
 
 
-def _balloon(painter: Painter, tag: int, hand: Point, color: RGB) -> None:
+def _balloon(painter: Brush, tag: int, hand: Point, color: RGB) -> None:
     x, y = min(max(hand[0] + 2.0, 33.0), 36.0), -100.0
     string = smooth(
         [hand, (hand[0] + 3.0, (hand[1] + y + 14) / 2), (x - 2.0, y + 20.0), (x, y + 15.0)],
@@ -81,7 +81,7 @@ def _balloon(painter: Painter, tag: int, hand: Point, color: RGB) -> None:
     painter.fill(ellipse(x - 5.0, y - 6.5, 2.4, 3.8), tint(color, 0.65), outline=False)
 
 
-def _note(painter: Painter, tag: int, at: Point, color: RGB, degrees: float) -> None:
+def _note(painter: Brush, tag: int, at: Point, color: RGB, degrees: float) -> None:
     with painter.moved(*at, degrees=degrees):
         painter.line(
             polygon([(2.6, 5.0), (2.6, -8.0), (8.0, -5.5)], closed=False), color, 2.2, tag=tag
@@ -89,7 +89,7 @@ def _note(painter: Painter, tag: int, at: Point, color: RGB, degrees: float) -> 
         painter.fill(ellipse(0.0, 5.2, 3.8, 3.0), color, tag=tag)
 
 
-def _book(painter: Painter, tag: int, color: RGB) -> None:
+def _book(painter: Brush, tag: int, color: RGB) -> None:
     for s in (-1, 1):
         page = [(0.0, -8.0), (s * 7.0, -11.2), (s * 15.0, -10.0), (s * 15.0, 5.0), (0.0, 7.0)]
         painter.fill(polygon(page), CREAM, tag=tag)
@@ -102,7 +102,7 @@ def _book(painter: Painter, tag: int, color: RGB) -> None:
     )
 
 
-def _sandwich(painter: Painter, tag: int) -> None:
+def _sandwich(painter: Brush, tag: int) -> None:
     painter.fill(rounded(-9.5, 0.8, 9.5, 6.4, 2.6), BREAD, tag=tag)
     frill = [
         (-10.5, 0.0),
@@ -121,7 +121,7 @@ def _sandwich(painter: Painter, tag: int) -> None:
     painter.fill(ellipse(-2.5, -6.0, 2.6, 1.0), tint(BREAD, 0.5), outline=False)
 
 
-def _apple(painter: Painter, tag: int) -> None:
+def _apple(painter: Brush, tag: int) -> None:
     body = [
         (0.0, -5.6),
         (5.5, -7.6),

@@ -29,7 +29,7 @@ def label(subject: int, part: str) -> int:
     return 1 + subject * len(PARTS) + PARTS.index(part)
 
 
-class Painter:
+class Brush:
     """A colour canvas and a label canvas that share one transform.
 
     `style` is one of `spec.STYLES`; `seed` fixes grain and wobble. `tag=None` in a call means

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 
 from consistent_gen.world import places_built, places_indoor, places_nature
-from consistent_gen.world.painter import Painter
+from consistent_gen.world.painter import Brush
 from consistent_gen.world.spec import INDOOR
 from consistent_gen.world.stage import Stage
 
@@ -26,7 +26,7 @@ _DRAW: dict[str, Callable[[Stage], float]] = {
 }
 
 
-def draw_place(painter: Painter, place: str, weather: str, rng: random.Random) -> float:
+def draw_place(painter: Brush, place: str, weather: str, rng: random.Random) -> float:
     """Draw the background over the whole picture; returns where the ground begins (units).
 
     Objects stand at the sides: the middle is kept calm for the figures.

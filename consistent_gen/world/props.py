@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from consistent_gen.world.painter import Painter, ellipse, polygon, rounded, smooth
+from consistent_gen.world.painter import Brush, ellipse, polygon, rounded, smooth
 from consistent_gen.world.palette import RGB, hue_color, mix, oklch
 from consistent_gen.world.spec import sample_hue
 from consistent_gen.world.stage import dots, strokes
@@ -16,7 +16,7 @@ _GROUNDED = ("ball", "flowers", "lantern")
 
 
 def draw_prop(
-    painter: Painter, prop: str, xs: tuple[float, ...], feet: float, rng: random.Random
+    painter: Brush, prop: str, xs: tuple[float, ...], feet: float, rng: random.Random
 ) -> None:
     """Draw `prop` beside the figures standing at `xs` (units); `feet` is the height they stand at.
 
@@ -46,7 +46,7 @@ def _free_side(xs: tuple[float, ...], rng: random.Random) -> int:
     return 0 if left > right else 1
 
 
-def _ball(painter: Painter, color: RGB, rng: random.Random) -> None:
+def _ball(painter: Brush, color: RGB, rng: random.Random) -> None:
     disc = ellipse(0.0, -10.0, 10.0, 10.0)
     painter.fill(ellipse(0.0, 0.0, 10.0, 2.0), (0.2, 0.2, 0.25), outline=False, alpha=0.22)
     painter.fill(disc, color, tag=0)
@@ -65,7 +65,7 @@ def _ball(painter: Painter, color: RGB, rng: random.Random) -> None:
     painter.fill(ellipse(-3.5, -14.0, 2.4, 1.8), (1.0, 1.0, 1.0), outline=False, alpha=0.5)
 
 
-def _flowers(painter: Painter, color: RGB, rng: random.Random) -> None:
+def _flowers(painter: Brush, color: RGB, rng: random.Random) -> None:
     heads = [(-7.0, -22.0), (0.0, -28.0), (7.0, -21.0)]
     stems = strokes([((0.0, -8.0), head) for head in heads])
     painter.line(stems, oklch(0.55, 0.12, 145.0), 1.6, tag=0)
@@ -78,7 +78,7 @@ def _flowers(painter: Painter, color: RGB, rng: random.Random) -> None:
         painter.fill(ellipse(x, y, 2.7, 2.7), oklch(0.88, 0.15, 95.0), tag=0, outline=False)
 
 
-def _kite(painter: Painter, color: RGB, rng: random.Random) -> None:
+def _kite(painter: Brush, color: RGB, rng: random.Random) -> None:
     tail = [(0.0, 16.0), (5.0, 24.0), (-2.0, 32.0), (4.0, 41.0)]
     painter.line(smooth(tail, closed=False), (0.95, 0.94, 0.90), 1.4, tag=0)
     for x, y in tail[1:]:
@@ -90,7 +90,7 @@ def _kite(painter: Painter, color: RGB, rng: random.Random) -> None:
     painter.fill(polygon([(0.0, 16.0), (-13.0, -3.0), (0.0, -3.0)]), halves, outline=False)
 
 
-def _butterfly(painter: Painter, color: RGB, rng: random.Random) -> None:
+def _butterfly(painter: Brush, color: RGB, rng: random.Random) -> None:
     for k in (-1, 1):
         upper = [(0.0, -1.0), (k * 4.0, -11.0), (k * 12.0, -12.0), (k * 12.0, -3.0), (k * 4.0, 0.5)]
         lower = [(0.0, 0.0), (k * 8.0, 1.0), (k * 9.5, 7.0), (k * 5.0, 10.0), (k * 1.0, 4.0)]
@@ -104,7 +104,7 @@ def _butterfly(painter: Painter, color: RGB, rng: random.Random) -> None:
     painter.fill(ellipse(0.0, 0.0, 1.6, 7.5), (0.25, 0.20, 0.25), tag=0)
 
 
-def _lantern(painter: Painter, color: RGB, rng: random.Random) -> None:
+def _lantern(painter: Brush, color: RGB, rng: random.Random) -> None:
     iron = (0.34, 0.29, 0.33)
     painter.fill(ellipse(0.0, -11.0, 19.0, 19.0), (1.0, 0.84, 0.45), outline=False, alpha=0.28)
     painter.line(
@@ -117,7 +117,7 @@ def _lantern(painter: Painter, color: RGB, rng: random.Random) -> None:
     painter.fill(rounded(-8.5, -3.5, 8.5, 0.0, 1.2), iron, tag=0)
 
 
-_DRAW: dict[str, Callable[[Painter, RGB, random.Random], None]] = {
+_DRAW: dict[str, Callable[[Brush, RGB, random.Random], None]] = {
     "ball": _ball,
     "flowers": _flowers,
     "kite": _kite,

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from consistent_gen.world.figure import CEILING, FigureTruth, draw_figure
 from consistent_gen.world.head import reach_above
 from consistent_gen.world.look import Look
-from consistent_gen.world.painter import PARTS, UNITS, Painter, label
+from consistent_gen.world.painter import PARTS, UNITS, Brush, label
 from consistent_gen.world.places import draw_place
 from consistent_gen.world.props import BEHIND, draw_prop
 from consistent_gen.world.skeleton import pose_skeleton
-from consistent_gen.world.spec import FrameSpec, Subject, sample_frame
+from consistent_gen.world.spec import FrameSpec, SubjectSpec, sample_frame
 from consistent_gen.world.stage import Stage
 from consistent_gen.world.weather import draw_falling, draw_tint
 
@@ -35,7 +35,7 @@ _BALLOON_SIDE = 54.0
 
 
 @dataclass(frozen=True)
-class Picture:
+class ScenePicture:
     """A frame as drawn: `rgb` uint8 (size, size, 3), `labels` uint8 (size, size), figure truths."""
 
     rgb: NDArray[np.uint8]
@@ -44,7 +44,7 @@ class Picture:
     frame: FrameSpec
 
 
-def render(frame: FrameSpec, size: int = 128) -> Picture:
+def render(frame: FrameSpec, size: int = 128) -> ScenePicture:
     """Draw `frame` at `size` x `size` pixels. The same frame gives the same bytes.
 
     Raises ValueError when `size` is outside [32, 2048] or there are not one to three subjects.
@@ -56,7 +56,7 @@ def render(frame: FrameSpec, size: int = 128) -> Picture:
     rng = random.Random(frame.layout_seed)
     # one stream a layer, so that another prop or weather leaves the rest of the layout in place
     place_rng, prop_rng, sky_rng = (random.Random(rng.getrandbits(64)) for _ in range(3))
-    painter = Painter(size, frame.style, frame.layout_seed)
+    painter = Brush(size, frame.style, frame.layout_seed)
     _draw_background(painter, frame, place_rng)
     stands = [_stand(frame, i) for i in range(len(frame.subjects))]
     xs, feet = tuple(x for x, _, _ in stands), max(y for _, y, _ in stands)
@@ -80,17 +80,17 @@ def render(frame: FrameSpec, size: int = 128) -> Picture:
     draw_falling(Stage(painter, frame.weather, sky_rng))
     draw_tint(painter, frame.weather)
     rgb, labels = painter.finish()
-    return Picture(rgb, labels, tuple(figures), frame)
+    return ScenePicture(rgb, labels, tuple(figures), frame)
 
 
-def _draw_background(painter: Painter, frame: FrameSpec, rng: random.Random) -> None:
+def _draw_background(painter: Brush, frame: FrameSpec, rng: random.Random) -> None:
     """The place, a little larger behind a close-up."""
     zoom = {"close": 1.16, "medium": 1.0, "far": 1.0}[frame.camera]
     with painter.moved(64.0 * (1.0 - zoom), 34.0 * (1.0 - zoom), zoom):
         draw_place(painter, frame.place, frame.weather, rng)
 
 
-def _reach(subject: Subject, seed: int) -> float:
+def _reach(subject: SubjectSpec, seed: int) -> float:
     """How high a subject comes above the ground in figure units: headwear, hands, held things."""
     look = Look.of(subject.identity, 0)
     joints = pose_skeleton(look.body, subject.action, random.Random(seed)).joints

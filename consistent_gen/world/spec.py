@@ -2,7 +2,7 @@
 
 An `Identity` has 27 factors. Discrete ones are words of the tables below, continuous ones are
 floats in [0, 1] (hues are circular). A caption names only some of them, so text alone cannot keep a
-character. A `FrameSpec` is a place, a weather, a style, a camera and one to three `Subject`s.
+character. A `FrameSpec` is a place, a weather, a style, a camera and one to three `SubjectSpec`s.
 Sampling takes a `random.Random`; the same state gives the same specification on every machine.
 """
 
@@ -113,7 +113,7 @@ class Identity:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
+class SubjectSpec:
     """A character in a frame. `x` in [0, 1] is the horizontal centre, `facing` is -1 (left) or 1
     (right).
     """
@@ -136,7 +136,7 @@ class FrameSpec:
     style: str
     camera: str
     prop: str
-    subjects: tuple[Subject, ...]
+    subjects: tuple[SubjectSpec, ...]
     layout_seed: int
 
 
@@ -221,7 +221,7 @@ def sample_frame(
     subjects = []
     for i, (identity, action) in enumerate(zip(identities, actions, strict=True)):
         subjects.append(
-            Subject(
+            SubjectSpec(
                 identity=identity,
                 action=action,
                 expression=rng.choice(EXPRESSIONS),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import skia
 
-from consistent_gen.world.painter import Painter, ellipse, polygon, smooth
+from consistent_gen.world.painter import Brush, ellipse, polygon, smooth
 from consistent_gen.world.palette import RGB, mix, oklch
 
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1
@@ -50,7 +50,7 @@ _SNOW = (0.93, 0.95, 0.98)
 class Stage:
     """Where a place is drawn: a painter, a weather and a source of chance."""
 
-    painter: Painter
+    painter: Brush
     weather: str
     rng: random.Random
     indoor: bool = False

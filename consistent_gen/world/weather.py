@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from consistent_gen.world.painter import Painter, ellipse
+from consistent_gen.world.painter import Brush, ellipse
 from consistent_gen.world.palette import RGB, mix
 from consistent_gen.world.stage import Stage, boxes, dots, strokes
 
@@ -100,7 +100,7 @@ def draw_falling(stage: Stage) -> None:
         stage.soft(dots(flakes), (0.99, 0.99, 1.0), 0.92)
 
 
-def draw_tint(painter: Painter, weather: str) -> None:
+def draw_tint(painter: Brush, weather: str) -> None:
     """The faint colour of evening, night or rain over figures and all."""
     tints: dict[str, tuple[RGB, float]] = {
         "sunset": ((1.0, 0.52, 0.25), 0.10),

@@ -1,14 +1,21 @@
 """Durable jobs: what is to be drawn, who is drawing it, and whose turn is next.
 
-`store` is the whole; `admission` lets jobs in, `queue`, `fairness` and `leasing` choose frames, and
-`work` is the half that workers use. `records` are the values that go in and out, and `board` knows
-which workers there are.
+`store` is the whole; `admission` lets jobs in, and `queue`, `fairness` and `leasing` choose frames.
+`records` are the values that go in and out, and `board` knows which workers there are.
 """
 
 from __future__ import annotations
 
 from services.jobs.board import WorkerBoard
-from services.jobs.records import FrameTask, Lease, OwnerLoad, Progress, QueueState
+from services.jobs.records import Lease, OrderedFrame, OwnerLoad, Progress, QueueState
 from services.jobs.store import JobStore
 
-__all__ = ["FrameTask", "JobStore", "Lease", "OwnerLoad", "Progress", "QueueState", "WorkerBoard"]
+__all__ = [
+    "JobStore",
+    "Lease",
+    "OrderedFrame",
+    "OwnerLoad",
+    "Progress",
+    "QueueState",
+    "WorkerBoard",
+]

@@ -11,9 +11,9 @@ from typing import Any
 from consistent_gen.errors import InputError
 from services.errors import BusyError, Conflict, NotFound, QuotaError
 from services.jobs import queue as job_queue
-from services.jobs.records import FrameTask
+from services.jobs.records import OrderedFrame
 from services.keys import Quota
-from services.settings import Limits
+from services.settings import LimitSettings
 from services.store import Database
 from services.store.identifiers import micros
 
@@ -23,15 +23,15 @@ _MAX_STEPS = 100_000
 
 
 @dataclass(frozen=True)
-class Order:
+class NewJob:
     """A job as it is asked for."""
 
-    job: str
+    id: str
     owner: str
     user: str
     kind: str
     story: str
-    tasks: tuple[FrameTask, ...]
+    frames: tuple[OrderedFrame, ...]
     bulk: bool
     deadline_s: float | None
 
@@ -40,7 +40,7 @@ class Admission:
     """Limits at the door. Every method but `running_quota` belongs into a transaction."""
 
     def __init__(
-        self, database: Database, limits: Limits, quota_of: Callable[[str], Quota] | None
+        self, database: Database, limits: LimitSettings, quota_of: Callable[[str], Quota] | None
     ) -> None:
         self._db = database
         self._limits = limits
@@ -72,19 +72,19 @@ class Admission:
                 retry_after=job_queue.retry_after_s(self._db.rows, total),
             )
 
-    def insert(self, order: Order, now: int, idempotency: tuple[str, str] | None) -> None:
+    def insert(self, job: NewJob, now: int, idempotency: tuple[str, str] | None) -> None:
         """Write the job and its frames. Raises InputError, NotFound, Conflict."""
-        _check(order)
-        self._check_story(order)
-        shared = _shared([task.plan for task in order.tasks])
-        deadline = None if order.deadline_s is None else now + micros(order.deadline_s)
+        _check(job)
+        self._check_story(job)
+        shared = _shared([frame.order for frame in job.frames])
+        deadline = None if job.deadline_s is None else now + micros(job.deadline_s)
         self._db.change(
             """INSERT INTO jobs (id, owner, end_user, kind, story, bulk, plan, state, created_at,
                    updated_at, deadline_s, deadline_at, next_event)
                VALUES (?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?, 1)""",
             (
-                order.job, order.owner, order.user, order.kind, order.story, int(order.bulk),
-                _json(shared), now, now, order.deadline_s, deadline,
+                job.id, job.owner, job.user, job.kind, job.story, int(job.bulk),
+                _json(shared), now, now, job.deadline_s, deadline,
             ),
         )  # fmt: skip
         try:
@@ -92,7 +92,7 @@ class Admission:
                 """INSERT INTO job_frames (job, frame, story, version, seed, steps, step, plan,
                        prompt, state, attempt, cancelling, queued_at, scores)
                    VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?, 'queued', 0, 0, ?, '{}')""",
-                [_frame_values(order, task, shared, now) for task in order.tasks],
+                [_frame_values(job, frame, shared, now) for frame in job.frames],
             )
         except IntegrityError:
             raise Conflict(
@@ -101,13 +101,13 @@ class Admission:
         self._db.many(
             """UPDATE story_frames SET last_version = ?
                WHERE story = ? AND frame = ? AND last_version < ?""",
-            [(task.version, order.story, task.index, task.version) for task in order.tasks],
+            [(f.version, job.story, f.index, f.version) for f in job.frames],
         )
         if idempotency is not None:
             self._db.change(
                 "INSERT INTO idempotency (owner, end_user, key, request_hash, job)"
                 " VALUES (?, ?, ?, ?, ?)",
-                (order.owner, order.user, *idempotency, order.job),
+                (job.owner, job.user, *idempotency, job.id),
             )
 
     def replayed(self, owner: str, user: str, idempotency: tuple[str, str]) -> str | None:
@@ -139,53 +139,53 @@ class Admission:
             deadline = now + micros(row["deadline_s"])
             self._db.change("UPDATE jobs SET deadline_at = ? WHERE id = ?", (deadline, job))
 
-    def _check_story(self, order: Order) -> None:
+    def _check_story(self, job: NewJob) -> None:
         found = self._db.rows(
             """SELECT f.frame FROM story_frames f JOIN stories s ON s.id = f.story
                WHERE s.id = ? AND s.owner = ?""",
-            (order.story, order.owner),
+            (job.story, job.owner),
         )
-        missing = {task.index for task in order.tasks} - {row["frame"] for row in found}
+        missing = {frame.index for frame in job.frames} - {row["frame"] for row in found}
         if not found or missing:
             raise NotFound("no such story, or it has no such frame; see GET /v1/stories for yours")
 
 
-def _check(order: Order) -> None:
-    if order.kind not in KINDS:
-        raise InputError(f"kind is {order.kind!r}; expected {' or '.join(KINDS)}")
-    if not order.tasks:
+def _check(job: NewJob) -> None:
+    if job.kind not in KINDS:
+        raise InputError(f"kind is {job.kind!r}; expected {' or '.join(KINDS)}")
+    if not job.frames:
         raise InputError("a job needs at least one frame")
-    if len({task.index for task in order.tasks}) != len(order.tasks):
+    if len({frame.index for frame in job.frames}) != len(job.frames):
         raise InputError("a job has each frame of a story at most once; make two jobs")
-    if order.deadline_s is not None and not order.deadline_s > 0:
-        raise InputError(f"deadline_s is {order.deadline_s}; expected more than 0 seconds")
-    for task in order.tasks:
-        if not 1 <= task.steps <= _MAX_STEPS or task.version < 1 or task.index < 0:
+    if job.deadline_s is not None and not job.deadline_s > 0:
+        raise InputError(f"deadline_s is {job.deadline_s}; expected more than 0 seconds")
+    for frame in job.frames:
+        if not 1 <= frame.steps <= _MAX_STEPS or frame.version < 1 or frame.index < 0:
             raise InputError(
-                f"frame {task.index} has version {task.version} and {task.steps} steps; expected "
-                f"frames from 0, versions from 1 and 1 to {_MAX_STEPS} steps"
+                f"frame {frame.index} has version {frame.version} and {frame.steps} steps; "
+                f"expected frames from 0, versions from 1 and 1 to {_MAX_STEPS} steps"
             )
-        if not 0 <= task.seed < 2**63:
-            raise InputError(f"frame {task.index} has a seed outside of 0 to 2^63 - 1")
+        if not 0 <= frame.seed < 2**63:
+            raise InputError(f"frame {frame.index} has a seed outside of 0 to 2^63 - 1")
 
 
-def _shared(plans: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    # The plans of a story's frames all contain the story; it is kept once.
-    first, *others = plans
+def _shared(orders: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    # The orders of a story's frames all contain the story; it is kept once.
+    first, *others = orders
     return {
         key: value
         for key, value in first.items()
-        if all(key in plan and plan[key] == value for plan in others)
+        if all(key in order and order[key] == value for order in others)
     }
 
 
 def _frame_values(
-    order: Order, task: FrameTask, shared: Mapping[str, Any], now: int
+    job: NewJob, frame: OrderedFrame, shared: Mapping[str, Any], now: int
 ) -> tuple[Any, ...]:
-    own = {key: value for key, value in task.plan.items() if key not in shared}
-    prompt = task.plan.get("prompt")
+    own = {key: value for key, value in frame.order.items() if key not in shared}
+    prompt = frame.order.get("prompt")
     return (
-        order.job, task.index, order.story, task.version, task.seed, task.steps, _json(own),
+        job.id, frame.index, job.story, frame.version, frame.seed, frame.steps, _json(own),
         prompt if isinstance(prompt, str) else None, now,
     )  # fmt: skip
 

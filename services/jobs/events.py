@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from consistent_gen.client.types import Event, EventType
+from consistent_gen.sqlite import moment
 from services.store import Database
 from services.store.database import Row
-from services.store.identifiers import moment
 
 
 def append(

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from services.jobs import JobStore
 from services.store import ArtifactStore, Database
-from services.store.artifact_rows import forget_older
+from services.store.artifacts import forget_older
 from services.store.identifiers import micros
-from services.store.story_rows import drop
+from services.store.stories import drop
 
 _DAY_S = 86_400.0
 _BATCH = 200

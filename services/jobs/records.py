@@ -8,8 +8,8 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class FrameTask:
-    """One frame to draw. ``plan`` is the JSON that the painter reads; the store keeps it as it is.
+class OrderedFrame:
+    """One frame to draw. ``order`` is the JSON that the painter reads; the store keeps it as it is.
 
     ``(story, index, version)`` names a drawing: at most one is ever accepted for it. ``steps`` is
     also the cost by which turns are shared out.
@@ -19,14 +19,14 @@ class FrameTask:
     version: int
     seed: int
     steps: int
-    plan: dict[str, Any]
+    order: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Lease:
     """The right to draw one frame until ``expires_at`` (seconds since 1970), renewed by progress.
 
-    ``task`` is the frame's plan; ``attempt`` counts from 1; ``owner`` is the key that pays and
+    ``order`` is the frame's; ``attempt`` counts from 1; ``owner`` is the key that pays and
     under which the drawing is stored.
     """
 
@@ -38,7 +38,7 @@ class Lease:
     attempt: int
     owner: str
     user: str
-    task: dict[str, Any]
+    order: dict[str, Any]
     expires_at: float
     deadline_at: float | None
     bulk: bool

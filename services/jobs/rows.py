@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
-from consistent_gen.client.types import FrameState, Job, JobFrame, JobState, Problem
+from consistent_gen.client.types import Job, JobFrame, JobFrameState, JobState, Problem
+from consistent_gen.sqlite import moment
 from services.jobs.queue import Waiting, frames_ahead, steps_per_s, waiting_jobs
 from services.jobs.records import Lease
 from services.store.database import Query, Row
-from services.store.identifiers import moment
 
 
 def jobs(rows: Query, found: Sequence[Row], now: int) -> list[Job]:
@@ -22,8 +22,8 @@ def jobs(rows: Query, found: Sequence[Row], now: int) -> list[Job]:
     return [_job(rows, row, waiting, pace, now) for row in found]
 
 
-def lease(frame: Row, plan: Mapping[str, Any], lease_id: str, expires_at: int) -> Lease:
-    """What a worker gets for a frame that was waiting; ``plan`` is what its job's frames share."""
+def lease(frame: Row, shared: Mapping[str, Any], lease_id: str, expires_at: int) -> Lease:
+    """What a worker gets for a waiting frame; ``shared`` is what the orders of its job share."""
     deadline = frame["deadline_at"]
     return Lease(
         id=lease_id,
@@ -34,7 +34,7 @@ def lease(frame: Row, plan: Mapping[str, Any], lease_id: str, expires_at: int) -
         attempt=frame["attempt"] + 1,
         owner=frame["owner"],
         user=frame["end_user"],
-        task={**plan, **json.loads(frame["plan"])},
+        order={**shared, **json.loads(frame["plan"])},
         expires_at=expires_at / 1e6,
         deadline_at=None if deadline is None else deadline / 1e6,
         bulk=bool(frame["bulk"]),
@@ -80,7 +80,7 @@ def _frame(row: Row) -> JobFrame:
     return JobFrame(
         index=row["frame"],
         version=row["version"],
-        state=FrameState(row["state"]),
+        state=JobFrameState(row["state"]),
         step=row["step"],
         steps=row["steps"],
         seed=row["seed"],

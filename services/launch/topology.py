@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from services.launch.options import EXIT_INPUT, TOKEN_VARIABLE
@@ -64,7 +64,7 @@ class Child:
         return True
 
 
-class Topology:
+class ProcessGroup:
     """A gateway and its workers.
 
     Args:
@@ -95,7 +95,7 @@ class Topology:
         """All processes."""
         return [self.gateway, *self.workers]
 
-    def run(self, stop: threading.Event, on_poll: Callable[[], None] = lambda: None) -> int:
+    def run(self, stop: threading.Event) -> int:
         """Keep all processes alive until `stop` is set; returns the exit code.
 
         A child that says that what it was given is wrong (exit code 2) ends everything, since it
@@ -105,7 +105,6 @@ class Topology:
             for child in self.children:
                 child.start()
             while not stop.wait(POLL_S):
-                on_poll()
                 for child in self.children:
                     if self._revive(child):
                         return EXIT_INPUT

@@ -15,26 +15,24 @@ import gc
 import itertools
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from consistent_gen.engine import DEFAULT_BUCKET, Engine, FrameDone, FrameError, Step
-from consistent_gen.engine.request import FrameRequest, Preview
+from consistent_gen.engine.request import Preview
 from consistent_gen.errors import Cancelled, ConsistentGenError
+from consistent_gen.methods.tuning import tuned
 from consistent_gen.models.backbone import Backbone
-from consistent_gen.story.draw import frame_requests
+from consistent_gen.story.cast import Cast
 from services.jobs import Lease
-from services.painting.anchors import Picture, couples_frames, with_preview
-from services.painting.calls import CallChoice, cause, halves, out_of_memory
+from services.painting.anchor_cache import DEFAULT_ANCHOR_BYTES, AnchorCache
+from services.painting.capacity import Capacity
+from services.painting.lease_table import LeasedFrame, LeaseTable, standing_of
+from services.painting.ordering_rules import CallChoice, cause, halves, out_of_memory
 from services.painting.reports import Drawn, Failed, Report, Stepped
-from services.painting.room import Room
-from services.painting.shelf import StoryShelf
-from services.painting.works import Work, Works, standing_of
 from services.plans import FrameOrder, PlanBook
-
-DEFAULT_ANCHOR_BYTES = 2 << 30
 
 
 class Painter:
@@ -43,7 +41,7 @@ class Painter:
     Args:
         bucket: rows of a denoiser call (see `engine.Engine`); a frame takes two with guidance.
         exact: see `engine.Engine`.
-        max_frames: most leases at once, but for newcomers (see `room.Room`).
+        max_frames: most leases at once, but for newcomers (see `capacity.Capacity`).
         anchor_bytes: most memory for the anchors of all stories; a story that needs more fails,
             one that has to wait for others waits.
         preview: how previews are made: "linear" or "decode".
@@ -63,15 +61,15 @@ class Painter:
         late_join: bool = True,
     ) -> None:
         self.backbone = backbone
-        self._choice = CallChoice(lambda group: standing_of(group, self._works, self._shelf))
+        self._choice = CallChoice(lambda group: standing_of(group, self._table, self._cache))
         self.engine = Engine(backbone, bucket=bucket, exact=exact, choose=self._choice)
         self.preview: Preview = preview
-        self._room = Room(bucket, max_frames, late_join)
-        self._works = Works()
-        self._deferred: list[Work] = []
+        self._capacity = Capacity(bucket, max_frames, late_join)
+        self._table = LeaseTable()
+        self._deferred: list[LeasedFrame] = []
         self._early: list[Report] = []
-        self._shelf = StoryShelf(
-            self.engine, anchor_bytes, preview, lambda key: bool(self._works.of_story(key))
+        self._cache = AnchorCache(
+            self.engine, anchor_bytes, lambda story: bool(self._table.of_story(story))
         )
         self._plans = PlanBook(backbone)
         self._cancels: set[str] = set()
@@ -82,64 +80,65 @@ class Painter:
     @property
     def active(self) -> frozenset[str]:
         """Ids of the leases that are being drawn."""
-        return frozenset(lease.id for lease in self._works.leases)
+        return frozenset(lease.id for lease in self._table.leases)
 
     @property
     def idle(self) -> bool:
         """Whether `step` has nothing to do."""
-        return not self._works and self.engine.idle and not self._early
+        return not self._table and self.engine.idle and not self._early
 
     @property
     def room(self) -> int:
         """How many more leases the next calls have rows for."""
-        return self._room.leases
+        return self._capacity.leases
 
     @property
     def newcomers(self) -> int:
         """How many leases on top of that would be drawn at once, if of users who have none."""
-        return self._room.newcomers
+        return self._capacity.newcomers
 
     @property
     def max_frames(self) -> int:
         """See the class."""
-        return self._room.max_frames
+        return self._capacity.max_frames
 
     @property
     def calls(self) -> int:
         """Denoiser calls made so far."""
-        return self._room.calls
+        return self._capacity.calls
 
     @property
     def stories(self) -> tuple[str, ...]:
         """Ids of the stories whose anchors are at hand, longest unused first."""
-        return tuple(dict.fromkeys(key.partition(" ")[0] for key in self._shelf.keys))
+        return tuple(dict.fromkeys(story for story, _ in self._cache.keys))
 
     def submit(self, lease: Lease, folder: Path | None = None) -> None:
         """Take on a lease. `folder` has the files that its references name.
 
         Raises:
-            InputError: the task cannot be read, or the model cannot draw it.
+            InputError: the order cannot be read, or the model cannot draw it.
         """
-        order = FrameOrder.from_json(lease.task)
+        order = FrameOrder.from_json(lease.order)
         base, plan = self._plans.plans(order, folder)
-        work = Work(
+        tied = tuned(plan.method, self.backbone).anchors > 0
+        work = LeasedFrame(
             lease=lease,
             plan=plan,
             frame=plan.frames[order.frame],
             seed=order.seed,
             preview_every=order.preview_every,
-            story=f"{lease.story} {order.digest}" if couples_frames(plan.method) else None,
+            story=(lease.story, order.digest) if tied else None,
             base=base,
         )
-        self._works.add(work)
+        self._table.add(work)
         try:
             self._start(work)
         except BaseException as error:
-            self._works.pop(lease.id)
+            self._table.pop(lease.id)
             if isinstance(error, OSError):
                 raise _unreadable(error) from None
             raise
-        self._room.joined(1 if plan.guidance == 1.0 else 2, self._works.leases)
+        self._capacity.joined(1 if plan.settings.guidance == 1.0 else 2, self._table.leases)
 
     def cancel(self, lease: str) -> None:
         """Stop drawing for a lease: from the next call on it has no rows. Callable anywhere."""
@@ -152,8 +151,8 @@ class Painter:
         self._retry_deferred()
         reports, self._early = self._early, []
         if self.engine.idle:
-            self._room.emptied()
-            self._room.hold(self._works.leases)
+            self._capacity.emptied()
+            self._capacity.hold(self._table.leases)
             return reports
         self._choice.forget_call()
         failures = []
@@ -165,11 +164,10 @@ class Painter:
             elif isinstance(event, FrameError) and not isinstance(event.error, Cancelled):
                 failures.append(event)
         reports += self._twins_stepped()
-        self._room.called(self._choice, self.engine.frames)
+        self._capacity.called(self._choice, self.engine.frames)
         reports += self._failed(failures)
-        self._room.hold(self._works.leases)
-        self._shelf.settle()
-        self._shelf.tidy()
+        self._capacity.hold(self._table.leases)
+        self._cache.settle()
         return reports
 
     def _stepped(self, event: Step) -> list[Report]:
@@ -179,7 +177,7 @@ class Painter:
                 (event.steps + event.step) // 2 if self._has_twin(work) else event.step,
                 event.preview,
             )
-            for work in self._works.of_frame(event.id)
+            for work in self._table.of_frame(event.id)
         ]
 
     def _twins_stepped(self) -> list[Report]:
@@ -188,86 +186,75 @@ class Painter:
         return [
             Stepped(work.lease.id, twin.index // 2)
             for twin in twins
-            for work in self._works.of_frame(twin.drawing)
+            for work in self._table.of_frame(twin.drawing)
         ]
 
-    def _has_twin(self, work: Work) -> bool:
-        story = self._shelf.get(work.story)
-        return story is not None and story.has_twins and bool(work.frame.identities)
+    def _has_twin(self, work: LeasedFrame) -> bool:
+        cast = self._cache.get(work.story)
+        return cast is not None and cast.has_twins and bool(work.frame.members)
 
     def _drawn(self, event: FrameDone) -> list[Report]:
-        story = self._shelf.get(self._shelf.key_of(event.id))
-        if story is not None:
-            story.anchor_drawn(event.id, Picture(event.image, event.metadata))
-        works = self._works.drawn(event.id)
+        self._cache.drawn(event)
+        works = self._table.drawn(event.id)
         return [Drawn(work.lease.id, event.image, event.metadata) for work in works]
 
     # Starting -----------------------------------------------------------------------------------
 
-    def _start(self, work: Work) -> None:
-        request = self._request(work)
+    def _start(self, work: LeasedFrame) -> None:
+        number, cast = next(self._ids), None
         if work.story is None:
-            self._works.wait(work, self.engine.submit(replace(request, id=f"f{next(self._ids)}")))
-            return
-        story = self._shelf.take(
-            work.story,
-            work.base,
-            work.frame,
-            number=next(self._ids),
-            preview_every=work.preview_every,
-        )
-        if story is None:
-            self._deferred.append(work)
-        elif story.is_anchor(work.frame, work.seed):
-            found = story.draw_anchor(work.frame.index)
-            if isinstance(found, Picture):
-                self._early.append(Drawn(work.lease.id, found.image, found.metadata))
-                self._works.pop(work.lease.id)
-            else:
-                self._works.wait(work, found)
+            cast = Cast(work.base, self.engine, prefix=f"f{number}/")
         else:
-            self._works.wait(work, story.draw_reader(request, work.frame))
-
-    def _request(self, work: Work) -> FrameRequest:
-        request = frame_requests(work.plan)[work.frame.index]
-        return with_preview(replace(request, seed=work.seed), self.preview, work.preview_every)
+            cast = self._cache.take(work.story, work.base, work.frame, number=number)
+        if cast is None:
+            self._deferred.append(work)
+            return
+        seen: dict[str, Any] = {}
+        if work.preview_every:
+            seen = {"preview": self.preview, "preview_every": work.preview_every}
+        found = cast.draw(work.frame, seed=work.seed, **seen)
+        if isinstance(found, str):
+            self._table.wait(work, found)
+        else:
+            self._early.append(Drawn(work.lease.id, found.image, found.metadata))
+            self._table.pop(work.lease.id)
 
     def _retry_deferred(self) -> None:
         waiting, self._deferred = self._deferred, []
         for work in waiting:
             self._restart(work)
 
-    def _restart(self, work: Work) -> None:
-        if work not in self._works:
+    def _restart(self, work: LeasedFrame) -> None:
+        if work not in self._table:
             return
         self._untrack(work)
         try:
             self._start(work)
         except (ConsistentGenError, OSError) as error:
-            self._works.pop(work.lease.id)
+            self._table.pop(work.lease.id)
             ours = _unreadable(error) if isinstance(error, OSError) else error
             self._early.append(Failed(work.lease.id, ours, retryable=False))
 
     # Leaving ------------------------------------------------------------------------------------
 
-    def _untrack(self, work: Work) -> None:
+    def _untrack(self, work: LeasedFrame) -> None:
         """Take a work off its frame, and the frame off the engine when nobody else wants it."""
-        left = self._works.unwait(work)
-        if left is not None and self._shelf.anchor_of(left) is None:
+        left = self._table.unwait(work)
+        if left is not None and self._cache.anchor_of(left) is None:
             self.engine.cancel(left)
 
     def _apply_cancels(self) -> None:
         with self._lock:
             cancels, self._cancels = self._cancels, set()
         for lease in cancels:
-            work = self._works.pop(lease)
+            work = self._table.pop(lease)
             if work is None:
                 continue
             self._untrack(work)
             self._deferred = [other for other in self._deferred if other is not work]
-            story = self._shelf.get(work.story)
-            if story is not None and not self._works.of_story(work.story):
-                story.stop()  # nobody waits for anchors that are half drawn
+            cast = self._cache.get(work.story)
+            if cast is not None and not self._table.of_story(work.story):
+                cast.stop()  # nobody waits for anchors that are half drawn
 
     # Failing ------------------------------------------------------------------------------------
 
@@ -280,7 +267,7 @@ class Painter:
         together = self._choice.failed_together(failures)
         if scarce and self.engine.exact:
             together = []  # calls have one size, so halves would fail too
-        again: dict[str, Work] = {}
+        again: dict[str, LeasedFrame] = {}
         for half in halves(together):
             cohort = next(self._cohorts)
             for group in half:
@@ -293,29 +280,29 @@ class Painter:
             for work in [] if failure.id in shared else self._set_apart(drawing, 0):
                 self._untrack(work)
                 again.pop(work.lease.id, None)
-                if self._works.pop(work.lease.id) is not None:
+                if self._table.pop(work.lease.id) is not None:
                     reports.append(self._verdict(work, failure))
         for work in again.values():
             self._restart(work)
         return reports
 
-    def _set_apart(self, engine_id: str, cohort: int) -> list[Work]:
+    def _set_apart(self, engine_id: str, cohort: int) -> list[LeasedFrame]:
         """Put a frame that failed, and who must start again with it, into a cohort."""
-        anchor = self._shelf.anchor_of(engine_id)
+        anchor = self._cache.anchor_of(engine_id)
         if anchor is None:
-            works = self._works.of_frame(engine_id)
+            works = self._table.of_frame(engine_id)
             for work in works:
                 work.cohort = cohort
             return works
-        anchor.story.cohorts[anchor.name] = cohort
-        anchor.story.forget(anchor.name)
-        waiting = self._works.of_story(anchor.key)
-        return [w for w in waiting if anchor.story.reads(w.frame, anchor.name)]
+        anchor.cached.cohorts[anchor.key] = cohort
+        anchor.cached.cast.forget(anchor.key)
+        waiting = self._table.of_story(anchor.story)
+        return [w for w in waiting if anchor.cached.cast.reads(w.frame, anchor.key)]
 
-    def _verdict(self, work: Work, failure: FrameError) -> Failed:
+    def _verdict(self, work: LeasedFrame, failure: FrameError) -> Failed:
         error = failure.error
         if out_of_memory(cause(failure)):
-            width, height = work.plan.width, work.plan.height
+            width, height = work.plan.size
             error = ConsistentGenError(
                 f"there is not enough memory to draw {width}x{height} pixels; draw smaller "
                 "pictures, or start the server with a smaller engine.bucket"
@@ -324,7 +311,7 @@ class Painter:
         return Failed(work.lease.id, error, retryable=failure.error.__cause__ is not None)
 
     def _free_memory(self) -> None:
-        self._shelf.evict(0)
+        self._cache.evict(0)
         gc.collect()
         if self.backbone.device.type == "cuda":
             torch.cuda.empty_cache()

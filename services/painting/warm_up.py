@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from consistent_gen.checkpoints import atomic_file
+from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.errors import ConsistentGenError, OutputError
-from consistent_gen.runtime import tune_allocator, versions
+from consistent_gen.runtime import versions
 from services.settings import Settings
 
 if TYPE_CHECKING:
@@ -45,7 +46,6 @@ def painter_maker(
     """
 
     def make() -> Painter:
-        tune_allocator()
         import torch
 
         from consistent_gen.models import load_backbone
@@ -109,12 +109,12 @@ def warm_up(backbone: Backbone, bucket: int, preview_every: int) -> Preview:
     from consistent_gen.engine import Engine, FrameError, FrameRequest
 
     engine = Engine(backbone, bucket=bucket)
-    request = FrameRequest(prompt="", seed=0, steps=2, preview="linear")
+    request = FrameRequest(prompt="", seed=0, settings=DrawSettings(steps=2), preview="linear")
     started = time.perf_counter()
     for event in engine.run([request]):
         if isinstance(event, FrameError):
             raise ConsistentGenError(f"the warm-up frame failed: {event.error}")
-    engine.submit(FrameRequest(prompt="", seed=0, steps=2))
+    engine.submit(FrameRequest(prompt="", seed=0, settings=DrawSettings(steps=2)))
     stepped = time.perf_counter()
     engine.step()
     step_s = time.perf_counter() - stepped

@@ -1,8 +1,8 @@
-"""Assistants that remember: the `desk` keeps one memory per persona, `recollections` shows it."""
+"""Assistants that remember: `open_personas` has a memory for each, `recollections` shows one."""
 
 from __future__ import annotations
 
-from services.personas.desk import PersonaDesk
+from services.personas.open_personas import OpenPersonas
 from services.personas.recollections import Recollections
 
-__all__ = ["PersonaDesk", "Recollections"]
+__all__ = ["OpenPersonas", "Recollections"]

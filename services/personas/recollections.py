@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from consistent_gen.client.types import Memory
+from consistent_gen.client.types import MemoryOut
 from consistent_gen.errors import InputError
-from consistent_gen.memory.assistant import Assistant
-from consistent_gen.memory.indexing import index_text
-from consistent_gen.memory.operations import Add, Batch, Op, Update
-from consistent_gen.memory.pictures import read_picture
-from consistent_gen.memory.records import Concept, Kind, Media, Record
-from consistent_gen.memory.retriever import CAPS
-from consistent_gen.memory.store import Scope
+from consistent_gen.memory.data.operations import Add, Batch, Op, Update
+from consistent_gen.memory.data.records import Concept, Kind, Media, Record
+from consistent_gen.memory.data.store import Scope
+from consistent_gen.memory.recall.indexing import index_text
+from consistent_gen.memory.recall.pictures import read_picture
+from consistent_gen.memory.recall.retriever import CAPS
+from consistent_gen.memory.talk.assistant import Assistant
 from services.errors import NotFound
 
 REMEMBERED: tuple[Kind, ...] = ("core", "fact", "habit", "concept", "episode")
@@ -28,13 +28,13 @@ class Recollections:
         self._assistant = assistant
         self._store = assistant.store
 
-    def all(self) -> list[Memory]:
+    def all(self) -> list[MemoryOut]:
         """Everything that is remembered, newest first."""
         records = [r for kind in REMEMBERED for r in self._store.list(kind, limit=MOST)]
         records.sort(key=lambda r: (r.recorded_at or _NEVER, r.id), reverse=True)
         return [self._shown(record) for record in records[:MOST]]
 
-    def search(self, text: str | None, picture: bytes | None, k: int) -> list[Memory]:
+    def search(self, text: str | None, picture: bytes | None, k: int) -> list[MemoryOut]:
         """What fits words, a picture, or both; best first. Raises ``InputError`` for neither."""
         words = (text or "").strip()
         if not words and picture is None:
@@ -45,19 +45,19 @@ class Recollections:
         found = self._assistant.retriever.search(
             words, picture=None if picture is None else read_picture(picture), caps=caps
         )
-        shown: dict[str, Memory] = {}
+        shown: dict[str, MemoryOut] = {}
         for hit in found:
             record = self._concept_of(hit.record)
             if record is not None and record.id not in shown:
                 shown[record.id] = self._shown(record, score=round(hit.score, 6))
         return list(shown.values())[:k]
 
-    def add(self, text: str) -> Memory:
+    def add(self, text: str) -> MemoryOut:
         """A fact in the user's own words. Raises ``InputError`` when it is refused."""
         record = self._edit(Add(kind="fact", value=text))
         return self._shown(record)
 
-    def correct(self, memory: str, text: str) -> Memory:
+    def correct(self, memory: str, text: str) -> MemoryOut:
         """Replace what was never right. Raises ``NotFound``; ``InputError`` when it is refused."""
         record = self._find(memory)
         target = record.label if record.kind == "core" else record.id
@@ -99,9 +99,9 @@ class Recollections:
         found = self._store.get([record.subject]) if record.subject else ()
         return found[0] if found else None
 
-    def _shown(self, record: Record, score: float | None = None) -> Memory:
+    def _shown(self, record: Record, score: float | None = None) -> MemoryOut:
         sources = self._store.get(list(record.evidence[:_WHY]))
-        return Memory(
+        return MemoryOut(
             id=record.id,
             kind=record.kind,
             text=_text(record),

@@ -19,7 +19,7 @@ from consistent_gen.registry import resolve
 from consistent_gen.story.plan import Model, StoryPlan
 from services.plans.planner import validate_story, with_prompt
 
-TASK_SCHEMA = 1
+ORDER_SCHEMA = 1
 # Fields of a request that say how to serve it and not what to draw.
 _SERVING = {"preview_every", "deadline_s", "bulk"}
 _KEPT_PLANS = 64
@@ -27,7 +27,7 @@ _KEPT_PLANS = 64
 
 @dataclass(frozen=True, kw_only=True)
 class FrameOrder:
-    """One frame to draw: what travels as the JSON plan of a lease.
+    """One frame to draw: what travels as the JSON `order` of a lease.
 
     story: as the client sent it, with what the library fills in. frame: 0-based index.
     version: 1 is the first drawing. prompt: instead of the frame's own. references: character ->
@@ -45,7 +45,7 @@ class FrameOrder:
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
         return {
-            "schema": TASK_SCHEMA,
+            "schema": ORDER_SCHEMA,
             "story": self.story.model_dump(mode="json", exclude_none=True),
             "frame": self.frame,
             "version": self.version,
@@ -56,32 +56,32 @@ class FrameOrder:
         }
 
     @classmethod
-    def from_json(cls, task: Mapping[str, Any]) -> FrameOrder:
+    def from_json(cls, order: Mapping[str, Any]) -> FrameOrder:
         """Read `to_json`'s value.
 
         Raises:
             InputError: another schema, a field is missing, or a frame that the story lacks.
         """
-        if task.get("schema") != TASK_SCHEMA:
+        if order.get("schema") != ORDER_SCHEMA:
             raise InputError(
-                f"a frame task has schema {task.get('schema')!r}; this server reads {TASK_SCHEMA}: "
+                f"an order has schema {order.get('schema')!r}; this server reads {ORDER_SCHEMA}: "
                 "let gateway and workers be of one version"
             )
         try:
-            order = cls(
-                story=StoryIn.model_validate(task["story"]),
-                frame=int(task["frame"]),
-                version=int(task["version"]),
-                seed=int(task["seed"]),
-                prompt=task.get("prompt"),
-                references=task.get("references") or {},
-                preview_every=int(task.get("preview_every") or 0),
+            found = cls(
+                story=StoryIn.model_validate(order["story"]),
+                frame=int(order["frame"]),
+                version=int(order["version"]),
+                seed=int(order["seed"]),
+                prompt=order.get("prompt"),
+                references=order.get("references") or {},
+                preview_every=int(order.get("preview_every") or 0),
             )
         except (KeyError, TypeError, ValueError, ValidationError):
-            raise InputError("a frame task lacks a field or has one of the wrong kind") from None
-        if not 0 <= order.frame < len(order.story.frames):
-            raise InputError(f"the story has {len(order.story.frames)} frames, none {order.frame}")
-        return order
+            raise InputError("an order lacks a field or has one of the wrong kind") from None
+        if not 0 <= found.frame < len(found.story.frames):
+            raise InputError(f"the story has {len(found.story.frames)} frames, none {found.frame}")
+        return found
 
     @property
     def digest(self) -> str:

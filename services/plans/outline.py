@@ -5,6 +5,7 @@ A gateway that only plans stories needs a few hundred kilobytes of a folder of g
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,11 @@ class ModelOutline:
     def size_multiple(self) -> int:
         """What both sides must be multiples of."""
         return self._multiple
+
+    @cached_property
+    def recommended(self) -> Mapping[str, float]:
+        """Settings that the folder recommends, by name."""
+        return pretrained.recommendations(self.path)[0]
 
     @cached_property
     def sha256(self) -> str:

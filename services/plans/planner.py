@@ -1,8 +1,7 @@
 """StoryIn -> StoryPlan: everything about a story that can be wrong is found here, before drawing.
 
-A request is written out as a story file with one value per line and read by the same reader, so
-the server accepts and refuses exactly what `consistent-gen story` does. The line in an error is
-turned back into a place in the request (`frames[2].prompt`).
+A request is a tree whose places are paths (`frames[2].prompt`), and the reader of story files reads
+it: the server accepts and refuses exactly what `consistent-gen story` does, and errors name a path.
 
 A `Planner` needs a model's tokenizer and configs but not its weights, so a gateway without an
 engine can hold one.
@@ -10,26 +9,19 @@ engine can hold one.
 
 from __future__ import annotations
 
-import json
-import math
 import threading
-from collections.abc import Iterable, Mapping, Sequence
-from decimal import Decimal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from consistent_gen.client.types import ModelInfo, StoryIn
+from consistent_gen.draw_settings import SCHEDULERS, DrawSettings
 from consistent_gen.errors import InputError
 from consistent_gen.methods import DEFAULT_METHOD, METHODS
 from consistent_gen.story.plan import Model, StoryPlan, plan_story
 from consistent_gen.story.prompts import story_world_styles
-from consistent_gen.story.script import parse_story
-
-_STORY_KEYS = (
-    "title", "style", "method", "seed", "steps", "guidance", "contours", "guidance_until",
-    "scheduler", "size",
-)  # fmt: skip
-_FRAME_KEYS = ("prompt", "caption", "style", "seed", "negative")
+from services.plans.own_words import Worded, story_of, word_request
 
 
 def validate_story(
@@ -46,13 +38,7 @@ def validate_story(
     Raises:
         InputError: names the place in the request, what is wrong there and how to mend it.
     """
-    from consistent_gen.story.draw import DEFAULTS
-
-    text, places = _as_story_file(request, references or {})
-    try:
-        return plan_story(parse_story(text, source=""), model, DEFAULTS, folder=folder)
-    except InputError as error:
-        raise _at_place(error, places) from None
+    return plan_story(story_of(request, references or {}), model, folder=folder)
 
 
 class KnownModel(Model, Protocol):
@@ -100,6 +86,14 @@ class Planner:
         """
         return validate_story(request, self.model)
 
+    def word(self, request: StoryIn) -> Worded:
+        """As `word_request`, for this planner's model.
+
+        Raises:
+            InputError: as `word_request`. CheckpointError: as `model`.
+        """
+        return word_request(request, self.model)
+
     def plan_reroll(self, request: StoryIn, index: int, prompt: str | None) -> StoryPlan:
         """The plan with another prompt in frame `index`; errors name `prompt`.
 
@@ -110,12 +104,18 @@ class Planner:
             raise InputError(f"the story has {len(request.frames)} frames, none {index}")
         if prompt is None:
             return self.plan(request)
-        try:
+        with _of_a_reroll(index):
             return self.plan(with_prompt(request, index, prompt))
-        except InputError as error:
-            if error.source == f"frames[{index}].prompt":
-                error.source = "prompt"
-            raise
+
+    def word_reroll(self, request: StoryIn, index: int, prompt: str) -> str:
+        """Another prompt for frame `index`, in the model's words; errors name `prompt`.
+
+        Raises:
+            InputError: as `word`.
+        """
+        with _of_a_reroll(index):
+            worded = self.word(with_prompt(request, index, prompt)).request
+        return worded.frames[index].prompt
 
     def model_info(self, layouts: Iterable[str] = ()) -> ModelInfo:
         """What GET /v1/models says.
@@ -123,8 +123,6 @@ class Planner:
         Raises:
             CheckpointError: as `model`.
         """
-        from consistent_gen.story.draw import DEFAULTS
-
         model = self.model
         width, height = model.default_size
         words = model.vocabulary()
@@ -136,13 +134,24 @@ class Planner:
             size_multiple=model.size_multiple,
             methods=list(METHODS),
             default_method=DEFAULT_METHOD,
-            schedulers=list(DEFAULTS.schedulers),
+            schedulers=list(SCHEDULERS),
             styles=[] if words is None else list(story_world_styles()),
             layouts=list(layouts),
             words=None if words is None else sorted(words),
-            steps=DEFAULTS.steps,
-            guidance=DEFAULTS.guidance,
+            steps=int(model.recommended.get("steps", DrawSettings.steps)),
+            guidance=model.recommended.get("guidance", DrawSettings.guidance),
         )
+
+
+@contextmanager
+def _of_a_reroll(index: int) -> Iterator[None]:
+    """What is wrong with a frame's prompt is wrong with the `prompt` that a re-roll asks for."""
+    try:
+        yield
+    except InputError as error:
+        if error.source == f"frames[{index}].prompt":
+            error.source = "prompt"
+        raise
 
 
 def with_prompt(request: StoryIn, index: int, prompt: str) -> StoryIn:
@@ -150,65 +159,3 @@ def with_prompt(request: StoryIn, index: int, prompt: str) -> StoryIn:
     frames = list(request.frames)
     frames[index] = frames[index].model_copy(update={"prompt": prompt})
     return request.model_copy(update={"frames": frames})
-
-
-def _as_story_file(
-    request: StoryIn, references: Mapping[str, Sequence[str]]
-) -> tuple[str, dict[int, str]]:
-    """A story file with one value per line, and the place in the request of each line."""
-    lines: list[str] = []
-    places: dict[int, str] = {}
-
-    def put(indent: str, key: str, value: Any, place: str) -> None:
-        lines.append(f"{indent}{_scalar(key)}: {_scalar(value)}")
-        places[len(lines)] = place
-
-    for key in _STORY_KEYS:
-        if (value := getattr(request, key)) is not None:
-            put("", key, value, key)
-    if request.characters:
-        lines.append("characters:")
-    for name, character in request.characters.items():
-        place = f"characters.{name}"
-        lines.append(f"  {_scalar(name)}:")
-        places[len(lines)] = place
-        put("    ", "description", character.description, f"{place}.description")
-        if character.strength is not None:
-            put("    ", "strength", character.strength, f"{place}.strength")
-        if references.get(name):
-            lines.append("    references:")
-        for reference in references.get(name, ()):
-            lines.append(f"      - {_scalar(reference)}")
-            places[len(lines)] = f"{place}.references"
-    lines.append("frames:")
-    for index, frame in enumerate(request.frames):
-        lines.append("  -")
-        places[len(lines)] = f"frames[{index}]"
-        for key in _FRAME_KEYS:
-            if (value := getattr(frame, key)) not in (None, ""):
-                put("    ", key, value, f"frames[{index}].{key}")
-    return "\n".join(lines), places
-
-
-def _scalar(value: Any) -> str:
-    """A value on one line of YAML; text is always quoted, so that "12" stays text."""
-    if isinstance(value, str):
-        # YAML reads every JSON string whose characters are written out, apart from its own two
-        # line ends and DEL to U+009F, which the reader refuses by name when they are written out.
-        return json.dumps(value, ensure_ascii=False)
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise InputError(f"{value} is not a finite number")
-        # The reader knows no exponents and 18 decimals, which is more than a float's own.
-        return f"{Decimal(repr(value)):.18f}".rstrip("0") + "0"
-    return str(value)
-
-
-def _at_place(error: InputError, places: Mapping[int, str]) -> InputError:
-    """The same error at its place in the request instead of its line in our file."""
-    if error.line is None:
-        error.source = error.source or None
-        return error
-    error.source = places.get(error.line)
-    error.line = None
-    return error

@@ -9,9 +9,9 @@ import os
 
 from services.scores.local import LocalScorer
 from services.scores.remote import RemoteScorer
-from services.scores.scorer import Scorer
+from services.scores.scorer import PictureScorer
 
-__all__ = ["URL_VARIABLE", "LocalScorer", "RemoteScorer", "Scorer", "open_scorer"]
+__all__ = ["URL_VARIABLE", "LocalScorer", "PictureScorer", "RemoteScorer", "open_scorer"]
 
 URL_VARIABLE = "CONSISTENT_GEN_SCORING_URL"
 

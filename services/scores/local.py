@@ -22,7 +22,7 @@ class LocalScorer:
         self._looker = Looker(folder)
 
     def score(self, pictures: Sequence[bytes], prompts: Sequence[str] | None) -> ScoreOut:
-        """See `Scorer`."""
+        """See `PictureScorer`."""
         return scored(self.see(np.stack([small(data) for data in pictures])), prompts)
 
     def see(self, pictures: np.ndarray) -> list[Sight]:

@@ -28,7 +28,7 @@ class RemoteScorer:
         )
 
     def score(self, pictures: Sequence[bytes], prompts: Sequence[str] | None) -> ScoreOut:
-        """See `Scorer`."""
+        """See `PictureScorer`."""
         items = [base64.b64encode(png(small(data))).decode() for data in pictures]
         try:
             answer = self._http.post("/read", json={"pictures": items})

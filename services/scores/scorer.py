@@ -17,7 +17,7 @@ from consistent_gen.world.palette import hue_anchors
 from services.errors import Refusal
 
 
-class Scorer(Protocol):
+class PictureScorer(Protocol):
     """Scores pictures given as files; artifacts of ours, so they can be decoded."""
 
     def score(self, pictures: Sequence[bytes], prompts: Sequence[str] | None) -> ScoreOut:

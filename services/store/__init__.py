@@ -1,8 +1,8 @@
 """What lasts: one SQLite file and the pictures beside it.
 
-`database` over `sqlite_file`, with the tables of `schema`; `artifacts` (bytes by their hash),
-`stories`, and the `library` of characters, which travel as an `archive`. The `_rows` modules are
-what other stores do with a table inside their own transactions.
+`database` with the tables of `schema`; `artifacts` (bytes by their hash), `stories`, and the
+`library` of characters, which travel as an `archive`. What other stores do with a table inside
+their own transactions are plain functions beside its class.
 """
 
 from __future__ import annotations

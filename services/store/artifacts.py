@@ -20,15 +20,61 @@ from consistent_gen.client.types import Artifact
 from consistent_gen.errors import InputError
 from services.errors import Conflict, NotFound, StorageError, StorageFull
 from services.keys import Quota
-from services.settings import Storage
-from services.store.artifact_rows import NEEDED, SHOWN, TOLD
+from services.settings import StorageSettings
 from services.store.database import Database, Row
 from services.store.identifiers import micros, new_id
+
+# A drawing of a story, or a reference of a character.
+SHOWN = """(EXISTS (SELECT 1 FROM frame_versions v WHERE v.artifact = artifacts.id)
+    OR EXISTS (SELECT 1 FROM character_references r WHERE r.artifact = artifacts.id))"""
+# The plan of a job that is not finished: a picture to draw from.
+NEEDED = """EXISTS (SELECT 1 FROM jobs j WHERE j.state IN ('queued', 'running')
+    AND j.plan LIKE '%' || artifacts.id || '%')"""
+# An event of a job.
+TOLD = "EXISTS (SELECT 1 FROM events e WHERE e.artifact = artifacts.id)"
+
+
+def adopt(db: Database, owner: str, artifact: str) -> None:
+    """Keep a temporary artifact for good, as part of the caller's transaction. Raises NotFound."""
+    if not db.change(
+        "UPDATE artifacts SET temporary = 0 WHERE id = ? AND owner = ?", (artifact, owner)
+    ):
+        raise NotFound("no such artifact; store the picture first")
+
+
+def forget(db: Database, artifacts: Iterable[str]) -> None:
+    """Delete those of ``artifacts`` that nothing shows any more, in the caller's transaction.
+
+    Their bytes go with the next :meth:`ArtifactStore.sweep`.
+    """
+    db.many(
+        f"DELETE FROM artifacts WHERE id = ? AND NOT {SHOWN}",
+        [(artifact,) for artifact in artifacts],
+    )
+
+
+def forget_older(db: Database, before: int) -> int:
+    """Delete lasting artifacts from before a moment that nothing shows; returns how many.
+
+    Their bytes go with the next :meth:`ArtifactStore.sweep`.
+    """
+    return db.change(
+        f"DELETE FROM artifacts WHERE temporary = 0 AND created_at < ? AND NOT {SHOWN}", (before,)
+    )
+
 
 MEDIA_TYPES = ("image/png", "image/jpeg", "image/webp")
 _NAME = re.compile(r"[0-9a-f]{64}")
 _INCOMING = "incoming-"
 _SLOWEST_WRITE_S = 60.0
+# A drawing of a story, or a reference of a character.
+_SHOWN = """(EXISTS (SELECT 1 FROM frame_versions v WHERE v.artifact = artifacts.id)
+    OR EXISTS (SELECT 1 FROM character_references r WHERE r.artifact = artifacts.id))"""
+# The plan of a job that is not finished: a picture to draw from.
+_NEEDED = """EXISTS (SELECT 1 FROM jobs j WHERE j.state IN ('queued', 'running')
+    AND j.plan LIKE '%' || artifacts.id || '%')"""
+# An event of a job.
+_TOLD = "EXISTS (SELECT 1 FROM events e WHERE e.artifact = artifacts.id)"
 
 
 class ArtifactStore:
@@ -38,7 +84,7 @@ class ArtifactStore:
         self,
         folder: Path,
         database: Database,
-        storage: Storage | None = None,
+        storage: StorageSettings | None = None,
         *,
         clock: Callable[[], float] = time.time,
         quota_of: Callable[[str], Quota] | None = None,
@@ -46,7 +92,7 @@ class ArtifactStore:
         """``folder`` is made when missing. ``storage`` gives quotas and the reserve of the disk."""
         self._folder = Path(folder)
         self._db = database
-        self._storage = storage or Storage()
+        self._storage = storage or StorageSettings()
         self._clock = clock
         self._quota_of = quota_of or (lambda owner: Quota())
         with _explained():
@@ -127,7 +173,7 @@ class ArtifactStore:
         with self._db.transaction():
             row = self._row(owner, artifact)
             if not self._db.change(
-                f"DELETE FROM artifacts WHERE id = ? AND NOT {SHOWN}", (artifact,)
+                f"DELETE FROM artifacts WHERE id = ? AND NOT {_SHOWN}", (artifact,)
             ):
                 raise Conflict(
                     "a story or a character of the library shows this picture; delete that first"
@@ -143,7 +189,7 @@ class ArtifactStore:
         with self._db.transaction():
             removed = self._db.change(
                 f"""DELETE FROM artifacts WHERE temporary = 1 AND created_at < ?
-                    AND NOT {SHOWN} AND NOT {TOLD} AND NOT {NEEDED}""",
+                    AND NOT {_SHOWN} AND NOT {_TOLD} AND NOT {_NEEDED}""",
                 (before,),
             )
             self._forget_blobs("1 = 1", ())

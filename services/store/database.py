@@ -7,6 +7,7 @@ place.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -14,14 +15,15 @@ from pathlib import Path
 from threading import Lock, RLock, get_ident
 from typing import Any, TypeAlias
 
-from services.errors import StorageError, StorageFull
-from services.store.sqlite_file import connect, explained, make_private
+from consistent_gen import sqlite
+from consistent_gen.sqlite import Migrations
+from services.errors import BusyError, ServiceError, StorageError, StorageFull
 
 Row: TypeAlias = Mapping[str, Any]
 # What only reads takes this much of a database: `Database.rows`.
 Query: TypeAlias = Callable[[str, Sequence[Any]], list[Row]]
-Migrations: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
 _IDLE_READERS = 8
+_WAL_KEPT_BYTES = 16 << 20
 
 
 class Database:
@@ -47,9 +49,9 @@ class Database:
         self._closed = False
         self._durable = True
         self._foreign_version = 0
-        make_private(self.path)
+        _make_private(self.path)
         with self._errors():
-            self._writer = connect(self.path, busy_timeout_s)
+            self._writer = self._connect()
         try:
             self._migrate(MIGRATIONS)
         except BaseException:
@@ -211,7 +213,7 @@ class Database:
             connection = self._readers.pop() if self._readers else None
         if connection is None:
             with self._errors():
-                connection = connect(self.path, self._busy_timeout_s)
+                connection = self._connect()
                 connection.execute("PRAGMA query_only = ON")
         try:
             yield connection
@@ -230,18 +232,18 @@ class Database:
                 return
         with self.transaction():
             self.change("CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY)")
-            done = [row["name"] for row in self.rows("SELECT name FROM migrations")]
-            unknown = sorted(set(done) - set(names))
-            if unknown:
-                raise StorageError(
-                    f"{self.path.name} was written by a newer version (it has "
-                    f"{', '.join(unknown)}); upgrade consistent-gen; nothing was changed"
-                )
-            for name, statements in migrations:
-                if name not in done:
-                    for statement in statements:
-                        self.change(statement)
-                    self.change("INSERT INTO migrations (name) VALUES (?)", (name,))
+            sqlite.migrate(
+                migrations,
+                [row["name"] for row in self.rows("SELECT name FROM migrations")],
+                self.change,
+                lambda name: self.change("INSERT INTO migrations (name) VALUES (?)", (name,)),
+                lambda words: StorageError(f"{self.path.name} {words}"),
+            )
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite.connect(self.path, self._busy_timeout_s)
+        connection.row_factory = sqlite3.Row
+        return sqlite.prepare(connection, f"journal_size_limit = {_WAL_KEPT_BYTES}")
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -250,4 +252,21 @@ class Database:
         except sqlite3.IntegrityError:
             raise
         except sqlite3.Error as error:
-            raise explained(error, self.path) from None
+            raise _explained(error, self.path) from None
+
+
+def _explained(error: sqlite3.Error, path: Path) -> ServiceError:
+    kind, message = sqlite.fault(error, path)
+    if kind == "busy":
+        return BusyError(message, retry_after=1.0)
+    return (StorageError if kind in ("damaged", "refused") else StorageFull)(message)
+
+
+def _make_private(path: Path) -> None:
+    """Make the folder and the file readable by us alone: prompts stand in it."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise StorageFull(f"cannot write {path}: {error.strerror or error}") from None

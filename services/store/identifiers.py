@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 import secrets
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from consistent_gen.errors import InputError
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CURSOR = re.compile(r"([0-9]{1,18})-([a-z]+_[0-9a-z]{16,40})")
 
 
@@ -21,11 +19,6 @@ def new_id(kind: str) -> str:
 def micros(seconds: float) -> int:
     """Seconds since 1970 as whole microseconds."""
     return round(seconds * 1_000_000)
-
-
-def moment(microseconds: int) -> datetime:
-    """The UTC time of a stored moment."""
-    return _EPOCH + timedelta(microseconds=microseconds)
 
 
 def cursor(row: Any) -> str:

@@ -17,13 +17,13 @@ from consistent_gen.client.types import (
     Reference,
 )
 from consistent_gen.errors import LimitError
+from consistent_gen.sqlite import moment
 from services.errors import Conflict, NotFound
 from services.store import archive
-from services.store.artifact_rows import adopt, forget
-from services.store.artifacts import ArtifactStore
+from services.store.artifacts import ArtifactStore, adopt, forget
 from services.store.database import Database, Query, Row
-from services.store.identifiers import micros, moment, new_id
-from services.store.pictures import Picture, read_picture
+from services.store.identifiers import micros, new_id
+from services.store.pictures import CheckedPicture, read_picture
 
 MAX_CHARACTERS = 500
 MAX_REFERENCES = archive.MAX_REFERENCES
@@ -39,7 +39,7 @@ class Library:
         artifacts: ArtifactStore,
         *,
         clock: Callable[[], float] = time.time,
-        admit: Callable[[bytes], Picture] = read_picture,
+        admit: Callable[[bytes], CheckedPicture] = read_picture,
     ) -> None:
         """``admit`` checks pictures that come in archives; it raises InputError or LimitError."""
         self._db = database

@@ -31,7 +31,7 @@ _DAMAGED = (
 
 
 @dataclass(frozen=True)
-class Picture:
+class CheckedPicture:
     """Checked bytes of a picture, its media type, and what we think of it as a reference."""
 
     data: bytes
@@ -39,7 +39,7 @@ class Picture:
     quality: Quality
 
 
-def read_picture(data: bytes, *, max_pixels: int = 32_000_000) -> Picture:
+def read_picture(data: bytes, *, max_pixels: int = 32_000_000) -> CheckedPicture:
     """Check that ``data`` is a whole PNG, JPEG or WebP picture, decided by its content.
 
     Raises:
@@ -65,7 +65,7 @@ def read_picture(data: bytes, *, max_pixels: int = 32_000_000) -> Picture:
         raise
     except _DAMAGED:
         raise InputError("not a whole PNG, JPEG or WebP picture; save it anew") from None
-    return Picture(data, media_type, quality)
+    return CheckedPicture(data, media_type, quality)
 
 
 def assess(picture: Image.Image) -> Quality:

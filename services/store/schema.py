@@ -7,7 +7,7 @@ before them is quick. Columns named ``frame`` are places in a story from 0.
 
 from __future__ import annotations
 
-from services.store.database import Migrations
+from consistent_gen.sqlite import Migrations
 
 MIGRATIONS: Migrations = (
     (

@@ -4,20 +4,111 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from consistent_gen.client.types import (
+    Bubble,
     FramePatch,
+    FrameVersion,
+    StoryFrame,
     StoryIn,
     StoryList,
     StoryOut,
     StoryPatch,
+    StorySummary,
 )
 from consistent_gen.errors import InputError
+from consistent_gen.sqlite import moment
 from services.errors import Conflict, NotFound
-from services.store import story_rows
+from services.store.artifacts import forget
 from services.store.database import Database, Query, Row
-from services.store.identifiers import check_limit, cursor, micros, moment, new_id, read_cursor
+from services.store.identifiers import check_limit, cursor, micros, new_id, read_cursor
+
+
+def drop(db: Database, story: str) -> None:
+    """Delete a story with everything that belongs to it alone, in the caller's transaction."""
+    drawn = db.rows("SELECT artifact FROM frame_versions WHERE story = ?", (story,))
+    db.change("DELETE FROM stories WHERE id = ?", (story,))
+    forget(db, [row["artifact"] for row in drawn])
+
+
+def append_version(
+    db: Database, frame: Row, artifact: str, scores: Mapping[str, float], now: int
+) -> None:
+    """Add an accepted drawing of a job's frame to its story, in the caller's transaction.
+
+    It becomes the one that counts, unless a later version was drawn already.
+    """
+    place = (frame["story"], frame["frame"])
+    prompt = frame["prompt"]
+    if prompt is None:
+        story = db.one("SELECT request FROM stories WHERE id = ?", (frame["story"],))
+        assert story is not None, "a job without a story"
+        prompt = json.loads(story["request"])["frames"][frame["frame"]]["prompt"]
+    db.change(
+        """INSERT INTO frame_versions
+               (story, frame, version, artifact, seed, prompt, job, scores, created_at)
+           VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+        (
+            *place, frame["version"], artifact, frame["seed"], prompt, frame["job"],
+            json.dumps(scores), now,
+        ),
+    )  # fmt: skip
+    newest = db.one(
+        "SELECT MAX(version) AS version FROM frame_versions WHERE story = ? AND frame = ?", place
+    )
+    assert newest is not None
+    if newest["version"] == frame["version"]:
+        db.change(
+            "UPDATE story_frames SET current_version = ? WHERE story = ? AND frame = ?",
+            (frame["version"], *place),
+        )
+    db.change("UPDATE stories SET updated_at = ? WHERE id = ?", (now, frame["story"]))
+
+
+def frames(rows: Query, story: str, request: StoryIn) -> list[StoryFrame]:
+    versions: dict[int, list[FrameVersion]] = {}
+    for row in rows("SELECT * FROM frame_versions WHERE story = ? ORDER BY version", (story,)):
+        versions.setdefault(row["frame"], []).append(_version(row))
+    frames = []
+    for row in rows("SELECT * FROM story_frames WHERE story = ? ORDER BY frame", (story,)):
+        drawn = versions.get(row["frame"], [])
+        current = next((v for v in drawn if v.version == row["current_version"]), None)
+        frames.append(
+            StoryFrame(
+                index=row["frame"],
+                prompt=current.prompt if current else request.frames[row["frame"]].prompt,
+                caption=row["caption"],
+                bubbles=[Bubble(**bubble) for bubble in json.loads(row["bubbles"])],
+                current=row["current_version"],
+                versions=drawn,
+            )
+        )
+    return frames
+
+
+def _version(row: Row) -> FrameVersion:
+    return FrameVersion(
+        version=row["version"],
+        artifact=row["artifact"],
+        seed=row["seed"],
+        prompt=row["prompt"],
+        job=row["job"],
+        created_at=moment(row["created_at"]),
+        scores=json.loads(row["scores"]),
+    )
+
+
+def summary(row: Row) -> StorySummary:
+    return StorySummary(
+        id=row["id"],
+        title=row["title"],
+        updated_at=moment(row["updated_at"]),
+        frames=row["frames"],
+        drawn=row["drawn"],
+        cover=row["cover"],
+    )
+
 
 DEFAULT_LAYOUT = "grid"
 
@@ -62,7 +153,7 @@ class StoryStore:
                 created_at=moment(row["created_at"]),
                 updated_at=moment(row["updated_at"]),
                 request=request,
-                frames=story_rows.frames(rows, story, request),
+                frames=frames(rows, story, request),
             )
 
     def list(self, owner: str, *, after: str | None = None, limit: int = 50) -> StoryList:
@@ -80,7 +171,7 @@ class StoryStore:
             (owner, at, at, last, check_limit(limit) + 1),
         )
         more = cursor(rows[limit - 1]) if len(rows) > limit else None
-        return StoryList(stories=[story_rows.summary(row) for row in rows[:limit]], next=more)
+        return StoryList(stories=[summary(row) for row in rows[:limit]], next=more)
 
     def patch(self, owner: str, story: str, patch: StoryPatch) -> StoryOut:
         """Change title, layout, captions, bubbles, or which version counts.
@@ -121,7 +212,7 @@ class StoryStore:
         """
         with self._db.transaction():
             _find(self._db.rows, owner, story)
-            story_rows.drop(self._db, story)
+            drop(self._db, story)
 
     def next_version(
         self, owner: str, story: str, index: int, *, caption: str | None = None

@@ -15,7 +15,7 @@ BODY_PAUSE_S = 30.0  # between two pieces of a body
 DISCARD_S, DISCARD_BYTES = 5.0, 256 << 20  # of a body that is refused
 
 
-class Body:
+class BoundedBody:
     """`receive` of a request whose body is bounded in bytes and in time while it arrives."""
 
     def __init__(self, receive: Receive, headers: Headers, limit: int) -> None:

@@ -7,16 +7,15 @@ that nothing of a concept is left behind once it is forgotten.
 from __future__ import annotations
 
 import hashlib
-import re
 import time
 
 from consistent_gen.client.types import FrameIn, Job, JobState, StoryIn
 from consistent_gen.errors import ConsistentGenError, InputError
-from consistent_gen.memory.assistant import DrawJob
-from consistent_gen.memory.concepts import RememberedIdentity
-from consistent_gen.memory.embedders import Picture
-from consistent_gen.memory.pictures import read_picture
+from consistent_gen.memory.recall.pictures import Picture, read_picture
+from consistent_gen.memory.talk.assistant import DrawJob
 from consistent_gen.runtime import frame_seed
+from consistent_gen.story.cast import remembered_story
+from consistent_gen.story.types import Story
 from services.web.ordering import order_story
 from services.web.security import Caller
 from services.web.state import ServerState
@@ -24,8 +23,6 @@ from services.web.state import ServerState
 # Below the time after which temporary artifacts without a holder are swept.
 DEADLINE_S = 240.0
 WAIT_S = DEADLINE_S + 10.0
-# Names as a story takes them; others are drawn by their words alone.
-_NAME = re.compile(r"[^\W\d_][\w .'\u2019-]{0,39}")
 
 
 class NotDrawn(ConsistentGenError):
@@ -49,15 +46,18 @@ class ChatDrawer:
             self._state.chat_drawings.release()
 
     def _draw(self, job: DrawJob) -> Picture:
-        request, references = self._request(job)
-        held: dict[str, list[str]] = {}
         artifacts = self._state.artifacts
         try:
-            for name, pictures in references.items():
-                held[name] = [
+            story = remembered_story(job, self._state.planner.model)
+            request = _request(story, job)
+            held = {
+                character.name: [
                     artifacts.put(self._caller.owner, data, "image/png", temporary=True).id
-                    for data in pictures
+                    for data in character.references
+                    if isinstance(data, bytes)
                 ]
+                for character in story.characters.values()
+            }
             ordered = order_story(self._state, self._caller, request, references=held)
         except InputError as error:
             raise NotDrawn(f"I cannot draw that: {error.message}") from error
@@ -73,31 +73,6 @@ class ChatDrawer:
         self.artifacts.append(artifact)
         return read_picture(artifacts.read(self._caller.owner, artifact))
 
-    def _request(self, job: DrawJob) -> tuple[StoryIn, dict[str, tuple[bytes, ...]]]:
-        prompt = job.prompt
-        characters, references = {}, {}
-        for identity in job.identities:
-            named = _with_name(prompt, identity)
-            if named is not None:
-                prompt = named
-                characters[identity.name] = {"description": identity.words[:400]}
-                references[identity.name] = identity.references
-        avoid = ", ".join(dict.fromkeys(word for i in job.identities for word in i.avoid))
-        seed = int.from_bytes(hashlib.sha256(job.prompt.encode()).digest()[:7], "big")
-        try:
-            request = StoryIn.model_validate(
-                {
-                    "title": "Drawn in a talk",
-                    "characters": characters,
-                    "frames": [FrameIn(prompt=prompt, negative=avoid)],
-                    "seed": frame_seed(seed, job.attempt),
-                    "deadline_s": DEADLINE_S,
-                }
-            )
-        except ValueError as error:
-            raise NotDrawn("I cannot draw that: the description is too long") from error
-        return request, references
-
     def _wait(self, job: Job) -> Job:
         jobs, end = self._state.jobs, time.monotonic() + WAIT_S
         seq = jobs.changed()
@@ -112,8 +87,20 @@ class ChatDrawer:
             seq = jobs.wait(seq, min(left_s, 1.0), job=job.id)
 
 
-def _with_name(prompt: str, identity: RememberedIdentity) -> str | None:
-    """`prompt` with the identity's words turned back into its placeholder; None if impossible."""
-    if not _NAME.fullmatch(identity.name) or identity.words not in prompt:
-        return None
-    return prompt.replace(identity.words, f"{{{identity.name}}}", 1)
+def _request(story: Story, job: DrawJob) -> StoryIn:
+    seed = int.from_bytes(hashlib.sha256(job.prompt.encode()).digest()[:7], "big")
+    (frame,) = story.frames
+    try:
+        return StoryIn.model_validate(
+            {
+                "title": story.title,
+                "characters": {
+                    c.name: {"description": c.description[:400]} for c in story.characters.values()
+                },
+                "frames": [FrameIn(prompt=frame.prompt, negative=frame.negative)],
+                "seed": frame_seed(seed, job.attempt),
+                "deadline_s": DEADLINE_S,
+            }
+        )
+    except ValueError as error:
+        raise NotDrawn("I cannot draw that: the description is too long") from error

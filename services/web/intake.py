@@ -48,7 +48,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 @dataclass(frozen=True)
-class Picture:
+class CleanPicture:
     """A picture that is safe to keep: `data` was made by us from the pixels alone."""
 
     data: bytes
@@ -67,7 +67,7 @@ class PictureIntake:
         Image.MAX_IMAGE_PIXELS = max(max_pixels, PILLOW_PIXELS)
         warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
-    def read(self, data: bytes) -> Picture:
+    def read(self, data: bytes) -> CleanPicture:
         """The picture in `data`, drawn anew.
 
         Raises:
@@ -85,7 +85,7 @@ class PictureIntake:
                 raise Refusal(422, "damaged", f"the {kind} file is damaged; save it anew") from None
             # Photographs stay JPEG: as PNG they would be ten times as large.
             written = "JPEG" if kind == "JPEG" else "PNG"
-            return Picture(
+            return CleanPicture(
                 _encode(upright, written), _MEDIA_TYPES[written], upright.width, upright.height
             )
 

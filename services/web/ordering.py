@@ -13,12 +13,14 @@ from collections.abc import Mapping, Sequence
 from pydantic import BaseModel
 
 from consistent_gen.client.types import Accepted, ImageIn, Job, RerollIn, StoryIn
-from consistent_gen.errors import LimitError
+from consistent_gen.client.wording_types import WordingOut
+from consistent_gen.errors import InputError, LimitError
 from consistent_gen.runtime import frame_seed
 from consistent_gen.story.plan import StoryPlan
 from services.errors import NotFound, Refusal
-from services.jobs import FrameTask
+from services.jobs import OrderedFrame
 from services.plans import FrameOrder
+from services.plans.planner import with_prompt
 from services.web.security import Caller
 from services.web.state import ServerState
 
@@ -46,10 +48,11 @@ def order_story(
     """
     if idempotency and (known := state.jobs.replay(caller.owner, caller.user, idempotency)):
         return known
-    plan = planned(state, request)
+    drawn = state.planner.word(request).request
+    plan = planned(state, drawn)
     shown = {**library_references(state, caller.owner, request), **(references or {})}
-    tasks = [
-        _task(request, plan, index, version=1, seed=frame.seed, references=shown)
+    frames = [
+        _ordered(drawn, plan, index, version=1, seed=frame.seed, references=shown)
         for index, frame in enumerate(plan.frames)
     ]
     with state.database.transaction():
@@ -61,7 +64,7 @@ def order_story(
             user=caller.user,
             kind=kind,
             story=story,
-            tasks=tasks,
+            frames=frames,
             bulk=request.bulk,
             deadline_s=request.deadline_s,
             idempotency=idempotency,
@@ -100,7 +103,9 @@ def order_reroll(
     # A prompt that an earlier re-roll changed stays changed.
     prompt = request.prompt or stored.frames[index].prompt
     override = None if prompt == asked.frames[index].prompt else prompt
-    plan = state.planner.plan_reroll(asked, index, override)
+    drawn = state.planner.word(asked).request
+    words = override and state.planner.word_reroll(asked, index, override)
+    plan = state.planner.plan_reroll(drawn, index, words)
     _check_plan(state, plan)
     references = library_references(state, caller.owner, asked, missing_ok=True)
     with state.database.transaction():
@@ -108,13 +113,13 @@ def order_reroll(
             return known
         version = state.stories.next_version(caller.owner, story, index, caption=request.caption)
         derived = frame_seed(plan.seed, index, version - 1)
-        task = _task(
-            asked,
+        frame = _ordered(
+            drawn,
             plan,
             index,
             version=version,
             seed=derived if request.seed is None else request.seed,
-            prompt=override,
+            prompt=words,
             references=references,
         )
         job, _ = state.jobs.create(
@@ -122,11 +127,31 @@ def order_reroll(
             user=caller.user,
             kind="reroll",
             story=story,
-            tasks=[task],
+            frames=[frame],
             deadline_s=asked.deadline_s,
             idempotency=idempotency,
         )
     return job
+
+
+def checked(state: ServerState, request: StoryIn) -> WordingOut:
+    """What would be drawn of a story, with what keeps it from being drawn."""
+    try:
+        worded = state.planner.word(request)
+        planned(state, worded.request)
+    except InputError as error:
+        return WordingOut(model=state.planner.model.name, problems=[str(error)])
+    return worded.wording or WordingOut(model=state.planner.model.name)
+
+
+def reroll_wording(
+    state: ServerState, caller: Caller, story: str, index: int, prompt: str | None
+) -> WordingOut | None:
+    """What became of the words of another prompt; None where none was given."""
+    if prompt is None:
+        return None
+    asked = state.stories.get(caller.owner, story).request
+    return state.planner.word(with_prompt(asked, index, prompt)).wording
 
 
 def image_story(request: ImageIn, frames: int = 1, title: str = IMAGE_TITLE) -> StoryIn:
@@ -134,24 +159,25 @@ def image_story(request: ImageIn, frames: int = 1, title: str = IMAGE_TITLE) -> 
     frame = {"prompt": request.prompt, "negative": request.negative}
     return StoryIn.model_validate(
         {
+            # The answer has no room for what became of the words, so nothing becomes of them.
+            "words": "as_written",
             "title": title,
             "frames": [frame] * frames,
             # 31 bits: short enough to be read out and typed.
             "seed": secrets.randbits(31) if request.seed is None else request.seed,
-            "steps": request.steps,
-            "guidance": request.guidance,
-            "size": request.size,
+            **request.model_dump(exclude={"prompt", "negative", "seed"}),
         }
     )
 
 
-def accepted(state: ServerState, job: Job) -> Accepted:
-    """What a 202 answer says of `job`."""
+def accepted(state: ServerState, job: Job, wording: WordingOut | None = None) -> Accepted:
+    """What a 202 answer says of `job`, and of the words of its story."""
     return Accepted(
         job=job.id,
         story=job.story,
         events_url=address(state, f"/v1/jobs/{job.id}/events"),
         position=job.queue_position or 0,
+        wording=wording,
     )
 
 
@@ -191,7 +217,7 @@ def library_references(
     return found
 
 
-def _task(
+def _ordered(
     request: StoryIn,
     plan: StoryPlan,
     index: int,
@@ -200,7 +226,7 @@ def _task(
     seed: int,
     prompt: str | None = None,
     references: References,
-) -> FrameTask:
+) -> OrderedFrame:
     order = FrameOrder(
         story=request,
         frame=index,
@@ -210,7 +236,7 @@ def _task(
         references=references,
         preview_every=request.preview_every,
     )
-    return FrameTask(index, version, seed, plan.steps, order.to_json())
+    return OrderedFrame(index, version, seed, plan.settings.steps, order.to_json())
 
 
 def _check_counts(state: ServerState, request: StoryIn) -> None:
@@ -223,9 +249,10 @@ def _check_counts(state: ServerState, request: StoryIn) -> None:
 
 def _check_plan(state: ServerState, plan: StoryPlan) -> None:
     limits = state.settings.limits
-    if plan.steps > limits.steps:
-        raise LimitError(f"steps is {plan.steps}; this server draws with at most {limits.steps}")
-    if max(plan.width, plan.height) > limits.size:
+    steps, (width, height) = plan.settings.steps, plan.size
+    if steps > limits.steps:
+        raise LimitError(f"steps is {steps}; this server draws with at most {limits.steps}")
+    if max(width, height) > limits.size:
         raise LimitError(
-            f"size is {plan.width}x{plan.height}; this server draws at most {limits.size} a side"
+            f"size is {width}x{height}; this server draws at most {limits.size} a side"
         )

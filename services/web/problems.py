@@ -28,7 +28,7 @@ from consistent_gen.errors import (
     OutputError,
     UnknownNameError,
 )
-from consistent_gen.memory.store import MemoryStoreError, StaleVersionError
+from consistent_gen.memory.data.store import MemoryStoreError, StaleVersionError
 from services.errors import Refusal, ServiceError
 from services.web.openai import errors as openai
 

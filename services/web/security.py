@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.errors import Refusal
 from services.keys import ANONYMOUS, KeyRing
 from services.settings import Settings
-from services.web.bodies import Body
+from services.web.bodies import BoundedBody
 from services.web.key_check import KeyCheck, unauthorized
 from services.web.metrics import Metrics
 from services.web.problems import log_fault, problem_response
@@ -119,7 +119,7 @@ class Gate:
         caller = await self._caller(path, headers, scope)
         scope["state"]["caller"] = caller
         _check_type(scope["method"], path, headers)
-        body = Body(receive, headers, self._settings.limits.body_bytes)
+        body = BoundedBody(receive, headers, self._settings.limits.body_bytes)
         await body.check_length()
         if self._open[caller.owner] >= OPEN_PER_KEY or self._open.total() >= OPEN_IN_ALL:
             mine = self._open[caller.owner] >= OPEN_PER_KEY

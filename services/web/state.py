@@ -10,12 +10,12 @@ from threading import BoundedSemaphore
 
 from services.jobs import JobStore, WorkerBoard
 from services.keys import KeyRing
-from services.personas import PersonaDesk
+from services.personas import OpenPersonas
 from services.plans import Planner
-from services.scores import Scorer, open_scorer
+from services.scores import PictureScorer, open_scorer
 from services.settings import Settings
 from services.store import ArtifactStore, Database, Library, StoryStore
-from services.store.pictures import Picture, read_picture
+from services.store.pictures import CheckedPicture, read_picture
 from services.web.events import Feed
 from services.web.intake import PictureIntake
 from services.web.metrics import Metrics, ServerGauges
@@ -39,8 +39,8 @@ class ServerState:
     library: Library
     planner: Planner
     intake: PictureIntake
-    scorer: Scorer
-    personas: PersonaDesk
+    scorer: PictureScorer
+    personas: OpenPersonas
     workers: WorkerBoard
     worker_token: str
     feed: Feed = field(default_factory=Feed)
@@ -107,7 +107,7 @@ def open_state(settings: Settings, *, planner: Planner | None = None) -> ServerS
         planner=planner,
         intake=intake,
         scorer=open_scorer(),
-        personas=PersonaDesk(folder / "personas"),
+        personas=OpenPersonas(folder / "personas"),
         workers=WorkerBoard(SILENT_LEASES * settings.engine.lease_s),
         worker_token=settings.auth.worker_token or secrets.token_urlsafe(32),
     )
@@ -124,7 +124,7 @@ def open_state(settings: Settings, *, planner: Planner | None = None) -> ServerS
     return state
 
 
-def admitted(intake: PictureIntake, data: bytes) -> Picture:
+def admitted(intake: PictureIntake, data: bytes) -> CheckedPicture:
     """A picture from outside, drawn anew, with our opinion of it as a reference."""
     clean = intake.read(data)
     return replace(read_picture(clean.data, max_pixels=intake.max_pixels), data=clean.data)

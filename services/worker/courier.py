@@ -89,11 +89,6 @@ class Courier:
         """Whether leases are held or drawings not yet handed in."""
         return bool(self._held or self._deliveries)
 
-    @property
-    def reachable(self) -> bool:
-        """Whether everything could be handed in; False while the gateway does not answer."""
-        return not self._deliveries
-
     def take(
         self,
         count: int,
@@ -217,7 +212,7 @@ class Courier:
     def _fetch(self, lease: Lease) -> bool:
         """Put the pictures that a lease names into the folder; fails it when one is gone."""
         try:
-            for artifact in reference_ids(lease.task):
+            for artifact in reference_ids(lease.order):
                 path = self._folder / artifact
                 if path.exists():
                     path.touch()
@@ -234,13 +229,13 @@ class Courier:
         return True
 
 
-def reference_ids(task: Mapping[str, Any]) -> list[str]:
-    """The artifacts that a frame task names; only what can be a file name of ours."""
-    references = task.get("references") or {}
+def reference_ids(order: Mapping[str, Any]) -> list[str]:
+    """The artifacts that an order names; only what can be a file name of ours."""
+    references = order.get("references") or {}
     found = [id_ for ids in references.values() for id_ in ids]
     for id_ in found:
         if not isinstance(id_, str) or not id_.replace("_", "").isalnum() or not id_.isascii():
-            raise InputError("a frame task names a reference that is no artifact")
+            raise InputError("an order names a reference that is no artifact")
     return found
 
 

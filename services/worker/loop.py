@@ -15,6 +15,7 @@ import queue
 import re
 import secrets
 import socket
+import statistics
 import tempfile
 import threading
 import time
@@ -29,7 +30,39 @@ from services.painting.painter import Painter
 from services.painting.reports import Failed, Report
 from services.worker.courier import Courier, Tally
 from services.worker.leases import LeaseSource
-from services.worker.watchdog import Watchdog
+
+# A step may take this many times the median, and at least so many seconds.
+PATIENCE, PATIENCE_S, FIRST_PATIENCE_S = 10.0, 30.0, 300.0
+
+
+class Watchdog:
+    """Tells from the time of earlier steps whether the present one hangs. Thread-safe."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._seconds: deque[float] = deque(maxlen=64)
+        self._began: float | None = None
+
+    def begin(self) -> None:
+        """A step begins."""
+        self._began = self._clock()
+
+    def end(self) -> None:
+        """It is over."""
+        if self._began is not None:
+            self._seconds.append(self._clock() - self._began)
+        self._began = None
+
+    @property
+    def hangs(self) -> bool:
+        """Whether a step takes far longer than the others did."""
+        began = self._began
+        if began is None:
+            return False
+        known = list(self._seconds)
+        patience_s = max(PATIENCE * statistics.median(known), PATIENCE_S) if known else None
+        return self._clock() - began > (patience_s or FIRST_PATIENCE_S)
+
 
 TICK_S = 0.03
 IDLE_WAIT_S = 1.0

@@ -15,7 +15,7 @@ import torch
 from consistent_gen.attention.layers import find_sites
 from consistent_gen.attention.patch import attached
 from consistent_gen.attention.policy import AttentionPolicy
-from consistent_gen.attention.roles import SubjectUse
+from consistent_gen.attention.roles import Subject
 from consistent_gen.attention.run import SharedRun
 from consistent_gen.attention.sharing import Sharing
 from consistent_gen.methods import METHODS
@@ -35,7 +35,7 @@ from tests.attention.toys import (
 )
 
 FRAME = Sketch("frame", 1, (FOX,))
-MUTED = Sketch("frame", 1, (SubjectUse(name="fox", tokens=(2, 3), strength=0.0),))
+MUTED = Sketch("frame", 1, (Subject(name="fox", tokens=(2, 3), strength=0.0),))
 STEPS = 3
 COUPLING = [name for name in METHODS if name != "vanilla"]
 # The method with every mechanism in every run, the others with the slow tests.

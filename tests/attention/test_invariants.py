@@ -19,7 +19,7 @@ from torch import Tensor
 
 from consistent_gen.attention.layers import find_sites
 from consistent_gen.attention.patch import attached
-from consistent_gen.attention.roles import SubjectUse, twin_id
+from consistent_gen.attention.roles import Subject, twin_id
 from consistent_gen.attention.run import SharedRun
 from consistent_gen.attention.settings import Recipe, Window
 from consistent_gen.attention.sharing import Sharing
@@ -235,7 +235,7 @@ def test_equal_frames_that_share_all_stay_equal(drawn: Drawn) -> None:
 def test_strength_zero_is_vanilla(drawn: Drawn) -> None:
     """A frame that reads nobody goes through the model's own processors: equal bytes (2)."""
     muted = [
-        Sketch(f.id, f.seed, (SubjectUse(name="fox", tokens=(2, 3), strength=0.0),)) for f in FRAMES
+        Sketch(f.id, f.seed, (Subject(name="fox", tokens=(2, 3), strength=0.0),)) for f in FRAMES
     ]
     found = draw(drawn.toy, drawn.run, [muted])
     for frame in FRAMES:

@@ -10,7 +10,7 @@ import torch
 
 from consistent_gen.attention.layers import find_sites
 from consistent_gen.attention.patch import attached
-from consistent_gen.attention.roles import FrameRole, Source, SubjectUse
+from consistent_gen.attention.roles import FrameRole, Source, Subject
 from consistent_gen.attention.rows import Call, Row
 from consistent_gen.attention.run import SharedRun
 from consistent_gen.attention.settings import (
@@ -28,7 +28,7 @@ from consistent_gen.errors import ConsistentGenError, InputError
 from consistent_gen.methods.tuning import recipe_of
 from tests.attention.toys import FAMILIES, FOX, Sketch, Toy, anchors, build, draw, enter, held
 
-CAT = SubjectUse(name="cat", tokens=(5,))
+CAT = Subject(name="cat", tokens=(5,))
 CLOSE = 1e-9
 
 
@@ -88,7 +88,7 @@ def test_equal_frames_under_masks_fall_into_two_groups(unet: Toy) -> None:
 @pytest.mark.parametrize("strength", [1e-12, 1.0, 3.0])
 def test_strength_weighs_shared_keys(unet: Toy, strength: float) -> None:
     """k as a weight is ln k on the logits; towards nothing it is vanilla."""
-    use = SubjectUse(name="fox", tokens=(2,), strength=strength)
+    use = Subject(name="fox", tokens=(2,), strength=strength)
     one = recipe(topology=Topology(anchors=1))
     frame = Sketch("frame", 1, (use,))
     found = draw(unet, SharedRun(one), [anchors(1), [frame]], 3)["frame"]
@@ -109,7 +109,7 @@ def test_copies_of_an_anchor_are_a_strength(unet: Toy) -> None:
     many = recipe(topology=Topology(anchors=3))
     # Equal anchors that share all are vanilla, so each of the three is what one alone is.
     expected = draw(unet, SharedRun(many), [three, [frame]], 3)["frame"]
-    strong = Sketch("frame", 1, (SubjectUse(name="fox", tokens=(2, 3), strength=3.0),))
+    strong = Sketch("frame", 1, (Subject(name="fox", tokens=(2, 3), strength=3.0),))
     one = recipe(topology=Topology(anchors=1))
     found = draw(unet, SharedRun(one), [three[:1], [strong]], 3)["frame"]
     assert torch.allclose(found, expected, atol=1e-8)
@@ -280,7 +280,7 @@ def test_an_anchor_shows_a_subject_and_leaves_all_that_it_shows() -> None:
 @pytest.mark.parametrize("strength", [-0.1, 101.0, math.nan])
 def test_a_strength_out_of_range_is_refused(strength: float) -> None:
     with pytest.raises(InputError, match=r"expected 0 \(off\) to 100"):
-        SubjectUse(name="fox", strength=strength)
+        Subject(name="fox", strength=strength)
 
 
 def test_what_a_frame_needed_is_forgotten_with_it(unet: Toy) -> None:

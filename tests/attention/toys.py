@@ -11,7 +11,7 @@ from torch import Tensor
 
 from consistent_gen.attention.layers import find_sites
 from consistent_gen.attention.patch import attached
-from consistent_gen.attention.roles import FrameRole, SubjectUse
+from consistent_gen.attention.roles import FrameRole, Subject
 from consistent_gen.attention.rows import Call, Row
 from consistent_gen.attention.run import SharedRun
 from consistent_gen.attention.sharing import Sharing
@@ -93,7 +93,7 @@ class Sketch:
 
     id: str
     seed: int
-    subjects: tuple[SubjectUse, ...] = ()
+    subjects: tuple[Subject, ...] = ()
     anchor: int | None = None
     prompt: int | None = None  # seed of the text; the frame's own by default
 
@@ -211,10 +211,10 @@ def _reads_beside(frame: Sketch, frames: Sequence[Sketch]) -> bool:
     return frame.anchor is None and any(other.anchor is not None for other in frames)
 
 
-FOX = SubjectUse(name="fox", tokens=(2, 3))
+FOX = Subject(name="fox", tokens=(2, 3))
 
 
-def anchors(count: int, use: SubjectUse = FOX, seed: int = 100) -> list[Sketch]:
+def anchors(count: int, use: Subject = FOX, seed: int = 100) -> list[Sketch]:
     """Anchor sketches of a subject."""
     return [Sketch(f"{use.name}{i}", seed + i, (use,), anchor=i) for i in range(count)]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import memory_speed
-from consistent_gen.memory.embedders import HashedNgrams
+from consistent_gen.language.embedders import HashedNgrams
 
 
 @pytest.fixture(autouse=True)

@@ -42,7 +42,7 @@ from benchmarks.persona_solvers import (
 from benchmarks.persona_synthetic import SLOTS, synthetic_users
 from benchmarks.persona_truth import gold_memory, replay_gold
 from consistent_gen.errors import InputError
-from consistent_gen.memory.embedders import HashedNgrams
+from consistent_gen.language.embedders import HashedNgrams
 
 OPTIONS = ["(a) Try the harp.", "(b) Try the violin.", "(c) Rest.", "(d) Try chess."]
 

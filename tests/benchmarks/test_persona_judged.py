@@ -22,8 +22,8 @@ from benchmarks.persona_judged import (
 )
 from benchmarks.persona_memories import memories
 from consistent_gen.errors import InputError
-from consistent_gen.memory.embedders import HashedNgrams
-from consistent_gen.memory.language_models import Message, Replay
+from consistent_gen.language.embedders import HashedNgrams
+from consistent_gen.language.models import Message, Replay
 
 
 class Reader:

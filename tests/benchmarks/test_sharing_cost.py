@@ -53,7 +53,7 @@ def test_bytes_are_predicted_before_an_anchor_leaves_any(
 
 @pytest.mark.slow
 def test_the_last_frame_of_a_long_story_costs_what_the_first_did(trial: Trial) -> None:
-    story = sharing_cost.Story(trial, recipe_of("consistory"))
+    story = sharing_cost.BenchStory(trial, recipe_of("consistory"))
     counted, sizes = [], []
     for _ in range(4):
         counted.append(sharing_cost.frame_flop(story))

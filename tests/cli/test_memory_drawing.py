@@ -11,19 +11,21 @@ import numpy as np
 import pytest
 import torch
 
-from consistent_gen.cli.drawing import StoryDrawer, prompt_of
+from consistent_gen.cli.drawing import StoryDrawer
 from consistent_gen.cli.recognising import TRANSIENT, StoryWorldReader, offered, picture_embedder
 from consistent_gen.encoders.factors import Schema
 from consistent_gen.encoders.reader import Reader
 from consistent_gen.errors import CheckpointError, InputError, UnknownNameError
 from consistent_gen.memory import open_memory
-from consistent_gen.memory.assistant import Assistant, DrawJob
-from consistent_gen.memory.concepts import ConceptBook, RememberedIdentity
-from consistent_gen.memory.pictures import ColourLayout, png_bytes
-from consistent_gen.memory.records import Media
+from consistent_gen.memory.data.records import Media
+from consistent_gen.memory.recall.concepts import ConceptBook, RememberedIdentity
+from consistent_gen.memory.recall.pictures import ColourLayout, png_bytes
+from consistent_gen.memory.talk.assistant import Assistant, DrawJob
 from consistent_gen.methods import METHODS
+from consistent_gen.models import load_backbone
 from consistent_gen.registry import resolve
-from consistent_gen.story.casting import Identity
+from consistent_gen.story.cast import cast_members, remembered_story
+from consistent_gen.story.prompts import render as written
 from consistent_gen.world.scene import render
 from consistent_gen.world.spec import sample_frame, sample_identity
 
@@ -89,13 +91,26 @@ def test_words_the_model_never_learned_are_named(drawer: Callable[[str], StoryDr
         StoryDrawer(None, method="consistori")
 
 
-def test_prompts_know_where_each_identity_stands() -> None:
-    cast = [Identity(name=n, words="a Dog with a dog tag", noun="dog") for n in ("one", "two")]
-    prompt = prompt_of("a Dog with a dog tag and a Dog with a dog tag", cast, story_world=True)
-    assert [(m.start, m.noun_start, m.noun_end) for m in prompt.mentions] == [
-        (0, 2, 5), (25, 27, 30),
-    ]  # fmt: skip
-    assert prompt_of("nobody", cast, story_world=False).mentions == ()
+def test_prompts_know_where_each_identity_stands(tiny_folder: Path) -> None:
+    model, twins = load_backbone(tiny_folder), [remembered(words="a Dog with a dog tag")] * 2
+    asked = DrawJob(
+        prompt="a Dog with a dog tag and a Dog with a dog tag", identities=tuple(twins), attempt=0
+    )
+    story = remembered_story(asked, model)
+    assert story.frames[0].prompt == "{character 1} and {character 2}"
+    assert story.frames[0].negative == "old", "what the model does not know is left out"
+    prompt = written(story.frames[0].prompt, cast_members(story), story_world=True)
+    assert prompt.text == asked.prompt.lower()
+    assert prompt.nouns == (("character 1", 2, 5), ("character 2", 27, 30))
+    nobody = remembered_story(
+        DrawJob(prompt="nobody {here}", identities=tuple(twins), attempt=0), model
+    )
+    assert nobody.frames[0].prompt == "nobody  here " and not nobody.characters
+    some = (remembered(words="a dog"), remembered(words="a dog with a hat", name="Mia"))
+    story = remembered_story(
+        DrawJob(prompt="a dog with a hat and a dog", identities=some, attempt=0), model
+    )
+    assert story.frames[0].prompt == "{Mia} and {character 1}"
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from services import serve, worker_process
-from services.settings import Settings, Storage
+from services.settings import Settings, StorageSettings
 from services.web import open_state
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,7 +65,7 @@ def environment(container: dict[str, Any]) -> dict[str, str]:
 
 def metric_names(folder: Path) -> set[str]:
     """The names that a gateway's /metrics has, families and samples."""
-    state = open_state(Settings(storage=Storage(data_dir=folder)))
+    state = open_state(Settings(storage=StorageSettings(data_dir=folder)))
     try:
         state.metrics.observe("GET", "/v1/jobs/{job}", 500, 0.1)
         text = state.metrics.text().decode()

@@ -13,7 +13,7 @@ import pytest
 from consistent_gen.client.types import StoryIn
 from consistent_gen.story.export import FORMATS
 from consistent_gen.story.layouts import LAYOUTS
-from services.settings import Settings, Storage
+from services.settings import Settings, StorageSettings
 from services.web import build_app, open_state
 from tests.deploy.manifests import ROOT, metric_names
 
@@ -45,7 +45,7 @@ def test_every_setting_is_told_with_its_default() -> None:
 
 
 def test_every_route_of_the_api_is_told(tmp_path: Path) -> None:
-    state = open_state(Settings(storage=Storage(data_dir=tmp_path)))
+    state = open_state(Settings(storage=StorageSettings(data_dir=tmp_path)))
     try:
         paths = set(build_app(state.settings, state=state).openapi()["paths"])
     finally:

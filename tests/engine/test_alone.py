@@ -6,14 +6,15 @@ from dataclasses import replace
 
 import pytest
 
+from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.engine import Call, Coupling, Engine, FrameRequest, Subject
 from consistent_gen.engine.sharing import SharedStory
 from consistent_gen.errors import InputError
 from consistent_gen.methods.tuning import recipe_of
 from consistent_gen.models.backbone import Backbone
 
-FOX = FrameRequest(id="fox", prompt="a red fox", seed=1, steps=4)
-CAT = FrameRequest(id="cat", prompt="a cat reading", seed=2, steps=4)
+FOX = FrameRequest(id="fox", prompt="a red fox", seed=1, settings=DrawSettings(steps=4))
+CAT = FrameRequest(id="cat", prompt="a cat reading", seed=2, settings=DrawSettings(steps=4))
 
 Calls = list[tuple[int, set[str]]]
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from consistent_gen.attention.settings import Recipe
+from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.engine import Engine, FrameDone, FrameRequest, Subject, replay
 from consistent_gen.engine.sharing import SharedStory
 from consistent_gen.errors import InputError, LimitError
@@ -17,7 +18,9 @@ from consistent_gen.methods import tuning
 from consistent_gen.models.backbone import Backbone
 
 FOX, CAT = (Subject(name=name, tokens=(place,)) for name, place in (("fox", 2), ("cat", 5)))
-ALONE = FrameRequest(id="alone", prompt="a fox reading", seed=3, steps=4, subjects=(FOX,))
+ALONE = FrameRequest(
+    id="alone", prompt="a fox reading", seed=3, subjects=(FOX,), settings=DrawSettings(steps=4)
+)
 BOTH = replace(ALONE, id="both", prompt="a fox and a cat walking", seed=4, subjects=(FOX, CAT))
 ANCHOR = replace(BOTH, id="anchor", prompt="a fox and a cat", seed=6)
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -70,7 +73,7 @@ def test_frames_of_one_and_of_both_read_it_in_any_company(tiny: Backbone, method
 
 def test_with_one_anchor_it_is_drawn_as_if_nobody_read_it(tiny: Backbone) -> None:
     recipe = recipe_of("head_start")
-    unread = replace(ANCHOR, alone_for=recipe.lead(ANCHOR.steps))
+    unread = replace(ANCHOR, alone_for=recipe.lead(ANCHOR.settings.steps))
     plain = next(e for e in Engine(tiny, bucket=8).run([unread]) if isinstance(e, FrameDone))
     found = draw(tiny, recipe, [[ALONE]])
     assert np.array_equal(found["anchor"], plain.image)

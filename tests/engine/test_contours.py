@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch import Tensor
 from consistent_gen.attention.identity import IdentityAttention
 from consistent_gen.attention.patch import attached
 from consistent_gen.checkpoints import write_json
+from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.engine import Engine, FrameDone, FrameRequest, replay
 from consistent_gen.engine.guidance import guide
 from consistent_gen.errors import CheckpointError
@@ -22,7 +22,9 @@ from consistent_gen.models.backbone import Backbone
 from consistent_gen.models.pretrained import RECOMMENDED
 from consistent_gen.models.tiny import build_tiny
 
-FOX = FrameRequest(prompt="a red fox", seed=5, steps=4, guidance=3.0, width=96, height=160)
+FOX = FrameRequest(
+    prompt="a red fox", seed=5, settings=DrawSettings(steps=4, guidance=3.0, size=(96, 160))
+)
 
 
 class Identity:
@@ -75,7 +77,7 @@ def test_it_takes_the_turn_of_every_second_step(
         return guide(cond, uncond, scale, rescale)
 
     monkeypatch.setattr("consistent_gen.engine.state.guide", recorded)
-    picture(tiny, replace(FOX, contours=2.0))
+    picture(tiny, FOX.with_settings(contours=2.0))
     assert scales == [3.0, 2.0, 3.0, 2.0]
     scales.clear()
     picture(tiny, FOX)
@@ -83,9 +85,9 @@ def test_it_takes_the_turn_of_every_second_step(
 
 
 def test_without_guidance_it_does_nothing(tiny: Backbone) -> None:
-    plain = replace(FOX, guidance=1.0)
+    plain = FOX.with_settings(guidance=1.0)
     assert np.array_equal(
-        picture(tiny, plain).image, picture(tiny, replace(plain, contours=3.0)).image
+        picture(tiny, plain).image, picture(tiny, plain.with_settings(contours=3.0)).image
     )
 
 
@@ -95,11 +97,11 @@ def test_a_folder_recommends_and_a_request_decides(tmp_path: Path) -> None:
     write_json(folder / RECOMMENDED, {"contours": 2.0, "guidance_rescale": 0.5})
     advised = load_backbone(folder, device="cpu")
     assert advised.sha256 != plain.sha256, "it draws other pictures, so it is another model"
-    asked = replace(FOX, contours=2.0, guidance_rescale=0.5)
+    asked = FOX.with_settings(contours=2.0, guidance_rescale=0.5)
     left = picture(advised, FOX)
     assert np.array_equal(left.image, picture(plain, asked).image)
     assert (left.metadata["contours"], left.metadata["guidance_rescale"]) == (2.0, 0.5)
-    off = picture(advised, replace(FOX, contours=0.0, guidance_rescale=0.0))
+    off = picture(advised, FOX.with_settings(contours=0.0, guidance_rescale=0.0))
     assert np.array_equal(off.image, picture(plain, FOX).image)
     assert replay(left.image, left.metadata, advised).verdict == "identical"
     assert replay(off.image, off.metadata, advised).verdict == "identical"
@@ -114,7 +116,7 @@ def test_older_pictures_had_no_contours(tiny: Backbone) -> None:
 @pytest.mark.parametrize(
     "content",
     [[], {"contours": "2"}, {"contours": True}, {"contours": -1}, {"guidance_rescale": 2},
-     {"steps": 5}],
+     {"seed": 5}],
     ids=str,
 )  # fmt: skip
 def test_odd_recommendations_are_refused(tmp_path: Path, content: object) -> None:

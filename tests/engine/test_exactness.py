@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.engine import Engine, FrameDone, FrameRequest, FrameState, profile_buckets
 from consistent_gen.engine.exactness import PROFILED, best_bucket
 from consistent_gen.errors import InputError
@@ -24,12 +25,14 @@ REQUESTS = tuple(
         prompt=prompt,
         negative=negative,
         seed=index,
-        steps=steps,
-        guidance=guidance,
-        guidance_rescale=rescale,
-        scheduler=scheduler,
-        contours=contours,
         alone_for=alone_for,
+        settings=DrawSettings(
+            steps=steps,
+            guidance=guidance,
+            guidance_rescale=rescale,
+            scheduler=scheduler,
+            contours=contours,
+        ),
     )
     for index, (
         prompt,
@@ -51,7 +54,7 @@ REQUESTS = tuple(
         )
     )
 )
-WIDE = replace(REQUESTS[0], id="wide", width=192, height=96)
+WIDE = replace(REQUESTS[0].with_settings(size=(192, 96)), id="wide")
 
 Result = tuple[torch.Tensor, np.ndarray]
 

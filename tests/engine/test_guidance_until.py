@@ -10,16 +10,19 @@ import numpy as np
 import pytest
 
 from consistent_gen.attention.settings import Recipe
+from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.engine import Call, Coupling, Engine, FrameDone, FrameRequest, Subject, replay
 from consistent_gen.engine.sharing import SharedStory
 from consistent_gen.errors import InputError, LimitError
 from consistent_gen.methods import METHODS, tuning
 from consistent_gen.models.backbone import Backbone
 
-FOX = FrameRequest(prompt="a red fox", seed=5, steps=4, guidance=3.0, contours=2.0)
+FOX = FrameRequest(
+    prompt="a red fox", seed=5, settings=DrawSettings(steps=4, guidance=3.0, contours=2.0)
+)
 WHO = Subject(name="fox", tokens=(3,))
 READING = replace(FOX, id="reading", prompt="a red fox reading", seed=6, subjects=(WHO,))
-HALF = replace(FOX, guidance_until=0.5)
+HALF = FOX.with_settings(guidance_until=0.5)
 # Settings that tell a four-step run's parts apart; "ahead" reads rows without the prompt of anchors
 # that are two steps further.
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -59,12 +62,12 @@ def test_later_steps_compute_one_row(tiny: Backbone) -> None:
 
 @pytest.mark.parametrize("scheduler", ["ddim", "dpm"])
 def test_its_ends_are_full_guidance_and_none(tiny: Backbone, scheduler: str) -> None:
-    fox = replace(FOX, scheduler=scheduler)
+    fox = FOX.with_settings(scheduler=scheduler)
     full = picture(tiny, fox).image
-    none = picture(tiny, replace(fox, guidance=1.0)).image
-    half = picture(tiny, replace(fox, guidance_until=0.5)).image
-    assert np.array_equal(picture(tiny, replace(fox, guidance_until=1.0)).image, full)
-    assert np.array_equal(picture(tiny, replace(fox, guidance_until=0.0)).image, none)
+    none = picture(tiny, fox.with_settings(guidance=1.0)).image
+    half = picture(tiny, fox.with_settings(guidance_until=0.5)).image
+    assert np.array_equal(picture(tiny, fox.with_settings(guidance_until=1.0)).image, full)
+    assert np.array_equal(picture(tiny, fox.with_settings(guidance_until=0.0)).image, none)
     assert not np.array_equal(half, full) and not np.array_equal(half, none)
 
 
@@ -82,7 +85,7 @@ def test_the_picture_says_so_and_older_ones_were_guided_throughout(tiny: Backbon
 )
 def test_what_is_no_share_is_refused(value: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match="guidance_until"):
-        FrameRequest(prompt="a fox", seed=1, guidance_until=value)
+        FrameRequest(prompt="a fox", seed=1, settings=DrawSettings(guidance_until=value))
 
 
 def shared(
@@ -92,14 +95,14 @@ def shared(
     engine = Engine(backbone, bucket=8)
     story = SharedStory(engine, recipe_of(method), seed=7)
     portraits = [
-        replace(FOX, id=f"fox{i}", seed=20 + i, subjects=(WHO,), guidance_until=until)
+        replace(FOX.with_settings(guidance_until=until), id=f"fox{i}", seed=20 + i, subjects=(WHO,))
         for i in range(story.run.recipe.anchors)
     ]
     story.cast("fox", portraits)
     found: dict[str, np.ndarray] = {}
     for batch in batches:
         for frame in batch:
-            story.submit(replace(frame, guidance_until=until))
+            story.submit(frame.with_settings(guidance_until=until))
         found |= {name: event.image for name, event in engine.drain().items()}
     return found, story
 
@@ -114,7 +117,7 @@ def test_shared_frames_are_the_same_in_any_company(tiny: Backbone, method: str) 
     assert np.array_equal(together["reading"], later["reading"])
     assert np.array_equal(together["other"], later["other"])
     assert not np.array_equal(together["reading"], whole["reading"])
-    predicted = story.predicted_bytes(replace(READING, guidance_until=0.5))
+    predicted = story.predicted_bytes(READING.with_settings(guidance_until=0.5))
     masked = story.run.recipe.masks is not None
     assert predicted >= story.run.bank.bytes if masked else predicted == story.run.bank.bytes
 
@@ -122,4 +125,4 @@ def test_shared_frames_are_the_same_in_any_company(tiny: Backbone, method: str) 
 def test_readers_are_guided_as_long_as_their_anchors(tiny: Backbone) -> None:
     _, story = shared(tiny, "consistory", 0.5, [])
     with pytest.raises(InputError, match=r"guidance_until is 0\.75"):
-        story.submit(replace(READING, guidance_until=0.75))
+        story.submit(READING.with_settings(guidance_until=0.75))

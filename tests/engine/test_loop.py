@@ -11,6 +11,7 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
 
 from consistent_gen import runtime
+from consistent_gen.draw_settings import SETTINGS, DrawSettings
 from consistent_gen.engine import (
     Call,
     Coupling,
@@ -27,8 +28,15 @@ from consistent_gen.errors import Cancelled, ConsistentGenError, InputError, Lim
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.models.tiny import SCHEDULER
 
-FOX = FrameRequest(id="fox", prompt="a red fox", seed=1, steps=3)
-CAT = FrameRequest(id="cat", prompt="a cat reading", seed=2, steps=3)
+FOX = FrameRequest(id="fox", prompt="a red fox", seed=1, settings=DrawSettings(steps=3))
+CAT = FrameRequest(id="cat", prompt="a cat reading", seed=2, settings=DrawSettings(steps=3))
+
+
+def changed(request: FrameRequest, **changes: Any) -> FrameRequest:
+    """The request with other fields or other settings."""
+    own = {name: value for name, value in changes.items() if name not in SETTINGS}
+    said = {name: value for name, value in changes.items() if name in SETTINGS}
+    return replace(request, **own).with_settings(**said)
 
 
 class Spy(Coupling):
@@ -97,8 +105,8 @@ def test_agrees_with_the_stock_pipeline(tiny: Backbone, tiny_xl: Backbone, kind:
         latents=noise[None], output_type="np", **options,
     ).images[0]  # fmt: skip
     request = FrameRequest(
-        prompt="a red fox", negative=options.get("negative_prompt", ""), seed=7, steps=10,
-        guidance=3.0, width=192, height=96,
+        prompt="a red fox", negative=options.get("negative_prompt", ""), seed=7,
+        settings=DrawSettings(steps=10, guidance=3.0, size=(192, 96)),
     )  # fmt: skip
     (ours,) = pictures(Engine(backbone).run([request])).values()
     assert ours.shape == (96, 192, 3)
@@ -109,12 +117,12 @@ def test_agrees_with_the_stock_pipeline(tiny: Backbone, tiny_xl: Backbone, kind:
 
 def test_guidance_of_one_takes_one_row_and_equals_the_prompt_alone(tiny: Backbone) -> None:
     spy = Spy()
-    plain = replace(FOX, guidance=1.0, coupling=spy)
+    plain = replace(FOX.with_settings(guidance=1.0), coupling=spy)
     image = pictures(Engine(tiny).run([plain]))["fox"]
     assert [[row.branch for row in call.rows] for call in spy.announced] == [["cond"]] * 3
     other_negative = replace(plain, negative="a bear", coupling=None)
     assert np.array_equal(pictures(Engine(tiny).run([other_negative]))["fox"], image)
-    guided = replace(plain, guidance=4.0, coupling=None)
+    guided = replace(plain.with_settings(guidance=4.0), coupling=None)
     assert not np.array_equal(pictures(Engine(tiny).run([guided]))["fox"], image)
 
 
@@ -128,7 +136,7 @@ def test_guidance_of_one_takes_one_row_and_equals_the_prompt_alone(tiny: Backbon
 )  # fmt: skip
 def test_every_setting_acts(tiny: Backbone, change: dict[str, Any]) -> None:
     before = pictures(Engine(tiny).run([FOX]))["fox"]
-    after = pictures(Engine(tiny).run([replace(FOX, **change)]))["fox"]
+    after = pictures(Engine(tiny).run([changed(FOX, **change)]))["fox"]
     assert not np.array_equal(before, after)
 
 
@@ -154,7 +162,7 @@ def test_cancel_during_a_call_yields_no_picture(tiny: Backbone) -> None:
     class CancelInside(Spy):
         def begin_call(self, call: Call) -> None:
             super().begin_call(call)
-            if call.rows[0].step == FOX.steps - 1:
+            if call.rows[0].step == FOX.settings.steps - 1:
                 engine.cancel("fox")
 
     engine = Engine(tiny)
@@ -178,7 +186,11 @@ def test_sizes_never_share_a_call_and_guidance_may(tiny: Backbone) -> None:
     spy = Spy()
     engine = Engine(tiny)
     for index, (width, guidance) in enumerate(((128, 5.0), (96, 5.0), (128, 1.0), (96, 1.0))):
-        engine.submit(replace(FOX, id=str(index), width=width, guidance=guidance, coupling=spy))
+        engine.submit(
+            replace(
+                FOX.with_settings(guidance=guidance, size=(width, 128)), id=str(index), coupling=spy
+            )
+        )
     drain(engine)
     assert [set(call) for call in spy.calls()] == [{"0", "2"}] * 3 + [{"1", "3"}] * 3
     assert {call.size for call in spy.announced} == {8}
@@ -248,9 +260,9 @@ def test_followers_keep_level_so_that_calls_stay_full(tiny: Backbone) -> None:
     spy = Spy()
     engine = Engine(tiny, bucket=8)
     for name in ("a", "b"):
-        engine.submit(replace(FOX, id=name, steps=10, coupling=spy))
+        engine.submit(replace(FOX.with_settings(steps=10), id=name, coupling=spy))
     for name in ("1", "2", "3", "4"):
-        following = replace(CAT, id=name, steps=10, behind=("a", "b"), behind_by=4)
+        following = replace(CAT.with_settings(steps=10), id=name, behind=("a", "b"), behind_by=4)
         engine.submit(replace(following, coupling=spy))
     drain(engine)
     assert [len(call) for call in spy.calls()] == [2] * 4 + [4] * 13
@@ -286,10 +298,10 @@ def test_readers_of_a_lost_frame_are_told(tiny: Backbone) -> None:
     ("request_", "message"),
     [
         (replace(CAT, after=("dog",)), "'dog' is not known"),
-        (replace(CAT, behind=("fox",), steps=9), "share its steps and scheduler"),
+        (replace(CAT.with_settings(steps=9), behind=("fox",)), "share its steps and scheduler"),
         (replace(FOX, seed=4), "'fox' is taken"),
         (replace(CAT, prompt="a dragon"), "'dragon'"),
-        (replace(CAT, width=100), "nearest valid size is 96x128"),
+        (CAT.with_settings(size=(100, 128)), "nearest valid size is 96x128"),
     ],
 )
 def test_requests_are_refused_before_any_work(
@@ -322,7 +334,7 @@ def test_a_gang_is_cancelled_as_a_whole(tiny: Backbone) -> None:
     engine.cancel("cat")
     assert errors(engine.step()).keys() == {"fox", "cat"}
     with pytest.raises(InputError, match="must share size, steps"):
-        engine.submit_gang([replace(FOX, id="a"), replace(CAT, id="b", steps=4)])
+        engine.submit_gang([replace(FOX, id="a"), replace(CAT.with_settings(steps=4), id="b")])
     assert engine.idle
 
 
@@ -337,17 +349,17 @@ def test_admission_is_pluggable(tiny: Backbone) -> None:
 
 @pytest.mark.parametrize("how", ["linear", "decode"])
 def test_previews_come_when_asked_for(tiny: Backbone, how: Any) -> None:
-    request = replace(FOX, steps=6, preview=how, preview_every=2)
+    request = replace(FOX.with_settings(steps=6), preview=how, preview_every=2)
     events = list(Engine(tiny).run([request]))
     shown = {e.step: e.preview for e in events if isinstance(e, Step) and e.preview is not None}
     assert shown.keys() == {2, 4}
     assert all(p.shape == (128, 128, 3) and p.dtype == np.uint8 for p in shown.values())
-    without = pictures(Engine(tiny).run([replace(FOX, steps=6)]))["fox"]
+    without = pictures(Engine(tiny).run([FOX.with_settings(steps=6)]))["fox"]
     assert np.array_equal(pictures(events)["fox"], without)
 
 
 def test_the_linear_preview_tracks_the_decoder(tiny: Backbone) -> None:
-    request = replace(FOX, steps=6)
+    request = FOX.with_settings(steps=6)
     by_kind = {}
     for how in ("linear", "decode"):
         events = Engine(tiny).run([replace(request, preview=how)])  # type: ignore[arg-type]
@@ -385,4 +397,4 @@ def test_an_overflow_is_an_error_and_not_a_black_picture(tiny: Backbone) -> None
 )  # fmt: skip
 def test_settings_are_bounded(change: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error, match=next(iter(change))):
-        replace(FOX, **change)
+        changed(FOX, **change)

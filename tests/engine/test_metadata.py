@@ -10,13 +10,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.engine import Engine, FrameDone, FrameRequest, read_png, write_png
 from consistent_gen.engine.metadata import MAX_FILE_BYTES, parameters_text
 from consistent_gen.errors import InputError, LimitError
 from consistent_gen.models.backbone import Backbone
 
 REQUEST = FrameRequest(
-    prompt="a red fox", negative="a hat", seed=3, steps=2, story={"title": "Zoë", "index": 4}
+    prompt="a red fox",
+    negative="a hat",
+    seed=3,
+    story={"title": "Zoë", "index": 4},
+    settings=DrawSettings(steps=2),
 )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.engine import Engine, FrameDone, FrameRequest, read_png, replay, write_png
 from consistent_gen.engine.replay import compare
 from consistent_gen.errors import InputError
@@ -15,13 +16,18 @@ from consistent_gen.models.backbone import Backbone
 from consistent_gen.models.tiny import build_tiny
 
 REQUEST = FrameRequest(
-    prompt="a red fox", seed=5, steps=3, guidance=2.5, scheduler="dpm", width=96, height=160,
-    contours=2.0,
+    prompt="a red fox", seed=5,
+    settings=DrawSettings(
+        steps=3, guidance=2.5, scheduler="dpm", contours=2.0, size=(96, 160)
+    ),
 )  # fmt: skip
 
 
 def draw(backbone: Backbone, **options: Any) -> FrameDone:
-    others = [FrameRequest(prompt="a cat", seed=n, steps=2, width=96, height=160) for n in (1, 2)]
+    others = [
+        FrameRequest(prompt="a cat", seed=n, settings=DrawSettings(steps=2, size=(96, 160)))
+        for n in (1, 2)
+    ]
     done = [e for e in Engine(backbone, **options).run([*others, REQUEST])
             if isinstance(e, FrameDone)]  # fmt: skip
     return next(e for e in done if e.metadata["prompt"] == "a red fox")

@@ -13,7 +13,8 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from consistent_gen.engine.schedulers import SCHEDULERS, make_scheduler, spaced_timesteps
+from consistent_gen.draw_settings import SCHEDULERS
+from consistent_gen.engine.schedulers import make_scheduler, spaced_timesteps
 from consistent_gen.errors import UnknownNameError
 from consistent_gen.models.tiny import SCHEDULER
 

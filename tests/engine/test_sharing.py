@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from consistent_gen.attention.settings import Recipe
+from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.engine import Call, Engine, FrameDone, FrameError, FrameRequest, Step, Subject
 from consistent_gen.engine.sharing import SharedStory
 from consistent_gen.errors import InputError, LimitError
@@ -28,7 +29,9 @@ COUPLING = [name for name in METHODS if name != "vanilla"]
 
 
 def request(name: str, prompt: str, seed: int, *who: Subject, **more: Any) -> FrameRequest:
-    return FrameRequest(id=name, prompt=prompt, seed=seed, steps=STEPS, subjects=who, **more)
+    return FrameRequest(
+        id=name, prompt=prompt, seed=seed, subjects=who, **more, settings=DrawSettings(steps=STEPS)
+    )
 
 
 PLAIN = request("plain", "a green bear", 50)
@@ -212,7 +215,7 @@ def test_a_bank_that_is_too_large_is_refused_before_drawing(tiny: Backbone) -> N
     [
         ({"steps": 3}, "steps is 3, and the anchors were drawn with 4"),
         ({"guidance": 2.0}, r"guidance is 2\.0"),
-        ({"width": 192}, r"size is \(192, 128\)"),
+        ({"size": (192, 128)}, r"size is \(192, 128\)"),
         ({"scheduler": "dpm"}, "scheduler is 'dpm'"),
     ],
 )
@@ -223,7 +226,7 @@ def test_readers_with_other_settings_are_refused(
     story = new_story(engine)
     story.cast("fox", portraits(2))
     with pytest.raises(InputError, match=named):
-        story.submit(replace(READING, **change))
+        story.submit(READING.with_settings(**change))
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -265,6 +268,6 @@ def test_a_failed_first_pass_fails_its_frame(tiny: Backbone) -> None:
 def test_non_square_pictures(tiny: Backbone) -> None:
     engine = Engine(tiny, bucket=8)
     story = new_story(engine)
-    story.cast("fox", portraits(2, width=160, height=96))
-    story.submit(replace(READING, width=160, height=96))
+    story.cast("fox", [portrait.with_settings(size=(160, 96)) for portrait in portraits(2)])
+    story.submit(READING.with_settings(size=(160, 96)))
     assert drain(engine)["reading"].shape == (96, 160, 3)

@@ -11,6 +11,7 @@ import pytest
 
 from consistent_gen.attention.roles import Source, group_name
 from consistent_gen.attention.settings import Recipe
+from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.engine import Engine, FrameDone, FrameRequest, Subject, replay
 from consistent_gen.engine.sharing import SharedStory
 from consistent_gen.errors import InputError, LimitError
@@ -18,7 +19,9 @@ from consistent_gen.methods import tuning
 from consistent_gen.models.backbone import Backbone
 
 FOX, CAT = (Subject(name=name, tokens=(place,)) for name, place in (("fox", 2), ("cat", 5)))
-ALONE = FrameRequest(id="alone", prompt="a fox reading", seed=3, steps=4, subjects=(FOX,))
+ALONE = FrameRequest(
+    id="alone", prompt="a fox reading", seed=3, subjects=(FOX,), settings=DrawSettings(steps=4)
+)
 BOTH = replace(ALONE, id="both", prompt="a fox and a cat walking", seed=4, subjects=(FOX, CAT))
 AGAIN = replace(BOTH, id="again", prompt="a fox and a cat reading", seed=5)
 PORTRAIT = replace(BOTH, id="portrait", prompt="a fox and a cat", seed=6, hidden=True)
@@ -158,7 +161,7 @@ def test_what_cannot_be_a_portrait_is_refused(tiny: Backbone) -> None:
     with pytest.raises(InputError, match="has one already"):
         story.cast_together(replace(PORTRAIT, id="more"))
     with pytest.raises(InputError, match="steps is 3"):
-        story.submit(replace(BOTH, steps=3))
+        story.submit(BOTH.with_settings(steps=3))
 
 
 def test_a_bank_that_would_be_too_large_is_refused_before_drawing(tiny: Backbone) -> None:

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from consistent_gen.memory import open_memory
-from consistent_gen.memory.keys import MemoryKey
-from consistent_gen.memory.records import Turn
-from consistent_gen.memory.store import Store
+from consistent_gen.memory.data.records import Turn
+from consistent_gen.memory.data.store import Store
+from consistent_gen.memory.storage.keys import MemoryKey
 
 KEY = MemoryKey("5" * 64)
 
@@ -42,7 +42,7 @@ def clock() -> Clock:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """The administrator's address of a running server that keeps no recycled log files."""
-    from consistent_gen.memory.postgres_store import PostgresDatabase, prepare_server
+    from consistent_gen.memory.storage.postgres_store import PostgresDatabase, prepare_server
 
     # A socket's path must be short, and the server's own user must be able to enter.
     folder = tempfile.mkdtemp(prefix="cgpg")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from consistent_gen.memory.operations import Batch
-from consistent_gen.memory.records import Record
-from consistent_gen.memory.store import Store
+from consistent_gen.memory.data.operations import Batch
+from consistent_gen.memory.data.records import Record
+from consistent_gen.memory.data.store import Store
 
 
 def by_hand(store: Store, *ops: object) -> list[str]:

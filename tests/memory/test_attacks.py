@@ -20,14 +20,14 @@ import pytest
 from PIL import Image
 
 from consistent_gen.cli import main
+from consistent_gen.language.models import Message
 from consistent_gen.memory import open_memory
-from consistent_gen.memory.assistant import Assistant
-from consistent_gen.memory.language_models import Message
-from consistent_gen.memory.listener import Listener, ModelListener, view_of
-from consistent_gen.memory.operations import Batch
-from consistent_gen.memory.records import Turn
-from consistent_gen.memory.rule_listener import RuleListener
-from consistent_gen.memory.store import Store
+from consistent_gen.memory.data.operations import Batch
+from consistent_gen.memory.data.records import Turn
+from consistent_gen.memory.data.store import Store
+from consistent_gen.memory.listening.listener import Listener, ModelListener, view_of
+from consistent_gen.memory.listening.rule_listener import RuleListener
+from consistent_gen.memory.talk.assistant import Assistant
 from tests.memory.attacks import PLANTED, Attack, attacks
 
 START = datetime(2026, 3, 1, 9, tzinfo=UTC)

@@ -9,14 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consistent_gen.errors import InputError, LimitError
-from consistent_gen.memory.codecs import (
+from consistent_gen.memory.data.operations import (
+    Add,
+    Delete,
+    NoOp,
+    Op,
+    Update,
     decode_json,
     decode_lines,
     encode_json,
     encode_lines,
     salvage_lines,
 )
-from consistent_gen.memory.operations import Add, Delete, NoOp, Op, Update
 
 # Lines in the published form, with paths as long and values as odd as listeners write them.
 PUBLISHED = """ADD(1_Biological_Characteristics.Physiological_Status.Age, "Turned 34 in May")

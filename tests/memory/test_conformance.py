@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,18 +12,24 @@ import numpy as np
 import pytest
 
 from consistent_gen.errors import InputError, LimitError, UnknownNameError
-from consistent_gen.memory.operations import Add, Batch, Delete, Update
-from consistent_gen.memory.records import (
+from consistent_gen.memory.data.operations import Add, Batch, Delete, Update
+from consistent_gen.memory.data.records import (
     Fact,
     Media,
-    Record,
     StyleObservation,
     TraitObservation,
     Turn,
 )
-from consistent_gen.memory.sql_store import SqlStore
-from consistent_gen.memory.store import AsOf, Limits, Scope, StaleVersionError, Store, Window
-from consistent_gen.memory.vectors import reembed
+from consistent_gen.memory.data.store import (
+    AsOf,
+    MemoryLimits,
+    Scope,
+    StaleVersionError,
+    Store,
+    TimeWindow,
+)
+from consistent_gen.memory.recall import indexing
+from consistent_gen.memory.storage.sql_store import SqlStore
 from tests.memory.edits import by_hand, texts
 
 # fmt: off
@@ -142,9 +148,9 @@ def test_full_text_ranks_filters_and_never_shows_the_past(store: Store, clock: C
     assert [hit.id for hit in store.full_text("honey river tea", limit=2)] == [
         hit.id for hit in store.full_text("honey river tea")[:2]
     ]
-    recent = Window(start=now - timedelta(days=1))
+    recent = TimeWindow(start=now - timedelta(days=1))
     assert {hit.id for hit in store.full_text("tea", window=recent)} == {one, two}
-    old = store.full_text("tea", window=Window(end=now - timedelta(days=1)), limit=1)
+    old = store.full_text("tea", window=TimeWindow(end=now - timedelta(days=1)), limit=1)
     assert [hit.id for hit in old] == [three]
     by_hand(store, Add(target="Identity.Home", value="Lisbon"))
     clock.advance(days=1)
@@ -223,27 +229,40 @@ def test_a_turn_is_outdated_when_nothing_read_from_it_holds(store: Store, clock:
     assert moved.ids and store.verify().ok
 
 
-def test_spaces_are_checked_and_switched_at_the_end(store: Store) -> None:
+class Slow:
+    """A text embedder that stops half-way once, and notes which space answers meanwhile."""
+
+    space, dimensions, description = "new", 3, "three numbers"
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.seen: list[str | None] = []
+
+    def text(self, texts: Sequence[str]) -> np.ndarray:
+        self.seen.append(self._store.active_space("text"))
+        if len(self.seen) == 2:
+            raise RuntimeError("stopped half-way")
+        return np.stack([np.ones(3, np.float32) * (len(text) + 1) for text in texts])
+
+
+def test_spaces_are_checked_and_switched_at_the_end(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ids = store.record([Turn(text=str(n)) for n in range(5)]).ids
     store.create_space("old", 2)
     store.create_space("old", 2)
     for id in ids:
         store.put_vector(id, "old", np.ones(2, np.float32))
     store.switch_space("text", "old")
-    seen = []
-
-    def embed(records: list[Record]) -> list[np.ndarray]:
-        seen.append(store.active_space("text"))
-        if len(seen) == 2:
-            raise RuntimeError("stopped half-way")
-        return [np.ones(3, np.float32) * (len(r.text) + 1) for r in records]
-
-    store.create_space("new", 3)
+    monkeypatch.setattr(indexing, "_BATCH", 2)
+    slow = Slow(store)
     with pytest.raises(RuntimeError):
-        reembed(store, "new", embed, role="text", kinds=["turn"], batch=2)
+        indexing.index_text(store, slow)
     assert store.active_space("text") == "old", "an interrupted move changes nothing for readers"
-    assert reembed(store, "new", embed, role="text", kinds=["turn"], batch=2) == 3
-    assert set(seen) == {"old"} and store.active_space("text") == "new"
+    assert indexing.index_text(store, slow) == 3
+    assert set(slow.seen) == {"old"}
+    store.switch_space("text", "new")
+    assert store.active_space("text") == "new"
     with pytest.raises(InputError, match="answers for"):
         store.drop_space("new")
     assert store.drop_space("old") == 5 and store.spaces() == {"new": 3}
@@ -259,7 +278,7 @@ def test_spaces_are_checked_and_switched_at_the_end(store: Store) -> None:
 
 
 def test_media_is_kept_once_checked_and_counted(place: str, opened: Callable[..., Store]) -> None:
-    store = opened(place, limits=Limits(blob_bytes=100, media_bytes=150))
+    store = opened(place, limits=MemoryLimits(blob_bytes=100, media_bytes=150))
     name = store.put_media(b"x" * 90)
     assert store.put_media(b"x" * 90) == name and store.get_media(name) == b"x" * 90
     with pytest.raises(LimitError, match="quota"):
@@ -289,7 +308,7 @@ def test_an_unused_blob_is_swept_when_it_is_old(store: Store, clock: Callable) -
 
 
 def test_limits_on_turns_and_records(place: str, opened: Callable[..., Store]) -> None:
-    store = opened(place, limits=Limits(turn_characters=10, live_records=2))
+    store = opened(place, limits=MemoryLimits(turn_characters=10, live_records=2))
     with pytest.raises(LimitError, match="split"):
         store.record([Turn(text="x" * 11)])
     store.record([Turn(text="a"), Turn(text="b")])

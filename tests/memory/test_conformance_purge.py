@@ -8,9 +8,9 @@ from datetime import timedelta
 import pytest
 
 from consistent_gen.errors import InputError
-from consistent_gen.memory.operations import Add, Batch, Delete, Update
-from consistent_gen.memory.records import Media, TraitObservation, Turn
-from consistent_gen.memory.store import Scope, Store, Window
+from consistent_gen.memory.data.operations import Add, Batch, Delete, Update
+from consistent_gen.memory.data.records import Media, TraitObservation, Turn
+from consistent_gen.memory.data.store import Scope, Store, TimeWindow
 from tests.memory.edits import by_hand, texts
 
 
@@ -69,7 +69,7 @@ def test_purging_turns_takes_what_was_read_from_them(store: Store, clock: Callab
         Add(kind="fact", value="Likes tea in Lisbon", evidence=(early, late)),
         Add(kind="fact", value="Likes tea", evidence=(late,)),
     )
-    store.purge(Scope(window=Window(end=old + timedelta(days=1))))
+    store.purge(Scope(window=TimeWindow(end=old + timedelta(days=1))))
     assert texts(store.list("turn")) == ["I like tea"]
     assert texts(store.list("fact")) == ["Likes tea"] and store.list("core") == ()
     assert store.verify().ok

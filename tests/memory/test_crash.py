@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from consistent_gen.memory.keys import MemoryKey
-from consistent_gen.memory.operations import Add, Batch, Update
-from consistent_gen.memory.records import Media, Turn
-from consistent_gen.memory.sqlite_store import SqliteStore
-from consistent_gen.memory.store import Scope, Store
+from consistent_gen.memory.data.operations import Add, Batch, Update
+from consistent_gen.memory.data.records import Media, Turn
+from consistent_gen.memory.data.store import Scope, Store
+from consistent_gen.memory.storage.keys import MemoryKey
+from consistent_gen.memory.storage.sqlite_store import SqliteStore
 
 STEPS = ("media_written", "media_renamed", "records_written", "operations_applied",
          "before_commit", "after_commit", "purge_deleted", "media_removed", "media_swept",

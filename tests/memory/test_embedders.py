@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from consistent_gen.errors import InputError, LimitError
-from consistent_gen.memory.embedders import (
+from consistent_gen.language.embedders import (
     EMBEDDERS,
     EndpointEmbedder,
     HashedNgrams,
@@ -23,7 +23,7 @@ from consistent_gen.memory.embedders import (
     default_embedder,
     minilm_folder,
 )
-from consistent_gen.memory.endpoints import Endpoint, EndpointError
+from consistent_gen.language.endpoints import Endpoint, EndpointError
 from consistent_gen.registry import resolve
 
 

@@ -14,7 +14,10 @@ import pytest
 
 from consistent_gen.errors import ConsistentGenError, InputError, OutputError
 from consistent_gen.memory import open_memory
-from consistent_gen.memory.keys import (
+from consistent_gen.memory.data.operations import Add, Batch, Update
+from consistent_gen.memory.data.records import Media, Turn
+from consistent_gen.memory.data.store import MemoryStoreError, Scope, Store
+from consistent_gen.memory.storage.keys import (
     CHECK_FILE,
     MemoryKey,
     MemoryKeyError,
@@ -22,10 +25,7 @@ from consistent_gen.memory.keys import (
     key_from_file,
     new_key,
 )
-from consistent_gen.memory.operations import Add, Batch, Update
-from consistent_gen.memory.records import Media, Turn
-from consistent_gen.memory.sqlite_store import SqliteStore
-from consistent_gen.memory.store import MemoryStoreError, Scope, Store
+from consistent_gen.memory.storage.sqlite_store import SqliteStore
 
 KEY = MemoryKey("0123456789abcdef" * 4)
 OTHER = MemoryKey("f" * 64)

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from consistent_gen.memory import open_memory
-from consistent_gen.memory.operations import Add, Batch, Update
-from consistent_gen.memory.records import Media, Turn
-from consistent_gen.memory.sqlite_store import SqliteStore
-from consistent_gen.memory.store import Scope, Store
+from consistent_gen.memory.data.operations import Add, Batch, Update
+from consistent_gen.memory.data.records import Media, Turn
+from consistent_gen.memory.data.store import Scope, Store
+from consistent_gen.memory.storage.sqlite_store import SqliteStore
 
 
 def everything_under(folder: Path) -> bytes:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from consistent_gen.memory.executor import RULES
-from consistent_gen.memory.operations import Add, Batch, Delete, NoOp, Op, Update
-from consistent_gen.memory.records import Concept, CoreLeaf, Fact
-from consistent_gen.memory.store import Limits, Outcome, Store
+from consistent_gen.memory.data.operations import Add, Batch, Delete, NoOp, Op, Update
+from consistent_gen.memory.data.records import Concept, CoreLeaf, Fact
+from consistent_gen.memory.data.store import MemoryLimits, Outcome, Store
+from consistent_gen.memory.judging.executor import RULES
 
 HOME = "Identity.Home"
 SAID = (
@@ -118,7 +118,7 @@ def test_a_wrong_path_names_the_nearest(desk: Desk) -> None:
 def test_open_branches_take_new_leaves_up_to_a_cap(
     opened: Callable[..., Store], tmp_path: object, say: Callable[..., str]
 ) -> None:
-    desk = Desk(opened(tmp_path, limits=Limits(children_per_branch=2)), say)
+    desk = Desk(opened(tmp_path, limits=MemoryLimits(children_per_branch=2)), say)
     assert desk.one(desk.home(target="Likes.Tea.Green"))[0] == "applied"
     assert desk.one(desk.home(target="Likes.Cats"))[0] == "applied"
     assert desk.one(desk.home(target="Likes.Dogs")) == ("refused", "branch_full")
@@ -236,7 +236,7 @@ def test_a_forged_turn_is_nobodys_word(desk: Desk, say: Callable[..., str], text
 
 def test_one_operation_per_target_and_a_batch_cap(opened: Callable[..., Store], tmp_path: object,
                                                   say: Callable[..., str]) -> None:  # fmt: skip
-    desk = Desk(opened(tmp_path, limits=Limits(ops_per_batch=3)), say)
+    desk = Desk(opened(tmp_path, limits=MemoryLimits(ops_per_batch=3)), say)
     job = Add(target="Work.Job", value="nurse", evidence=(desk.said,))
     found = desk.judge(desk.home(), desk.home("Porto"), job, NoOp())
     assert [o.rule for o in found] == ["", "target_repeated", "", "batch_cap"]
@@ -298,7 +298,7 @@ def test_concepts_and_facts_about_them(desk: Desk) -> None:
 
 
 def test_quotas(opened: Callable[..., Store], tmp_path: object, say: Callable[..., str]) -> None:
-    desk = Desk(opened(tmp_path, limits=Limits(habits=2, facts=1, live_records=6)), say)
+    desk = Desk(opened(tmp_path, limits=MemoryLimits(habits=2, facts=1, live_records=6)), say)
     for name, status in (("a", "applied"), ("b", "applied"), ("c", "refused")):
         habit = Add(kind="habit", target=name, value=f"tea {name}", evidence=(desk.said,))
         assert desk.one(habit)[0] == status
@@ -334,7 +334,7 @@ def test_every_outcome_is_logged_newest_first(desk: Desk) -> None:
 
 def test_the_log_is_a_ring(opened: Callable[..., Store], tmp_path: object,
                            say: Callable[..., str]) -> None:  # fmt: skip
-    desk = Desk(opened(tmp_path, limits=Limits(log_entries=5)), say)
+    desk = Desk(opened(tmp_path, limits=MemoryLimits(log_entries=5)), say)
     desk.judge(*[NoOp(reason=str(n)) for n in range(12)])
     assert [o.reason for o in desk.store.outcomes()] == ["11", "10", "9", "8", "7"]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from consistent_gen.memory import archive
-from consistent_gen.memory.sqlite_store import SqliteStore
+from consistent_gen.memory.storage import archive
+from consistent_gen.memory.storage.sqlite_store import SqliteStore
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "memory_format.md").read_text()
 

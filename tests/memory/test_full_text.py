@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from consistent_gen.memory import full_text
-from consistent_gen.memory.database import SqliteDatabase
-from consistent_gen.memory.operations import Add, Batch
-from consistent_gen.memory.records import Turn
-from consistent_gen.memory.schema import SQLITE, migrate
-from consistent_gen.memory.sqlite_store import SqliteStore
-from consistent_gen.memory.store import Store, Window
+from consistent_gen.memory.data.operations import Add, Batch
+from consistent_gen.memory.data.records import Turn
+from consistent_gen.memory.data.store import Store, TimeWindow
+from consistent_gen.memory.storage import sqlite_store
+from consistent_gen.memory.storage.database import SqliteDatabase
+from consistent_gen.memory.storage.schema import SQLITE, migrate
+from consistent_gen.memory.storage.sqlite_store import SqliteStore
 
 WORDS = ["tea", "boat", "rain", "violin", "garden", "lamp", "river", "stone"]
 
@@ -38,8 +38,8 @@ def test_each_kind_gets_its_best(
     filled: Store, clock: Callable, monkeypatch: pytest.MonkeyPatch, many: int
 ) -> None:
     """1: both kinds are many; 100: turns alone are; 10,000: none is."""
-    monkeypatch.setattr(full_text, "_MANY", many)
-    narrow = Window(start=clock() - timedelta(hours=20))
+    monkeypatch.setattr(sqlite_store, "_MANY", many)
+    narrow = TimeWindow(start=clock() - timedelta(hours=20))
     for query in ("tea", "stone river", "violin lamp nothing", "nothing"):
         for window in (None, narrow):
             for limit in (1, 7, 1_000):

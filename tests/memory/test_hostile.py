@@ -16,9 +16,9 @@ import pytest
 
 from consistent_gen.errors import ConsistentGenError, InputError, LimitError, OutputError
 from consistent_gen.memory import open_memory
-from consistent_gen.memory.records import Media, Turn
-from consistent_gen.memory.sqlite_store import SqliteStore
-from consistent_gen.memory.store import MemoryStoreError, Store
+from consistent_gen.memory.data.records import Media, Turn
+from consistent_gen.memory.data.store import MemoryStoreError, Store
+from consistent_gen.memory.storage.sqlite_store import SqliteStore
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from consistent_gen.cli import main
-from consistent_gen.memory.keys import new_key
+from consistent_gen.memory.storage.keys import new_key
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from consistent_gen.errors import ConsistentGenError, InputError
-from consistent_gen.memory.operations import Add, Batch
-from consistent_gen.memory.records import Media, Turn
-from consistent_gen.memory.store import Scope, Store
+from consistent_gen.memory.data.operations import Add, Batch
+from consistent_gen.memory.data.records import Media, Turn
+from consistent_gen.memory.data.store import Scope, Store
 
 PAIRS = [
     ("ann", "Ann"),

@@ -12,22 +12,22 @@ import numpy as np
 import pytest
 
 from consistent_gen.errors import InputError
+from consistent_gen.language.embedders import HashedNgrams
+from consistent_gen.language.words import read_consent
 from consistent_gen.memory import open_memory
-from consistent_gen.memory.assistant import Assistant, DrawJob
-from consistent_gen.memory.consolidation import episodes, sessions
-from consistent_gen.memory.embedders import HashedNgrams
-from consistent_gen.memory.pictures import png_bytes
-from consistent_gen.memory.records import Turn
-from consistent_gen.memory.store import Scope, Store
-from consistent_gen.memory.style_policy import StylePolicy
-from consistent_gen.memory.user_requests import (
+from consistent_gen.memory.data.records import Turn
+from consistent_gen.memory.data.store import Scope, Store
+from consistent_gen.memory.listening.consolidation import episodes, sessions
+from consistent_gen.memory.recall.pictures import png_bytes
+from consistent_gen.memory.talk.assistant import Assistant, DrawJob
+from consistent_gen.memory.talk.requests import (
     DrawRequest,
     ForgetRequest,
     ProfileRequest,
     TeachRequest,
-    read_consent,
     read_request,
 )
+from consistent_gen.memory.talk.style_policy import StylePolicy
 from consistent_gen.world.scene import render
 from consistent_gen.world.spec import sample_frame, sample_identity
 

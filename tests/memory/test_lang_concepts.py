@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,27 +14,34 @@ import numpy as np
 import pytest
 
 from consistent_gen.errors import InputError, LimitError
+from consistent_gen.language.embedders import HashedNgrams, Vectors, unit
 from consistent_gen.memory import open_memory
-from consistent_gen.memory.concepts import (
-    ConceptBook,
-    derived_threshold,
-    reembed_pictures,
-)
-from consistent_gen.memory.embedders import HashedNgrams, ImageFunction
-from consistent_gen.memory.mentions import find_mentions
-from consistent_gen.memory.operations import Add, Batch
-from consistent_gen.memory.pictures import (
+from consistent_gen.memory.data.operations import Add, Batch
+from consistent_gen.memory.data.records import Concept, Media
+from consistent_gen.memory.data.store import Store
+from consistent_gen.memory.recall.concepts import ConceptBook, derived_threshold, reembed_pictures
+from consistent_gen.memory.recall.mentions import find_mentions
+from consistent_gen.memory.recall.pictures import (
     ColourLayout,
+    Picture,
     crop,
     grow,
     png_bytes,
     propose_box,
     read_picture,
 )
-from consistent_gen.memory.records import Concept, Media
-from consistent_gen.memory.store import Store
 from consistent_gen.world.scene import render
 from consistent_gen.world.spec import Identity, sample_frame, sample_identity
+
+
+class MeanColour:
+    """An embedder of pictures that is not ours: the mean colour at unit length."""
+
+    space, dimensions, description = "mean-colour/3", 3, "mean colour"
+
+    def image(self, pictures: Sequence[Picture]) -> Vectors:
+        return unit(np.stack([picture.reshape(-1, 3).mean(0) for picture in pictures]))
+
 
 BO, MIA = (sample_identity(random.Random(seed)) for seed in (11, 29))
 
@@ -134,7 +141,7 @@ def test_an_outlier_is_kept_but_not_averaged_in(book: ConceptBook) -> None:
 
 
 def test_forgetting_one_photo_recomputes_the_prototype(book: ConceptBook, store: Store) -> None:
-    from consistent_gen.memory.store import Scope
+    from consistent_gen.memory.data.store import Scope
 
     bo = teach(book, "Bo", BO, range(3))
     two = book.crops(bo.id)[:2]
@@ -203,7 +210,7 @@ def test_forgetting_finds_everything(
 
 def test_another_embedder_moves_the_pictures(book: ConceptBook, store: Store) -> None:
     bo = teach(book, "Bo", BO, range(2))
-    mean = ImageFunction("mean-colour/3", 3, lambda p: p.reshape(-1, 3).mean(0), "mean colour")
+    mean = MeanColour()
     with pytest.raises(InputError, match="reembed_pictures"):
         ConceptBook(store, mean)
     assert reembed_pictures(store, mean) == 2

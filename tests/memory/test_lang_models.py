@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from consistent_gen.errors import InputError, LimitError, MissingExtraError
-from consistent_gen.memory import assistant, embedders, language_models
-from consistent_gen.memory.endpoints import Endpoint, EndpointError
-from consistent_gen.memory.language_models import (
+from consistent_gen.language import embedders, models
+from consistent_gen.language.endpoints import Endpoint, EndpointError
+from consistent_gen.language.models import (
     LANGUAGE_MODELS,
     MAX_MESSAGES,
     EndpointModel,
@@ -23,7 +23,8 @@ from consistent_gen.memory.language_models import (
     TransformersModel,
     transcript_key,
 )
-from consistent_gen.memory.rule_model import RuleModel
+from consistent_gen.memory.talk import ANSWERERS, assistant
+from consistent_gen.memory.talk.rule_model import RuleModel
 from consistent_gen.registry import resolve
 from tests.memory.test_embedders import serving
 
@@ -35,8 +36,9 @@ def answer(text: str) -> Any:
 
 
 def test_the_tables_resolve() -> None:
-    for name in LANGUAGE_MODELS:
-        assert hasattr(resolve(LANGUAGE_MODELS, name), "chat")
+    for name in ANSWERERS:
+        assert hasattr(resolve(ANSWERERS, name), "chat")
+    assert ANSWERERS.items() >= LANGUAGE_MODELS.items()
     assert isinstance(RuleModel(), LanguageModel)
 
 
@@ -88,9 +90,9 @@ def test_transcript_keys_cover_everything() -> None:
 
 
 def test_nothing_heavy_is_imported() -> None:
-    names = [m.__name__ for m in (assistant, embedders, language_models)]
+    names = [m.__name__ for m in (assistant, embedders, models)]
     program = (
-        f"import sys, {', '.join(names)}, consistent_gen.memory.concepts\n"
+        f"import sys, {', '.join(names)}, consistent_gen.memory.recall.concepts\n"
         "bad = {'torch', 'transformers', 'sentence_transformers'} & set(sys.modules)\n"
         "assert not bad, bad"
     )

@@ -8,17 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from consistent_gen.language.embedders import HashedNgrams
+from consistent_gen.language.models import Message
+from consistent_gen.language.words import content_words
 from consistent_gen.memory import open_memory
-from consistent_gen.memory.embedders import HashedNgrams
-from consistent_gen.memory.indexing import change_embedder, index_text
-from consistent_gen.memory.language_models import Message
-from consistent_gen.memory.operations import Add, Batch, Update
-from consistent_gen.memory.prompts import BLOCK_END, LAST_ROUND, MALFORMED, NOTHING_FOUND
-from consistent_gen.memory.reasoning import MAX_OUTPUTS, NO_ANSWER, parse_reply, reason
-from consistent_gen.memory.records import Turn
-from consistent_gen.memory.retriever import RRF_K, WEIGHTS, Retriever, content_words
-from consistent_gen.memory.rule_model import RuleModel
-from consistent_gen.memory.store import Store, Window
+from consistent_gen.memory.data.operations import Add, Batch, Update
+from consistent_gen.memory.data.records import Turn
+from consistent_gen.memory.data.store import Store, TimeWindow
+from consistent_gen.memory.recall.indexing import change_embedder, index_text
+from consistent_gen.memory.recall.prompts import BLOCK_END, LAST_ROUND, MALFORMED, NOTHING_FOUND
+from consistent_gen.memory.recall.retriever import RRF_K, WEIGHTS, Retriever
+from consistent_gen.memory.talk.reasoning import MAX_OUTPUTS, NO_ANSWER, parse_reply, reason
+from consistent_gen.memory.talk.rule_model import RuleModel
 
 MARCH = datetime(2026, 3, 1, 9, tzinfo=UTC)
 SAID = ("I bought a red bicycle", "My violin lesson was hard", "The bicycle has a flat tyre",
@@ -53,12 +54,12 @@ def test_words_and_meaning_are_fused_by_rank_with_reasons(store: Store) -> None:
 
 def test_the_window_filters_what_is_searched(store: Store) -> None:
     retriever = Retriever(store)
-    window = Window(start=MARCH + timedelta(days=1), end=MARCH + timedelta(days=3))
+    window = TimeWindow(start=MARCH + timedelta(days=1), end=MARCH + timedelta(days=3))
     assert texts(retriever.search("bicycle", window=window)) == [SAID[2]]
-    assert retriever.search("bicycle", window=Window(end=MARCH)) == ()
+    assert retriever.search("bicycle", window=TimeWindow(end=MARCH)) == ()
     # A narrow cap is filled from inside the window, not cut before it.
     one = retriever.search(
-        "bicycle", window=Window(start=MARCH + timedelta(days=4)), caps={"turn": 1}
+        "bicycle", window=TimeWindow(start=MARCH + timedelta(days=4)), caps={"turn": 1}
     )
     assert texts(one) == [SAID[4]]
 
@@ -73,7 +74,7 @@ def test_a_window_in_the_past_gives_what_held_then(store: Store) -> None:
         batch = Batch(ops=(op,), turns=(evidence,), author="user")
         assert store.apply(batch).outcomes[0].status == "applied"
     retriever = Retriever(store)
-    early = Window(start=MARCH + timedelta(days=2), end=MARCH + timedelta(days=4))
+    early = TimeWindow(start=MARCH + timedelta(days=2), end=MARCH + timedelta(days=4))
     assert texts(retriever.search("home", window=early, caps={"core": 3})) == ["home is Lisbon"]
     assert texts(retriever.search("home", caps={"core": 3})) == ["home is Porto"]
 
@@ -183,7 +184,7 @@ def test_malformed_replies_look_up_the_question(reply: str) -> None:
 
 def test_times_are_read_in_the_zone_and_ends_are_inclusive() -> None:
     step = parse_reply(look("a", "2026-03-01 08:00", "2026-03-01"), "q")
-    assert step.window == Window(
+    assert step.window == TimeWindow(
         start=datetime(2026, 3, 1, 8, tzinfo=UTC), end=datetime(2026, 3, 2, tzinfo=UTC)
     )
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consistent_gen.memory.personality import Personality, alignment_lines, ema_weight, fold
-from consistent_gen.memory.records import BIG_FIVE, TraitObservation
+from consistent_gen.memory.data.records import BIG_FIVE, TraitObservation
+from consistent_gen.memory.talk.personality import Personality, alignment_lines, ema_weight, fold
 
 STEADY = settings(deadline=None, max_examples=30)
 SCORES = st.dictionaries(st.sampled_from(BIG_FIVE), st.integers(1, 5))

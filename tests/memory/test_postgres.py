@@ -10,12 +10,11 @@ import numpy as np
 import psycopg
 import pytest
 
-from consistent_gen.memory.operations import Add, Batch
-from consistent_gen.memory.postgres_schema import POSTGRES, ROLE, SCHEMA, TABLES, TENANT
-from consistent_gen.memory.postgres_store import PostgresStore, prepare_server, scrub_server
-from consistent_gen.memory.records import Media, Turn
-from consistent_gen.memory.schema import SQLITE
-from consistent_gen.memory.store import MemoryStoreError, Scope, Store
+from consistent_gen.memory.data.operations import Add, Batch
+from consistent_gen.memory.data.records import Media, Turn
+from consistent_gen.memory.data.store import MemoryStoreError, Scope, Store
+from consistent_gen.memory.storage.postgres_store import PostgresStore, prepare_server, scrub_server
+from consistent_gen.memory.storage.schema import POSTGRES, ROLE, SCHEMA, SQLITE, TABLES, TENANT
 
 
 def fill(store: Store, word: str) -> str:

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 from consistent_gen.memory import open_memory
-from consistent_gen.memory.operations import Add, Batch
-from consistent_gen.memory.records import Turn
-from consistent_gen.memory.sqlite_store import SqliteStore
-from consistent_gen.memory.store import StaleVersionError, Store
+from consistent_gen.memory.data.operations import Add, Batch
+from consistent_gen.memory.data.records import Turn
+from consistent_gen.memory.data.store import StaleVersionError, Store
+from consistent_gen.memory.storage.sqlite_store import SqliteStore
 
 COUNTER = "Work.Projects"
 HANGING_S = 240

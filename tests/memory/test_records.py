@@ -10,11 +10,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from consistent_gen.errors import InputError, LimitError
-from consistent_gen.memory.operations import Add, Batch
-from consistent_gen.memory.records import (
-    EVENT_KINDS,
+from consistent_gen.memory.data.operations import Add, Batch
+from consistent_gen.memory.data.records import (
     KINDS,
-    STATE_KINDS,
+    RECORDS,
     CoreLeaf,
     Fact,
     Media,
@@ -68,8 +67,9 @@ def test_content_hash_is_of_content() -> None:
 
 
 def test_kinds_are_events_or_states() -> None:
-    assert set(EVENT_KINDS) | set(STATE_KINDS) == set(KINDS) and len(KINDS) == 9
-    assert set(STATE_KINDS) == {"core", "fact", "habit", "concept"}
+    states = {kind for kind, made in RECORDS.items() if not made.event}
+    assert set(RECORDS) == set(KINDS) and len(KINDS) == 9
+    assert states == {"core", "fact", "habit", "concept"}
 
 
 def test_a_batch_key_ignores_reasons_and_sees_the_rest() -> None:
@@ -87,8 +87,8 @@ def test_limits_are_errors_of_their_own() -> None:
 
 def test_the_core_loads_no_torch() -> None:
     code = (
-        "import sys, consistent_gen.memory.sqlite_store, consistent_gen.memory.tree, "
-        "consistent_gen.memory.postgres_store; "
+        "import sys, consistent_gen.memory.storage.sqlite_store, "
+        "consistent_gen.memory.recall.tree, consistent_gen.memory.storage.postgres_store; "
         "assert not {'torch', 'transformers', 'diffusers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

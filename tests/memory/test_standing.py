@@ -6,11 +6,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from consistent_gen.memory.operations import Add, Batch, Update
-from consistent_gen.memory.records import Turn
-from consistent_gen.memory.retriever import Retriever
-from consistent_gen.memory.standing import FADING, alike, newest_first, set_back_forged
-from consistent_gen.memory.store import AsOf, Hit, Store, Window
+from consistent_gen.memory.data.operations import Add, Batch, Update
+from consistent_gen.memory.data.records import Turn
+from consistent_gen.memory.data.store import AsOf, Hit, Store, TimeWindow
+from consistent_gen.memory.recall.retriever import (
+    FADING,
+    Retriever,
+    alike,
+    newest_first,
+    set_back_forged,
+)
 
 START = datetime(2025, 12, 1, 8, tzinfo=UTC)  # before the test clock's now
 
@@ -85,5 +90,5 @@ def test_what_holds_no_longer_stands_behind_and_is_still_found(lite: Store) -> N
     assert "holds no longer" in found[1].reasons
     past = AsOf(world=START + timedelta(hours=1))
     assert retriever.search(query, caps={"turn": 4}, as_of=past)[0].record.id == ids[0]
-    window = Window(end=START + timedelta(days=2))
+    window = TimeWindow(end=START + timedelta(days=2))
     assert retriever.search(query, caps={"turn": 4}, window=window)[0].record.id == ids[0]

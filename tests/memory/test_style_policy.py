@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consistent_gen.errors import InputError, UnknownNameError
-from consistent_gen.memory.records import StyleObservation
-from consistent_gen.memory.style_policy import (
+from consistent_gen.memory.data.records import StyleObservation
+from consistent_gen.memory.talk.style_policy import (
     NEUTRAL_STYLE,
     POLICIES,
     Style,

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from consistent_gen.errors import InputError
 from consistent_gen.memory import open_memory
-from consistent_gen.memory.operations import Add, Batch, Delete, Update
-from consistent_gen.memory.records import Turn
-from consistent_gen.memory.store import AsOf, Store, Window
+from consistent_gen.memory.data.operations import Add, Batch, Delete, Update
+from consistent_gen.memory.data.records import Turn
+from consistent_gen.memory.data.store import AsOf, Store, TimeWindow
 
 DAYS = 8
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -195,14 +195,14 @@ def test_future_changes_wait_for_their_day(lite: Store, clock: Callable[..., dat
 def test_windows_filter_events_by_their_moment_and_states_by_overlap(lite: Store) -> None:
     turns = [Turn(text=f"tea {d}", valid_from=day(d)) for d in range(5)]
     lite.record(turns)
-    window = Window(start=day(1), end=day(3))
+    window = TimeWindow(start=day(1), end=day(3))
     assert [t.text for t in lite.list("turn", window=window)] == ["tea 1", "tea 2"]
     lite.apply(Batch(ops=(Add(target=PATHS[0], value="Oslo", at=day(0)),), author="user"))
     lite.apply(Batch(ops=(Add(target=PATHS[0], value="Rome", at=day(2)),), author="user"))
     for start, end, texts in ((0, 1, ["Oslo"]), (1, 3, ["Oslo", "Rome"]), (2, 9, ["Rome"])):
-        held = lite.list("core", window=Window(start=day(start), end=day(end)))
+        held = lite.list("core", window=TimeWindow(start=day(start), end=day(end)))
         assert [leaf.text for leaf in held] == texts
     with pytest.raises(InputError, match="swap"):
-        lite.list("turn", window=Window(start=day(3), end=day(1)))
+        lite.list("turn", window=TimeWindow(start=day(3), end=day(1)))
     with pytest.raises(InputError, match="time zone"):
-        lite.list("turn", window=Window(start=datetime(2026, 1, 1)))
+        lite.list("turn", window=TimeWindow(start=datetime(2026, 1, 1)))

@@ -1,4 +1,4 @@
-"""Trunks and the tree: the published layout, the compact trunk, fast and agentic reading."""
+"""Schemas and the tree: the published layout, the compact schema, fast and agentic reading."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from consistent_gen.errors import InputError, LimitError
-from consistent_gen.memory.operations import Add, Batch
-from consistent_gen.memory.records import Record, Turn
-from consistent_gen.memory.store import AsOf, Hit, Store
-from consistent_gen.memory.tree import PersonaTree
-from consistent_gen.memory.trunk import COMPACT, Trunk, read_trunk
+from consistent_gen.memory.data.operations import Add, Batch
+from consistent_gen.memory.data.records import Record, Turn
+from consistent_gen.memory.data.store import AsOf, Hit, Store
+from consistent_gen.memory.data.tree_schema import COMPACT, TreeSchema, read_tree_schema
+from consistent_gen.memory.recall.tree import PersonaTree
 
-# Branches and leaf counts of the published trunk (arXiv 2601.05171); leaf names are ours.
+# Branches and leaf counts of the published schema (arXiv 2601.05171); leaf names are ours.
 PUBLISHED = {
     "1_Biological_Characteristics": {"Physical_Appearance": 17, "Physiological_Status": 25,
                                      "Dynamic_Expressions": 9, "Biological_Rhythms": 9},
@@ -53,24 +53,30 @@ def edit(store: Store, *ops: Add) -> None:
 
 
 def test_the_published_layout_has_305_leaves(published: Path) -> None:
-    trunk = read_trunk(published)
-    assert len(trunk.leaves) == 305 and trunk.name == "human_tree_en"
-    roots = [sum(leaf.startswith(f"{root}.") for leaf in trunk.leaves) for root in PUBLISHED]
+    tree_schema = read_tree_schema(published)
+    assert len(tree_schema.leaves) == 305 and tree_schema.name == "human_tree_en"
+    roots = [sum(leaf.startswith(f"{root}.") for leaf in tree_schema.leaves) for root in PUBLISHED]
     assert roots == [60, 43, 27, 67, 108]
-    assert max(leaf.count(".") + 1 for leaf in trunk.leaves) == 4
+    assert max(leaf.count(".") + 1 for leaf in tree_schema.leaves) == 4
     leaf = "5_Behavioral_Characteristics.Lifestyle.More.Leaf_12"
-    assert trunk.knows(leaf) and not trunk.knows(leaf + "x") and not trunk.knows(leaf + ".x")
+    assert (
+        tree_schema.knows(leaf)
+        and not tree_schema.knows(leaf + "x")
+        and not tree_schema.knows(leaf + ".x")
+    )
 
 
-def test_a_store_takes_the_published_trunk(
+def test_a_store_takes_the_published_schema(
     published: Path, opened: Callable[..., Store], tmp_path: Path
 ) -> None:
-    trunk = read_trunk(published, open_branches=frozenset({"5_Behavioral_Characteristics"}))
-    store = opened(tmp_path, trunk=trunk)
+    tree_schema = read_tree_schema(
+        published, open_branches=frozenset({"5_Behavioral_Characteristics"})
+    )
+    store = opened(tmp_path, tree_schema=tree_schema)
     path = "1_Biological_Characteristics.Physical_Appearance.Leaf_0"
     edit(store, Add(target=path, value="tall"), Add(target="Identity.Home", value="x"),
          Add(target="5_Behavioral_Characteristics.Chess", value="plays"))  # fmt: skip
-    tree = PersonaTree(store, trunk)
+    tree = PersonaTree(store, tree_schema)
     assert list(tree.leaves()) == [path, "5_Behavioral_Characteristics.Chess"]
     full = json.loads(tree.full())
     assert full["1_Biological_Characteristics"]["Physical_Appearance"]["Leaf_0"] == "tall"
@@ -85,31 +91,33 @@ def test_a_store_takes_the_published_trunk(
 def test_other_layouts_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "t.json").write_text(text)
     with pytest.raises(InputError):
-        read_trunk(tmp_path / "t.json")
+        read_tree_schema(tmp_path / "t.json")
 
 
-def test_trunk_files_are_bounded_and_open_branches_checked(published: Path, tmp_path: Path) -> None:
+def test_schema_files_are_bounded_and_open_branches_checked(
+    published: Path, tmp_path: Path
+) -> None:
     (tmp_path / "big.json").write_text(" " * (1024**2 + 1))
     with pytest.raises(LimitError):
-        read_trunk(tmp_path / "big.json")
+        read_tree_schema(tmp_path / "big.json")
     with pytest.raises(InputError, match="no such"):
-        read_trunk(tmp_path / "none.json")
+        read_tree_schema(tmp_path / "none.json")
     with pytest.raises(InputError, match="not a branch"):
-        read_trunk(published, open_branches=frozenset({"Nowhere"}))
+        read_tree_schema(published, open_branches=frozenset({"Nowhere"}))
 
 
-def test_the_compact_trunk_is_small_and_explained() -> None:
+def test_the_compact_schema_is_small_and_explained() -> None:
     assert 35 <= len(COMPACT.leaves) <= 48
     assert all(COMPACT.leaves.values()) and all(path.count(".") == 1 for path in COMPACT.leaves)
     assert all(any(p.startswith(f"{b}.") for p in COMPACT.leaves) for b in COMPACT.open_branches)
 
 
 def test_open_branches_go_four_deep() -> None:
-    trunk = Trunk("t", {"A.b": "", "C.d": ""}, frozenset({"A"}))
+    tree_schema = TreeSchema("t", {"A.b": "", "C.d": ""}, frozenset({"A"}))
     for path, known in (("A.x", True), ("A.x.y.z", True), ("A.x.y.z.q", False), ("C.x", False),
                         ("A", False), ("A.b.c", False), ("A. x", False), ("A.x;y", False),
                         ("A.日本", True)):  # fmt: skip
-        assert trunk.knows(path) is known, path
+        assert tree_schema.knows(path) is known, path
 
 
 def test_fast_reading_is_the_filled_leaves(lite: Store, clock: Callable) -> None:
@@ -117,7 +125,7 @@ def test_fast_reading_is_the_filled_leaves(lite: Store, clock: Callable) -> None
     assert json.loads(tree.fast()) == {} and tree.value("Identity.Home") == ""
     edit(lite, Add(target="Likes.Food", value="ramen"), Add(target="Identity.Home", value="Oslo"))
     assert json.loads(tree.fast()) == {"Identity": {"Home": "Oslo"}, "Likes": {"Food": "ramen"}}
-    assert list(json.loads(tree.fast())) == ["Identity", "Likes"], "in the order of the trunk"
+    assert list(json.loads(tree.fast())) == ["Identity", "Likes"], "in the order of the schema"
     before = clock()
     clock.advance(days=1)
     edit(lite, Add(target="Identity.Home", value="Rome"))

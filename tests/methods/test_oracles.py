@@ -19,7 +19,7 @@ from consistent_gen.attention.attend import attend
 from consistent_gen.attention.layers import Site
 from consistent_gen.attention.ops import adain, token_statistics
 from consistent_gen.attention.policy import Heads
-from consistent_gen.attention.roles import FrameRole, SubjectUse, twin_id
+from consistent_gen.attention.roles import FrameRole, Subject, twin_id
 from consistent_gen.attention.rows import Call, Row
 from consistent_gen.attention.run import SharedRun
 from consistent_gen.attention.settings import Recipe
@@ -47,7 +47,7 @@ class Stage:
         self.count = recipe.anchors
         self.names = [*NAMES[: self.count], "frame"]
         self.masks, self.features, self.twins = {}, {}, {}
-        use = SubjectUse(name="fox", tokens=(1,), strength=strength)
+        use = Subject(name="fox", tokens=(1,), strength=strength)
         for i, name in enumerate(self.names):
             anchor = None if name == "frame" else i
             self.run.add_with_twin(FrameRole(frame=name, subjects=(use,), anchor=anchor))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -77,13 +78,22 @@ def test_a_missing_folder_names_its_neighbour(copy: Path) -> None:
         load_backbone(copy)
 
 
-def test_the_manifest_saves_hashing_while_sizes_agree(copy: Path) -> None:
+def test_weights_of_equal_size_in_their_place_have_another_name(copy: Path) -> None:
+    """Whatever the manifest says, and whatever the file's time says."""
     entry = describe(copy.parent, "model", licence="Apache-2.0", command="made up", scores={})
-    marked = type(entry)(**{**entry.__dict__, "sha256": "f" * 64})
-    write_manifest(copy.parent, {"model": marked})
-    assert load_backbone(copy, device="cpu").sha256 == "f" * 64
+    write_manifest(copy.parent, {"model": entry})
+    before = load_backbone(copy, device="cpu")
+    assert before.sha256 == entry.sha256
+    weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
+    size, time = weights.stat().st_size, weights.stat().st_mtime_ns
+    before.unet.conv_in.weight.data.neg_()
+    before.unet.save_pretrained(copy / "unet")
+    os.utime(weights, ns=(time, time))
+    assert weights.stat().st_size == size
+    after = load_backbone(copy, device="cpu")
+    assert after.sha256 == folder_sha256(copy) != entry.sha256
     (copy / "scheduler" / "more.json").write_text("{}")
-    assert load_backbone(copy, device="cpu").sha256 == folder_sha256(copy)
+    assert load_backbone(copy, device="cpu").sha256 == folder_sha256(copy) != after.sha256
 
 
 def test_an_unknown_family_is_named(copy: Path) -> None:

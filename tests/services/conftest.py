@@ -73,14 +73,14 @@ def make_lease(tiny: Backbone) -> MakeLease:
     ) -> Lease:
         plan: StoryPlan = validate_story(request, tiny)
         chosen = plan.frames[frame].seed if seed is None else seed
-        task = FrameOrder(
+        own = FrameOrder(
             story=request, frame=frame, version=1, seed=chosen, prompt=prompt,
             preview_every=request.preview_every, **order,
         )  # fmt: skip
         number = next(numbers)
         return Lease(
             id=f"lea_{number}", job="job_1", story=name, frame=frame, version=1, attempt=1,
-            owner=owner, user=user, task=task.to_json(), expires_at=0.0, deadline_at=None,
+            owner=owner, user=user, order=own.to_json(), expires_at=0.0, deadline_at=None,
             bulk=request.bulk,
         )  # fmt: skip
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from consistent_gen.client.types import FrameIn, Job, StoryIn
-from services.jobs import FrameTask, JobStore, Lease
-from services.settings import Limits, Storage
+from services.jobs import JobStore, Lease, OrderedFrame
+from services.settings import LimitSettings, StorageSettings
 from services.store import ArtifactStore, Database, Library, StoryStore
 
-ROOMY = Storage(reserve_bytes=0)
+ROOMY = StorageSettings(reserve_bytes=0)
 
 
 class Clock:
@@ -33,8 +33,8 @@ class Shop:
     """All stores over one database."""
 
     folder: Path
-    limits: Limits = field(default_factory=Limits)
-    storage: Storage = ROOMY
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    storage: StorageSettings = ROOMY
     clock: Clock = field(default_factory=Clock)
     lease_s: float = 4.0
     max_attempts: int = 3
@@ -71,7 +71,7 @@ class Shop:
         """A story and the job that draws it."""
         story = self.story(owner, frames)
         job, created = self.jobs.create(
-            owner=owner, kind="story", story=story, tasks=tasks(frames, steps=steps), **options
+            owner=owner, kind="story", story=story, frames=ordered(frames, steps=steps), **options
         )
         assert created
         return job
@@ -95,15 +95,17 @@ def story_in(frames: int) -> StoryIn:
     return StoryIn(title="A walk", frames=[FrameIn(prompt=f"scene {i}") for i in range(frames)])
 
 
-def tasks(frames: int | Sequence[int], *, version: int = 1, steps: int = 20) -> list[FrameTask]:
+def ordered(
+    frames: int | Sequence[int], *, version: int = 1, steps: int = 20
+) -> list[OrderedFrame]:
     indices = range(frames) if isinstance(frames, int) else frames
     return [
-        FrameTask(
+        OrderedFrame(
             index=i,
             version=version,
             seed=2**63 - 1 - i,
             steps=steps,
-            plan={"schema": 1, "story": {"title": "A walk"}, "frame": i, "prompt": None},
+            order={"schema": 1, "story": {"title": "A walk"}, "frame": i, "prompt": None},
         )
         for i in indices
     ]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from consistent_gen.story.book import BookPanel, Speech
-from consistent_gen.story.bubbles import Bubble, place_bubbles
+from consistent_gen.story.bubbles import PlacedBubble, place_bubbles
 from consistent_gen.story.export_pages import panel_picture
 from consistent_gen.story.lettering import Lettering
 
@@ -25,7 +25,7 @@ SPEECH = st.builds(Speech, text=WORDS, x=SHARE, y=SHARE, tail_x=SHARE, tail_y=SH
                    thought=st.booleans())  # fmt: skip
 
 
-def placed(speeches: list[Speech], width: float, height: float) -> tuple[Bubble, ...]:
+def placed(speeches: list[Speech], width: float, height: float) -> tuple[PlacedBubble, ...]:
     return place_bubbles(speeches, Lettering([s.text for s in speeches]), width, height)
 
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from consistent_gen.errors import InputError
-from consistent_gen.story.casting import cast_story
+from consistent_gen.story.cast import cast_members
 from consistent_gen.story.prompts import render
 from consistent_gen.story.script import (
     CHARACTER_KEYS,
@@ -73,16 +73,14 @@ def use(story: Story | None) -> None:
         return
     assert parse_story(dump_story(story)).frames[0].prompt == story.frames[0].prompt
     try:
-        cast = cast_story(story)
+        cast = cast_members(story)
     except InputError:
         return
     for frame in story.frames:
         prompt = render(frame.prompt, cast, "flat", story_world=True)
         assert "{" not in prompt.text
-        for mention in prompt.mentions:
-            phrase = prompt.text[mention.start : mention.end]
-            noun = prompt.text[mention.noun_start : mention.noun_end]
-            assert cast[mention.name].noun.lower() == noun and noun in phrase
+        for name, start, end in prompt.nouns:
+            assert cast[name].noun.lower() == prompt.text[start:end]
 
 
 @FUZZ

@@ -10,8 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageChops
 
-from consistent_gen.story.layout import PAPER, Panel, draw_page, grid_for
-from consistent_gen.story.typeface import Typeface, balanced, typeface_for, wrap
+from consistent_gen.story.layout import (
+    PAPER,
+    Panel,
+    Typeface,
+    balanced,
+    draw_page,
+    grid_for,
+    typeface_for,
+    wrap,
+)
 from consistent_gen.story.webpage import WebFrame, web_page
 
 FONT = Typeface(None).at(20)

@@ -6,20 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from consistent_gen.engine import request
+from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.errors import InputError
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.runtime import frame_seed
-from consistent_gen.story.draw import DEFAULTS
-from consistent_gen.story.plan import StoryPlan, plan_story
+from consistent_gen.story.plan import Overrides, StoryPlan, plan_story
 from consistent_gen.story.script import load_story, parse_story
-from consistent_gen.story.settings import MAX_SEED, RANGES, Overrides
 
 EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.yaml"))
 
 
 def plan(text: str, model: Backbone, overrides: Overrides | None = None) -> StoryPlan:
-    return plan_story(parse_story(text, source="f.yaml"), model, DEFAULTS, overrides)
+    return plan_story(parse_story(text, source="f.yaml"), model, overrides)
 
 
 def refusal(text: str, model: Backbone, overrides: Overrides | None = None) -> str:
@@ -30,14 +28,19 @@ def refusal(text: str, model: Backbone, overrides: Overrides | None = None) -> s
 
 def test_the_command_line_beats_the_file_beats_the_defaults(tiny: Backbone) -> None:
     nothing = plan("title: x\nframes: [a fox]", tiny)
-    assert (nothing.steps, nothing.guidance, nothing.scheduler) == (25, 5.0, "ddim")
-    assert (nothing.width, nothing.height, nothing.seed) == (128, 128, 0)
+    assert vars(nothing.settings) == vars(DrawSettings(size=(128, 128)))
+    settings = nothing.settings
+    assert (settings.steps, settings.guidance, settings.scheduler) == (25, 5.0, "ddim")
+    assert (nothing.size, nothing.seed) == ((128, 128), 0)
     said = "title: x\nsteps: 3\nguidance: 0\nseed: 9\nsize: 64x96\nframes: [a fox]"
     file = plan(said, tiny)
-    assert (file.steps, file.guidance, file.seed) == (3, 0.0, 9)
-    assert (file.width, file.height) == (64, 96)
-    both = plan(said, tiny, Overrides(steps=5, seed=0, scheduler="dpm", size=(32, 32)))
-    assert (both.steps, both.seed, both.scheduler, both.width) == (5, 0, "dpm", 32)
+    assert (file.settings.steps, file.settings.guidance, file.seed) == (3, 0.0, 9)
+    assert file.size == (64, 96)
+    both = plan(
+        said, tiny, Overrides(seed=0, settings={"steps": 5, "scheduler": "dpm", "size": (32, 32)})
+    )
+    assert (both.settings.steps, both.settings.scheduler) == (5, "dpm")
+    assert (both.seed, both.size) == (0, (32, 32))
 
 
 def test_a_frame_keeps_its_seed_when_others_change(tiny: Backbone) -> None:
@@ -46,12 +49,6 @@ def test_a_frame_keeps_its_seed_when_others_change(tiny: Backbone) -> None:
     assert [f.seed for f in before.frames] == [frame_seed(4, i) for i in range(3)]
     assert [f.seed for f in after.frames] == [*(f.seed for f in before.frames[:2]), 12]
     assert len({f.seed for f in before.frames}) == 3
-
-
-def test_ranges_are_the_engines_own() -> None:
-    assert RANGES["steps"][1] == request.MAX_STEPS
-    assert RANGES["guidance"][1] == request.MAX_GUIDANCE
-    assert MAX_SEED == request.MAX_SEED
 
 
 CAST = "title: x\ncharacters:\n  Mia: a girl with a red hat\n"
@@ -94,13 +91,15 @@ def test_a_model_refuses(text: str, start: str, words: tuple[str, ...], tiny: Ba
 def test_options_are_named_as_options(tiny: Backbone) -> None:
     text = "title: x\nframes: [a fox]"
     assert refusal(text, tiny, Overrides(method="vanila")).startswith("--method: unknown method")
-    assert refusal(text, tiny, Overrides(steps=0)).startswith("--steps: ")
-    assert refusal(text, tiny, Overrides(guidance=float("nan"))).startswith("--guidance: ")
+    assert refusal(text, tiny, Overrides(settings={"steps": 0})).startswith("--steps: ")
+    assert refusal(text, tiny, Overrides(settings={"guidance": float("nan")})).startswith(
+        "--guidance: "
+    )
     assert refusal(text, tiny, Overrides(seed=-1)).startswith("--seed: ")
-    assert refusal(text, tiny, Overrides(size=(33, 32))).startswith("--size: ")
+    assert refusal(text, tiny, Overrides(settings={"size": (33, 32)})).startswith("--size: ")
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
 def test_examples_use_only_words_of_the_story_world(path: Path, worldly: Backbone) -> None:
-    for frame in plan_story(load_story(path), worldly, DEFAULTS).frames:
+    for frame in plan_story(load_story(path), worldly).frames:
         assert worldly.unknown_words(frame.prompt) == []

@@ -10,19 +10,19 @@ from PIL import Image
 
 from consistent_gen.errors import StoryError
 from consistent_gen.models.backbone import Backbone
-from consistent_gen.story.casting import Identity, cast_story, head_noun
+from consistent_gen.story.cast import CastMember, cast_members, head_noun
 from consistent_gen.story.prompts import (
     literal_words,
     render,
     story_world_styles,
     style_affixes,
-    subject_spans,
+    subjects_of,
 )
 from consistent_gen.story.script import parse_story
 
 CAST = {
-    "Mia": Identity(name="Mia", words="a girl with a red hat", noun="girl"),
-    "Bo": Identity(name="Bo", words="A Small Bear", noun="Bear"),
+    "Mia": CastMember(name="Mia", words="a girl with a red hat", noun="girl"),
+    "Bo": CastMember(name="Bo", words="A Small Bear", noun="Bear"),
 }
 
 
@@ -58,35 +58,26 @@ def test_the_story_world_model_reads_the_style_first(style: str, worldly: Backbo
     assert style_affixes(style.upper(), story_world=True) == style_affixes(style, story_world=True)
 
 
-def test_mentions_are_where_the_words_are() -> None:
+def test_nouns_are_where_the_words_are() -> None:
     prompt = render("{Mia} and {Bo} with {sad Mia}", CAST, "pencil", story_world=True)
-    said = [(m.name, prompt.text[m.start : m.end]) for m in prompt.mentions]
-    assert said == [
-        ("Mia", "a girl with a red hat"),
-        ("Bo", "a small bear"),
-        ("Mia", "the sad girl"),
-    ]
-    nouns = [prompt.text[m.noun_start : m.noun_end] for m in prompt.mentions]
-    assert nouns == ["girl", "bear", "girl"]
+    said = "a girl with a red hat and a small bear with the sad girl"
+    assert prompt.text.endswith(f" of {said}")
+    nouns = [(name, prompt.text[start:end]) for name, start, end in prompt.nouns]
+    assert nouns == [("Mia", "girl"), ("Bo", "bear"), ("Mia", "girl")]
+    assert prompt.text[: prompt.nouns[2][1]].endswith("the sad ")
 
 
-def test_token_spans_hold_exactly_the_words(worldly: Backbone) -> None:
+def test_tokens_of_subjects_hold_exactly_the_words(worldly: Backbone) -> None:
     cast = {**CAST, "Bo": replace(CAST["Bo"], words="a brown bear", noun="bear")}
     prompt = render("{Mia} and {Bo} dancing, {Mia}", cast, "watercolor", story_world=True)
     ids = worldly.tokenizer(prompt.text)["input_ids"]
-    spans = subject_spans(prompt, worldly.tokenizer)
-
-    def words(span: tuple[int, int]) -> str:
-        return str(worldly.tokenizer.decode(ids[slice(*span)])).strip()
-
-    assert [(s.name, words(s.tokens), words(s.noun)) for s in spans] == [
-        ("Mia", "a girl with a red hat", "girl"),
-        ("Bo", "a brown bear", "bear"),
-        ("Mia", "the girl", "girl"),
-    ]
+    subjects = subjects_of(prompt, worldly.tokenizer)
+    words = [worldly.tokenizer.decode([ids[i] for i in s.tokens]).strip() for s in subjects]
+    assert [s.name for s in subjects] == ["Mia", "Bo", "Mia"]
+    assert words == ["girl", "bear", "girl"]
     # The story world's words are one token each, after the start token.
-    before = len(prompt.text[: prompt.mentions[0].start].split())
-    assert spans[0].tokens == (1 + before, 1 + before + 6)
+    before = len(prompt.text[: prompt.nouns[0][1]].split())
+    assert subjects[0].tokens == (1 + before,)
 
 
 def test_literal_words_leave_the_characters_out() -> None:
@@ -113,13 +104,13 @@ def test_head_noun(description: str, noun: str | None) -> None:
 def test_casting_names_the_line_of_a_bad_description() -> None:
     story = parse_story("title: x\ncharacters:\n  Mia: with a hat\nframes: [a]\n", source="f.yaml")
     with pytest.raises(StoryError, match=r"^f\.yaml:3: the description of Mia starts with no noun"):
-        cast_story(story)
+        cast_members(story)
 
 
 def test_references_are_found_beside_the_story(tmp_path: Path) -> None:
     line = "  Mia: {description: a girl, references: mia.png}\n"
     story = parse_story(f"title: x\ncharacters:\n{line}frames: [a]\n", source="f.yaml")
     with pytest.raises(StoryError, match=r"^f\.yaml:3: .*'mia\.png' of Mia does not exist"):
-        cast_story(story, tmp_path)
+        cast_members(story, tmp_path)
     Image.new("RGB", (8, 8)).save(tmp_path / "mia.png")
-    assert cast_story(story, tmp_path)["Mia"].references == (tmp_path / "mia.png",)
+    assert cast_members(story, tmp_path)["Mia"].references == (tmp_path / "mia.png",)

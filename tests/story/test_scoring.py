@@ -15,7 +15,6 @@ from consistent_gen.encoders.reader import Reader
 from consistent_gen.errors import CheckpointError
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.rewards.looking import Looker
-from consistent_gen.story.draw import DEFAULTS
 from consistent_gen.story.plan import StoryPlan, plan_story
 from consistent_gen.story.report import Drawing, DrawnFrame, build_report, score
 from consistent_gen.story.scoring import reader_scorers
@@ -51,7 +50,7 @@ def plan_of(model: Backbone) -> StoryPlan:
         who = " and ".join(f"{{{NAMES[i]}}}" for i in identities)
         place = phrases.PLACE_PHRASES[frame.place][0]
         lines.append(f'  - "{who} {place}"')
-    return plan_story(parse_story("\n".join(lines), source="s.yaml"), model, DEFAULTS)
+    return plan_story(parse_story("\n".join(lines), source="s.yaml"), model)
 
 
 def report(model: Backbone, pictures: list[np.ndarray], looker: Looker | None = None) -> dict:
@@ -123,6 +122,7 @@ def test_pictures_of_another_world_are_not_scored(worldly: Backbone) -> None:
         """A model that can spell any word."""
 
         name, tokenizer, default_size, size_multiple = "open", worldly.tokenizer, (64, 64), 8
+        recommended: dict[str, float] = {}  # noqa: RUF012
 
         def vocabulary(self) -> frozenset[str] | None:
             return None

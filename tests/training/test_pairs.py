@@ -133,7 +133,7 @@ def test_partners_change_places() -> None:
 def test_the_recipe_trains_on_pairs(paired_rows: Path, vae: Path, tmp_path: Path) -> None:
     config = story_model.StoryModelConfig(
         run=tmp_path, out=tmp_path / "storyworld", rows=paired_rows, vae=vae, model=TOY,
-        train_s=0.5, batch=4, processes=1, pairs=True,
+        images=8, batch=4, processes=1, pairs=True,
     )  # fmt: skip
     story_model.main(config)
     saved = load_run(tmp_path / "checkpoint")
@@ -145,7 +145,7 @@ def test_the_recipe_trains_on_pairs(paired_rows: Path, vae: Path, tmp_path: Path
 def test_only_what_the_pattern_names_learns(paired_rows: Path, vae: Path, tmp_path: Path) -> None:
     config = story_model.StoryModelConfig(
         run=tmp_path, out=tmp_path / "storyworld", rows=paired_rows, vae=vae, model=TOY,
-        train_s=0.5, batch=4, processes=1, pairs=True,
+        images=8, batch=4, processes=1, pairs=True,
         learn="up_blocks.*attn1",
     )  # fmt: skip
     story_model.main(config)

@@ -1,7 +1,4 @@
-"""Every recipe runs at toy size, resumes, and leaves weights that load.
-
-A recipe takes a step in any time that is left, so most times are as short as can be.
-"""
+"""Every recipe runs at toy size and leaves weights that load."""
 
 from __future__ import annotations
 
@@ -39,7 +36,7 @@ def test_autoencoder(pictures: Path, tmp_path: Path) -> None:
         run=tmp_path,
         out=tmp_path / "vae",
         pictures=pictures,
-        train_s=1.0,
+        images=32,
         batch=4,
         threads=1,
         measured=8,
@@ -49,7 +46,7 @@ def test_autoencoder(pictures: Path, tmp_path: Path) -> None:
     model = PatchAutoencoder.from_pretrained(tmp_path / "vae")
     # A second decoder over the same maps leaves every latent as it was.
     again = replace(config, run=tmp_path / "b", out=tmp_path / "b" / "vae", maps=tmp_path / "vae")
-    autoencoder.main(replace(again, seed=5, train_s=0.5))
+    autoencoder.main(replace(again, seed=5, images=8))
     x = StoryWorld("held_out").tensor(range(1)).float() / 127.5 - 1.0
     with torch.inference_mode():
         second = PatchAutoencoder.from_pretrained(tmp_path / "b" / "vae")
@@ -66,13 +63,13 @@ def test_story_model_trains_resumes_and_loads(
     rows: Path, vae: Path, tmp_path: Path, processes: int
 ) -> None:
     config = story_model.StoryModelConfig(
-        run=tmp_path, out=tmp_path / "storyworld", rows=rows, vae=vae, model=TOY, train_s=0.5,
+        run=tmp_path, out=tmp_path / "storyworld", rows=rows, vae=vae, model=TOY, images=8,
         batch=4, processes=processes,
     )  # fmt: skip
     story_model.main(config)
     first = load_run(tmp_path / "checkpoint")
     assert first is not None and first[1]["seen_images"] >= 4 * processes
-    story_model.main(replace(config, train_s=1.0))
+    story_model.main(replace(config, images=16))
     second = load_run(tmp_path / "checkpoint")
     assert second is not None and second[1]["seen_images"] > first[1]["seen_images"]
 
@@ -97,14 +94,16 @@ def test_semantics_leave_everything_else_as_it_was(rows: Path, vae: Path, tmp_pa
             run=tmp_path,
             vae=tmp_path / "vae",
             rows=rows,
-            train_s=6.0,
+            out=tmp_path / "grown",
+            images=320,
+            warmup_images=16,
             batch=8,
             halflife_images=20.0,
             measured=8,
         )
     )
     assert share < untrained
-    model = PatchAutoencoder.from_pretrained(tmp_path / "vae")
+    model = PatchAutoencoder.from_pretrained(tmp_path / "grown")
     with torch.inference_mode():
         z = model.latents(x)
         assert torch.equal(z[:, :32], old.latents(x)) and z[:, 32:].any()
@@ -137,7 +136,7 @@ def test_heads_weigh_most() -> None:
 @pytest.mark.filterwarnings("ignore:.*should be kept in float32.*")
 def test_reader(pictures: Path, vae: Path, tmp_path: Path, judge: bool) -> None:
     config = reader.ReaderConfig(
-        judge=judge, run=tmp_path, vae=vae, pictures=pictures, train_s=0.5, batch=8,
+        judge=judge, run=tmp_path, vae=vae, pictures=pictures, images=16, batch=8,
         width=32, threads=1, measured=16,
     )  # fmt: skip
     scores = reader.main(config)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,9 +14,9 @@ from consistent_gen.errors import InputError
 from consistent_gen.models.patch_autoencoder import PatchAutoencoder
 from consistent_gen.models.words import word_tokenizer
 from consistent_gen.training.heads import IGNORE, heads_cross_entropy
-from consistent_gen.training.rows import RowPool, draw_rows, main, shard_path
+from consistent_gen.training.rows import RowPool, draw_rows, main, rows_inputs
 from consistent_gen.training.semantic_code import semantic_code
-from consistent_gen.training.shards import draw_shard
+from consistent_gen.training.shards import MADE_OF, draw_shard, shard_path
 from consistent_gen.training.truth import schema
 from consistent_gen.world.captions import vocabulary, words_of
 from consistent_gen.world.dataset import StoryWorld
@@ -52,7 +54,7 @@ def test_the_first_half_of_the_captions_names_all_that_can_be_named(rows: Path) 
 
 
 def test_batches_keep_groups_and_their_truth_together(paired_rows: Path) -> None:
-    pool = RowPool(paired_rows, CPU, group=2)
+    pool = RowPool(paired_rows, CPU, {"pairs": True}, group=2)
     assert pool.refresh() == pool.refresh() == 32
     known = torch.cat([load_tensors(shard_path(paired_rows, n))["latents"] for n in (0, 1)])
     tokens = torch.cat([load_tensors(shard_path(paired_rows, n))["tokens"] for n in (0, 1)])
@@ -77,11 +79,15 @@ def test_batches_keep_groups_and_their_truth_together(paired_rows: Path) -> None
 
 
 def test_shards_that_appear_later_are_taken_in(rows: Path, vae: Path, tmp_path: Path) -> None:
+    inputs = rows_inputs(PatchAutoencoder.from_pretrained(vae))
     with pytest.raises(InputError, match=r"training\.rows --folder"):
-        RowPool(tmp_path, CPU).refresh()
+        RowPool(tmp_path, CPU, inputs).follow({})
+    shutil.copyfile(rows / MADE_OF, tmp_path / MADE_OF)
     shard_path(tmp_path, 0).write_bytes(shard_path(rows, 0).read_bytes())
-    pool = RowPool(tmp_path, CPU)
-    assert pool.refresh() == 16
+    pool = RowPool(tmp_path, CPU, inputs)
+    facts: dict[str, Any] = {}
+    pool.follow(facts)
+    assert pool.size == 16
     shard_path(tmp_path, 1).write_bytes(shard_path(rows, 1).read_bytes())
     assert pool.refresh() == 32
     generator = torch.Generator().manual_seed(0)
@@ -89,6 +95,29 @@ def test_shards_that_appear_later_are_taken_in(rows: Path, vae: Path, tmp_path: 
     for number in (0, 1):
         kept = load_tensors(shard_path(rows, number))["latents"]
         assert (latents[:, None] == kept[None]).flatten(2).all(-1).any()
+    assert facts == {"shards": [0, 1]}
+    # A run that goes on takes what it had, not what has appeared since.
+    pool = RowPool(tmp_path, CPU, inputs)
+    pool.follow({"shards": [1]})
+    assert pool.size == 16 and torch.equal(pool.rows["latents"][:16], kept)
+
+
+def test_rows_of_another_autoencoder_are_refused(rows: Path, vae: Path, tmp_path: Path) -> None:
+    """Of another map to components: another decoder reads the same latents."""
+    model = PatchAutoencoder.from_pretrained(vae)
+    model.decoder[0].weight.data.mul_(2.0)
+    RowPool(rows, CPU, rows_inputs(model.half())).follow({})
+    model.project[1].weight.data.mul_(2.0)
+    with pytest.raises(InputError, match=r"made of latents=.*name another folder"):
+        RowPool(rows, CPU, rows_inputs(model)).follow({})
+    model.save_pretrained(tmp_path / "vae")
+    before = sorted(rows.iterdir())
+    options = ["--folder", str(rows), "--vae", str(tmp_path / "vae"), "--shards", "3"]
+    with pytest.raises(InputError, match=r"made of count=16"):
+        main(options)
+    with pytest.raises(InputError, match=r"made of latents="):
+        main([*options, "--count", "16"])
+    assert sorted(rows.iterdir()) == before
 
 
 def test_rows_are_the_same_each_time(vae: Path) -> None:

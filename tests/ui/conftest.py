@@ -19,8 +19,8 @@ from tests.services.web.hand import Hand, Server, settings_in
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of what gradio imports, not ours
     from ui.app import mount, open_folder
-    from ui.desk import Desk
     from ui.frames import Frames
+    from ui.story_actions import StoryActions
     from ui.studio import Studio
 
 
@@ -68,10 +68,10 @@ def studio(place: Place) -> Studio:
 
 
 @pytest.fixture
-def desk(studio: Studio) -> Desk:
-    return Desk(studio)
+def actions(studio: Studio) -> StoryActions:
+    return StoryActions(studio)
 
 
 @pytest.fixture
-def frames(desk: Desk) -> Frames:
-    return Frames(desk)
+def frames(actions: StoryActions) -> Frames:
+    return Frames(actions)

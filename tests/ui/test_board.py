@@ -19,10 +19,10 @@ from consistent_gen.client.types import (
     StoryIn,
     StoryOut,
 )
-from ui.board import Board, Boards, Cell, after, board_of, current_version, status_line
+from ui.board import Board, BoardCell, Boards, after, board_of, current_version, status_line
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
-BLANK = Board(story="s", cells=tuple(Cell(index=i, prompt=f"p{i}") for i in range(3)))
+BLANK = Board(story="s", cells=tuple(BoardCell(index=i, prompt=f"p{i}") for i in range(3)))
 
 
 def event(type: str, frame: int | None = None, job: str = "j", **data: Any) -> Event:

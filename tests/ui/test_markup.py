@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from consistent_gen.client.types import (
     FrameVersion,
     LibraryCharacter,
-    Memory,
+    MemoryOut,
     Quality,
     Reference,
     StoryFrame,
 )
-from ui.board import Board, Cell
+from ui.board import Board, BoardCell
 from ui.lab import Score, scores_html
 from ui.markup import (
     board_html,
@@ -75,9 +75,9 @@ def everything(text: str) -> list[str]:
     versions = [FrameVersion(version=n, artifact=text, seed=n, prompt=text, job="j",
                              created_at=NOW, scores={text: 0.5}) for n in (1, 2)]  # fmt: skip
     frame = StoryFrame(index=0, prompt=text, versions=versions)
-    memory = Memory(id=text, kind=text, text=text, since=NOW, why=[text], score=0.5)
+    memory = MemoryOut(id=text, kind=text, text=text, since=NOW, why=[text], score=0.5)
     cells = tuple(
-        Cell(index=n, prompt=text, caption=text, state=state, picture=text if n % 2 else None,  # type: ignore[arg-type]
+        BoardCell(index=n, prompt=text, caption=text, state=state, picture=text if n % 2 else None,  # type: ignore[arg-type]
              error=text if state == "failed" else "", scores={text: 1.0}, seed=1)
         for n, state in enumerate(STATES)
     )  # fmt: skip

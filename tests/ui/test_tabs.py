@@ -22,10 +22,10 @@ from tests.ui.conftest import Place
 from ui.app import _in_a_loop, open_folder
 from ui.assistant_tab import AssistantTab
 from ui.characters_tab import CharactersTab
-from ui.desk import Desk
 from ui.lab import Score, bars_svg, groups, identity_mean, mean, with_portraits, written_out
 from ui.lab_tab import LabTab
 from ui.state import CastCard, Draft, SceneCard, spoken_of, write_draft
+from ui.story_actions import StoryActions
 from ui.story_tab import StoryTab
 from ui.studio import Studio
 
@@ -36,10 +36,10 @@ class Tabs:
     def __init__(self, studio: Studio) -> None:
         with gr.Blocks(analytics_enabled=False):
             project = gr.BrowserState(None, storage_key="k", secret="s")
-            self.story = StoryTab(Desk(studio), project)
+            self.story = StoryTab(StoryActions(studio), project)
             self.characters = CharactersTab(studio, self.story)
             self.assistant = AssistantTab(studio, project)
-            self.lab = LabTab(self.story.desk, project)
+            self.lab = LabTab(self.story.actions, project)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_a_character_is_made_judged_used_and_handed_on(tabs: Tabs, picture: str)
     found = re.findall(r'data-reference="([^"]+)"', references)
     assert found and re.search(r"good|usable|poor", references)
     tab.keep(chosen, "Bo", "a brown dog with a hat", False, 0.25)
-    assert tabs.story.desk.studio.client.character(chosen).strength == 0.25
+    assert tabs.story.actions.studio.client.character(chosen).strength == 0.25
     assert tab.pick(pressed(character=chosen))[4] == "a brown dog with a hat"
 
     script = tab.into_story(chosen, {"cast": [{"name": "Bo", "description": "x"}], "scenes": []})
@@ -105,7 +105,7 @@ def test_a_picture_on_a_card_moves_the_character_into_the_library(tabs: Tabs, pi
     update = tabs.story._picture(event, "prj", *fields)
     entry = next(e for e in update.props["library"] if e["name"] == "Ada")
     assert update.props["assigned"] == {"index": 0, "name": "Ada", "library": entry["id"]}
-    client = tabs.story.desk.studio.client
+    client = tabs.story.actions.studio.client
     assert len(client.character(entry["id"]).references) == 1
     outside = gr.EventData(None, {"index": 0, "path": "/etc/hostname"})
     with pytest.raises(InputError, match="did not arrive"):
@@ -116,7 +116,7 @@ def test_a_picture_on_a_card_moves_the_character_into_the_library(tabs: Tabs, pi
 # Assistant -------------------------------------------------------------------------------------
 def test_what_is_said_is_remembered_corrected_and_forgotten(tabs: Tabs) -> None:
     tab = tabs.assistant
-    project = tabs.story.desk.project(None)[0].id
+    project = tabs.story.actions.project(None)[0].id
     people, messages, *_ = tab.begin_memory(project, "  Ana ")
     assert people["value"] and messages == []
     shown = list(tab.say(project, {"text": "My name is Ana and I live in Lisbon.", "files": []}))
@@ -158,7 +158,7 @@ def _log(tab: AssistantTab, project: str) -> list[dict[str, Any]]:
 
 def test_a_picture_in_the_chat_is_taught_by_a_yes(tabs: Tabs, picture: str) -> None:
     tab = tabs.assistant
-    project = tabs.story.desk.project(None)[0].id
+    project = tabs.story.actions.project(None)[0].id
     tab.begin_memory(project, "Bo's friend")
     said = {"text": "This is my small brown dog Bo", "files": [picture]}
     shown = list(tab.say(project, said))
@@ -172,10 +172,10 @@ def test_a_picture_in_the_chat_is_taught_by_a_yes(tabs: Tabs, picture: str) -> N
 
 # Lab -------------------------------------------------------------------------------------------
 def test_methods_are_compared_and_found_again(tabs: Tabs, hand: Hand) -> None:
-    lab, desk = tabs.lab, tabs.story.desk
-    project = desk.project(None)[0]
-    draft = replace(desk.draft(project), scenes=desk.draft(project).scenes[:1])
-    desk.studio.projects.change(project.id, draft=write_draft(draft))
+    lab, actions = tabs.lab, tabs.story.actions
+    project = actions.project(None)[0]
+    draft = replace(actions.draft(project), scenes=actions.draft(project).scenes[:1])
+    actions.studio.projects.change(project.id, draft=write_draft(draft))
     with pytest.raises(InputError, match="at least one method"):
         list(lab.compare(project.id, [], 4, True))
     shown = list(lab.compare(project.id, ["vanilla", "consistory"], 4, False))
@@ -185,7 +185,7 @@ def test_methods_are_compared_and_found_again(tabs: Tabs, hand: Hand) -> None:
     assert scores.count("<svg") == 3
     again = list(lab.restore(project.id))[-1]
     assert again[3] == sheet
-    stories = desk.studio.projects.open(project.id)
+    stories = actions.studio.projects.open(project.id)
     assert stories is not None and set(stories.lab) == {"vanilla", "consistory"}
 
 
@@ -209,11 +209,11 @@ def test_what_cannot_be_read_counts_as_nothing() -> None:
     assert Score("a").identity is None
 
 
-def test_only_pictures_of_one_character_are_grouped(desk: Desk, hand: Hand) -> None:
-    project = desk.project(None)[0]
-    draft = replace(desk.draft(project), steps=4)
-    list(desk.draw(project.id, draft))
-    story = desk.story(project.id)
+def test_only_pictures_of_one_character_are_grouped(actions: StoryActions, hand: Hand) -> None:
+    project = actions.project(None)[0]
+    draft = replace(actions.draft(project), steps=4)
+    list(actions.draw(project.id, draft))
+    story = actions.story(project.id)
     assert story is not None
     found = {group.character: group for group in groups(story, draft)}
     assert set(found) == {"Mia", "Bruno"}
@@ -246,7 +246,7 @@ def test_the_api_goes_first_and_files_outside_are_refused(place: Place) -> None:
 
 
 def test_a_library_entry_that_is_gone_is_said(tabs: Tabs) -> None:
-    client = tabs.story.desk.studio.client
+    client = tabs.story.actions.studio.client
     one = client.create_character(LibraryCharacterIn(name="Zed", description="a dog"))
     client.delete_character(one.id)
     with pytest.raises(ConsistentGenError):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from consistent_gen.world.figure import FigureTruth, draw_figure
-from consistent_gen.world.painter import PARTS, Painter, label
+from consistent_gen.world.painter import PARTS, Brush, label
 from consistent_gen.world.skeleton import JOINTS
 from consistent_gen.world.spec import (
     ACTIONS,
@@ -55,7 +55,7 @@ def render(
     flip: bool = False,
     scale: float = 1.0,
 ) -> tuple[np.ndarray, np.ndarray, FigureTruth]:
-    painter = Painter(SIZE, "flat", 0)
+    painter = Brush(SIZE, "flat", 0)
     with painter.moved(64.0, FOOT_Y, scale=scale, flip=flip):
         truth = draw_figure(painter, who, action, expression, index=index, seed=seed)
     rgb, labels = painter.finish()

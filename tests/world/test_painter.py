@@ -5,7 +5,7 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 
-from consistent_gen.world.painter import PARTS, Painter, ellipse, label, rounded, smooth
+from consistent_gen.world.painter import PARTS, Brush, ellipse, label, rounded, smooth
 from consistent_gen.world.spec import STYLES
 from consistent_gen.world.styles import PIXEL_GRID, PIXEL_LEVELS
 
@@ -13,7 +13,7 @@ RED = (0.85, 0.25, 0.2)
 
 
 def draw(style: str, size: int = 128, seed: int = 3) -> tuple[np.ndarray, np.ndarray]:
-    painter = Painter(size, style, seed)
+    painter = Brush(size, style, seed)
     painter.gradient(rounded(-1, -1, 129, 129, 0), (0.5, 0.7, 0.9), (0.9, 0.95, 1.0), 0, 128)
     painter.fill(rounded(10, 10, 50, 50, 4), (0.4, 0.6, 0.4))
     with painter.moved(64, 70, 1.3, flip=True, degrees=10):
@@ -53,7 +53,7 @@ def test_styles_change_the_colours_and_never_the_labels():
 def test_the_callers_generator_takes_the_same_course_in_every_style():
     first = set()
     for style in STYLES:
-        painter = Painter(64, style, 9)
+        painter = Brush(64, style, 9)
         painter.fill(ellipse(60, 60, 20, 20), RED, tag=1)
         first.add(float(painter.rng.random()))
     assert len(first) == 1
@@ -62,7 +62,7 @@ def test_the_callers_generator_takes_the_same_course_in_every_style():
 def test_untagged_details_of_the_foreground_keep_their_strength():
     tones = []
     for tag, front in ((None, False), (None, True), (3, False)):
-        painter = Painter(64, "neon", 0)
+        painter = Brush(64, "neon", 0)
         with painter.foreground() if front else nullcontext():
             painter.fill(ellipse(64, 64, 40, 40), RED, tag=tag, outline=False)
         tones.append(painter.finish()[0][32, 32].tolist())
@@ -71,7 +71,7 @@ def test_untagged_details_of_the_foreground_keep_their_strength():
 
 
 def test_tag_zero_takes_a_label_away_and_no_tag_leaves_it():
-    painter = Painter(128, "flat", 0)
+    painter = Brush(128, "flat", 0)
     painter.fill(ellipse(64, 64, 40, 40), RED, tag=label(0, "face"))
     painter.fill(ellipse(40, 64, 6, 6), (0, 0, 0))
     painter.fill(ellipse(90, 64, 6, 6), (0, 0, 0), tag=0)
@@ -82,7 +82,7 @@ def test_tag_zero_takes_a_label_away_and_no_tag_leaves_it():
 
 @pytest.mark.parametrize("style", ["flat", "pixel"])
 def test_to_picture_is_the_pixel_that_was_drawn_on(style):
-    painter = Painter(200, style, 0)
+    painter = Brush(200, style, 0)
     with painter.moved(90, 60, 0.8, flip=True, degrees=30):
         painter.fill(ellipse(20, 5, 3, 3), RED, tag=7)
         ((x, y),) = painter.to_picture([(20, 5)])
@@ -118,7 +118,7 @@ def test_neon_is_dark_with_bright_lines():
 @pytest.mark.parametrize("style", STYLES)
 def test_textures_are_smooth(style):
     """On a plain field neighbouring pixels differ by a few steps at most: no per-pixel noise."""
-    painter = Painter(128, style, 5)
+    painter = Brush(128, style, 5)
     painter.fill(rounded(-40, -40, 168, 168, 0), (0.6, 0.7, 0.6), outline=False)
     rgb = painter.finish()[0][16:112, 16:112].astype(int)
     assert np.abs(np.diff(rgb, axis=0)).max() <= 4

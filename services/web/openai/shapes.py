@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from consistent_gen.client.base import Input, Output, Prompt, Seed
+from consistent_gen.client.base import Input, Output, Prompt, Seed, setting
 
 MAX_PICTURES = 10
 MAX_PARTIAL = 3
@@ -33,8 +33,8 @@ class PicturesIn(Input):
     moderation: Short | None = None
     user: Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,64}$")] | None = None
     seed: Seed | None = None
-    steps: int | None = Field(default=None, ge=1, le=1000)
-    guidance: float | None = Field(default=None, ge=0.0, le=100.0)
+    steps: int | None = setting("steps")
+    guidance: float | None = setting("guidance")
     negative: Annotated[str, StringConstraints(max_length=800)] = ""
 
 

@@ -117,7 +117,8 @@ def _order(state: ServerState, caller: Caller, data: bytes, body: EditsIn) -> Jo
         detail = f"`method` looks at no pictures; one that does is {EDIT_METHOD}"
         raise Refusal(422, "method_reads_no_pictures", detail)
     story = _story(state, body)
-    planned(state, story)  # whether it can be drawn at all, before anything is kept
+    # Whether it can be drawn at all, before anything is kept.
+    planned(state, state.planner.word(story).request)
     picture = admitted(state.intake, data)
     held = state.artifacts.put(caller.owner, picture.data, picture.media_type, temporary=True)
     return order_story(state, caller, story, kind="image", references={NAME: [held.id]})

@@ -34,7 +34,7 @@ class _Body(BaseModel):
 
 
 class LeaseIn(_Body):
-    """A worker asks for frames and will wait for them; `newcomers` as in `JobWork.lease`."""
+    """A worker asks for frames and will wait for them; `newcomers` as in `JobStore.lease`."""
 
     worker: WorkerName
     count: int = Field(ge=0, le=MAX_LEASES)

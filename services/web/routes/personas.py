@@ -8,9 +8,9 @@ from fastapi import APIRouter, Body
 from pydantic import AfterValidator
 
 from consistent_gen.client.types import (
-    Memory,
     MemoryIn,
     MemoryList,
+    MemoryOut,
     MemorySearchIn,
     Persona,
     PersonaIn,
@@ -18,7 +18,7 @@ from consistent_gen.client.types import (
     SaidOut,
     SayIn,
 )
-from services.personas.desk import said_out
+from services.personas.open_personas import said_out
 from services.web.chat_drawing import ChatDrawer, NotDrawn
 from services.web.intake import readable
 from services.web.pictured import picture_bytes
@@ -107,7 +107,7 @@ def add_memory(
     body: Annotated[MemoryIn, Body(), AfterValidator(readable)],
     state: State,
     who: Who,
-) -> Memory:
+) -> MemoryOut:
     """Tell the memory a fact."""
     with state.personas.recollections(who.owner, persona) as memory:
         return memory.add(body.text)
@@ -120,7 +120,7 @@ def correct_memory(
     body: Annotated[MemoryIn, Body(), AfterValidator(readable)],
     state: State,
     who: Who,
-) -> Memory:
+) -> MemoryOut:
     """Replace a memory that was never right."""
     with state.personas.recollections(who.owner, persona) as found:
         return found.correct(memory, body.text)

@@ -15,10 +15,18 @@ from consistent_gen.client.types import (
     StoryOut,
     StoryPatch,
 )
+from consistent_gen.client.wording_types import WordingOut
 from consistent_gen.story.layouts import layout_named
 from services.errors import Refusal
 from services.web.intake import readable
-from services.web.ordering import accepted, fingerprint, order_reroll, order_story
+from services.web.ordering import (
+    accepted,
+    checked,
+    fingerprint,
+    order_reroll,
+    order_story,
+    reroll_wording,
+)
 from services.web.problems import problem_responses
 from services.web.publishing import publish
 from services.web.routes.access import After, ItemId, Key, Limit, State, Who, links
@@ -50,7 +58,17 @@ def create_story(
     """Draw a story."""
     job = order_story(state, who, body, idempotency=fingerprint(key, "story", body))
     response.headers["Location"] = f"/v1/jobs/{job.id}"
-    return accepted(state, job)
+    return accepted(state, job, state.planner.word(body).wording)
+
+
+@router.post("/check", operation_id="check_story")
+def check_story(
+    body: Annotated[StoryIn, Body(), AfterValidator(readable)], state: State, who: Who
+) -> WordingOut:
+    """What would be drawn of a story: nothing is ordered. What keeps it from being drawn stands in
+    `problems`.
+    """
+    return checked(state, body)
 
 
 @router.get("", operation_id="list_stories")
@@ -105,7 +123,7 @@ def reroll_frame(
     idempotency = fingerprint(key, f"reroll/{story}/{index}", body)
     job = order_reroll(state, who, story, index, body, idempotency=idempotency)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
-    return accepted(state, job)
+    return accepted(state, job, reroll_wording(state, who, story, index, body.prompt))
 
 
 @router.get(

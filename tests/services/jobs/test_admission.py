@@ -11,13 +11,13 @@ from consistent_gen.client.types import JobState
 from consistent_gen.errors import InputError
 from services.errors import BusyError, Conflict, NotFound, QuotaError
 from services.keys import Quota
-from services.settings import Limits
-from tests.services.shop import Shop, tasks
+from services.settings import LimitSettings
+from tests.services.shop import Shop, ordered
 
 
 def test_idempotency_is_per_owner_and_user(shop: Shop) -> None:
     story = shop.story("alice")
-    wanted = {"owner": "alice", "kind": "story", "story": story, "tasks": tasks(3)}
+    wanted = {"owner": "alice", "kind": "story", "story": story, "frames": ordered(3)}
     job, created = shop.jobs.create(**wanted, idempotency=("key", "hash"))
     assert created
     assert shop.jobs.create(**wanted, idempotency=("key", "hash")) == (job, False)
@@ -32,7 +32,7 @@ def test_idempotency_is_per_owner_and_user(shop: Shop) -> None:
 
 
 def test_a_story_whose_job_is_refused_can_be_undone_with_it(folder: Path) -> None:
-    shop = Shop(folder, limits=Limits(queue=1))
+    shop = Shop(folder, limits=LimitSettings(queue=1))
     shop.submit()
     with pytest.raises(BusyError), shop.db.transaction():
         shop.submit("bob")
@@ -41,7 +41,7 @@ def test_a_story_whose_job_is_refused_can_be_undone_with_it(folder: Path) -> Non
 
 
 def test_limits_of_jobs(folder: Path) -> None:
-    shop = Shop(folder, limits=Limits(queue=3, queued_per_key=2))
+    shop = Shop(folder, limits=LimitSettings(queue=3, queued_per_key=2))
     jobs = [shop.submit("alice").id for _ in range(2)]
     with pytest.raises(QuotaError) as quota:
         shop.submit("alice")
@@ -102,20 +102,20 @@ def test_pages_are_newest_first_and_whole(shop: Shop) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"tasks": []},
-        {"tasks": tasks([0, 0])},
-        {"tasks": tasks(1, steps=0)},
-        {"tasks": tasks(1, version=0)},
+        {"frames": []},
+        {"frames": ordered([0, 0])},
+        {"frames": ordered(1, steps=0)},
+        {"frames": ordered(1, version=0)},
         {"kind": "film"},
         {"deadline_s": 0.0},
         {"deadline_s": math.nan},
     ],
 )
 def test_what_cannot_be_queued_leaves_nothing(shop: Shop, change: dict[str, object]) -> None:
-    wanted = {"owner": "alice", "kind": "story", "story": shop.story("alice"), "tasks": tasks(3)}
+    wanted = {"owner": "alice", "kind": "story", "story": shop.story("alice"), "frames": ordered(3)}
     with pytest.raises(InputError):
         shop.jobs.create(**(wanted | change), idempotency=("k", "h"))  # type: ignore[arg-type]
     with pytest.raises(NotFound):
-        shop.jobs.create(**(wanted | {"tasks": tasks([7])}))  # type: ignore[arg-type]
+        shop.jobs.create(**(wanted | {"frames": ordered([7])}))  # type: ignore[arg-type]
     assert shop.jobs.page("alice").jobs == [] and shop.jobs.queue().queued == 0
     assert shop.jobs.replay("alice", "", ("k", "h")) is None

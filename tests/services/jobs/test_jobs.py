@@ -7,11 +7,11 @@ import threading
 
 import pytest
 
-from consistent_gen.client.types import EventType, FrameState, JobState, Problem
+from consistent_gen.client.types import EventType, JobFrameState, JobState, Problem
 from services.errors import NotFound
 from services.jobs import Progress
 from services.jobs.frames import state_of
-from tests.services.shop import Shop, tasks
+from tests.services.shop import Shop, ordered
 
 BROKEN = Problem(title="Broken", status=500, detail="it broke", code="broken")
 
@@ -28,7 +28,7 @@ def test_a_job_from_queue_to_story(shop: Shop) -> None:
     job = shop.submit(frames=2)
     assert (job.state, job.queue_position) == (JobState.queued, 0)
     first, second = shop.jobs.lease("worker", 5)
-    assert first.task == tasks(2)[0].plan and second.task == tasks(2)[1].plan
+    assert first.order == ordered(2)[0].order and second.order == ordered(2)[1].order
     assert (first.owner, first.attempt, first.frame) == ("alice", 1, 0)
     assert shop.jobs.get("alice", job.id).state == JobState.running
     preview = shop.artifacts.put("alice", b"preview", "image/png", temporary=True)
@@ -292,7 +292,7 @@ def test_watchers_wake_for_their_job(shop: Shop) -> None:
 
 
 def test_subscribers_are_told_which_jobs_changed_after_the_commit(shop: Shop) -> None:
-    seen: list[tuple[str, FrameState]] = []
+    seen: list[tuple[str, JobFrameState]] = []
 
     def look(jobs: frozenset[str]) -> None:
         seen.extend((job, shop.jobs.get("alice", job).frames[0].state) for job in jobs)
@@ -302,7 +302,7 @@ def test_subscribers_are_told_which_jobs_changed_after_the_commit(shop: Shop) ->
     shop.jobs.cancel("alice", job.id)
     end()
     shop.jobs.retry("alice", job.id)
-    assert seen == [(job.id, FrameState.queued), (job.id, FrameState.cancelled)]
+    assert seen == [(job.id, JobFrameState.queued), (job.id, JobFrameState.cancelled)]
 
 
 def test_event_ids_are_never_used_twice_across_restarts(shop: Shop) -> None:

@@ -23,12 +23,12 @@ from hypothesis.stateful import (
 
 from consistent_gen.client.types import JobState, Problem
 from services.errors import BusyError, Conflict, NotFound, QuotaError
-from services.jobs import FrameTask, Lease, Progress
-from services.settings import Limits
+from services.jobs import Lease, OrderedFrame, Progress
+from services.settings import LimitSettings
 from tests.services.jobs.model import ENDED, LEASE_S, MAX_ATTEMPTS, Model, ModelFrame, ModelJob
-from tests.services.shop import Shop, tasks
+from tests.services.shop import Shop, ordered
 
-LIMITS = Limits(queue=6, queued_per_key=3, running_per_key=4)
+LIMITS = LimitSettings(queue=6, queued_per_key=3, running_per_key=4)
 WHICH = st.integers(0, 1000)
 OWNERS = st.sampled_from(["alice", "bob", "carol"])
 USERS = st.sampled_from(["", "ann"])
@@ -120,7 +120,7 @@ class JobLives(RuleBasedStateMachine):
     ) -> None:
         story = self.shop.story(owner, frames)
         wanted: dict[str, Any] = dict(
-            owner=owner, user=user, kind="story", story=story, tasks=tasks(frames, steps=steps),
+            owner=owner, user=user, kind="story", story=story, frames=ordered(frames, steps=steps),
             bulk=bulk, deadline_s=deadline_s, idempotency=key,
         )  # fmt: skip
         known = None if key is None else self.keys.get((owner, user, key[0]))
@@ -163,9 +163,9 @@ class JobLives(RuleBasedStateMachine):
         ]
         version = self.shop.stories.next_version(old.owner, old.story, index)
         assert version == max(versions) + 1
-        task = FrameTask(index, version, 7, 10, {"prompt": "again"})
+        frame = OrderedFrame(index, version, 7, 10, {"prompt": "again"})
         made, _ = self.shop.jobs.create(
-            owner=old.owner, user=old.user, kind="reroll", story=old.story, tasks=[task]
+            owner=old.owner, user=old.user, kind="reroll", story=old.story, frames=[frame]
         )
         self.model.jobs[made.id] = ModelJob(
             old.owner, old.user, old.story, False, None, None, {index: ModelFrame(index, version)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.settings import Limits
+from services.settings import LimitSettings
 from tests.services.shop import Shop
 
 
@@ -66,7 +66,7 @@ def test_bulk_work_makes_nobody_a_newcomer_and_hides_nobody(shop: Shop) -> None:
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_newcomers_keep_to_their_keys_quota(shop: Shop, count: int) -> None:
-    shop.limits = Limits(running_per_key=2)
+    shop.limits = LimitSettings(running_per_key=2)
     shop.reopen()
     for user in ("ann", "ben", "cleo"):
         shop.submit("school", frames=2, user=user)

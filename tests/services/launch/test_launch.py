@@ -30,7 +30,7 @@ from services.launch.options import (
     drawing_threads,
     settings_of,
 )
-from services.launch.topology import Child, Topology
+from services.launch.topology import Child, ProcessGroup
 from tests.services.small_model import story
 from tests.services.worker.servers import TOKEN, gateway, settings_for, until
 
@@ -109,7 +109,7 @@ def test_help_of_the_command_loads_no_torch() -> None:
 def test_dead_children_are_started_again(tmp_path: Path) -> None:
     with serve.listen("127.0.0.1", 0) as listener:
         steady = ["-c", STEADY]
-        topology = Topology(steady, [steady, steady], listener, drain_s=10.0)
+        topology = ProcessGroup(steady, [steady, steady], listener, drain_s=10.0)
         stop = threading.Event()
         runner = threading.Thread(target=topology.run, args=(stop,))
         runner.start()
@@ -131,7 +131,7 @@ def test_dead_children_are_started_again(tmp_path: Path) -> None:
 
 def test_a_child_that_was_given_nonsense_ends_everything() -> None:
     with serve.listen("127.0.0.1", 0) as listener:
-        topology = Topology(["-c", STEADY], [["-c", "exit(2)"]], listener, drain_s=10.0)
+        topology = ProcessGroup(["-c", STEADY], [["-c", "exit(2)"]], listener, drain_s=10.0)
         assert topology.run(threading.Event()) == 2
         assert all(
             c.process is not None and c.process.poll() is not None for c in topology.children

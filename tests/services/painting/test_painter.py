@@ -18,12 +18,11 @@ from consistent_gen.engine import Engine, FrameDone
 from consistent_gen.errors import InputError, LimitError
 from consistent_gen.methods import METHODS
 from consistent_gen.models.backbone import Backbone
-from consistent_gen.story.draw import frame_requests
-from consistent_gen.story.sharing import submit_frames
+from consistent_gen.story.cast import Cast
 from services.jobs import Lease
+from services.painting.anchor_cache import IDLE_SHARE
 from services.painting.painter import Painter
 from services.painting.reports import Drawn, Failed, Report, Stepped
-from services.painting.shelf import IDLE_SHARE
 from services.plans import validate_story
 from tests.services.small_model import MakeLease, story
 
@@ -50,7 +49,9 @@ def draw_file(backbone: Backbone, request: StoryIn, bucket: int = BUCKET) -> dic
     """The story as `consistent-gen story` draws it: all frames at once, nothing else there."""
     plan = validate_story(request, backbone)
     engine = Engine(backbone, bucket=bucket)
-    submit_frames(plan, engine, frame_requests(plan))
+    cast = Cast(plan, engine)
+    for frame in plan.frames:
+        cast.draw(frame)
     found = {}
     while not engine.idle:
         for event in engine.step():
@@ -310,14 +311,14 @@ def test_anchors_are_kept_within_their_bytes(tiny: Backbone, make_lease: MakeLea
     probe = painter_of(tiny)
     probe.submit(make_lease(request, 4))
     drive(probe)
-    one = probe._shelf.bytes
+    one = probe._cache.bytes
     painter = painter_of(tiny, anchor_bytes=int(one * 1.5))
     for number in range(4):  # two stories never fit at once, so one waits for the other
         painter.submit(make_lease(request, 4, name=f"sto_{number}"))
     peak, found = 0, {}
     while not painter.idle:
         found |= pictures(painter.step())
-        peak = max(peak, painter._shelf.bytes)
+        peak = max(peak, painter._cache.bytes)
     assert len(found) == 4 and len({image.tobytes() for image in found.values()}) == 1
     assert peak <= one * 1.5
     with pytest.raises(LimitError, match="anchors' bank"):
@@ -332,7 +333,7 @@ def test_of_stories_that_nobody_draws_the_last_ones_stay(
     probe = painter_of(tiny)
     probe.submit(make_lease(request, 1))
     drive(probe)
-    painter = painter_of(tiny, anchor_bytes=int(probe._shelf.bytes * idle_stories / IDLE_SHARE))
+    painter = painter_of(tiny, anchor_bytes=int(probe._cache.bytes * idle_stories / IDLE_SHARE))
     names = [f"sto_{number}" for number in range(kept + 2)]
     for name in names:
         painter.submit(make_lease(request, 1, name=name))
@@ -381,7 +382,7 @@ def test_previews_come_as_often_as_asked_for(tiny: Backbone, make_lease: MakeLea
 def bad_task(lease: Lease, **changes: Any) -> Lease:
     from dataclasses import replace
 
-    return replace(lease, task=lease.task | changes)
+    return replace(lease, order=lease.order | changes)
 
 
 def test_a_task_that_cannot_be_read_is_refused(tiny: Backbone, make_lease: MakeLease) -> None:

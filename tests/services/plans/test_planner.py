@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,9 @@ from hypothesis import strategies as st
 from consistent_gen.client.types import StoryIn
 from consistent_gen.errors import CheckpointError, InputError
 from consistent_gen.models.backbone import Backbone
-from consistent_gen.story.draw import DEFAULTS
 from consistent_gen.story.plan import plan_story
 from consistent_gen.story.script import parse_story
-from services.plans import FrameOrder, Planner, validate_story
+from services.plans import FrameOrder, PlanBook, Planner, validate_story
 from services.plans.outline import ModelOutline
 from tests.services.small_model import story
 
@@ -53,14 +53,26 @@ frames:
   - a green fox
   - "{Mia} sitting"
 """
-    found, expected = validate_story(request, tiny), plan_story(parse_story(text), tiny, DEFAULTS)
+    found, expected = validate_story(request, tiny), plan_story(parse_story(text), tiny)
     for ours, theirs in zip(found.frames, expected.frames, strict=True):
         assert (ours.prompt, ours.seed, ours.subjects) == (
             theirs.prompt,
             theirs.seed,
             theirs.subjects,
         )
-    assert (found.guidance, found.width, found.height) == (3.25, 192, 96)
+    assert (found.settings.guidance, found.size) == (3.25, (192, 96))
+
+
+def test_a_request_is_read_without_yaml(tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the request was written or read as YAML")
+
+    for name in ("SafeLoader", "safe_dump", "dump"):
+        monkeypatch.setattr(f"yaml.{name}", refuse)
+    order = FrameOrder(story=story("consistory"), frame=0, version=1, seed=3)
+    told = json.loads(json.dumps(order.to_json()))
+    plans = PlanBook(tiny).plans(FrameOrder.from_json(told), None)
+    assert plans == (validate_story(story("consistory"), tiny),) * 2
 
 
 @pytest.mark.parametrize(
@@ -129,7 +141,7 @@ def test_no_text_breaks_planning(
     except InputError as error:
         assert str(error)
         return
-    assert plan.guidance == pytest.approx(guidance, abs=1e-17)
+    assert plan.settings.guidance == pytest.approx(guidance, abs=1e-17)
     assert plan.title.split() == request.title.split() or not title.isprintable()
 
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from consistent_gen.client.types import FrameIn, StoryIn
 from services.errors import StorageFull
-from services.jobs import FrameTask, JobStore
-from services.settings import Limits, Storage
+from services.jobs import JobStore, OrderedFrame
+from services.settings import LimitSettings, StorageSettings
 from services.store import ArtifactStore, Database, StoryStore
 
 
@@ -28,16 +28,18 @@ def acknowledge(what: str, **content: Any) -> None:
 class Store:
     def __init__(self, folder: Path) -> None:
         self.db = Database(folder / "server.sqlite")
-        self.artifacts = ArtifactStore(folder / "artifacts", self.db, Storage(reserve_bytes=0))
+        self.artifacts = ArtifactStore(
+            folder / "artifacts", self.db, StorageSettings(reserve_bytes=0)
+        )
         self.stories = StoryStore(self.db)
-        self.jobs = JobStore(self.db, Limits(queue=10**6, queued_per_key=10**6), lease_s=0.5)
+        self.jobs = JobStore(self.db, LimitSettings(queue=10**6, queued_per_key=10**6), lease_s=0.5)
 
     def submit(self, frames: int) -> tuple[str, str]:
         request = StoryIn(title="t", frames=[FrameIn(prompt="p") for _ in range(frames)])
-        tasks = [FrameTask(i, 1, i, 10, {"frame": i}) for i in range(frames)]
+        ordered = [OrderedFrame(i, 1, i, 10, {"frame": i}) for i in range(frames)]
         with self.db.transaction():
             story = self.stories.create("alice", request)
-            job, _ = self.jobs.create(owner="alice", kind="story", story=story, tasks=tasks)
+            job, _ = self.jobs.create(owner="alice", kind="story", story=story, frames=ordered)
         return job.id, story
 
     def draw(self, worker: str, count: int) -> int:
@@ -68,6 +70,8 @@ def write(folder: Path) -> None:
             store.jobs.cancel("alice", job)
             acknowledge("cancelled", job=job)
         if chance.random() < 0.1:
+            # A kill between these two lines leaves it open whether the story is there.
+            acknowledge("deleting", story=story)
             store.stories.delete("alice", story)
             acknowledge("deleted", story=story)
             store.artifacts.sweep(0)

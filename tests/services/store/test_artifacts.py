@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from consistent_gen.errors import InputError
 from services.errors import Conflict, NotFound, StorageError, StorageFull
 from services.keys import Quota
-from services.settings import Storage
+from services.settings import StorageSettings
 from services.store import ArtifactStore
 from tests.services.shop import Shop
 
@@ -62,7 +62,7 @@ def test_only_pictures_are_kept(shop: Shop, media_type: str) -> None:
 
 def test_quotas_of_owner_key_and_server(folder: Path) -> None:
     shop = Shop(folder)
-    storage = Storage(quota_bytes=1000, owner_quota_bytes=400, reserve_bytes=0)
+    storage = StorageSettings(quota_bytes=1000, owner_quota_bytes=400, reserve_bytes=0)
     quotas = {"rich": Quota(storage_bytes=900), "poor": Quota(storage_bytes=0)}
     shop.artifacts = ArtifactStore(
         folder / "artifacts", shop.db, storage, quota_of=lambda o: quotas.get(o, Quota())

@@ -14,7 +14,7 @@ from consistent_gen.client.types import (
     StoryPatch,
 )
 from services.errors import NotFound
-from tests.services.shop import Shop, tasks
+from tests.services.shop import Shop, ordered
 
 QUALITY = Quality(width=1, height=1, sharpness=1.0, brightness=0.5, verdict="good", advice=[])
 NOTHING = {
@@ -30,7 +30,7 @@ CALLS: dict[str, Callable[[Shop, str, dict[str, str]], Any]] = {
     "job retry": lambda s, who, ids: s.jobs.retry(who, ids["job"]),
     "job events": lambda s, who, ids: s.jobs.events(who, ids["job"]),
     "job create": lambda s, who, ids: s.jobs.create(
-        owner=who, kind="reroll", story=ids["story"], tasks=tasks(1, version=9)
+        owner=who, kind="reroll", story=ids["story"], frames=ordered(1, version=9)
     ),
     "story get": lambda s, who, ids: s.stories.get(who, ids["story"]),
     "story patch": lambda s, who, ids: s.stories.patch(

@@ -23,7 +23,7 @@ from consistent_gen.client.types import (
 )
 from consistent_gen.errors import ConsistentGenError, InputError, LimitError
 from services.errors import Conflict, StorageFull
-from services.settings import Storage
+from services.settings import StorageSettings
 from services.store import Library, archive
 from services.store.library import MAX_REFERENCES
 from services.store.pictures import read_picture
@@ -249,7 +249,7 @@ def test_an_archive_that_is_too_large_is_not_even_opened() -> None:
 
 def test_an_import_without_room_leaves_nothing(shop: Shop) -> None:
     data = shop.library.export("alice", with_references(shop, 2).id)
-    storage = Storage(owner_quota_bytes=len(data) // 2, reserve_bytes=0)
+    storage = StorageSettings(owner_quota_bytes=len(data) // 2, reserve_bytes=0)
     artifacts = type(shop.artifacts)(shop.folder / "artifacts", shop.db, storage)
     with pytest.raises(StorageFull):
         Library(shop.db, artifacts).import_archive("bob", data)

@@ -16,7 +16,7 @@ from consistent_gen.client.types import (
 )
 from consistent_gen.errors import InputError
 from services.errors import Conflict, NotFound
-from services.jobs import FrameTask
+from services.jobs import OrderedFrame
 from tests.services.shop import Shop
 
 BUBBLE = Bubble(text="Hello!", x=0.5, y=0.2, tail_x=0.4, tail_y=0.6)
@@ -24,8 +24,8 @@ BUBBLE = Bubble(text="Hello!", x=0.5, y=0.2, tail_x=0.4, tail_y=0.6)
 
 def reroll(shop: Shop, story: str, index: int, prompt: str | None = None) -> int:
     version = shop.stories.next_version("alice", story, index)
-    task = FrameTask(index, version, version, 5, {"frame": index, "prompt": prompt})
-    shop.jobs.create(owner="alice", kind="reroll", story=story, tasks=[task])
+    frame = OrderedFrame(index, version, version, 5, {"frame": index, "prompt": prompt})
+    shop.jobs.create(owner="alice", kind="reroll", story=story, frames=[frame])
     return version
 
 

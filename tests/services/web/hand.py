@@ -16,11 +16,11 @@ import httpx
 import uvicorn
 from PIL import Image, PngImagePlugin
 
-from consistent_gen.memory.embedders import HashedNgrams
+from consistent_gen.language.embedders import HashedNgrams
 from consistent_gen.world.dataset import StoryWorld
 from services.launch.server import Server as OurUvicorn
-from services.personas import PersonaDesk
-from services.settings import Auth, Engine, Limits, Settings, Storage
+from services.personas import OpenPersonas
+from services.settings import AuthSettings, EngineSettings, LimitSettings, Settings, StorageSettings
 from services.web import build_app, open_state
 
 TOKEN = "token-of-the-drawing-hand-0123456789"
@@ -28,12 +28,12 @@ WORLD = StoryWorld("validation")
 PATIENCE_S = 60.0
 
 
-def settings_in(folder: Path, *, limits: Limits | None = None, **auth: Any) -> Settings:
+def settings_in(folder: Path, *, limits: LimitSettings | None = None, **auth: Any) -> Settings:
     return Settings(
-        auth=Auth(worker_token=TOKEN, **auth),
-        limits=limits or Limits(),
-        engine=Engine(lease_s=3.0),
-        storage=Storage(data_dir=folder, reserve_bytes=0),
+        auth=AuthSettings(worker_token=TOKEN, **auth),
+        limits=limits or LimitSettings(),
+        engine=EngineSettings(lease_s=3.0),
+        storage=StorageSettings(data_dir=folder, reserve_bytes=0),
     )
 
 
@@ -69,7 +69,7 @@ class Server:
         self.state = open_state(settings)
         # What searches by meaning takes seconds to load, and is tested with the memory.
         folder = settings.storage.data_dir / "personas"
-        self.state.personas = PersonaDesk(folder, HashedNgrams)
+        self.state.personas = OpenPersonas(folder, HashedNgrams)
         self.app = build_app(settings, state=self.state)
         self._socket = socket.socket()
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -155,21 +155,21 @@ class Hand:
 
     def _draw(self, lease: dict[str, Any]) -> None:
         path = f"/internal/leases/{lease['id']}"
-        task = lease["task"]
+        order = lease["order"]
         if self.spoil(lease):
             problem = {"title": "x", "status": 500, "detail": "spoilt", "code": "spoilt"}
             self._http.post(f"{path}/fail", json={"problem": problem, "retryable": False})
             return
         pictures = [
             self._http.get(f"/internal/artifacts/{id}").raise_for_status().content
-            for ids in task["references"].values()
+            for ids in order["references"].values()
             for id in ids
         ]
         self.seen_references.append(pictures)
-        data = world_png(task["seed"] % 40, text=json.dumps({"seed": task["seed"]}))
+        data = world_png(order["seed"] % 40, text=json.dumps({"seed": order["seed"]}))
         for step in (1, 2):
             body: dict[str, Any] = {"step": step}
-            if task["preview_every"]:
+            if order["preview_every"]:
                 body["preview_png_base64"] = base64.b64encode(data).decode()
             if not self._http.post(f"{path}/renew", json=body).raise_for_status().json()["go"]:
                 return

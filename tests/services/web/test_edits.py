@@ -129,7 +129,7 @@ def test_what_is_no_honest_picture(
         ({"method": "vanilla"}, 422, "method_reads_no_pictures", None),
         ({"method": "magic"}, 422, "unknown_name", None),
         ({"steps": "151"}, 422, "limit", None),
-        ({"size": "9999x9999"}, 422, "invalid", None),
+        ({"size": "9999x9999"}, 422, "limit", None),
         ({"model": "dall-e-2"}, 404, "model_not_found", None),
         ({"prompt": "a fox " + "in a forest " * 66}, 422, "invalid", None),
     ],

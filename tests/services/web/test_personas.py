@@ -11,9 +11,9 @@ import pytest
 from consistent_gen.client import ApiError, Client
 from consistent_gen.client.types import JobState
 from consistent_gen.errors import LimitError
-from consistent_gen.memory.embedders import HashedNgrams
+from consistent_gen.language.embedders import HashedNgrams
 from services.errors import BusyError, NotFound
-from services.personas import PersonaDesk
+from services.personas import OpenPersonas
 from tests.services.web.hand import Hand, world_png
 
 
@@ -161,13 +161,13 @@ def test_refusals(
 
 # The desk by itself -----------------------------------------------------------------------------
 def test_memories_survive_the_desk(tmp_path: Path) -> None:
-    desk = PersonaDesk(tmp_path, HashedNgrams)
+    desk = OpenPersonas(tmp_path, HashedNgrams)
     persona = desk.create("key/../1", "Ann").id
     desk.say("key/../1", persona, "I live in Oslo.")
     desk.close()
     with pytest.raises(NotFound):
         desk.get("key/../1", persona)
-    again = PersonaDesk(tmp_path, HashedNgrams)
+    again = OpenPersonas(tmp_path, HashedNgrams)
     assert any("Oslo" in memory.text for memory in again.memories("key/../1", persona))
     with pytest.raises(NotFound):
         again.get("other", persona)
@@ -176,9 +176,9 @@ def test_memories_survive_the_desk(tmp_path: Path) -> None:
 
 
 def test_many_personas_are_open_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.personas.desk.OPEN_PERSONAS", 3)
-    monkeypatch.setattr("services.personas.desk.MAX_PERSONAS", 8)
-    desk = PersonaDesk(tmp_path, HashedNgrams)
+    monkeypatch.setattr("services.personas.open_personas.OPEN_PERSONAS", 3)
+    monkeypatch.setattr("services.personas.open_personas.MAX_PERSONAS", 8)
+    desk = OpenPersonas(tmp_path, HashedNgrams)
     made = [desk.create("me", f"P{number}").id for number in range(8)]
     with pytest.raises(LimitError):
         desk.create("me", "one too many")
@@ -191,7 +191,7 @@ def test_many_personas_are_open_in_turn(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_threads_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    desk = PersonaDesk(tmp_path, HashedNgrams)
+    desk = OpenPersonas(tmp_path, HashedNgrams)
     persona = desk.create("me", "Ann").id
     problems: list[BaseException] = []
 
@@ -209,7 +209,7 @@ def test_threads_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert problems == []
     with desk.use("me", persona) as assistant:
         assert len(assistant.store.list("turn")) == 12
-        monkeypatch.setattr("services.personas.desk.PATIENCE_S", 0.05)
+        monkeypatch.setattr("services.personas.open_personas.PATIENCE_S", 0.05)
         with pytest.raises(BusyError), desk.use("me", persona):
             raise AssertionError("two had it at once")
         with pytest.raises(BusyError):

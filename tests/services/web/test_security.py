@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from consistent_gen.client import Client
 from consistent_gen.client.types import StoryIn
 from consistent_gen.errors import InputError
-from services.settings import Limits
+from services.settings import LimitSettings
 from services.web import build_app
 from services.web.key_check import WRONG_KEYS_PER_MINUTE, KeyCheck
 from tests.services.web.answers import problem, upload
@@ -128,7 +128,9 @@ def _character(name: str) -> object:
 @pytest.fixture
 def small_server(tmp_path: Path) -> Iterator[TestClient]:
     """Anyone on this machine may call; bodies of at most 10 kB."""
-    app = build_app(settings_in(tmp_path, limits=Limits(body_bytes=10_000, image_pixels=100_000)))
+    app = build_app(
+        settings_in(tmp_path, limits=LimitSettings(body_bytes=10_000, image_pixels=100_000))
+    )
     with TestClient(app, base_url="http://127.0.0.1:7860") as client:
         yield client
 
@@ -337,7 +339,7 @@ def test_without_keys_other_machines_are_refused_wherever_we_listen(
 def test_no_server_for_the_world_without_keys(tmp_path: Path) -> None:
     from dataclasses import replace
 
-    from services.settings import Server as Listening
+    from services.settings import ServerSettings as Listening
 
     settings = replace(settings_in(tmp_path), server=Listening(host="0.0.0.0"))
     with pytest.raises(InputError, match="keys_file"):

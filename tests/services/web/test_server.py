@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from consistent_gen.client import ApiError, Client
 from consistent_gen.client.types import StoryIn
 from services.jobs import WorkerBoard
-from services.settings import Limits
+from services.settings import LimitSettings
 from services.web import build_app
 from tests.services.web.hand import TOKEN, Hand, Server, settings_in, until, world_png
 
@@ -88,7 +88,7 @@ def test_a_silent_worker_does_not_count() -> None:
 
 
 def test_a_full_queue_says_when_to_come_back(tmp_path: Path, story: StoryIn) -> None:
-    app = build_app(settings_in(tmp_path, limits=Limits(queue=2, queued_per_key=1)))
+    app = build_app(settings_in(tmp_path, limits=LimitSettings(queue=2, queued_per_key=1)))
     body = story.model_dump(mode="json")
     with TestClient(app, base_url="http://127.0.0.1") as client:
         assert client.post("/v1/stories", json=body).status_code == 202
@@ -102,7 +102,7 @@ def test_a_full_queue_says_when_to_come_back(tmp_path: Path, story: StoryIn) -> 
 def test_the_server_as_a_whole_can_be_full(
     tmp_path: Path, story: StoryIn, keys: tuple[Path, str, str]
 ) -> None:
-    app = build_app(settings_in(tmp_path, limits=Limits(queue=1), keys_file=keys[0]))
+    app = build_app(settings_in(tmp_path, limits=LimitSettings(queue=1), keys_file=keys[0]))
     body = story.model_dump(mode="json")
     with TestClient(app, base_url="http://127.0.0.1") as client:
         codes = []

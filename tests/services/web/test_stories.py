@@ -15,9 +15,9 @@ from consistent_gen.client.types import (
     Bubble,
     EventType,
     FramePatch,
-    FrameState,
     ImageIn,
     Job,
+    JobFrameState,
     JobState,
     RerollIn,
     StoryIn,
@@ -70,7 +70,7 @@ def test_a_story_is_drawn_told_shown_and_deleted(alice: Client, hand: Hand, stor
 def test_a_reroll_leaves_the_other_drawings_alone(
     alice: Client, hand: Hand, story: StoryIn
 ) -> None:
-    first = alice.create_story(story)
+    first = alice.create_story(story.model_copy(update={"words": "strict"}))
     alice.wait(first.job)
     before = alice.story(first.story)
     again = alice.reroll(first.story, 1, RerollIn(prompt="{Bo} in a city", caption="Lost."))
@@ -168,7 +168,7 @@ def test_a_spoilt_frame_is_told_and_the_rest_is_kept(
     job = alice.wait(accepted.job)
     assert job.state is JobState.partial
     assert [frame.state for frame in job.frames] == [
-        FrameState.succeeded, FrameState.failed, FrameState.succeeded
+        JobFrameState.succeeded, JobFrameState.failed, JobFrameState.succeeded
     ]  # fmt: skip
     assert job.frames[1].error is not None
     assert job.frames[1].error.code == "spoilt"
@@ -273,10 +273,10 @@ def test_a_client_that_leaves_while_it_waits_cancels(
         ({"steps": 151}, "150"),
         ({"size": "4096x4096"}, "2048"),
         ({"size": "100x100"}, "multiple"),
-        ({"style": "nope"}, "style"),
+        ({"style": "nope", "words": "strict"}, "style"),
         ({"frames": [{"prompt": "a fox"}] * 65}, "64"),
         ({"frames": [{"prompt": "{Nobody} in a forest"}]}, "Nobody"),
-        ({"characters": {"Mia": {"description": "a wombat"}}}, "wombat"),
+        ({"characters": {"Mia": {"description": "a wombat"}}, "words": "strict"}, "wombat"),
         ({"characters": {"A": {"description": "a girl", "library": "chr_" + "0" * 24}}}, "library"),
         ({"title": ""}, "title"),
         ({"unknown": 1}, "unknown"),

@@ -21,8 +21,8 @@ from services.launch.server import Server
 from services.painting.painter import Painter
 from services.settings import Settings, load_settings
 from services.web import ServerState, build_app, open_state
+from services.worker.leases import StoreLeases
 from services.worker.loop import Worker
-from services.worker.store_leases import StoreLeases
 
 BUCKET = 4
 TOKEN = "a token of the tests only"
@@ -31,7 +31,7 @@ PATIENCE_S = 120.0
 PRELOADED = [
     "services.painting.painter",
     "services.worker.loop",
-    "services.worker.http_leases",
+    "services.worker.leases",
     "consistent_gen.models.pretrained",
     "consistent_gen.models.patch_autoencoder",
     "diffusers.models.unets.unet_2d_condition",

@@ -12,10 +12,8 @@ from consistent_gen.client import Client
 from consistent_gen.client.types import JobState
 from consistent_gen.models.backbone import Backbone
 from services.painting.painter import Painter
-from services.worker.http_leases import HttpLeases
-from services.worker.leases import LeaseSource
+from services.worker.leases import HttpLeases, LeaseSource, StoreLeases
 from services.worker.loop import Worker
-from services.worker.store_leases import StoreLeases
 from tests.services.small_model import MakeLease, story
 from tests.services.worker.servers import (
     BUCKET,

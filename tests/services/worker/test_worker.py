@@ -11,15 +11,13 @@ from typing import Any
 
 import pytest
 
-from consistent_gen.client.types import FrameState, JobState, RerollIn, StoryIn
+from consistent_gen.client.types import JobFrameState, JobState, RerollIn, StoryIn
 from consistent_gen.models.backbone import Backbone
 from services.painting.painter import Painter
 from services.painting.reports import Drawn
 from services.worker.courier import png_bytes
-from services.worker.http_leases import HttpLeases
-from services.worker.leases import Unreachable
+from services.worker.leases import HttpLeases, StoreLeases, Unreachable
 from services.worker.loop import Watchdog, Worker
-from services.worker.store_leases import StoreLeases
 from tests.ports import kept_port
 from tests.services.painting.test_painter import poisoned
 from tests.services.small_model import MakeLease, story
@@ -152,7 +150,7 @@ def test_draining_gives_frames_back_and_another_worker_draws_them(
             assert worker.stop()
             assert not worker.ready
             found = client.job(job)
-            assert not [f for f in found.frames if f.state is FrameState.running]
+            assert not [f for f in found.frames if f.state is JobFrameState.running]
             assert worker.tally.released > 0
         with local_worker(served, tiny):
             done = client.wait(job)

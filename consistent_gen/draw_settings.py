@@ -1,0 +1,284 @@
+"""How a picture is drawn, apart from what it shows: every setting in one place.
+
+Beside each field of `DrawSettings` stand its default, its meaning with the unit, and its range.
+Story files, options of the command line, HTTP requests, leases, PNG metadata, replay, what a model
+may recommend and the studio's controls are read from there.
+
+A new setting takes three files: a field here, the code that acts on it, and its line in
+`client.types.StoryIn`, where users of the API see its type.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from consistent_gen.errors import InputError, LimitError, all_of
+from consistent_gen.registry import unknown_name
+
+SCHEDULERS: dict[str, str] = {
+    "ddim": "consistent_gen.engine.schedulers:ddim",
+    "dpm": "consistent_gen.engine.schedulers:dpm",
+}
+MAX_SEED = 2**63 - 1
+
+_SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettingFacts:
+    """What is known of a setting beside its name and its default.
+
+    Attributes:
+        kind: of its values: `int` (whole numbers), `float` (numbers), `str` (one of `options`) or
+            `tuple` (width and height in pixels).
+        about: its meaning and unit in a line, for help texts and the schema of the HTTP API.
+        low, high: inclusive range of numbers, and of both sides of a size.
+        sign: what stands for the value in help texts, such as N.
+        label: what a picture's text for people calls it; with "" it is not named there.
+        off: for a setting that is left to the model (default None): the value that changes nothing.
+            It holds where the model recommends none, and for pictures older than the setting.
+        offered: whether stories, options and requests may name it.
+        slider: highest value that a slider offers, None for no slider.
+    """
+
+    kind: type
+    about: str
+    low: float = 0
+    high: float = 0
+    options: tuple[str, ...] = ()
+    sign: str = "N"
+    label: str = ""
+    off: float | None = None
+    offered: bool = True
+    slider: float | None = None
+
+    def mistake(self, name: str, value: object) -> InputError | None:
+        """What is wrong with `value` for the setting called `name`, ready to raise, or None."""
+        if self.kind is str:
+            known = isinstance(value, str) and value in self.options
+            return None if known else unknown_name(name, str(value)[:40], self.options)
+        if self.kind is tuple:
+            return _size_mistake(name, value, self)
+        number = isinstance(value, (int, self.kind)) and not isinstance(value, bool)
+        finite = not isinstance(value, float) or math.isfinite(value)
+        if not isinstance(value, (int, float)) or not number or not finite:
+            words = "whole number" if self.kind is int else "number"
+            return InputError(f"{name} must be a {words}, not {str(value)[:40]!r}")
+        if not self.low <= value <= self.high:
+            given = f"{value:g}" if isinstance(value, float) else str(value)[:40]
+            return LimitError(f"{name} is {given}; expected a number from {self.range_words}")
+        return None
+
+    @property
+    def range_words(self) -> str:
+        """Its range, for messages: "0 to 100"."""
+        high = "2^63 - 1" if self.high == MAX_SEED else f"{self.high:g}"
+        return f"{self.low:g} to {high}"
+
+    def parse(self, text: str) -> Any:
+        """The value that `text` spells on a command line; its range is not checked.
+
+        Raises:
+            InputError: it spells none.
+        """
+        if self.kind is int:
+            return parse_whole(text)
+        if self.kind is float:
+            try:
+                return float(text)
+            except ValueError:
+                raise InputError(f"{text[:40]!r} is not a number") from None
+        return parse_size(text) if self.kind is tuple else text
+
+
+def _setting(default: Any, about: str, **facts: Any) -> Any:
+    return field(default=default, metadata={"setting": SettingFacts(about=about, **facts)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawSettings:
+    """How a picture is drawn. None leaves a choice to the model that draws (see `settled`).
+
+    Raises:
+        InputError, LimitError, UnknownNameError: values that are none or out of range; all at once.
+    """
+
+    steps: int = _setting(
+        25, "denoising steps per frame", kind=int, low=1, high=1000, slider=150, label="Steps"
+    )
+
+    scheduler: str = _setting(
+        "ddim", f"one of: {', '.join(SCHEDULERS)}", kind=str, sign="NAME", label="Sampler",
+        options=tuple(SCHEDULERS),
+    )  # fmt: skip
+
+    # Scale of classifier-free guidance (arXiv 2207.12598, with w + 1). At 1 the row without the
+    # prompt is not computed.
+    guidance: float = _setting(
+        5.0, "how strongly prompts bind", kind=float, high=100, sign="G", label="CFG scale"
+    )
+
+    # phi of arXiv 2305.08891, equation 16. A matter of the model, so nobody else is asked.
+    guidance_rescale: float | None = _setting(
+        None, "how far guidance keeps contrast as it was; 0 is off", kind=float, high=1, off=0.0,
+        offered=False,
+    )  # fmt: skip
+
+    # Scale of perturbed-attention guidance (arXiv 2403.17377). In every second step the row without
+    # the prompt has identity maps for self-attention and this scale takes the place of `guidance`,
+    # at no further cost. Off without guidance.
+    contours: float | None = _setting(
+        None, "how clear shapes are drawn; 0 is off", kind=float, high=100, off=0.0, sign="C",
+        label="Contours",
+    )  # fmt: skip
+
+    # Guidance at low noise levels changes little and can harm (arXiv 2404.07724), and later steps
+    # compute one row instead of two.
+    guidance_until: float | None = _setting(
+        None, "share of the steps that are guided, the first ones; fewer are faster", kind=float,
+        high=1, off=1.0, sign="SHARE",
+    )  # fmt: skip
+
+    # What a picture becomes is decided early. After this share of the steps the prediction of the
+    # clean latent is taken as it is, and what is left of the schedule is not computed.
+    stop_at: float | None = _setting(
+        None, "share of the steps that are made, the first ones; the rest is left out", kind=float,
+        high=1, off=1.0, sign="SHARE",
+    )  # fmt: skip
+
+    # A second stage (`models.refiner`) draws the finished picture from the prediction.
+    refine: int | None = _setting(
+        None, "1: the model's second stage finishes the picture, at twice the size; 0: it does not",
+        kind=int, high=1, off=0, sign="0|1",
+    )  # fmt: skip
+
+    # (width, height) that the denoiser draws at; None is the model's own size.
+    size: tuple[int, int] | None = _setting(
+        None, "pixels, such as 128x128", kind=tuple, low=32, high=2048, sign="WxH"
+    )
+
+    def __post_init__(self) -> None:
+        if found := mistakes(vars(self)):
+            raise all_of(found.values())
+
+    @property
+    def guided(self) -> bool:
+        """Whether any step takes two rows of a denoiser call, with and without the prompt."""
+        return self.guided_steps > 0
+
+    @property
+    def guided_steps(self) -> int:
+        """How many steps, the first ones, take two rows."""
+        until = OFF["guidance_until"] if self.guidance_until is None else self.guidance_until
+        guided = 0 if self.guidance == 1.0 else math.floor(until * self.steps + 0.5)
+        return min(guided, self.made_steps)
+
+    @property
+    def made_steps(self) -> int:
+        """How many steps, the first ones, are made: one at least."""
+        share = OFF["stop_at"] if self.stop_at is None else self.stop_at
+        return max(1, math.floor(share * self.steps + 0.5))
+
+    def settled(
+        self, recommended: Mapping[str, float], default_size: tuple[int, int]
+    ) -> DrawSettings:
+        """The same with a model's recommendations, and its size in pixels, for what is None."""
+        return DrawSettings(**{**OFF, **recommended, "size": default_size, **self._said()})
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings that are not left to the model, as plain JSON values by name."""
+        return written(self._said())
+
+    def _said(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+SETTINGS: Mapping[str, SettingFacts] = {f.name: f.metadata["setting"] for f in fields(DrawSettings)}
+OFFERED = {name: setting for name, setting in SETTINGS.items() if setting.offered}
+# What is left to the model, with the values that change nothing.
+OFF = {name: setting.off for name, setting in SETTINGS.items() if setting.off is not None}
+# What a model's folder may recommend: that, and the numbers that a story begins with.
+RECOMMENDABLE = ("steps", "guidance", *OFF)
+_LEFT = {f.name for f in fields(DrawSettings) if f.default is None}
+
+
+def chosen(said: Mapping[str, Any], recommended: Mapping[str, float]) -> dict[str, Any]:
+    """Settings as `said`, by name, with a model's own steps and guidance where they say none.
+
+    What may be left to the model is left to it still (see `DrawSettings.settled`).
+    """
+    begun = {name: recommended[name] for name in ("steps", "guidance") if name in recommended}
+    return {**begun, **said}
+
+
+def mistakes(said: Mapping[str, Any]) -> dict[str, InputError]:
+    """What is wrong with settings, by name, in the order of the fields; empty when nothing is."""
+    unknown = (name for name in said if name not in SETTINGS)
+    found: dict[str, InputError] = {n: unknown_name("setting", n, SETTINGS) for n in unknown}
+    for name, setting in SETTINGS.items():
+        if name in said and not (said[name] is None and name in _LEFT):
+            mistake = setting.mistake(name, said[name])
+            if mistake is not None:
+                found[name] = mistake
+    return found
+
+
+def written(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as story files and requests write them: a size is "128x96"."""
+    return {
+        name: f"{value[0]}x{value[1]}" if name == "size" else value for name, value in said.items()
+    }
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """(width, height) of a text such as "128x96".
+
+    Raises:
+        InputError: it is not of that form.
+    """
+    match = _SIZE.fullmatch(text.strip().lower())
+    if match is None:
+        raise InputError(f"{text[:40]!r} does not look like 128x128")
+    return int(match[1]), int(match[2])
+
+
+def parse_whole(text: str) -> int:
+    """The whole number that `text` spells.
+
+    Raises:
+        InputError: it spells none, or one of more than 20 digits.
+    """
+    if not (text.removeprefix("-").isascii() and text.removeprefix("-").isdigit()):
+        raise InputError(f"{text[:40]!r} is not a whole number")
+    if len(text) > 20:
+        raise InputError(f"{text[:20]}... is too large")
+    return int(text)
+
+
+def fitting_mistake(size: tuple[int, int], multiple: int) -> InputError | None:
+    """What is wrong with (width, height) for a model whose sides are multiples, or None."""
+    for name, side in zip(("width", "height"), size, strict=True):
+        if side % multiple:
+            below = max(side - side % multiple, multiple)
+            return InputError(
+                f"the {name} is {side}, which is not a multiple of {multiple}; "
+                f"use {below} or {below + multiple}"
+            )
+    return None
+
+
+def _size_mistake(name: str, value: object, setting: SettingFacts) -> InputError | None:
+    whole = isinstance(value, tuple) and [type(side) for side in value] == [int, int]
+    if not whole:
+        return InputError(f"{name} must be width and height in pixels, not {value!r}")
+    assert isinstance(value, tuple)
+    for side_name, side in zip(("width", "height"), value, strict=True):
+        if not setting.low <= side <= setting.high:
+            return LimitError(
+                f"the {side_name} is {side}; expected {setting.low:g} to {setting.high:g} pixels"
+            )
+    return None

@@ -1,0 +1,1 @@
+"""Language in general: words, sentence embedders, language models and the endpoints they ask."""

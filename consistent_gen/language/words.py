@@ -1,0 +1,73 @@
+"""English words: which of them carry meaning, and which say yes or no."""
+
+from __future__ import annotations
+
+import re
+
+# So frequent that they tell no two texts apart.
+_LISTED = """
+a an and are as at be been but by can could did do does for from had has have he her hers him
+his how i if in into is it its me my of on or our she should so some than that the their them
+then there these they this those to us was we were what when where which who whom whose why
+will with would you your about tell know remember ever any also just not now today
+"""
+STOP_WORDS = frozenset(_LISTED.split())
+_WORD = re.compile(r"[\w'\u2019-]+")
+_YES = re.compile(
+    r"^\s*(?:yes|yes please|y|yep|yeah|ok|okay|sure|confirm|do it|correct)[.!]*\s*$", re.I
+)
+_NO = re.compile(r"^\s*(?:no|n|nope|cancel|stop|don'?t|no thanks)[.!]*\s*$", re.I)
+
+
+# "I am a ..." tells of a job only when what follows names one, so the list is closed.
+_OCCUPATIONS = """
+accountant actor actress actuary analyst anaesthetist archaeologist architect archivist artist
+astronomer athlete attorney auditor baker banker barber barista bartender beekeeper biologist
+blacksmith bookbinder bookkeeper botanist builder butcher captain caretaker carpenter cartographer
+cashier chef chemist cleaner clerk coach cobbler coder composer conductor conservator consultant
+contractor cook counsellor counselor courier curator dancer dentist designer detective developer
+dietitian diplomat director diver doctor driver economist editor electrician engineer entrepreneur
+farmer firefighter fisherman florist gardener geologist glassblower glazier goldsmith guard guide
+hairdresser historian illustrator interpreter inventor janitor jeweller jeweler joiner journalist
+judge lawyer lecturer librarian lifeguard locksmith luthier machinist manager mason mathematician
+mechanic midwife miner model musician nanny notary nurse nutritionist officer optician painter
+paralegal paramedic pastor pharmacist photographer physicist physiotherapist pianist pilot plumber
+poet politician porter postman potter priest principal printer producer professor programmer
+proofreader psychiatrist psychologist ranger receptionist recruiter reporter researcher sailor
+salesman scientist sculptor secretary shepherd shopkeeper singer smith soldier solicitor surgeon
+surveyor tailor teacher technician therapist trainer translator tutor undertaker upholsterer vet
+veterinarian violinist waiter waitress watchmaker weaver welder writer zookeeper zoologist
+"""
+OCCUPATION = (
+    r"(?:[a-z-]+ ){0,3}?(?:"
+    + "|".join(_OCCUPATIONS.split())
+    + r")(?: (?:at|for|in) [^,.!?;]{2,40})?"
+)
+DIETS = (
+    r"(?:vegetarian|vegan|pescatarian|flexitarian|keto|paleo|kosher|halal|"
+    r"(?:gluten|lactose|dairy|sugar)[- ]free|low[- ](?:salt|sodium|carb|fat|sugar))"
+)
+# What "I'm ..." with a capital letter says besides names.
+_NOT_NAMES = """
+african albanian american arab argentinian asian australian austrian belgian brazilian british
+bulgarian canadian catholic chilean chinese christian colombian croatian cuban czech danish dutch
+egyptian english estonian european finnish french german greek hindu hungarian indian indonesian
+iranian iraqi irish israeli italian jamaican japanese jewish kenyan korean latvian lithuanian
+malaysian mexican moroccan muslim nigerian norwegian pakistani peruvian polish portuguese protestant
+romanian russian scottish serbian slovak slovenian spanish swedish swiss syrian thai turkish
+ukrainian vietnamese welsh back fine good great happy here new sorry sure
+"""
+NOT_NAMES = frozenset(_NOT_NAMES.split())
+
+
+def content_words(query: str) -> tuple[str, ...]:
+    """The words of a question that can tell records apart; all its words when none can."""
+    words = tuple(dict.fromkeys(_WORD.findall(query.casefold())))
+    return tuple(word for word in words if word not in STOP_WORDS) or words
+
+
+def read_consent(text: str) -> bool | None:
+    """True for yes, False for no, ``None`` for anything else."""
+    if _YES.match(text):
+        return True
+    return False if _NO.match(text) else None

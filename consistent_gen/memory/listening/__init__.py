@@ -1,0 +1,1 @@
+"""What a conversation changes: listeners that propose operations, and episodes."""

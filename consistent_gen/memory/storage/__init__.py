@@ -1,0 +1,1 @@
+"""Where it is kept: SQLite or PostgreSQL, media, keys, erasure, exports."""

@@ -1,0 +1,394 @@
+"""An assistant that remembers: the three parts of PersonaVLM (arXiv 2604.13074) put together.
+
+*Remembering*: every turn is stored before it is answered, a listener proposes what to keep, and
+an ended conversation becomes episodes. *Reasoning*: the think / retrieve / answer loop.
+*Response alignment*: the evolving personality and, when the user enabled it, a bounded style.
+By default everything runs on rules, offline, and says so.
+
+Ours differs from the paper in four ways: the executor judges every write; the time window
+filters; a reading that failed is no observation; and `close` consolidates the last session
+instead of leaving it until the user returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, tzinfo
+
+from consistent_gen.errors import InputError
+from consistent_gen.language.embedders import TextEmbedder
+from consistent_gen.language.models import LanguageModel
+from consistent_gen.language.words import content_words, read_consent
+from consistent_gen.memory.data.operations import Batch
+from consistent_gen.memory.data.records import (
+    Concept,
+    Kind,
+    Record,
+    StyleObservation,
+    TraitObservation,
+    Turn,
+    utc_now,
+)
+from consistent_gen.memory.data.store import Outcome, Store
+from consistent_gen.memory.data.tree_schema import COMPACT, TreeSchema
+from consistent_gen.memory.listening.consolidation import SESSION_GAP, episodes, sessions
+from consistent_gen.memory.listening.listener import Listener, view_of
+from consistent_gen.memory.listening.rule_listener import RuleListener
+from consistent_gen.memory.recall.concepts import Checked, ConceptBook, Proposal, RememberedIdentity
+from consistent_gen.memory.recall.indexing import index_text
+from consistent_gen.memory.recall.pictures import ColourLayout, ImageEmbedder, Picture, read_picture
+from consistent_gen.memory.recall.prompts import data_block
+from consistent_gen.memory.recall.retriever import Retriever
+from consistent_gen.memory.talk.forgetting import ForgetPlan, carry_out, plan_forgetting
+from consistent_gen.memory.talk.personality import Personality, alignment_lines, fold
+from consistent_gen.memory.talk.reasoning import Reasoned, reason
+from consistent_gen.memory.talk.replies import (
+    acknowledged,
+    all_remembered,
+    difference,
+    snapshot,
+    written,
+)
+from consistent_gen.memory.talk.requests import (
+    DrawRequest,
+    ForgetRequest,
+    ProfileRequest,
+    TeachRequest,
+    read_request,
+)
+from consistent_gen.memory.talk.rule_model import RuleModel, is_question
+from consistent_gen.memory.talk.style_policy import StylePolicy, read_style, style_lines
+
+RECENT_TURNS = 12
+FIRST_SIGHT: dict[Kind, int] = {"fact": 4, "habit": 2}
+BUDGET_TOKENS = {"profile": 600, "notes": 200, "recent conversation": 800}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawJob:
+    """What a drawer is asked for: ``prompt`` has the identities' words in place of names."""
+
+    prompt: str
+    identities: tuple[RememberedIdentity, ...]
+    attempt: int
+
+
+Drawer = Callable[[DrawJob], Picture]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """What the assistant says back, and what happened.
+
+    ``changes`` are lines of the memory's difference; ``outcomes`` the executor's verdicts;
+    ``asks`` is True while a yes or no is awaited; ``drawn`` is a picture and its check.
+    """
+
+    text: str
+    changes: tuple[str, ...] = ()
+    outcomes: tuple[Outcome, ...] = ()
+    reasoned: Reasoned | None = None
+    problems: tuple[str, ...] = ()
+    asks: bool = False
+    drawn: Checked | None = None
+
+
+@dataclass
+class Assistant:
+    """One conversation partner over one store. Not for use by several threads at once.
+
+    model: answers, and writes episodes unless it is the rule model.
+    listener: proposes operations. text_embedder: None searches by words only.
+    style: how far answers follow the user's style; static by default.
+    drawer: draws a picture from a `DrawJob`; None says that nothing can be drawn here. What its
+        ``details`` say, if it has any, is recorded with the picture.
+    clock: the time of a turn when `say` is given none; zone: for dates in prompts.
+    """
+
+    store: Store
+    model: LanguageModel = field(default_factory=RuleModel)
+    listener: Listener = field(default_factory=RuleListener)
+    text_embedder: TextEmbedder | None = None
+    image_embedder: ImageEmbedder = field(default_factory=ColourLayout)
+    style: StylePolicy = field(default_factory=StylePolicy)
+    drawer: Drawer | None = None
+    boxes: Callable[[Picture], tuple[int, int, int, int]] | None = None
+    tree_schema: TreeSchema = COMPACT
+    zone: tzinfo = UTC
+    clock: Callable[[], datetime] = utc_now
+    draw_budget: int = 4
+
+    def __post_init__(self) -> None:
+        self.book = ConceptBook(self.store, self.image_embedder, self.text_embedder)
+        if self.boxes is not None:
+            self.book.boxes = self.boxes
+        self.retriever = Retriever(self.store, self.text_embedder, self.image_embedder)
+        self._pending: Proposal | ForgetPlan | None = None
+
+    @property
+    def description(self) -> str:
+        """What this assistant is made of, in one line."""
+        meaning = self.text_embedder.description if self.text_embedder else "words only"
+        return f"{self.model.name}; {self.listener.description}; search: {meaning}"
+
+    # talking ---------------------------------------------------------------------------------
+    def say(
+        self,
+        text: str,
+        *,
+        picture: bytes | None = None,
+        documents: Sequence[str] = (),
+        at: datetime | None = None,
+    ) -> Said:
+        """One user turn and the answer to it.
+
+        documents: texts the user attached; they are stored as documents, never as their words.
+        Raises ``InputError`` for an empty turn or broken input; nothing is stored then.
+        """
+        if not text.strip():
+            raise InputError("an empty turn says nothing; write something")
+        pixels = None if picture is None else read_picture(picture)
+        at = self.clock() if at is None else at
+        before = snapshot(self.store)
+        ended = self._consolidate(at)
+        said = self._confirmed(text, at) or self._requested(text, picture, at)
+        if said is None:
+            said = self._talk(text, pixels, picture, documents, at)
+        changes = difference(before, snapshot(self.store))
+        return Said(**{**vars(said), "changes": changes, "outcomes": ended + said.outcomes})
+
+    def close(self) -> tuple[Outcome, ...]:
+        """Write the episodes of the last session now, whenever its last turn was."""
+        return self._consolidate(None)
+
+    def _talk(
+        self,
+        text: str,
+        pixels: Picture | None,
+        picture: bytes | None,
+        documents: Sequence[str],
+        at: datetime,
+    ) -> Said:
+        turns = [Turn(text=text, role="user", valid_from=at)]
+        turns += [Turn(text=d, role="document", valid_from=at) for d in documents]
+        ids = self.store.record(turns).ids
+        stored = [t for t in self.store.get(ids) if isinstance(t, Turn)]
+        outcomes, problems = self._remember(stored)
+        self._index()
+        recent = self._recent(ids)
+        profile = self.store.list("core")
+        notes = self._notes(text, pixels)
+        context = self._context(profile, notes, recent)
+        known = [record.id for record in (*profile, *notes, *recent)]
+        reasoned = reason(
+            self.model, self.retriever, text, context=context, picture=pixels,
+            pictures=() if picture is None else (picture,), exclude=[*known, *ids],
+            zone=self.zone,
+        )  # fmt: skip
+        changed = written(self.store, outcomes)
+        if isinstance(self.model, RuleModel) and not is_question(text):
+            reasoned = replace(reasoned, answer=acknowledged(outcomes, changed))
+        sources = self._sources(reasoned, (*profile, *notes, *recent, *changed))
+        answer = Turn(
+            text=reasoned.answer or "...", role="assistant", valid_from=at, derived_from=sources
+        )
+        self.store.record([answer])
+        return Said(text=reasoned.answer, outcomes=outcomes, reasoned=reasoned, problems=problems)
+
+    # remembering -----------------------------------------------------------------------------
+    def _remember(self, turns: Sequence[Turn]) -> tuple[tuple[Outcome, ...], tuple[str, ...]]:
+        heard = self.listener.listen(turns, view_of(self.store, self.tree_schema))
+        outcomes: tuple[Outcome, ...] = ()
+        if heard.ops:
+            batch = Batch(ops=heard.ops, turns=tuple(turn.id for turn in turns))
+            outcomes = self.store.apply(batch).outcomes
+        self._observe(turns, heard.traits)
+        return outcomes, heard.problems
+
+    def _observe(self, turns: Sequence[Turn], traits: object) -> None:
+        scores = dict(traits) if isinstance(traits, dict) else {}
+        seen: list[Record] = [
+            TraitObservation(scores=scores[t.id], evidence=(t.id,), valid_from=t.valid_from)
+            for t in turns
+            if t.id in scores
+        ]
+        if self.style.name != "static":  # what is not used is not collected
+            seen += [
+                StyleObservation(
+                    values=read_style(t.text), evidence=(t.id,), valid_from=t.valid_from
+                )
+                for t in turns
+                if t.role == "user"
+            ]
+        if seen:
+            self.store.record(seen)
+
+    def _consolidate(self, at: datetime | None) -> tuple[Outcome, ...]:
+        """Episodes of every session that has ended by ``at`` (all when None) and has none yet."""
+        last = self.store.list("episode", limit=1, newest_first=True)
+        done = {
+            t for e in self.store.list("episode", limit=8, newest_first=True) for t in e.evidence
+        }
+        since = last[0].valid_from if last else None
+        turns = [t for t in self._turns(None) if since is None or (t.valid_from or since) >= since]
+        turns = [t for t in turns if t.id not in done]
+        outcomes: tuple[Outcome, ...] = ()
+        for session in sessions(turns):
+            end = session[-1].valid_from
+            if at is not None and end is not None and at - end <= SESSION_GAP:
+                continue
+            model = None if isinstance(self.model, RuleModel) else self.model
+            ops = episodes(session, model)
+            if ops:
+                batch = Batch(ops=ops, turns=tuple(t.id for t in session), author="system")
+                outcomes += self.store.apply(batch).outcomes
+        return outcomes
+
+    def _index(self) -> None:
+        if self.text_embedder is not None:
+            index_text(self.store, self.text_embedder)
+
+    # aligning --------------------------------------------------------------------------------
+    @property
+    def personality(self) -> Personality:
+        """Folded from the stored observations."""
+        seen = self.store.list("trait_obs")
+        return fold(o for o in seen if isinstance(o, TraitObservation))
+
+    def alignment(self) -> tuple[str, ...]:
+        """The lines of advice that go into the prompt: personality, then style if enabled."""
+        lines = alignment_lines(self.personality)
+        if self.style.name == "static":
+            return lines
+        seen = [o for o in self.store.list("style_obs") if isinstance(o, StyleObservation)]
+        return lines + style_lines(self.style.fold(seen))
+
+    def _context(
+        self, profile: Sequence[Record], notes: Sequence[Record], recent: Sequence[Turn]
+    ) -> str:
+        sections = {"profile": profile, "notes": notes, "recent conversation": recent}
+        parts = [data_block(sections, self.zone, BUDGET_TOKENS)]
+        if lines := self.alignment():
+            parts.append("How to speak with this person:\n" + "\n".join(f"- {x}" for x in lines))
+        return "\n\n".join(parts)
+
+    def _notes(self, text: str, pixels: Picture | None) -> tuple[Record, ...]:
+        """What fits the turn at first sight: facts on concepts that are named or shown, then
+        facts and habits by search."""
+        mentioned = [m.candidates[0] for m in self.book.mentions(text) if m.how == "alias"]
+        seen = [] if pixels is None else [c for c, _ in self.book.recognise(pixels)[:2]]
+        ids = dict.fromkeys(concept.id for concept in (*mentioned, *seen))
+        about = [f for id in ids for f in self.store.list("fact", subject=id, limit=4)]
+        found = [f.record for f in self.retriever.search(text, caps=FIRST_SIGHT)]
+        return tuple({record.id: record for record in (*about, *found)}.values())
+
+    def _recent(self, besides: Sequence[str]) -> tuple[Turn, ...]:
+        turns = [t for t in self._turns(RECENT_TURNS) if t.id not in besides]
+        last = list(sessions(turns))
+        return last[-1] if last else ()
+
+    def _turns(self, newest: int | None) -> tuple[Turn, ...]:
+        found = self.store.list("turn", limit=newest, newest_first=newest is not None)
+        turns = [t for t in found if isinstance(t, Turn)]
+        return tuple(reversed(turns) if newest is not None else turns)
+
+    def _sources(self, reasoned: Reasoned, before: Sequence[Record]) -> tuple[str, ...]:
+        """What the answer repeats: erasing one of these must erase the answer too."""
+        said = set(content_words(reasoned.answer))
+        shown = {r.id: r for r in (*before, *(found.record for found in reasoned.found))}
+        return tuple(id for id, r in shown.items() if said & set(content_words(r.text)))[:200]
+
+    # requests --------------------------------------------------------------------------------
+    def _confirmed(self, text: str, at: datetime) -> Said | None:
+        pending, self._pending = self._pending, None
+        consent = read_consent(text)
+        if pending is None or consent is None:
+            return None
+        if not consent:
+            return Said(text="All right, nothing was changed.")
+        if isinstance(pending, Proposal):
+            taught = self.book.confirm(pending, at=at)
+            self._index()
+            flag = " It looks unlike the earlier pictures, so I keep it aside." * taught.outlier
+            return Said(text=f"I will recognise {taught.concept.name}.{flag}")
+        receipts = carry_out(self.store, pending, self.book)
+        self._index()
+        rows = sum(sum(receipt.rows.values()) for receipt in receipts)
+        blobs = sum(receipt.media for receipt in receipts)
+        clean = all(receipt.scrubbed for receipt in receipts)
+        state = "no byte is left" if clean else "`memory verify` tells what is still pending"
+        return Said(text=f"Erased: {rows} rows and {blobs} picture files; {state}.")
+
+    def _requested(self, text: str, picture: bytes | None, at: datetime) -> Said | None:
+        request = read_request(text)
+        if isinstance(request, ForgetRequest):
+            return self._ask_to_forget(request)
+        if isinstance(request, ProfileRequest):
+            return Said(text=all_remembered(self.store))
+        if isinstance(request, DrawRequest):
+            return self._draw(request, at)
+        if isinstance(request, TeachRequest) and picture is not None:
+            return self._ask_to_teach(request, picture)
+        return None
+
+    def _ask_to_forget(self, request: ForgetRequest) -> Said:
+        plan = plan_forgetting(self.store, request.what, self.book, everything=request.everything)
+        if plan.empty:
+            return Said(text="I remember nothing about that.")
+        self._pending = plan
+        lines = "\n".join(f"- {line}" for line in plan.lines())
+        also = "\nThe sentences that say it go too, yours and mine." * bool(plan.records)
+        return Said(text=f"Shall I erase this for good (yes/no)?\n{lines}{also}", asks=True)
+
+    def _ask_to_teach(self, request: TeachRequest, picture: bytes) -> Said:
+        proposal = self.book.propose(
+            request.name, request.noun, picture, description=request.description
+        )
+        self._pending = proposal
+        left, top, right, bottom = proposal.box
+        looks = f" It looks like {proposal.similar[0]}." if proposal.similar else ""
+        return Said(
+            text=f"Is {request.name} inside the box from ({left}, {top}) to ({right}, {bottom}) "
+            f"(yes/no)?{looks}",
+            asks=True,
+        )
+
+    def _draw(self, request: DrawRequest, at: datetime) -> Said:
+        mentions = self.book.mentions(request.what)
+        ties = [mention for mention in mentions if mention.tie]
+        if ties:
+            return Said(text=ties[0].question)
+        if not mentions:
+            return Said(text="I know nobody of that name; teach me with a picture first.")
+        concepts = [mention.candidates[0] for mention in mentions]
+        identities = tuple(self.book.identity(c, today=at) for c in concepts)
+        prompt = with_words(request.what, concepts, identities)
+        if self.drawer is None:
+            return Said(text=f"No drawing model is connected; I would draw: {prompt}")
+        drawer = self.drawer
+        checked, _ = self.book.draw_checked(
+            concepts[0],
+            lambda attempt: drawer(DrawJob(prompt=prompt, identities=identities, attempt=attempt)),
+            budget=self.draw_budget, at=at,
+            details=lambda: {"prompt": prompt, **getattr(drawer, "details", {})},
+        )  # fmt: skip
+        verdict = "matches" if checked.passed else "does not reach the likeness I aim for"
+        return Said(
+            text=f"Drawn: {prompt}. It {verdict}: {checked.score:.2f} against "
+            f"{checked.threshold:.2f}, best of {len(checked.scores)}.",
+            drawn=checked,
+        )
+
+
+def with_words(
+    text: str, concepts: Sequence[Concept], identities: Sequence[RememberedIdentity]
+) -> str:
+    """``text`` with each name replaced by the identity's words: what a drawing model can read."""
+    for concept, identity in zip(concepts, identities, strict=True):
+        for name in sorted((concept.name, *concept.aliases), key=len, reverse=True):
+            place = text.casefold().find(name.casefold())
+            if place >= 0:
+                text = text[:place] + identity.words + text[place + len(name) :]
+                break
+    return text

@@ -1,0 +1,533 @@
+"""One cast: who is drawn how, which frames are anchors, and who reads whom.
+
+A character of a story file becomes a `CastMember` (the words that stand for it, and its pictures),
+and in each frame that shows it a `Subject` (where those words stand in the prompt). A `Cast` draws
+frames of one planned story in an engine, each together with the anchors that it reads. The command
+line, the server and the chat all draw through it, one frame at a time, and anchors follow from the
+plan alone: so a frame that is drawn alone is the frame that its story has.
+
+With most methods a character's anchors are a neutral portrait, drawn but not shown, and the first
+frames that show the character and nobody else. With others they are frames of the story alone: one
+that shows two who meet is the anchor of both, and portraits are for who has no such frame.
+Reference pictures of the writer's own are anchors before all others. With some methods, the first
+frame that shows several characters who have anchors of their own is read by later frames of the
+same.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+from PIL import Image, ImageOps
+
+from consistent_gen.errors import InputError
+from consistent_gen.methods.tuning import tuned
+from consistent_gen.runtime import frame_seed
+from consistent_gen.story.prompts import render, subjects_of
+from consistent_gen.story.script import NAME
+from consistent_gen.story.types import Character, Frame, SourcePlace, Story
+from consistent_gen.story.yaml_tree import refusal, shown
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from consistent_gen.attention.settings import Recipe
+    from consistent_gen.engine.events import FrameDone
+    from consistent_gen.engine.loop import Engine
+    from consistent_gen.engine.request import FrameRequest
+    from consistent_gen.engine.sharing import SharedStory
+    from consistent_gen.memory.talk.assistant import DrawJob
+    from consistent_gen.models.backbone import Backbone
+    from consistent_gen.story.plan import FramePlan, Model, StoryPlan
+
+ARTICLES = ("a", "an", "the")
+REFERENCE_FORMATS = ("PNG", "JPEG", "WEBP")
+# What ends the noun group that a description starts with: "a brown bear | with a red scarf".
+_GROUP_ENDS = (
+    "with", "in", "wearing", "who", "that", "which", "whose", "holding", "carrying", "and", "of",
+    "from", "on", "at", "named", "called",
+)  # fmt: skip
+_WORD = re.compile(r"[\w'\u2019-]+|[^\w\s]")
+
+# Neutral poses for portraits; of a closed vocabulary those are taken that it knows.
+PORTRAIT_POSES = ("standing", "walking", "sitting", "waving", "reading")
+# Models of a closed vocabulary have seen few prompts without a place, and then miss half of the
+# clothes that the words name (docs/log.md, 2026-11-27).
+PORTRAIT_PLACE = "in a meadow"
+_PORTRAITS = 1 << 32  # frame numbers that no story reaches
+
+
+# From the story file to the words and pictures of a character -------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class CastMember:
+    """A character of a planned story.
+
+    words: the full description, as a first mention puts it into a prompt.
+    noun: its head noun ("bear"), which attention methods look for.
+    references: picture files, as paths or as their bytes; strength in [0, 1] or None for the
+    method's default.
+    """
+
+    name: str
+    words: str
+    noun: str
+    references: tuple[Path | bytes, ...] = ()
+    strength: float | None = None
+    place: SourcePlace = field(default=SourcePlace(), compare=False)
+
+    def first_mention(self, adjectives: str = "") -> str:
+        """The full description, with `adjectives` before its noun group: "a sad girl with ..."."""
+        article, rest = _split_article(self.words)
+        if not adjectives:
+            return self.words
+        if article.lower() in ("a", "an"):
+            article = "an" if adjectives[0].lower() in "aeiou" else "a"
+        return " ".join(part for part in (article, adjectives, rest) if part)
+
+    def later_mention(self, adjectives: str = "") -> str:
+        """The short form: "the girl", "the sad girl"."""
+        return " ".join(part for part in ("the", adjectives, self.noun) if part)
+
+
+def cast_members(story: Story, folder: Path | None = None) -> dict[str, CastMember]:
+    """The characters of `story` by name, ready to be written into prompts.
+
+    `folder` is where relative reference paths start (the story file's folder).
+
+    Raises:
+        StoryError: a description has no noun, or a reference picture does not exist.
+    """
+    return {name: _member(c, folder) for name, c in story.characters.items()}
+
+
+def _member(character: Character, folder: Path | None) -> CastMember:
+    noun = head_noun(character.description)
+    if noun is None:
+        message = (
+            f"the description of {character.name} starts with no noun; "
+            "write one such as 'a girl with curly hair'"
+        )
+        raise refusal(message, character.place)
+    references: list[Path | bytes] = []
+    for given in character.references:
+        reference = given if isinstance(given, bytes) else (folder or Path()) / given
+        problem = None
+        if isinstance(reference, Path) and not reference.is_file():
+            problem = "does not exist"
+        try:
+            problem or open_reference(reference)
+        except InputError as error:
+            problem = error.message
+        if problem is not None:
+            which = "" if isinstance(given, bytes) else f"{shown(given)} "
+            message = f"the reference picture {which}of {character.name} {problem}"
+            raise refusal(message, character.place)
+        references.append(reference)
+    return CastMember(
+        name=character.name,
+        words=character.description,
+        noun=noun,
+        references=tuple(references),
+        strength=character.strength,
+        place=character.place,
+    )
+
+
+def head_noun(description: str) -> str | None:
+    """The noun that a description is about: "bear" of "a brown bear with a red scarf"."""
+    group: list[str] = []
+    for word in _WORD.findall(description):
+        if word.lower() in _GROUP_ENDS or not word[0].isalnum():
+            break
+        group.append(word)
+    if group and group[0].lower() in ARTICLES:
+        group.pop(0)
+    return group[-1] if group else None
+
+
+def _split_article(description: str) -> tuple[str, str]:
+    first, _, rest = description.partition(" ")
+    return (first, rest) if first.lower() in ARTICLES else ("", description)
+
+
+def open_reference(reference: Path | bytes) -> Image.Image:
+    """The picture in a file, upright, RGB.
+
+    Raises:
+        InputError: it is none, it is damaged, or it is too large; the message lacks its subject.
+    """
+    file = io.BytesIO(reference) if isinstance(reference, bytes) else reference
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(file, formats=REFERENCE_FORMATS) as opened:
+                return ImageOps.exif_transpose(opened).convert("RGB")
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise InputError(f"has more than {Image.MAX_IMAGE_PIXELS:,} pixels") from None
+    except (OSError, ValueError, SyntaxError, EOFError):
+        raise InputError(
+            "cannot be read; expected a PNG, JPEG or WebP file that a viewer opens"
+        ) from None
+
+
+def remembered_story(job: DrawJob, model: Model) -> Story:
+    """What a talk wants drawn, as a story of one frame: the people it is about are its characters.
+
+    Their names are the user's and may be anything; whose is none for a story gets a number. Words
+    that the model does not know are left out of what is to be avoided.
+    """
+    prompt = re.sub(r"[{}]", " ", job.prompt)
+    characters: dict[str, Character] = {}
+    numbered = enumerate(job.identities, 1)
+    # The longest words first, since they may hold somebody else's.
+    for number, identity in sorted(numbered, key=lambda pair: -len(pair[1].words)):
+        words = " ".join(re.sub(r"[{}]", " ", identity.words).split())
+        fits = NAME.fullmatch(identity.name) and identity.name.strip() == identity.name
+        name = identity.name if fits and identity.name not in characters else f"character {number}"
+        if words in prompt and head_noun(words) is not None:
+            prompt = prompt.replace(words, f"{{{name}}}", 1)
+            characters[name] = Character(
+                name=name, description=words, references=identity.references
+            )
+    avoid = dict.fromkeys(word for identity in job.identities for word in identity.avoid)
+    known = [word for word in avoid if not model.unknown_words(word)]
+    frame = Frame(prompt=prompt, negative=", ".join(known))
+    return Story(title="Drawn in a talk", characters=characters, frames=(frame,))
+
+
+# Which frames are whose anchors -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """What frames read of one character, or of several who are shown together.
+
+    frames: indices of the story's own frames among these; portraits come before them, and then the
+    character is one. together: the first frame of several who have anchors of their own, which it
+    reads itself.
+    """
+
+    members: tuple[CastMember, ...]
+    frames: tuple[int, ...]
+    together: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the characters."""
+        return tuple(member.name for member in self.members)
+
+    @property
+    def key(self) -> str:
+        """Names them among the anchors of a story."""
+        return " & ".join(sorted(self.names))
+
+    @property
+    def strengths(self) -> dict[str, float]:
+        """By character."""
+        return {m.name: 1.0 if m.strength is None else m.strength for m in self.members}
+
+
+def plan_anchors(plan: StoryPlan, recipe: Recipe) -> list[Anchors]:
+    """Which frames of a story are whose anchors, for all of its characters.
+
+    A recipe says how many a character has, and whether the first one is a portrait. Without,
+    whoever has no reference pictures has the first frames of a group that shows it: of two,
+    otherwise of it alone, otherwise of more; of several such groups that which most frames show.
+    What is left has portraits, one at least and one for each reference picture, and then the first
+    frames that show nobody else.
+    """
+    left = {m.name: m for frame in plan.frames for m in frame.members}
+    shown = [frozenset(m.name for m in frame.members) for frame in plan.frames]
+    found = []
+    for group in [] if recipe.portrait else _by_preference(shown):
+        frames = [index for index, names in enumerate(shown) if names == group][: recipe.anchors]
+        free = all(name in left and not left[name].references for name in group)
+        if free and len(frames) == recipe.anchors:
+            found.append(Anchors(tuple(left.pop(name) for name in sorted(group)), tuple(frames)))
+    for name, member in left.items():
+        portraits = min(max(1, len(member.references)), recipe.anchors)
+        alone = [index for index, names in enumerate(shown) if names == {name}]
+        found.append(Anchors((member,), tuple(alone[: recipe.anchors - portraits])))
+    return found + (_first_together(plan, shown, found) if recipe.together else [])
+
+
+def _by_preference(shown: Sequence[frozenset[str]]) -> list[frozenset[str]]:
+    """Groups of characters, those first whose frames are the best anchors.
+
+    Two are better than one, since frames of both and of each alone have what they need there. More
+    than two are drawn small, and are hard to tell apart.
+    """
+    groups = [group for group in dict.fromkeys(shown) if group]
+    return sorted(groups, key=lambda group: (len(group) != 2, len(group), -shown.count(group)))
+
+
+def _first_together(
+    plan: StoryPlan, shown: Sequence[frozenset[str]], own: Sequence[Anchors]
+) -> list[Anchors]:
+    """The first frames of all groups of several characters that two frames or more show and that
+    do not have their anchors in common.
+    """
+    common = {frozenset(anchors.names) for anchors in own}
+    return [
+        Anchors(plan.frames[shown.index(group)].members, (shown.index(group),), together=True)
+        for group in dict.fromkeys(shown)
+        if len(group) > 1 and group not in common and shown.count(group) > 1
+    ]
+
+
+# Drawing ------------------------------------------------------------------------------------------
+
+
+def frame_request(plan: StoryPlan, frame: FramePlan) -> FrameRequest:
+    """What the engine is asked for to draw a frame alone; its id is the index in the story."""
+    from consistent_gen.engine.request import FrameRequest
+
+    return FrameRequest(
+        prompt=frame.prompt,
+        negative=frame.negative,
+        seed=frame.seed,
+        settings=plan.settings,
+        id=str(frame.index),
+        subjects=frame.subjects,
+        method=plan.method,
+        story={"title": plan.title, "frame": frame.index, "seed": plan.seed},
+    )
+
+
+class Cast:
+    """The characters of one planned story in one engine, and the frames that show them.
+
+    Anchors are drawn once, when a frame first needs them, and kept. A frame that is an anchor
+    itself is drawn with them and its picture is kept too, since the others need it whoever asked
+    first. Drawing anchors again gives the same bytes, so they may be forgotten at any time that
+    nobody reads them.
+
+    Args:
+        plan: the story as it was first asked for: what anchors are drawn from.
+        prefix: of the ids of its frames, unlike that of every other story in the engine.
+        limit_bytes: most memory for what anchors leave; None is the default of `AnchorBank`.
+    """
+
+    def __init__(
+        self, plan: StoryPlan, engine: Engine, *, prefix: str = "", limit_bytes: int | None = None
+    ) -> None:
+        self.plan = plan
+        self._engine = engine
+        self._prefix = prefix
+        self._limit_bytes = limit_bytes
+        self._recipe: Recipe = tuned(plan.method, engine.backbone)
+        found = plan_anchors(plan, self._recipe) if self._recipe.anchors else []
+        self._anchors = {anchors.key: anchors for anchors in found}
+        self._key_of_member = {n: a.key for a in found if not a.together for n in a.names}
+        self._key_of_frame = {index: anchors.key for anchors in found for index in anchors.frames}
+        # Of anchors that are drawn or being drawn: key -> id in the engine -> index in the story,
+        # None for portraits.
+        self._submitted: dict[str, dict[str, int | None]] = {}
+        self._key_of_id: dict[str, str] = {}
+        self._left: dict[str, set[str]] = {}  # key -> ids of those that are being drawn
+        self._pictures: dict[int, FrameDone] = {}
+        self._ids = Counter[str]()
+
+    @cached_property
+    def _shared(self) -> SharedStory:
+        from consistent_gen.attention.bank import DEFAULT_LIMIT_BYTES
+        from consistent_gen.engine.sharing import SharedStory
+
+        limit = DEFAULT_LIMIT_BYTES if self._limit_bytes is None else self._limit_bytes
+        return SharedStory(self._engine, self._recipe, seed=self.plan.seed, limit_bytes=limit)
+
+    def draw(self, frame: FramePlan, *, seed: int | None = None, **seen: Any) -> str | FrameDone:
+        """Submit a frame, and the anchors that it reads and that are not there yet.
+
+        frame: one of the plan's, or the same with another prompt. seed: instead of its own.
+        seen: further fields of the requests of frames that are shown (`preview`, `preview_every`).
+
+        Returns the frame's id in the engine, or its picture if it is an anchor that is drawn.
+
+        Raises:
+            InputError: as `SharedStory.cast_all` and `SharedStory.submit`, or a reference picture
+                can no longer be read. LimitError: there is no room for the anchors.
+        """
+        planned = seed in (None, frame.seed) and frame == self.plan.frames[frame.index]
+        key = self._key_of_frame.get(frame.index) if planned else None
+        if key is not None and frame.index in self._pictures:
+            return self._pictures[frame.index]
+        for wanted in self._wanted(frame):
+            if wanted not in self._submitted:
+                self._submit_anchors(self._anchors[wanted], frame, seen)
+        if key is not None:
+            return next(id_ for id_, at in self._submitted[key].items() if at == frame.index)
+        request = self._request(frame, seen)
+        request = request if seed is None else replace(request, seed=seed)
+        submit = self._shared.submit if self._recipe.anchors else self._engine.submit
+        return submit(request)
+
+    def _wanted(self, frame: FramePlan) -> list[str]:
+        """Keys of the anchors that a frame reads, the first frame of its characters last."""
+        if not self._recipe.anchors:
+            return []
+        for member in frame.members:
+            if member.name not in self._key_of_member:  # only this frame's new prompt shows it
+                self._key_of_member[member.name] = member.name
+                self._anchors[member.name] = Anchors((member,), ())
+        group = Anchors(frame.members, ()).key
+        keys = dict.fromkeys(self._key_of_member[member.name] for member in frame.members)
+        return [*keys, group] if group in self._anchors and group not in keys else [*keys]
+
+    def _submit_anchors(self, anchors: Anchors, frame: FramePlan, seen: Mapping[str, Any]) -> None:
+        """Draw them from the story as first asked for, whatever `frame` says, which reads them."""
+        own = [self._request(self.plan.frames[index], seen) for index in anchors.frames]
+        if anchors.together:
+            ids = [self._shared.cast_together(own[0])]
+        else:
+            hidden = self._portraits(anchors.members[0], self._recipe.anchors - len(own), frame)
+            ids = self._shared.cast_all(anchors.strengths, [*hidden, *own])
+        indices = [*[None] * (len(ids) - len(own)), *anchors.frames]
+        self._submitted[anchors.key] = dict(zip(ids, indices, strict=True))
+        self._key_of_id |= dict.fromkeys(ids, anchors.key)
+        self._left[anchors.key] = set(ids)
+
+    def _portraits(self, member: CastMember, count: int, frame: FramePlan) -> list[FrameRequest]:
+        """`count` hidden anchors for what the story's own frames leave open, in the style of the
+        first frame that shows the character; reference pictures come first.
+        """
+        backbone = self._engine.backbone
+        frames = (*self.plan.frames, frame)
+        style = next(f.style for f in frames if member.name in (m.name for m in f.members))
+        like = frame_request(self.plan, self.plan.frames[0])
+        purpose = _PORTRAITS + crc32(member.name.encode())
+        found = []
+        for number in range(count):
+            picture = None
+            if number < len(member.references):
+                picture = _fitted(member.references[number], *like.size(backbone))
+            doing = portrait_words(backbone, number, drawn=picture is None)
+            template = f"{{{member.name}}} {doing}".strip()
+            story_world = backbone.vocabulary() is not None
+            prompt = render(template, {member.name: member}, style, story_world=story_world)
+            own: dict[str, Any] = {
+                "prompt": prompt.text,
+                "negative": "",
+                "seed": frame_seed(self.plan.seed, purpose, number),
+                "id": self._id(f"portrait {number + 1} of {member.name}"),
+                "subjects": subjects_of(prompt, backbone.tokenizer),
+                "hidden": True,
+                "reference": picture,
+            }
+            found.append(replace(like, **own))
+        return found
+
+    def _request(self, frame: FramePlan, seen: Mapping[str, Any]) -> FrameRequest:
+        return replace(frame_request(self.plan, frame), id=self._id(str(frame.index)), **seen)
+
+    def _id(self, what: str) -> str:
+        """An id that was not used before: anchors may be drawn again, and frames anew."""
+        self._ids[what] += 1
+        again = f" ({self._ids[what]})" if self._ids[what] > 1 else ""
+        return f"{self._prefix}{what}{again}"
+
+    # What a server asks of a cast whose story goes on for as long as somebody draws it.
+
+    def drawn(self, done: FrameDone) -> None:
+        """Keep the picture of a frame if it is an anchor."""
+        for anchors in self._submitted.values():
+            if (index := anchors.get(done.id)) is not None:
+                self._pictures[index] = done
+
+    def key_of(self, frame_id: str) -> str | None:
+        """The key of the anchors among which a frame of the engine stands."""
+        return self._key_of_id.get(frame_id)
+
+    def reads(self, frame: FramePlan, key: str) -> bool:
+        """Whether a frame needs the anchors with that key."""
+        return key in self._wanted(frame)
+
+    @property
+    def has_twins(self) -> bool:
+        """Whether a frame with characters is drawn twice, first on its own."""
+        return self._recipe.twin
+
+    @property
+    def drawing(self) -> bool:
+        """Whether anchors are being drawn."""
+        return any(self._left.values())
+
+    @property
+    def bytes(self) -> int:
+        """Memory of what the anchors left; while they are drawn, of what they will leave."""
+        bank = self._shared.run.bank.bytes
+        if self.drawing:
+            bank = max(bank, self._bytes_of(self._submitted))
+        return bank + sum(done.image.nbytes for done in self._pictures.values())
+
+    def predicted_bytes(self, frame: FramePlan) -> int:
+        """What the anchors that `frame` reads will add."""
+        return self._bytes_of(key for key in self._wanted(frame) if key not in self._submitted)
+
+    def _bytes_of(self, keys: Iterable[str]) -> int:
+        count = sum(len(self._anchors[key].members) for key in keys)
+        return count * self._member_bytes if count else 0
+
+    @cached_property
+    def _member_bytes(self) -> int:
+        return self._shared.predicted_bytes(frame_request(self.plan, self.plan.frames[0]))
+
+    def settle(self) -> None:
+        """Note which anchors have left the engine."""
+        live = {state.id for state in self._engine.frames} if self.drawing else set()
+        for left in self._left.values():
+            left &= live
+
+    def stop(self) -> None:
+        """Forget the anchors that are being drawn; finished ones stay."""
+        self.settle()
+        for key in [key for key, left in self._left.items() if left]:
+            self.forget(key)
+
+    def forget(self, key: str) -> None:
+        """Stop drawing anchors that failed or are not wanted, and drop them and what reads them."""
+        submitted = self._submitted.pop(key, None)
+        if submitted is None:
+            return
+        del self._left[key]
+        for other in list(self._anchors.values()):
+            first = self.plan.frames[other.frames[0]] if other.together else None
+            if first is not None and other.key != key and self.reads(first, key):
+                self.forget(other.key)
+        for frame_id, index in submitted.items():
+            self._engine.cancel(frame_id)
+            del self._key_of_id[frame_id]
+            self._pictures.pop(-1 if index is None else index, None)
+        forgotten = self._anchors[key]
+        drop = self._shared.drop_together if forgotten.together else self._shared.drop
+        drop(key if forgotten.together else forgotten.names[0])
+
+
+def portrait_words(backbone: Backbone, number: int, *, drawn: bool) -> str:
+    """What a character does in a portrait, and where.
+
+    drawn: whether the model draws it from words, and not from a picture that has its own place.
+    """
+    poses = [pose for pose in PORTRAIT_POSES if not backbone.unknown_words(pose)] or [""]
+    placed = (
+        drawn and backbone.vocabulary() is not None and not backbone.unknown_words(PORTRAIT_PLACE)
+    )
+    return f"{poses[number % len(poses)]} {PORTRAIT_PLACE if placed else ''}".strip()
+
+
+def _fitted(reference: Path | bytes, width: int, height: int) -> np.ndarray:
+    """A reference picture, uint8 [h w 3], cut to the frame's shape around its middle."""
+    import numpy as np
+
+    return np.asarray(ImageOps.fit(open_reference(reference), (width, height)))

@@ -1,0 +1,253 @@
+"""Tokens become items: a phrase of the lexicon, a name, a pronoun, a sign or an unknown word."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from consistent_gen.story.wording.lexicon import Lexicon, Sense
+from consistent_gen.story.wording.tokens import Token
+from consistent_gen.story.wording.types import Fate, Word
+
+INDEFINITE = ("a", "an", "some", "another", "any", "every", "each", "no")
+OWNERS = ("my", "your", "his", "her", "its", "our", "their")
+DETERMINERS = (
+    *INDEFINITE,
+    *OWNERS,
+    "the",
+    "this",
+    "that",
+    "these",
+    "those",
+    "all",
+    "both",
+    "both of",
+)
+PREPOSITIONS = (
+    "of", "in", "on", "at", "by", "from", "with", "without", "into", "onto", "off", "over",
+    "under", "above", "below", "between", "among", "through", "along", "around", "round", "near",
+    "behind", "beside", "towards", "past", "before", "after", "during", "for", "across", "against",
+    "like", "than", "out of", "about", "inside of", "next to", "beyond", "atop",
+)  # fmt: skip
+SUBJECTS = ("i", "you", "he", "she", "it", "we", "they", "who", "that")
+BE = ("is", "are", "was", "were", "be", "been", "being", "am", "isn't", "aren't", "wasn't",
+      "weren't", "i'm", "he's", "she's", "it's", "we're", "they're", "you're", "that's", "there's",
+      "wasnt", "isnt", "im", "shes", "hes", "thats", "feel", "feels", "felt", "feeling", "seems",
+      "seemed", "looks", "looked", "become", "becomes", "became", "get", "gets", "got")  # fmt: skip
+HELPERS = (
+    "has", "have", "had", "will", "would", "can", "could", "do", "does", "did", "to", "not", "n't",
+    "never", "can't", "cannot", "won't", "don't", "doesn't", "didn't", "couldn't", "wouldn't",
+    "shall", "should", "may", "might", "must", "let", "lets", "i'll", "he'll", "she'll", "they'll",
+    "we'll", "starts", "started", "start", "begins", "began", "beginning to", "going to", "tries",
+    "has to", "had to", "have to", "wants", "gonna", "dont", "cant", "didnt", "doesnt", "keep on",
+    "couldnt",
+)  # fmt: skip
+NEGATIONS = (
+    "not", "n't", "never", "no", "isn't", "aren't", "wasn't", "weren't", "don't", "doesn't",
+    "didn't", "can't", "cannot", "won't", "wouldn't", "couldn't", "hasn't", "haven't", "hadn't",
+    "without", "nobody", "no one", "nothing", "neither", "nor", "no longer", "wasnt", "isnt",
+    "dont", "doesnt", "didnt", "cant", "wont", "unable to", "none", "hardly", "barely",
+)  # fmt: skip
+_LIKENESS = 0.87  # of a misspelt word and the word that it is taken for
+_ALIKE_FROM = 6  # letters; shorter words are too near to others
+
+
+@dataclass
+class Item:
+    """A piece of a text that is understood as a whole.
+
+    start, end, said: where it stands and what it says. kind: "sense" (a phrase of the lexicon),
+    "name", "pronoun", "small", "number", "sign", "speech" or "unknown". low: in lower case.
+    options: all senses; sense: the chosen one. people: whom a name or pronoun stands for.
+    """
+
+    start: int
+    end: int
+    said: str
+    kind: str
+    low: str
+    options: Sequence[Sense] = ()
+    sense: Sense | None = None
+    possessive: bool = False
+    negated: bool = False
+    token: Token | None = None
+    word: Word | None = None
+    spelled: str = ""
+    people: list[str] = field(default_factory=list)
+
+    @property
+    def category(self) -> str:
+        """Of the chosen sense; "" without one."""
+        return self.sense.category if self.sense else ""
+
+    def become(
+        self, fate: Fate, drawn: str = "", why: str = "", nearest: tuple[str, ...] = ()
+    ) -> None:
+        """Write down what became of it; what was written first stays."""
+        if self.word is None:
+            if fate in ("same", "near") and drawn.casefold() == self.said.casefold():
+                fate, why = "kept", ""
+            self.word = Word(self.start, self.end, self.said, fate, drawn, why, nearest)
+
+
+def items(
+    tokens: Sequence[Token], text: str, lexicon: Lexicon, pronouns: Sequence[str] = ()
+) -> list[Item]:
+    """The items of `tokens`, each with the sense that its neighbours suggest.
+
+    pronouns: words that stand for somebody here; elsewhere they are small words.
+    """
+    found: list[Item] = []
+    at = 0
+    while at < len(tokens):
+        item, taken = _item(tokens, at, text, lexicon, pronouns)
+        found.append(item)
+        at += taken
+    for place, item in enumerate(found):
+        if item.options:
+            item.sense = _chosen(found, place)
+            if item.sense.category == "small":
+                item.kind = "small"
+    _mark_negated(found)
+    return found
+
+
+def nearest_spelling(word: str, lexicon: Lexicon) -> str | None:
+    """The word of the lexicon that a misspelt one was meant to be; None when none is so close."""
+    if len(word) < _ALIKE_FROM:
+        return None
+    alike = [f for f in lexicon.senses if f[0] == word[0] and abs(len(f) - len(word)) <= 2]
+    found = difflib.get_close_matches(word, alike, n=1, cutoff=_LIKENESS)
+    return found[0] if found else None
+
+
+def _item(
+    tokens: Sequence[Token], at: int, text: str, lexicon: Lexicon, pronouns: Sequence[str]
+) -> tuple[Item, int]:
+    token = tokens[at]
+    if token.kind != "word":
+        kind = {"name": "name", "speech": "speech", "number": "number"}.get(token.kind, "sign")
+        item = Item(token.start, token.end, token.text, kind, token.low, token=token)
+        item.possessive = token.possessive
+        return item, 1
+    run = _run(tokens, at)
+    count, senses = lexicon.match(run)
+    if token.low in pronouns and count <= 1:
+        return Item(token.start, token.end, token.text, "pronoun", token.low, token=token), 1
+    if not senses and token.possessive:
+        count, senses = lexicon.match([token.low + "'s"])
+    if not senses:
+        return _unknown(token, lexicon), 1
+    last = tokens[at + count - 1]
+    item = Item(token.start, last.end, text[token.start : last.end], "sense",
+                " ".join(run[:count]), senses, token=token)  # fmt: skip
+    item.possessive = last.possessive
+    return item, count
+
+
+def _run(tokens: Sequence[Token], at: int) -> list[str]:
+    """The words from `at` on that no sign, name or 's stands between."""
+    found = []
+    for token in tokens[at : at + 6]:
+        if token.kind != "word":
+            break
+        found.append(token.low)
+        if token.possessive:
+            break
+    return found
+
+
+def _unknown(token: Token, lexicon: Lexicon) -> Item:
+    item = Item(token.start, token.end, token.text, "unknown", token.low, token=token)
+    item.possessive = token.possessive
+    spelled = nearest_spelling(token.low, lexicon)
+    if spelled is not None and not token.text[:1].isupper():
+        item.kind, item.options, item.spelled = "sense", lexicon.of(spelled), spelled
+    return item
+
+
+def _chosen(found: Sequence[Item], place: int) -> Sense:
+    """The sense of the item that fits best between its neighbours."""
+    options = found[place].options
+    if len(options) == 1:
+        return options[0]
+    expected = _expected(found, place)
+    before_noun = _noun_follows(found, place)
+
+    def fit(pair: tuple[int, Sense]) -> float:
+        order, sense = pair
+        score = -0.05 * order + (0.3 if sense.relation in ("same",) else 0.0)
+        if sense.category == "small":
+            score += 0.4
+        elif sense.relation == "none":
+            score -= 0.2
+        if expected and sense.speech in "nva":
+            score += 1.0 if sense.speech in expected else -0.5
+        if sense.plural:
+            score -= 0.1
+        if sense.speech == "a" and before_noun:
+            score += 1.2
+        return score
+
+    return max(enumerate(options), key=fit)[1]
+
+
+def _expected(found: Sequence[Item], place: int) -> str:
+    """The parts of speech that may stand after what stands before; "" for any."""
+    before = found[place - 1] if place else None
+    if before is not None and before.kind == "small" and before.low in _ADVERBS and place > 1:
+        before = found[place - 2]
+    if before is None or before.kind in ("sign", "speech"):
+        return ""
+    low = before.low
+    if before.possessive or low in DETERMINERS or before.kind == "number":
+        return "na"
+    if low in BE:
+        return "va"
+    if low in HELPERS:
+        return "v"
+    if low in PREPOSITIONS:
+        return "n"
+    if before.kind == "name" or (before.kind == "pronoun" and low not in OWNERS) or low in SUBJECTS:
+        return "v"
+    if before.kind == "pronoun":
+        return "na"
+    if before.sense is not None and before.sense.speech == "a":
+        return "n"
+    if before.sense is not None and before.sense.speech == "v":
+        return "na"
+    if before.category == "kind":
+        return "v"
+    return ""
+
+
+_ADVERBS = ("very", "really", "so", "too", "quite", "rather", "just", "still", "always", "already",
+            "almost", "nearly", "only", "even", "also", "often", "now", "then", "suddenly", "a bit",
+            "both", "all", "up", "well")  # fmt: skip
+
+
+def _noun_follows(found: Sequence[Item], place: int) -> bool:
+    following = found[place + 1] if place + 1 < len(found) else None
+    if following is None:
+        return False
+    if following.kind == "name":
+        return True
+    return any(sense.speech in "na" and sense.category != "small" for sense in following.options)
+
+
+def _mark_negated(found: Sequence[Item]) -> None:
+    """Mark what "not", "without" or "no" stands before, up to the next sign or other clause."""
+    reach = 0
+    for item in found:
+        if (
+            (item.kind == "sign" and item.low != "-")
+            or item.kind in ("name",)
+            or item.low in ("and", "but", "so", "because")
+        ):
+            reach = 0
+        elif item.low in NEGATIONS:
+            reach = 2
+        elif item.kind in ("sense", "unknown") and reach:
+            item.negated = True
+            reach = 1 if item.sense is not None and item.sense.speech == "a" and reach > 1 else 0

@@ -1,0 +1,44 @@
+"""docs/systems.md says what the registry says, and the registry names what is there."""
+
+from __future__ import annotations
+
+import importlib.util
+import shlex
+from pathlib import Path
+
+import pytest
+
+from benchmarks.systems import SYSTEMS, System, page
+from consistent_gen.cli.parser import build_parser
+from consistent_gen.methods.index import METHODS
+
+ROOT = Path(__file__).resolve().parents[2]
+RUNNING = [system for system in SYSTEMS if system.command]
+
+
+def test_the_page_is_made_from_the_registry() -> None:
+    text = (ROOT / "docs" / "systems.md").read_text(encoding="utf-8")
+    assert text == page(), "run: python -m benchmarks.systems > docs/systems.md"
+
+
+def test_every_system_has_one_row() -> None:
+    assert [system.number for system in SYSTEMS] == list(range(1, 46))
+    assert len({system.name for system in SYSTEMS}) == 45
+
+
+@pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.name)
+def test_what_runs_has_a_command_and_a_file(system: System) -> None:
+    assert bool(system.runs) == bool(system.command)
+    assert not system.figure or system.command
+    assert not system.runs or (ROOT / system.runs).is_file()
+
+
+@pytest.mark.parametrize("system", RUNNING, ids=lambda system: system.name)
+def test_the_command_is_understood(system: System) -> None:
+    words = shlex.split(system.command)
+    if words[0] == "python":
+        assert importlib.util.find_spec(words[2]) is not None
+        assert words[3] in (ROOT / system.runs).read_text(encoding="utf-8")
+    else:
+        options = build_parser().parse_args(words[1:])
+        assert getattr(options, "method", None) in (None, *METHODS)

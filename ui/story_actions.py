@@ -1,0 +1,257 @@
+"""What happens on the story tab: handlers without Gradio's page, values in and values out.
+
+Every handler asks the server for the truth; a project id is all that a browser has to bring.
+Generators yield while a job's events come in. Leaving the page stops only the showing: a job is
+cancelled when somebody presses Cancel, and at no other time.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from consistent_gen.client.types import EventType, RerollIn, StoryOut
+from consistent_gen.errors import ConsistentGenError, InputError
+from ui.board import Board, current_version, status_line
+from ui.projects import Project
+from ui.state import (
+    Draft,
+    changed_scenes,
+    draft_of_story,
+    read_draft,
+    read_script,
+    read_seed,
+    story_request,
+    unknown_words,
+    with_seed,
+    write_draft,
+)
+from ui.studio import Studio, examples
+
+# Steps come many times a second; people and networks need fewer.
+SHOW_EVERY_S = 0.3
+PREVIEW_EVERY = 3
+MOST_IN_LIST = 50
+_WORTH_SHOWING = (EventType.preview, EventType.frame, EventType.error)
+# A second press within this time was a double click.
+DOUBLE_CLICK_S = 1.0
+
+
+@dataclass(frozen=True)
+class StoryView:
+    """What the tab shows of a story: its board, a sentence, and whether something can be stopped
+    or tried again.
+    """
+
+    board: Board
+    status: str
+    busy: bool = False
+    can_retry: bool = False
+
+
+class StoryActions:
+    """The story tab on one studio."""
+
+    def __init__(self, studio: Studio) -> None:
+        self.studio = studio
+        self._pressed: dict[str, float] = {}
+
+    # Projects and drafts ------------------------------------------------------------------------
+    def project(self, known: object) -> tuple[Project, bool]:
+        """The project of a browser, and whether it is new. A new one has the first example."""
+        project = self.studio.projects.open(known)
+        if project is not None:
+            return project, False
+        draft = next(iter(examples().values()), Draft())
+        fresh = self.studio.projects.new()
+        return self.studio.projects.change(fresh.id, draft=write_draft(draft)), True
+
+    def draft(self, project: Project) -> Draft:
+        """What lies on the desk of a project."""
+        return read_draft(project.draft)
+
+    def keep(self, project: str, draft: Draft) -> str:
+        """Save the desk; a remark on it for its writer, "" when there is nothing to say."""
+        self.studio.projects.change(project, draft=write_draft(draft))
+        strange = unknown_words(draft, self.studio.model())
+        if not strange:
+            return ""
+        words = ", ".join(f"“{word}”" for word in strange[:6])
+        return f"The model never saw {words}. Other words will do better."
+
+    def choices(self) -> list[tuple[str, str]]:
+        """What can be opened: (label, value) of examples and of drawn stories."""
+        found = [(f"Example: {title}", f"example:{title}") for title in examples()]
+        for story in self.studio.client.stories(limit=MOST_IN_LIST).stories:
+            when = f"{story.updated_at:%d %b %H:%M}"
+            found.append((f"{story.title} ({story.drawn} of {story.frames}, {when})", story.id))
+        return found
+
+    def opened(self, project: str) -> str | None:
+        """Which of `choices` lies on the desk, None for something else."""
+        kept = self.studio.projects.open(project)
+        if kept is None:
+            return None
+        title = read_draft(kept.draft).title
+        return kept.story or (f"example:{title}" if title in examples() else None)
+
+    def open(self, project: str, what: str) -> tuple[Draft, StoryView]:
+        """Put an example (``example:TITLE``), a drawn story (its id) or nothing ("") there."""
+        if what.startswith("example:") or not what:
+            draft = examples().get(what.removeprefix("example:"), Draft(scenes=()))
+            self.studio.projects.change(project, draft=write_draft(draft), story="")
+            return draft, self.view("")
+        story = self.studio.client.story(what)
+        draft = draft_of_story(story)
+        self.studio.projects.change(project, draft=write_draft(draft), story=story.id)
+        return draft, self.view(story.id)
+
+    # Drawing ------------------------------------------------------------------------------------
+    def view(self, story: str) -> StoryView:
+        """A story as the server has it. An unknown or no story is an empty board."""
+        if not story:
+            return StoryView(Board(), status_line(Board()))
+        return _view(self.studio.load_board(self.studio.client.story(story)))
+
+    def draw(self, project: str, draft: Draft) -> Iterator[tuple[Draft, StoryView]]:
+        """Draw a draft from the first scene on; yields the draft with the seed it is drawn with.
+
+        Raises:
+            InputError: the draft cannot be drawn as it is. ConsistentGenError: the server refuses.
+        """
+        if self._is_double_click(project):
+            return
+        draft = with_seed(draft)
+        try:
+            request = story_request(draft, preview_every=PREVIEW_EVERY)
+            accepted = self.studio.client.create_story(request, idempotency_key=uuid.uuid4().hex)
+        except ConsistentGenError:  # what was refused can be mended and sent at once
+            self._pressed.pop(project, None)
+            raise
+        self.studio.projects.change(project, draft=write_draft(draft), story=accepted.story)
+        for view in self.follow(accepted.story, accepted.job):
+            yield draft, view
+
+    def draw_changes(self, project: str, draft: Draft) -> Iterator[StoryView]:
+        """Draw again only the scenes whose words changed since the story was drawn.
+
+        Raises:
+            InputError: nothing changed, or more than single scenes did.
+        """
+        story = self.studio.client.story(self.story_of(project))
+        story_request(with_seed(draft))
+        changed = changed_scenes(draft, story)
+        if changed is None:
+            raise InputError(
+                "More than the words of scenes has changed, so every picture would. Press Draw."
+            )
+        if not changed:
+            raise InputError("No scene has changed since it was drawn.")
+        self.studio.projects.change(project, draft=write_draft(draft))
+        jobs = [
+            self.studio.client.reroll(story.id, i, RerollIn(prompt=draft.scenes[i].prompt)).job
+            for i in changed
+        ]
+        for job in jobs:
+            yield from self.follow(story.id, job)
+
+    def reroll(self, project: str, index: int, prompt: str, seed: str) -> Iterator[StoryView]:
+        """Draw one frame again: with other words where `prompt` is not the old one, with `seed`
+        where it is a number, otherwise with a new one.
+        """
+        story = self.studio.client.story(self.story_of(project))
+        if not 0 <= index < len(story.frames):
+            raise InputError("Choose a picture first.")
+        frame = story.frames[index]
+        if seed and read_seed(seed) is None:
+            raise InputError(f"The seed {seed[:24]!r} is not a whole number from 0 to 2^63 - 1.")
+        words = " ".join(prompt.split())
+        wish = RerollIn(prompt=words if words and words != frame.prompt else None,
+                        seed=read_seed(seed))  # fmt: skip
+        accepted = self.studio.client.reroll(story.id, index, wish)
+        yield from self.follow(story.id, accepted.job)
+
+    def follow(self, story: str, job: str) -> Iterator[StoryView]:
+        """The board of a story while `job` draws; the last one is what the server has then."""
+        yield self.view(story)
+        shown = time.monotonic()
+        for event in self.studio.client.events(job):
+            board = self.studio.boards.happened(story, event)
+            if event.type is EventType.done:
+                break
+            if event.type in _WORTH_SHOWING or time.monotonic() - shown >= SHOW_EVERY_S:
+                shown = time.monotonic()
+                yield _view(board)
+        yield self.view(story)
+
+    def resume(self, story: str) -> Iterator[StoryView]:
+        """The board of a story, and what still draws it: after a reload nothing is missing."""
+        view = self.view(story)
+        yield view
+        for job in {cell.job for cell in view.board.cells if cell.busy and cell.job}:
+            yield from self.follow(story, job)
+
+    def cancel(self, project: str) -> int:
+        """Stop all that draws the project's story; how many jobs that were."""
+        story = self.story_of(project)
+        jobs = [j for j in self.studio.client.jobs(limit=50).jobs if j.story == story]
+        busy = [job for job in jobs if not job.state.finished]
+        for job in busy:
+            self.studio.client.cancel(job.id)
+        return len(busy)
+
+    def retry(self, project: str) -> Iterator[StoryView]:
+        """Draw again what failed or was stopped in the newest job of the project's story."""
+        story = self.story_of(project)
+        jobs = [j for j in self.studio.client.jobs(limit=50).jobs if j.story == story]
+        left = [job for job in jobs if job.state.finished and job.state != "succeeded"]
+        if not left:
+            raise InputError("Nothing of this story failed or was stopped.")
+        job = self.studio.client.retry(left[0].id)
+        yield from self.follow(story, job.id)
+
+    def _is_double_click(self, project: str) -> bool:
+        now = time.monotonic()
+        before = self._pressed.get(project)
+        self._pressed = {p: at for p, at in self._pressed.items() if now - at < DOUBLE_CLICK_S}
+        self._pressed[project] = now
+        return before is not None and now - before < DOUBLE_CLICK_S
+
+    # The story that is open ---------------------------------------------------------------------
+    def story_of(self, project: str) -> str:
+        """The id of the story that a project has open. Raises InputError when there is none."""
+        found = self.studio.projects.open(project)
+        if found is None or not found.story:
+            raise InputError("Nothing is drawn yet. Press Draw first.")
+        return found.story
+
+    def story(self, project: str) -> StoryOut | None:
+        """The story that a project has open, None when there is none or it was deleted."""
+        try:
+            return self.studio.client.story(self.story_of(project))
+        except ConsistentGenError:
+            return None
+
+
+def read_form(
+    script: object, title: str, style: str, method: str, steps: float, seed: str, locked: bool
+) -> Draft:
+    """A draft from the desk's JSON and the form fields beside it."""
+    cast, scenes = read_script(script)
+    draft = read_draft(
+        {"title": title, "style": style, "method": method, "seed": str(seed or "").strip()}
+    )
+    number = int(steps) if isinstance(steps, int | float) else None
+    return replace(draft, steps=number, locked=bool(locked), cast=cast, scenes=scenes)
+
+
+def drawn_frames(story: StoryOut) -> int:
+    """How many frames have at least one drawing."""
+    return sum(current_version(frame) is not None for frame in story.frames)
+
+
+def _view(board: Board) -> StoryView:
+    stuck = any(cell.state in ("failed", "cancelled") for cell in board.cells)
+    return StoryView(board, status_line(board), board.busy, stuck and not board.busy)
