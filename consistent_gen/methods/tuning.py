@@ -8,7 +8,7 @@ best on it. Methods without an entry, and models without the file, keep the publ
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, get_type_hints
 
@@ -79,51 +79,41 @@ def setting(recipe: Recipe, name: str) -> Any:
 
 def _changed(recipe: Recipe, place: str, value: Any, name: str, source: Source) -> Recipe:
     """The recipe with `value` at a place: the name of a rule, "*" for all of them, or a field of
-    the recipe, and then fields and numbers of parts.
+    the recipe, and then fields and numbers of parts. `name` says in errors whose value it is.
     """
+    # What has a setting of its own is changed by that alone.
+    below = [p for (p, *_) in recipe.settings.values() if p.startswith(f"{place}.")]
+    own = {p.removeprefix(f"{place}.").partition(".")[0] for p in below}
     head, *path = place.split(".")
     if head in ("masks", "features"):
-        part: Any = _put(getattr(recipe, head), path, value, name, source)
+        part = _put(getattr(recipe, head), path, value, name, source)
         return replace(recipe, **{head: part})
-    if isinstance(value, Mapping) or is_dataclass(value):
-        # What has a setting of its own is changed by that alone.
-        own = {p.removeprefix(f"{place}.").partition(".")[0] for (p, *_) in recipe.settings.values()
-               if p.startswith(f"{place}.")}  # fmt: skip
-        whole = value if isinstance(value, Mapping) else {
-            f.name: getattr(value, f.name) for f in fields(value)
-        }  # fmt: skip
-        value = {key: part for key, part in whole.items() if key not in own}
     rules = tuple(
-        _put(rule, path, value, name, source) if head in ("*", rule.name) else rule
+        _put(rule, path, value, name, source, own) if head in ("*", rule.name) else rule
         for rule in recipe.rules
     )
     return replace(recipe, rules=rules)
 
 
-def _put(node: Any, path: list[str], value: Any, name: str, source: Source) -> Any:
-    """`node`, a frozen dataclass or a tuple, with `value` at `path`; `name` says so in errors."""
+def _put(
+    node: Any, path: list[str], value: Any, name: str, source: Source, keeps: Iterable[str] = ()
+) -> Any:
+    """`node`, a frozen dataclass or a tuple, with `value` at `path`; of what was there, `keeps`."""
     if not path:
-        if not isinstance(value, Mapping):
-            return convert(type(node), value, name, source)
-        for key, part in value.items():
-            node = _put(node, [str(key)], part, f"{name}.{key}", source)
-        return node
+        return convert(type(node), value, name, source)
     key, *rest = path
     if isinstance(node, tuple):
         number = int(key)
-        if rest or not is_dataclass(node[number]):
-            part = _put(node[number], rest, value, name, source)
-            return (*node[:number], part, *node[number + 1 :])
-        keep = convert(bool, value, name, source)  # an edit is on or off
-        return node if keep else (*node[:number], *node[number + 1 :])
-    hints = get_type_hints(type(node))
-    if key not in hints:
-        raise unknown_name(f"key of {name.rpartition('.')[0]}", key, hints, source=source)
+        before, old, after = node[:number], node[number], node[number + 1 :]
+        if is_dataclass(old) and not rest:  # an edit is on or off
+            return node if convert(bool, value, name, source) else (*before, *after)
+        return (*before, _put(old, rest, value, name, source), *after)
     old = getattr(node, key)
-    if rest or (is_dataclass(old) and isinstance(value, Mapping)):
-        part = _put(old, rest, value, name, source)
-    else:
-        part = convert(hints[key], value, name, source)
+    if rest:
+        return replace(node, **{key: _put(old, rest, value, name, source, keeps)})
+    part = convert(get_type_hints(type(node))[key], value, name, source)
+    if keeps:
+        part = replace(part, **{kept: getattr(old, kept) for kept in keeps})
     return replace(node, **{key: part})
 
 
