@@ -48,7 +48,3 @@ class Call:
     def of_frame(self, frame: str) -> tuple[Row, ...]:
         """The rows that draw a frame: its cond row, then its uncond row if it has guidance."""
         return tuple(row for row in self.rows if row.frame == frame and not row.look)
-
-    def of_coupling(self, coupling: object) -> tuple[Row, ...]:
-        """The rows whose frame was submitted with this `engine.coupling.Coupling`."""
-        return tuple(row for row in self.rows if row.request.coupling is coupling)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from consistent_gen.attention.rows import Call
+from consistent_gen.attention.rows import Call, Row
 
 
 class Coupling:
@@ -23,7 +23,7 @@ class Coupling:
 
     One instance serves one run (a story, a gang). `group` says what else may share a call with
     its frames: only rows with equal groups meet. None is the group of plain frames. Rows of other
-    couplings can be in the call, so a coupling acts on `call.of_coupling(self)` alone.
+    couplings can be in the call, so a coupling acts on `rows_in(call)` alone.
     """
 
     group: Hashable = None
@@ -35,6 +35,10 @@ class Coupling:
         away: a coupling can leave them alone and see in them what it changes in the others.
         """
         return False
+
+    def rows_in(self, call: Call) -> tuple[Row, ...]:
+        """The rows of frames that were submitted with this coupling."""
+        return tuple(row for row in call.rows if row.request.coupling is self)
 
     def begin_call(self, call: Call) -> None:
         """The denoiser is about to be called with these rows."""

@@ -284,7 +284,7 @@ class SharedStory(Coupling):
         if not self._attached:
             attach(self.engine.backbone.unet, self._policy)
             self._attached = True
-        self._policy.begin(replace(call, rows=call.of_coupling(self)))
+        self._policy.begin(replace(call, rows=self.rows_in(call)))
 
     def end_call(self) -> None:
         """See `Coupling`."""

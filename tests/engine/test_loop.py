@@ -206,7 +206,7 @@ def test_the_call_says_which_row_is_whose(tiny: Backbone) -> None:
     assert [(r.slot, r.frame, r.branch) for r in call.rows] == [
         (0, "cat", "cond"), (1, "cat", "uncond"), (2, "fox", "cond"), (3, "fox", "uncond"),
     ]  # fmt: skip
-    assert call.of_coupling(spy) == call.of_frame("fox")
+    assert spy.rows_in(call) == call.of_frame("fox")
     assert call.of_frame("fox")[0].request.subjects == subjects
     assert [row.time for row in call.rows] == [1.0] * 4
     assert call.latent == (16, 16)
