@@ -1,19 +1,17 @@
 """The engine: one denoising loop over per-frame states, with pictures that can be drawn again.
 
-Names that need torch are imported when they are first used: the command line lists the samplers in
-its help, and that must not load torch.
+The names below are imported when they are first used: the command line lists the samplers in its
+help, and that must load neither torch nor numpy.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from consistent_gen.attention.rows import Call, Row
-from consistent_gen.engine.coupling import Coupling
-from consistent_gen.engine.events import Event, FrameDone, FrameError, Started, Step
-from consistent_gen.engine.schedulers import SCHEDULERS
-
 if TYPE_CHECKING:
+    from consistent_gen.attention.rows import Call, Row
+    from consistent_gen.engine.coupling import Coupling
+    from consistent_gen.engine.events import Event, FrameDone, FrameError, Started, Step
     from consistent_gen.engine.exactness import DEFAULT_BUCKET, profile_buckets
     from consistent_gen.engine.loop import Engine
     from consistent_gen.engine.metadata import read_png, write_png
@@ -22,31 +20,52 @@ if TYPE_CHECKING:
     from consistent_gen.engine.request import FrameRequest, Subject
     from consistent_gen.engine.state import FrameState
 
-_LATE = {
-    "exactness": ("DEFAULT_BUCKET", "profile_buckets"),
-    "loop": ("Engine",),
-    "metadata": ("read_png", "write_png"),
-    "packing": ("Choose", "Group", "leaders_first"),
-    "replay": ("ReplayResult", "replay"),
-    "request": ("FrameRequest", "Subject"),
-    "state": ("FrameState",),
+_NAMES = {
+    "attention.rows": ("Call", "Row"),
+    "engine.coupling": ("Coupling",),
+    "engine.events": ("Event", "FrameDone", "FrameError", "Started", "Step"),
+    "engine.exactness": ("DEFAULT_BUCKET", "profile_buckets"),
+    "engine.loop": ("Engine",),
+    "engine.metadata": ("read_png", "write_png"),
+    "engine.packing": ("Choose", "Group", "leaders_first"),
+    "engine.replay": ("ReplayResult", "replay"),
+    "engine.request": ("FrameRequest", "Subject"),
+    "engine.state": ("FrameState",),
 }
 
 __all__ = [
-    "DEFAULT_BUCKET", "SCHEDULERS", "Call", "Choose", "Coupling", "Engine", "Event", "FrameDone",
-    "FrameError", "FrameRequest", "FrameState", "Group", "ReplayResult", "Row", "Started", "Step",
-    "Subject", "leaders_first", "profile_buckets", "read_png", "replay", "write_png",
-]  # fmt: skip
+    "DEFAULT_BUCKET",
+    "Call",
+    "Choose",
+    "Coupling",
+    "Engine",
+    "Event",
+    "FrameDone",
+    "FrameError",
+    "FrameRequest",
+    "FrameState",
+    "Group",
+    "ReplayResult",
+    "Row",
+    "Started",
+    "Step",
+    "Subject",
+    "leaders_first",
+    "profile_buckets",
+    "read_png",
+    "replay",
+    "write_png",
+]
 
 
 def __getattr__(name: str) -> Any:
-    module = next((module for module, names in _LATE.items() if name in names), None)
+    module = next((module for module, names in _NAMES.items() if name in names), None)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
     # Kept here, so that the function `replay` is found and not the module of its name.
-    found = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    found = getattr(importlib.import_module(f"consistent_gen.{module}"), name)
     globals()[name] = found
     return found
 
