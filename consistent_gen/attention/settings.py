@@ -255,7 +255,7 @@ class Recipe:
     """A method as data. Rules act in order; where several share keys, only the first does. Without
     rules every frame is drawn alone.
 
-    settings: name -> the places of a value in the recipe (see `methods.tuning.adjusted`).
+    settings: name -> the places of a value in the recipe (see `methods.tuning.recipe_of`).
     """
 
     name: str
