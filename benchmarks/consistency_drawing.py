@@ -23,15 +23,12 @@ from benchmarks.consistency_stories import FRAMES, HERO, BenchmarkStory, true_fr
 from consistent_gen.attention.roles import twin_id
 from consistent_gen.attention.settings import Recipe
 from consistent_gen.checkpoints import atomic_file
-from consistent_gen.config import from_mapping
 from consistent_gen.engine import Engine, FrameRequest
 from consistent_gen.engine.exactness import DEFAULT_BUCKET, MAX_BUCKET
 from consistent_gen.engine.sharing import SharedStory
 from consistent_gen.errors import InputError
-from consistent_gen.methods import METHODS
-from consistent_gen.methods.tuning import tuned
+from consistent_gen.methods.tuning import recipe_of, tuned
 from consistent_gen.models.backbone import Backbone
-from consistent_gen.registry import resolve
 from consistent_gen.runtime import frame_seed
 
 VANILLA, BEST_OF_4, TRUTH = "vanilla", "best_of_4", "truth"
@@ -87,10 +84,8 @@ def parse_candidate(text: str, backbone: Backbone | None = None) -> Candidate:
     label = f"{name}: {'; '.join(given)}" if given else name
     plain = name.removesuffix(PUBLISHED)
     if backbone is None or plain != name:
-        method = from_mapping(resolve(METHODS, plain, kind="method"), {}, given)
-    else:
-        method = tuned(name, backbone, given)
-    return Candidate(label, method.recipe())
+        return Candidate(label, recipe_of(plain, {}, given))
+    return Candidate(label, tuned(name, backbone, given))
 
 
 def engine_for(backbone: Backbone) -> Engine:

@@ -11,9 +11,8 @@ For the story-world model and for untrained UNets shaped like Stable Diffusion 1
 - The same for the whole published networks at 512 and 1024 pixels, counted on shapes alone
   (`benchmarks.sharing_flop`).
 - Wall time, medians of interleaved repeats.
-- Bytes of a character's bank: guessed before anything is drawn (with
-  `SharedRun.expected_share`), predicted before it holds anything, once the anchors' masks are
-  settled (after a first pass, or when the anchors' lead ends), and used.
+- Bytes of a character's bank: predicted before anything is drawn (at most so many: as if it filled
+  the picture), and used.
 - Peak memory of stories of 4 to 32 frames, each in a process of its own, and its slope per frame.
 
 The large UNets that are timed have one layer per block, one transformer layer per attention block,
@@ -50,17 +49,14 @@ from rich.table import Table
 from benchmarks import sharing_flop
 from benchmarks.speed import flop_counter
 from consistent_gen.attention.layers import find_sites
-from consistent_gen.attention.roles import is_twin
-from consistent_gen.attention.settings import BOTH, Recipe, source_step
+from consistent_gen.attention.roles import Source
+from consistent_gen.attention.rows import BOTH
+from consistent_gen.attention.settings import Recipe, source_step
 from consistent_gen.checkpoints import read_json, write_json
 from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.engine import Engine, FrameRequest, Subject
 from consistent_gen.engine.sharing import SharedStory
-from consistent_gen.methods.consistory import ConsiStory
-from consistent_gen.methods.consistyle import ConsiStyle
-from consistent_gen.methods.head_start import HeadStart
-from consistent_gen.methods.story_diffusion import StoryDiffusion
-from consistent_gen.methods.style_aligned import StyleAligned
+from consistent_gen.methods.tuning import recipe_of
 from consistent_gen.models import load_backbone
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.models.tiny import build_tiny
@@ -68,12 +64,12 @@ from consistent_gen.runtime import versions
 
 HERO = "hero"
 RECIPES: dict[str, Recipe] = {
-    "style_aligned": StyleAligned().recipe(),
-    "story_diffusion": StoryDiffusion().recipe(),
-    "consistory, sharing only": ConsiStory(injection=0.0, mixing_steps=0.0).recipe(),
-    "consistory": ConsiStory().recipe(),
-    "consistyle": ConsiStyle().recipe(),
-    "head_start": HeadStart().recipe(),
+    "style_aligned": recipe_of("style_aligned"),
+    "story_diffusion": recipe_of("story_diffusion"),
+    "consistory, sharing only": recipe_of("consistory", {"injection": 0.0, "mixing_steps": 0.0}),
+    "consistory": recipe_of("consistory"),
+    "consistyle": recipe_of("consistyle"),
+    "head_start": recipe_of("head_start"),
 }
 FRAME_COUNTS = (4, 8, 16, 32)
 PLAIN = "vanilla"
@@ -152,14 +148,8 @@ class BenchStory:
         self.engine = Engine(trial.backbone, bucket=2)
         self.shared = SharedStory(self.engine, recipe)
         anchors = [trial.request(number) for number in range(recipe.anchors)]
-        self.guessed = self.predicted = self.shared.predicted_bytes(anchors[0])
+        self.predicted = self.shared.predicted_bytes(anchors[0])
         self.shared.cast(HERO, anchors)
-        settled = recipe.settled(trial.steps)
-        if settled is not None:
-            while any(is_twin(s.id) or s.index < settled for s in self.engine.frames):
-                self.engine.step()
-            assert self.shared.run.bank.bytes == 0, "predicted before an anchor left anything"
-            self.predicted = self.shared.predicted_bytes(anchors[0], HERO)
         self.engine.drain()
         self._next = recipe.anchors
 
@@ -205,7 +195,6 @@ def measure(trial: Trial, recipes: dict[str, Recipe], repeats: int) -> dict[str,
             "calls_per_step": calls,
             "flop_ratio": frame_flop(story) / base_flop,
             "flop_ratio_formula": calls + _reading_flop(story) / base_flop,
-            "bank_bytes_guessed": story.guessed,
             "bank_bytes_predicted": story.predicted,
             "bank_bytes": story.shared.run.bank.bytes,
         }
@@ -233,7 +222,7 @@ def _reading_flop(story: BenchStory) -> float:
             rules = run.rules_at(site, step, trial.steps, branch)
             if site.sees_images and any(rule.mix.keys == "concat" for rule in rules):
                 read = source_step(rules, step, trial.steps)
-                exports = run.bank.get((HERO, site.name, read, branch), torch.device("cpu"))
+                exports = run.bank.get((Source(HERO), site.name, read, branch), torch.device("cpu"))
                 shared = sum(len(export.tokens) for export in exports)
                 heads = int(trial.backbone.unet.get_submodule(site.name).heads)
                 total += sharing_flop.reading(h * w, shared, site, heads, rules)

@@ -17,14 +17,14 @@ from typing import Any
 import torch
 
 from benchmarks.speed import flop_counter
-from consistent_gen.attention.calls import Call, Row
 from consistent_gen.attention.layers import Site, find_sites
 from consistent_gen.attention.matching import Match
 from consistent_gen.attention.ops import BIAS_CHANNELS
 from consistent_gen.attention.patch import attached
 from consistent_gen.attention.roles import FrameRole, Subject, twin_id
+from consistent_gen.attention.rows import BOTH, Branch, Call, Row
 from consistent_gen.attention.run import SharedRun
-from consistent_gen.attention.settings import BOTH, Branch, Recipe, Rule
+from consistent_gen.attention.settings import Recipe, Rule
 from consistent_gen.attention.sharing import Sharing
 
 HERO = Subject(name="hero", tokens=(2,))
@@ -140,8 +140,8 @@ def _draw(shapes: Shapes, policy: Sharing, names: Sequence[str], steps: int) -> 
 def _foresee_matches(run: SharedRun, sites: Any, shapes: Shapes, anchors: Sequence[str]) -> None:
     """Every subject token of the frame corresponds to one of the anchors'."""
     for grid in {site.grid(shapes.latent) for site in sites}:
-        tokens = run.tokens.shown("frame", HERO.name, 0, grid)
-        pool = sum(len(run.tokens.shown(name, HERO.name, 0, grid)) for name in anchors)
+        tokens = run.masks.shown("frame", HERO.name, 0, grid)
+        pool = sum(len(run.masks.shown(name, HERO.name, 0, grid)) for name in anchors)
         source = torch.arange(len(tokens)) % max(pool, 1)
         run.foresee("frame", HERO.name, grid, Match(tokens, source, ()))
 

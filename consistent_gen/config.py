@@ -69,10 +69,19 @@ def from_mapping(
         UnknownNameError: a key that the class does not have.
         InputError: a missing key, a value of another type, an override without ``=``.
     """
-    merged = _plain_copy(mapping)
+    return cast(T, _dataclass(cls, merged(mapping, overrides), "", source))
+
+
+def merged(mapping: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """A copy of `mapping` with overrides put in (see `from_mapping`).
+
+    Raises:
+        InputError: an override without ``=``, or of no YAML value.
+    """
+    found: dict[str, Any] = _plain_copy(mapping)
     for override in overrides:
-        _apply(merged, override)
-    return cast(T, _dataclass(cls, merged, "", source))
+        _apply(found, override)
+    return found
 
 
 def to_json(config: Any) -> dict[str, Any]:
@@ -134,7 +143,7 @@ def _dataclass(cls: type[Any], value: Any, place: str, source: Source) -> Any:
         raise InputError(f"missing {named}; expected a value for each", source=source)
     hints = get_type_hints(cls)
     filled = {
-        key: _convert(hints[key], item, _join(place, key), source) for key, item in value.items()
+        key: convert(hints[key], item, _join(place, key), source) for key, item in value.items()
     }
     try:
         return cls(**filled)
@@ -147,7 +156,12 @@ def _is_required(f: dataclasses.Field[Any]) -> bool:
     return f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
 
 
-def _convert(hint: Any, value: Any, place: str, source: Source) -> Any:
+def convert(hint: Any, value: Any, place: str, source: Source) -> Any:
+    """A value of the type `hint`; `place` says in errors whose it is.
+
+    Raises:
+        InputError: it is none.
+    """
     if dataclasses.is_dataclass(hint):
         return _dataclass(cast(type[Any], hint), value, place, source)
     if hint is Any:
@@ -191,7 +205,7 @@ def _union(hint: Any, value: Any, place: str, source: Source) -> Any:
     options = sorted(get_args(hint), key=lambda option: option is not type(value))
     for option in options:
         try:
-            return _convert(option, value, place, source)
+            return convert(option, value, place, source)
         except InputError as error:
             # With one structured option its own message says more than "expected a or b".
             if dataclasses.is_dataclass(option) and isinstance(value, Mapping):
@@ -218,7 +232,7 @@ def _tuple(hint: Any, value: Any, place: str, source: Source) -> Any:
     if len(kinds) != len(value):
         raise _mismatch(value, f"a list of {len(kinds)} values", place, source)
     return tuple(
-        _convert(kind, item, f"{place}[{index}]", source)
+        convert(kind, item, f"{place}[{index}]", source)
         for index, (kind, item) in enumerate(zip(kinds, value, strict=True))
     )
 
@@ -227,7 +241,7 @@ def _dict(hint: Any, value: Any, place: str, source: Source) -> Any:
     if not isinstance(value, Mapping):
         raise _mismatch(value, "a map of keys to values", place, source)
     _, kind = get_args(hint)
-    return {str(k): _convert(kind, item, _join(place, str(k)), source) for k, item in value.items()}
+    return {str(k): convert(kind, item, _join(place, str(k)), source) for k, item in value.items()}
 
 
 _BY_ORIGIN: Mapping[Any, Callable[[Any, Any, str, Source], Any]] = {

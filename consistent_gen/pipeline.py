@@ -25,17 +25,14 @@ from torch import Tensor
 
 from consistent_gen.attention.backends import select_backend
 from consistent_gen.attention.bank import DEFAULT_LIMIT_BYTES
-from consistent_gen.attention.calls import Call, Row
 from consistent_gen.attention.layers import find_sites
-from consistent_gen.attention.masks import Grid
 from consistent_gen.attention.patch import attached
-from consistent_gen.attention.roles import FrameRole, Subject
-from consistent_gen.attention.run import Covered, SharedRun
-from consistent_gen.attention.settings import Branch
+from consistent_gen.attention.roles import FrameRole, Source, Subject
+from consistent_gen.attention.rows import Branch, Call, Row
+from consistent_gen.attention.run import SharedRun
 from consistent_gen.attention.sharing import Sharing
 from consistent_gen.errors import InputError
-from consistent_gen.methods import METHODS
-from consistent_gen.registry import resolve
+from consistent_gen.methods.tuning import recipe_of
 from consistent_gen.runtime import generator
 from consistent_gen.saved_character import SavedCharacter, read_character
 
@@ -101,20 +98,21 @@ class PipelineStory:
         if name in self.run.subjects():
             raise InputError(f"a character {name!r} exists already; give this one another name")
         settings = self._settings()
-        self.run.check_bytes(self._predicted_bytes(self.run.expected_share))
+        self.run.bank.promise([Source(name)], self._most_bytes())
         frames, twins = [], []
-        for number, prompt in enumerate(prompts):
-            use = Subject(name=name, tokens=self._tokens(prompt, subject), strength=strength)
-            role = FrameRole(frame=self._free_id(), subjects=(use,), anchor=number)
-            twins.append(self.run.add_with_twin(role, settings))
-            frames.append(role.frame)
-            if masks is not None and number in masks:
-                self.run.masks.set_external(twins[-1] or role.frame, name, masks[number])
         try:
+            for number, prompt in enumerate(prompts):
+                use = Subject(name=name, tokens=self._tokens(prompt, subject), strength=strength)
+                role = FrameRole(frame=self._free_id(), subjects=(use,), anchor=number)
+                twins.append(self.run.add_with_twin(role, settings))
+                frames.append(role.frame)
+                if masks is not None and number in masks:
+                    self.run.masks.set_external(twins[-1] or role.frame, name, masks[number])
             images = self._draw(frames, twins, prompts, seeds, pictures or {})
         except BaseException:
             self.run.drop(name)  # half an anchor is nobody's
             raise
+        self.run.bank.drawn(Source(name))
         return SavedCharacter(
             name=name, subject=subject, prompts=tuple(prompts), seeds=tuple(seeds),
             strength=strength, settings=settings, images=tuple(images),
@@ -231,7 +229,6 @@ class PipelineStory:
                 ((sample, *args[1:]), kwargs) if args else (args, {**kwargs, "sample": sample})
             )
         call = Call(len(sample), (sample.shape[-2], sample.shape[-1]), rows)
-        self._check_bytes(call)
         self._look(unet, call, args, kwargs)
         self.policy.begin(call)
         return args, kwargs
@@ -285,23 +282,8 @@ class PipelineStory:
             )
         return tuple(i + len(words) - 1 for i in found)
 
-    def _check_bytes(self, call: Call) -> None:
-        """What frames leave must fit, once their masks say how much it is (LimitError)."""
-        names: dict[str, None] = {}
-        for row in call.rows:
-            role = self.run.roles[row.frame]
-            if row.step == self.run.recipe.settled(row.steps):
-                names |= dict.fromkeys(name for _, name in role.leaving)
-        if not names:  # nearly every call: the model's layers are not worth a look
-            return
-        grids = {s.grid(call.latent) for s in find_sites(self.pipe.unet).values() if s.sees_images}
-        for name in names:
-            covered = self.run.covered(name, grids, call.rows[0].steps)
-            wanted = self._predicted_bytes(covered) - self.run.bank.bytes_of(name)
-            self.run.check_bytes(wanted)
-
-    def _predicted_bytes(self, covered: float | Mapping[tuple[int, Grid], Covered]) -> int:
-        """Bytes of one character's bank (see `SharedRun.predicted_bytes`)."""
+    def _most_bytes(self) -> int:
+        """Bytes of one character's bank at most (see `SharedRun.most_bytes`)."""
         unet, options = self.pipe.unet, self._options
         side = unet.config.sample_size
         default = (side, side) if isinstance(side, int) else tuple(side)
@@ -312,13 +294,12 @@ class PipelineStory:
         )
         steps = int(options.get("num_inference_steps", DEFAULT_STEPS))
         guided = float(options.get("guidance_scale", DEFAULT_GUIDANCE)) > 1.0
-        return self.run.predicted_bytes(
+        return self.run.most_bytes(
             find_sites(unet).values(),
             (height, width),
             steps=steps,
             guided=steps if guided else 0,
             element_bytes=unet.dtype.itemsize,
-            covered=covered,
         )
 
     def _settings(self) -> dict[str, Any]:
@@ -365,7 +346,7 @@ def share(
             f"a {type(pipe).__name__} has no UNet; expected a StableDiffusionPipeline "
             "or a StableDiffusionXLPipeline"
         )
-    recipe = resolve(METHODS, method, kind="method")(**(settings or {})).recipe()
+    recipe = recipe_of(method, settings)
     if attention_backend is not None:
         select_backend(pipe.unet, attention_backend)
     run = SharedRun(recipe, seed=seed, limit_bytes=limit_bytes, bank_device=bank_device)

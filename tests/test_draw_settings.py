@@ -194,7 +194,7 @@ def test_story_files_mean_what_they_meant(tiny: Backbone, case: dict[str, Any]) 
 @pytest.mark.parametrize("name", ["plain", "full", "consistory", "head_start"])
 def test_pictures_are_drawn_again(tiny: Backbone, name: str) -> None:
     image, metadata = read_png(OLD / f"{name}.png")
-    result = replay(image, metadata, tiny, lambda method: tuned(method, tiny).recipe())
+    result = replay(image, metadata, tiny, lambda method: tuned(method, tiny))
     # Another machine or library may differ in the last bits, and then says so.
     assert result.verdict == "identical" or (result.verdict == "close" and result.reasons)
 

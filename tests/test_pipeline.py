@@ -14,6 +14,7 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLP
 from PIL import Image
 
 import consistent_gen
+from consistent_gen.attention.roles import Source
 from consistent_gen.errors import InputError, LimitError, UnknownNameError
 from consistent_gen.models.tiny import build_tiny
 from consistent_gen.pipeline import PipelineStory
@@ -145,17 +146,22 @@ def test_mistakes_are_named(pipe: Any) -> None:
         fox(story)
 
 
-def test_a_bank_that_turns_out_too_large_is_refused_and_leaves_nothing(pipe: Any) -> None:
-    """Nothing was known of the mask when the room was checked first."""
+def test_a_bank_that_might_be_too_large_is_refused_and_leaves_nothing(pipe: Any) -> None:
+    """A character may fill the picture, so room for that is asked; what it leaves free is free."""
     with consistent_gen.share(pipe, "consistory", **OPTIONS) as story:
         fox(story, masks=dict.fromkeys(range(2), torch.ones(16, 16)))
         whole = story.run.bank.bytes
     with consistent_gen.share(pipe, "consistory", limit_bytes=whole - 1, **OPTIONS) as story:
-        with pytest.raises(LimitError, match=f"takes {whole / 1e6:.1f} MB, and"):
-            fox(story, masks=dict.fromkeys(range(2), torch.ones(16, 16)))
-        assert story.run.bank.bytes == 0
+        with pytest.raises(LimitError, match=f"takes {whole / 1e6:.1f} MB, and .* raise the limit"):
+            fox(story)
+        assert story.run.bank.bytes == 0 and story.run.subjects() == ()
+    with consistent_gen.share(pipe, "consistory", limit_bytes=whole, **OPTIONS) as story:
+        with pytest.raises(InputError, match="a prompt does not say 'cat'"):
+            story.anchor(PORTRAITS, [1, 2], subject="cat")  # keeps no room
         hero = fox(story)
-        assert 0 < story.run.bank.bytes < whole
+        used = story.run.bank.bytes
+        assert 0 < used < whole
+        story.run.bank.promise([Source("cat")], whole - used)
         story.frame("a fox reading", seed=3, subjects=[hero])
 
 

@@ -2,30 +2,23 @@
 
 Rows that read further keys get longer key lists; queries that may not read (text tokens, queries
 outside a gate) are computed apart. Work of equal shape shares one call of the backend.
+
+Shapes: `b` rows, `n` image tokens, `t` text tokens, `m` keys, `h` heads, `d` head width.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from consistent_gen.attention.ops import join, join_wide, rotate
+from consistent_gen.attention.layers import Text
+from consistent_gen.attention.ops import join, rotate
 from consistent_gen.attention.policy import Extra, Heads
-
-
-@dataclass(frozen=True)
-class Text:
-    """Text queries, keys and values of a joint layer, [b t h d]; `first` if text precedes image."""
-
-    q: Tensor
-    k: Tensor
-    v: Tensor
-    first: bool
 
 
 @dataclass(frozen=True)
@@ -37,6 +30,20 @@ class _Job:
     queries: Tensor | None
     extras: tuple[Extra, ...]
 
+    @property
+    def biased(self) -> bool:
+        return any(extra.bias != 0.0 for extra in self.extras)
+
+    def alone(self, heads: Heads) -> bool:
+        """Whether the row's own image keys are left out."""
+        return self.slot in heads.without_self and bool(self.extras)
+
+    def shape(self, heads: Heads) -> tuple[Any, ...]:
+        """Jobs of equal shape can be computed in one call."""
+        count = -1 if self.queries is None else len(self.queries)
+        shared = sum(len(extra.k) for extra in self.extras)
+        return self.text, count, shared, self.alone(heads), self.biased
+
 
 def attend(
     heads: Heads, text: Text | None = None, backend: Any = None
@@ -46,133 +53,122 @@ def attend(
     Returns the results for image tokens [b n h d] and for text tokens [b t h d] (None without).
     Text queries never read extras.
     """
-    q, k, v = _rotated(heads, text)
-    jobs = [job for slot, extras in heads.reads.items() for job in _jobs(slot, extras, q, text)]
-    reading = {job.slot for job in jobs}
-    out = torch.empty_like(q)
+    n, t = heads.q.shape[1], 0 if text is None else text.q.shape[1]
+    q, k, v = joint = _joint(heads, text)  # b n+t h d
+    first = t if text is not None and text.first else 0
+    image, words = slice(first, first + n), slice(0, t) if first else slice(n, n + t)
+    groups: dict[tuple[Any, ...], list[_Job]] = {}
+    for slot, extras in heads.reads.items():
+        for job in _jobs(slot, [extra for extra in extras if len(extra.k)], heads.q, text):
+            groups.setdefault(job.shape(heads), []).append(job)
+    reading = {job.slot for group in groups.values() for job in group}
     plain = [slot for slot in range(len(q)) if slot not in reading]
-    if len(plain) == len(q):
+    if not reading:
         out = _dispatch(q, k, v, backend)
-    elif plain:
-        rows = _evenly(plain)
-        out[rows] = _dispatch(q[rows], k[rows], v[rows], backend)
-    for group in _by_shape(jobs, heads, q):
-        _run_group(group, heads, text, (q, k, v), out, backend)
-    if text is None:
-        return out, None
-    t, n = text.q.shape[1], heads.q.shape[1]
-    if text.first:
-        return out[:, t:], out[:, :t]
-    return out[:, :n], out[:, n:]
+    else:
+        out = torch.empty_like(q)
+        if plain:
+            rows = _evenly(plain)
+            out[rows] = _dispatch(q[rows], k[rows], v[rows], backend)
+    for group in groups.values():
+        _run_group(group, heads, joint, (image, words), out, backend)
+    return out[:, image], None if text is None else out[:, words]
 
 
-def _evenly(slots: list[int]) -> slice | list[int]:
-    """The slots as a slice if they have equal gaps, as every second row has: views, no copies."""
-    gap = slots[1] - slots[0] if len(slots) > 1 else 1
-    even = range(slots[0], slots[-1] + 1, gap)
-    return slice(even.start, even.stop, gap) if list(even) == slots else slots
-
-
-def _rotated(heads: Heads, text: Text | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values of text and image in the model's order, positions applied."""
+def _joint(heads: Heads, text: Text | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values of text and image in the model's order [b n+t h d], rotated."""
     parts = [(heads.q, heads.k, heads.v)]
     if text is not None:
         parts.insert(0 if text.first else 1, (text.q, text.k, text.v))
     q, k, v = (torch.cat(x, dim=1) if len(x) > 1 else x[0] for x in zip(*parts, strict=True))
     if heads.rotary is not None:
-        cos, sin = heads.rotary.angles(heads.rotary.ids)
-        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        angles = heads.rotary.angles(heads.rotary.ids)
+        q, k = rotate(q, *angles), rotate(k, *angles)
     return q, k, v
 
 
-def _jobs(slot: int, extras: Sequence[Extra], q: Tensor, text: Text | None) -> list[_Job]:
-    """Split one row's queries by what they may read."""
-    extras = [extra for extra in extras if len(extra.k)]
-    if not extras:
-        return []
+def _jobs(slot: int, extras: Sequence[Extra], q: Tensor, text: Text | None) -> Iterator[_Job]:
+    """Split one row's image queries (q [b n h d]) and text queries by what they may read."""
     everyone = tuple(extra for extra in extras if extra.queries is None)
-    regions: list[tuple[Tensor, tuple[Extra, ...]]] = []
+    regions: list[tuple[Tensor, list[Extra]]] = []
     for extra in extras:
         if extra.queries is None or not len(extra.queries):
             continue
-        same = [i for i, (where, _) in enumerate(regions) if where is extra.queries]
-        if same:
-            regions[same[0]] = (extra.queries, (*regions[same[0]][1], extra))
+        same = next((found for where, found in regions if where is extra.queries), None)
+        if same is None:
+            regions.append((extra.queries, [*everyone, extra]))
         else:
-            regions.append((extra.queries, (*everyone, extra)))
+            same.append(extra)
     if not everyone and not regions:
-        return []
-    jobs = [_Job(slot, False, where, found) for where, found in regions]
-    n = q.shape[1] - (0 if text is None else text.q.shape[1])
+        return
+    for where, found in regions:
+        yield _Job(slot, False, where, tuple(found))
     if regions:
-        rest = torch.ones(n, dtype=torch.bool, device=q.device)
+        outside = torch.ones(q.shape[1], dtype=torch.bool, device=q.device)
         for where, _ in regions:
-            rest[where] = False
-        jobs.append(_Job(slot, False, rest.nonzero()[:, 0], everyone))
+            outside[where] = False
+        rest = outside.nonzero()[:, 0]
+        if len(rest):
+            yield _Job(slot, False, rest, everyone)
     else:
-        jobs.append(_Job(slot, False, None, everyone))
+        yield _Job(slot, False, None, everyone)
     if text is not None:
-        jobs.append(_Job(slot, True, None, ()))
-    return [job for job in jobs if job.queries is None or len(job.queries)]
-
-
-def _by_shape(jobs: Sequence[_Job], heads: Heads, q: Tensor) -> list[list[_Job]]:
-    groups: dict[tuple[Any, ...], list[_Job]] = {}
-    for job in jobs:
-        count = -1 if job.queries is None else len(job.queries)
-        shared = sum(len(extra.k) for extra in job.extras)
-        alone = job.slot in heads.without_self and shared > 0
-        biased = any(extra.bias != 0.0 for extra in job.extras)
-        groups.setdefault((job.text, count, shared, alone, biased), []).append(job)
-    return list(groups.values())
+        yield _Job(slot, True, None, ())
 
 
 def _run_group(
     group: Sequence[_Job],
     heads: Heads,
-    text: Text | None,
     joint: tuple[Tensor, Tensor, Tensor],
+    spans: tuple[slice, slice],
     out: Tensor,
     backend: Any,
 ) -> None:
-    """Attend for jobs of one shape, and put the results into `out` [b n h d]."""
+    """Attend for jobs of one shape, and put the results into `out` [b n+t h d].
+
+    joint: queries, keys and values like `out`. spans: where image and text stand in them.
+    """
     q, k, v = joint
-    image, words = _spans(heads, text)
-    # All jobs of a group are biased or none is.
-    biased = any(extra.bias != 0.0 for extra in group[0].extras)
+    image, words = spans
     scale = 1.0 / math.sqrt(q.shape[-1])
+    biased = group[0].biased
     # With all tokens of all these rows there is no need to go row by row.
-    whole = text is None and group[0].queries is None
+    whole = group[0].queries is None and image == slice(0, q.shape[1])
     slots = _evenly([job.slot for job in group]) if whole else []
-    queries, keys, values, levels, targets = [], [], [], [], []
+    queries: list[list[Tensor]] = []
+    keys: list[list[Tensor]] = []
+    values: list[list[Tensor]] = []
     for job in group:
-        wanted: slice | Tensor = words if job.text else image
-        if job.queries is not None:
-            wanted = job.queries.to(q.device) + image.start
-        drop_own = job.slot in heads.without_self and bool(job.extras)
-        own = words if drop_own else slice(0, k.shape[1])
-        row_q = q[job.slot, wanted]
-        row_k = [k[job.slot, own], *(_rotated_keys(extra, heads, k) for extra in job.extras)]
-        row_v = [v[job.slot, own], *(extra.v.to(v) for extra in job.extras)]
-        queries.append([row_q])
-        keys.append(row_k)
-        values.append(row_v)
-        levels.append([0.0, *(extra.bias / scale for extra in job.extras)])
-        targets.append((job.slot, wanted))
+        wanted = _wanted(job, spans, q.device)
+        own = words if job.alone(heads) else slice(0, q.shape[1])
+        queries.append([q[job.slot, wanted]])  # n h d
+        keys.append([k[job.slot, own], *(_rotated(e, heads, k) for e in job.extras)])  # m h d
+        values.append([v[job.slot, own], *(e.v.to(v) for e in job.extras)])
     if biased:
-        ones, zeros = [[1.0]] * len(group), [[0.0] * len(row) for row in levels]
-        joined = join_wide(queries, ones), join_wide(keys, levels), join_wide(values, zeros)
+        levels = [[0.0, *(extra.bias / scale for extra in job.extras)] for job in group]
+        wide_q, wide_k = join(queries, [[1.0]] * len(group)), join(keys, levels)
+        wide_v = join(values, [[0.0] * len(row) for row in levels])
+        result = _dispatch(wide_q, wide_k, wide_v, backend, scale)[..., : q.shape[-1]]
     else:
-        joined = q[slots] if whole else join(queries), join(keys), join(values)
-    result = _dispatch(*joined, backend, scale if biased else None)[..., : q.shape[-1]]
+        queried = q[slots] if whole else join(queries)
+        result = _dispatch(queried, join(keys), join(values), backend)  # r n h d
     if whole:
         out[slots] = result
         return
-    for (slot, wanted), rows in zip(targets, result, strict=True):
-        out[slot, wanted] = rows
+    for job, row in zip(group, result, strict=True):
+        out[job.slot, _wanted(job, spans, q.device)] = row
 
 
-def _rotated_keys(extra: Extra, heads: Heads, like: Tensor) -> Tensor:
+def _wanted(job: _Job, spans: tuple[slice, slice], device: torch.device) -> slice | Tensor:
+    """Which tokens of the joint sequence ask."""
+    image, words = spans
+    if job.queries is None:
+        return words if job.text else image
+    return job.queries.to(device) + image.start
+
+
+def _rotated(extra: Extra, heads: Heads, like: Tensor) -> Tensor:
+    """An extra's keys [m h d] at their positions."""
     k = extra.k.to(like)
     if heads.rotary is None:
         return k
@@ -180,13 +176,11 @@ def _rotated_keys(extra: Extra, heads: Heads, like: Tensor) -> Tensor:
     return rotate(k[None], *extra.rotary)[0]
 
 
-def _spans(heads: Heads, text: Text | None) -> tuple[slice, slice]:
-    """Where image and text tokens stand in the joint sequence."""
-    n = heads.q.shape[1]
-    if text is None:
-        return slice(0, n), slice(0, 0)
-    t = text.q.shape[1]
-    return (slice(t, t + n), slice(0, t)) if text.first else (slice(0, n), slice(n, n + t))
+def _evenly(slots: list[int]) -> slice | list[int]:
+    """The slots as a slice if they have equal gaps, as every second row has: views, no copies."""
+    gap = slots[1] - slots[0] if len(slots) > 1 else 1
+    even = range(slots[0], slots[-1] + 1, gap)
+    return slice(even.start, even.stop, gap) if list(even) == slots else slots
 
 
 def _dispatch(q: Tensor, k: Tensor, v: Tensor, backend: Any, scale: float | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""The anchor bank: what anchors leave for later frames, once per (subject, layer, step, branch).
+"""The anchor bank: what anchors leave for later frames, once per (source, layer, step, branch).
 
 Anchors never read later frames, so what they export is the same whoever reads it. A story of any
 length therefore costs constant memory and constant time per added frame. The bank is not saved:
@@ -7,24 +7,19 @@ gigabytes do not belong on disk when the anchors' prompts and seeds rebuild it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from consistent_gen.attention.layers import Site
-from consistent_gen.attention.settings import (
-    BOTH,
-    AlignStatistics,
-    Branch,
-    MatchedQueriesKeys,
-    Rule,
-)
+from consistent_gen.attention.roles import Source
+from consistent_gen.attention.rows import Branch
 from consistent_gen.errors import ConsistentGenError, LimitError
 
 DEFAULT_LIMIT_BYTES = 4 << 30
-_NO_STATISTICS: Mapping[str, tuple[Tensor, Tensor]] = {}
+Key = tuple[Source, str, int, Branch]  # source, layer, step, branch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,38 +40,22 @@ class Export:
     subject_k: Tensor | None = None
     result: Tensor | None = None
 
-    def tensors(self) -> Iterator[Tensor]:
-        """Everything that takes memory. Token numbers are shared by all layers of a grid."""
-        yield from (self.k, self.v)
-        for pair in self.statistics.values():
-            yield from pair
-        yield from (x for x in (self.subject_q, self.subject_k, self.result) if x is not None)
-
     @property
     def bytes(self) -> int:
-        """Memory of its tensors."""
-        return sum(x.numel() * x.element_size() for x in self.tensors())
+        """Memory of its tensors. Token numbers are shared by all layers of a grid."""
+        pairs = [x for pair in self.statistics.values() for x in pair]
+        own = [self.k, self.v, self.subject_q, self.subject_k, self.result]
+        return sum(x.numel() * x.element_size() for x in (*own, *pairs) if x is not None)
 
     def to(self, device: torch.device) -> Export:
         """The same on another device."""
-
-        def moved(x: Tensor | None) -> Tensor | None:
-            return None if x is None else x.to(device)
-
+        moved: dict[str, Any] = {
+            f.name: value.to(device)
+            for f in fields(self)
+            if isinstance(value := getattr(self, f.name), Tensor)
+        }
         pairs = {key: (a.to(device), b.to(device)) for key, (a, b) in self.statistics.items()}
-        return replace(
-            self,
-            tokens=self.tokens.to(device),
-            k=self.k.to(device),
-            v=self.v.to(device),
-            statistics=pairs,
-            subject_q=moved(self.subject_q),
-            subject_k=moved(self.subject_k),
-            result=moved(self.result),
-        )
-
-
-Key = tuple[str, str, int, Branch]  # subject, layer, step, branch
+        return replace(self, statistics=pairs, **moved)
 
 
 class AnchorBank:
@@ -92,8 +71,34 @@ class AnchorBank:
     ) -> None:
         self.limit_bytes = limit_bytes
         self.device = device
-        self.bytes = 0
         self._exports: dict[Key, dict[int, Export]] = {}
+        self._used: dict[Source, int] = {}
+        self._promised: dict[Source, int] = {}
+
+    @property
+    def bytes(self) -> int:
+        """What is kept now."""
+        return sum(self._used.values())
+
+    def bytes_of(self, source: Source) -> int:
+        """What one source has left."""
+        return self._used.get(source, 0)
+
+    def promise(self, sources: Iterable[Source], each: int) -> None:
+        """Keep room for sources about to be drawn, who will leave at most `each` bytes.
+
+        Raises:
+            LimitError: there is not so much; then nothing of theirs need be drawn.
+        """
+        wanted = dict.fromkeys(sources, each)
+        names = self._used.keys() | self._promised.keys()
+        taken = sum(max(self.bytes_of(name), self._promised.get(name, 0)) for name in names)
+        self._check(taken + sum(wanted.values()))
+        self._promised |= wanted
+
+    def drawn(self, source: Source) -> None:
+        """Nothing more will come of a source: what it did not use is free again."""
+        self._promised.pop(source, None)
 
     def put(self, key: Key, export: Export) -> None:
         """Keep an anchor's export, in place of an older one.
@@ -105,9 +110,9 @@ class AnchorBank:
             export = export.to(self.device)
         kept = self._exports.setdefault(key, {})
         old = kept.get(export.anchor)
-        wanted = self.bytes + export.bytes - (0 if old is None else old.bytes)
-        check_limit(wanted, self.limit_bytes)
-        self.bytes = wanted
+        more = export.bytes - (0 if old is None else old.bytes)
+        self._check(self.bytes + more)
+        self._used[key[0]] = self.bytes_of(key[0]) + more
         kept[export.anchor] = export
 
     def put_result(self, key: Key, anchor: int, result: Tensor) -> None:
@@ -121,86 +126,28 @@ class AnchorBank:
             ConsistentGenError: the subject's anchors were not drawn up to this step.
         """
         if key not in self._exports:
-            subject, layer, step, branch = key
+            source, layer, step, branch = key
             raise ConsistentGenError(
-                f"the anchors of {subject!r} left nothing at step {step + 1} of layer {layer} "
+                f"the anchors of {str(source)!r} left nothing at step {step + 1} of layer {layer} "
                 f"({branch}); draw them first, with the same settings"
             )
         kept = self._exports[key]
         return [kept[i] if kept[i].k.device == device else kept[i].to(device) for i in sorted(kept)]
 
-    def bytes_of(self, subject: str) -> int:
-        """What one subject takes."""
-        kept = (kept for key, kept in self._exports.items() if key[0] == subject)
-        return sum(export.bytes for exports in kept for export in exports.values())
-
-    def drop(self, subject: str) -> None:
-        """Forget a subject."""
-        self.bytes -= self.bytes_of(subject)
-        for key in [key for key in self._exports if key[0] == subject]:
+    def drop(self, source: Source) -> None:
+        """Forget a source."""
+        self._used.pop(source, None)
+        self._promised.pop(source, None)
+        for key in [key for key in self._exports if key[0] == source]:
             del self._exports[key]
 
     def __len__(self) -> int:
         return sum(len(kept) for kept in self._exports.values())
 
-
-# (site, step, anchor) -> how many tokens are shared, and how many the subject has.
-CountTokens = Callable[[Site, int, int], tuple[int, int]]
-
-
-def predict_bytes(
-    rules_at: Callable[[Site, int, Branch], Sequence[Rule]],
-    sites: Iterable[Site],
-    *,
-    steps: int,
-    guided: int,
-    anchors: Sequence[int],
-    element_bytes: int,
-    count: CountTokens,
-) -> int:
-    """Bytes that one subject will take in the bank, before anything is drawn.
-
-    rules_at: the rules that act at a layer, step and branch. guided: how many steps, the first
-    ones, have rows without the prompt too. anchors: their numbers. element_bytes: of one number.
-    """
-    total = 0
-    for site in sites:
-        for step in range(steps):
-            for branch in BOTH if step < guided else BOTH[:1]:
-                rules = rules_at(site, step, branch)
-                for anchor in anchors if rules else ():
-                    shared, subject = count(site, step, anchor)
-                    total += _numbers(rules, shared, subject) * site.channels
-    return total * element_bytes
-
-
-def _numbers(rules: Sequence[Rule], shared: int, subject: int) -> int:
-    """Numbers per channel that one anchor leaves under `rules`."""
-    found = 0
-    if any(rule.mix.keys == "concat" for rule in rules):
-        found += 2 * shared
-    found += 2 * len(wanted_statistics(rules))
-    if any(isinstance(edit, MatchedQueriesKeys) for rule in rules for edit in rule.align):
-        found += 2 * subject
-    if any(rule.mix.inject > 0.0 for rule in rules):
-        found += subject
-    return found
-
-
-def wanted_statistics(rules: Iterable[Rule]) -> tuple[str, ...]:
-    """Of which of "q", "k", "v" the rules need an anchor's statistics."""
-    edits = [edit for rule in rules for edit in rule.align if isinstance(edit, AlignStatistics)]
-    return tuple(sorted({which for edit in edits for which in edit.which}))
-
-
-def check_limit(wanted: int, limit: int) -> None:
-    """Refuse a bank of `wanted` bytes above `limit`.
-
-    Raises:
-        LimitError: says both numbers and how to need less.
-    """
-    if wanted > limit:
-        raise LimitError(
-            f"the anchors' bank takes {wanted / 1e6:.1f} MB, and {limit / 1e6:.1f} MB are allowed; "
-            "use fewer steps, a smaller picture or one anchor, or raise the limit"
-        )
+    def _check(self, wanted: int) -> None:
+        if wanted > self.limit_bytes:
+            raise LimitError(
+                f"the anchors' bank takes {wanted / 1e6:.1f} MB, and {self.limit_bytes / 1e6:.1f} "
+                "MB are allowed; use fewer steps, a smaller picture or one anchor, or raise the "
+                "limit"
+            )

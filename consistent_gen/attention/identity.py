@@ -13,9 +13,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from consistent_gen.attention.layers import Site
+from consistent_gen.attention.layers import Site, unproject
 from consistent_gen.attention.policy import AttentionPolicy, Heads
-from consistent_gen.attention.projection import unproject
 
 BLOCKS = ("mid", "up")
 

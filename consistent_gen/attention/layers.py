@@ -1,7 +1,11 @@
-"""Attention layers by name and role: where they stand in the model and which grid they see.
+"""Everything that depends on a model's family: where attention stands, which grid it sees, and how
+its hidden states become heads and come back. A new backbone is added here and nowhere else.
 
 Nothing is guessed from token counts: the grid follows from the layer's name and the latent's height
-and width, so pictures need not be square.
+and width, so pictures need not be square. Projections are those of diffusers' own processors in the
+same order, fused ones included; LoRA layers sit inside them and act as always.
+
+Shapes: `b` rows, `h` heads, `n` image tokens, `t` text tokens, `d` head width, `c` channels.
 """
 
 from __future__ import annotations
@@ -11,12 +15,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from consistent_gen.errors import InputError
 
 FAMILIES = ("UNet2DConditionModel", "SD3Transformer2DModel", "FluxTransformer2DModel")
-_UNET = re.compile(r"(down_blocks|mid_block|up_blocks)(?:\.(\d+))?\.attentions\.")
+_UNET = re.compile(r"(down|mid|up)_blocks?(?:\.(\d+))?\.attentions\.")
+Grid = tuple[int, int]  # height and width, in tokens
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class Site:
     patch: int = 1
     channels: int = 0
 
-    def grid(self, latent: tuple[int, int]) -> tuple[int, int]:
+    def grid(self, latent: Grid) -> Grid:
         """(height, width) in tokens for a latent of (height, width) cells."""
         height, width = (side // self.patch for side in latent)
         for _ in range(self.level):
@@ -51,6 +57,35 @@ class Site:
     def sees_images(self) -> bool:
         """Whether its keys include image tokens."""
         return self.kind != "cross"
+
+
+@dataclass(frozen=True)
+class Rotary:
+    """Positions of tokens: `ids` [t+n axes]; `embed` maps ids to cos and sin."""
+
+    ids: Tensor
+    text: int
+    embed: nn.Module
+
+    @property
+    def image_ids(self) -> Tensor:
+        """Position of every image token, [n axes]."""
+        return self.ids[self.text :]
+
+    def angles(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """cos and sin [m d] at positions ids [m axes]."""
+        cos, sin = self.embed(ids)
+        return cos, sin
+
+
+@dataclass(frozen=True)
+class Text:
+    """Text queries, keys and values of a joint layer, [b t h d]; `first` if text precedes image."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    first: bool
 
 
 def family_of(model: nn.Module) -> str:
@@ -76,62 +111,36 @@ def find_sites(model: nn.Module) -> dict[str, Site]:
     """
     family = family_of(model)
     if family == "UNet2DConditionModel":
-        found = sorted(_unet_sites(model), key=_unet_order)
+        # Modules are registered down, up, mid; they act down, mid, up.
+        found = sorted(_unet_sites(model), key=lambda s: ("down", "mid", "up").index(s.block))
     else:
         found = list(_transformer_sites(model, family))
     levels = sorted({site.level for site in found})
-    images = [site.name for site in found if site.sees_images]
-    last = max(len(images) - 1, 1)
-    depth = 0.0
-    sites = {}
+    last = max(sum(site.sees_images for site in found) - 1, 1)
+    sites: dict[str, Site] = {}
+    seen = -1  # a cross layer is as deep as the layer of images before it
     for site in found:
-        if site.sees_images:
-            depth = images.index(site.name) / last
+        seen += site.sees_images
+        depth = max(seen, 0) / last
         sites[site.name] = replace(site, rank=levels.index(site.level), depth=depth)
     return sites
 
 
-def feature_module(model: nn.Module, scale: int) -> str:
-    """Path of the module whose output serves as diffusion features.
-
-    In a UNet the first up block whose output has the latent's sides divided by `scale`, in a
-    transformer the block in the middle.
-
-    Raises:
-        InputError: a model family that is not supported.
-    """
-    family = family_of(model)
-    config: Any = model.config
-    if family == "UNet2DConditionModel":
-        levels = len(config.block_out_channels)
-        # Every up block but the last doubles its grid at the end.
-        outputs = [2 ** max(levels - 2 - i, 0) for i in range(levels)]
-        index = next(i for i, factor in enumerate(outputs) if factor <= scale)
-        return f"up_blocks.{index}"
-    if family == "SD3Transformer2DModel":
-        return f"transformer_blocks.{(config.num_layers - 1) // 2}"
-    return f"single_transformer_blocks.{(config.num_single_layers - 1) // 2}"
-
-
-def _unet_sites(model: nn.Module) -> Iterator[Site]:
-    levels = len(model.config.block_out_channels)  # type: ignore[union-attr, arg-type]
+def _unet_sites(model: Any) -> Iterator[Site]:
+    levels = len(model.config.block_out_channels)
     for name, module in model.named_modules():
         place = _UNET.match(name)
         # Layers with a norm of their own take pictures instead of tokens; no method uses them.
         if place is None or not _is_attention(module) or module.group_norm is not None:
             continue
-        block, index = place[1], int(place[2] or 0)
-        level = {"down_blocks": index, "up_blocks": levels - 1 - index}.get(block, levels - 1)
+        index = int(place[2] or 0)
+        level = {"down": index, "mid": levels - 1, "up": levels - 1 - index}[place[1]]
         kind: Literal["self", "cross"] = "cross" if module.is_cross_attention else "self"
-        yield Site(name, kind, block.partition("_")[0], level, channels=int(module.inner_dim))
+        yield Site(name, kind, place[1], level, channels=int(module.inner_dim))
 
 
-def _unet_order(site: Site) -> int:
-    return ("down", "mid", "up").index(site.block)
-
-
-def _transformer_sites(model: nn.Module, family: str) -> Iterator[Site]:
-    patch = int(model.config.patch_size)  # type: ignore[union-attr, arg-type]
+def _transformer_sites(model: Any, family: str) -> Iterator[Site]:
+    patch = int(model.config.patch_size)
     for name, module in model.named_modules():
         if not _is_attention(module):
             continue
@@ -146,3 +155,120 @@ def _transformer_sites(model: nn.Module, family: str) -> Iterator[Site]:
 
 def _is_attention(module: Any) -> bool:
     return hasattr(module, "set_processor") and hasattr(module, "to_q")
+
+
+def feature_module(model: Any, scale: int) -> str:
+    """Path of the module whose output serves as diffusion features.
+
+    In a UNet the first up block whose output has the latent's sides divided by `scale`, in a
+    transformer the block in the middle.
+
+    Raises:
+        InputError: a model family that is not supported.
+    """
+    family = family_of(model)
+    if family == "UNet2DConditionModel":
+        levels = len(model.config.block_out_channels)
+        # Every up block but the last doubles its grid at the end.
+        outputs = [2 ** max(levels - 2 - i, 0) for i in range(levels)]
+        return f"up_blocks.{next(i for i, factor in enumerate(outputs) if factor <= scale)}"
+    if family == "SD3Transformer2DModel":
+        return f"transformer_blocks.{(model.config.num_layers - 1) // 2}"
+    return f"single_transformer_blocks.{(model.config.num_single_layers - 1) // 2}"
+
+
+def positions(model: Any, kwargs: dict[str, Any]) -> Rotary | None:
+    """Positions of the tokens of a call with these arguments; None without rotary embedding."""
+    if family_of(model) != "FluxTransformer2DModel":
+        return None
+    text, image = (kwargs[name] for name in ("txt_ids", "img_ids"))
+    text, image = (ids[0] if ids.ndim == 3 else ids for ids in (text, image))
+    return Rotary(torch.cat([text, image]), len(text), model.pos_embed)
+
+
+def project(
+    attn: Any, hidden: Tensor, encoder: Tensor | None, site: Site, rotary: Rotary | None
+) -> tuple[tuple[Tensor, Tensor, Tensor], Text | None]:
+    """Queries, keys and values of image tokens [b n h d], and those of text tokens if the layer
+    has both in one softmax; normalised, and before rotation.
+
+    hidden: [b n c] image tokens, of a "single" layer [b t+n c] with the text in front.
+    encoder: [b t c] text tokens of a "joint" or "cross" layer; the keys and values of a "cross"
+    layer are theirs, [b t h d].
+    """
+    if site.kind == "cross":
+        if not isinstance(encoder, Tensor):
+            raise InputError(f"layer {site.name} has an IP-Adapter loaded; unload it first")
+        q, k = cross_heads(attn, hidden, encoder)
+        return (q, k, _split(_of_text(attn, encoder, "v"), attn.heads)), None
+    if getattr(attn, "fused_projections", False):
+        q, k, v = attn.to_qkv(hidden).chunk(3, dim=-1)
+    else:
+        q, k, v = attn.to_q(hidden), attn.to_k(hidden), attn.to_v(hidden)
+    q, k, v = (_split(x, attn.heads) for x in (q, k, v))  # b n c -> b n h d
+    q, k = _normed(attn.norm_q, q), _normed(attn.norm_k, k)
+    if site.kind == "single":
+        assert rotary is not None, "a single-stream layer without positions"
+        t = rotary.text
+        text = Text(q[:, :t], k[:, :t], v[:, :t], first=True)
+        return (q[:, t:], k[:, t:], v[:, t:]), text
+    if site.kind != "joint":
+        return (q, k, v), None
+    assert encoder is not None, "a joint layer without text"
+    words = _text_heads(attn, encoder, q.shape[-1])
+    return (q, k, v), Text(*words, first=site.block == "double")
+
+
+def unproject(
+    attn: Any, image: Tensor, text: Tensor | None, site: Site
+) -> tuple[Tensor, Tensor | None]:
+    """Results of attention [b n h d] to hidden states [b n c] of image and text tokens."""
+    image = image.flatten(2)
+    if site.kind == "single":
+        assert text is not None
+        return image, text.flatten(2)
+    image = attn.to_out[1](attn.to_out[0](image.contiguous()))
+    if text is None:
+        return image, None
+    text = text.flatten(2).contiguous()
+    # The last block of SD3 computes nothing for the text.
+    return image, text if getattr(attn, "context_pre_only", None) else attn.to_add_out(text)
+
+
+def cross_heads(attn: Any, hidden: Tensor, encoder: Tensor) -> tuple[Tensor, Tensor]:
+    """Queries [b n h d] of hidden [b n c] and keys [b t h d] of encoder [b t c], for a
+    cross-attention layer.
+    """
+    q, k = (_split(x, attn.heads) for x in (attn.to_q(hidden), _of_text(attn, encoder, "k")))
+    return _normed(attn.norm_q, q), _normed(attn.norm_k, k)
+
+
+def _of_text(attn: Any, encoder: Tensor, which: Literal["k", "v"]) -> Tensor:
+    """Keys or values [b t c] of a cross-attention layer; whoever watches wants keys alone."""
+    if attn.norm_cross:
+        encoder = attn.norm_encoder_hidden_states(encoder)
+    if getattr(attn, "fused_projections", False):
+        fused: Tensor = attn.to_kv(encoder).chunk(2, dim=-1)[which == "v"]
+        return fused
+    found: Tensor = (attn.to_k if which == "k" else attn.to_v)(encoder)
+    return found
+
+
+def _text_heads(attn: Any, encoder: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """[b t h d] each of the text's own projections; width: d."""
+    if getattr(attn, "fused_projections", False) and hasattr(attn, "to_added_qkv"):
+        q, k, v = attn.to_added_qkv(encoder).chunk(3, dim=-1)
+    else:
+        q, k, v = attn.add_q_proj(encoder), attn.add_k_proj(encoder), attn.add_v_proj(encoder)
+    q, k, v = (x.unflatten(-1, (-1, width)) for x in (q, k, v))
+    return _normed(attn.norm_added_q, q), _normed(attn.norm_added_k, k), v
+
+
+def _split(x: Tensor, heads: int) -> Tensor:
+    split: Tensor = x.unflatten(-1, (heads, -1))  # b n c -> b n h d
+    return split
+
+
+def _normed(norm: Any, x: Tensor) -> Tensor:
+    normed: Tensor = x if norm is None else norm(x)
+    return normed

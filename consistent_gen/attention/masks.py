@@ -1,48 +1,85 @@
-"""Where each subject is, from attention to its words (or from outside)."""
+"""Where each subject of a frame is, which of its tokens are exported, and who may read them.
+
+A map is the mean attention to a subject's words over the watched layers of one step, on the finest
+watched grid. A mask at step k averages maps of earlier steps, is resampled to a layer's grid and
+cut by Otsu's threshold there, as in arXiv 2402.03286.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from consistent_gen.attention.layers import Site
-from consistent_gen.attention.ops import otsu_threshold, resize_grid
-from consistent_gen.attention.settings import MaskProbe
+from consistent_gen.attention.layers import Grid, Site
+from consistent_gen.attention.ops import draw_tokens, otsu_threshold, resize_grid
+from consistent_gen.attention.roles import FrameRole, Source, Subject, twin_id
+from consistent_gen.attention.settings import MaskProbe, Select
 from consistent_gen.errors import InputError
+from consistent_gen.runtime import generator
 
-Grid = tuple[int, int]
+# A step later than any: all that was seen of a frame counts.
+AFTER_ALL = 1 << 30
+
+
+@dataclass
+class _Seen:
+    """What is known of one frame. maps: subject -> step -> [n] per layer. outside: subject ->
+    [h w]. found: answers by the step that they are for, since the layers of one grid ask for the
+    same again and again.
+    """
+
+    grid: Grid | None = None
+    maps: dict[str, dict[int, list[Tensor]]] = field(default_factory=dict)
+    outside: dict[str, Tensor] = field(default_factory=dict)
+    found: dict[int, dict[tuple[Any, ...], Tensor]] = field(default_factory=dict)
+
+    def once(
+        self, before: int, key: tuple[Any, ...], find: Callable[[], Tensor | None]
+    ) -> Tensor | None:
+        """The answer for `key`; it is looked for again as long as there is none. Steps do not come
+        back, so what was for earlier ones is forgotten.
+        """
+        for old in [step for step in self.found if step < before]:
+            del self.found[old]
+        kept = self.found.setdefault(before, {})
+        if key not in kept:
+            answer = find()
+            if answer is None:
+                return None
+            kept[key] = answer
+        return kept[key]
 
 
 class SubjectMasks:
-    """Attention maps of one run, per frame and subject, and the masks made from them.
+    """Where the subjects of one run's frames are.
 
-    A map is the mean over the watched layers of one step, on the finest watched grid. A mask at
-    step k averages maps of earlier steps, is resampled to a layer's grid and cut by Otsu's
-    threshold there, as in arXiv 2402.03286.
+    Args:
+        probe: where to look. roles: of the run's frames, looked at when asked. seed: of the tokens
+            that are left out of what is exported.
     """
 
-    def __init__(self, probe: MaskProbe) -> None:
+    def __init__(
+        self, probe: MaskProbe, roles: Mapping[str, FrameRole] | None = None, seed: int = 0
+    ) -> None:
         self.probe = probe
-        self._maps: dict[tuple[str, str], dict[int, list[Tensor]]] = {}
-        self._grids: dict[str, Grid] = {}
-        self._external: dict[tuple[str, str], Tensor] = {}
-        self._mean: dict[tuple[str, str, int], Tensor] = {}
-        self._strength: dict[tuple[str, str, int, Grid], Tensor] = {}
-        self._cut: dict[tuple[str, str, int, Grid], Tensor | None] = {}
+        self._roles = {} if roles is None else roles
+        self._seed = seed
+        self._frames: dict[str, _Seen] = {}
+        self._drawn: dict[tuple[Source, int], dict[tuple[int, Grid], Tensor]] = {}
+
+    # Maps, and masks made from them.
 
     def watched(self, sites: Iterable[Site], latent: Grid) -> dict[str, Site]:
         """The layers to watch: those whose grid is in the probe's range, else the coarsest."""
         low, high = self.probe.tokens
-        found = [site for site in sites if site.kind != "self"]
-        sizes = {site.name: _area(site.grid(latent)) for site in found}
-        inside = [site for site in found if low <= sizes[site.name] <= high]
-        if not inside and found:
-            least = min(sizes.values())
-            inside = [site for site in found if sizes[site.name] == least]
+        sizes = {site: math.prod(site.grid(latent)) for site in sites if site.kind != "self"}
+        inside = [site for site, size in sizes.items() if low <= size <= high]
+        inside = inside or [site for site, size in sizes.items() if size == min(sizes.values())]
         return {site.name: site for site in inside}
 
     def add(
@@ -50,18 +87,13 @@ class SubjectMasks:
     ) -> None:
         """Note how much image tokens [n] look at a subject, from the first grid to the second."""
         layer, finest = grids
-        self._grids[frame] = finest
+        seen = self._frames.setdefault(frame, _Seen())
+        seen.grid = finest
+        steps = seen.maps.setdefault(subject, {})
         resized = resize_grid(attention.float()[:, None], layer, finest)[:, 0]
-        steps = self._maps.setdefault((frame, subject), {})
         steps.setdefault(step, []).append(resized)
         for old in [s for s in steps if s <= step - self.probe.last]:
             del steps[old]
-
-    def noted(self, frame: str, subject: str) -> float:
-        """Of how many steps maps were noted, as far as the last; without end from outside."""
-        if (frame, subject) in self._external:
-            return math.inf
-        return max(self._maps.get((frame, subject), {}), default=-1) + 1
 
     def set_external(self, frame: str, subject: str, mask: Tensor) -> None:
         """Use this mask [h w], 0..1 of any size, for a subject of a frame.
@@ -74,69 +106,138 @@ class SubjectMasks:
                 f"the mask of {subject!r} has shape {tuple(mask.shape)}; "
                 "expected height and width, with values from 0 to 1"
             )
-        self._external[frame, subject] = mask.float()
+        self._frames.setdefault(frame, _Seen()).outside[subject] = mask.float()
 
     def map(self, frame: str, subject: str, before: int) -> Tensor | None:
         """Mean attention [n] over the last steps before `before`; None if there are none yet."""
-        key = frame, subject, before
-        if key not in self._mean:
-            steps = self._maps.get((frame, subject), {})
-            recent = [step for step in sorted(steps) if step < before][-self.probe.last :]
-            if not recent:
-                return None
-            maps = [torch.stack(steps[step]).mean(0) for step in recent]
-            self._mean[key] = torch.stack(maps).mean(0)
-        return self._mean[key]
-
-    def mask(self, frame: str, subject: str, before: int, grid: Grid) -> Tensor | None:
-        """Which tokens [n] of `grid` show the subject; None if nothing is known yet."""
-        key = frame, subject, before, grid
-        if key not in self._cut:
-            self._cut[key] = self._make(frame, subject, before, grid)
-        return self._cut[key]
+        steps = self._seen(frame).maps.get(subject, {})
+        recent = [step for step in sorted(steps) if step < before][-self.probe.last :]
+        maps = [torch.stack(steps[step]).mean(0) for step in recent]
+        return torch.stack(maps).mean(0) if maps else None
 
     def strength(self, frame: str, subject: str, before: int, grid: Grid) -> Tensor | None:
         """How clearly each token [n] shows the subject, 0..1, to settle overlaps."""
-        if (frame, subject) in self._external:
-            mask = self._external[frame, subject]
-            return resize_grid(mask.reshape(-1, 1), _shape(mask), grid)[:, 0]
-        key = frame, subject, before, grid
-        if key in self._strength:
-            return self._strength[key]
-        found = self.map(frame, subject, before)
-        if found is None:
-            return None
-        found = resize_grid(found[:, None], self._grids[frame], grid)[:, 0]
-        found = found / found.max().clamp_min(1e-12)
-        self._strength[key] = found
-        return found
+        seen = self._seen(frame)
+
+        def find() -> Tensor | None:
+            if subject in seen.outside:
+                mask = seen.outside[subject]
+                return resize_grid(mask.reshape(-1, 1), (mask.shape[0], mask.shape[1]), grid)[:, 0]
+            found = seen.once(before, ("map", subject), lambda: self.map(frame, subject, before))
+            if found is None or seen.grid is None:
+                return None
+            found = resize_grid(found[:, None], seen.grid, grid)[:, 0]
+            return found / found.max().clamp_min(1e-12)
+
+        return seen.once(before, ("strength", subject, grid), find)
+
+    def mask(self, frame: str, subject: str, before: int, grid: Grid) -> Tensor | None:
+        """Which tokens [n] of `grid` show the subject; None if nothing is known yet."""
+        seen = self._seen(frame)
+
+        def find() -> Tensor | None:
+            known = self.strength(frame, subject, before, grid)
+            if known is None:
+                return None
+            outside = subject in seen.outside
+            return known > (0.5 if outside else self.probe.cut * otsu_threshold(known))
+
+        return seen.once(before, ("mask", subject, grid), find)
 
     def finest(self, frame: str) -> Grid | None:
         """The grid of a frame's maps; None while it has none."""
-        return self._grids.get(frame)
+        return self._seen(frame).grid
+
+    # Numbers of tokens, of what is seen in a frame or in its twin.
+
+    def shown(self, frame: str, subject: str, step: int, grid: Grid) -> Tensor:
+        """Numbers [s] of the tokens that show a subject; empty while that is unknown."""
+        source, before = self._seen_in(frame, step)
+        mask = self.mask(source, subject, before, grid)
+        return torch.empty(0, dtype=torch.int64) if mask is None else mask.nonzero()[:, 0]
+
+    def region(self, role: FrameRole, use: Subject, step: int, grid: Grid) -> Tensor | None:
+        """Numbers [s] of the tokens that belong to a subject and to no clearer one; None if
+        unknown.
+        """
+        seen, before = self._seen_in(role.frame, step)
+
+        def find() -> Tensor | None:
+            own = self.mask(seen, use.name, before, grid)
+            strength = self.strength(seen, use.name, before, grid)
+            if own is None or strength is None:
+                return None
+            for i, other in enumerate(role.subjects):
+                rival = self.mask(seen, other.name, before, grid)
+                theirs = self.strength(seen, other.name, before, grid)
+                if other.name == use.name or rival is None or theirs is None:
+                    continue
+                # Of two who are equally clear the one that was named first has the token.
+                first = i < role.subjects.index(use)
+                own = own & ~(rival & (theirs >= strength if first else theirs > strength))
+            return own.nonzero()[:, 0]
+
+        return self._seen(seen).once(before, ("region", use.name, grid), find)
+
+    def nearest(self, role: FrameRole, use: Subject, step: int, grid: Grid) -> Tensor | None:
+        """Numbers [s] of the tokens where no other subject is clearer; None if nothing is known."""
+        seen, before = self._seen_in(role.frame, step)
+
+        def find() -> Tensor | None:
+            known = [self.strength(seen, u.name, before, grid) for u in role.subjects]
+            clear = [strength for strength in known if strength is not None]
+            if len(clear) < len(known):
+                return None
+            return (torch.stack(clear).argmax(0) == role.subjects.index(use)).nonzero()[:, 0]
+
+        return self._seen(seen).once(before, ("nearest", use.name, grid), find)
+
+    def shared(
+        self,
+        role: FrameRole,
+        leaving: tuple[Subject, Source],
+        select: Select,
+        step: int,
+        grid: Grid,
+        device: torch.device,
+        *,
+        known: int | None = None,
+    ) -> Tensor | None:
+        """Numbers [m] of the tokens that a frame exports; None while its mask is unknown.
+
+        leaving: of `FrameRole.leaving`. known: the step whose mask counts, `step` if None.
+        """
+        use, source = leaving
+        if select.tokens == "all":
+            candidates: Tensor | None = torch.arange(math.prod(grid), device=device)
+        else:
+            candidates = self.region(role, use, step if known is None else known, grid)
+        if candidates is None:
+            return None
+        drawn = self._drawn.setdefault((source, role.number), {})
+        if (step, grid) not in drawn:
+            for old in [key for key in drawn if key[0] < step]:
+                del drawn[old]
+            # Counted, not streamed: the same for every batch, order and branch.
+            purpose = f"tokens {source} {role.number} {grid[0]}x{grid[1]} {step}"
+            dice = generator(self._seed, purpose)
+            drawn[step, grid] = draw_tokens(candidates, select.dropout, dice)
+        return drawn[step, grid]
 
     def forget(self, frame: str) -> None:
         """Drop what is known of a frame."""
-        self._grids.pop(frame, None)
-        tables: list[dict[Any, Any]] = [
-            self._maps, self._external, self._mean, self._strength, self._cut,
-        ]  # fmt: skip
-        for table in tables:
-            for key in [key for key in table if key[0] == frame]:
-                del table[key]
+        self._frames.pop(frame, None)
 
-    def _make(self, frame: str, subject: str, before: int, grid: Grid) -> Tensor | None:
-        known = self.strength(frame, subject, before, grid)
-        if known is None:
-            return None
-        if (frame, subject) in self._external:
-            return known > 0.5
-        return known > self.probe.cut * otsu_threshold(known)
+    def drop(self, source: Source) -> None:
+        """Drop which tokens were drawn for a source."""
+        for key in [key for key in self._drawn if key[0] == source]:
+            del self._drawn[key]
 
+    def _seen(self, frame: str) -> _Seen:
+        return self._frames.get(frame) or _Seen()
 
-def _area(grid: Grid) -> int:
-    return grid[0] * grid[1]
-
-
-def _shape(mask: Tensor) -> Grid:
-    return int(mask.shape[0]), int(mask.shape[1])
+    def _seen_in(self, frame: str, step: int) -> tuple[str, int]:
+        """Whose maps tell where a frame's subjects are, and which steps of them count."""
+        twin = twin_id(frame)
+        finished = self.probe.source == "twin" and twin in self._roles
+        return (twin, AFTER_ALL) if finished else (frame, step)

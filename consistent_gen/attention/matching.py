@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from consistent_gen.attention.layers import Grid
 from consistent_gen.attention.ops import nearest_tokens, otsu_threshold, resize_grid, smooth_grid
 from consistent_gen.attention.settings import FeatureProbe
 from consistent_gen.errors import ConsistentGenError
 
-Grid = tuple[int, int]
 # So near is a match whatever the others are; among perfect matches Otsu would cut rounding noise.
 SURE_DISTANCE = 1e-3
 

@@ -36,45 +36,32 @@ def adain(x: Tensor, source: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor
     return torch.addcmul(target[0] - mean * factor, x, factor)
 
 
-def join_wide(rows: Sequence[Sequence[Tensor]], levels: Sequence[Sequence[float]]) -> Tensor:
-    """Rows of parts [m h d], one part after the other, with further channels that carry a bias per
-    key: [r m h d + 8].
+def join(
+    rows: Sequence[Sequence[Tensor]], levels: Sequence[Sequence[float]] | None = None
+) -> Tensor:
+    """Rows of parts [m h d], one part after the other: [r m h d], a view if there is one part.
 
-    levels: of every part, in the first of the `BIAS_CHANNELS` further channels; the others are 0.
-    With 1 for queries, bias / scale for keys and 0 for values, scale * q k^T gains the bias, so
-    that no mask is needed. Of the output only the first d channels count.
+    levels: of every part, in the first of `BIAS_CHANNELS` further channels whose others are 0. With
+    1 for queries, bias / scale for keys and 0 for values, scale * q k^T gains the bias, so that no
+    mask is needed. Of the output only the first d channels count.
     """
-    wide = _room(rows, BIAS_CHANNELS)
-    d = wide.shape[-1] - BIAS_CHANNELS
-    wide[..., d:] = 0.0
-    for row, parts, each in zip(wide, rows, levels, strict=True):
+    first = rows[0][0]
+    if levels is None and len(rows) == 1 and len(rows[0]) == 1:
+        return first[None]
+    length, d = sum(len(part) for part in rows[0]), first.shape[-1]
+    further = 0 if levels is None else BIAS_CHANNELS
+    joined = first.new_empty(len(rows), length, *first.shape[1:-1], d + further)
+    if further:
+        joined[..., d:] = 0.0
+    for i, (row, parts) in enumerate(zip(joined, rows, strict=True)):
         start = 0
-        for part, level in zip(parts, each, strict=True):
+        for j, part in enumerate(parts):
             here = row[start : start + len(part)]
             here[..., :d] = part
-            if level != 0.0:
-                here[..., d] = level
-            start += len(part)
-    return wide
-
-
-def join(rows: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Rows of parts [m h d], one part after the other: [r m h d], a view if there is one part."""
-    if len(rows) == 1 and len(rows[0]) == 1:
-        return rows[0][0][None]
-    joined = _room(rows)
-    for row, parts in zip(joined, rows, strict=True):
-        start = 0
-        for part in parts:
-            row[start : start + len(part)] = part
+            if levels is not None and levels[i][j] != 0.0:
+                here[..., d] = levels[i][j]
             start += len(part)
     return joined
-
-
-def _room(rows: Sequence[Sequence[Tensor]], further: int = 0) -> Tensor:
-    first = rows[0][0]
-    length = sum(len(part) for part in rows[0])
-    return first.new_empty(len(rows), length, *first.shape[1:-1], first.shape[-1] + further)
 
 
 def text_attention(q: Tensor, k: Tensor) -> Tensor:

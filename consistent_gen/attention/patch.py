@@ -1,122 +1,50 @@
-"""Attach policies to a model and take them off again, leaving the model as it was."""
+"""Policies inside a model: attached, acting in its layers, and off again without a trace.
+
+Layers that see images get one processor of ours, which runs the policies that act there and is
+otherwise the layer's own. Cross-attention layers keep theirs, so that image adapters can be loaded
+and scaled as always, and are only watched; they get ours when a policy asks to act on text.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from consistent_gen.attention.layers import Site, family_of, feature_module, find_sites
-from consistent_gen.attention.policy import AttentionPolicy, Rotary
-from consistent_gen.attention.processor import BINDING, Binding, Hub, PolicyProcessor, watch_cross
-from consistent_gen.errors import ConsistentGenError
+from consistent_gen.attention.attend import attend
+from consistent_gen.attention.layers import (
+    Rotary,
+    Site,
+    Text,
+    cross_heads,
+    feature_module,
+    find_sites,
+    positions,
+    project,
+    unproject,
+)
+from consistent_gen.attention.ops import text_attention
+from consistent_gen.attention.policy import AttentionPolicy, Heads
+from consistent_gen.errors import ConsistentGenError, InputError
 
-_PATCH = "_consistent_gen_patch"
-
-
-class Patch:
-    """Our presence in one model: there while at least one policy is attached.
-
-    Layers that see images get our processor. Cross-attention layers keep theirs, so that image
-    adapters can be loaded and scaled as always, and are only watched; they get ours as soon as a
-    policy asks to act on text.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-        self.hub = Hub()
-        self.sites: dict[str, Site] = find_sites(model)
-        self._features: dict[int, Any] = {}
-        self._hooks = [
-            model.register_forward_pre_hook(self._before_call, with_kwargs=True),
-            model.register_forward_hook(self._after_call, always_call=True),
-        ]
-        for name, site in self.sites.items():
-            if site.sees_images:
-                self._bind(name, site)
-            else:
-                self._watch(name, site)
-
-    def add(self, policy: AttentionPolicy) -> None:
-        """Append a policy; it acts after those before it."""
-        self.hub.policies.append(policy)
-        for name, site in self.sites.items():
-            bound = hasattr(self.model.get_submodule(name), BINDING)
-            if policy.acts_on_text and not bound:
-                self._bind(name, site)
-        if policy.feature_scale is not None:
-            module = self.model.get_submodule(feature_module(self.model, policy.feature_scale))
-
-            def show(_module: nn.Module, _inputs: Any, output: Any) -> None:
-                # Transformer blocks return (text, image).
-                policy.features(output[1] if isinstance(output, tuple) else output)
-
-            self._features[id(policy)] = module.register_forward_hook(show)
-
-    def remove(self, policy: AttentionPolicy) -> None:
-        """Take a policy off; with the last one the model gets its own processors back."""
-        self.hub.policies[:] = [other for other in self.hub.policies if other is not policy]
-        hook = self._features.pop(id(policy), None)
-        if hook is not None:
-            hook.remove()
-        if not self.hub.policies:
-            self._restore()
-
-    def _bind(self, name: str, site: Site) -> None:
-        attn: Any = self.model.get_submodule(name)
-        setattr(attn, BINDING, Binding(site, attn.processor, self.hub))
-        _install(attn)
-
-    def _watch(self, name: str, site: Site) -> None:
-        def look(attn: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-            hidden = args[0] if args else kwargs["hidden_states"]
-            text = args[1] if len(args) > 1 else kwargs.get("encoder_hidden_states")
-            watch_cross(self.hub.policies, attn, hidden, text, site)
-
-        attn = self.model.get_submodule(name)
-        self._hooks.append(attn.register_forward_pre_hook(look, with_kwargs=True))
-
-    def _restore(self) -> None:
-        for hook in self._hooks:
-            hook.remove()
-        for name in self.sites:
-            attn: Any = self.model.get_submodule(name)
-            binding: Binding | None = getattr(attn, BINDING, None)
-            if binding is None:
-                continue
-            # A processor that somebody installed over ours stays.
-            if isinstance(attn.processor, PolicyProcessor):
-                attn.set_processor(attn.processor.standing_for(binding))
-            delattr(attn, BINDING)
-        delattr(self.model, _PATCH)
-
-    def _before_call(self, _model: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-        for name in self.sites:
-            attn: Any = self.model.get_submodule(name)
-            if hasattr(attn, BINDING) and not isinstance(attn.processor, PolicyProcessor):
-                _install(attn)  # something replaced ours: the new one is the layer's own now
-        if family_of(self.model) == "FluxTransformer2DModel":
-            self.hub.rotary = _positions(self.model, kwargs)
-
-    def _after_call(self, _model: nn.Module, _args: Any, _output: Any) -> None:
-        self.hub.rotary = None
+_PATCH, _BINDING = "_consistent_gen_patch", "_consistent_gen_binding"
 
 
-def attach(model: nn.Module, policy: AttentionPolicy) -> Patch:
+def attach(model: nn.Module, policy: AttentionPolicy) -> None:
     """Let `policy` act in `model` from now on, after the policies that are there already.
 
     Raises:
         InputError: a model family that is not supported.
     """
-    patch: Patch | None = getattr(model, _PATCH, None)
+    patch: _Patch | None = getattr(model, _PATCH, None)
     if patch is None:
-        patch = Patch(model)
+        patch = _Patch(model)
         object.__setattr__(model, _PATCH, patch)
     patch.add(policy)
-    return patch
 
 
 def detach(model: nn.Module, policy: AttentionPolicy) -> None:
@@ -125,8 +53,8 @@ def detach(model: nn.Module, policy: AttentionPolicy) -> None:
     Raises:
         ConsistentGenError: the policy is not attached.
     """
-    patch: Patch | None = getattr(model, _PATCH, None)
-    if patch is None or all(other is not policy for other in patch.hub.policies):
+    patch: _Patch | None = getattr(model, _PATCH, None)
+    if patch is None or all(other is not policy for other in patch.shared.policies):
         raise ConsistentGenError("this policy is not attached to the model; attach it first")
     patch.remove(policy)
 
@@ -145,6 +73,109 @@ def attached(model: nn.Module, *policies: AttentionPolicy) -> Iterator[None]:
             detach(model, policy)
 
 
+@dataclass
+class _Shared:
+    """What all layers of one model share: the policies in order, and positions of this call."""
+
+    policies: list[AttentionPolicy] = field(default_factory=list)
+    rotary: Rotary | None = None
+
+
+@dataclass
+class _Binding:
+    """What one layer has: its place, the processor that was there first, and what all share."""
+
+    site: Site
+    first: Any
+    shared: _Shared
+
+
+class _Patch:
+    """Our presence in one model: there while at least one policy is attached."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.shared = _Shared()
+        self.sites = find_sites(model)
+        self._features: dict[int, Any] = {}
+        self._hooks = [
+            model.register_forward_pre_hook(self._before_call, with_kwargs=True),
+            model.register_forward_hook(self._after_call, always_call=True),
+        ]
+        for site in self.sites.values():
+            if site.sees_images:
+                self._bind(site)
+            else:
+                self._watch(site)
+
+    def add(self, policy: AttentionPolicy) -> None:
+        self.shared.policies.append(policy)
+        for site in self.sites.values() if policy.acts_on_text else ():
+            if not hasattr(self.model.get_submodule(site.name), _BINDING):
+                self._bind(site)
+        if policy.feature_scale is not None:
+            module = self.model.get_submodule(feature_module(self.model, policy.feature_scale))
+
+            def show(_module: nn.Module, _inputs: Any, output: Any) -> None:
+                # Transformer blocks return (text, image).
+                policy.features(output[1] if isinstance(output, tuple) else output)
+
+            self._features[id(policy)] = module.register_forward_hook(show)
+
+    def remove(self, policy: AttentionPolicy) -> None:
+        left = [other for other in self.shared.policies if other is not policy]
+        self.shared.policies[:] = left
+        hook = self._features.pop(id(policy), None)
+        if hook is not None:
+            hook.remove()
+        if not left:
+            self._restore()
+
+    def _bind(self, site: Site) -> None:
+        attn: Any = self.model.get_submodule(site.name)
+        setattr(attn, _BINDING, _Binding(site, attn.processor, self.shared))
+        _install(attn)
+
+    def _watch(self, site: Site) -> None:
+        def look(attn: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+            hidden = args[0] if args else kwargs["hidden_states"]
+            text = args[1] if len(args) > 1 else kwargs.get("encoder_hidden_states")
+            # With an IP-Adapter the states come as (text, pictures).
+            text = text[0] if isinstance(text, tuple) else text
+            for policy in self.shared.policies:
+                for row in policy.watched(site):
+                    one = slice(row.slot, row.slot + 1)  # alone: its bytes know no neighbours
+                    q, k = cross_heads(attn, hidden[one], text[one])
+                    policy.text_attention(row, text_attention(q[0], k[0]), site)
+
+        attn = self.model.get_submodule(site.name)
+        self._hooks.append(attn.register_forward_pre_hook(look, with_kwargs=True))
+
+    def _restore(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        for name in self.sites:
+            attn: Any = self.model.get_submodule(name)
+            binding: _Binding | None = getattr(attn, _BINDING, None)
+            if binding is None:
+                continue
+            # A processor that somebody installed over ours stays.
+            if isinstance(attn.processor, PolicyProcessor):
+                attn.set_processor(attn.processor.own(binding))
+            delattr(attn, _BINDING)
+        delattr(self.model, _PATCH)
+
+    def _before_call(self, _model: nn.Module, _args: Any, kwargs: dict[str, Any]) -> None:
+        for name in self.sites:
+            attn: Any = self.model.get_submodule(name)
+            if hasattr(attn, _BINDING) and not isinstance(attn.processor, PolicyProcessor):
+                _install(attn)  # something replaced ours: the new one is the layer's own now
+        self.shared.rotary = positions(self.model, kwargs)
+
+    def _after_call(self, _model: nn.Module, _args: Any, _output: Any) -> None:
+        self.shared.rotary = None
+
+
 def _install(attn: Any) -> None:
     ours = PolicyProcessor()
     ours.inner = attn.processor
@@ -154,7 +185,95 @@ def _install(attn: Any) -> None:
     attn.set_processor(ours)
 
 
-def _positions(model: Any, kwargs: dict[str, Any]) -> Rotary:
-    text, image = (kwargs[name] for name in ("txt_ids", "img_ids"))
-    text, image = (ids[0] if ids.ndim == 3 else ids for ids in (text, image))
-    return Rotary(torch.cat([text, image]), len(text), model.pos_embed)
+class PolicyProcessor:
+    """Runs the policies that act on the layer; if none does, the layer's own processor.
+
+    It takes no arguments and finds what it needs at the attention module, since loading an
+    IP-Adapter rebuilds processors as `type(processor)()`.
+    """
+
+    # diffusers sets these when a backend is chosen for the whole model.
+    _attention_backend: Any = None
+    _parallel_config: Any = None
+    # The processor that this one stands for; unknown in an instance that diffusers made.
+    inner: Any = None
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Any = None,
+        attention_mask: Tensor | None = None,
+        image_rotary_emb: Any = None,
+        temb: Tensor | None = None,
+        ip_adapter_masks: Any = None,
+        ip_hidden_states: Any = None,
+    ) -> Any:
+        """As any processor of diffusers. What the layer's own does not take stays None."""
+        given = {
+            "encoder_hidden_states": encoder_hidden_states,
+            "attention_mask": attention_mask,
+            "image_rotary_emb": image_rotary_emb,
+            "temb": temb,
+            "ip_adapter_masks": ip_adapter_masks,
+            "ip_hidden_states": ip_hidden_states,
+        }
+        named = {name: value for name, value in given.items() if value is not None}
+        binding: _Binding | None = getattr(attn, _BINDING, None)
+        own = self.own(binding)
+        if binding is None:
+            return own(attn, hidden_states, **named)
+        site, policies = binding.site, binding.shared.policies
+        acting = [policy for policy in policies if policy.acts(site)]
+        joint = site.kind in ("joint", "single")
+        if not acting and not (joint and any(policy.watched(site) for policy in policies)):
+            return own(attn, hidden_states, **named)
+        if attention_mask is not None and acting and site.sees_images:
+            raise InputError(f"layer {site.name} has an attention mask; its keys cannot be shared")
+        rotary = binding.shared.rotary
+        qkv, text = project(attn, hidden_states, encoder_hidden_states, site, rotary)
+        heads = Heads(*qkv, rotary=rotary)
+        for policy in policies if text is not None else ():
+            for row in policy.watched(site):
+                seen = text_attention(heads.q[row.slot], text.k[row.slot])  # n t
+                policy.text_attention(row, seen, site)
+        if not acting:
+            return own(attn, hidden_states, **named)
+        for policy in acting:
+            policy.self_attention(heads, site)
+        branches = [x for policy in acting if (x := policy.branch(heads.q, site)) is not None]
+        if heads.untouched and not branches:
+            # Recorded only, or nothing to read: the layer's own bytes, not merely its numbers.
+            return _shown(acting, own(attn, hidden_states, **named), text, site)
+        image, words = attend(heads, text, self._attention_backend)  # b n h d, b t h d
+        image, words = unproject(attn, sum(branches, image), words, site)  # b n c, b t c
+        if site.kind == "single":
+            assert words is not None
+            return _shown(acting, torch.cat([words, image], dim=1), text, site)
+        found: Any = image if words is None else (image, words)
+        if ip_hidden_states is not None and site.block == "double":
+            # An image adapter's own branch is the third result of its processor.
+            found = image, words, own(attn, hidden_states, **named)[2]
+        return _shown(acting, found, text, site)
+
+    def own(self, binding: _Binding | None) -> Any:
+        """The layer's own processor, which acts where no policy does."""
+        if self.inner is not None or binding is None:
+            assert self.inner is not None, "put back by diffusers without its layer"
+            return self.inner
+        return binding.first
+
+
+def _shown(acting: Sequence[AttentionPolicy], result: Any, text: Text | None, site: Site) -> Any:
+    """A processor's result after the policies have changed that of image tokens [b n c]."""
+    if site.kind == "single":
+        assert text is not None
+        t = text.q.shape[1]
+        image = changed = result[:, t:]
+        for policy in acting:
+            changed = policy.output(changed, site)
+        return result if changed is image else torch.cat([result[:, :t], changed], dim=1)
+    image, *rest = result if isinstance(result, tuple) else (result,)
+    for policy in acting:
+        image = policy.output(image, site)
+    return (image, *rest) if isinstance(result, tuple) else image

@@ -7,14 +7,13 @@ Sharing methods and identity adapters are both policies; a layer holds an ordere
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
-from consistent_gen.attention.calls import Call, Row
-from consistent_gen.attention.layers import Site
+from consistent_gen.attention.layers import Rotary, Site
+from consistent_gen.attention.rows import Call, Row
 
 
 @dataclass(frozen=True)
@@ -48,13 +47,13 @@ class Heads:
     reads: dict[int, list[Extra]] = field(default_factory=dict)
     without_self: set[int] = field(default_factory=set)
     rotary: Rotary | None = None
-    _own: set[str] = field(default_factory=set)
+    _edited: set[str] = field(default_factory=set)
 
     @property
     def untouched(self) -> bool:
         """Whether attention over them is the layer's own: nothing was edited, nothing is read."""
         reading = any(len(extra.k) for extras in self.reads.values() for extra in extras)
-        return not (reading or self._own)
+        return not (reading or self._edited)
 
     def get(self, which: str, slot: int) -> Tensor:
         """The "q", "k" or "v" of one row, [n h d]."""
@@ -62,30 +61,11 @@ class Heads:
         return tensor[slot]
 
     def put(self, which: str, slot: int, value: Tensor) -> None:
-        """Replace the "q", "k" or "v" of one row; the layer's own tensor is copied before."""
-        if which not in self._own:
+        """Replace the "q", "k" or "v" [n h d] of one row; the layer's own tensor is copied once."""
+        if which not in self._edited:
             setattr(self, which, getattr(self, which).clone())
-            self._own.add(which)
+            self._edited.add(which)
         getattr(self, which)[slot] = value
-
-
-@dataclass(frozen=True)
-class Rotary:
-    """Positions of tokens: `ids` [text + image, axes]; `embed` maps ids to cos and sin."""
-
-    ids: Tensor
-    text: int
-    embed: torch.nn.Module
-
-    @property
-    def image_ids(self) -> Tensor:
-        """Position of every image token, [n axes]."""
-        return self.ids[self.text :]
-
-    def angles(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """cos and sin [m d] at positions ids [m axes]."""
-        cos, sin = self.embed(ids)
-        return cos, sin
 
 
 class AttentionPolicy:
@@ -121,9 +101,9 @@ class AttentionPolicy:
         """Change the layer's result for image tokens, [b n c]. Called only where `acts`."""
         return hidden
 
-    def watched(self, site: Site) -> Mapping[Row, tuple[int, ...]]:
-        """Rows whose attention to the text is wanted at `site`, with their text tokens."""
-        return {}
+    def watched(self, site: Site) -> Iterable[Row]:
+        """Rows whose attention to the text is wanted at `site`."""
+        return ()
 
     def text_attention(self, row: Row, attention: Tensor, site: Site) -> None:
         """Attention [n t] of a watched row's image tokens to the text, mean over heads."""

@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 from consistent_gen.errors import InputError
 
 MAX_STRENGTH = 100.0
-_TWIN_MARK = "/twin"
+
+
+class Source(NamedTuple):
+    """Where a subject's keys come from: its anchors, or the first frame of several subjects.
+
+    among: in that first frame all of these, otherwise nobody.
+    """
+
+    subject: str
+    among: frozenset[str] = frozenset()
+
+    def __str__(self) -> str:
+        return f"{self.subject} in {group_name(self.among)}" if self.among else self.subject
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,19 +33,19 @@ class Subject:
     of a prompt stands at 1.
     strength: weight of its shared keys beside a frame's own, 0 (off) to `MAX_STRENGTH`; 1 is the
     method as published, and k counts every shared key k times.
-    beside: a further name of exports that are read, after those of the subject's own anchors: its
-        own in the first frame of several together (see `beside`).
+    beside: several subjects whose first frame together is read too, after the subject's anchors.
     """
 
     name: str
     tokens: tuple[int, ...] = ()
     strength: float = 1.0
-    beside: str = ""
+    beside: frozenset[str] = frozenset()
 
     @property
-    def sources(self) -> tuple[str, ...]:
+    def sources(self) -> tuple[Source, ...]:
         """Whose exports are read, in order."""
-        return (self.name, self.beside) if self.beside else (self.name,)
+        own = Source(self.name)
+        return (own, Source(self.name, self.beside)) if self.beside else (own,)
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.strength <= MAX_STRENGTH:
@@ -47,7 +61,7 @@ class FrameRole:
 
     anchor: its number among the anchors of all its subjects, None for all other frames.
     together: of the first frame of several subjects, the number of its exports, after those of
-        their anchors; it reads these like any frame, and is read by frames of the same subjects.
+    their anchors; it reads these like any frame, and is read by frames of the same subjects.
     twin_of: the frame whose first, unshared pass this is.
     """
 
@@ -61,43 +75,33 @@ class FrameRole:
         if self.anchor is not None and not self.subjects:
             raise InputError(f"an anchor shows a subject; {self.frame!r} has none")
 
-    @property
-    def leaving(self) -> tuple[tuple[Subject, str], ...]:
-        """The subjects that others read in this frame, each with the name of its exports."""
-        if self.twin_of is not None:
+    @cached_property
+    def leaving(self) -> tuple[tuple[Subject, Source], ...]:
+        """The subjects that others read in this frame, each with where they read it."""
+        if self.twin_of is not None or (self.anchor is None and self.together is None):
             return ()
+        among = frozenset[str]()
         if self.together is not None:
-            names = [use.name for use in self.subjects]
-            return tuple((use, beside(use.name, names)) for use in self.subjects)
-        return () if self.anchor is None else tuple((use, use.name) for use in self.subjects)
+            among = frozenset(use.name for use in self.subjects)
+        return tuple((use, Source(use.name, among)) for use in self.subjects)
 
     @property
     def number(self) -> int:
         """Of its exports, among those that a frame can read of one subject."""
         return self.anchor or self.together or 0
 
-    @property
+    @cached_property
     def reading(self) -> tuple[Subject, ...]:
         """The subjects that the frame reads; what others read does so at any strength."""
         whatever = self.anchor is not None or self.together is not None
         return tuple(use for use in self.subjects if whatever or use.strength > 0.0)
 
 
-def beside(name: str, names: Iterable[str]) -> str:
-    """What a subject's exports in the first frame of several subjects are called."""
-    return f"{name} in {group_name(names)}"
-
-
 def group_name(names: Iterable[str]) -> str:
-    """The name of several subjects together, whatever their order."""
+    """Several subjects in words, whatever their order."""
     return " & ".join(sorted(names))
 
 
 def twin_id(frame: str) -> str:
-    """The id of a frame's twin."""
-    return frame + _TWIN_MARK
-
-
-def is_twin(frame: str) -> bool:
-    """Whether an id is a twin's."""
-    return frame.endswith(_TWIN_MARK)
+    """The id of a frame's twin: a name only, `twin_of` says whose it is."""
+    return frame + "/twin"

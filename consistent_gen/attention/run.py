@@ -10,44 +10,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from consistent_gen.attention.bank import (
-    DEFAULT_LIMIT_BYTES,
-    AnchorBank,
-    check_limit,
-    predict_bytes,
-)
-from consistent_gen.attention.layers import Site
-from consistent_gen.attention.masks import Grid, SubjectMasks
+from consistent_gen.attention.bank import DEFAULT_LIMIT_BYTES, AnchorBank
+from consistent_gen.attention.layers import Grid, Site
+from consistent_gen.attention.masks import AFTER_ALL, SubjectMasks
 from consistent_gen.attention.matching import Features, Match, match_tokens
 from consistent_gen.attention.ops import kept_count
-from consistent_gen.attention.roles import FrameRole, Subject, twin_id
+from consistent_gen.attention.roles import FrameRole, Source, Subject, twin_id
+from consistent_gen.attention.rows import BOTH, Branch
 from consistent_gen.attention.settings import (
-    Branch,
     MaskProbe,
+    MatchedQueriesKeys,
     Recipe,
     Rule,
-    Select,
+    has_edit,
     sharing_rule,
     source_step,
+    wanted_statistics,
 )
-from consistent_gen.attention.tokens import AFTER_ALL, SubjectTokens
 from consistent_gen.errors import InputError
 from consistent_gen.runtime import generator
-
-# What a subject is taken to cover of a picture where masks are cut at Otsu's threshold.
-_OTSU_SHARE = 0.35
-
-
-class Covered(NamedTuple):
-    """Tokens that belong to a subject and to no clearer one, and those that show it."""
-
-    region: int
-    shown: int
 
 
 class SharedRun:
@@ -69,13 +54,12 @@ class SharedRun:
         self.recipe = recipe
         self.seed = seed
         self.bank = AnchorBank(limit_bytes, bank_device)
-        self.masks = SubjectMasks(recipe.masks or MaskProbe())
         self.features = None if recipe.features is None else Features(recipe.features)
         self.roles: dict[str, FrameRole] = {}
-        self.tokens = SubjectTokens(self.masks, self.roles, seed)
-        # exports -> number -> who leaves them: frame and subject
-        self._anchors: dict[str, dict[int, tuple[str, str]]] = {}
-        self._settings: dict[str, Mapping[str, object]] = {}
+        self.masks = SubjectMasks(recipe.masks or MaskProbe(), self.roles, seed)
+        # source -> number -> who leaves that: frame and subject
+        self._anchors: dict[Source, dict[int, tuple[str, str]]] = {}
+        self._settings: dict[Source, Mapping[str, object]] = {}
         self._records: dict[str, dict[int, dict[tuple[str, Branch, str], Tensor]]] = {}
         self._matches: dict[tuple[str, str, Grid], Match] = {}
         # Every row asks for them at every layer.
@@ -95,9 +79,9 @@ class SharedRun:
             for source in use.sources:
                 self._check_settings(source, role, dict(settings or {}))
         self.roles[role.frame] = role
-        for use, name in role.leaving:
-            self._settings.setdefault(name, dict(settings or {}))
-            self._anchors.setdefault(name, {})[role.number] = role.frame, use.name
+        for use, source in role.leaving:
+            self._settings.setdefault(source, dict(settings or {}))
+            self._anchors.setdefault(source, {})[role.number] = role.frame, use.name
 
     def add_with_twin(
         self, role: FrameRole, settings: Mapping[str, object] | None = None
@@ -110,31 +94,54 @@ class SharedRun:
         self.add(replace(role, frame=twin, twin_of=role.frame), settings)
         return twin
 
-    @property
-    def expected_share(self) -> float:
-        """What a subject is taken to cover of a picture, 0..1, before its masks are known; a lower
-        cut covers more, down to everything at 0.
-        """
-        return 1.0 - min(self.masks.probe.cut, 1.0) * (1.0 - _OTSU_SHARE)
-
     def subjects(self) -> tuple[str, ...]:
         """Names of the subjects that have anchors."""
-        return tuple(self._anchors)
+        return tuple(source.subject for source in self._anchors if not source.among)
 
     def release(self, frame: str) -> None:
         """Forget a frame that left; anchors' masks and features stay for later frames."""
         role = self.roles.get(frame)
-        if role is None or role.leaving or role.twin_of is not None:
+        if role is None or role.twin_of is not None:
             return
-        self._forget(frame)
-
-    def drop(self, subject: str) -> None:
-        """Forget a subject (or a name of exports): its bank and its anchors."""
-        self.bank.drop(subject)
-        for frame, _ in self._anchors.pop(subject, {}).values():
+        for _, source in role.leaving:
+            self.bank.drawn(source)
+        if not role.leaving:
             self._forget(frame)
-        self._settings.pop(subject, None)
-        self.tokens.drop(subject)
+
+    def drop(self, subject: str, among: Iterable[str] = ()) -> None:
+        """Forget a subject's anchors and their bank, or the first frame of it `among` others."""
+        source = Source(subject, frozenset(among))
+        self.bank.drop(source)
+        for frame, _ in self._anchors.pop(source, {}).values():
+            self._forget(frame)
+        self._settings.pop(source, None)
+        self.masks.drop(source)
+
+    def most_bytes(
+        self,
+        sites: Iterable[Site],
+        latent: Grid,
+        *,
+        steps: int,
+        guided: int,
+        element_bytes: int,
+        anchors: int | None = None,
+    ) -> int:
+        """Bytes that one subject takes in the bank at most: as if it filled the picture.
+
+        Exact for methods that share every token. latent: height and width in cells. guided: how
+        many steps, the first ones, have rows for both branches. anchors: how many frames leave
+        something, None for those of the recipe.
+        """
+        per_anchor = 0
+        for site in sites:
+            height, width = site.grid(latent)
+            for step in range(steps) if site.sees_images else ():
+                for branch in BOTH if step < guided else BOTH[:1]:
+                    rules = self.exports_at(site, step, steps, branch)
+                    per_anchor += _most_numbers(rules, height * width) * site.channels
+        count = self.recipe.anchors if anchors is None else anchors
+        return per_anchor * count * element_bytes
 
     # What policies ask for.
 
@@ -142,38 +149,31 @@ class SharedRun:
         """The rules that act at a layer, step and branch; of several that share, the first."""
         key = site, step, steps, branch
         if key not in self._rules:
-            self._rules[key] = tuple(self._find_rules(*key))
+            found: list[Rule] = []
+            for number, rule in enumerate(self.recipe.rules):
+                window = rule.window
+                if not window.covers(site) or branch not in window.branches:
+                    continue
+                if step not in window.span(steps) or not self._coin(number, rule, *key[:3]):
+                    continue
+                if not (sharing_rule([rule]) and sharing_rule(found)):
+                    found.append(rule)
+            self._rules[key] = tuple(found)
         return self._rules[key]
-
-    def _find_rules(self, site: Site, step: int, steps: int, branch: Branch) -> list[Rule]:
-        found: list[Rule] = []
-        for number, rule in enumerate(self.recipe.rules):
-            window = rule.window
-            if not window.covers(site) or branch not in window.branches:
-                continue
-            if step not in window.span(steps) or not self._coin(number, rule, site, step, steps):
-                continue
-            if sharing_rule([rule]) and sharing_rule(found):
-                continue
-            found.append(rule)
-        return found
 
     def exports_at(self, site: Site, step: int, steps: int, branch: Branch) -> tuple[Rule, ...]:
         """The rules that read what anchors leave at a step: theirs, and those of who is behind."""
         key = site, step, steps, branch
         if key not in self._exports:
-            self._exports[key] = tuple(self._find_exports(*key))
+            # A lone anchor reads nobody; others read each other at every step.
+            found = list(self.rules_at(*key)) if self.recipe.anchors > 1 else []
+            ahead = self.recipe.lead(steps) - 1
+            for behind in range(max(0, step - ahead), step + 1):
+                rules = self.rules_at(site, behind, steps, branch)
+                if rules and source_step(rules, behind, steps) == step:
+                    found.extend(rule for rule in rules if rule not in found)
+            self._exports[key] = tuple(found)
         return self._exports[key]
-
-    def _find_exports(self, site: Site, step: int, steps: int, branch: Branch) -> list[Rule]:
-        # A lone anchor reads nobody; where there are others, they read each other at every step.
-        found = list(self.rules_at(site, step, steps, branch)) if self.recipe.anchors > 1 else []
-        ahead = self.recipe.lead(steps) - 1
-        for behind in range(max(0, step - ahead), step + 1):
-            rules = self.rules_at(site, behind, steps, branch)
-            if rules and source_step(rules, behind, steps) == step:
-                found.extend(rule for rule in rules if rule not in found)
-        return found
 
     def looks(self, frame: str, step: int, steps: int) -> bool:
         """Whether `frame` wants a look, a second row without sharing, at a step."""
@@ -206,8 +206,8 @@ class SharedRun:
             assert self.features is not None
             anchors = {k: v for source in use.sources for k, v in self._anchors[source].items()}
             seen = [(frame, use.name), *(place for _, place in sorted(anchors.items()))]
-            features = [self.features.at(twin_id(name), grid) for name, _ in seen]
-            tokens = [self.tokens.shown(*place, AFTER_ALL, grid) for place in seen]
+            features = [self.features.at(twin_id(name), grid) for name, _ in seen]  # n c each
+            tokens = [self.masks.shown(*place, AFTER_ALL, grid) for place in seen]  # s each
             self._matches[key] = match_tokens(features[0], tokens[0], features[1:], tokens[1:])
         return self._matches[key]
 
@@ -215,90 +215,16 @@ class SharedRun:
         """Take this correspondence instead of what the features would say."""
         self._matches[frame, subject, grid] = match
 
-    def covered(
-        self, subject: str, grids: Iterable[Grid], steps: int
-    ) -> dict[tuple[int, Grid], Covered]:
-        """Of every anchor of a subject, how many tokens of each grid are its and how many show it.
-
-        Nothing before their masks are final, which `Recipe.settled` tells: masks that are asked
-        for are kept.
-        """
-        settled = self.recipe.settled(steps)
-        final = self.recipe.masks is not None and settled is not None
-        known = settled or AFTER_ALL
-        found: dict[tuple[int, Grid], Covered] = {}
-        for number, (frame, name) in self._anchors.get(subject, {}).items():
-            role = self.roles[frame]
-            seen = frame if settled else twin_id(frame)
-            if final and self.masks.noted(seen, name) < (settled or steps):
-                return {}
-            use = next(use for use in role.subjects if use.name == name)
-            for grid in grids:
-                region = self.tokens.region(role, use, known, grid)
-                shown = self.tokens.shown(frame, name, known, grid)
-                found[number, grid] = Covered(0 if region is None else len(region), len(shown))
-        return found
-
     def record(self, frame: str, step: int, key: tuple[str, Branch, str], value: Tensor) -> None:
         """Keep a look's "q" or a twin's "v" [n h d] at (layer, branch, which) for its frame."""
         self._records.setdefault(frame, {}).setdefault(step, {})[key] = value.clone()
 
     def recorded(self, frame: str, step: int, key: tuple[str, Branch, str]) -> Tensor:
-        """What was kept for the frame; it is forgotten as soon as the frame is a step further."""
+        """What was kept for the frame [n h d]; forgotten when the frame is a step further."""
         steps = self._records[frame]
         for old in [s for s in steps if s < step]:
             del steps[old]
         return steps[step][key]
-
-    def predicted_bytes(
-        self,
-        sites: Iterable[Site],
-        latent: Grid,
-        *,
-        steps: int,
-        guided: int,
-        element_bytes: int,
-        covered: float | Mapping[tuple[int, Grid], Covered],
-    ) -> int:
-        """Bytes that one subject takes in the bank.
-
-        guided: how many steps, the first ones, anchors draw with rows for both branches.
-        covered: share of the picture that the subject is taken to cover, 0..1; what it does cover,
-        once that is known.
-        """
-
-        numbers = (
-            range(self.recipe.anchors)
-            if isinstance(covered, float)
-            else sorted({number for number, _ in covered})
-        )
-
-        def count(site: Site, step: int, anchor: int) -> tuple[int, int]:
-            grid = site.grid(latent)
-            n = grid[0] * grid[1]
-            if isinstance(covered, float):
-                region = shown = round(n * covered)
-            else:
-                region, shown = covered[anchor, grid]
-            rules = self.exports_at(site, step, steps, "cond")
-            sharing = sharing_rule(rules)
-            select = Select() if sharing is None else sharing.select
-            candidates = n if select.tokens == "all" else region
-            return kept_count(candidates, select.dropout), shown
-
-        return predict_bytes(
-            lambda site, step, branch: self.exports_at(site, step, steps, branch),
-            [site for site in sites if site.sees_images],
-            steps=steps,
-            guided=guided,
-            anchors=numbers,
-            element_bytes=element_bytes,
-            count=count,
-        )
-
-    def check_bytes(self, wanted: int) -> None:
-        """Refuse another `wanted` bytes on top of the bank's if that is too much (LimitError)."""
-        check_limit(self.bank.bytes + wanted, self.bank.limit_bytes)
 
     def _coin(self, number: int, rule: Rule, site: Site, step: int, steps: int) -> bool:
         chance = rule.window.chance(step, steps)
@@ -308,18 +234,20 @@ class SharedRun:
         return float(torch.rand((), generator=draw)) < chance
 
     def _check_settings(
-        self, subject: str, role: FrameRole, settings: Mapping[str, object]
+        self, source: Source, role: FrameRole, settings: Mapping[str, object]
     ) -> None:
-        known = self._settings.get(subject)
+        known = self._settings.get(source)
         if known is None:
             if role.anchor is None:
-                raise InputError(f"frame {role.frame!r} shows {subject!r}, who has no anchors yet")
-            self._settings[subject] = settings
+                raise InputError(
+                    f"frame {role.frame!r} shows {str(source)!r}, who has no anchors yet"
+                )
+            self._settings[source] = settings
             return
         for name in sorted({*known, *settings}):
             if known.get(name) != settings.get(name):
                 raise InputError(
-                    f"frame {role.frame!r} cannot read the anchors of {subject!r}: {name} is "
+                    f"frame {role.frame!r} cannot read the anchors of {str(source)!r}: {name} is "
                     f"{settings.get(name)!r}, and the anchors were drawn with {known.get(name)!r}; "
                     "use the same, or draw the anchors again"
                 )
@@ -328,9 +256,17 @@ class SharedRun:
         for name in (frame, twin_id(frame)):
             self.roles.pop(name, None)
             self.masks.forget(name)
-            self.tokens.forget(name)
             if self.features is not None:
                 self.features.forget(name)
         self._records.pop(frame, None)
         for key in [key for key in self._matches if key[0] == frame]:
             del self._matches[key]
+
+
+def _most_numbers(rules: tuple[Rule, ...], n: int) -> int:
+    """Numbers per channel that one anchor of n tokens leaves under `rules`, if all are its own."""
+    sharing = sharing_rule(rules)
+    found = 0 if sharing is None else 2 * kept_count(n, sharing.select.dropout)
+    found += 2 * len(wanted_statistics(rules))
+    found += 2 * n * has_edit(rules, MatchedQueriesKeys)
+    return found + n * any(rule.mix.inject > 0.0 for rule in rules)

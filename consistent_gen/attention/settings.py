@@ -10,7 +10,8 @@ its own keys and to exported keys of anchor frames, with edits of features befor
 - `Place`: positions of exported keys in models with rotary embeddings.
 - `Mix`: how shared keys enter the softmax, and what is blended into the result.
 
-A `Rule` is one value of each; a `Recipe` is a list of rules with what they need to know first.
+A `Rule` is one value of each; a `Recipe` is a list of rules with what they need to know first, and
+the names under which a method's settings can be changed.
 """
 
 from __future__ import annotations
@@ -18,15 +19,16 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
-from consistent_gen.attention.layers import Site
+from consistent_gen.attention.rows import BOTH, Branch
 
-Branch = Literal["cond", "uncond"]
+if TYPE_CHECKING:
+    from consistent_gen.attention.layers import Site
+
 Gate = Literal["none", "subject", "many", "nearest"]
-BOTH: tuple[Branch, ...] = ("cond", "uncond")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,8 +181,9 @@ class Mix:
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """One value of each setting."""
+    """One value of each setting. name: by which a method's settings find it in its recipe."""
 
+    name: str = field(default="sharing", repr=False)
     window: Window = Window()
     topology: Topology = Topology()
     select: Select = Select()
@@ -199,10 +202,16 @@ class Rule:
         return max(step, min(step + self.topology.lead_steps(steps), last))
 
     @property
+    def idle(self) -> bool:
+        """Whether it changes nothing at any step."""
+        acts = self.mix.keys == "concat" or self.align or self.mix.inject > 0.0
+        return not acts or self.window.steps[1] <= 0.0
+
+    @property
     def matches(self) -> bool:
         """Whether it needs correspondences between frames."""
-        found = any(isinstance(edit, MatchedQueriesKeys) for edit in self.align)
-        return found or self.mix.inject > 0.0 or self.place.kind == "matched"
+        gathers = has_edit([self], MatchedQueriesKeys)
+        return gathers or self.mix.inject > 0.0 or self.place.kind == "matched"
 
     @property
     def masks(self) -> bool:
@@ -243,12 +252,17 @@ class FeatureProbe:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A method as data. Rules act in order; where several share keys, only the first does."""
+    """A method as data. Rules act in order; where several share keys, only the first does. Without
+    rules every frame is drawn alone.
+
+    settings: name -> the places of a value in the recipe (see `methods.tuning.recipe_of`).
+    """
 
     name: str
     rules: tuple[Rule, ...] = ()
     masks: MaskProbe | None = None
     features: FeatureProbe | None = None
+    settings: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         assert self.masks or not any(rule.masks for rule in self.rules), "a rule needs masks"
@@ -284,8 +298,8 @@ class Recipe:
         """The step from which on masks of the frames that others read stay as they are: none of
         their steps if a twin finished them before, and None if they change to the end.
 
-        Where anchors lead, it is the first step that anybody reads. So a bank's size is known
-        before it holds anything.
+        Where anchors lead, it is the first step that anybody reads, so that what is read does not
+        depend on how far the anchor has got meanwhile.
         """
         if self.masks is None or self.masks.source == "twin":
             return 0
@@ -294,17 +308,13 @@ class Recipe:
     @property
     def twin(self) -> bool:
         """Whether every frame is first drawn without sharing, to learn masks and features."""
-        edits = [edit for rule in self.rules for edit in rule.align]
-        recorded = any(isinstance(edit, TwinValues) for edit in edits)
         learned = self.masks is not None and self.masks.source == "twin"
-        return recorded or learned or self.features is not None
+        return has_edit(self.rules, TwinValues) or learned or self.features is not None
 
     def looks(self, step: int, steps: int) -> bool:
         """Whether frames take a second, unshared row at this step, for their queries."""
         return any(
-            step in rule.window.span(steps)
-            for rule in self.rules
-            if any(isinstance(edit, BlendQueries) for edit in rule.align)
+            step in rule.window.span(steps) for rule in self.rules if has_edit([rule], BlendQueries)
         )
 
     def calls(self, steps: int) -> int:
@@ -322,7 +332,35 @@ class Recipe:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def sharing_rule(rules: Sequence[Rule]) -> Rule | None:
+# Names of the settings that every method shares which keeps characters by masks.
+CHARACTER_SETTINGS: Mapping[str, tuple[str, ...]] = {
+    "anchors": ("*.topology.anchors",),
+    "lead": ("*.topology.lead",),
+    "together": ("*.topology.together",),
+    "portrait": ("*.topology.portrait",),
+    "dropout": ("sharing.select.dropout",),
+    "bias": ("sharing.mix.bias",),
+    "gate": ("sharing.select.gate",),
+    "open": ("sharing.select.open",),
+    "window": ("sharing.window",),
+    "watched": ("masks.tokens",),
+    "cut": ("masks.cut",),
+    "features": ("features",),
+}
+
+
+def has_edit(rules: Iterable[Rule], kind: type) -> bool:
+    """Whether any of the rules makes edits of this kind."""
+    return any(isinstance(edit, kind) for rule in rules for edit in rule.align)
+
+
+def wanted_statistics(rules: Iterable[Rule]) -> tuple[str, ...]:
+    """Of which of "q", "k", "v" the rules need an anchor's statistics."""
+    edits = [edit for rule in rules for edit in rule.align if isinstance(edit, AlignStatistics)]
+    return tuple(sorted({which for edit in edits for which in edit.which}))
+
+
+def sharing_rule(rules: Iterable[Rule]) -> Rule | None:
     """Of the rules that act at one layer and step, the one by which keys are shared."""
     return next((rule for rule in rules if rule.mix.keys == "concat"), None)
 
@@ -335,7 +373,8 @@ def source_step(rules: Sequence[Rule], step: int, steps: int) -> int:
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
-    if not hasattr(value, "__dataclass_fields__"):
+    if not is_dataclass(value):
         return value
-    fields = {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
-    return {"is": type(value).__name__, **fields}
+    # What is not shown (names of rules and of settings) changes no picture.
+    found = {f.name: _plain(getattr(value, f.name)) for f in fields(value) if f.repr}
+    return {"is": type(value).__name__, **found}

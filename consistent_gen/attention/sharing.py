@@ -1,33 +1,82 @@
-"""The policy that carries out any recipe: twins and looks record, anchors export, others read."""
+"""The policy that carries out any recipe: twins and looks record, anchors export, others read.
+
+Shapes: `n` image tokens, `m` exported tokens, `s` tokens of a subject, `p` matched tokens, `h`
+heads, `d` head width, `c` channels.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from consistent_gen.attention.bank import Export, wanted_statistics
-from consistent_gen.attention.calls import Call, Row
-from consistent_gen.attention.layers import Site
+from consistent_gen.attention.bank import Export, Key
+from consistent_gen.attention.layers import Grid, Rotary, Site
 from consistent_gen.attention.ops import adain, token_statistics
-from consistent_gen.attention.placing import extra_angles
 from consistent_gen.attention.policy import AttentionPolicy, Extra, Heads
-from consistent_gen.attention.roles import FrameRole, Subject
+from consistent_gen.attention.roles import FrameRole, Source, Subject
+from consistent_gen.attention.rows import Call, Row
 from consistent_gen.attention.run import SharedRun
 from consistent_gen.attention.settings import (
     AlignStatistics,
     BlendQueries,
     MatchedQueriesKeys,
+    Place,
     Rule,
     ScaleShared,
     TwinValues,
+    has_edit,
     sharing_rule,
+    source_step,
+    wanted_statistics,
 )
-from consistent_gen.attention.work import Work
 from consistent_gen.errors import ConsistentGenError
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What one row does at one layer. rules: by which it reads. exports: by which it is read."""
+
+    row: Row
+    role: FrameRole
+    rules: tuple[Rule, ...]
+    exports: tuple[Rule, ...]
+
+    @property
+    def concerned(self) -> tuple[Rule, ...]:
+        """All rules that the row has to do with here."""
+        return (*self.exports, *(rule for rule in self.rules if rule not in self.exports))
+
+    @property
+    def any(self) -> bool:
+        """Whether there is anything to do."""
+        if self.row.look:
+            return has_edit(self.concerned, BlendQueries)
+        if self.role.twin_of is not None:
+            return has_edit(self.concerned, TwinValues)
+        return bool(self.exports) or bool(self.rules and self.role.reading)
+
+    @property
+    def aside(self) -> bool:
+        """Whether the row shares nothing and is only recorded."""
+        return self.row.look or self.role.twin_of is not None
+
+    @property
+    def frame(self) -> str:
+        """The frame that is drawn; of a twin, the one it is for."""
+        return self.role.twin_of or self.role.frame
+
+    @property
+    def inject(self) -> float:
+        """Share of the result that matched anchor tokens replace; of an anchor, in its readers."""
+        return max((rule.mix.inject for rule in self.concerned), default=0.0)
+
+    def key(self, source: Source, site: Site) -> Key:
+        """Where its exports go."""
+        return source, site.name, self.row.step, self.row.branch
 
 
 class Sharing(AttentionPolicy):
@@ -36,30 +85,32 @@ class Sharing(AttentionPolicy):
     def __init__(self, run: SharedRun) -> None:
         self.run = run
         self.feature_scale = None if run.features is None else run.features.probe.scale
-        self._call: Call | None = None
+        self._call = Call(0, (0, 0), ())
         self._rows: list[tuple[Row, FrameRole]] = []
-        self._work: dict[str, list[Work]] = {}
-        self._watched: dict[str, Site] | None = None
+        self._work: dict[str, list[_Work]] = {}
+        self._watched: dict[str, Site] = {}
+        self._finest: Grid = (0, 0)
         self._sites: Mapping[str, Site] = {}
         self._device = torch.device("cpu")
 
     def bind(self, sites: Mapping[str, Site]) -> None:
-        """Tell the policy the model's layers (`Patch.sites`); once, before the first call."""
+        """Tell the policy the model's layers (`layers.find_sites`); once, before the first call."""
         self._sites = sites
 
     def begin(self, call: Call) -> None:
         """See `AttentionPolicy`; `call.rows` may hold rows of other runs too."""
         assert self._sites, "bind() comes before begin()"
-        self._call = call
         roles = self.run.roles
+        self._call, self._work = call, {}
         self._rows = [(row, roles[row.frame]) for row in call.rows if row.frame in roles]
-        self._work = {}
-        self._watched = self.run.masks.watched(self._sites.values(), call.latent)
+        if self.run.recipe.masks is not None:
+            self._watched = self.run.masks.watched(self._sites.values(), call.latent)
+            grids = (site.grid(call.latent) for site in self._watched.values())
+            self._finest = max(grids, key=lambda grid: grid[0] * grid[1], default=(0, 0))
 
     def end(self) -> None:
         """See `AttentionPolicy`."""
-        self._call = None
-        self._rows, self._work, self._watched = [], {}, None
+        self._rows, self._work, self._watched = [], {}, {}
 
     def acts(self, site: Site) -> bool:
         """See `AttentionPolicy`."""
@@ -67,16 +118,20 @@ class Sharing(AttentionPolicy):
 
     def self_attention(self, heads: Heads, site: Site) -> None:
         """See `AttentionPolicy`: first twins and looks, then anchors, then whoever reads them."""
-        assert self._call is not None
         if len(heads.q) != self._call.size:
             raise ConsistentGenError(
                 f"the model was called with {len(heads.q)} rows, {self._call.size} were announced"
             )
         self._device = heads.q.device
         work = self._at(site)
-        for item in (item for item in work if item.aside):
-            self._record(item, heads, site)
         drawn = [item for item in work if not item.aside]
+        for item in work:
+            if item.aside:
+                which = "q" if item.row.look else "v"
+                seen = heads.get(which, item.row.slot)  # n h d
+                self.run.record(
+                    item.frame, item.row.step, (site.name, item.row.branch, which), seen
+                )
         for item in drawn:
             self._apply_recorded(item, heads, site)
         for item in drawn:
@@ -88,119 +143,117 @@ class Sharing(AttentionPolicy):
             self._read(item, heads, site)
 
     def output(self, hidden: Tensor, site: Site) -> Tensor:
-        """See `AttentionPolicy`: blend results of matched anchor tokens in."""
+        """See `AttentionPolicy`: blend results of matched anchor tokens into hidden [b n c]."""
         injecting = [i for i in self._at(site) if i.inject > 0.0 and not i.aside]
         changed = hidden
         # Anchors first: they may be read in the same call.
         for item in sorted(injecting, key=lambda item: item.role.anchor is None):
             if item.role.anchor is None:
                 changed = hidden.clone() if changed is hidden else changed
-                self._inject(item, changed, site)
-            for use, name in item.role.leaving if item.exports else ():
+                self._inject(item, changed[item.row.slot], site)
+            for use, source in item.role.leaving if item.exports else ():
                 tokens = self._subject_tokens(item, use, site).to(hidden.device)
-                result = changed[item.row.slot][tokens]
-                self.run.bank.put_result(item.key(name, site), item.role.number, result)
+                result = changed[item.row.slot][tokens]  # s c
+                self.run.bank.put_result(item.key(source, site), item.role.number, result)
         return changed
 
-    def watched(self, site: Site) -> Mapping[Row, tuple[int, ...]]:
+    def watched(self, site: Site) -> Sequence[Row]:
         """See `AttentionPolicy`: conditional rows whose subjects are looked for here."""
-        if self._watched is None or site.name not in self._watched or self.run.recipe.masks is None:
-            return {}
-        return {
-            row: tuple(token for use in role.subjects for token in use.tokens)
+        if site.name not in self._watched:
+            return ()
+        return [
+            row
             for row, role in self._rows
             if row.branch == "cond" and role.subjects and not row.look and self.run.seeks(role)
-        }
+        ]
 
     def text_attention(self, row: Row, attention: Tensor, site: Site) -> None:
-        """See `AttentionPolicy`: note the map of every subject of the row."""
-        assert self._call is not None and self._watched is not None
-        grids = [s.grid(self._call.latent) for s in self._watched.values()]
-        finest = max(grids, key=lambda grid: grid[0] * grid[1])
-        own = site.grid(self._call.latent)
+        """See `AttentionPolicy`: note the map [n] of every subject of the row."""
+        grids = self._grid(site), self._finest
         for use in self.run.roles[row.frame].subjects:
             if use.tokens:
-                looked = attention[:, list(use.tokens)].mean(-1)
-                self.run.masks.add(row.frame, use.name, row.step, looked, (own, finest))
+                looked = attention[:, list(use.tokens)].mean(-1)  # n t -> n
+                self.run.masks.add(row.frame, use.name, row.step, looked, grids)
 
     def features(self, output: Tensor) -> None:
         """See `AttentionPolicy`: keep the features of twins at the probe's noise level."""
-        if self.run.features is None or self._call is None:
-            return
-        for row, role in self._rows:
+        features = self.run.features
+        for row, role in self._rows if features is not None else ():
             if row.branch != "cond" or role.twin_of is None:  # looks are no twins
                 continue
-            if self.run.features.wanted(row.frame, row.time):
-                tokens, grid = _as_tokens(output[row.slot], self._call.latent, self._sites)
-                self.run.features.put(row.frame, row.time, tokens, grid)
+            if features is not None and features.wanted(row.frame, row.time):
+                found = output[row.slot]  # c h w, or n c on the grid of every layer
+                grid = next(iter(self._sites.values())).grid(self._call.latent)
+                if found.ndim == 3:
+                    grid, found = (found.shape[1], found.shape[2]), found.flatten(1).T
+                features.put(row.frame, row.time, found, grid)
 
-    def _at(self, site: Site) -> list[Work]:
+    def _at(self, site: Site) -> list[_Work]:
         if site.name not in self._work:
             found = []
             for row, role in self._rows:
                 here = site, row.step, row.steps, row.branch
-                item = Work(
-                    row,
-                    role,
-                    self.run.rules_at(*here) if self.run.reads(role) else (),
-                    self.run.exports_at(*here) if role.leaving else (),
-                )
+                rules = self.run.rules_at(*here) if self.run.reads(role) else ()
+                exports = self.run.exports_at(*here) if role.leaving else ()
+                item = _Work(row, role, rules, exports)
                 if item.any:
                     found.append(item)
             self._work[site.name] = found
         return self._work[site.name]
 
-    def _grid(self, site: Site) -> tuple[int, int]:
-        assert self._call is not None
+    def _grid(self, site: Site) -> Grid:
         return site.grid(self._call.latent)
 
-    def _record(self, item: Work, heads: Heads, site: Site) -> None:
-        row, which = item.row, "q" if item.row.look else "v"
-        key = site.name, row.branch, which
-        self.run.record(item.frame, row.step, key, heads.get(which, row.slot))
+    def _subject_tokens(self, item: _Work, use: Subject, site: Site) -> Tensor:
+        """Numbers [s] of the tokens of a row that others read."""
+        known = self.run.mask_step(item.role, item.row.step, item.row.steps)
+        return self.run.masks.shown(item.role.frame, use.name, known, self._grid(site))
 
-    def _apply_recorded(self, item: Work, heads: Heads, site: Site) -> None:
+    def _apply_recorded(self, item: _Work, heads: Heads, site: Site) -> None:
+        """Queries of looks are mixed in, values of twins put in place of the row's own."""
         row = item.row
         for rule in item.rules:
             for edit in rule.align:
                 if isinstance(edit, BlendQueries):
-                    w = _blend_weight(edit, rule, row)
                     vanilla = self.run.recorded(item.frame, row.step, (site.name, row.branch, "q"))
+                    span, (first, last) = rule.window.span(row.steps), edit.weights
+                    w = first + (last - first) * (row.step - span.start) / max(len(span) - 1, 1)
                     heads.put("q", row.slot, _blend(heads.get("q", row.slot), vanilla, w))
                 elif isinstance(edit, TwinValues):
                     twin = self.run.recorded(item.frame, row.step, (site.name, row.branch, "v"))
                     heads.put("v", row.slot, twin.to(heads.v))
 
-    def _export(self, item: Work, leaving: tuple[Subject, str], heads: Heads, site: Site) -> None:
-        row, role = item.row, item.role
-        use, name = leaving
-        q, k, v = (heads.get(which, row.slot) for which in "qkv")
-        tokens = torch.empty(0, dtype=torch.int64, device=k.device)
+    def _export(
+        self, item: _Work, leaving: tuple[Subject, Source], heads: Heads, site: Site
+    ) -> None:
+        row, role, (use, source) = item.row, item.role, leaving
+        q, k, v = (heads.get(which, row.slot) for which in "qkv")  # n h d
+        none = tokens = own = torch.empty(0, dtype=torch.int64, device=k.device)
         sharing = sharing_rule(item.exports)
         if sharing is not None:
             known = self.run.mask_step(role, row.step, row.steps)
-            chosen = self.run.tokens.shared(
+            chosen = self.run.masks.shared(
                 role, leaving, sharing.select, row.step, self._grid(site), k.device, known=known
             )
-            tokens = tokens if chosen is None else chosen.to(k.device)
-        statistics = {
-            which: token_statistics(heads.get(which, row.slot))
-            for which in wanted_statistics(item.exports)
-        }
-        matched = item.has(MatchedQueriesKeys)
-        own = self._subject_tokens(item, use, site).to(k.device) if matched else tokens[:0]
+            tokens = none if chosen is None else chosen.to(k.device)  # m
+        matched = has_edit(item.concerned, MatchedQueriesKeys)
+        if matched:
+            own = self._subject_tokens(item, use, site).to(k.device)  # s
         export = Export(
             anchor=role.number,
             tokens=tokens,
             k=k[tokens],
             v=v[tokens],
-            statistics=statistics,
+            statistics={
+                which: token_statistics(heads.get(which, row.slot))
+                for which in wanted_statistics(item.exports)
+            },
             subject_q=q[own] if matched else None,
             subject_k=k[own] if matched else None,
         )
-        self.run.bank.put(item.key(name, site), export)
+        self.run.bank.put(item.key(source, site), export)
 
-    def _align(self, item: Work, heads: Heads, site: Site) -> None:
+    def _align(self, item: _Work, heads: Heads, site: Site) -> None:
         """Edits of a frame's own features by those of its anchors; anchors keep their own."""
         if item.role.anchor is not None:
             return
@@ -209,93 +262,90 @@ class Sharing(AttentionPolicy):
             for edit in rule.align:
                 if isinstance(edit, AlignStatistics) and edit.toward == "source":
                     # One picture has one style: that of its first subject's first anchor.
-                    source = self._exports(item, item.uses[0], site)[0]
+                    first = self._exports(item, item.role.reading[0].sources, site)[0]
                     for which in edit.which:
-                        x = heads.get(which, row.slot)
-                        aligned = adain(x, token_statistics(x), source.statistics[which])
+                        x = heads.get(which, row.slot)  # n h d
+                        aligned = adain(x, token_statistics(x), first.statistics[which])
                         heads.put(which, row.slot, aligned)
                 elif isinstance(edit, MatchedQueriesKeys):
-                    for use in item.uses:
+                    for use in item.role.reading:
                         self._gather(item, use, heads, site)
 
-    def _gather(self, item: Work, use: Subject, heads: Heads, site: Site) -> None:
+    def _gather(self, item: _Work, use: Subject, heads: Heads, site: Site) -> None:
+        """q and k at the subject's tokens from the corresponding ones of its anchors."""
         match = self.run.match(item.frame, use, self._grid(site))
-        exports = self._exports(item, use, site)
-        tokens, source = match.tokens.to(heads.q.device), match.source.to(heads.q.device)
+        exports = self._exports(item, use.sources, site)
+        tokens, source = match.tokens.to(heads.q.device), match.source.to(heads.q.device)  # p
         for which in ("q", "k"):
-            pool = torch.cat([getattr(export, f"subject_{which}") for export in exports])
-            x = heads.get(which, item.row.slot).clone()
+            pool = torch.cat([getattr(export, f"subject_{which}") for export in exports])  # s h d
+            x = heads.get(which, item.row.slot).clone()  # n h d
             x[tokens] = pool[source].to(x)
             heads.put(which, item.row.slot, x)
 
-    def _read(self, item: Work, heads: Heads, site: Site) -> None:
-        rule = item.sharing
+    def _read(self, item: _Work, heads: Heads, site: Site) -> None:
+        rule = sharing_rule(item.rules)
         if rule is None:
             return
-        slot = item.row.slot
+        slot, gated = item.row.slot, _gated(rule, item)
         if not rule.topology.self_keys and item.role.anchor is None:
             heads.without_self.add(slot)
-        for use in item.uses:
+        for use in item.role.reading:
             extras: list[Extra] = []
             if use.beside:
-                # There each is known by where it stands and what is beside it.
-                extras += self._extras(item, use, use.beside, heads, site)
-            queries, gated = None, _gated(rule, item)
+                # There each is known by where it stands and what is beside it: nobody is gated.
+                extras += self._extras(item, use, use.sources[1], rule, heads, site, None)
+            queries = None
             if gated:
-                tokens = self.run.tokens
-                find = tokens.nearest if rule.select.gate == "nearest" else tokens.region
+                masks = self.run.masks
+                find = masks.nearest if rule.select.gate == "nearest" else masks.region
                 queries = find(item.role, use, item.row.step, self._grid(site))
             if queries is not None or not gated:
-                extras += self._extras(item, use, use.name, heads, site, queries)
+                extras += self._extras(item, use, use.sources[0], rule, heads, site, queries)
             heads.reads.setdefault(slot, []).extend(extras)
 
     def _extras(
-        self, item: Work, use: Subject, source: str, heads: Heads, site: Site,
-        queries: Tensor | None = None,
-    ) -> Iterator[Extra]:  # fmt: skip
+        self,
+        item: _Work,
+        use: Subject,
+        source: Source,
+        rule: Rule,
+        heads: Heads,
+        site: Site,
+        queries: Tensor | None,
+    ) -> Iterator[Extra]:
         """What a row reads of one source, with all queries or those of `queries`."""
-        rule = item.sharing
-        assert rule is not None
         # The bias is for who they are; how they look together counts once. What others read reads
         # at full weight, whatever a reader asks for.
-        bias = rule.mix.bias if source == use.name else 0.0
+        bias = 0.0 if source.among else rule.mix.bias
         bias += 0.0 if item.role.leaving else math.log(use.strength)
-        for export in self._exports_of(item, source, site):
-            k, v = _aligned(export, rule, heads, item.row.slot)
+        grid = self._grid(site)
+        for export in self._exports(item, (source,), site):
+            k, v = _as_read(export, rule, heads, item.row.slot)  # m h d
             angles = None
             if heads.rotary is not None:
-                angles = extra_angles(
-                    export, rule.place, heads.rotary, self._grid(site),
-                    partial(self._places, item, use, site),
-                )  # fmt: skip
+                places = lambda: self.run.match(item.frame, use, grid).places  # noqa: E731
+                angles = extra_angles(export, rule.place, heads.rotary, grid, places)
             yield Extra(k, v, bias, queries, angles)
 
-    def _inject(self, item: Work, hidden: Tensor, site: Site) -> None:
-        for use in item.uses:
+    def _inject(self, item: _Work, hidden: Tensor, site: Site) -> None:
+        """Blend into a row's hidden states [n c], in place."""
+        for use in item.role.reading:
             match = self.run.match(item.frame, use, self._grid(site))
-            pool = torch.cat(
-                [e.result for e in self._exports(item, use, site) if e.result is not None]
-            )
-            tokens, source = match.tokens.to(hidden.device), match.source.to(hidden.device)
+            results = [e.result for e in self._exports(item, use.sources, site)]
+            pool = torch.cat([result for result in results if result is not None])  # s c
+            tokens, source = match.tokens.to(hidden.device), match.source.to(hidden.device)  # p
             w = item.inject * min(use.strength, 1.0)
-            row = hidden[item.row.slot]
-            row[tokens] = _blend(row[tokens], pool[source], w)
+            hidden[tokens] = _blend(hidden[tokens], pool[source], w)
 
-    def _exports(self, item: Work, use: Subject, site: Site) -> list[Export]:
-        return [e for source in use.sources for e in self._exports_of(item, source, site)]
-
-    def _exports_of(self, item: Work, source: str, site: Site) -> list[Export]:
-        row = item.row
-        step = row.step if item.role.anchor is not None else item.source_step
-        key = source, site.name, step, row.branch
-        return [e for e in self.run.bank.get(key, self._device) if e.anchor != item.role.anchor]
-
-    def _subject_tokens(self, item: Work, use: Subject, site: Site) -> Tensor:
-        known = self.run.mask_step(item.role, item.row.step, item.row.steps)
-        return self.run.tokens.shown(item.role.frame, use.name, known, self._grid(site))
-
-    def _places(self, item: Work, use: Subject, site: Site) -> tuple[Tensor, ...]:
-        return self.run.match(item.frame, use, self._grid(site)).places
+    def _exports(self, item: _Work, sources: Sequence[Source], site: Site) -> list[Export]:
+        """What a row reads there: of anchors at its own step, otherwise of who is ahead."""
+        row, anchor = item.row, item.role.anchor
+        step = row.step if anchor is not None else source_step(item.rules, row.step, row.steps)
+        found = []
+        for source in sources:
+            key = source, site.name, step, row.branch
+            found += [e for e in self.run.bank.get(key, self._device) if e.anchor != anchor]
+        return found
 
 
 def _blend(x: Tensor, other: Tensor, weight: float) -> Tensor:
@@ -303,14 +353,8 @@ def _blend(x: Tensor, other: Tensor, weight: float) -> Tensor:
     return x + weight * (other.to(x) - x)
 
 
-def _blend_weight(edit: BlendQueries, rule: Rule, row: Row) -> float:
-    """The weight runs evenly over the window's steps."""
-    span = rule.window.span(row.steps)
-    first, last = edit.weights
-    return first + (last - first) * (row.step - span.start) / max(len(span) - 1, 1)
-
-
-def _gated(rule: Rule, item: Work) -> bool:
+def _gated(rule: Rule, item: _Work) -> bool:
+    """Whether only some of a row's queries may read."""
     select, row = rule.select, item.row
     several = select.gate in ("many", "nearest") and len(item.role.subjects) > 1
     if item.role.anchor is not None or row.step < round(select.open * row.steps):
@@ -318,8 +362,8 @@ def _gated(rule: Rule, item: Work) -> bool:
     return select.gate == "subject" or several
 
 
-def _aligned(export: Export, rule: Rule, heads: Heads, slot: int) -> tuple[Tensor, Tensor]:
-    """An export's keys and values as this row reads them."""
+def _as_read(export: Export, rule: Rule, heads: Heads, slot: int) -> tuple[Tensor, Tensor]:
+    """An export's keys and values [m h d] as this row reads them."""
     parts = {"k": export.k, "v": export.v}
     for edit in rule.align:
         if isinstance(edit, AlignStatistics) and edit.toward == "target":
@@ -331,10 +375,25 @@ def _aligned(export: Export, rule: Rule, heads: Heads, slot: int) -> tuple[Tenso
     return parts["k"], parts["v"]
 
 
-def _as_tokens(
-    output: Tensor, latent: tuple[int, int], sites: Mapping[str, Site]
-) -> tuple[Tensor, tuple[int, int]]:
-    """Features of one row, [c h w] or [n c], as tokens [n c] and their grid."""
-    if output.ndim == 3:
-        return output.flatten(1).T, (int(output.shape[1]), int(output.shape[2]))
-    return output, next(iter(sites.values())).grid(latent)
+def extra_angles(
+    export: Export,
+    place: Place,
+    rotary: Rotary,
+    grid: Grid,
+    places: Callable[[], Sequence[Tensor]],
+) -> tuple[Tensor, Tensor]:
+    """cos and sin [m d] of an export's tokens, in a model with rotary embeddings.
+
+    Token ids are (picture, row, column). grid: (height, width) in tokens. places: for each anchor,
+    the frame's token [n] that each of its tokens corresponds to; called for "matched" only.
+    """
+    ids = rotary.image_ids  # n axes
+    tokens = export.tokens.to(ids.device)  # m
+    if place.kind == "matched":
+        return rotary.angles(ids[places()[export.anchor].to(ids.device)[tokens]])
+    moved = ids[tokens].clone()
+    if place.kind == "shift":
+        moved[:, 2] += grid[1] * (export.anchor + 1)
+    elif place.kind == "frame":
+        moved[:, 0] += export.anchor + 1
+    return rotary.angles(moved)

@@ -66,9 +66,9 @@ def recipe_named(backbone: Backbone, method: str) -> Recipe:
     Raises:
         InputError: there is no such method, or its frames stand alone.
     """
-    from consistent_gen.story.cast import recipe_of
+    from consistent_gen.methods.tuning import tuned
 
-    recipe = recipe_of(method, backbone)
+    recipe = tuned(method, backbone)
     if not recipe.anchors:
         raise InputError(f"method {method!r} shares nothing; the picture's record is damaged")
     return recipe

@@ -145,7 +145,7 @@ def _summary(drawing: Drawing, out: Path) -> str:
 def _note_unused(plan: StoryPlan) -> None:
     """Say when something in the file has no effect, rather than ignore it in silence."""
     with_pictures = {i.name for frame in plan.frames for i in frame.members if i.references}
-    if with_pictures and not resolve(METHODS, plan.method).reads_references:
+    if with_pictures and not resolve(METHODS, plan.method).rules:
         names = ", ".join(sorted(with_pictures))
         message = f"note: method {plan.method!r} does not look at the reference pictures of {names}"
         print(message, file=sys.stderr)

@@ -1,7 +1,7 @@
 """The engine: one denoising loop over per-frame states, with pictures that can be drawn again.
 
 The names below are imported when they are first used: the command line lists the samplers in its
-help, and that must not load torch.
+help, and that must load neither torch nor numpy.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from consistent_gen.engine.coupling import BatchLayout, Coupling, Row
+    from consistent_gen.attention.rows import Call, Row
+    from consistent_gen.engine.coupling import Coupling
     from consistent_gen.engine.events import Event, FrameDone, FrameError, Started, Step
     from consistent_gen.engine.exactness import DEFAULT_BUCKET, profile_buckets
     from consistent_gen.engine.loop import Engine
@@ -19,33 +20,22 @@ if TYPE_CHECKING:
     from consistent_gen.engine.request import FrameRequest, Subject
     from consistent_gen.engine.state import FrameState
 
-_MODULES = {
-    "DEFAULT_BUCKET": "exactness",
-    "BatchLayout": "coupling",
-    "Choose": "packing",
-    "Coupling": "coupling",
-    "Engine": "loop",
-    "Event": "events",
-    "FrameDone": "events",
-    "FrameError": "events",
-    "FrameRequest": "request",
-    "FrameState": "state",
-    "Group": "packing",
-    "ReplayResult": "replay",
-    "Row": "coupling",
-    "Started": "events",
-    "Step": "events",
-    "Subject": "request",
-    "leaders_first": "packing",
-    "profile_buckets": "exactness",
-    "read_png": "metadata",
-    "replay": "replay",
-    "write_png": "metadata",
+_NAMES = {
+    "attention.rows": ("Call", "Row"),
+    "engine.coupling": ("Coupling",),
+    "engine.events": ("Event", "FrameDone", "FrameError", "Started", "Step"),
+    "engine.exactness": ("DEFAULT_BUCKET", "profile_buckets"),
+    "engine.loop": ("Engine",),
+    "engine.metadata": ("read_png", "write_png"),
+    "engine.packing": ("Choose", "Group", "leaders_first"),
+    "engine.replay": ("ReplayResult", "replay"),
+    "engine.request": ("FrameRequest", "Subject"),
+    "engine.state": ("FrameState",),
 }
 
 __all__ = [
     "DEFAULT_BUCKET",
-    "BatchLayout",
+    "Call",
     "Choose",
     "Coupling",
     "Engine",
@@ -69,13 +59,14 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    module = next((module for module, names in _NAMES.items() if name in names), None)
+    if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
     # Kept here, so that the function `replay` is found and not the module of its name.
-    found = globals()[name] = getattr(module, name)
+    found = getattr(importlib.import_module(f"consistent_gen.{module}"), name)
+    globals()[name] = found
     return found
 
 

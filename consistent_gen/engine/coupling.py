@@ -14,52 +14,8 @@ Three ways to tie frames, from loose to tight:
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
 
-if TYPE_CHECKING:
-    from consistent_gen.engine.request import FrameRequest
-
-Branch = Literal["cond", "uncond"]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One live row of a denoiser call.
-
-    slot: index along the batch axis. frame: id of the frame. step: 0-based index of the step that
-    the call computes. timestep: what the denoiser is given. look: see `Coupling.looks`.
-    perturbed: its self-attention is replaced by the identity (see `FrameRequest.contours`).
-    """
-
-    slot: int
-    frame: str
-    branch: Branch
-    step: int
-    timestep: int
-    request: FrameRequest
-    look: bool = False
-    perturbed: bool = False
-
-
-@dataclass(frozen=True)
-class BatchLayout:
-    """Which row of a denoiser call is whose. Slots that no row names are dead padding.
-
-    size: rows of the call, dead ones included. latent_shape: (c, h, w) of every row.
-    """
-
-    size: int
-    latent_shape: tuple[int, int, int]
-    rows: tuple[Row, ...]
-
-    def of_frame(self, frame: str) -> tuple[Row, ...]:
-        """The rows that draw a frame: its cond row, then its uncond row if it has guidance."""
-        return tuple(row for row in self.rows if row.frame == frame and not row.look)
-
-    def of_coupling(self, coupling: Coupling) -> tuple[Row, ...]:
-        """The rows whose frame was submitted with this coupling."""
-        return tuple(row for row in self.rows if row.request.coupling is coupling)
+from consistent_gen.attention.rows import Call, Row
 
 
 class Coupling:
@@ -67,7 +23,7 @@ class Coupling:
 
     One instance serves one run (a story, a gang). `group` says what else may share a call with
     its frames: only rows with equal groups meet. None is the group of plain frames. Rows of other
-    couplings can be in the layout, so a coupling acts on `layout.of_coupling(self)` alone.
+    couplings can be in the call, so a coupling acts on `rows_in(call)` alone.
     """
 
     group: Hashable = None
@@ -80,14 +36,11 @@ class Coupling:
         """
         return False
 
-    def check(self, frame: str, step: int, request: FrameRequest) -> None:
-        """The frame is about to make this step.
+    def rows_in(self, call: Call) -> tuple[Row, ...]:
+        """The rows of frames that were submitted with this coupling."""
+        return tuple(row for row in call.rows if row.request.coupling is self)
 
-        Raises:
-            ConsistentGenError: it cannot; it fails with its gang, and nobody else does.
-        """
-
-    def begin_call(self, layout: BatchLayout) -> None:
+    def begin_call(self, call: Call) -> None:
         """The denoiser is about to be called with these rows."""
 
     def end_call(self) -> None:

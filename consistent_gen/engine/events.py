@@ -39,10 +39,13 @@ class FrameDone:
 
 @dataclass(frozen=True)
 class FrameError:
-    """The frame will not be drawn. `error` is `errors.Cancelled` if that was asked for."""
+    """The frame will not be drawn. `error` is `errors.Cancelled` if that was asked for. `twin_of`:
+    see `FrameRequest`.
+    """
 
     id: str
     error: ConsistentGenError
+    twin_of: str | None = None
 
 
 Event = Started | Step | FrameDone | FrameError

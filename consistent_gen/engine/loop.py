@@ -27,7 +27,8 @@ import torch
 from consistent_gen import runtime
 from consistent_gen.attention.identity import IdentityAttention
 from consistent_gen.attention.patch import attached
-from consistent_gen.engine.coupling import BatchLayout, Branch, Coupling, Row
+from consistent_gen.attention.rows import Branch, Call, Row
+from consistent_gen.engine.coupling import Coupling
 from consistent_gen.engine.events import Event, FrameDone, FrameError, Started, Step
 from consistent_gen.engine.exactness import DEFAULT_BUCKET, MAX_BUCKET, best_bucket
 from consistent_gen.engine.graph import FrameGraph
@@ -127,15 +128,15 @@ class Engine:
         return [frame.id for frame in frames]
 
     def cancel(self, frame_id: str) -> bool:
-        """Stop a frame; it takes part in no further call. Returns False if it already left.
+        """Stop a frame and its twin; they take part in no further call. Returns False if it already
+        left.
 
         The next `step` reports it as a `FrameError` with `errors.Cancelled`.
         """
-        frame = self._graph.get(frame_id)
-        if frame is None:
-            return False
-        frame.cancelled = True
-        return True
+        for frame in self.frames:
+            if frame_id in (frame.id, frame.request.twin_of):
+                frame.cancelled = True
+        return self._graph.get(frame_id) is not None
 
     def step(self) -> list[Event]:
         """Make one denoiser call for the next frames, and report what happened."""
@@ -147,7 +148,7 @@ class Engine:
         chosen = self._choose(ready, self.bucket)
         check_choice(chosen, ready, self.bucket)
         with torch.inference_mode():
-            live = [g for g in chosen if self._start(g, events) and self._check(g, events)]
+            live = [group for group in chosen if self._start(group, events)]
             if live and self._call(live, events):
                 for group in live:
                     self._after_call(group, events)
@@ -207,16 +208,6 @@ class Engine:
                 events.append(Started(frame.id))
         return True
 
-    def _check(self, group: Group, events: list[Event]) -> bool:
-        try:
-            for frame in group.frames:
-                if frame.request.coupling is not None:
-                    frame.request.coupling.check(frame.id, frame.index, frame.request)
-        except ConsistentGenError as error:
-            self._fail(group, error, events)
-            return False
-        return True
-
     def _condition(self, request: FrameRequest) -> dict[Branch, Conditioning]:
         size = request.size(self.backbone)
         prompts: dict[Branch, str] = {"cond": request.prompt}
@@ -241,11 +232,11 @@ class Engine:
         rows: list[Row] = []
         for frame in frames:
             rows += frame.layout_rows(first_slot=len(rows))
-        layout = BatchLayout(size, frames[0].latent_shape, tuple(rows))
+        call = Call(size, frames[0].latent_shape[1:], tuple(rows))
         try:
-            predictions = self._denoise(layout, frames)
+            predictions = self._denoise(call, frames)  # b c h w
             for frame in frames:
-                slots = [row.slot for row in layout.of_frame(frame.id)]
+                slots = [row.slot for row in call.of_frame(frame.id)]
                 frame.advance(predictions[slots[0] : slots[-1] + 1])
                 frame.bucket = size if self.exact else None
         except (ConsistentGenError, RuntimeError, ValueError) as error:
@@ -254,29 +245,29 @@ class Engine:
             return False
         return True
 
-    def _denoise(self, layout: BatchLayout, frames: Sequence[FrameState]) -> torch.Tensor:
-        """Predictions [b c h w] for the rows of `layout`; dead rows are zeros throughout."""
+    def _denoise(self, call: Call, frames: Sequence[FrameState]) -> torch.Tensor:
+        """Predictions [b c h w] for the rows of `call`; dead rows are zeros throughout."""
         device = self.backbone.device
         by_id = {frame.id: frame for frame in frames}
-        latents = torch.zeros(layout.size, *layout.latent_shape, device=device)
-        timesteps = torch.zeros(layout.size, dtype=torch.int64)
+        latents = torch.zeros(call.size, *frames[0].latent_shape, device=device)  # b c h w
+        timesteps = torch.zeros(call.size, dtype=torch.int64)
         first = next(iter(frames[0].conditions.values()))
-        tokens = first.tokens.new_zeros(layout.size, *first.tokens.shape)
-        added = {k: v.new_zeros(layout.size, *v.shape) for k, v in first.added.items()}
-        for row in layout.rows:
+        tokens = first.tokens.new_zeros(call.size, *first.tokens.shape)  # b t c
+        added = {k: v.new_zeros(call.size, *v.shape) for k, v in first.added.items()}
+        for row in call.rows:
             frame = by_id[row.frame]
             condition = frame.conditions[row.branch]
             assert frame.latent is not None
             latents[row.slot] = frame.latent
-            timesteps[row.slot] = row.timestep
+            timesteps[row.slot] = frame.timestep
             tokens[row.slot] = condition.tokens
             for name, value in condition.added.items():
                 added[name][row.slot] = value
         with ExitStack() as calls:
             for coupling in _couplings(frames):
                 calls.callback(coupling.end_call)
-                coupling.begin_call(layout)
-            if perturbed := [row.slot for row in layout.rows if row.perturbed]:
+                coupling.begin_call(call)
+            if perturbed := [row.slot for row in call.rows if row.perturbed]:
                 unet = self.backbone.unet
                 calls.enter_context(attached(unet, IdentityAttention(unet, perturbed)))
             return self.backbone.denoise(latents, timesteps.to(device), tokens, added)
@@ -331,7 +322,7 @@ class Engine:
         return self.backbone.refine(latent, frame.last_timestep, noise)
 
     def _fail(self, group: Group, error: ConsistentGenError, events: list[Event]) -> None:
-        events += [FrameError(frame.id, error) for frame in group.frames]
+        events += [FrameError(f.id, error, f.request.twin_of) for f in group.frames]
         self._leave(group, [frame.id for frame in group.frames])
 
     def _leave(self, group: Group, failed: Sequence[str]) -> None:

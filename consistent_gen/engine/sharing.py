@@ -1,6 +1,6 @@
 """Stories whose frames share attention, drawn by the engine.
 
-    story = SharedStory(engine, resolve(METHODS, "consistory")().recipe(), seed=7)
+    story = SharedStory(engine, recipe_of("consistory"), seed=7)
     story.cast("Mia", [portrait, first_scene], strength=1.0)
     story.cast("Bruno", [his_portrait, his_first_scene])
     story.cast_together(first_scene_of_both)
@@ -19,7 +19,7 @@ be drawn again alone, and cost the same however long the story is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,15 +27,15 @@ import numpy as np
 import torch
 
 from consistent_gen.attention.bank import DEFAULT_LIMIT_BYTES
-from consistent_gen.attention.calls import Call, Row
 from consistent_gen.attention.layers import find_sites
 from consistent_gen.attention.patch import attach, detach
-from consistent_gen.attention.roles import FrameRole, Subject, beside
+from consistent_gen.attention.roles import FrameRole, Source, Subject
 from consistent_gen.attention.roles import group_name as group_name
+from consistent_gen.attention.rows import Call
 from consistent_gen.attention.run import SharedRun
 from consistent_gen.attention.settings import Recipe
 from consistent_gen.attention.sharing import Sharing
-from consistent_gen.engine.coupling import BatchLayout, Coupling
+from consistent_gen.engine.coupling import Coupling
 from consistent_gen.engine.loop import Engine
 from consistent_gen.engine.request import FrameRequest
 from consistent_gen.engine.sharing_record import KEY, AnchorSet, describe_sharing
@@ -69,10 +69,8 @@ class SharedStory(Coupling):
         self._sites = find_sites(engine.backbone.unet)
         self._policy = Sharing(self.run)
         self._policy.bind(self._sites)
-        self._strengths: dict[str, float] = {}
         self._cast: dict[str, AnchorSet] = {}
-        self._anchors: dict[str, tuple[str, ...]] = {}  # ids of frames, by character
-        self._together: dict[str, FrameRequest] = {}  # by `group_name`
+        self._together: dict[frozenset[str], FrameRequest] = {}
         self._live: set[str] = set()
         self._attached = False
 
@@ -94,60 +92,77 @@ class SharedStory(Coupling):
 
         Raises:
             InputError: too few or too many anchors, an anchor without the character or with more,
-                anchors that differ in settings. LimitError: the bank would be too large.
+                anchors that differ in settings. LimitError: the bank might become too large;
+                nothing is drawn then.
         """
-        return self._cast_group({name: strength}, anchors, masks or {})
+        return self.cast_all({name: strength}, anchors, masks=masks)
 
     def cast_all(
-        self, strengths: Mapping[str, float], anchors: Sequence[FrameRequest]
+        self,
+        strengths: Mapping[str, float],
+        anchors: Sequence[FrameRequest],
+        *,
+        masks: Mapping[int, np.ndarray] | None = None,
     ) -> list[str]:
         """Submit anchors that show several characters, for all of them; returns the frames' ids.
 
         strengths: by character, as in `cast`. anchors: each names all of them and nobody else of
-        the story.
+        the story. masks: of the first of them.
 
         Raises:
             InputError, LimitError: as `cast`.
         """
-        return self._cast_group(strengths, anchors, {})
+        self._check_cast(strengths, anchors)
+        anchors = [request.settled(self.engine.backbone) for request in anchors]
+        each = self.predicted_bytes(anchors[0])
+        self.run.bank.promise((Source(name) for name in strengths), each)
+        ids = [request.id or self.engine.free_id() for request in anchors]
+        cast = AnchorSet(dict(strengths), tuple(anchors), tuple(ids), masked=bool(masks))
+        self._cast |= dict.fromkeys(strengths, cast)
+        try:
+            self.engine.submit_gang(
+                [
+                    self._anchor(number, replace(request, id=frame), (masks or {}).get(number))
+                    for number, (request, frame) in enumerate(zip(anchors, ids, strict=True))
+                ]
+            )
+        except BaseException:
+            self.drop(next(iter(strengths)))
+            raise
+        self._live.update(ids)
+        return ids
 
-    def _cast_group(
-        self,
-        strengths: Mapping[str, float],
-        anchors: Sequence[FrameRequest],
-        masks: Mapping[int, np.ndarray],
-    ) -> list[str]:
-        names = group_name(strengths)
-        wanted = self.run.recipe.anchors
+    def _check_cast(self, strengths: Mapping[str, float], anchors: Sequence[FrameRequest]) -> None:
+        names, wanted = group_name(strengths), self.run.recipe.anchors
         if len(anchors) != wanted:
             raise InputError(
                 f"{names!r} has {len(anchors)} anchors; {self.run.recipe.name} takes {wanted}"
             )
-        uses = [Subject(name=name, strength=strength) for name, strength in strengths.items()]
-        for use in uses:
-            if use.name in self._anchors:
-                raise InputError(f"the character {use.name!r} is cast already; drop it first")
+        for name, strength in strengths.items():
+            Subject(name=name, strength=strength)  # refuses a strength out of range
+            if name in self._cast:
+                raise InputError(f"the character {name!r} is cast already; drop it first")
         for number, request in enumerate(anchors):
             request.check(self.engine.backbone)
-            shown = {s.name for s in request.subjects} & {*strengths, *self._strengths}
+            shown = {s.name for s in request.subjects} & {*strengths, *self._cast}
             if shown != set(strengths):
                 raise InputError(
                     f"anchor {number} of {names!r} must show it and no other character of the "
                     f"story; it shows: {', '.join(sorted(shown)) or 'nobody'}"
                 )
-        anchors = [request.settled(self.engine.backbone) for request in anchors]
-        self.run.check_bytes(len(uses) * self.predicted_bytes(anchors[0]))
-        self._strengths |= {use.name: use.strength for use in uses}
-        cast = AnchorSet(dict(strengths), tuple(anchors), masked=bool(masks))
-        self._cast |= dict.fromkeys(strengths, cast)
-        gang = [
-            self._anchor(number, request, masks.get(number))
-            for number, request in enumerate(anchors)
-        ]
-        ids = self.engine.submit_gang(gang)
-        self._anchors |= dict.fromkeys(strengths, tuple(ids))
-        self._live.update(ids)
-        return ids
+
+    def _anchor(self, number: int, request: FrameRequest, mask: np.ndarray | None) -> FrameRequest:
+        """Register an anchor and submit its twin; returns the request that is ready to go."""
+        role = FrameRole(frame=str(request.id), subjects=self._uses(request), anchor=number)
+        steps = request.settings.made_steps
+        lead = self.run.recipe.lead(steps)
+        alone_for = min(lead, steps - 1) if lead > 1 else 0
+        ahead = replace(self._read_ahead(request), alone_for=alone_for)
+        ready, twin = self._admit(role, ahead, like=request)
+        if mask is not None:
+            plane = torch.from_numpy(np.asarray(mask, dtype=np.float32))
+            self.run.masks.set_external(twin or role.frame, role.subjects[0].name, plane)
+        return ready
 
     def cast_together(self, request: FrameRequest) -> str:
         """Submit a frame of several cast characters that later frames of the same characters read
@@ -158,41 +173,27 @@ class SharedStory(Coupling):
 
         Raises:
             InputError: it shows fewer than two cast characters, or these have such a frame already.
-                As `submit`.
+                As `submit`. LimitError: as `cast`.
         """
         request = self._checked(request)
-        uses = self._uses(request)
-        names = [use.name for use in uses]
-        group = group_name(names)
+        uses, recipe = self._uses(request), self.run.recipe
+        group = frozenset(use.name for use in uses)
         if len(uses) < 2 or group in self._together:
             has = "has one already" if group in self._together else "shows fewer than two"
             raise InputError(
                 "one frame is read of each group of two cast characters or more; "
-                f"that of {group or 'nobody'} {has}"
+                f"that of {group_name(group) or 'nobody'} {has}"
             )
-        # Of each character as much as one of its anchors leaves.
-        per_anchor = self.predicted_bytes(request) // self.run.recipe.anchors
-        self.run.check_bytes(len(uses) * per_anchor)
-        role = FrameRole(frame=str(request.id), subjects=uses, together=self.run.recipe.anchors)
-        self._submit(role, self._read_ahead(request), self._ahead(names), request)
+        role = FrameRole(frame=str(request.id), subjects=uses, together=recipe.anchors)
+        each = self.predicted_bytes(request) // recipe.anchors  # as much as one anchor leaves
+        self.run.bank.promise((source for _, source in role.leaving), each)
         self._together[group] = request
+        try:
+            self._submit(role, self._read_ahead(request), self._anchors_of(uses), like=request)
+        except BaseException:
+            self.drop_together(group_name(group))
+            raise
         return role.frame
-
-    def _anchor(self, number: int, request: FrameRequest, mask: np.ndarray | None) -> FrameRequest:
-        """Register an anchor and submit its twin; returns the request that is ready to go."""
-        frame_id = request.id or self.engine.free_id()
-        role = FrameRole(frame=frame_id, subjects=self._uses(request), anchor=number)
-        settings = _settings(request, self.engine)
-        request = self._read_ahead(request)
-        twin = self._admit(role, request, settings)
-        if mask is not None:
-            plane = torch.from_numpy(np.asarray(mask, dtype=np.float32))
-            self.run.masks.set_external(twin or frame_id, role.subjects[0].name, plane)
-        after = request.after if twin is None else (*request.after, twin)
-        lead = self.run.recipe.lead(request.settings.made_steps)
-        alone_for = min(lead, request.settings.made_steps - 1) if lead > 1 else 0
-        ready = replace(request, id=frame_id, after=after, coupling=self, alone_for=alone_for)
-        return self._recorded(ready, role)
 
     def submit(self, request: FrameRequest) -> str:
         """Submit a frame; it reads the anchors of every cast character among its subjects.
@@ -203,15 +204,14 @@ class SharedStory(Coupling):
         """
         request = self._checked(request)
         uses = self._uses(request)
-        names = [use.name for use in uses]
-        first = self._together.get(group_name(names))
-        if first is None:
-            ahead = self._ahead(names)
-        else:
-            uses = tuple(replace(use, beside=beside(use.name, names)) for use in uses)
+        group = frozenset(use.name for use in uses)
+        first = self._together.get(group)
+        ahead = self._anchors_of(uses)
+        if first is not None:  # it stays behind the anchors itself
+            uses = tuple(replace(use, beside=group) for use in uses)
             ahead = (str(first.id),)
         role = FrameRole(frame=str(request.id), subjects=uses)
-        self._submit(role, request, ahead, request)
+        self._submit(role, request, ahead, like=request)
         return role.frame
 
     def _checked(self, request: FrameRequest) -> FrameRequest:
@@ -220,35 +220,42 @@ class SharedStory(Coupling):
         settled = request.settled(self.engine.backbone)
         return replace(settled, id=request.id or self.engine.free_id())
 
-    def _ahead(self, names: Sequence[str]) -> tuple[str, ...]:
+    def _anchors_of(self, uses: Iterable[Subject]) -> tuple[str, ...]:
         """Ids of the frames that are anchors of these characters, each once."""
-        return tuple({anchor: None for name in names for anchor in self._anchors[name]})
+        return tuple({frame: None for use in uses for frame in self._cast[use.name].ids})
 
     def _submit(
-        self, role: FrameRole, request: FrameRequest, ahead: tuple[str, ...], like: FrameRequest
+        self, role: FrameRole, request: FrameRequest, ahead: tuple[str, ...], *, like: FrameRequest
     ) -> None:
         """Submit a frame that stays behind others, and its twin; `like` has its settings."""
-        twin = self._admit(role, request, _settings(like, self.engine))
-        ready = replace(
-            request,
-            after=request.after if twin is None else (*request.after, twin),
-            behind=(*request.behind, *ahead),
-            behind_by=self.run.recipe.lead(request.settings.made_steps),
-            coupling=self,
-        )
-        self.engine.submit(self._recorded(ready, role))
+        behind_by = self.run.recipe.lead(request.settings.made_steps)
+        request = replace(request, behind=(*request.behind, *ahead), behind_by=behind_by)
+        self.engine.submit(self._admit(role, request, like=like)[0])
         self._live.add(role.frame)
 
-    def _recorded(self, request: FrameRequest, role: FrameRole) -> FrameRequest:
-        """The request with what its picture's metadata say of the sharing."""
-        cast = {id(found): found for found in (self._cast[use.name] for use in role.subjects)}
-        together = None
-        if any(use.beside for use in role.subjects):
-            together = self._together[group_name(use.name for use in role.subjects)]
+    def _admit(
+        self, role: FrameRole, request: FrameRequest, *, like: FrameRequest
+    ) -> tuple[FrameRequest, str | None]:
+        """Register a frame and submit its twin, if there is one; returns the request that is ready
+        to go, with what its picture will say of the sharing, and the twin's id.
+        """
+        twin = self.run.add_with_twin(role, _settings(like, self.engine))
+        if twin is not None:
+            first = replace(
+                request, id=twin, twin_of=role.frame, hidden=True, preview="none", coupling=self,
+                behind=like.behind, behind_by=like.behind_by, alone_for=like.alone_for,
+            )  # fmt: skip
+            self.engine.submit(first)
+            self._live.add(twin)
+        casts = {id(cast): cast for cast in (self._cast[use.name] for use in role.subjects)}
+        beside = next((use.beside for use in role.subjects if use.beside), None)
         record = describe_sharing(
-            self.run.recipe, self.run.seed, request, list(cast.values()), role.anchor, together
-        )
-        return replace(request, story={**request.story, KEY: record})
+            self.run.recipe, self.run.seed, request, list(casts.values()), role.anchor,
+            None if beside is None else self._together[beside],
+        )  # fmt: skip
+        after = request.after if twin is None else (*request.after, twin)
+        story = {**request.story, KEY: record}
+        return replace(request, after=after, coupling=self, story=story), twin
 
     def drop(self, name: str) -> None:
         """Forget a character, who has the same anchors, their first frames with others, and free
@@ -256,55 +263,28 @@ class SharedStory(Coupling):
         """
         cast = self._cast.get(name)
         for each in () if cast is None else cast.strengths:
-            for group, request in list(self._together.items()):
-                if any(subject.name == each for subject in request.subjects):
-                    self.drop_together(group)
+            for group in [group for group in self._together if each in group]:
+                self.drop_together(group_name(group))
             self.run.drop(each)
-            self._anchors.pop(each, None)
-            self._strengths.pop(each, None)
             self._cast.pop(each, None)
 
     def drop_together(self, group: str) -> None:
-        """Forget the first frame of a group (`roles.group_name`), and free its bank."""
-        request = self._together.pop(group, None)
-        if request is not None:
-            names = {s.name for s in request.subjects if s.name in self._cast}
+        """Forget the first frame of a group (`group_name`), and free its bank."""
+        for names in [names for names in self._together if group_name(names) == group]:
+            del self._together[names]
             for name in names:
-                self.run.drop(beside(name, names))
+                self.run.drop(name, names)
 
     def looks(self, frame: str, step: int, steps: int) -> bool:
         """See `Coupling`."""
         return self.run.looks(frame, step, steps)
 
-    def check(self, frame: str, step: int, request: FrameRequest) -> None:
-        """See `Coupling`: what a frame leaves must fit, once its masks say how much it is."""
-        role = self.run.roles.get(frame)
-        if role is None or step != self.run.recipe.settled(request.settings.made_steps):
-            return
-        names = [name for _, name in role.leaving]
-        wanted = sum(self._bank_bytes(request, name) for name in names)
-        self.run.check_bytes(wanted - sum(self.run.bank.bytes_of(name) for name in names))
-
-    def begin_call(self, layout: BatchLayout) -> None:
+    def begin_call(self, call: Call) -> None:
         """See `Coupling`."""
         if not self._attached:
             attach(self.engine.backbone.unet, self._policy)
             self._attached = True
-        trained = int(self.engine.backbone.scheduler_config.get("num_train_timesteps", 1000))
-        rows = tuple(
-            Row(
-                r.slot,
-                r.frame,
-                r.branch,
-                r.step,
-                r.request.settings.made_steps,
-                (r.timestep + 1) / trained,
-                r.look,
-            )
-            for r in layout.of_coupling(self)
-        )
-        _, height, width = layout.latent_shape
-        self._policy.begin(Call(layout.size, (height, width), rows))
+        self._policy.begin(replace(call, rows=self.rows_in(call)))
 
     def end_call(self) -> None:
         """See `Coupling`."""
@@ -317,17 +297,6 @@ class SharedStory(Coupling):
         if self._attached and not self._live:
             detach(self.engine.backbone.unet, self._policy)
             self._attached = False
-
-    def _admit(
-        self, role: FrameRole, request: FrameRequest, settings: Mapping[str, Any]
-    ) -> str | None:
-        """Register a frame and submit its twin; returns the twin's id if there is one."""
-        twin = self.run.add_with_twin(role, settings)
-        if twin is not None:
-            unshared = replace(request, id=twin, hidden=True, preview="none", coupling=self)
-            self.engine.submit(unshared)
-            self._live.add(twin)
-        return twin
 
     def _read_ahead(self, anchor: FrameRequest) -> FrameRequest:
         """The anchor, guided for as long as rows without the prompt read it some steps ahead."""
@@ -342,36 +311,28 @@ class SharedStory(Coupling):
         """The request's cast subjects; the words of one who is mentioned twice are joined."""
         tokens: dict[str, tuple[int, ...]] = {}
         for subject in request.subjects:
-            if subject.name in self._strengths:
+            if subject.name in self._cast:
                 tokens[subject.name] = (*tokens.get(subject.name, ()), *subject.tokens)
         return tuple(
-            Subject(name=name, tokens=found, strength=self._strengths[name])
+            Subject(name=name, tokens=found, strength=self._cast[name].strengths[name])
             for name, found in tokens.items()
         )
 
-    def predicted_bytes(self, request: FrameRequest, name: str | None = None) -> int:
-        """Bytes that the bank of one character takes, with anchors like `request`.
+    def predicted_bytes(self, request: FrameRequest) -> int:
+        """Bytes that the bank of one character takes at most, with anchors like `request`.
 
-        Exact for methods that share every token; with masks it takes the subject to cover
-        `SharedRun.expected_share` of the picture, or what its masks say if `name` is a cast
-        character (or a name of exports). That is exact from the step on at which they are final
-        (see `Recipe.settled`), and then checked once more.
+        Exact for methods that share every token; with masks it is as if the character filled the
+        picture.
         """
-        return self._bank_bytes(self._read_ahead(request.settled(self.engine.backbone)), name)
-
-    def _bank_bytes(self, request: FrameRequest, name: str | None) -> int:
         backbone = self.engine.backbone
+        request = self._read_ahead(request.settled(backbone))
         _, height, width = backbone.latent_shape(*request.size(backbone))
-        sites = self._sites.values()
-        grids = {site.grid((height, width)) for site in sites if site.sees_images}
-        known = None if name is None else self.run.covered(name, grids, request.settings.made_steps)
-        return self.run.predicted_bytes(
-            sites,
+        return self.run.most_bytes(
+            self._sites.values(),
             (height, width),
             steps=request.settings.made_steps,
             guided=request.settings.guided_steps,
             element_bytes=backbone.dtype.itemsize,
-            covered=known or self.run.expected_share,
         )
 
 

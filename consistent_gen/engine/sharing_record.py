@@ -30,11 +30,13 @@ RecipeOf = Callable[[str], Recipe]
 class AnchorSet:
     """Characters of a shared story that have the same anchors, these as they were asked for.
 
-    strengths: by character. masked: whether they are where the caller said.
+    strengths: by character. ids: of the frames that draw the anchors. masked: whether they are
+    where the caller said.
     """
 
     strengths: Mapping[str, float]
     anchors: tuple[FrameRequest, ...]
+    ids: tuple[str, ...]
     masked: bool = False
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from consistent_gen import runtime
-from consistent_gen.engine.coupling import Branch, Row
+from consistent_gen.attention.rows import Branch, Row
 from consistent_gen.engine.guidance import guide
 from consistent_gen.engine.request import FrameRequest
 from consistent_gen.engine.schedulers import make_scheduler
@@ -32,6 +32,11 @@ class FrameState:
     reference: tuple[torch.Tensor, torch.Tensor] | None = None  # clean latent and its noise
     scheduler: Any = None
     conditions: dict[Branch, Conditioning] = field(default_factory=dict)
+
+    @property
+    def drawing(self) -> str:
+        """Id of the frame that is drawn; of a twin, the one it is for."""
+        return self.request.twin_of or self.id
 
     @property
     def started(self) -> bool:
@@ -102,16 +107,18 @@ class FrameState:
         """Its rows in the next call: cond, then uncond if it is guided, then looks at both."""
         branches = [b for b in self.conditions if b == "cond" or self.guiding]
         kinds = [(branch, look) for look in (False, True) for branch in branches]
+        time = (self.timestep + 1) / self.scheduler.config.num_train_timesteps
         return [
             Row(
                 first_slot + i,
                 self.id,
                 branch,
                 self.index,
-                self.timestep,
-                self.request,
+                self.request.settings.made_steps,
+                time,
                 look,
                 perturbed=branch == "uncond" and self.contouring,
+                request=self.request,
             )
             for i, (branch, look) in enumerate(kinds[: self.rows])
         ]

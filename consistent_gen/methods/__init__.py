@@ -1,4 +1,4 @@
-"""Consistency methods by name: one paper, one file.
+"""Consistency methods by name: one paper, one file, one `Recipe`.
 
 `METHODS` is what `--method` and the `method:` of a story file choose from.
 """
@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 METHODS: dict[str, str] = {
-    "consistory": "consistent_gen.methods.consistory:ConsiStory",
-    "consistyle": "consistent_gen.methods.consistyle:ConsiStyle",
-    "head_start": "consistent_gen.methods.head_start:HeadStart",
-    "story_diffusion": "consistent_gen.methods.story_diffusion:StoryDiffusion",
-    "style_aligned": "consistent_gen.methods.style_aligned:StyleAligned",
-    "vanilla": "consistent_gen.methods.vanilla:Vanilla",
+    "consistory": "consistent_gen.methods.consistory:RECIPE",
+    "consistyle": "consistent_gen.methods.consistyle:RECIPE",
+    "head_start": "consistent_gen.methods.head_start:RECIPE",
+    "story_diffusion": "consistent_gen.methods.story_diffusion:RECIPE",
+    "style_aligned": "consistent_gen.methods.style_aligned:RECIPE",
+    "vanilla": "consistent_gen.methods.vanilla:RECIPE",
 }
 DEFAULT_METHOD = "head_start"

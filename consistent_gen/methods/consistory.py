@@ -15,116 +15,71 @@ Departures: masks and features come from one pass without sharing (the twin), wh
 code makes a second shared pass: 2.08 times the calls of a plain frame instead of 2.24 times.
 Queries are not taken from the twin: its trajectory leaves the frame's at the first shared step, and
 its queries then belong to another picture. Anchors are not injected into, and which of their tokens
-are dropped hangs on their number, so their order is free only without dropout. The steps of the
+are dropped depends on their number, so their order is free only without dropout. The steps of the
 windows are shares of the schedule, so they hold for any number of steps; step 0 is not mixed, since
 nothing is shared in it. `lead`, `bias` and `open` are not in the paper; all are off, unless a
 model's folder recommends them.
+
+Settings, with the defaults of the paper and its code:
+
+anchors: per character. lead: how far ahead they are, as a share of all steps. together: whether
+the first frame of several characters is read by later ones. portrait: whether a hidden portrait
+is the first anchor (see `settings.Topology`). bias: added to the logits of what is shared.
+dropout: share of the anchors' subject tokens left out. mixing_steps, mixing: share of the steps
+with vanilla queries, and their weight at the first and the last. injection: weight (0 is off: no
+twin is drawn, and masks come from the frame's earlier steps). injection_steps: shares of the steps
+between which it acts. gate, open: who may read (see `settings.Select`). window: in which layers and
+when keys are shared; queries are mixed in the same layers. watched, cut: of the masks (see
+`settings.MaskProbe.tokens` and `cut`). features: which features are matched.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import ClassVar
-
 from consistent_gen.attention.settings import (
+    CHARACTER_SETTINGS,
     BlendQueries,
     FeatureProbe,
-    Gate,
     MaskProbe,
     Mix,
-    Place,
     Recipe,
     Rule,
     Select,
-    Topology,
     Window,
 )
 
-INJECTED_BLOCKS = ("down", "up", "joint", "single")
-SHARED_LAYERS = Window()
-DIFT = FeatureProbe()
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConsiStory:
-    """Settings, with the defaults of the paper and its code.
-
-    anchors: per character. lead: how far ahead they are, as a share of all steps. together: whether
-    the first frame of several characters is read by later ones. portrait: whether a hidden portrait
-    is the first anchor (see `settings.Topology`). bias: added to the logits of what is shared.
-    dropout: share of the anchors' subject tokens left out. mixing: share of the steps with vanilla
-    queries, and their weight at the first and the last. injection: weight (0 is off: no twin is
-    drawn, and masks come from the frame's earlier steps). gate, open: who may read (see
-    `settings.Select`). window: in which layers and when keys are shared. watched, cut: of the masks
-    (see `settings.MaskProbe.tokens` and `cut`). features: which features are matched.
-    """
-
-    anchors: int = 2
-    lead: float = 0.0
-    together: bool = False
-    portrait: bool = True
-    bias: float = 0.0
-    dropout: float = 0.5
-    mixing_steps: float = 0.1
-    mixing: tuple[float, float] = (0.9, 0.82)
-    injection: float = 0.8
-    injection_steps: tuple[float, float] = (0.1, 0.34)
-    gate: Gate = "many"
-    open: float = 0.0
-    window: Window = SHARED_LAYERS
-    watched: tuple[int, int] = (64, 1024)
-    cut: float = 1.0
-    features: FeatureProbe = DIFT
-
-    couples_frames: ClassVar[bool] = True
-    reads_references: ClassVar[bool] = True
-
-    def recipe(self) -> Recipe:
-        """The method as data."""
-        topology = Topology(
-            anchors=self.anchors,
-            lead=self.lead,
-            together=self.together,
-            portrait=self.portrait,
-        )
-        sharing = Rule(
-            window=self.window,
-            topology=topology,
-            select=Select(tokens="subject", dropout=self.dropout, gate=self.gate, open=self.open),
-            place=Place(kind="shift"),
-            mix=Mix(bias=self.bias),
-        )
-        rules = [sharing]
-        if self.mixing_steps > 0.0:
-            rules.append(mixing_rule(self.window, topology, self.mixing_steps, self.mixing))
-        if self.injection > 0.0:
-            finest = Window(
-                blocks=INJECTED_BLOCKS,
+RECIPE = Recipe(
+    name="consistory",
+    rules=(
+        Rule(name="sharing", select=Select(tokens="subject", dropout=0.5, gate="many")),
+        # Early, while layouts are decided: otherwise every frame takes on the anchors' pose.
+        Rule(
+            name="mixing",
+            window=Window(steps=(0.0, 0.1)),
+            align=(BlendQueries(weights=(0.9, 0.82)),),
+            mix=Mix(keys="none"),
+        ),
+        # Details, when it is settled which token is which; guidance then moves away from rows
+        # without the prompt, which are left as they are.
+        Rule(
+            name="injection",
+            window=Window(
+                blocks=("down", "up", "joint", "single"),
                 depth=(0.0, 1.0),
                 ranks=(0,),
-                steps=self.injection_steps,
+                steps=(0.1, 0.34),
                 branches=("cond",),
-            )
-            inject = Mix(keys="none", inject=self.injection)
-            rules.append(Rule(window=finest, topology=topology, mix=inject))
-        twin = self.injection > 0.0
-        return Recipe(
-            name="consistory",
-            rules=tuple(rules),
-            masks=MaskProbe(
-                source="twin" if twin else "running", tokens=self.watched, cut=self.cut
             ),
-            features=self.features if twin else None,
-        )
-
-
-def mixing_rule(
-    window: Window, topology: Topology, steps: float, weights: tuple[float, float]
-) -> Rule:
-    """Vanilla queries in the layers of `window`, in the first `steps` of the schedule."""
-    return Rule(
-        window=replace(window, steps=(0.0, steps), coin=()),
-        topology=topology,
-        align=(BlendQueries(weights=weights),),
-        mix=Mix(keys="none"),
-    )
+            mix=Mix(keys="none", inject=0.8),
+        ),
+    ),
+    masks=MaskProbe(source="twin"),
+    features=FeatureProbe(),
+    settings={
+        **CHARACTER_SETTINGS,
+        "window": ("sharing.window", "mixing.window"),
+        "mixing_steps": ("mixing.window.steps.1",),
+        "mixing": ("mixing.align.0.weights",),
+        "injection": ("injection.mix.inject",),
+        "injection_steps": ("injection.window.steps",),
+    },
+)

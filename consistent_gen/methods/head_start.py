@@ -24,24 +24,28 @@ Otherwise as in subject-driven shared attention (arXiv 2402.03286, section 3.1),
   read by later frames of the same, once, beside these: a model has seen two read two, and from two
   portraits each keeps less than from its own alone.
 - No twin: masks come from the steps that lie behind the anchor when the first frame reads it, and
-  stay as they are then. So what it leaves is known to the byte before it leaves anything, and
-  masks of that moment make characters more alike than later ones, which shrink. Nothing is
-  dropped, mixed or injected. An added frame costs one denoiser call a step.
+  stay as they are then: masks of that moment make characters more alike than later ones, which
+  shrink. Nothing is dropped, mixed or injected. An added frame costs one denoiser call a step.
 
 Models that were trained alone meet keys from another noise level as strangers; a model can learn to
 read them (`training/pairs.py`), as the shipped one has.
+
+Settings:
+
+anchors: per character. lead: how far ahead they are, as a share of all steps. together: whether
+the first frame of several characters is read by later ones. portrait: whether a hidden portrait
+is the anchor (see `settings.Topology`). dropout: share of the subject's tokens left out. bias:
+added to the logits of what is shared; ln k counts it k times. gate, open: who may read (see
+`settings.Select`). window: in which layers and when keys are shared. watched, cut: of the masks
+(see `settings.MaskProbe.tokens` and `cut`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 from consistent_gen.attention.settings import (
-    Gate,
+    CHARACTER_SETTINGS,
     MaskProbe,
     Mix,
-    Place,
     Recipe,
     Rule,
     Select,
@@ -49,52 +53,16 @@ from consistent_gen.attention.settings import (
     Window,
 )
 
-FROM_THE_START = Window(skip=0, branches=("cond",))
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeadStart:
-    """Settings.
-
-    anchors: per character. lead: how far ahead they are, as a share of all steps. together: whether
-    the first frame of several characters is read by later ones. portrait: whether a hidden portrait
-    is the anchor (see `Topology`). dropout: share of the subject's tokens left out. bias: added to
-    the logits of what is shared; ln k counts it k times. gate, open: who may read (see
-    `settings.Select`). window: in which layers and when keys are shared. watched, cut: of the masks
-    (see `settings.MaskProbe.tokens` and `cut`).
-    """
-
-    anchors: int = 1
-    lead: float = 0.3
-    together: bool = True
-    portrait: bool = False
-    dropout: float = 0.0
-    bias: float = 0.7
-    gate: Gate = "nearest"
-    open: float = 0.05
-    window: Window = FROM_THE_START
-    watched: tuple[int, int] = (64, 1024)
-    cut: float = 0.5
-
-    couples_frames: ClassVar[bool] = True
-    reads_references: ClassVar[bool] = True
-
-    def recipe(self) -> Recipe:
-        """The method as data."""
-        rule = Rule(
-            window=self.window,
-            topology=Topology(
-                anchors=self.anchors,
-                lead=self.lead,
-                together=self.together,
-                portrait=self.portrait,
-            ),
-            select=Select(tokens="subject", dropout=self.dropout, gate=self.gate, open=self.open),
-            place=Place(kind="shift"),
-            mix=Mix(bias=self.bias),
-        )
-        return Recipe(
-            name="head_start",
-            rules=(rule,),
-            masks=MaskProbe(source="running", tokens=self.watched, cut=self.cut),
-        )
+RECIPE = Recipe(
+    name="head_start",
+    rules=(
+        Rule(
+            window=Window(skip=0, branches=("cond",)),
+            topology=Topology(anchors=1, lead=0.3, together=True, portrait=False),
+            select=Select(tokens="subject", gate="nearest", open=0.05),
+            mix=Mix(bias=0.7),
+        ),
+    ),
+    masks=MaskProbe(source="running", cut=0.5),
+    settings={name: at for name, at in CHARACTER_SETTINGS.items() if name != "features"},
+)

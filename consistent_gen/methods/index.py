@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from typing import Any
 
 from consistent_gen.attention.settings import Recipe
 from consistent_gen.methods import DEFAULT_METHOD, METHODS
+from consistent_gen.methods.tuning import recipe_of, setting
 from consistent_gen.registry import resolve
 
 STEPS = 50  # of which the calls are counted in the table
@@ -26,26 +28,25 @@ def index() -> str:
     rows = ["| method | anchors | calls per added frame | reads pictures |", "|---|---|---|---|"]
     sections = []
     for name, target in METHODS.items():
-        method = resolve(METHODS, name)
-        recipe: Recipe = method().recipe()
-        anchors = str(recipe.anchors) if method.couples_frames else "none"
+        recipe = recipe_of(name)
+        anchors = str(recipe.anchors or "none")
         calls = f"{recipe.calls(STEPS)} in {STEPS} steps"
-        reads = "yes" if method.reads_references else "no"
+        reads = "yes" if recipe.rules else "no"
         shown = f"`{name}`" + (" (default)" if name == DEFAULT_METHOD else "")
         rows.append(f"| {shown} | {anchors} | {calls} | {reads} |")
-        sections.append(_section(name, target, method))
+        sections.append(_section(name, target))
     return "\n".join([HEAD, *rows, "", *sections])
 
 
-def _section(name: str, target: str, method: type) -> str:
-    module = inspect.getmodule(method)
-    assert module is not None and module.__doc__, "every method file says what it is"
-    settings = [f"{field.name}={_shown(field.default)}" for field in fields(method)]
-    path = target.partition(":")[0].replace(".", "/")
-    lines = [f"## `{name}`", "", inspect.cleandoc(module.__doc__), ""]
-    if settings:
-        about = inspect.cleandoc(method.__doc__ or "")
-        lines += [about, "", f"Defaults: `{', '.join(settings)}`", ""]
+def _section(name: str, target: str) -> str:
+    module = target.partition(":")[0]
+    about = inspect.getdoc(importlib.import_module(module))
+    assert about, "every method file says what it is"
+    recipe: Recipe = resolve(METHODS, name)
+    settings = [f"{key}={_shown(setting(recipe, key))}" for key in recipe.settings]
+    lines = [f"## `{name}`", "", about, ""]
+    lines += [f"Defaults: `{', '.join(settings)}`", ""] if settings else []
+    path = module.replace(".", "/")
     return "\n".join([*lines, f"Source: [{path}.py](../{path}.py)", ""])
 
 

@@ -7,41 +7,32 @@ arXiv 2405.01434, section 3.1. In the up blocks the keys and values of frame i a
 Departures from the released code: which tokens and which layers are drawn is counted from the
 run's seed instead of a process-wide stream, so that a frame drawn later equals one drawn together
 with the id frames; a layer's coin is the same for all frames of a step. FreeU is not part of it.
+
+Settings, with the defaults of the released code:
+
+id_frames: anchors per character. dropout: share of their tokens that is not read, 1 less the
+sampling rate of the paper. early_chance, late_chance: how often a layer shares before and after
+`early` of the steps.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from consistent_gen.attention.settings import Recipe, Rule, Select, Topology, Window
 
-from consistent_gen.attention.settings import Mix, Place, Recipe, Rule, Select, Topology, Window
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoryDiffusion:
-    """Settings, with the defaults of the released code.
-
-    id_frames: anchors per character. rate: share of their tokens that is read.
-    early_chance, late_chance: how often a layer shares before and after `early` of the steps.
-    """
-
-    id_frames: int = 4
-    rate: float = 0.5
-    early: float = 0.4
-    early_chance: float = 0.7
-    late_chance: float = 0.9
-
-    couples_frames: ClassVar[bool] = True
-    reads_references: ClassVar[bool] = True
-
-    def recipe(self) -> Recipe:
-        """The method as data."""
-        coin = ((self.early, self.early_chance), (1.0, self.late_chance))
-        rule = Rule(
-            window=Window(skip=1, coin=coin),
-            topology=Topology(anchors=self.id_frames),
-            select=Select(tokens="all", dropout=1.0 - self.rate),
-            place=Place(kind="shift"),
-            mix=Mix(),
-        )
-        return Recipe(name="story_diffusion", rules=(rule,))
+RECIPE = Recipe(
+    name="story_diffusion",
+    rules=(
+        Rule(
+            window=Window(coin=((0.4, 0.7), (1.0, 0.9))),
+            topology=Topology(anchors=4),
+            select=Select(tokens="all", dropout=0.5),
+        ),
+    ),
+    settings={
+        "id_frames": ("*.topology.anchors",),
+        "dropout": ("sharing.select.dropout",),
+        "early": ("sharing.window.coin.0.0",),
+        "early_chance": ("sharing.window.coin.0.1",),
+        "late_chance": ("sharing.window.coin.1.1",),
+    },
+)

@@ -9,17 +9,17 @@ as the reference:
 The reference itself is drawn alone: reading a second copy of its own keys would change nothing at
 s = 1. The shared group norms of the released code are left out; they tie whole feature maps, not
 attention.
+
+Settings, with the defaults of the released code:
+
+beta: added to the logits of the reference's keys; ln 2 for a real picture as reference.
+s: factor on the reference's keys. steps: share of the steps in which frames are aligned.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 from consistent_gen.attention.settings import (
     AlignStatistics,
-    Mix,
-    Place,
     Recipe,
     Rule,
     ScaleShared,
@@ -28,33 +28,22 @@ from consistent_gen.attention.settings import (
     Window,
 )
 
-ALL_BLOCKS = ("down", "mid", "up", "joint", "double", "single")
-
-
-@dataclass(frozen=True, kw_only=True)
-class StyleAligned:
-    """Settings, with the defaults of the released code.
-
-    beta: added to the logits of the reference's keys; ln 2 for a real picture as reference.
-    s: factor on the reference's keys. steps: share of the steps in which frames are aligned.
-    """
-
-    beta: float = 0.0
-    s: float = 1.0
-    steps: float = 1.0
-
-    couples_frames: ClassVar[bool] = True
-    reads_references: ClassVar[bool] = True
-
-    def recipe(self) -> Recipe:
-        """The method as data."""
-        scaled = (ScaleShared(factor=self.s),) if self.s != 1.0 else ()
-        rule = Rule(
-            window=Window(blocks=ALL_BLOCKS, depth=(0.0, 1.0), skip=0, steps=(0.0, self.steps)),
+RECIPE = Recipe(
+    name="style_aligned",
+    rules=(
+        Rule(
+            # A style is in every layer and from the first step on.
+            window=Window(
+                blocks=("down", "mid", "up", "joint", "double", "single"), depth=(0.0, 1.0), skip=0
+            ),
             topology=Topology(anchors=1),
             select=Select(tokens="all"),
-            align=(AlignStatistics(which=("q", "k"), toward="source"), *scaled),
-            place=Place(kind="shift"),
-            mix=Mix(bias=self.beta),
-        )
-        return Recipe(name="style_aligned", rules=(rule,))
+            align=(AlignStatistics(which=("q", "k"), toward="source"), ScaleShared(factor=1.0)),
+        ),
+    ),
+    settings={
+        "beta": ("sharing.mix.bias",),
+        "s": ("sharing.align.1.factor",),
+        "steps": ("sharing.window.steps.1",),
+    },
+)

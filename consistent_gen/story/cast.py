@@ -29,8 +29,8 @@ from zlib import crc32
 
 from PIL import Image, ImageOps
 
-from consistent_gen.attention.roles import twin_id
 from consistent_gen.errors import InputError
+from consistent_gen.methods.tuning import tuned
 from consistent_gen.runtime import frame_seed
 from consistent_gen.story.prompts import render, subjects_of
 from consistent_gen.story.script import NAME
@@ -286,19 +286,6 @@ def _first_together(
     ]
 
 
-def recipe_of(method: str, backbone: Backbone) -> Recipe:
-    """The recipe of a method as stories are drawn by it on a model; without anchors its frames
-    stand alone.
-
-    Raises:
-        UnknownNameError, InputError: as `methods.tuning.tuned`.
-    """
-    from consistent_gen.methods.tuning import tuned
-
-    recipe: Recipe = tuned(method, backbone).recipe()
-    return recipe
-
-
 # Drawing ------------------------------------------------------------------------------------------
 
 
@@ -339,7 +326,7 @@ class Cast:
         self._engine = engine
         self._prefix = prefix
         self._limit_bytes = limit_bytes
-        self._recipe = recipe_of(plan.method, engine.backbone)
+        self._recipe: Recipe = tuned(plan.method, engine.backbone)
         found = plan_anchors(plan, self._recipe) if self._recipe.anchors else []
         self._anchors = {anchors.key: anchors for anchors in found}
         self._key_of_member = {n: a.key for a in found if not a.together for n in a.names}
@@ -347,7 +334,7 @@ class Cast:
         # Of anchors that are drawn or being drawn: key -> id in the engine -> index in the story,
         # None for portraits.
         self._submitted: dict[str, dict[str, int | None]] = {}
-        self._key_of_id: dict[str, str] = {}  # with the ids of twins
+        self._key_of_id: dict[str, str] = {}
         self._left: dict[str, set[str]] = {}  # key -> ids of those that are being drawn
         self._pictures: dict[int, FrameDone] = {}
         self._ids = Counter[str]()
@@ -408,7 +395,7 @@ class Cast:
             ids = self._shared.cast_all(anchors.strengths, [*hidden, *own])
         indices = [*[None] * (len(ids) - len(own)), *anchors.frames]
         self._submitted[anchors.key] = dict(zip(ids, indices, strict=True))
-        self._key_of_id |= dict.fromkeys([*ids, *map(twin_id, ids)], anchors.key)
+        self._key_of_id |= dict.fromkeys(ids, anchors.key)
         self._left[anchors.key] = set(ids)
 
     def _portraits(self, member: CastMember, count: int, frame: FramePlan) -> list[FrameRequest]:
@@ -459,7 +446,7 @@ class Cast:
                 self._pictures[index] = done
 
     def key_of(self, frame_id: str) -> str | None:
-        """The key of the anchors among which a frame of the engine, or whose twin it is, stands."""
+        """The key of the anchors among which a frame of the engine stands."""
         return self._key_of_id.get(frame_id)
 
     def reads(self, frame: FramePlan, key: str) -> bool:
@@ -519,9 +506,8 @@ class Cast:
             if first is not None and other.key != key and self.reads(first, key):
                 self.forget(other.key)
         for frame_id, index in submitted.items():
-            for each in (frame_id, twin_id(frame_id)):
-                self._engine.cancel(each)
-                del self._key_of_id[each]
+            self._engine.cancel(frame_id)
+            del self._key_of_id[frame_id]
             self._pictures.pop(-1 if index is None else index, None)
         forgotten = self._anchors[key]
         drop = self._shared.drop_together if forgotten.together else self._shared.drop

@@ -19,8 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from consistent_gen.attention.layers import Site, find_sites
-from consistent_gen.attention.projection import project, unproject
+from consistent_gen.attention.layers import Site, find_sites, project, unproject
 from consistent_gen.attention.settings import Window
 
 
@@ -71,8 +70,8 @@ class _Processor:
         self.pairs, self.site = pairs, site
 
     def __call__(self, attn: Any, hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
-        heads = project(attn, hidden_states, None, self.site, None)[0]
-        q, k, v = (x.transpose(1, 2) for x in (heads.q, heads.k, heads.v))  # b h n d
+        qkv, _ = project(attn, hidden_states, None, self.site, None)
+        q, k, v = (x.transpose(1, 2) for x in qkv)  # b h n d
         mask = None
         if self.pairs.masks is not None:
             read = self.pairs.masks[q.shape[2]]

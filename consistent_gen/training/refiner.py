@@ -184,7 +184,7 @@ def drawn_on(
             rows = [row for i, state in enumerate(part) for row in state.layout_rows(width * i)]
             latents = torch.stack([s.latent for s in part if s.latent is not None])
             words = torch.stack([part[r.slot // width].conditions[r.branch].tokens for r in rows])
-            times = torch.tensor([row.timestep for row in rows])
+            times = torch.tensor([part[r.slot // width].timestep for r in rows])
             perturbed = [row.slot for row in rows if row.perturbed]
             with attached(backbone.unet, IdentityAttention(backbone.unet, perturbed)):
                 outputs = backbone.denoise(latents.repeat_interleave(width, 0), times, words)

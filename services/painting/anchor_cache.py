@@ -75,7 +75,7 @@ class AnchorCache:
         return None if cached is None else cached.cast
 
     def anchor_of(self, engine_id: str) -> AnchorPlace | None:
-        """Where a frame of the engine belongs if it is an anchor or the twin of one."""
+        """Where a frame of the engine belongs if it is an anchor."""
         for story, cached in self._stories.items():
             if (key := cached.cast.key_of(engine_id)) is not None:
                 return AnchorPlace(story, cached, key)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from consistent_gen.attention.roles import twin_id
 from consistent_gen.engine import Group
 from consistent_gen.story.plan import FramePlan, StoryPlan
 from services.jobs import Lease
 from services.painting.anchor_cache import AnchorCache, StoryKey
 from services.painting.ordering_rules import Standing
-
-TWIN = twin_id("")
 
 
 @dataclass(eq=False)
@@ -78,8 +75,8 @@ class LeaseTable:
         return works
 
     def of_frame(self, engine_id: str) -> list[LeasedFrame]:
-        """Who waits for a frame, or for that of which it is the twin."""
-        return list(self._by_frame.get(engine_id.removesuffix(TWIN), ()))
+        """Who waits for a frame."""
+        return list(self._by_frame.get(engine_id, ()))
 
     def of_story(self, story: StoryKey | None) -> list[LeasedFrame]:
         """Who draws frames of a story (its key)."""
@@ -91,9 +88,9 @@ def standing_of(group: Group, table: LeaseTable, cache: AnchorCache) -> Standing
     waiting: list[LeasedFrame] = []
     cohorts = [0]
     for frame in group.frames:
-        anchor = cache.anchor_of(frame.id)
+        anchor = cache.anchor_of(frame.drawing)
         if anchor is None:
-            own = table.of_frame(frame.id)
+            own = table.of_frame(frame.drawing)
             cohorts += [work.cohort for work in own]
         else:
             own = table.of_story(anchor.story)

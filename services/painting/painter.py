@@ -20,16 +20,16 @@ from typing import Any
 
 import torch
 
-from consistent_gen.attention.roles import twin_id
 from consistent_gen.engine import DEFAULT_BUCKET, Engine, FrameDone, FrameError, Step
 from consistent_gen.engine.request import Preview
 from consistent_gen.errors import Cancelled, ConsistentGenError
+from consistent_gen.methods.tuning import tuned
 from consistent_gen.models.backbone import Backbone
-from consistent_gen.story.cast import Cast, recipe_of
+from consistent_gen.story.cast import Cast
 from services.jobs import Lease
 from services.painting.anchor_cache import DEFAULT_ANCHOR_BYTES, AnchorCache
 from services.painting.capacity import Capacity
-from services.painting.lease_table import TWIN, LeasedFrame, LeaseTable, standing_of
+from services.painting.lease_table import LeasedFrame, LeaseTable, standing_of
 from services.painting.ordering_rules import CallChoice, cause, halves, out_of_memory
 from services.painting.reports import Drawn, Failed, Report, Stepped
 from services.plans import FrameOrder, PlanBook
@@ -120,7 +120,7 @@ class Painter:
         """
         order = FrameOrder.from_json(lease.order)
         base, plan = self._plans.plans(order, folder)
-        tied = recipe_of(plan.method, self.backbone).anchors > 0
+        tied = tuned(plan.method, self.backbone).anchors > 0
         work = LeasedFrame(
             lease=lease,
             plan=plan,
@@ -182,11 +182,11 @@ class Painter:
 
     def _twins_stepped(self) -> list[Report]:
         """A frame with a twin is halfway when that is drawn; the engine is silent about twins."""
-        twins = [f for g in self._choice.called for f in g.frames if f.id.endswith(TWIN)]
+        twins = [f for g in self._choice.called for f in g.frames if f.request.twin_of]
         return [
             Stepped(work.lease.id, twin.index // 2)
             for twin in twins
-            for work in self._table.of_frame(twin.id)
+            for work in self._table.of_frame(twin.drawing)
         ]
 
     def _has_twin(self, work: LeasedFrame) -> bool:
@@ -242,7 +242,6 @@ class Painter:
         left = self._table.unwait(work)
         if left is not None and self._cache.anchor_of(left) is None:
             self.engine.cancel(left)
-            self.engine.cancel(twin_id(left))
 
     def _apply_cancels(self) -> None:
         with self._lock:
@@ -273,11 +272,12 @@ class Painter:
             cohort = next(self._cohorts)
             for group in half:
                 for frame in group.frames:
-                    again |= {w.lease.id: w for w in self._set_apart(frame.id, cohort)}
+                    again |= {w.lease.id: w for w in self._set_apart(frame.drawing, cohort)}
         shared = {frame.id for group in together for frame in group.frames}
         reports: list[Report] = []
         for failure in failures:
-            for work in [] if failure.id in shared else self._set_apart(failure.id, 0):
+            drawing = failure.twin_of or failure.id
+            for work in [] if failure.id in shared else self._set_apart(drawing, 0):
                 self._untrack(work)
                 again.pop(work.lease.id, None)
                 if self._table.pop(work.lease.id) is not None:

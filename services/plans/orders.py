@@ -115,7 +115,7 @@ class PlanBook:
         if key not in self._plans:
             story = order.story if prompt is None else with_prompt(order.story, order.frame, prompt)
             plan = validate_story(story, self._model)
-            if order.references and resolve(METHODS, plan.method, kind="method").reads_references:
+            if order.references and resolve(METHODS, plan.method, kind="method").rules:
                 plan = validate_story(
                     story, self._model, references=order.references, folder=folder
                 )

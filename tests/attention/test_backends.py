@@ -11,7 +11,7 @@ from consistent_gen.attention.patch import attached
 from consistent_gen.attention.policy import AttentionPolicy
 from consistent_gen.attention.run import SharedRun
 from consistent_gen.errors import MissingExtraError, UnknownNameError
-from consistent_gen.methods.style_aligned import StyleAligned
+from consistent_gen.methods.tuning import recipe_of
 from tests.attention.toys import FOX, Sketch, anchors, build, draw
 
 
@@ -35,7 +35,7 @@ def test_the_chosen_backend_computes_shared_attention(monkeypatch: pytest.Monkey
 
     toy = build("unet")
     frame = [Sketch("frame", 1, (FOX,))]
-    recipe = StyleAligned().recipe()
+    recipe = recipe_of("style_aligned")
     native = draw(toy, SharedRun(recipe), [anchors(1), frame], 2)["frame"]
     seen = []
     real = attention_dispatch.dispatch_attention_fn

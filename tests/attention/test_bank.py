@@ -5,10 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from consistent_gen.attention.bank import AnchorBank, Export, Key, check_limit
+from consistent_gen.attention.bank import AnchorBank, Export, Key
+from consistent_gen.attention.roles import Source
 from consistent_gen.errors import ConsistentGenError, LimitError
 
-KEY: Key = ("fox", "layer", 3, "cond")
+FOX, CAT = Source("fox"), Source("cat")
+KEY: Key = (FOX, "layer", 3, "cond")
 CPU = torch.device("cpu")
 
 
@@ -35,9 +37,9 @@ def test_bytes_are_those_of_its_tensors() -> None:
     assert bank.bytes == 3 * 5 * 2 * 4 * 4
     bank.put(KEY, export(0, m=2))
     assert bank.bytes == 2 * 2 * 2 * 4 * 4
-    bank.drop("cat")
+    bank.drop(CAT)
     assert len(bank) == 1
-    bank.drop("fox")
+    bank.drop(FOX)
     assert bank.bytes == len(bank) == 0
 
 
@@ -51,9 +53,25 @@ def test_a_limit_is_kept_with_both_numbers_in_the_message() -> None:
     bank.put(KEY, export())
     with pytest.raises(LimitError, match=r"takes 0\.0 MB, and 0\.0 MB are allowed"):
         bank.put(KEY, export(1))
+    small = AnchorBank(limit_bytes=2_000_000)
     with pytest.raises(LimitError, match=r"takes 3\.5 MB, and 2\.0 MB are allowed; use fewer"):
-        check_limit(3_500_000, 2_000_000)
-    check_limit(2_000_000, 2_000_000)
+        small.promise([FOX], 3_500_000)
+    small.promise([FOX], 2_000_000)
+
+
+def test_what_is_promised_is_nobody_elses() -> None:
+    """Until it is drawn; then what it did not use is free again."""
+    bank = AnchorBank(limit_bytes=1000)
+    bank.promise([FOX], 600)
+    with pytest.raises(LimitError):
+        bank.promise([CAT], 600)
+    bank.put(KEY, export())
+    with pytest.raises(LimitError):
+        bank.promise([CAT], 600)
+    bank.drawn(FOX)
+    bank.promise([CAT], 600)
+    bank.drop(CAT)
+    bank.promise([Source("cat", frozenset({"cat", "fox"}))], 600)
 
 
 def test_a_bank_elsewhere_gives_the_same() -> None:

@@ -19,7 +19,7 @@ from consistent_gen.attention.roles import Subject
 from consistent_gen.attention.run import SharedRun
 from consistent_gen.attention.sharing import Sharing
 from consistent_gen.methods import METHODS
-from consistent_gen.registry import resolve
+from consistent_gen.methods.tuning import recipe_of
 from tests.attention.toys import (
     FAMILIES,
     FOX,
@@ -51,7 +51,7 @@ WIDE: dict[str, dict[str, Any]] = {
 
 
 def new_run(method: str) -> SharedRun:
-    return SharedRun(resolve(METHODS, method)(**WIDE.get(method, {})).recipe(), seed=3)
+    return SharedRun(recipe_of(method, WIDE.get(method, {})), seed=3)
 
 
 def hold(toy: Toy, method: str, tolerance: float = 1e-9) -> None:

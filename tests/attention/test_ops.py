@@ -65,9 +65,9 @@ def test_a_level_per_part_equals_an_additive_mask() -> None:
     lengths, biases = [2, 4, 3], [0.0, 0.7, -1.5]
     scale = 1 / math.sqrt(8)
     wide = [
-        ops.join_wide([[q]], [[1.0]])[0],
-        ops.join_wide([k.split(lengths)], [[bias / scale for bias in biases]])[0],
-        ops.join_wide([v.split(lengths)], [[0.0] * 3])[0],
+        ops.join([[q]], [[1.0]])[0],
+        ops.join([k.split(lengths)], [[bias / scale for bias in biases]])[0],
+        ops.join([v.split(lengths)], [[0.0] * 3])[0],
     ]
     attend = torch.nn.functional.scaled_dot_product_attention
     bias = torch.repeat_interleave(torch.tensor(biases).double(), torch.tensor(lengths))

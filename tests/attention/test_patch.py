@@ -8,20 +8,19 @@ import pytest
 import torch
 
 from consistent_gen.attention.layers import find_sites
-from consistent_gen.attention.patch import attach, attached, detach
+from consistent_gen.attention.patch import PolicyProcessor, attach, attached, detach
 from consistent_gen.attention.policy import AttentionPolicy
-from consistent_gen.attention.processor import PolicyProcessor
 from consistent_gen.attention.run import SharedRun
 from consistent_gen.attention.sharing import Sharing
 from consistent_gen.errors import ConsistentGenError
-from consistent_gen.methods.style_aligned import StyleAligned
+from consistent_gen.methods.tuning import recipe_of
 from tests.attention.toys import FAMILIES, Sketch, Toy, build, state
 
 FRAME = [Sketch("frame", 1)]
 
 
 def sharing() -> Sharing:
-    return Sharing(SharedRun(StyleAligned().recipe()))
+    return Sharing(SharedRun(recipe_of("style_aligned")))
 
 
 @pytest.fixture(scope="module", params=FAMILIES)

@@ -7,9 +7,9 @@ import torch
 
 from consistent_gen.attention.attend import attend
 from consistent_gen.attention.bank import Export
-from consistent_gen.attention.placing import extra_angles
 from consistent_gen.attention.policy import Extra, Heads, Rotary
 from consistent_gen.attention.settings import Place
+from consistent_gen.attention.sharing import extra_angles
 from tests.attention.toys import build
 
 GRID, TEXT = (8, 12), 7

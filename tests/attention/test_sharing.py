@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from consistent_gen.attention.calls import Call, Row
 from consistent_gen.attention.layers import find_sites
 from consistent_gen.attention.patch import attached
-from consistent_gen.attention.roles import FrameRole, Subject
+from consistent_gen.attention.roles import FrameRole, Source, Subject
+from consistent_gen.attention.rows import Call, Row
 from consistent_gen.attention.run import SharedRun
 from consistent_gen.attention.settings import (
     Gate,
@@ -25,7 +25,7 @@ from consistent_gen.attention.settings import (
 )
 from consistent_gen.attention.sharing import Sharing
 from consistent_gen.errors import ConsistentGenError, InputError
-from consistent_gen.methods.consistory import ConsiStory
+from consistent_gen.methods.tuning import recipe_of
 from tests.attention.toys import FAMILIES, FOX, Sketch, Toy, anchors, build, draw, enter, held
 
 CAT = Subject(name="cat", tokens=(5,))
@@ -122,9 +122,10 @@ def test_anchors_in_another_order(unet: Toy) -> None:
     """Without dropout their order is free; with it each draws its tokens by its number (6)."""
     frame = Sketch("frame", 1, (FOX,))
     turned = [Sketch(f"fox{i}", 101 - i, (FOX,), anchor=i) for i in range(2)]
-    for method, free in ((ConsiStory(dropout=0.0), True), (ConsiStory(), False)):
-        first = draw(unet, SharedRun(method.recipe()), [anchors(2), [frame]])["frame"]
-        second = draw(unet, SharedRun(method.recipe()), [turned, [frame]])["frame"]
+    for dropout, free in ((0.0, True), (0.5, False)):
+        method = recipe_of("consistory", {"dropout": dropout})
+        first = draw(unet, SharedRun(method), [anchors(2), [frame]])["frame"]
+        second = draw(unet, SharedRun(method), [turned, [frame]])["frame"]
         assert torch.allclose(first, second, atol=CLOSE) == free
 
 
@@ -195,7 +196,7 @@ def test_overlapping_regions_go_to_the_clearer_subject() -> None:
     cat = torch.tensor([[0.0, 0.7, 0.8, 0.6]])
     run.masks.set_external("both", "fox", fox)
     run.masks.set_external("both", "cat", cat)
-    regions = [run.tokens.region(role, use, 1, (1, 4)) for use in (FOX, CAT)]
+    regions = [run.masks.region(role, use, 1, (1, 4)) for use in (FOX, CAT)]
     assert [r.tolist() for r in regions if r is not None] == [[0, 1], [2, 3]]
 
 
@@ -203,11 +204,11 @@ def test_the_nearest_subject_has_every_token() -> None:
     run = SharedRun(MASKED)
     role = FrameRole(frame="both", subjects=(FOX, CAT))
     run.roles["both"] = role
-    assert run.tokens.nearest(role, FOX, 1, (1, 5)) is None
+    assert run.masks.nearest(role, FOX, 1, (1, 5)) is None
     run.masks.set_external("both", "fox", torch.tensor([[1.0, 0.3, 0.1, 0.1, 0.0]]))
-    assert run.tokens.nearest(role, FOX, 1, (1, 5)) is None, "the cat may be anywhere"
+    assert run.masks.nearest(role, FOX, 1, (1, 5)) is None, "the cat may be anywhere"
     run.masks.set_external("both", "cat", torch.tensor([[0.0, 0.2, 0.3, 0.1, 0.9]]))
-    found = [run.tokens.nearest(role, use, 1, (1, 5)) for use in (FOX, CAT)]
+    found = [run.masks.nearest(role, use, 1, (1, 5)) for use in (FOX, CAT)]
     assert [f.tolist() for f in found if f is not None] == [[0, 1, 3], [2, 4]]
 
 
@@ -273,7 +274,7 @@ def test_an_anchor_shows_a_subject_and_leaves_all_that_it_shows() -> None:
     with pytest.raises(InputError, match="an anchor shows a subject; 'x' has none"):
         FrameRole(frame="x", subjects=(), anchor=0)
     role = FrameRole(frame="x", subjects=(FOX, CAT), anchor=0)
-    assert role.leaving == ((FOX, FOX.name), (CAT, CAT.name))
+    assert role.leaving == ((FOX, Source("fox")), (CAT, Source("cat")))
 
 
 @pytest.mark.parametrize("strength", [-0.1, 101.0, math.nan])

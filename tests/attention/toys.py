@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from consistent_gen.attention.calls import Call, Row
 from consistent_gen.attention.layers import find_sites
 from consistent_gen.attention.patch import attached
 from consistent_gen.attention.roles import FrameRole, Subject
+from consistent_gen.attention.rows import Call, Row
 from consistent_gen.attention.run import SharedRun
 from consistent_gen.attention.sharing import Sharing
 
@@ -234,8 +234,7 @@ def enter(run: SharedRun, frames: Iterable[Sketch], settings: Any = None) -> lis
 def held(run: SharedRun) -> list[int]:
     """Bytes of the run's bank, and how much it remembers of frames beside it."""
     tables: list[Any] = [
-        run.roles, run.masks._maps, run.masks._cut, run._records, run._matches, run.tokens._found,
-        run.tokens._drawn,
+        run.roles, run.masks._frames, run._records, run._matches, run.masks._drawn,
     ]  # fmt: skip
     return [run.bank.bytes, *(len(table) for table in tables)]
 

@@ -30,7 +30,7 @@ from consistent_gen.world.scene import render
 from consistent_gen.world.spec import sample_frame, sample_identity
 
 STEPS = 2
-SHARING = [n for n in METHODS if resolve(METHODS, n).couples_frames]
+SHARING = [n for n in METHODS if resolve(METHODS, n).rules]
 
 
 def plain(colour: tuple[int, int, int]) -> bytes:

@@ -198,7 +198,7 @@ def test_a_reference_that_is_no_picture_is_named(
     assert not (tmp_path / "out").exists()
 
 
-TYING = [name for name in METHODS if resolve(METHODS, name).couples_frames]
+TYING = [name for name in METHODS if resolve(METHODS, name).rules]
 
 
 @pytest.mark.parametrize("method", TYING)

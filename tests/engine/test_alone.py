@@ -7,13 +7,11 @@ from dataclasses import replace
 import pytest
 
 from consistent_gen.draw_settings import DrawSettings
-from consistent_gen.engine import Engine, FrameRequest, Subject
-from consistent_gen.engine.coupling import BatchLayout, Coupling
+from consistent_gen.engine import Call, Coupling, Engine, FrameRequest, Subject
 from consistent_gen.engine.sharing import SharedStory
 from consistent_gen.errors import InputError
-from consistent_gen.methods import METHODS
+from consistent_gen.methods.tuning import recipe_of
 from consistent_gen.models.backbone import Backbone
-from consistent_gen.registry import resolve
 
 FOX = FrameRequest(id="fox", prompt="a red fox", seed=1, settings=DrawSettings(steps=4))
 CAT = FrameRequest(id="cat", prompt="a cat reading", seed=2, settings=DrawSettings(steps=4))
@@ -27,8 +25,8 @@ class Watch(Coupling):
     def __init__(self) -> None:
         self.calls: Calls = []
 
-    def begin_call(self, layout: BatchLayout) -> None:
-        self.calls.append((layout.size, {row.frame for row in layout.rows}))
+    def begin_call(self, call: Call) -> None:
+        self.calls.append((call.size, {row.frame for row in call.rows}))
 
 
 def drawn(engine: Engine, *requests: FrameRequest) -> Calls:
@@ -72,7 +70,7 @@ def test_members_of_a_gang_are_alone_equally_long(tiny: Backbone) -> None:
 def test_anchors_that_lead_are_alone_until_somebody_may_follow(
     tiny: Backbone, lead: float, alone: int
 ) -> None:
-    recipe = resolve(METHODS, "head_start")(lead=lead).recipe()
+    recipe = recipe_of("head_start", {"lead": lead})
     engine = Engine(tiny, bucket=8)
     story = SharedStory(engine, recipe, seed=7)
     story.cast("fox", [replace(FOX, subjects=(Subject(name="fox", tokens=(3,)),))])

@@ -14,9 +14,8 @@ from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.engine import Engine, FrameDone, FrameRequest, Subject, replay
 from consistent_gen.engine.sharing import SharedStory
 from consistent_gen.errors import InputError, LimitError
-from consistent_gen.methods import METHODS
+from consistent_gen.methods import tuning
 from consistent_gen.models.backbone import Backbone
-from consistent_gen.registry import resolve
 
 FOX, CAT = (Subject(name=name, tokens=(place,)) for name, place in (("fox", 2), ("cat", 5)))
 ALONE = FrameRequest(
@@ -33,8 +32,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def recipe_of(method: str) -> Recipe:
-    recipe: Recipe = resolve(METHODS, method.partition(" ")[0])(**SETTINGS[method]).recipe()
-    return recipe
+    return tuning.recipe_of(method.partition(" ")[0], SETTINGS[method])
 
 
 def cast(backbone: Backbone, recipe: Recipe, **strengths: float) -> SharedStory:

@@ -13,7 +13,7 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLP
 from consistent_gen import runtime
 from consistent_gen.draw_settings import SETTINGS, DrawSettings
 from consistent_gen.engine import (
-    BatchLayout,
+    Call,
     Coupling,
     Engine,
     Event,
@@ -45,13 +45,13 @@ class Spy(Coupling):
     def __init__(self, group: object = None, fail_at: int | None = None) -> None:
         self.group = group
         self.fail_at = fail_at
-        self.layouts: list[BatchLayout] = []
+        self.announced: list[Call] = []
         self.ended = 0
         self.released: list[str] = []
 
-    def begin_call(self, layout: BatchLayout) -> None:
-        self.layouts.append(layout)
-        if self.fail_at == len(self.layouts):
+    def begin_call(self, call: Call) -> None:
+        self.announced.append(call)
+        if self.fail_at == len(self.announced):
             raise ValueError("the bank is empty")
 
     def end_call(self) -> None:
@@ -62,7 +62,7 @@ class Spy(Coupling):
 
     def calls(self) -> list[dict[str, int]]:
         """Per call: frame -> step."""
-        return [{row.frame: row.step for row in layout.rows} for layout in self.layouts]
+        return [{row.frame: row.step for row in call.rows} for call in self.announced]
 
 
 def drain(engine: Engine) -> list[Event]:
@@ -119,7 +119,7 @@ def test_guidance_of_one_takes_one_row_and_equals_the_prompt_alone(tiny: Backbon
     spy = Spy()
     plain = replace(FOX.with_settings(guidance=1.0), coupling=spy)
     image = pictures(Engine(tiny).run([plain]))["fox"]
-    assert [[row.branch for row in layout.rows] for layout in spy.layouts] == [["cond"]] * 3
+    assert [[row.branch for row in call.rows] for call in spy.announced] == [["cond"]] * 3
     other_negative = replace(plain, negative="a bear", coupling=None)
     assert np.array_equal(pictures(Engine(tiny).run([other_negative]))["fox"], image)
     guided = replace(plain.with_settings(guidance=4.0), coupling=None)
@@ -160,9 +160,9 @@ def test_cancel_takes_effect_within_one_step(tiny: Backbone, after_steps: int) -
 
 def test_cancel_during_a_call_yields_no_picture(tiny: Backbone) -> None:
     class CancelInside(Spy):
-        def begin_call(self, layout: BatchLayout) -> None:
-            super().begin_call(layout)
-            if layout.rows[0].step == FOX.settings.steps - 1:
+        def begin_call(self, call: Call) -> None:
+            super().begin_call(call)
+            if call.rows[0].step == FOX.settings.steps - 1:
                 engine.cancel("fox")
 
     engine = Engine(tiny)
@@ -193,24 +193,24 @@ def test_sizes_never_share_a_call_and_guidance_may(tiny: Backbone) -> None:
         )
     drain(engine)
     assert [set(call) for call in spy.calls()] == [{"0", "2"}] * 3 + [{"1", "3"}] * 3
-    assert {layout.size for layout in spy.layouts} == {8}
+    assert {call.size for call in spy.announced} == {8}
 
 
-def test_the_layout_says_which_row_is_whose(tiny: Backbone) -> None:
+def test_the_call_says_which_row_is_whose(tiny: Backbone) -> None:
     spy, subjects = Spy(), (Subject(name="fox", tokens=(3,)),)
     engine = Engine(tiny)
     engine.submit(CAT)
     engine.submit(replace(FOX, coupling=spy, subjects=subjects))
     drain(engine)
-    layout = spy.layouts[0]
-    assert [(r.slot, r.frame, r.branch) for r in layout.rows] == [
+    call = spy.announced[0]
+    assert [(r.slot, r.frame, r.branch) for r in call.rows] == [
         (0, "cat", "cond"), (1, "cat", "uncond"), (2, "fox", "cond"), (3, "fox", "uncond"),
     ]  # fmt: skip
-    assert layout.of_coupling(spy) == layout.of_frame("fox")
-    assert layout.of_frame("fox")[0].request.subjects == subjects
-    assert [row.timestep for row in layout.rows] == [999] * 4
-    assert layout.latent_shape == (16, 16, 16)
-    assert spy.ended == len(spy.layouts) == 3
+    assert spy.rows_in(call) == call.of_frame("fox")
+    assert call.of_frame("fox")[0].request.subjects == subjects
+    assert [row.time for row in call.rows] == [1.0] * 4
+    assert call.latent == (16, 16)
+    assert spy.ended == len(spy.announced) == 3
 
 
 def test_a_failing_coupling_takes_down_its_call_only(tiny: Backbone) -> None:
@@ -322,7 +322,7 @@ def test_a_gang_shares_every_call_even_beyond_the_bucket(tiny: Backbone) -> None
     engine.submit_gang(members)
     events = drain(engine)
     assert [set(call) for call in spy.calls()] == [{"m0", "m1", "m2"}] * 3
-    assert {layout.size for layout in spy.layouts} == {8}
+    assert {call.size for call in spy.announced} == {8}
     buckets = {e.id: e.metadata["bucket"] for e in events if isinstance(e, FrameDone)}
     assert buckets == {"cat": 4, "m0": 8, "m1": 8, "m2": 8}
 
@@ -374,7 +374,7 @@ def test_the_linear_preview_tracks_the_decoder(tiny: Backbone) -> None:
 
 def test_an_overflow_is_an_error_and_not_a_black_picture(tiny: Backbone) -> None:
     class Break(Coupling):
-        def begin_call(self, layout: BatchLayout) -> None:
+        def begin_call(self, call: Call) -> None:
             engine.frames[0].latent *= float("nan")  # type: ignore[operator]
 
     engine = Engine(tiny)

@@ -16,10 +16,10 @@ from consistent_gen.engine import Engine, FrameDone, FrameRequest, Step, Subject
 from consistent_gen.engine.sharing import SharedStory
 from consistent_gen.errors import CheckpointError, InputError
 from consistent_gen.methods import METHODS
+from consistent_gen.methods.tuning import recipe_of
 from consistent_gen.models import load_backbone
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.models.refiner import Refiner
-from consistent_gen.registry import resolve
 
 FOX = FrameRequest(prompt="a red fox", seed=5, settings=DrawSettings(steps=4, guidance=3.0))
 
@@ -97,7 +97,7 @@ def test_replay_draws_the_same_and_names_another_second_stage(
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "vanilla"])
 def test_shared_stories_leave_steps_out_together(refined: Backbone, method: str) -> None:
     engine = Engine(refined)
-    story = SharedStory(engine, resolve(METHODS, method)().recipe(), seed=3)
+    story = SharedStory(engine, recipe_of(method), seed=3)
     anchors = max(1, story.run.recipe.anchors)
     fox = replace(FOX, subjects=(Subject(name="fox", tokens=(3,)),))
     story.cast("fox", [replace(fox, id=f"anchor {i}", seed=i) for i in range(anchors)])

@@ -12,13 +12,11 @@ import pytest
 
 from consistent_gen.attention.settings import Recipe
 from consistent_gen.draw_settings import DrawSettings
-from consistent_gen.engine import Engine, FrameDone, FrameError, FrameRequest, Step, Subject
-from consistent_gen.engine.coupling import BatchLayout
+from consistent_gen.engine import Call, Engine, FrameDone, FrameError, FrameRequest, Step, Subject
 from consistent_gen.engine.sharing import SharedStory
 from consistent_gen.errors import InputError, LimitError
-from consistent_gen.methods import METHODS
+from consistent_gen.methods import METHODS, tuning
 from consistent_gen.models.backbone import Backbone
-from consistent_gen.registry import resolve
 
 STEPS = 4
 FOX, CAT = Subject(name="fox", tokens=(2,)), Subject(name="cat", tokens=(4,))
@@ -42,8 +40,7 @@ WALKING = request("walking", "a fox walking", 4, FOX)
 
 
 def recipe_of(method: str) -> Recipe:
-    recipe: Recipe = resolve(METHODS, method)(**SETTINGS.get(method, {})).recipe()
-    return recipe
+    return tuning.recipe_of(method, SETTINGS.get(method, {}))
 
 
 def portraits(count: int, **more: Any) -> list[FrameRequest]:
@@ -134,12 +131,12 @@ def test_steps_that_mix_queries_take_every_row_twice(
     seen: dict[tuple[str, int], list[tuple[bool, str]]] = {}
     begin = story.begin_call
 
-    def noted(layout: BatchLayout) -> None:
-        for row in layout.rows:
+    def noted(call: Call) -> None:
+        for row in call.rows:
             seen.setdefault((row.frame, row.step), []).append((row.look, row.branch))
-        for frame in {row.frame for row in layout.rows}:
-            assert [r.branch for r in layout.of_frame(frame)] == ["cond", "uncond"]
-        begin(layout)
+        for frame in {row.frame for row in call.rows}:
+            assert [r.branch for r in call.of_frame(frame)] == ["cond", "uncond"]
+        begin(call)
 
     monkeypatch.setattr(story, "begin_call", noted)
     drain(engine)

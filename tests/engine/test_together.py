@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from consistent_gen.attention.roles import beside, group_name
+from consistent_gen.attention.roles import Source, group_name
 from consistent_gen.attention.settings import Recipe
 from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.engine import Engine, FrameDone, FrameRequest, Subject, replay
 from consistent_gen.engine.sharing import SharedStory
 from consistent_gen.errors import InputError, LimitError
-from consistent_gen.methods import METHODS
+from consistent_gen.methods import tuning
 from consistent_gen.models.backbone import Backbone
-from consistent_gen.registry import resolve
 
 FOX, CAT = (Subject(name=name, tokens=(place,)) for name, place in (("fox", 2), ("cat", 5)))
 ALONE = FrameRequest(
@@ -36,9 +35,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def recipe_of(method: str, **more: Any) -> Recipe:
-    kind = resolve(METHODS, method.partition(" ")[0])
-    recipe: Recipe = kind(**{**SETTINGS[method], "together": True, **more}).recipe()
-    return recipe
+    settings = {**SETTINGS[method], "together": True, **more}
+    return tuning.recipe_of(method.partition(" ")[0], settings)
 
 
 def cast(engine: Engine, recipe: Recipe, **strengths: float) -> SharedStory:
@@ -95,13 +93,17 @@ def test_the_portrait_reads_the_anchors(tiny: Backbone, method: str) -> None:
     story.cast_together(PORTRAIT)
     engine.drain()
     exports = story.run.bank._exports
-    left = {key: kept for key, kept in exports.items() if key[0] == beside("cat", ("fox", "cat"))}
+    left = {
+        key: kept
+        for key, kept in exports.items()
+        if key[0] == Source("cat", frozenset({"fox", "cat"}))
+    }
     alone = SharedStory(Engine(tiny, bucket=8), recipe_of(method, anchors=1), seed=7)
     alone.cast("cat", [replace(PORTRAIT, subjects=(CAT,))])
     alone.engine.drain()
     last = max(key[2] for key in left)
     pairs = [
-        (next(iter(kept.values())).v, alone.run.bank._exports["cat", *key[1:]][0].v)
+        (next(iter(kept.values())).v, alone.run.bank._exports[Source("cat"), *key[1:]][0].v)
         for key, kept in left.items()
         if key[2] == last
     ]

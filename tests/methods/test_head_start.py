@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from consistent_gen.attention.calls import Call, Row
 from consistent_gen.attention.layers import find_sites
 from consistent_gen.attention.patch import attached
 from consistent_gen.attention.roles import FrameRole
+from consistent_gen.attention.rows import Call, Row
 from consistent_gen.attention.run import SharedRun
 from consistent_gen.attention.settings import Rule, Topology, Window
 from consistent_gen.attention.sharing import Sharing
-from consistent_gen.methods.head_start import HeadStart
+from consistent_gen.methods.tuning import recipe_of
 from consistent_gen.models.story_world import StoryWorldConfig, build_unet
 from consistent_gen.training.pairs import PairedKeys
 from tests.attention.toys import FOX, Sketch, anchors, build, draw
@@ -47,7 +47,7 @@ def test_which_step_is_read(
 def test_anchors_stay_as_far_ahead_as_readers_read() -> None:
     for steps in range(1, 40):
         for lead in (0.0, 0.1, 0.3, 0.5, 1.0):
-            recipe = HeadStart(lead=lead).recipe()
+            recipe = recipe_of("head_start", {"lead": lead})
             (rule,) = recipe.rules
             ahead = max(rule.source_step(step, steps) - step for step in range(steps))
             assert ahead < recipe.lead(steps), "an anchor has left the step that is read"
@@ -55,7 +55,7 @@ def test_anchors_stay_as_far_ahead_as_readers_read() -> None:
 
 def test_readers_read_nothing_but_what_is_ahead() -> None:
     toy = build("unet")
-    run = SharedRun(HeadStart(lead=0.5).recipe(), seed=1)  # two of four steps
+    run = SharedRun(recipe_of("head_start", {"lead": 0.5}), seed=1)  # two of four steps
     run.masks.set_external("fox0", "fox", torch.ones(8, 12))
     first = draw(toy, run, [anchors(1), [Sketch("a", 1, (FOX,))]])["a"]
     exports = run.bank._exports
@@ -68,7 +68,7 @@ def test_readers_read_nothing_but_what_is_ahead() -> None:
 def test_anchors_read_each_other_on_their_way() -> None:
     """Two anchors leave something at every step; readers use nothing of the first ones."""
     toy = build("unet")
-    run = SharedRun(HeadStart(lead=0.5, anchors=2).recipe(), seed=1)
+    run = SharedRun(recipe_of("head_start", {"lead": 0.5, "anchors": 2}), seed=1)
     for name in ("fox0", "fox1"):
         run.masks.set_external(name, "fox", torch.ones(8, 12))
     first = draw(toy, run, [anchors(2), [Sketch("a", 1, (FOX,))]])["a"]
@@ -90,7 +90,7 @@ def test_training_on_pairs_shows_the_model_what_the_method_does() -> None:
     labels = torch.zeros(2, 32, 32, dtype=torch.uint8)
     labels[1, 8:24, 8:24] = 1  # whole tokens on every grid
 
-    run = SharedRun(HeadStart(anchors=1, lead=0.5, bias=0.0).recipe())
+    run = SharedRun(recipe_of("head_start", {"anchors": 1, "lead": 0.5, "bias": 0.0}))
     run.masks.set_external("fox0", "fox", (labels[1] > 0).float())
     run.add(FrameRole(frame="fox0", subjects=(FOX,), anchor=0))
     run.add(FrameRole(frame="frame", subjects=(FOX,)))

@@ -10,21 +10,18 @@ import pytest
 from consistent_gen.attention.layers import Site
 from consistent_gen.attention.settings import Recipe, Select, Window
 from consistent_gen.methods import DEFAULT_METHOD, METHODS
-from consistent_gen.methods.consistory import ConsiStory
-from consistent_gen.methods.consistyle import ConsiStyle
-from consistent_gen.methods.story_diffusion import StoryDiffusion
-from consistent_gen.methods.vanilla import Vanilla
+from consistent_gen.methods.tuning import recipe_of, setting
 from consistent_gen.registry import resolve
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_is_a_recipe(name: str) -> None:
-    method = resolve(METHODS, name)()
-    recipe = method.recipe()
-    assert isinstance(recipe, Recipe)
+    recipe = recipe_of(name)
+    assert isinstance(resolve(METHODS, name), Recipe)
     assert recipe.name == name
-    assert method.couples_frames == bool(recipe.rules)
-    assert method.couples_frames == (recipe.anchors > 0)
+    assert bool(recipe.rules) == (recipe.anchors > 0)
+    assert all(recipe_of(name, {key: setting(recipe, key)}) == recipe for key in recipe.settings
+               if key != "s")  # fmt: skip
     assert json.loads(json.dumps(recipe.to_json())) == recipe.to_json()
 
 
@@ -33,15 +30,16 @@ def test_the_default_is_in_the_table() -> None:
 
 
 def test_digests_tell_settings_apart() -> None:
-    recipes = [resolve(METHODS, name)().recipe() for name in METHODS]
-    recipes += [ConsiStory(dropout=0.4).recipe(), ConsiStyle(align_values=False).recipe()]
+    recipes = [recipe_of(name) for name in METHODS]
+    recipes.append(recipe_of("consistory", {"dropout": 0.4}))
+    recipes.append(recipe_of("consistyle", {"align_values": False}))
     assert len({recipe.digest() for recipe in recipes}) == len(recipes)
-    assert ConsiStory().recipe().digest() == ConsiStory(dropout=0.5).recipe().digest()
+    assert recipe_of("consistory").digest() == recipe_of("consistory", {"dropout": 0.5}).digest()
 
 
 def test_one_pass_is_enough_without_injection() -> None:
-    assert ConsiStory().recipe().twin
-    cheap = ConsiStory(injection=0.0, mixing_steps=0.0).recipe()
+    assert recipe_of("consistory").twin
+    cheap = recipe_of("consistory", {"injection": 0.0, "mixing_steps": 0.0})
     assert not cheap.twin
     assert cheap.masks is not None and cheap.masks.source == "running"
 
@@ -49,23 +47,25 @@ def test_one_pass_is_enough_without_injection() -> None:
 @pytest.mark.parametrize(
     ("method", "calls"),
     [
-        (ConsiStory(), 104), (ConsiStyle(), 104),
-        (ConsiStory(injection=0.0), 54), (ConsiStory(injection=0.0, mixing_steps=0.0), 50),
-        (ConsiStyle(mixing_steps=1.0), 149), (StoryDiffusion(), 50), (Vanilla(), 50),
+        (recipe_of("consistory"), 104), (recipe_of("consistyle"), 104),
+        (recipe_of("consistory", {"injection": 0.0}), 54),
+        (recipe_of("consistory", {"injection": 0.0, "mixing_steps": 0.0}), 50),
+        (recipe_of("consistyle", {"mixing_steps": 1.0}), 149),
+        (recipe_of("story_diffusion"), 50), (recipe_of("vanilla"), 50),
     ],
 )  # fmt: skip
 def test_calls_of_fifty_steps(method: Any, calls: int) -> None:
     """A pass without sharing where it is needed, and a second row where queries are mixed."""
-    recipe = method.recipe()
-    assert recipe.calls(50) == calls
-    assert [step for step in range(50) if ConsiStyle().recipe().looks(step, 50)] == [1, 2, 3, 4]
+    assert method.calls(50) == calls
+    assert [step for step in range(50) if recipe_of("consistyle").looks(step, 50)] == [1, 2, 3, 4]
 
 
 def test_a_window_of_ones_own() -> None:
     """Which layers share is a setting, and queries are mixed in the same ones."""
     window = Window(blocks=("mid", "up"), depth=(0.0, 1.0), ranks=(0,))
-    for method in (ConsiStory(window=window), ConsiStyle(window=window)):
-        sharing, mixing = method.recipe().rules[:2]
+    for name in ("consistory", "consistyle"):
+        method = recipe_of(name, {"window": window})
+        sharing, mixing = method.rules[:2]
         assert sharing.window == window
         assert (mixing.window.blocks, mixing.window.ranks) == (window.blocks, window.ranks)
 

@@ -16,19 +16,15 @@ import torch
 from torch import Tensor
 
 from consistent_gen.attention.attend import attend
-from consistent_gen.attention.calls import Call, Row
 from consistent_gen.attention.layers import Site
 from consistent_gen.attention.ops import adain, token_statistics
 from consistent_gen.attention.policy import Heads
 from consistent_gen.attention.roles import FrameRole, Subject, twin_id
+from consistent_gen.attention.rows import Call, Row
 from consistent_gen.attention.run import SharedRun
 from consistent_gen.attention.settings import Recipe
 from consistent_gen.attention.sharing import Sharing
-from consistent_gen.methods.consistory import ConsiStory
-from consistent_gen.methods.consistyle import ConsiStyle
-from consistent_gen.methods.head_start import HeadStart
-from consistent_gen.methods.story_diffusion import StoryDiffusion
-from consistent_gen.methods.style_aligned import StyleAligned
+from consistent_gen.methods.tuning import recipe_of
 
 GRID, N, H, D = (4, 6), 24, 2, 8
 SITE = Site("layer", "self", "up", depth=1.0, channels=H * D)
@@ -102,7 +98,7 @@ class Stage:
         """Log-mask [n] of what an anchor exports: its mask less the dropped tokens."""
         rule = next(r for r in self.recipe.rules if r.mix.keys == "concat")
         role = self.run.roles[self.names[anchor]]
-        tokens = self.run.tokens.shared(
+        tokens = self.run.masks.shared(
             role, role.leaving[0], rule.select, self.step, GRID, torch.device("cpu")
         )
         assert tokens is not None
@@ -148,7 +144,7 @@ ZERO = torch.zeros(N, dtype=torch.float64)
 
 
 def test_style_aligned() -> None:
-    stage = Stage(StyleAligned(beta=0.4, s=1.3).recipe())
+    stage = Stage(recipe_of("style_aligned", {"beta": 0.4, "s": 1.3}))
     found = stage.attention()
     (q0, q), (k0, k), (v0, v) = stage.q, stage.k, stage.v
 
@@ -162,8 +158,8 @@ def test_style_aligned() -> None:
 
 @pytest.mark.parametrize("strength", [1.0, 2.5])
 def test_story_diffusion(strength: float) -> None:
-    method = StoryDiffusion(id_frames=2, early_chance=1.0, late_chance=1.0)
-    stage = Stage(method.recipe(), strength=strength)
+    method = recipe_of("story_diffusion", {"id_frames": 2, "early_chance": 1.0, "late_chance": 1.0})
+    stage = Stage(method, strength=strength)
     found = stage.attention()
     logs = [stage.drawn(0), stage.drawn(1)]
     assert [int(log.isfinite().sum()) for log in logs] == [12, 12]
@@ -177,8 +173,8 @@ def test_story_diffusion(strength: float) -> None:
 
 
 def test_consistory() -> None:
-    method = ConsiStory(mixing_steps=0.5, injection_steps=(0.1, 0.5))
-    stage = Stage(method.recipe())
+    method = recipe_of("consistory", {"mixing_steps": 0.5, "injection_steps": (0.1, 0.5)})
+    stage = Stage(method)
     found = stage.attention()
     logs = [stage.drawn(0), stage.drawn(1)]
     # Steps 1 to 4 mix; step 3 is two thirds of the way from 0.9 to 0.82.
@@ -201,7 +197,7 @@ def test_consistory() -> None:
 @pytest.mark.parametrize("strength", [1.0, 2.5])
 def test_head_start(strength: float) -> None:
     """At step 3 of 10 a frame reads what its anchor left at step 7, e^0.7 times."""
-    stage = Stage(HeadStart().recipe(), strength=strength, ahead=4)
+    stage = Stage(recipe_of("head_start"), strength=strength, ahead=4)
     found = stage.attention()
     log = torch.full((N,), -math.inf, dtype=torch.float64)
     log[stage.masks["anchor0"]] = 0.7 + math.log(strength)
@@ -211,13 +207,13 @@ def test_head_start(strength: float) -> None:
     assert stage.run.rules_at(SITE, STEP, STEPS, "uncond") == ()
 
 
-def consistyle(**settings: Any) -> ConsiStyle:
+def consistyle(**settings: Any) -> Recipe:
     wide = {"mixing_steps": 0.5, "structure_steps": (0.1, 0.5), "style_steps": (0.1, 0.5)}
-    return ConsiStyle(**(wide | settings))
+    return recipe_of("consistyle", wide | settings)
 
 
 def test_consistyle() -> None:
-    stage = Stage(consistyle().recipe())
+    stage = Stage(consistyle())
     found = stage.attention()
     logs = [stage.drawn(0), stage.drawn(1)]
     w = 0.9 + (0.82 - 0.9) * 2 / 3
@@ -235,7 +231,7 @@ def test_consistyle() -> None:
 
 def test_consistyle_of_a_frame_that_is_its_own_source_shares_like_consistory() -> None:
     """V substituted by itself, q and k gathered from equals: AdaIN of shared v is left (10)."""
-    stage = Stage(consistyle().recipe())
+    stage = Stage(consistyle())
     for i, name in enumerate(NAMES):
         stage.run.record(name, STEP, ("layer", "cond", "v"), stage.v[i])
     stage.looks = stage.q.clone()  # mixing a query with itself
@@ -243,17 +239,17 @@ def test_consistyle_of_a_frame_that_is_its_own_source_shares_like_consistory() -
         for x in (stage.q, stage.k, stage.looks):
             x[2, p] = x[a, j]
     without = consistyle(structure_steps=(0.0, 0.0), style_steps=(0.0, 0.0), mixing_steps=0.0)
-    other = Stage(without.recipe())
+    other = Stage(without)
     other.q, other.k = stage.q, stage.k
     assert torch.allclose(stage.attention(), other.attention(), atol=1e-12)
-    assert not torch.allclose(Stage(consistyle().recipe()).attention(), other.attention())
+    assert not torch.allclose(Stage(consistyle()).attention(), other.attention())
 
 
 def test_consistyle_without_its_edits_is_consistory() -> None:
     """No v of the copy, no q-k gather and no statistics: ConsiStory's sharing is left."""
     plain = consistyle(structure_steps=(0.0, 0.0), style_steps=(0.0, 0.0), align_values=False)
-    story = ConsiStory(mixing_steps=0.5, injection=0.0)
-    assert torch.equal(Stage(plain.recipe()).attention(), Stage(story.recipe()).attention())
+    story = recipe_of("consistory", {"mixing_steps": 0.5, "injection": 0.0})
+    assert torch.equal(Stage(plain).attention(), Stage(story).attention())
 
 
 def test_consistyle_among_equal_frames_needs_no_statistics() -> None:
@@ -263,7 +259,7 @@ def test_consistyle_among_equal_frames_needs_no_statistics() -> None:
         settings = consistyle(
             align_values=align, dropout=0.0, mixing_steps=0.0, style_steps=(0.0, 0.0)
         )
-        stage = Stage(settings.recipe())
+        stage = Stage(settings)
         for i, name in enumerate(NAMES):
             for x in (stage.q, stage.k, stage.v):
                 x[i] = x[0]
@@ -280,12 +276,12 @@ def test_consistyle_among_equal_frames_needs_no_statistics() -> None:
 
 
 def test_the_unconditional_branch_is_spared_where_the_papers_spare_it() -> None:
-    stage = Stage(consistyle().recipe())
+    stage = Stage(consistyle())
     rules = {b: stage.run.rules_at(SITE, STEP, STEPS, b) for b in ("cond", "uncond")}
     assert len(rules["cond"]) == len(rules["uncond"]) + 1
 
 
 def test_nothing_is_shared_in_the_first_step() -> None:
-    for recipe in (ConsiStory().recipe(), ConsiStyle().recipe(), StoryDiffusion().recipe()):
+    for recipe in (recipe_of("consistory"), recipe_of("consistyle"), recipe_of("story_diffusion")):
         stage = Stage(recipe, step=0)
         assert not stage.policy.acts(SITE)

@@ -12,13 +12,10 @@ from consistent_gen.checkpoints import weights_folder
 from consistent_gen.cli.replay import recipe_named
 from consistent_gen.errors import CheckpointError, InputError
 from consistent_gen.methods import METHODS
-from consistent_gen.methods.consistory import ConsiStory
-from consistent_gen.methods.head_start import HeadStart
-from consistent_gen.methods.tuning import tuned
+from consistent_gen.methods.tuning import recipe_of, tuned
 from consistent_gen.models import load_backbone
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.models.tiny import build_tiny
-from consistent_gen.registry import resolve
 
 
 def model(folder: Path, recommended: Any = None) -> Backbone:
@@ -32,19 +29,23 @@ def test_without_a_recommendation_methods_are_as_published(tmp_path: Path) -> No
     plain = model(tmp_path, {"contours": 1.0})
     assert plain.recommended == {"contours": 1.0}
     for name in METHODS:
-        assert tuned(name, plain) == resolve(METHODS, name)()
+        assert tuned(name, plain) == recipe_of(name)
 
 
 def test_what_the_folder_recommends_acts_and_overrides_win(tmp_path: Path) -> None:
     settings = {"anchors": 1, "window": {"skip": 0, "branches": ["cond"]}}
     backbone = model(tmp_path, {"methods": {"consistory": settings}})
     found = tuned("consistory", backbone)
-    assert (found.anchors, found.window.skip, found.window.branches) == (1, 0, ("cond",))
-    assert (found.dropout, found.injection) == (ConsiStory().dropout, ConsiStory().injection)
-    assert tuned("consistory", backbone, ["anchors=3", "window.skip=2"]).window.skip == 2
-    assert tuned("head_start", backbone) == HeadStart()
+    sharing, mixing, injection = found.rules
+    assert (found.anchors, sharing.window.skip, sharing.window.branches) == (1, 0, ("cond",))
+    assert (mixing.window.skip, mixing.window.steps) == (0, (0.0, 0.1))
+    published = recipe_of("consistory").rules
+    assert (sharing.select, injection.mix) == (published[0].select, published[2].mix)
+    more = tuned("consistory", backbone, ["anchors=3", "window.skip=2"])
+    assert (more.anchors, more.rules[0].window.skip) == (3, 2)
+    assert tuned("head_start", backbone) == recipe_of("head_start")
     # Pictures of a story are replayed by the same recipe.
-    assert recipe_named(backbone, "consistory") == found.recipe()
+    assert recipe_named(backbone, "consistory") == found
 
 
 @pytest.mark.parametrize(
@@ -68,4 +69,4 @@ def test_the_shipped_recommendation_fits_the_methods() -> None:
     backbone = load_backbone(weights_folder("storyworld"), device="cpu")
     assert backbone.method_settings
     for name in backbone.method_settings:
-        assert tuned(name, backbone).recipe().anchors == 1
+        assert tuned(name, backbone).anchors == 1

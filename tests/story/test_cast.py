@@ -10,8 +10,9 @@ from PIL import Image
 
 from consistent_gen.engine import Engine, FrameRequest
 from consistent_gen.methods import METHODS
+from consistent_gen.methods.tuning import tuned
 from consistent_gen.models.backbone import Backbone
-from consistent_gen.story.cast import Anchors, Cast, plan_anchors, recipe_of
+from consistent_gen.story.cast import Anchors, Cast, plan_anchors
 from consistent_gen.story.plan import Overrides, StoryPlan, plan_story
 from consistent_gen.story.script import load_story
 
@@ -43,7 +44,7 @@ def submit(plan: StoryPlan, engine: Engine) -> None:
 
 def anchors_of(backbone: Backbone, plan: StoryPlan) -> tuple[list[Anchors], dict[str, int]]:
     """Everybody's anchors, and the first frames of several together."""
-    found = plan_anchors(plan, recipe_of(plan.method, backbone))
+    found = plan_anchors(plan, tuned(plan.method, backbone))
     own = [anchors for anchors in found if not anchors.together]
     return own, {anchors.key: anchors.frames[0] for anchors in found if anchors.together}
 

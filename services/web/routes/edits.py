@@ -113,7 +113,7 @@ async def _form(request: Request) -> tuple[bytes, EditsIn]:
 def _order(state: ServerState, caller: Caller, data: bytes, body: EditsIn) -> Job:
     """Put the picture into the store and the drawing into the queue."""
     check_model(state, body)
-    if not resolve(METHODS, body.method, kind="method").reads_references:
+    if not resolve(METHODS, body.method, kind="method").rules:
         detail = f"`method` looks at no pictures; one that does is {EDIT_METHOD}"
         raise Refusal(422, "method_reads_no_pictures", detail)
     story = _story(state, body)
