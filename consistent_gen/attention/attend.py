@@ -164,7 +164,8 @@ def _wanted(job: _Job, spans: tuple[slice, slice], device: torch.device) -> slic
     image, words = spans
     if job.queries is None:
         return words if job.text else image
-    return job.queries.to(device) + image.start
+    asking: Tensor = job.queries.to(device) + image.start
+    return asking
 
 
 def _rotated(extra: Extra, heads: Heads, like: Tensor) -> Tensor:

@@ -139,7 +139,7 @@ class _Patch:
     def _watch(self, site: Site) -> None:
         def look(attn: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
             hidden = args[0] if args else kwargs["hidden_states"]
-            text = args[1] if len(args) > 1 else kwargs.get("encoder_hidden_states")
+            text: Any = args[1] if len(args) > 1 else kwargs.get("encoder_hidden_states")
             # With an IP-Adapter the states come as (text, pictures).
             text = text[0] if isinstance(text, tuple) else text
             for policy in self.shared.policies:
@@ -233,10 +233,11 @@ class PolicyProcessor:
         rotary = binding.shared.rotary
         qkv, text = project(attn, hidden_states, encoder_hidden_states, site, rotary)
         heads = Heads(*qkv, rotary=rotary)
-        for policy in policies if text is not None else ():
-            for row in policy.watched(site):
-                seen = text_attention(heads.q[row.slot], text.k[row.slot])  # n t
-                policy.text_attention(row, seen, site)
+        if text is not None:
+            for policy in policies:
+                for row in policy.watched(site):
+                    seen = text_attention(heads.q[row.slot], text.k[row.slot])  # n t
+                    policy.text_attention(row, seen, site)
         if not acting:
             return own(attn, hidden_states, **named)
         for policy in acting:

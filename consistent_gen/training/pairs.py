@@ -70,7 +70,7 @@ class _Processor:
         self.pairs, self.site = pairs, site
 
     def __call__(self, attn: Any, hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
-        qkv, _ = project(attn, hidden_states, None, self.site, None)
+        qkv = project(attn, hidden_states, None, self.site, None)[0]
         q, k, v = (x.transpose(1, 2) for x in qkv)  # b h n d
         mask = None
         if self.pairs.masks is not None:
