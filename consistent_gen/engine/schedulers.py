@@ -77,7 +77,7 @@ class Retouching:
     lower level begins from their mean.
 
     It has what the engine needs of a diffusers scheduler: `timesteps`, `sigmas`,
-    `init_noise_sigma`, `model_outputs` (the newest clean estimate last) and `step`.
+    `init_noise_sigma`, `config`, `model_outputs` (the newest clean estimate last) and `step`.
 
     Args:
         first: the sampler of the first steps.
@@ -92,7 +92,7 @@ class Retouching:
         levels = [_rounded(int(1000 * share) * trained, 1000) for share in RETOUCH_AT]
         top = spaced_timesteps(config, drawing)[0]
         ladder = [top - _rounded(i * (top - levels[0]), drawing) for i in range(drawing)]
-        self.first, self.drawing = _at_first_step(first, ladder), drawing
+        self.first, self.drawing, self.config = _at_first_step(first, ladder), drawing, first.config
         higher = retouching - retouching // 2  # steps at the first level
         self.ends = (drawing + higher, drawing + retouching)  # indices at which a mean is taken
         mending = [levels[0]] * higher + [levels[1]] * (retouching // 2)
