@@ -10,13 +10,14 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import yaml
 
 from consistent_gen.draw_settings import OFFERED, SettingFacts, fitting_mistake, parse_size, written
-from consistent_gen.errors import InputError, all_of
+from consistent_gen.errors import InputError, all_of, all_read
 from consistent_gen.registry import nearest, unknown_name
 from consistent_gen.story.types import SEED, STRENGTH, Character, Frame, SourcePlace, Story
 from consistent_gen.story.yaml_tree import (
@@ -201,7 +202,10 @@ def _characters(node: Node | None) -> dict[str, Character]:
     if len(node.items) > MAX_CHARACTERS:
         message = f"{len(node.items)} characters; a story has at most {MAX_CHARACTERS}"
         _fail(message, node.place)
-    return {name: _character(name, entry, node.places[name]) for name, entry in node.items.items()}
+    reading = (
+        partial(_character, name, entry, node.places[name]) for name, entry in node.items.items()
+    )
+    return {character.name: character for character in all_read(reading)}
 
 
 def _character(name: str, node: Node, place: SourcePlace) -> Character:
@@ -239,7 +243,7 @@ def _frames(node: Node, characters: dict[str, Character]) -> tuple[Frame, ...]:
         _fail("frames is empty; a story needs at least one", node.place)
     if len(node.items) > MAX_FRAMES:
         _fail(f"{len(node.items)} frames; a story has at most {MAX_FRAMES}", node.place)
-    return tuple(_frame(entry, characters) for entry in node.items)
+    return all_read(partial(_frame, entry, characters) for entry in node.items)
 
 
 def _frame(node: Node, characters: dict[str, Character]) -> Frame:
