@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import gradio as gr
+from starlette.routing import Mount
 
 from ui import style
 from ui.assistant_tab import AssistantTab
 from ui.characters_tab import CharactersTab
 from ui.client import StudioClient, open_studio
 from ui.lab_tab import LabTab
-from ui.pictures import PictureFiles
+from ui.messages import quiet_faults
+from ui.pictures import PictureAddresses, PictureFiles
 from ui.projects import Projects
 from ui.story_actions import StoryActions
 from ui.story_tab import StoryTab
@@ -97,6 +99,7 @@ def mount(
 
 
 def _mount(app: FastAPI, studio: Studio, path: str, password: str | None) -> None:
+    quiet_faults()
     gr.mount_gradio_app(
         app,
         _page(studio),
@@ -116,6 +119,9 @@ def _mount(app: FastAPI, studio: Studio, path: str, password: str | None) -> Non
         mcp_server=False,
         pwa=False,
     )
+    mounted = app.router.routes[-1]
+    assert isinstance(mounted, Mount), "gradio is mounted as the last route"
+    mounted.app = PictureAddresses(mounted.app, studio.pictures.folder)
 
 
 def _in_a_loop(work: Callable[[], None]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from html import escape
+from pathlib import Path
 from urllib.parse import quote
 
 from consistent_gen.client.types import (
@@ -18,6 +19,7 @@ from consistent_gen.client.types import (
     StoryFrame,
 )
 from ui.board import Board, BoardCell
+from ui.pictures import PICTURES
 
 FindPicture = Callable[[str], str | None]
 _STATES = {
@@ -31,8 +33,8 @@ _STATES = {
 
 
 def file_url(path: str) -> str:
-    """Where the browser finds a file of ours."""
-    return f"gradio_api/file={quote(path)}"
+    """Where the browser finds a picture of ours (see `ui.pictures.PictureAddresses`)."""
+    return f"gradio_api/file={PICTURES}/{quote(Path(path).name)}"
 
 
 def board_html(board: Board, picture: FindPicture, selected: int | None = None) -> str:
