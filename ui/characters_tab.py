@@ -98,7 +98,8 @@ class CharactersTab:
         wire(self.export.click, self.hand_out, [self.chosen], [self.file])
         wire(self.delete.click, lambda: gr.update(visible=True), [], [self.sure])
         gone = wire(self.sure.click, self.remove, [self.chosen], out)
-        wire(self.use.click, self.into_story, [self.chosen, story.script], [story.script])
+        used = wire(self.use.click, self.into_story, [self.chosen, story.script], [story.script])
+        wire(used.then, story.keep, [story.project, *story.fields], [story.script])
         for done in (saved, added, gone):
             wire(done.then, lambda: gr.HTML(library=story.shelf()), [], [story.script])
 

@@ -51,7 +51,7 @@ def quiet_faults() -> None:
 
 def warn(text: str) -> None:
     """Show a warning. Gradio reads messages as HTML, so what people typed is escaped."""
-    gr.Warning(_lines(text), title="That did not work", duration=12)
+    gr.Warning(_lines(text), title="That did not work", duration=None)
 
 
 def tell(text: str) -> None:
