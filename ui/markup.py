@@ -208,7 +208,8 @@ def memories_html(memories: Iterable[MemoryOut], selected: str = "", asking: str
         key = _attribute(memory.id)
         items.append(
             f'<li class="memory{" selected" if memory.id == selected else ""}">'
-            f'<p class="kind">{escape(_KINDS.get(memory.kind, "a memory"))} {since}</p><p>{escape(memory.text)}</p>'
+            f'<p class="kind">{escape(_KINDS.get(memory.kind, "a memory"))} {since}</p>'
+            f"<p>{escape(memory.text)}</p>"
             f'{reasons}<p class="memory-tools">{_memory_tools(key, pressed, memory.id == asking)}'
             "</p></li>"
         )

@@ -176,9 +176,7 @@ class StoryTab:
         methods = [(f"usual ({model.default_method})", ""), *[(m, m) for m in model.methods]]
         head = (
             project.id,
-            gr.update(
-                choices=self.actions.choices(project.id), value=self.actions.opened(project.id)
-            ),
+            self._choices(project.id),
             gr.HTML(write_script(draft), library=self.shelf(), styles=model.styles),
             draft.title,
             gr.update(choices=styles, value=draft.style),

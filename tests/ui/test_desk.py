@@ -112,8 +112,9 @@ def test_files_come_in_or_say_why_not(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text("title: Mine\ncharacters: {Mia: a girl}\nframes: ['{Mia} reading']\n")
     assert read_file(file)[0].title == "Mine"
-    file.write_text("[Mia] reads a book\n[Mia] waves\n")
-    assert len(read_file(file)[0].frames) == 2
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("[Mia] reads a book\n[Mia] waves\n[Bo] sleeps\n")
+    assert len(read_file(prompts)[0].frames) == 2  # the first line says who Mia is
     file.write_text("title: Mine\nframes: ['{Mai} reading']\n")
     with pytest.raises(InputError, match=r"a\.yaml:2: .*Mai"):
         read_file(file)
