@@ -222,7 +222,7 @@ def draft_problems(draft: Draft) -> list[str]:
 
 
 def placed_problems(draft: Draft) -> Iterator[tuple[str, int, str]]:
-    """The same with their places: ("story", 0, ...), ("cast", index, ...), ("scenes", index, ...)."""
+    """The same with their places: "story", "cast" or "scenes", and the index there."""
     if not draft.scenes:
         yield "story", 0, "There is no scene yet. Add one and say what is in the picture."
     if len(draft.title) > MAX_TITLE:

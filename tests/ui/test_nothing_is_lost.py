@@ -49,6 +49,11 @@ class Visit:
     def until(self, condition: str) -> None:
         self.page.wait_for_function(condition)
 
+    def titled(self, title: str) -> None:
+        """Wait until the story is called so."""
+        field = "document.querySelector('#story-title input, #story-title textarea')"
+        self.until(f"{field}.value === '{title}'")
+
     def saved(self) -> None:
         """Wait until the server has what was typed."""
         self.until("sessionStorage.getItem('studio-unsaved') === null")
@@ -74,8 +79,8 @@ def test_scenes_are_seen_at_first_and_nothing_scrolls_inside(visit: Visit) -> No
     first = visit.page.locator(".scene-card").first.bounding_box()
     assert first is not None and first["y"] + 60 < 800
     inner = """() => [...document.querySelectorAll('.gradio-container *')].filter((node) =>
-      node.checkVisibility() && node.tagName !== 'TEXTAREA' && node.scrollHeight > node.clientHeight + 4
-      && /auto|scroll/.test(getComputedStyle(node).overflowY)).map((node) => node.className)"""
+      node.checkVisibility() && node.tagName !== 'TEXTAREA'
+      && node.scrollHeight > node.clientHeight + 4 && /auto|scroll/.test(getComputedStyle(node).overflowY)).map((node) => node.className)"""
     assert visit.page.evaluate(inner) == []
     assert visit.page.evaluate(NAMELESS) == []
     visit.shoot("desk-1280")
@@ -132,9 +137,7 @@ def test_undo_and_redo_for_every_edit(visit: Visit) -> None:
     title.fill("Another title")
     visit.page.wait_for_timeout(1500)
     visit.press("Undo")
-    visit.until(
-        "document.querySelector('#story-title input, #story-title textarea').value === 'Two Friends'"
-    )
+    visit.titled("Two Friends")
 
 
 def test_new_duplicate_and_delete_can_be_undone(visit: Visit) -> None:
@@ -147,14 +150,10 @@ def test_new_duplicate_and_delete_can_be_undone(visit: Visit) -> None:
         visit.until("document.querySelectorAll('.scene-card').length === 4")
         assert visit.prompts() == before
     visit.press("Duplicate")
-    visit.until(
-        "document.querySelector('#story-title input, #story-title textarea').value.endsWith('(copy)')"
-    )
+    visit.titled("Two Friends (copy)")
     assert visit.prompts() == before
     visit.press("Undo")
-    visit.until(
-        "document.querySelector('#story-title input, #story-title textarea').value === 'Two Friends'"
-    )
+    visit.titled("Two Friends")
 
 
 def test_a_story_file_comes_in(visit: Visit, tmp_path: Path) -> None:
@@ -163,9 +162,7 @@ def test_a_story_file_comes_in(visit: Visit, tmp_path: Path) -> None:
     with visit.page.expect_file_chooser() as chooser:
         visit.press("Import")
     chooser.value.set_files(file)
-    visit.until(
-        "document.querySelector('#story-title input, #story-title textarea').value === 'Mine'"
-    )
+    visit.titled("Mine")
     assert visit.prompts() == ["{Ada} reading", "a fox"]
     file.write_text("title: Mine\nframes: ['{Adda} reading']\n")
     with visit.page.expect_file_chooser() as chooser:
@@ -187,9 +184,8 @@ def test_what_goes_into_the_story_survives_a_reload(visit: Visit) -> None:
     page.wait_for_timeout(800)
     page.reload()
     page.wait_for_selector("#script .cast-card")
-    visit.until(
-        "[...document.querySelectorAll('#script .cast-card input')].some((node) => node.value === 'Bruno')"
-    )
+    names = "[...document.querySelectorAll('#script .cast-card input')]"
+    visit.until(f"{names}.some((node) => node.value === 'Bruno')")
 
 
 def test_words_are_marked_at_their_scene_and_replaced(visit: Visit) -> None:
