@@ -218,14 +218,14 @@ def test_forgetting_is_asked_and_nothing_technical_is_told(visit: Visit) -> None
     box = page.locator("#say textarea")
     box.fill("I live in Lisbon and I love sardines.")
     box.press("Enter")
-    page.wait_for_selector("#memory >> text=Lisbon")
+    page.wait_for_selector("#memory .memory > p:has-text('Lisbon')")
     said = page.locator("#chat").inner_text()
     assert "trait_obs" not in said and "turn" not in said.split() and "+ " not in said
     page.locator("#memory button", has_text="Forget").first.click()
     page.wait_for_selector("text=It cannot be undone")
     visit.shoot("forget-1280")
     page.locator("#memory button", has_text="Keep it").click()
-    page.wait_for_selector("#memory >> text=Lisbon")
+    page.wait_for_selector("#memory .memory > p:has-text('Lisbon')")
     assert page.locator("text=It cannot be undone").count() == 0
 
 

@@ -335,6 +335,8 @@ function unsaved() {
 let left = unsaved();
 render();
 watch('value', () => {
+  // Nothing has come yet, or it is what was typed here.
+  if (!Array.isArray(props.value?.scenes) || props.value.serial === serial) return;
   const found = left;
   left = null;
   draft = read(found || props.value);
