@@ -28,7 +28,7 @@ class Visit:
         self.faults = Faults(self.served.url)
         context = browser.new_context(viewport={"width": 1280, "height": 800})
         self.page = context.new_page()
-        self.page.set_default_timeout(60_000)
+        self.page.set_default_timeout(30_000)
         self.faults.watch(self.page)
         self.page.goto(self.served.url)
         self.page.wait_for_selector("#script .cast-card")
@@ -78,9 +78,11 @@ def test_scenes_are_seen_at_first_and_nothing_scrolls_inside(visit: Visit) -> No
     visit.page.wait_for_timeout(500)
     first = visit.page.locator(".scene-card").first.bounding_box()
     assert first is not None and first["y"] + 60 < 800
-    inner = """() => [...document.querySelectorAll('.gradio-container *')].filter((node) =>
-      node.checkVisibility() && node.tagName !== 'TEXTAREA'
-      && node.scrollHeight > node.clientHeight + 4 && /auto|scroll/.test(getComputedStyle(node).overflowY)).map((node) => node.className)"""
+    inner = """() => [...document.querySelectorAll('.gradio-container *')]
+      .filter((node) => node.checkVisibility() && node.tagName !== 'TEXTAREA'
+        && node.scrollHeight > node.clientHeight + 4
+        && /auto|scroll/.test(getComputedStyle(node).overflowY))
+      .map((node) => node.className)"""
     assert visit.page.evaluate(inner) == []
     assert visit.page.evaluate(NAMELESS) == []
     visit.shoot("desk-1280")

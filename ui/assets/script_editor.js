@@ -95,8 +95,9 @@ function castCard(card, index) {
         rebuild('add-cast');
       })),
     field('Looks like', looks), h('div', { class: 'marks', 'data-marks': `cast-${index}` }),
-    h('div', { class: 'cast-picture' }, librarySelect(card, index, who), pictureButton(index, who)),
-    known ? strengthSlider(card, who) : null);
+    h('details', { class: 'scene-more', open: !!known }, h('summary', {}, `Picture of ${who}`),
+      h('div', { class: 'cast-picture' }, librarySelect(card, index, who), pictureButton(index, who)),
+      known ? strengthSlider(card, who) : null));
 }
 
 function librarySelect(card, index, who) {
@@ -170,6 +171,8 @@ function relabel(card, index) {
   root.querySelector(`[data-card="${index}"]`)?.setAttribute('aria-label', `Character ${who}`);
   const remove = root.querySelector(`[data-key="cast-${index}-remove"]`);
   if (remove) remove.title = `Remove ${who}`;
+  const more = root.querySelector(`[data-card="${index}"] summary`);
+  if (more) more.textContent = `Picture of ${who}`;
   remove?.setAttribute('aria-label', `Remove ${who}`);
   for (const made of root.querySelectorAll(`[data-chip="${index}"]`)) label(made, card.name);
 }
