@@ -59,8 +59,9 @@ def _hinted(problem: ErrorDetails, known: Iterable[str]) -> InitErrorDetails:
     if _is_unknown(problem):
         close = nearest(str(problem["loc"][0])[:60], known)
         said = "there is no such field" + (f"; did you mean {close!r}?" if close else "")
-    kind = PydanticCustomError("unknown_field" if _is_unknown(problem) else problem["type"], said)  # type: ignore[arg-type]
-    return {"type": kind, "loc": problem["loc"], "input": problem["input"]}
+    kind = "unknown_field" if _is_unknown(problem) else problem["type"]
+    told = PydanticCustomError(kind, said)
+    return {"type": told, "loc": problem["loc"], "input": problem["input"]}
 
 
 def setting(name: str) -> Any:
