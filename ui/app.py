@@ -65,7 +65,7 @@ def _page(studio: Studio) -> gr.Blocks:
             with gr.Tab("Lab", id="lab") as lab_tab:
                 lab = LabTab(story.actions, project)
         _wire(page, story)
-        wire(characters_tab.select, characters.refresh, [characters.chosen], characters.outputs)
+        wire(characters_tab.select, characters.arrive, [characters.chosen], characters.outputs)
         wire(assistant_tab.select, assistant.restore, [project], assistant.restored)
         wire(lab_tab.select, lab.restore, [project], lab.restored, stream=True)
     page.queue(max_size=512, default_concurrency_limit=16, api_open=False)

@@ -127,6 +127,13 @@ class CharactersTab:
         except ConsistentGenError:
             return self.show(None)
 
+    def arrive(self, chosen: str) -> tuple[Any, ...]:
+        """The library as it is now; what is being typed into the form stays."""
+        shown = self.refresh(chosen)
+        if shown[0] != chosen:  # the open character is gone
+            return shown
+        return (chosen, shown[1], *(gr.skip() for _ in shown[2:]))
+
     def pick(self, event: gr.EventData) -> tuple[Any, ...]:
         """Open the character whose card was pressed."""
         return self.show(self.studio.client.character(str(getattr(event, "character", ""))))

@@ -96,6 +96,8 @@ def test_a_character_is_made_judged_used_and_handed_on(tabs: Tabs, picture: str)
     for one in (chosen, copy):
         assert tab.remove(one)[0] == ""
     assert tab.refresh(chosen)[0] == ""
+    assert tab.arrive(chosen)[0] == ""
+    assert "value" not in str(tab.arrive("")[3])  # a name that is being typed stays
 
 
 def test_a_picture_on_a_card_moves_the_character_into_the_library(tabs: Tabs, picture: str) -> None:
