@@ -336,16 +336,25 @@ function unsaved() {
 }
 
 let left = unsaved();
+let over = null;
 render();
 watch('value', () => {
   // Nothing has come yet, or it is what was typed here.
   if (!Array.isArray(props.value?.scenes) || props.value.serial === serial) return;
-  const found = left;
-  left = null;
-  draft = read(found || props.value);
-  render();
-  if (found) commit();
-  else sessionStorage.removeItem(UNSAVED);
+  const came = JSON.stringify(props.value);
+  if (left) {
+    // What was not saved goes over what comes first; gradio tells that more than once.
+    over = came;
+    draft = read(left);
+    left = null;
+    render();
+    setTimeout(commit, 50);
+    setTimeout(() => { over = null; }, 1500);
+  } else if (came !== over) {
+    draft = read(props.value);
+    render();
+    sessionStorage.removeItem(UNSAVED);
+  }
 });
 watch(['library', 'styles'], render);
 watch('marks', () => {
