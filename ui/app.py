@@ -21,7 +21,7 @@ from ui.messages import quiet_faults
 from ui.pictures import PictureAddresses, PictureFiles
 from ui.projects import Projects
 from ui.story_actions import StoryActions
-from ui.story_tab import StoryTab
+from ui.story_tab import TAKE_UNSAVED, StoryTab
 from ui.studio import Studio
 from ui.wiring import MAX_UPLOAD_BYTES, plain_html, wire
 
@@ -143,7 +143,10 @@ def _in_a_loop(work: Callable[[], None]) -> None:
 def _wire(page: gr.Blocks, story: StoryTab) -> None:
     panel = story.panel
     page.load(None, js=style.script("page"), api_visibility="private")
-    loaded = wire(page.load, story.restore, [story.project], story.restored, stream=True)
+    loaded = wire(
+        page.load, story.restore, [story.project, story.unsaved], story.restored, stream=True,
+        js=TAKE_UNSAVED,
+    )  # fmt: skip
     wire(loaded.then, panel.print_page, [story.project, panel.layout], [panel.page])
 
 

@@ -7,6 +7,7 @@ cancelled when somebody presses Cancel, and at no other time.
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from collections.abc import Iterator
@@ -70,6 +71,18 @@ class StoryActions:
         draft = next(iter(examples().values()), Draft())
         fresh = self.studio.projects.new()
         return self.studio.projects.change(fresh.id, draft=write_draft(draft)), True
+
+    def adopt(self, project: Project, unsaved: str) -> Project:
+        """The project with the cast and the scenes of a desk that was not saved; JSON that is none
+        changes nothing.
+        """
+        try:
+            cast, scenes = read_script(json.loads(unsaved))
+        except ValueError:
+            return project
+        if cast or scenes:
+            self.desk.put(project.id, replace(self.draft(project), cast=cast, scenes=scenes))
+        return self.studio.projects.open(project.id) or project
 
     def draft(self, project: Project) -> Draft:
         """What lies on the desk of a project."""

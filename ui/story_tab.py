@@ -20,6 +20,8 @@ from ui.state import MAX_TITLE, Draft, new_seed, write_script
 from ui.story_actions import StoryActions, StoryView, read_form
 from ui.wiring import arrived, html_part, plain_html, setting_slider, uploaded, wire
 
+# A page that is left before its last words are saved leaves them to the next one in the same tab.
+TAKE_UNSAVED = "(project) => [project, sessionStorage.getItem('studio-unsaved') || '']"
 # Where the columns lie below each other, the pictures would be out of sight. Not smoothly: the
 # board changes at the same moment, and that ends a smooth scroll.
 SHOW_BOARD = """(...inputs) => {
@@ -38,6 +40,7 @@ class StoryTab:
 
     def __post_init__(self) -> None:
         self.index = gr.State(-1)
+        self.unsaved = gr.Textbox(visible=False)
         with gr.Row(equal_height=False, elem_classes="story-columns"):
             with gr.Column(scale=5, min_width=320, elem_classes="column-desk"):
                 self._make_desk()
@@ -166,9 +169,13 @@ class StoryTab:
         wire(brought.then, self.keep, here, [self.script])
 
     # Handlers -----------------------------------------------------------------------------------
-    def restore(self, known: object) -> Iterator[tuple[Any, ...]]:
-        """Everything on the tab for a browser that comes (back); then what still draws."""
+    def restore(self, known: object, unsaved: object = None) -> Iterator[tuple[Any, ...]]:
+        """Everything on the tab for a browser that comes (back); then what still draws. `unsaved`:
+        JSON of the desk that the page before was left with.
+        """
         project, _ = self.actions.project(known)
+        if isinstance(unsaved, str) and unsaved:
+            project = self.actions.adopt(project, unsaved)
         model = self.actions.studio.model()
         draft = self.actions.draft(project)
         story = self.actions.story(project.id)

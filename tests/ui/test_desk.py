@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -150,3 +151,18 @@ def test_a_project_of_yesterday_opens(actions: StoryActions) -> None:
     tree = place.read_text().replace('"past": [], "future": [], "deleted": []', '"x": 0')
     place.write_text(tree)
     assert read_draft(actions.project(project)[0].draft) == draft
+
+
+def test_what_a_page_had_not_saved_is_taken_over(actions: StoryActions) -> None:
+    project, draft = begin(actions)
+    kept = actions.studio.projects.open(project)
+    assert kept is not None
+    left = json.dumps({"cast": [], "scenes": [{"prompt": "a fox in the snow"}]})
+    found = actions.draft(actions.adopt(kept, left))
+    assert (found.title, [scene.prompt for scene in found.scenes]) == (
+        draft.title,
+        ["a fox in the snow"],
+    )
+    assert actions.desk.undo(project) == draft
+    for nothing in ("", "{", "[]", "null"):
+        assert actions.draft(actions.adopt(kept, nothing)) == draft

@@ -28,7 +28,7 @@ class Visit:
         self.faults = Faults(self.served.url)
         context = browser.new_context(viewport={"width": 1280, "height": 800})
         self.page = context.new_page()
-        self.page.set_default_timeout(30_000)
+        self.page.set_default_timeout(60_000)
         self.faults.watch(self.page)
         self.page.goto(self.served.url)
         self.page.wait_for_selector("#script .cast-card")

@@ -327,34 +327,12 @@ function render() {
   if (again && start != null) again.setSelectionRange(start, end);
 }
 
-// What an earlier page of this tab had not saved when it was left.
-function unsaved() {
-  try {
-    const kept = sessionStorage.getItem(UNSAVED);
-    return kept ? JSON.parse(kept) : null;
-  } catch { return null; }
-}
-
-let left = unsaved();
-let over = null;
 render();
 watch('value', () => {
-  // Nothing has come yet, or it is what was typed here.
-  if (!Array.isArray(props.value?.scenes) || props.value.serial === serial) return;
-  const came = JSON.stringify(props.value);
-  if (left) {
-    // What was not saved goes over what comes first; gradio tells that more than once.
-    over = came;
-    draft = read(left);
-    left = null;
-    render();
-    setTimeout(commit, 50);
-    setTimeout(() => { over = null; }, 1500);
-  } else if (came !== over) {
-    draft = read(props.value);
-    render();
-    sessionStorage.removeItem(UNSAVED);
-  }
+  if (props.value?.serial === serial) return; // it is what was typed here
+  draft = read(props.value);
+  render();
+  if (Array.isArray(props.value?.scenes)) sessionStorage.removeItem(UNSAVED);
 });
 watch(['library', 'styles'], render);
 watch('marks', () => {
