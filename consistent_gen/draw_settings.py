@@ -284,6 +284,24 @@ def fitting_mistake(size: tuple[int, int], multiple: int) -> InputError | None:
     return None
 
 
+def costly_mistake(
+    size: tuple[int, int], native: tuple[int, int], times: float
+) -> LimitError | None:
+    """What is wrong with (width, height) for a model of size `native` where a picture may have
+    `times` as many latent tokens, or None. Attention compares every token with every other, so a
+    step takes up to the square of that factor as long.
+    """
+    area, own = size[0] * size[1], native[0] * native[1]
+    if area <= times * own:
+        return None
+    side = math.sqrt(times)
+    return LimitError(
+        f"{size[0]}x{size[1]} is {area / own:.3g} times as large as the model's own "
+        f"{native[0]}x{native[1]}; at most {times:g} times, such as "
+        f"{int(native[0] * side)}x{int(native[1] * side)}, is drawn here"
+    )
+
+
 def _size_mistake(name: str, value: object, setting: SettingFacts) -> InputError | None:
     whole = isinstance(value, tuple) and [type(side) for side in value] == [int, int]
     if not whole:

@@ -18,9 +18,12 @@ Everything else that escapes is a mistake of ours and keeps its traceback.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
+
+_Read = TypeVar("_Read")
+_MOST_TOLD = 20  # mistakes in one message
 
 
 class ConsistentGenError(Exception):
@@ -48,6 +51,12 @@ class InputError(ConsistentGenError):
         super().__init__(message)
         self.source = None if source is None else str(source)
         self.line = line
+        self.parts: tuple[InputError, ...] = ()
+
+    @property
+    def all(self) -> tuple[InputError, ...]:
+        """What `all_of` put together, else this error alone."""
+        return self.parts or (self,)
 
     def at(self, source: str | Path | None, line: int | None = None) -> Self:
         """This error, with the place it is about."""
@@ -108,7 +117,29 @@ class Cancelled(ConsistentGenError):
 
 def all_of(errors: Iterable[InputError]) -> InputError:
     """One error that tells of all, at the place of the first; of their class if they share one."""
-    first, *others = errors
+    # A mistake of the whole story may have been met in every frame.
+    parts = tuple({str(part): part for error in errors for part in error.all}.values())
+    first, others = parts[0], parts[1:]
+    if not others:
+        return first
     kind = type(first) if {type(error) for error in others} <= {type(first)} else InputError
-    message = "; ".join([first.message, *map(str, others)])
-    return kind(message, source=first.source, line=first.line)
+    told = [first.message, *map(str, others[: _MOST_TOLD - 1])]
+    if len(parts) > _MOST_TOLD:
+        told.append(f"and {len(parts) - _MOST_TOLD} more")
+    error = kind("; ".join(told), source=first.source, line=first.line)
+    error.parts = parts
+    return error
+
+
+def all_read(readings: Iterable[Callable[[], _Read]]) -> tuple[_Read, ...]:
+    """What every reading gives; what is wrong with them is raised all at once, as `all_of`."""
+    found: list[_Read] = []
+    wrong: list[InputError] = []
+    for read in readings:
+        try:
+            found.append(read())
+        except InputError as error:
+            wrong.append(error)
+    if wrong:
+        raise all_of(wrong)
+    return tuple(found)

@@ -2,10 +2,56 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable, Collection
 from datetime import datetime
+from pathlib import Path
 
 from consistent_gen.errors import InputError, LimitError, UnknownNameError
 from consistent_gen.registry import nearest
+
+_MOST_LISTED = 2000  # entries of a folder that are compared
+
+
+def missing_file(path: Path, suffixes: Collection[str] = ()) -> InputError:
+    """The error for a file that is not there, with the one that looks most like it.
+
+    suffixes: of files that can be meant (".yaml"); none: any.
+    """
+    guess = nearest_file(path, suffixes)
+    if guess is not None:
+        same = guess.parent == path.parent
+        hint = f"; did you mean {str(guess.name if same else guess)!r}?"
+    else:
+        folder = f"; the folder {str(path.parent)[:80]!r} does not exist either"
+        hint = "" if path.parent.is_dir() else folder
+    return InputError("there is no such file" + hint, source=path)
+
+
+def nearest_file(path: Path, suffixes: Collection[str] = ()) -> Path | None:
+    """The file whose path looks most like `path`, folder by folder; None when none does."""
+    try:
+        parent: Path | None = path.parent
+        if not path.parent.is_dir():
+            parent = _nearest_entry(path.parent, lambda entry: entry.is_dir())
+        if parent is None:
+            return None
+        return _nearest_entry(
+            parent / path.name,
+            lambda entry: entry.is_file() and (not suffixes or entry.suffix.lower() in suffixes),
+        )
+    except (OSError, ValueError):  # a folder that may not be read; a NUL in the path
+        return None
+
+
+def _nearest_entry(path: Path, fits: Callable[[Path], bool]) -> Path | None:
+    if not path.parent.is_dir():
+        return None
+    listed = list(itertools.islice(path.parent.iterdir(), _MOST_LISTED))
+    # "two friends" stands for two_friends.yaml: what is typed may lack the ending.
+    names = {name: entry for entry in listed if fits(entry) for name in (entry.stem, entry.name)}
+    close = nearest(path.name.replace(" ", "_"), names)
+    return None if close is None else path.parent / names[close].name
 
 
 def check_choice(value: object, options: tuple[str, ...] | list[str], what: str) -> None:

@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import gradio as gr
+from starlette.routing import Mount
 
 from ui import style
 from ui.assistant_tab import AssistantTab
 from ui.characters_tab import CharactersTab
 from ui.client import StudioClient, open_studio
 from ui.lab_tab import LabTab
-from ui.pictures import PictureFiles
+from ui.messages import quiet_faults
+from ui.pictures import PictureAddresses, PictureFiles
 from ui.projects import Projects
 from ui.story_actions import StoryActions
-from ui.story_tab import StoryTab
+from ui.story_tab import TAKE_UNSAVED, StoryTab
 from ui.studio import Studio
 from ui.wiring import MAX_UPLOAD_BYTES, plain_html, wire
 
@@ -63,7 +65,7 @@ def _page(studio: Studio) -> gr.Blocks:
             with gr.Tab("Lab", id="lab") as lab_tab:
                 lab = LabTab(story.actions, project)
         _wire(page, story)
-        wire(characters_tab.select, characters.refresh, [characters.chosen], characters.outputs)
+        wire(characters_tab.select, characters.arrive, [characters.chosen], characters.outputs)
         wire(assistant_tab.select, assistant.restore, [project], assistant.restored)
         wire(lab_tab.select, lab.restore, [project], lab.restored, stream=True)
     page.queue(max_size=512, default_concurrency_limit=16, api_open=False)
@@ -97,6 +99,7 @@ def mount(
 
 
 def _mount(app: FastAPI, studio: Studio, path: str, password: str | None) -> None:
+    quiet_faults()
     gr.mount_gradio_app(
         app,
         _page(studio),
@@ -116,6 +119,9 @@ def _mount(app: FastAPI, studio: Studio, path: str, password: str | None) -> Non
         mcp_server=False,
         pwa=False,
     )
+    mounted = app.router.routes[-1]
+    assert isinstance(mounted, Mount), "gradio is mounted as the last route"
+    mounted.app = PictureAddresses(mounted.app, studio.pictures.folder)
 
 
 def _in_a_loop(work: Callable[[], None]) -> None:
@@ -137,7 +143,10 @@ def _in_a_loop(work: Callable[[], None]) -> None:
 def _wire(page: gr.Blocks, story: StoryTab) -> None:
     panel = story.panel
     page.load(None, js=style.script("page"), api_visibility="private")
-    loaded = wire(page.load, story.restore, [story.project], story.restored, stream=True)
+    loaded = wire(
+        page.load, story.restore, [story.project, story.unsaved], story.restored, stream=True,
+        js=TAKE_UNSAVED,
+    )  # fmt: skip
     wire(loaded.then, panel.print_page, [story.project, panel.layout], [panel.page])
 
 

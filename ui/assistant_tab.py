@@ -10,7 +10,7 @@ import gradio as gr
 
 from consistent_gen.client.types import MemoryList, SaidOut
 from consistent_gen.errors import ConsistentGenError, InputError
-from ui.markup import memories_html
+from ui.markup import change_words, memories_html
 from ui.messages import readable, tell
 from ui.studio import Studio
 from ui.wiring import plain_html, uploaded, wire
@@ -189,7 +189,7 @@ class AssistantTab:
         return [entry for entry in chat if entry["who"] == message["who"]]
 
     # Handlers: the memory -----------------------------------------------------------------------
-    def look(self, project: str, query: str, selected: str = "") -> str:
+    def look(self, project: str, query: str, selected: str = "", asking: str = "") -> str:
         """The memories of the project's persona, all or those that fit a search."""
         kept = self.studio.projects.open(project)
         if kept is None or not kept.persona:
@@ -199,18 +199,23 @@ class AssistantTab:
         found: MemoryList = (
             client.search(kept.persona, words, k=20) if words else client.memories(kept.persona)
         )
-        return memories_html(found.memories, selected)
+        return memories_html(found.memories, selected, asking)
 
     def pick(
         self, event: gr.EventData, project: str, query: str, correcting: str
     ) -> tuple[Any, ...]:
-        """A button of a memory: forget it, or take its text into the box to correct it."""
+        """A button of a memory: forget it, once that is asked and sure, or take its text into the
+        box to correct it.
+        """
         persona = self._persona(project)
-        forget = str(getattr(event, "forget", ""))
-        if forget:
-            self.studio.client.forget_memory(persona, forget)
+        asked, sure = str(getattr(event, "forget", "")), str(getattr(event, "forgetSure", ""))
+        if sure:
+            self.studio.client.forget_memory(persona, sure)
             tell("Forgotten, with the words it was learnt from.")
             return "", gr.skip(), gr.update(value="Remember this"), self.look(project, query)
+        if asked or getattr(event, "keep", ""):
+            shown = self.look(project, query, correcting, asked)
+            return correcting, gr.skip(), gr.skip(), shown
         chosen = str(getattr(event, "correct", ""))
         if chosen == correcting:
             return "", "", gr.update(value="Remember this"), self.look(project, query)
@@ -245,7 +250,7 @@ def _message_of(persona: str, answer: SaidOut) -> dict[str, Any]:
         measured = f" (likeness {answer.similarity:.2f})" if answer.similarity is not None else ""
         lines.append(f"{answer.verdict or 'Compared with what I know'}{measured}")
     lines += [f"⚑ {problem}" for problem in answer.problems if problem not in answer.text]
-    lines += [f"Memory: {change}" for change in answer.changes]
+    lines += [change_words(change) for change in answer.changes]
     if answer.reasons:
         lines.append("Because: " + "; ".join(answer.reasons))
     return {

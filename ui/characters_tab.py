@@ -16,7 +16,7 @@ from consistent_gen.client.types import (
 from consistent_gen.errors import ConsistentGenError, InputError
 from ui.markup import quality_html, shelf_html
 from ui.messages import tell
-from ui.state import CastCard, Draft, read_script, write_script
+from ui.state import CastCard, Draft, read_draft, read_script, write_script
 from ui.story_tab import StoryTab
 from ui.studio import Studio
 from ui.wiring import plain_html, uploaded, wire
@@ -98,7 +98,9 @@ class CharactersTab:
         wire(self.export.click, self.hand_out, [self.chosen], [self.file])
         wire(self.delete.click, lambda: gr.update(visible=True), [], [self.sure])
         gone = wire(self.sure.click, self.remove, [self.chosen], out)
-        wire(self.use.click, self.into_story, [self.chosen, story.script], [story.script])
+        desk = [self.chosen, story.script, story.project]
+        used = wire(self.use.click, self.into_story, desk, [story.script])
+        wire(used.then, story.keep, [story.project, *story.fields], [story.script])
         for done in (saved, added, gone):
             wire(done.then, lambda: gr.HTML(library=story.shelf()), [], [story.script])
 
@@ -124,6 +126,13 @@ class CharactersTab:
             return self.show(self.studio.client.character(chosen) if chosen else None)
         except ConsistentGenError:
             return self.show(None)
+
+    def arrive(self, chosen: str) -> tuple[Any, ...]:
+        """The library as it is now; what is being typed into the form stays."""
+        shown = self.refresh(chosen)
+        if shown[0] != chosen:  # the open character is gone
+            return shown
+        return (chosen, shown[1], *(gr.skip() for _ in shown[2:]))
 
     def pick(self, event: gr.EventData) -> tuple[Any, ...]:
         """Open the character whose card was pressed."""
@@ -184,14 +193,19 @@ class CharactersTab:
         tell(f"{one.name} has moved in.")
         return self.show(one)
 
-    def into_story(self, chosen: str, value: object) -> Any:
-        """Put the open character into the cast of the desk, or bind the card of that name to it."""
+    def into_story(self, chosen: str, value: object, project: str = "") -> Any:
+        """Put the open character into the cast of the desk, or bind the card of that name to it;
+        the desk of `project` is saved with it.
+        """
         one = self.studio.client.character(chosen)
         cast, scenes = read_script(value)
         if any(card.name == one.name for card in cast):
             cards = [replace(c, library=one.id) if c.name == one.name else c for c in cast]
         else:
             cards = [*cast, CastCard(one.name, one.description, one.id, one.strength)]
+        desk = self.story.actions.desk
+        if (kept := self.studio.projects.open(project)) is not None:
+            desk.put(project, replace(read_draft(kept.draft), cast=tuple(cards), scenes=scenes))
         tell(f"{one.name} is in the story now: write {{{one.name}}} into a scene.")
         script_value = write_script(Draft(cast=tuple(cards), scenes=scenes))
         return gr.HTML(script_value, library=self.story.shelf())

@@ -6,8 +6,10 @@ relative to the page, so that it holds under any mount path.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from html import escape
+from pathlib import Path
 from urllib.parse import quote
 
 from consistent_gen.client.types import (
@@ -18,6 +20,7 @@ from consistent_gen.client.types import (
     StoryFrame,
 )
 from ui.board import Board, BoardCell
+from ui.pictures import PICTURES
 
 FindPicture = Callable[[str], str | None]
 _STATES = {
@@ -31,8 +34,8 @@ _STATES = {
 
 
 def file_url(path: str) -> str:
-    """Where the browser finds a file of ours."""
-    return f"gradio_api/file={quote(path)}"
+    """Where the browser finds a picture of ours (see `ui.pictures.PictureAddresses`)."""
+    return f"gradio_api/file={PICTURES}/{quote(Path(path).name)}"
 
 
 def board_html(board: Board, picture: FindPicture, selected: int | None = None) -> str:
@@ -175,26 +178,57 @@ def _meter(name: str, value: float) -> str:
 
 
 # Memories ----------------------------------------------------------------------------------------
-def memories_html(memories: Iterable[MemoryOut], selected: str = "") -> str:
-    """What is remembered: text, since when, and the words it was learnt from."""
+_KINDS = {
+    "core": "about you",
+    "fact": "a fact",
+    "habit": "a habit",
+    "concept": "somebody or something you showed me",
+    "episode": "what happened",
+}
+_CHANGES = {"+": "I will remember: ", "~": "I remember now: ", "-": "Forgotten: "}
+_CHANGE = re.compile(r"([+~-]) (?:[a-z_]+)(?: [^:]+)?: (.*)", re.DOTALL)
+
+
+def change_words(change: str) -> str:
+    """A line of the memory's difference for people; "" for counts of what works inside."""
+    found = _CHANGE.fullmatch(change)
+    return _CHANGES[found[1]] + found[2].rpartition(" => ")[2] if found else ""
+
+
+def memories_html(memories: Iterable[MemoryOut], selected: str = "", asking: str = "") -> str:
+    """What is remembered: text, since when, and the words it was learnt from. `asking`: the one of
+    which it is asked whether to forget it.
+    """
     items = []
     for memory in memories:
         since = f"since {memory.since:%d %B %Y}" if memory.since else ""
         why = "".join(f"<li>“{escape(words)}”</li>" for words in memory.why)
         reasons = f"<details><summary>Why</summary><ul>{why}</ul></details>" if why else ""
-        score = f" · fits {memory.score:.2f}" if memory.score is not None else ""
         pressed = str(memory.id == selected).lower()
         key = _attribute(memory.id)
         items.append(
             f'<li class="memory{" selected" if memory.id == selected else ""}">'
-            f'<p class="kind">{escape(memory.kind)} {since}{score}</p><p>{escape(memory.text)}</p>'
-            f'{reasons}<p class="memory-tools"><button type="button" class="quiet" '
-            f'data-correct="{key}" aria-pressed="{pressed}">Correct</button>'
-            f'<button type="button" class="quiet" data-forget="{key}">Forget</button></p></li>'
+            f'<p class="kind">{escape(_KINDS.get(memory.kind, "a memory"))} {since}</p>'
+            f"<p>{escape(memory.text)}</p>"
+            f'{reasons}<p class="memory-tools">{_memory_tools(key, pressed, memory.id == asking)}'
+            "</p></li>"
         )
     if not items:
         return '<p class="hint">Nothing is remembered yet.</p>'
     return f'<ul class="memories" aria-label="What is remembered">{"".join(items)}</ul>'
+
+
+def _memory_tools(key: str, pressed: str, asking: bool) -> str:
+    if asking:
+        return (
+            "<span>Forget this, with the words it was learnt from? It cannot be undone.</span>"
+            f'<button type="button" class="quiet" data-forget-sure="{key}">Forget for good</button>'
+            '<button type="button" class="quiet" data-keep="yes">Keep it</button>'
+        )
+    return (
+        f'<button type="button" class="quiet" data-correct="{key}" aria-pressed="{pressed}">Correct'
+        f'</button><button type="button" class="quiet" data-forget="{key}">Forget</button>'
+    )
 
 
 # Lab ---------------------------------------------------------------------------------------------

@@ -5,26 +5,53 @@ from __future__ import annotations
 import functools
 import html
 import inspect
+import logging
 import re
+import sys
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar
 
 import gradio as gr
+from gradio import queueing, route_utils, routes, utils
 from pydantic import ValidationError
 
 from consistent_gen.errors import ConsistentGenError
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
+_log = logging.getLogger("ui.faults")
 
 
 # How the server names a place in a request; on the page scenes are counted from 1.
 _FRAME = re.compile(r"\bframes\[(\d{1,3})\](?:\.\w+)?: ")
 
 
+class _Brief:
+    """Stands for `traceback` inside gradio: a fault is one line that says where it happened."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(traceback, name)
+
+    def print_exc(self, *_: object, **__: object) -> None:
+        """Log the place. Messages of foreign errors may quote what somebody typed."""
+        error = sys.exc_info()[1]
+        if error is None or isinstance(error, gr.Error):
+            return
+        frames = traceback.extract_tb(error.__traceback__)[::-1]
+        places = " < ".join(f"{f.filename.rpartition('/')[2]}:{f.lineno} {f.name}" for f in frames)
+        _log.error("fault in the studio: %s at %s", type(error).__name__, places)
+
+
+def quiet_faults() -> None:
+    """Let gradio log faults as the server does, and what a browser sends wrong not at all."""
+    for module in (queueing, routes, route_utils, utils):
+        module.traceback = _Brief()  # type: ignore[attr-defined]
+
+
 def warn(text: str) -> None:
     """Show a warning. Gradio reads messages as HTML, so what people typed is escaped."""
-    gr.Warning(_lines(text), title="That did not work", duration=12)
+    gr.Warning(_lines(text), title="That did not work", duration=None)
 
 
 def tell(text: str) -> None:

@@ -8,14 +8,20 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from consistent_gen.checkpoints import atomic_file
 from ui.client import StudioClient
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 _SUFFIXES = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"RIFF": ".webp", b"GIF8": ".gif"}
 _ID = re.compile(r"[a-z]+_[0-9a-z]{4,64}")
 _UNSAFE_IN_NAMES = re.compile(r"[^\w.-]+")
 MAX_FILES = 4000
+PICTURES = "pictures"  # what addresses call the folder
 
 
 class PictureFiles:
@@ -66,3 +72,18 @@ def _stem(artifact: str) -> str:
     if _ID.fullmatch(artifact):
         return artifact
     return hashlib.sha256(artifact.encode("utf-8", "replace")).hexdigest()[:32]
+
+
+class PictureAddresses:
+    """ASGI around the page: an address names a picture, and no folder of this machine."""
+
+    def __init__(self, page: ASGIApp, folder: Path) -> None:
+        self._page, self._folder = page, folder.resolve()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand a request to the page, with the place of the picture that it asks for."""
+        before, found, name = str(scope.get("path", "")).partition(f"/file={PICTURES}/")
+        if found:
+            path = f"{before}/file={self._folder / name}"
+            scope = {**scope, "path": path, "raw_path": quote(path).encode()}
+        await self._page(scope, receive, send)

@@ -23,7 +23,8 @@ _ID = re.compile(r"prj_[0-9a-f]{32}")
 @dataclass
 class Project:
     """`draft` is JSON of `ui.state.write_draft`; `chat` are messages of `ui.assistant_tab`;
-    `lab` maps methods to story ids.
+    `lab` maps methods to story ids; `past` and `future` are edits of the desk and `deleted` stories
+    that can come back, all three of `ui.desk`.
     """
 
     id: str
@@ -32,6 +33,9 @@ class Project:
     persona: str = ""
     chat: list[dict[str, Any]] = field(default_factory=list)
     lab: dict[str, str] = field(default_factory=dict)
+    past: list[dict[str, Any]] = field(default_factory=list)
+    future: list[dict[str, Any]] = field(default_factory=list)
+    deleted: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Projects:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -18,7 +18,6 @@ from consistent_gen.client.types import (
     CharacterIn,
     FrameIn,
     FramePatch,
-    ModelInfo,
     StoryIn,
     StoryOut,
     StoryPatch,
@@ -31,7 +30,7 @@ from consistent_gen.story.types import Story
 
 # What the studio chooses itself stays short enough to be read out and typed again.
 MAX_DRAWN_SEED = 2**31 - 1
-_WORD = re.compile(r"[^\W\d_]+(?:['\u2019-][^\W\d_]+)*")
+MAX_TITLE = 120
 
 
 @dataclass(frozen=True)
@@ -192,6 +191,7 @@ def story_request(draft: Draft, *, preview_every: int = 5) -> StoryIn:
         steps=draft.steps,
         seed=read_seed(draft.seed),
         preview_every=preview_every,
+        words="own",
         characters={
             card.name: CharacterIn(
                 description=card.description,
@@ -215,18 +215,27 @@ def story_request(draft: Draft, *, preview_every: int = 5) -> StoryIn:
 
 def draft_problems(draft: Draft) -> list[str]:
     """What keeps a draft from being drawn, in sentences for its writer; empty when nothing does."""
-    problems = []
+    return [
+        f"Scene {index + 1}: {text}" if place == "scenes" else text
+        for place, index, text in placed_problems(draft)
+    ]
+
+
+def placed_problems(draft: Draft) -> Iterator[tuple[str, int, str]]:
+    """The same with their places: "story", "cast" or "scenes", and the index there."""
     if not draft.scenes:
-        problems.append("There is no scene yet. Add one and say what is in the picture.")
-    if len(draft.title) > 120:
-        problems.append(f"The title has {len(draft.title)} letters; at most 120 fit.")
-    problems += _cast_problems(draft.cast)
+        yield "story", 0, "There is no scene yet. Add one and say what is in the picture."
+    if len(draft.title) > MAX_TITLE:
+        yield "story", 0, f"The title has {len(draft.title)} letters; at most {MAX_TITLE} fit."
+    for index, text in _cast_problems(draft.cast):
+        yield "cast", index, text
     names = [card.name for card in draft.cast if card.name]
-    for number, scene in enumerate(draft.scenes, 1):
-        problems += [f"Scene {number}: {text}" for text in _scene_problems(scene, names)]
+    for index, scene in enumerate(draft.scenes):
+        for text in _scene_problems(scene, names):
+            yield "scenes", index, text
     if not _is_seed(draft.seed):
-        problems.append(f"The seed {draft.seed[:24]!r} is not a whole number from 0 to 2^63 - 1.")
-    return problems
+        seed = draft.seed[:24]
+        yield "story", 0, f"The seed {seed!r} is not a whole number from 0 to 2^63 - 1."
 
 
 def read_seed(text: str) -> int | None:
@@ -244,18 +253,6 @@ def with_seed(draft: Draft) -> Draft:
 def new_seed() -> str:
     """A seed nobody chose, as text."""
     return str(secrets.randbelow(MAX_DRAWN_SEED))
-
-
-def unknown_words(draft: Draft, model: ModelInfo) -> list[str]:
-    """Words of prompts and descriptions that a model with a closed vocabulary never saw."""
-    if model.words is None:
-        return []
-    known = {word.lower() for word in model.words}
-    names = [card.name for card in draft.cast if card.name]
-    texts = [card.description for card in draft.cast]
-    texts += [without_names(scene.prompt, names) for scene in draft.scenes]
-    words = (word.lower() for text in texts for word in _WORD.findall(text))
-    return list(dict.fromkeys(word for word in words if word not in known))
 
 
 def without_names(prompt: str, names: Iterable[str]) -> str:
@@ -312,23 +309,21 @@ def caption_patch(draft: Draft, story: StoryOut) -> StoryPatch | None:
     return StoryPatch(revision=story.revision, title=title, frames=frames)
 
 
-def _cast_problems(cast: Iterable[CastCard]) -> list[str]:
-    problems: list[str] = []
+def _cast_problems(cast: Iterable[CastCard]) -> Iterator[tuple[int, str]]:
     seen: set[str] = set()
-    for number, card in enumerate(cast, 1):
-        who = card.name or f"Character {number}"
+    for index, card in enumerate(cast):
+        who = card.name or f"Character {index + 1}"
         if not card.name:
-            problems.append(f"Character {number} has no name.")
+            yield index, f"Character {index + 1} has no name."
         elif len(card.name) > 40 or not card.name[0].isalpha() or set("{}") & set(card.name):
-            problems.append(f"{who[:40]!r} cannot be a name: a letter first, at most 40 letters.")
+            yield index, f"{who[:40]!r} cannot be a name: a letter first, at most 40 letters."
         elif card.name in seen:
-            problems.append(f"Two characters are called {card.name}.")
+            yield index, f"Two characters are called {card.name}."
         seen.add(card.name)
         if not card.description:
-            problems.append(f"{who}: say what {card.name or 'it'} looks like, such as 'a red fox'.")
+            yield index, f"{who}: say what {card.name or 'it'} looks like, such as 'a red fox'."
         elif len(card.description) > 400:
-            problems.append(f"{who}: the description is longer than 400 letters.")
-    return problems
+            yield index, f"{who}: the description is longer than 400 letters."
 
 
 def _scene_problems(scene: SceneCard, names: list[str]) -> list[str]:

@@ -7,14 +7,17 @@ cancelled when somebody presses Cancel, and at no other time.
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from consistent_gen.client.types import EventType, RerollIn, StoryOut
 from consistent_gen.errors import ConsistentGenError, InputError
 from ui.board import Board, current_version, status_line
+from ui.desk import Desk, hidden
 from ui.projects import Project
 from ui.state import (
     Draft,
@@ -24,7 +27,6 @@ from ui.state import (
     read_script,
     read_seed,
     story_request,
-    unknown_words,
     with_seed,
     write_draft,
 )
@@ -56,6 +58,7 @@ class StoryActions:
 
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
+        self.desk = Desk(studio)
         self._pressed: dict[str, float] = {}
 
     # Projects and drafts ------------------------------------------------------------------------
@@ -63,28 +66,40 @@ class StoryActions:
         """The project of a browser, and whether it is new. A new one has the first example."""
         project = self.studio.projects.open(known)
         if project is not None:
+            self.desk.sweep(project)
             return project, False
         draft = next(iter(examples().values()), Draft())
         fresh = self.studio.projects.new()
         return self.studio.projects.change(fresh.id, draft=write_draft(draft)), True
 
+    def adopt(self, project: Project, unsaved: str) -> Project:
+        """The project with the cast and the scenes of a desk that was not saved; JSON that is none
+        changes nothing.
+        """
+        try:
+            cast, scenes = read_script(json.loads(unsaved))
+        except ValueError:
+            return project
+        if cast or scenes:
+            self.desk.put(project.id, replace(self.draft(project), cast=cast, scenes=scenes))
+        return self.studio.projects.open(project.id) or project
+
     def draft(self, project: Project) -> Draft:
         """What lies on the desk of a project."""
         return read_draft(project.draft)
 
-    def keep(self, project: str, draft: Draft) -> str:
-        """Save the desk; a remark on it for its writer, "" when there is nothing to say."""
-        self.studio.projects.change(project, draft=write_draft(draft))
-        strange = unknown_words(draft, self.studio.model())
-        if not strange:
-            return ""
-        words = ", ".join(f"“{word}”" for word in strange[:6])
-        return f"The model never saw {words}. Other words will do better."
+    def keep(self, project: str, draft: Draft) -> dict[str, Any]:
+        """Save the desk; what there is to say of its scenes and characters (see `ui.marks`)."""
+        self.desk.put(project, draft)
+        return self.desk.marks(draft)
 
-    def choices(self) -> list[tuple[str, str]]:
+    def choices(self, project: str = "") -> list[tuple[str, str]]:
         """What can be opened: (label, value) of examples and of drawn stories."""
+        gone = hidden(self.studio.projects.open(project))
         found = [(f"Example: {title}", f"example:{title}") for title in examples()]
         for story in self.studio.client.stories(limit=MOST_IN_LIST).stories:
+            if story.id in gone:
+                continue
             when = f"{story.updated_at:%d %b %H:%M}"
             found.append((f"{story.title} ({story.drawn} of {story.frames}, {when})", story.id))
         return found
@@ -101,11 +116,11 @@ class StoryActions:
         """Put an example (``example:TITLE``), a drawn story (its id) or nothing ("") there."""
         if what.startswith("example:") or not what:
             draft = examples().get(what.removeprefix("example:"), Draft(scenes=()))
-            self.studio.projects.change(project, draft=write_draft(draft), story="")
+            self.desk.put(project, draft, story="")
             return draft, self.view("")
         story = self.studio.client.story(what)
         draft = draft_of_story(story)
-        self.studio.projects.change(project, draft=write_draft(draft), story=story.id)
+        self.desk.put(project, draft, story=story.id)
         return draft, self.view(story.id)
 
     # Drawing ------------------------------------------------------------------------------------

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 import gradio as gr
+from pydantic import ValidationError
 
 from consistent_gen.client.types import LibraryCharacter, LibraryCharacterIn
-from consistent_gen.errors import InputError
+from consistent_gen.errors import ConsistentGenError, InputError
 from ui.frame_panel import FramePanel
+from ui.marks import marked_scenes
 from ui.markup import board_html
-from ui.messages import tell
-from ui.state import Draft, new_seed, write_script
+from ui.messages import readable, tell
+from ui.state import MAX_TITLE, Draft, new_seed, write_script
 from ui.story_actions import StoryActions, StoryView, read_form
-from ui.wiring import html_part, plain_html, setting_slider, uploaded, wire
+from ui.wiring import arrived, html_part, plain_html, setting_slider, uploaded, wire
 
+# A page that is left before its last words are saved leaves them to the next one in the same tab.
+TAKE_UNSAVED = "(project) => [project, sessionStorage.getItem('studio-unsaved') || '']"
 # Where the columns lie below each other, the pictures would be out of sight. Not smoothly: the
 # board changes at the same moment, and that ends a smooth scroll.
 SHOW_BOARD = """(...inputs) => {
@@ -36,6 +40,7 @@ class StoryTab:
 
     def __post_init__(self) -> None:
         self.index = gr.State(-1)
+        self.unsaved = gr.Textbox(visible=False)
         with gr.Row(equal_height=False, elem_classes="story-columns"):
             with gr.Column(scale=5, min_width=320, elem_classes="column-desk"):
                 self._make_desk()
@@ -47,18 +52,29 @@ class StoryTab:
     # Layout -------------------------------------------------------------------------------------
     def _make_desk(self) -> None:
         with gr.Column(elem_classes="paper-card open-row"):
-            self.library = gr.Dropdown(
-                [], value=None, label="Open an example or a story", elem_id="open-story",
-                filterable=False, interactive=True,
-            )  # fmt: skip
-            self.title = gr.Textbox(
-                label="Title", max_length=120, elem_id="story-title", max_lines=1
-            )
+            with gr.Row():
+                self.title = gr.Textbox(
+                    label="Title", max_length=MAX_TITLE, elem_id="story-title", max_lines=1,
+                    min_width=140,
+                )  # fmt: skip
+                self.library = gr.Dropdown(
+                    [], value=None, label="Open an example or a story", elem_id="open-story",
+                    filterable=False, interactive=True, min_width=140,
+                )  # fmt: skip
+            with gr.Row(elem_classes="desk-tools"):
+                self.undo = _tool("Undo", "undo")
+                self.redo = _tool("Redo", "redo")
+                self.new = _tool("New", "new-story")
+                self.duplicate = _tool("Duplicate", "duplicate-story")
+                self.delete = _tool("Delete", "delete-story")
+                self.bring = gr.UploadButton(
+                    "Import", file_types=[".yaml", ".yml", ".zip", ".json", ".jsonl", ".txt"],
+                    type="filepath", size="sm", elem_id="import-story", min_width=60,
+                )  # fmt: skip
         self.script = html_part(
-            "script_editor", "desk", elem_id="script", library=[], styles=[], assigned={}
+            "script_editor", "desk", elem_id="script", library=[], styles=[], assigned={}, marks={}
         )
-        self.hint = plain_html(elem_id="hint", elem_classes="hint")
-        with gr.Column(elem_classes="paper-card settings"):
+        with gr.Accordion("Style and settings", open=False, elem_classes="paper-card settings"):
             with gr.Row():
                 self.style = gr.Dropdown([""], value="", label="Style", min_width=120)
                 self.method = gr.Dropdown([""], value="", label="Method", min_width=120)
@@ -106,22 +122,28 @@ class StoryTab:
         panel = self.panel
         changed = (
             self.script.edited, self.style.input, self.method.input, self.locked.input,
-            self.title.blur, self.seed.blur, self.steps.release,
+            self.title.input, self.seed.input, self.steps.release,
         )  # fmt: skip
         for event in changed:
-            wire(event, self._keep, here, [self.hint], trigger_mode="always_last")
+            wire(event, self.keep, here, [self.script], trigger_mode="always_last")
         wire(self.script.picture, self._picture, here, [self.script])
-        wire(self.dice.click, lambda: (new_seed(), True), [], [self.seed, self.locked])
+        rolled = wire(self.dice.click, lambda: (new_seed(), True), [], [self.seed, self.locked])
+        wire(rolled.then, self.keep, here, [self.script])
+        self._wire_edits(here)
         wire(
             self.library.input, self._open, [self.project, self.library],
             [*self.fields, *self.shown, self.index, *panel.outputs],
         )  # fmt: skip
         drawn = wire(
             self.draw.click, self._draw, [*here, self.index],
-            [self.seed, self.index, *self.shown, *panel.outputs], stream=True, js=SHOW_BOARD,
+            [self.seed, self.index, *self.shown, *panel.outputs, self.script], stream=True,
+            js=SHOW_BOARD,
             trigger_mode="multiple",  # a press counts, even just before an earlier one has ended
         )  # fmt: skip
-        again = wire(self.redraw.click, self._redraw, [*here, self.index], self.shown, stream=True)
+        again = wire(
+            self.redraw.click, self._redraw, [*here, self.index], [*self.shown, self.script],
+            stream=True,
+        )  # fmt: skip
         tried = wire(self.retry.click, self._retry, [self.project, self.index], self.shown,
                      stream=True)  # fmt: skip
         wire(self.cancel.click, self._cancel, [self.project], [self.status])
@@ -133,10 +155,27 @@ class StoryTab:
         for done in (again, tried):
             wire(done.then, panel.open, [self.project, self.index], panel.outputs)
 
+    def _wire_edits(self, here: list[Any]) -> None:
+        """Buttons that put something else on the desk: what was being typed is saved first."""
+        desk = self.actions.desk
+        out = [*self.fields, *self.shown, self.index, *self.panel.outputs, self.library]
+        for button, edit in (
+            (self.undo, desk.undo), (self.redo, desk.redo), (self.new, desk.begin),
+            (self.duplicate, desk.duplicate), (self.delete, self._delete),
+        ):  # fmt: skip
+            done = wire(button.click, self._edited(edit), here, out)
+            wire(done.then, self.keep, here, [self.script])
+        brought = wire(self.bring.upload, self._bring_in, [*here, self.bring], out)
+        wire(brought.then, self.keep, here, [self.script])
+
     # Handlers -----------------------------------------------------------------------------------
-    def restore(self, known: object) -> Iterator[tuple[Any, ...]]:
-        """Everything on the tab for a browser that comes (back); then what still draws."""
+    def restore(self, known: object, unsaved: object = None) -> Iterator[tuple[Any, ...]]:
+        """Everything on the tab for a browser that comes (back); then what still draws. `unsaved`:
+        JSON of the desk that the page before was left with.
+        """
         project, _ = self.actions.project(known)
+        if isinstance(unsaved, str) and unsaved:
+            project = self.actions.adopt(project, unsaved)
         model = self.actions.studio.model()
         draft = self.actions.draft(project)
         story = self.actions.story(project.id)
@@ -144,7 +183,7 @@ class StoryTab:
         methods = [(f"usual ({model.default_method})", ""), *[(m, m) for m in model.methods]]
         head = (
             project.id,
-            gr.update(choices=self.actions.choices(), value=self.actions.opened(project.id)),
+            self._choices(project.id),
             gr.HTML(write_script(draft), library=self.shelf(), styles=model.styles),
             draft.title,
             gr.update(choices=styles, value=draft.style),
@@ -180,8 +219,35 @@ class StoryTab:
             gr.update(interactive=not view.busy),
         )
 
-    def _keep(self, project: str, *fields: Any) -> str:
-        return escape(self.actions.keep(project, read_form(*fields)))
+    def keep(self, project: str, *fields: Any) -> Any:
+        """Save the desk; what is to be said stands at the scenes and characters it is about."""
+        marks = self.actions.keep(project, read_form(*fields))
+        return gr.HTML(marks=marks | {"serial": serial_of(fields[0])})
+
+    def _edited(self, edit: Callable[[str], Draft]) -> Callable[..., tuple[Any, ...]]:
+        def run(project: str, *fields: Any) -> tuple[Any, ...]:
+            self.actions.desk.put(project, read_form(*fields))
+            return self._put_there(project, edit(project))
+
+        return run
+
+    def _put_there(self, project: str, draft: Draft) -> tuple[Any, ...]:
+        story = self.actions.story(project)
+        view = self.actions.view(story.id if story else "")
+        return (*self._lay_out(draft), *self.show(view), -1, *self.panel.show_nothing(),
+                self._choices(project))  # fmt: skip
+
+    def _delete(self, project: str) -> Draft:
+        draft = self.actions.desk.delete(project)
+        tell("Deleted. Undo brings it back; its pictures are kept for an hour.")
+        return draft
+
+    def _bring_in(self, project: str, *fields: Any) -> tuple[Any, ...]:
+        *desk, file = fields
+        self.actions.desk.put(project, read_form(*desk))
+        draft, notes = self.actions.desk.bring_in(project, arrived(file))
+        tell("\n".join([f"“{draft.title}” lies on the desk.", *notes[:6]]))
+        return self._put_there(project, draft)
 
     def _open(self, project: str, what: str | None) -> tuple[Any, ...]:
         draft, view = self.actions.open(project, what or "")
@@ -194,16 +260,35 @@ class StoryTab:
 
     def _draw(self, project: str, *fields: Any) -> Iterator[tuple[Any, ...]]:
         *desk, _ = fields
+        draft = read_form(*desk)
         nothing = (-1, *self.panel.show_nothing())
-        for draft, view in self.actions.draw(project, read_form(*desk)):
-            index, *panel = nothing
-            yield (draft.seed, index, *self.show(view), *panel)
-            nothing = skips(1 + len(self.panel.outputs))
+        try:
+            for drawn, view in self.actions.draw(project, draft):
+                index, *panel = nothing
+                yield (drawn.seed, index, *self.show(view), *panel, gr.skip())
+                nothing = skips(1 + len(self.panel.outputs))
+        except (ConsistentGenError, ValidationError) as error:
+            told, marks = self._trouble(draft, error)
+            yield (*skips(2), *told, *skips(len(self.panel.outputs)), marks)
 
     def _redraw(self, project: str, *fields: Any) -> Iterator[tuple[Any, ...]]:
         *desk, index = fields
-        for view in self.actions.draw_changes(project, read_form(*desk)):
-            yield self.show(view, index)
+        draft = read_form(*desk)
+        try:
+            for view in self.actions.draw_changes(project, draft):
+                yield (*self.show(view, index), gr.skip())
+        except (ConsistentGenError, ValidationError) as error:
+            told, marks = self._trouble(draft, error)
+            yield (*told, marks)
+
+    def _trouble(self, draft: Draft, error: Exception) -> tuple[tuple[Any, ...], Any]:
+        """Why nothing is drawn, above the board and at the scenes: it stays until it is mended."""
+        marks = self.actions.desk.marks(draft)
+        scenes = marked_scenes(marks)
+        what = f"scene{'s' if len(scenes) > 1 else ''} {', '.join(map(str, scenes))}"
+        text = f"Not drawn; see {what}." if scenes else "Not drawn."
+        told = status_html(f"{text}\n{readable(error)}", trouble=True)
+        return (gr.skip(), told, *skips(len(self.shown) - 2)), gr.HTML(marks=marks)
 
     def _retry(self, project: str, index: int) -> Iterator[tuple[Any, ...]]:
         for view in self.actions.retry(project):
@@ -220,7 +305,7 @@ class StoryTab:
         return (index, self.show(view, index)[0], *self.panel.open(project, index))
 
     def _choices(self, project: str) -> Any:
-        return gr.update(choices=self.actions.choices(), value=self.actions.opened(project))
+        return gr.update(choices=self.actions.choices(project), value=self.actions.opened(project))
 
     def _picture(self, event: gr.EventData, project: str, *fields: Any) -> Any:
         """A reference picture for a card: the character moves into the library with it."""
@@ -244,10 +329,25 @@ class StoryTab:
         return gr.HTML(library=self.shelf(), assigned=assigned)
 
 
-def status_html(text: str, *, busy: bool = False) -> str:
+def status_html(text: str, *, busy: bool = False, trouble: bool = False) -> str:
     """The sentence above the board; screen readers hear it change."""
     spinner = '<span class="brush" aria-hidden="true"></span>' if busy else ""
-    return f'<p class="studio-status" role="status" aria-live="polite">{spinner}{escape(text)}</p>'
+    kind = " trouble" if trouble else ""
+    words = "<br>".join(escape(line) for line in text.splitlines())
+    return (
+        f'<p class="studio-status{kind}" role="status" aria-live="polite">{spinner}'
+        f"<span>{words}</span></p>"
+    )
+
+
+def serial_of(script: object) -> int:
+    """Which state of the desk the browser has sent, counted by the browser."""
+    serial = script.get("serial") if isinstance(script, Mapping) else None
+    return serial if isinstance(serial, int) else 0
+
+
+def _tool(label: str, elem_id: str) -> gr.Button:
+    return gr.Button(label, size="sm", elem_id=elem_id, min_width=60)
 
 
 def skips(count: int) -> tuple[Any, ...]:

@@ -66,10 +66,7 @@ def uploaded(path: object) -> tuple[bytes, str]:
     Raises:
         InputError: no such upload (a path from elsewhere is never read), too large, no picture.
     """
-    folder = Path(get_upload_folder()).resolve()
-    file = Path(str(path)).resolve()
-    if not file.is_relative_to(folder) or not file.is_file():
-        raise InputError("That file did not arrive; choose it again.")
+    file = arrived(path)
     if file.stat().st_size > MAX_UPLOAD_BYTES:
         raise InputError(f"The picture is larger than {MAX_UPLOAD_BYTES >> 20} MiB.")
     data = file.read_bytes()
@@ -77,6 +74,19 @@ def uploaded(path: object) -> tuple[bytes, str]:
     if kind is None:
         raise InputError("Only PNG, JPEG and WebP pictures can be read.")
     return data, kind
+
+
+def arrived(path: object) -> Path:
+    """The file that the browser has just uploaded; a path from elsewhere is never read.
+
+    Raises:
+        InputError: there is no such upload.
+    """
+    folder = Path(get_upload_folder()).resolve()
+    file = Path(str(path)).resolve()
+    if not file.is_relative_to(folder) or not file.is_file():
+        raise InputError("That file did not arrive; choose it again.")
+    return file
 
 
 def file_value(path: str | None) -> dict[str, Any] | None:

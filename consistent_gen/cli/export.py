@@ -68,4 +68,7 @@ def _format(options: argparse.Namespace) -> str:
         raise InputError(message, source="--format")
     if format not in FORMATS:
         raise unknown_name("export format", format, FORMATS, source="--format")
+    if ending in FORMATS and ending != format:
+        message = f"--format says {format!r} and the file's name {ending!r}; leave one out"
+        raise InputError(message, source="--out")
     return format

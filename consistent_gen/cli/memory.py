@@ -115,7 +115,11 @@ def run_search(options: argparse.Namespace) -> int:
         if retriever.notice:
             print(f"({retriever.notice})")
         caps = {kind: max(cap, options.limit) for kind, cap in CAPS.items()}
-        for found in retriever.search(options.words, window=window, caps=caps)[: options.limit]:
+        matches = retriever.search(options.words, window=window, caps=caps)[: options.limit]
+        if not matches:
+            when = " in this time" if window else ""
+            print(f"nothing that is remembered{when} fits {options.words[:60]!r}")
+        for found in matches:
             _print_record(found.record)
             print(f"    {'; '.join(found.reasons)}")
     return 0

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Iterable
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from consistent_gen.draw_settings import MAX_SEED, SETTINGS
+from consistent_gen.registry import nearest
 
 Id = Annotated[str, StringConstraints(pattern=r"^[a-z]+_[0-9a-z]{16,40}$")]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=40, strip_whitespace=True)]
@@ -16,15 +27,41 @@ Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 
 
 class Input(BaseModel):
-    """Base of what clients send: unknown fields are errors."""
+    """Base of what clients send: unknown fields are errors that name the nearest known one."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _hint(cls, value: Any, read: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return read(value)
+        except ValidationError as error:
+            found = error.errors(include_url=False)
+            if not any(_is_unknown(problem) for problem in found):
+                raise
+            lines = [_hinted(problem, cls.model_fields) for problem in found]
+        raise ValidationError.from_exception_data(cls.__name__, lines)
 
 
 class Output(BaseModel):
     """Base of what the server sends; clients ignore fields that they do not know."""
 
     model_config = ConfigDict(extra="ignore")
+
+
+def _is_unknown(problem: ErrorDetails) -> bool:
+    return problem["type"] == "extra_forbidden" and len(problem["loc"]) == 1
+
+
+def _hinted(problem: ErrorDetails, known: Iterable[str]) -> InitErrorDetails:
+    said = problem["msg"]
+    if _is_unknown(problem):
+        close = nearest(str(problem["loc"][0])[:60], known)
+        said = "there is no such field" + (f"; did you mean {close!r}?" if close else "")
+    kind = "unknown_field" if _is_unknown(problem) else problem["type"]
+    told = PydanticCustomError(kind, said)
+    return {"type": told, "loc": problem["loc"], "input": problem["input"]}
 
 
 def setting(name: str) -> Any:

@@ -31,6 +31,7 @@ from consistent_gen.client.connection import (
     problem,
     read,
 )
+from consistent_gen.client.wording_types import WordingOut
 
 DEFAULT_URL = "http://127.0.0.1:7860"
 PASSING = (0, 408, 429, 500, 502, 503, 504)  # a stream may come back after these
@@ -77,6 +78,11 @@ class Client:
     ) -> wire.Accepted:
         """Put a story into the queue. The same key with the same story is the same job."""
         return self._create("/v1/stories", story, idempotency_key)
+
+    def check_story(self, story: wire.StoryIn) -> WordingOut:
+        """What would be drawn of a story, and what keeps it from that; nothing is ordered."""
+        answer = self._connection.send("POST", "/v1/stories/check", body=story, repeat=True)
+        return read(WordingOut, answer)
 
     def image(
         self, image: wire.ImageIn, idempotency_key: str | None = None, wait_s: float = 0.0

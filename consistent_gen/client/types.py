@@ -298,6 +298,7 @@ class Limits(Output):
     frames: int
     steps: int
     size: int
+    size_times: float = Field(default=4.0, description="area, as a multiple of the model's own")
     queue: int
     running_per_key: int
     queued_per_key: int

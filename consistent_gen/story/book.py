@@ -16,6 +16,7 @@ from consistent_gen.story.layouts import DEFAULT_LAYOUT, layout_named
 if TYPE_CHECKING:
     from PIL import Image
 
+STORY_FILE = "story.yaml"  # in a ZIP export
 MAX_PANELS = 200
 MAX_SPEECHES = 6
 MAX_PICTURE_SIDE = 8192
@@ -64,7 +65,8 @@ class BookPanel:
 
 @dataclass(frozen=True, kw_only=True)
 class Book:
-    """A story's pictures in order. `made_with` names model and method, for the file's properties.
+    """A story's pictures in order. `made_with` names model and method, for the file's properties;
+    `story` is the text of its story file, where that may be handed on, and goes into a ZIP.
 
     Raises:
         UnknownNameError: there is no such layout.
@@ -76,6 +78,7 @@ class Book:
     panels: tuple[BookPanel, ...]
     layout: str = DEFAULT_LAYOUT
     made_with: str = ""
+    story: str | None = None
 
     def __post_init__(self) -> None:
         layout_named(self.layout)

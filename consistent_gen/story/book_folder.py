@@ -17,7 +17,7 @@ from typing import Any
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from consistent_gen.errors import InputError, LimitError
-from consistent_gen.story.book import MAX_PANELS, Book, BookPanel, Speech
+from consistent_gen.story.book import MAX_PANELS, STORY_FILE, Book, BookPanel, Speech
 from consistent_gen.story.export import archive
 from consistent_gen.story.layouts import DEFAULT_LAYOUT
 from consistent_gen.story.output import REPORT, frame_path
@@ -37,6 +37,8 @@ _FRAME_PATH = re.compile(r"frames/[0-9]{2,4}\.png")
 def zip_of(book: Book) -> bytes:
     """The frames as PNG with their metadata, and a manifest from which the book can be read."""
     files: dict[str, bytes] = {MANIFEST: _manifest(book)}
+    if book.story is not None:
+        files[STORY_FILE] = book.story.encode()
     for index, panel in enumerate(book.panels):
         files[frame_path(index)] = panel.png if panel.png is not None else _png(panel)
     return archive(files)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from consistent_gen.draw_settings import DrawSettings, chosen, fitting_mistake, mistakes
 from consistent_gen.engine.request import Subject
-from consistent_gen.errors import InputError, all_of
+from consistent_gen.errors import InputError, all_of, all_read
 from consistent_gen.methods import DEFAULT_METHOD, METHODS
 from consistent_gen.registry import nearest, unknown_name
 from consistent_gen.runtime import frame_seed
@@ -123,12 +124,11 @@ def plan_story(
         InputError: the same for an option of the command line; names the option.
     """
     overrides = overrides or Overrides()
-    check_names(story, overrides)
+    cast = _bound(cast_members(story, folder), overrides.strengths)
+    all_read(_checks(story, overrides, cast, backbone))
     said = chosen({**story.settings, **overrides.settings}, backbone.recommended)
     settings = DrawSettings(**{**said, "size": _size(story, overrides, backbone)})
     seed = _first(overrides.seed, story.seed, DEFAULT_SEED)
-    cast = _bound(cast_members(story, folder), overrides.strengths)
-    _check_cast(cast, backbone)
     return StoryPlan(
         title=story.title,
         method=_first(overrides.method, story.method, DEFAULT_METHOD),
@@ -139,6 +139,25 @@ def plan_story(
             for i, frame in enumerate(story.frames)
         ),
     )
+
+
+def _checks(
+    story: Story, overrides: Overrides, cast: Mapping[str, CastMember], backbone: Model
+) -> Iterator[Callable[[], Any]]:
+    """Everything that may be wrong, so that it can be told at once."""
+    yield partial(check_names, story, overrides)
+    yield partial(_size, story, overrides, backbone)
+    for member in cast.values():
+        # The article of later mentions may be the only new word: check both forms at once.
+        words = f"{member.words} {member.later_mention()}"
+        yield partial(_check_words, words, backbone, cast, member.place)
+    for frame in story.frames:
+        prompt, negative = frame.place_of("prompt"), frame.place_of("negative")
+        literal = literal_words(frame.prompt, cast)
+        yield partial(_check_words, literal, backbone, cast, prompt)
+        yield partial(_check_words, frame.negative, backbone, cast, negative)
+        yield partial(_check_rendered, story, frame, cast, backbone)
+        yield partial(_check_length, Prompt(frame.negative), backbone, negative)
 
 
 def check_names(story: Story, overrides: Overrides) -> None:
@@ -199,25 +218,33 @@ def _plan_frame(
     backbone: Model,
     story_seed: int,
 ) -> FramePlan:
-    style = frame.style or story.style
     story_world = backbone.vocabulary() is not None
-    _check_style(story, frame, style, backbone)
-    _check_words(literal_words(frame.prompt, cast), backbone, cast, frame.place_of("prompt"))
-    _check_words(frame.negative, backbone, cast, frame.place_of("negative"))
-    prompt = render(frame.prompt, cast, style, story_world=story_world)
-    _check_length(prompt, backbone, frame.place_of("prompt"))
-    _check_length(Prompt(frame.negative), backbone, frame.place_of("negative"))
+    prompt = _rendered(story, frame, cast, backbone)
     names = dict.fromkeys(found.name for found in placeholders(frame.prompt, cast))
     return FramePlan(
         index=index,
         prompt=prompt.text,
         negative=frame.negative.lower() if story_world else frame.negative,
         caption=frame.caption or "",
-        style=style,
+        style=frame.style or story.style,
         seed=frame_seed(story_seed, index) if frame.seed is None else frame.seed,
         subjects=subjects_of(prompt, backbone.tokenizer),
         members=tuple(cast[name] for name in names),
     )
+
+
+def _rendered(
+    story: Story, frame: Frame, cast: Mapping[str, CastMember], backbone: Model
+) -> Prompt:
+    style = frame.style or story.style
+    return render(frame.prompt, cast, style, story_world=backbone.vocabulary() is not None)
+
+
+def _check_rendered(
+    story: Story, frame: Frame, cast: Mapping[str, CastMember], backbone: Model
+) -> None:
+    _check_style(story, frame, frame.style or story.style, backbone)
+    _check_length(_rendered(story, frame, cast, backbone), backbone, frame.place_of("prompt"))
 
 
 def _check_style(story: Story, frame: Frame, style: str | None, backbone: Model) -> None:
@@ -230,20 +257,16 @@ def _check_style(story: Story, frame: Frame, style: str | None, backbone: Model)
     _check_words(words, backbone, {}, place)
 
 
-def _check_cast(cast: Mapping[str, CastMember], backbone: Model) -> None:
-    for member in cast.values():
-        # The article of later mentions may be the only new word: check both forms at once.
-        words = f"{member.words} {member.later_mention()}"
-        _check_words(words, backbone, cast, member.place)
-
-
 def _check_words(
     text: str, backbone: Model, cast: Mapping[str, CastMember], place: SourcePlace
 ) -> None:
-    unknown = backbone.unknown_words(text)
-    if not unknown:
-        return
-    word = unknown[0]
+    if unknown := backbone.unknown_words(text):
+        raise all_of(_unknown(word, backbone, cast, place) for word in unknown)
+
+
+def _unknown(
+    word: str, backbone: Model, cast: Mapping[str, CastMember], place: SourcePlace
+) -> InputError:
     named = nearest(word, cast)
     close = nearest(word.lower(), backbone.vocabulary() or ())
     if named is not None and named.casefold() == word.casefold():
@@ -253,7 +276,7 @@ def _check_words(
     else:
         hint = "list its words with: consistent-gen models --words"
     message = f"the model {shown(backbone.name)} never saw the word {shown(word)}; {hint}"
-    raise refusal(message, place)
+    return refusal(message, place)
 
 
 def _check_length(prompt: Prompt, backbone: Model, place: SourcePlace) -> None:

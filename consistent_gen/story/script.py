@@ -10,13 +10,15 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import yaml
 
 from consistent_gen.draw_settings import OFFERED, SettingFacts, fitting_mistake, parse_size, written
-from consistent_gen.errors import InputError, all_of
+from consistent_gen.errors import InputError, all_of, all_read
+from consistent_gen.inputs import missing_file
 from consistent_gen.registry import nearest, unknown_name
 from consistent_gen.story.types import SEED, STRENGTH, Character, Frame, SourcePlace, Story
 from consistent_gen.story.yaml_tree import (
@@ -35,6 +37,7 @@ STORY_KEYS = ("title", "style", "method", "seed", *OFFERED, "characters", "frame
 CHARACTER_KEYS = ("description", "references", "strength")
 FRAME_KEYS = ("prompt", "caption", "style", "seed", "negative")
 
+STORY_SUFFIXES = (".yaml", ".yml")
 SMALLEST_MULTIPLE = 8  # of sides in pixels, for any model
 MAX_FRAMES = 200
 MAX_CHARACTERS = 20
@@ -152,7 +155,7 @@ def _read(path: Path) -> bytes:
         if path.is_dir():
             raise InputError("this is a folder; expected a story file (.yaml)", source=path)
         if not path.exists():
-            raise InputError("there is no such file" + _sibling_hint(path), source=path)
+            raise missing_file(path, STORY_SUFFIXES)
         if not path.is_file():
             raise InputError("this is not a regular file; expected a story file", source=path)
         with path.open("rb") as stream:
@@ -160,14 +163,6 @@ def _read(path: Path) -> bytes:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise InputError(f"cannot be read: {reason}", source=path) from None
-
-
-def _sibling_hint(path: Path) -> str:
-    if not path.parent.is_dir():
-        return f"; the folder {shown(str(path.parent))} does not exist either"
-    stories = [p.name for p in path.parent.iterdir() if p.suffix in (".yaml", ".yml")]
-    close = unknown_name("story", path.name, stories).message
-    return f"; {close.partition('; ')[2].partition('? ')[0]}?" if "did you mean" in close else ""
 
 
 def _settings(root: Mapping) -> dict[str, Any]:
@@ -201,7 +196,10 @@ def _characters(node: Node | None) -> dict[str, Character]:
     if len(node.items) > MAX_CHARACTERS:
         message = f"{len(node.items)} characters; a story has at most {MAX_CHARACTERS}"
         _fail(message, node.place)
-    return {name: _character(name, entry, node.places[name]) for name, entry in node.items.items()}
+    reading = (
+        partial(_character, name, entry, node.places[name]) for name, entry in node.items.items()
+    )
+    return {character.name: character for character in all_read(reading)}
 
 
 def _character(name: str, node: Node, place: SourcePlace) -> Character:
@@ -239,7 +237,7 @@ def _frames(node: Node, characters: dict[str, Character]) -> tuple[Frame, ...]:
         _fail("frames is empty; a story needs at least one", node.place)
     if len(node.items) > MAX_FRAMES:
         _fail(f"{len(node.items)} frames; a story has at most {MAX_FRAMES}", node.place)
-    return tuple(_frame(entry, characters) for entry in node.items)
+    return all_read(partial(_frame, entry, characters) for entry in node.items)
 
 
 def _frame(node: Node, characters: dict[str, Character]) -> Frame:

@@ -8,6 +8,7 @@ from typing import Any
 
 from consistent_gen.client.types import StoryIn
 from consistent_gen.client.wording_types import WordingOut
+from consistent_gen.errors import InputError, all_of
 from consistent_gen.story.plan import Model
 from consistent_gen.story.script import CHARACTER_KEYS, FRAME_KEYS, STORY_KEYS, read_story
 from consistent_gen.story.types import Story
@@ -20,27 +21,38 @@ _MOST = {"description": 400, "prompt": 800, "negative": 800}  # as the request's
 @dataclass(frozen=True)
 class Worded:
     """`request` as the model gets it, and what became of the client's words; None where they were
-    left alone.
+    left alone. `problems` keep it from being drawn.
     """
 
     request: StoryIn
     wording: WordingOut | None
+    problems: tuple[InputError, ...] = ()
 
 
 def word_request(request: StoryIn, model: Model) -> Worded:
     """Put `request` into the model's words, as its `words` asks.
 
     Raises:
-        InputError: what cannot be drawn, with its place in the request.
+        InputError: what cannot be drawn, all of it, with its places in the request.
+    """
+    worded = read_request(request, model)
+    if worded.problems:
+        raise all_of(worded.problems)
+    return worded
+
+
+def read_request(request: StoryIn, model: Model) -> Worded:
+    """As `word_request`, but what cannot be drawn stands in `problems`.
+
+    Raises:
+        InputError: what needs no model to be wrong.
     """
     if request.words == "as_written":
         return Worded(request, None)
     vocabulary = vocabulary_of(model)
     wording = word_story(story_of(request, {}), vocabulary)
-    strict = request.words == "strict"
-    for error in telling.problems(wording, vocabulary, strict=strict)[:1]:
-        raise error
-    return Worded(_drawn(request, wording), _told(wording))
+    wrong = telling.problems(wording, vocabulary, strict=request.words == "strict")
+    return Worded(_drawn(request, wording), _told(wording), tuple(wrong))
 
 
 def story_of(request: StoryIn, references: Mapping[str, Sequence[str]]) -> Story:

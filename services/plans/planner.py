@@ -21,7 +21,7 @@ from consistent_gen.errors import InputError
 from consistent_gen.methods import DEFAULT_METHOD, METHODS
 from consistent_gen.story.plan import Model, StoryPlan, plan_story
 from consistent_gen.story.prompts import story_world_styles
-from services.plans.own_words import Worded, story_of, word_request
+from services.plans.own_words import Worded, read_request, story_of, word_request
 
 
 def validate_story(
@@ -93,6 +93,14 @@ class Planner:
             InputError: as `word_request`. CheckpointError: as `model`.
         """
         return word_request(request, self.model)
+
+    def read(self, request: StoryIn) -> Worded:
+        """As `word`, but what cannot be drawn stands in its `problems`.
+
+        Raises:
+            InputError: what needs no model to be wrong. CheckpointError: as `model`.
+        """
+        return read_request(request, self.model)
 
     def plan_reroll(self, request: StoryIn, index: int, prompt: str | None) -> StoryPlan:
         """The plan with another prompt in frame `index`; errors name `prompt`.

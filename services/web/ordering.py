@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pydantic import BaseModel
 
 from consistent_gen.client.types import Accepted, ImageIn, Job, RerollIn, StoryIn
 from consistent_gen.client.wording_types import WordingOut
-from consistent_gen.errors import InputError, LimitError
+from consistent_gen.draw_settings import costly_mistake
+from consistent_gen.errors import InputError, LimitError, all_of
 from consistent_gen.runtime import frame_seed
 from consistent_gen.story.plan import StoryPlan
 from services.errors import NotFound, Refusal
@@ -78,9 +79,9 @@ def planned(state: ServerState, request: StoryIn) -> StoryPlan:
     Raises:
         InputError, LimitError: what cannot be drawn, with its place in the request.
     """
-    _check_counts(state, request)
+    _refuse(_mistakes_of_counts(state, request))
     plan = state.planner.plan(request)
-    _check_plan(state, plan)
+    _refuse(_mistakes_of_settings(state, plan))
     return plan
 
 
@@ -106,7 +107,7 @@ def order_reroll(
     drawn = state.planner.word(asked).request
     words = override and state.planner.word_reroll(asked, index, override)
     plan = state.planner.plan_reroll(drawn, index, words)
-    _check_plan(state, plan)
+    _refuse(_mistakes_of_settings(state, plan))
     references = library_references(state, caller.owner, asked, missing_ok=True)
     with state.database.transaction():
         if idempotency and (known := state.jobs.replay(caller.owner, caller.user, idempotency)):
@@ -136,12 +137,19 @@ def order_reroll(
 
 def checked(state: ServerState, request: StoryIn) -> WordingOut:
     """What would be drawn of a story, with what keeps it from being drawn."""
+    model = state.planner.model.name
     try:
-        worded = state.planner.word(request)
-        planned(state, worded.request)
+        worded = state.planner.read(request)
     except InputError as error:
-        return WordingOut(model=state.planner.model.name, problems=[str(error)])
-    return worded.wording or WordingOut(model=state.planner.model.name)
+        return WordingOut(model=model, problems=[str(part) for part in error.all])
+    wrong = worded.problems
+    try:
+        if not wrong:
+            planned(state, worded.request)
+    except InputError as error:
+        wrong = error.all
+    wording = worded.wording or WordingOut(model=model)
+    return wording.model_copy(update={"problems": [str(problem) for problem in wrong]})
 
 
 def reroll_wording(
@@ -239,20 +247,28 @@ def _ordered(
     return OrderedFrame(index, version, seed, plan.settings.steps, order.to_json())
 
 
-def _check_counts(state: ServerState, request: StoryIn) -> None:
+def _mistakes_of_counts(state: ServerState, request: StoryIn) -> Iterator[InputError]:
     frames = state.settings.limits.frames
     if len(request.frames) > frames:
-        raise LimitError(
+        yield LimitError(
             f"{len(request.frames)} frames; this server draws at most {frames} a story"
         )
 
 
-def _check_plan(state: ServerState, plan: StoryPlan) -> None:
+def _mistakes_of_settings(state: ServerState, plan: StoryPlan) -> Iterator[InputError]:
     limits = state.settings.limits
     steps, (width, height) = plan.settings.steps, plan.size
     if steps > limits.steps:
-        raise LimitError(f"steps is {steps}; this server draws with at most {limits.steps}")
+        yield LimitError(f"steps is {steps}; this server draws with at most {limits.steps}")
     if max(width, height) > limits.size:
-        raise LimitError(
+        yield LimitError(
             f"size is {width}x{height}; this server draws at most {limits.size} a side"
         )
+    native = state.planner.model.default_size
+    if costly := costly_mistake(plan.size, native, limits.size_times):
+        yield costly.at("size")
+
+
+def _refuse(mistakes: Iterator[InputError]) -> None:
+    if found := list(mistakes):
+        raise all_of(found)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import traceback
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -61,6 +62,7 @@ _HTTP_DETAILS = {
     404: "there is nothing at this path; /openapi.json lists what there is",
     405: "this path does not take this method; /openapi.json lists what it takes",
 }
+_MOST_TOLD = 10  # mistakes in one answer
 _FAULT = "the server made a mistake; tell its operator the request id"
 _NO_SPACE = ("full", "readonly", "disk i/o", "unable to open")
 
@@ -155,11 +157,17 @@ def _validation(error: RequestValidationError) -> tuple[int, str, str]:
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         return 400, "malformed", "the body is not JSON"
-    where = _place(first["loc"])
-    # Messages of pydantic state the expectation and never the value, except for this one kind.
-    said = first["msg"] if first["type"] != "value_error" else first["msg"].partition(", ")[2]
-    more = len(error.errors()) - 1
-    return 422, "invalid", f"{where}: {said}" + (f" (and {more} more)" if more else "")
+    told = [_sentence(problem) for problem in error.errors()[:_MOST_TOLD]]
+    more = len(error.errors()) - len(told)
+    return 422, "invalid", "; ".join(told) + (f" (and {more} more)" if more else "")
+
+
+def _sentence(problem: Mapping[str, Any]) -> str:
+    """Messages of pydantic state the expectation and never the value, except for one kind."""
+    said = problem["msg"]
+    if problem["type"] == "value_error":
+        said = said.partition(", ")[2]
+    return f"{_place(problem['loc'])}: {said}"
 
 
 def _field(error: BaseException) -> str | None:

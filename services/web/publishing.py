@@ -15,7 +15,9 @@ from consistent_gen.methods import DEFAULT_METHOD
 from consistent_gen.story.book import Book, BookPanel, Speech
 from consistent_gen.story.export import Exported, export_story
 from consistent_gen.story.layouts import DEFAULT_LAYOUT, LAYOUTS
+from consistent_gen.story.script import dump_story
 from services.errors import Refusal
+from services.plans.own_words import story_of
 from services.web.state import ServerState
 
 PIXEL_STYLE = "pixel"
@@ -45,8 +47,19 @@ def publish(
         panels=tuple(panels),
         layout=chosen,
         made_with=f"{state.planner.model.name}, {method}",
+        story=None if state.settings.privacy.strip_metadata else _story_file(stored),
     )
     return export_story(book, format)
+
+
+def _story_file(stored: StoryOut) -> str:
+    """The story as a story file, with the prompts and captions that it has now."""
+    frames = [
+        asked.model_copy(update={"prompt": frame.prompt, "caption": frame.caption or None})
+        for asked, frame in zip(stored.request.frames, stored.frames, strict=True)
+    ]
+    request = stored.request.model_copy(update={"title": stored.title, "frames": frames})
+    return dump_story(story_of(request, {}))
 
 
 def _panel(state: ServerState, owner: str, story: StoryOut, frame: StoryFrame) -> BookPanel | None:

@@ -123,6 +123,7 @@ def test_other_mistakes_write_nothing(drawn: Path, tmp_path: Path) -> None:
         ([drawn, "--out", "book.docx"], "--format: unknown export format 'docx'"),
         ([drawn, "--format", "pdf", "--layout", "comic5"], "unknown layout 'comic5'"),
         ([drawn, "--format", "pdf", "--out", tmp_path], "--out: "),
+        ([drawn, "--format", "gif", "--out", "x.pdf"], "--out: --format says 'gif'"),
         ([tmp_path, "--format", "pdf"], f"{tmp_path}: neither report.json nor story.json"),
         ([tmp_path / "absent", "--format", "pdf"], f"{tmp_path / 'absent'}: no such folder"),
         ([drawn, "--format", "pdf", "--speech", "absent.yaml"], "absent.yaml: cannot be read"),

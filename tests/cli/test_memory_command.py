@@ -85,6 +85,14 @@ def test_search_within_dates(run: Run) -> None:
     assert run("memory", "search", "violin", "--since", "soon")[0] == 2
 
 
+def test_a_search_that_finds_nothing_says_so(run: Run) -> None:
+    code, out, _ = run("memory", "search", "zebra")
+    assert code == 0 and "nothing that is remembered fits 'zebra'" in out
+    chat(run, "/at 2026-03-01T09:00", "The violin broke.")
+    out = run("memory", "search", "violin", "--since", "2027-01-01")[1]
+    assert "nothing that is remembered in this time fits 'violin'" in out
+
+
 def test_forgetting_shows_first_and_erases_with_yes(run: Run) -> None:
     chat(run, "I'm allergic to peanuts.")
     code, out, _ = run("memory", "forget", "my allergies")

@@ -246,10 +246,15 @@ def test_a_mistake_is_a_sentence_and_no_traceback(walk: Walk) -> None:
     first.fill("{Zorro} and a dragon")
     walk.page.click("#draw")
     walk.wait("text=nobody is called 'Zorro'")
-    first.fill("{Mia} and a dragon")
-    walk.page.click("#draw")
-    walk.wait("text=never saw the word 'dragon'")
+    assert walk.page.locator(".scene-card.marked").count() == 1
+    assert walk.page.locator("[data-marks='scene-0'] .trouble").is_visible()
+    walk.says("Not drawn; see scene 1.")
+    first.fill("{Mia} and a dragon in the garden")
+    walk.wait("[data-marks='scene-0'] >> text=“dragon” cannot be drawn")
+    walk.wait("[data-marks='scene-0'] >> text=“garden” is drawn as")
+    assert walk.page.locator(".scene-card.marked").count() == 0
     assert "Traceback" not in walk.page.content()
+    walk.shoot("marks")
     first.fill(before)
 
 

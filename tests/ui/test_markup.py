@@ -135,7 +135,7 @@ def test_every_state_of_a_cell_is_said() -> None:
 
 
 def test_an_address_is_relative_and_quoted() -> None:
-    assert file_url("/tmp/a b/ü#?.png") == "gradio_api/file=/tmp/a%20b/%C3%BC%23%3F.png"
+    assert file_url("/tmp/a b/ü#?.png") == "gradio_api/file=pictures/%C3%BC%23%3F.png"
 
 
 def luminance(colour: str) -> float:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from consistent_gen.client.types import ModelInfo, StoryFrame, StoryIn, StoryOut
+from consistent_gen.client.types import StoryFrame, StoryIn, StoryOut
 from consistent_gen.errors import InputError
 from ui.state import (
     CastCard,
@@ -24,7 +24,6 @@ from ui.state import (
     read_script,
     read_seed,
     story_request,
-    unknown_words,
     with_seed,
     write_draft,
     write_script,
@@ -46,8 +45,6 @@ DRAFT = Draft(
     ),
 )
 
-WORDS = ("a", "girl", "with", "curly", "ginger", "hair", "reading", "sad", "and", "brown", "bear",
-         "waving")  # fmt: skip
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
     lambda inner: (
@@ -192,18 +189,6 @@ def test_captions_and_title_follow_the_desk() -> None:
     assert (patch.revision, patch.title) == (3, "Friends")
     assert [(frame.index, frame.caption) for frame in patch.frames] == [(0, "")]
     assert caption_patch(replace(DRAFT, scenes=DRAFT.scenes[:1]), story) is None
-
-
-def test_words_that_a_closed_vocabulary_lacks_are_named() -> None:
-    model = ModelInfo(
-        name="m", sha256="0", width=8, height=8, size_multiple=8, methods=["a"], default_method="a",
-        schedulers=["a"], styles=[], layouts=["grid"], steps=4, guidance=1.0,
-        words=list(WORDS),
-    )  # fmt: skip
-    assert unknown_words(DRAFT, model) == []
-    strange = replace(DRAFT, scenes=(SceneCard("{angry Mia} riding a Dragon, a dragon"),))
-    assert unknown_words(strange, model) == ["angry", "riding", "dragon"]
-    assert unknown_words(strange, model.model_copy(update={"words": None})) == []
 
 
 def test_every_example_can_be_drawn_as_it_is() -> None:

@@ -96,6 +96,8 @@ def test_a_character_is_made_judged_used_and_handed_on(tabs: Tabs, picture: str)
     for one in (chosen, copy):
         assert tab.remove(one)[0] == ""
     assert tab.refresh(chosen)[0] == ""
+    assert tab.arrive(chosen)[0] == ""
+    assert "value" not in str(tab.arrive("")[3])  # a name that is being typed stays
 
 
 def test_a_picture_on_a_card_moves_the_character_into_the_library(tabs: Tabs, picture: str) -> None:
@@ -136,7 +138,10 @@ def test_what_is_said_is_remembered_corrected_and_forgotten(tabs: Tabs) -> None:
     page = tab.look(project, "")
     assert "oranges" in page and "sardines" not in re.sub(r"<details>.*?</details>", "", page)
     key = next(k for k in re.findall(r'data-forget="([^"]+)"', page) if _text(page, k, "oranges"))
-    tab.pick(pressed(forget=key), project, "", "")
+    asked = tab.pick(pressed(forget=key), project, "", "")[3]
+    assert f'data-forget-sure="{key}"' in asked and "oranges" in tab.look(project, "")
+    assert "data-forget-sure" not in tab.pick(pressed(keep="yes"), project, "", "")[3]
+    tab.pick(pressed(forgetSure=key), project, "", "")
     assert "oranges" not in tab.look(project, "")
     assert tab.messages(_log(tab, project))[0]["content"].startswith("My name")
     assert tab.restore(project)[1] == tab.messages(_log(tab, project))

@@ -9,4 +9,15 @@
   };
   new MutationObserver(name).observe(document.body, { childList: true, subtree: true });
   name();
+  // A column that is taller than the window stays with its end in sight, a shorter one with its top.
+  const stay = () => {
+    for (const column of document.querySelectorAll('.column-desk, .column-board')) {
+      const room = innerHeight - column.offsetHeight - 10;
+      column.style.setProperty('--stays-at', `${Math.min(10, room)}px`);
+    }
+  };
+  const sizes = new ResizeObserver(stay);
+  for (const column of document.querySelectorAll('.column-desk, .column-board')) sizes.observe(column);
+  addEventListener('resize', stay);
+  stay();
 }

@@ -6,8 +6,11 @@ const live = element.querySelector('.desk-live');
 const BLANK_CARD = { name: '', description: '', library: '', strength: null };
 const BLANK_SCENE = { prompt: '', caption: '', style: '', seed: '', negative: '' };
 const copy = (value) => JSON.parse(JSON.stringify(value));
+// What was typed and is not saved yet survives a reload here, and nowhere longer than the tab.
+const UNSAVED = 'studio-unsaved';
 let draft = read(props.value);
 let timer = null;
+let serial = Date.now();
 
 function read(value) {
   const cards = (list, blank) => (Array.isArray(list) ? list : []).map((x) => ({ ...blank, ...x }));
@@ -27,7 +30,9 @@ function h(tag, attributes, ...children) {
 }
 
 function commit() {
-  props.value = copy(draft);
+  serial += 1;
+  props.value = { ...copy(draft), serial };
+  try { sessionStorage.setItem(UNSAVED, JSON.stringify(draft)); } catch { /* no room: autosave is soon */ }
   clearTimeout(timer);
   timer = setTimeout(() => trigger('edited'), 700);
 }
@@ -65,25 +70,34 @@ function castCard(card, index) {
   const name = h('input', {
     type: 'text', value: card.name, maxlength: 40, placeholder: 'Name', 'data-key': `cast-${index}-name`,
     autocomplete: 'off',
-    oninput: (event) => { card.name = event.target.value; avatar.textContent = initial(card.name); commit(); },
+    oninput: (event) => {
+      card.name = event.target.value;
+      avatar.textContent = initial(card.name);
+      relabel(card, index);
+      commit();
+    },
     onfocus: (event) => { event.target.dataset.before = card.name; },
-    onchange: (event) => renamed(event.target.dataset.before, card.name),
+    onchange: (event) => {
+      renamed(event.target.dataset.before, card.name);
+      event.target.dataset.before = card.name;
+    },
   });
   const looks = h('textarea', {
     rows: 2, value: card.description, maxlength: 400, placeholder: 'a girl with curly ginger hair',
     'data-key': `cast-${index}-looks`,
     oninput: (event) => { card.description = event.target.value; commit(); },
   });
-  return h('article', { class: 'paper-card cast-card', 'aria-label': `Character ${who}` },
+  return h('article', { class: 'paper-card cast-card', 'data-card': index, 'aria-label': `Character ${who}` },
     h('div', { class: 'cast-head' }, avatar, field('Name', name, 'grow'),
       tool(`Remove ${who}`, '×', `cast-${index}-remove`, () => {
         draft.cast.splice(index, 1);
         say(`${who} is removed`);
         rebuild('add-cast');
       })),
-    field('Looks like', looks),
-    h('div', { class: 'cast-picture' }, librarySelect(card, index, who), pictureButton(index, who)),
-    known ? strengthSlider(card, who) : null);
+    field('Looks like', looks), h('div', { class: 'marks', 'data-marks': `cast-${index}` }),
+    h('details', { class: 'scene-more', open: !!known }, h('summary', {}, `Picture of ${who}`),
+      h('div', { class: 'cast-picture' }, librarySelect(card, index, who), pictureButton(index, who)),
+      known ? strengthSlider(card, who) : null));
 }
 
 function librarySelect(card, index, who) {
@@ -130,13 +144,85 @@ function strengthSlider(card, who) {
   return h('label', { class: 'field strength' }, h('span', { class: 'field-name' }, 'Strength ', shown), slider);
 }
 
+// The caret may be in another field by now, so texts change in place and nothing is drawn anew.
 function renamed(before, now) {
-  if (!before || !now || before === now) { render(); return; }
+  if (!before || !now || before === now) return;
   // Braces may hold adjectives before the name: {sad Mia}.
   const escaped = before.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
   const pattern = new RegExp(`\\{([^{}]* )?${escaped}\\}`, 'g');
-  for (const scene of draft.scenes) scene.prompt = scene.prompt.replace(pattern, (_, words) => `{${words || ''}${now}}`);
-  rebuild();
+  draft.scenes.forEach((scene, index) => {
+    scene.prompt = scene.prompt.replace(pattern, (_, words) => `{${words || ''}${now}}`);
+    show(root.querySelector(`[data-key="scene-${index}-prompt"]`), scene.prompt);
+  });
+  commit();
+}
+
+// Put a text into a field; the caret stays where it is in it.
+function show(input, text) {
+  if (!input || input.value === text) return;
+  const [start, end] = [input.selectionStart, input.selectionEnd];
+  input.value = text;
+  if (document.activeElement === input) input.setSelectionRange(start, end);
+}
+
+// Names stand on chips and in labels of other elements.
+function relabel(card, index) {
+  const who = card.name || `character ${index + 1}`;
+  root.querySelector(`[data-card="${index}"]`)?.setAttribute('aria-label', `Character ${who}`);
+  const remove = root.querySelector(`[data-key="cast-${index}-remove"]`);
+  if (remove) remove.title = `Remove ${who}`;
+  const more = root.querySelector(`[data-card="${index}"] summary`);
+  if (more) more.textContent = `Picture of ${who}`;
+  remove?.setAttribute('aria-label', `Remove ${who}`);
+  for (const made of root.querySelectorAll(`[data-chip="${index}"]`)) label(made, card.name);
+}
+
+function label(made, name) {
+  made.hidden = !name;
+  made.textContent = `+ ${name}`;
+  made.setAttribute('aria-label', `Put ${name} into scene ${made.dataset.scene}`);
+}
+
+// What the server says of the words, at the scene or the character that it is about.
+function paint() {
+  const marks = props.marks || {};
+  draft.scenes.forEach((scene, index) => mark(marks.scenes?.[index], scene, 'prompt', `scene-${index}`, `scene-${index}-prompt`));
+  draft.cast.forEach((card, index) => mark(marks.cast?.[index], card, 'description', `cast-${index}`, `cast-${index}-looks`));
+  root.querySelector('[data-marks="story"]')?.replaceChildren(
+    ...(marks.story || []).map((text) => h('p', { class: 'mark trouble' }, text)));
+}
+
+function mark(said, owner, field, place, key) {
+  const node = root.querySelector(`[data-marks="${place}"]`);
+  if (!node) return;
+  const problems = said?.problems || [];
+  const now = said && squeezed(said.written) === squeezed(owner[field]);
+  const input = root.querySelector(`[data-key="${key}"]`);
+  node.closest('.paper-card').classList.toggle('marked', problems.length > 0);
+  input?.setAttribute('aria-invalid', String(problems.length > 0));
+  const lines = problems.map((text) => h('p', { class: 'mark trouble' }, text));
+  if (now) lines.push(...said.words.map((word) => wordMark(word, owner, field, input)),
+    ...said.notices.map((text) => h('p', { class: 'mark' }, text)));
+  node.replaceChildren(...lines);
+}
+
+const squeezed = (text) => String(text ?? '').split(/\s+/).filter(Boolean).join(' ');
+
+function wordMark(word, owner, field, input) {
+  const told = word.fate === 'near' ? ` is drawn as “${word.drawn}”` : word.fate === 'speech'
+    ? ' is said, so it is not drawn; put it into a bubble' : ' cannot be drawn and is left out';
+  const choices = word.fate === 'left_out' ? word.nearest : [];
+  return h('p', { class: `mark ${word.fate}` }, h('strong', {}, `“${word.said}”`), told,
+    choices.length ? '. Draw instead: ' : '', ...choices.map((choice) => h('button', {
+      type: 'button', class: 'chip', 'aria-label': `Write ${choice} instead of ${word.said}`,
+      onclick: () => {
+        owner[field] = owner[field].replace(word.said, choice);
+        show(input, owner[field]);
+        commit();
+        paint();
+        input?.focus();
+      },
+    }, choice)));
 }
 
 function sceneCard(scene, index) {
@@ -160,7 +246,7 @@ function sceneCard(scene, index) {
   const last = draft.scenes.length - 1;
   return h('li', { class: 'paper-card scene-card', 'aria-label': `Scene ${number}` },
     h('div', { class: 'scene-head' }, h('span', { class: 'scene-number', 'aria-hidden': 'true' }, String(number)),
-      h('span', { class: 'chips' }, ...draft.cast.filter((card) => card.name).map((card) => chip(card.name, scene, prompt, number))),
+      h('span', { class: 'chips' }, ...draft.cast.map((card, who) => chip(card, who, scene, prompt, number))),
       h('span', { class: 'tools' },
         tool(`Move scene ${number} up`, '↑', `scene-${index}-up`, () => move(index, -1, 'up'), index === 0),
         tool(`Move scene ${number} down`, '↓', `scene-${index}-down`, () => move(index, 1, 'down'), index === last),
@@ -169,14 +255,15 @@ function sceneCard(scene, index) {
           say(`Scene ${number} is removed`);
           rebuild('add-scene');
         }))),
-    field(`Scene ${number}`, prompt, 'hide-name'), field('Caption', caption), sceneMore(scene, index));
+    field(`Scene ${number}`, prompt, 'hide-name'), h('div', { class: 'marks', 'data-marks': `scene-${index}` }),
+    field('Caption', caption), sceneMore(scene, index));
 }
 
-function chip(name, scene, prompt, number) {
-  return h('button', {
-    type: 'button', class: 'chip', 'aria-label': `Put ${name} into scene ${number}`,
+function chip(card, who, scene, prompt, number) {
+  const made = h('button', {
+    type: 'button', class: 'chip', 'data-chip': who, 'data-scene': number,
     onclick: () => {
-      const word = `{${name}}`;
+      const word = `{${card.name}}`;
       const at = prompt.selectionStart ?? prompt.value.length;
       const end = prompt.selectionEnd ?? at;
       const before = prompt.value.slice(0, at);
@@ -187,7 +274,9 @@ function chip(name, scene, prompt, number) {
       prompt.setSelectionRange(at + space.length + word.length, at + space.length + word.length);
       commit();
     },
-  }, `+ ${name}`);
+  });
+  label(made, card.name);
+  return made;
 }
 
 function sceneMore(scene, index) {
@@ -217,6 +306,8 @@ function move(index, by, part) {
 }
 
 function render() {
+  const held = document.activeElement?.closest?.('.desk') === root ? document.activeElement : null;
+  const [key, start, end] = [held?.dataset.key, held?.selectionStart, held?.selectionEnd];
   const cast = h('div', { class: 'cast-list' }, ...draft.cast.map(castCard));
   const scenes = h('ol', { class: 'scene-list' }, ...draft.scenes.map(sceneCard));
   root.replaceChildren(
@@ -225,16 +316,29 @@ function render() {
         type: 'button', class: 'add', 'data-key': 'add-cast', disabled: draft.cast.length >= 20,
         onclick: () => { draft.cast.push({ ...BLANK_CARD }); rebuild(`cast-${draft.cast.length - 1}-name`); },
       }, '+ Add a character')),
-    h('section', { 'aria-label': 'Scenes' }, h('h3', {}, 'Scenes'), scenes,
+    h('section', { 'aria-label': 'Scenes' }, h('h3', {}, 'Scenes'), h('div', { class: 'marks', 'data-marks': 'story' }), scenes,
       h('button', {
         type: 'button', class: 'add', 'data-key': 'add-scene', disabled: draft.scenes.length >= 200,
         onclick: () => { draft.scenes.push({ ...BLANK_SCENE }); rebuild(`scene-${draft.scenes.length - 1}-prompt`); },
       }, '+ Add a scene')));
+  paint();
+  const again = key && root.querySelector(`[data-key="${key}"]`);
+  again?.focus({ preventScroll: true });
+  if (again && start != null) again.setSelectionRange(start, end);
 }
 
 render();
-watch('value', () => { draft = read(props.value); render(); });
+watch('value', () => {
+  if (props.value?.serial === serial) return; // it is what was typed here
+  draft = read(props.value);
+  render();
+  if (Array.isArray(props.value?.scenes)) sessionStorage.removeItem(UNSAVED);
+});
 watch(['library', 'styles'], render);
+watch('marks', () => {
+  if (props.marks?.serial === serial) sessionStorage.removeItem(UNSAVED);
+  paint();
+});
 // A picture became a library character: only that card changes, whatever was typed meanwhile.
 watch('assigned', () => {
   const card = draft.cast[props.assigned?.index];

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from consistent_gen.errors import InputError, LimitError
+from consistent_gen.inputs import missing_file
 from consistent_gen.story.foreign import benchmarks, prompts
 from consistent_gen.story.foreign.found import Found, Imported, as_story
 from consistent_gen.story.yaml_tree import Mapping, Node, Scalar, Sequence, parse_yaml
@@ -52,7 +53,7 @@ def import_story(path: str | Path, *, number: int = 1) -> Imported:
 
 def _read(path: Path) -> str:
     if not path.is_file():
-        raise InputError("there is no such file", source=path)
+        raise missing_file(path)
     if path.stat().st_size > MAX_BYTES:
         raise LimitError(f"{path} is larger than {MAX_BYTES >> 20} MiB")
     try:

@@ -321,3 +321,57 @@ def test_uploads_come_back_and_go(alice: Client, raw: httpx.Client, server: Serv
     assert known.status_code == 304
     alice.delete_artifact(stored.id)
     assert raw.get(f"/v1/artifacts/{stored.id}").status_code == 404
+
+
+def test_all_that_is_wrong_is_said_at_once(raw: httpx.Client) -> None:
+    frames = [{"prompt": "a dragon and a wombat"}, {"prompt": "a fox"}, {"prompt": "a gnu"}]
+    answer = raw.post("/v1/stories", json={"title": "x", "frames": frames, "size": "104x104"})
+    assert answer.status_code == 422
+    said = answer.json()["detail"]
+    for words in ("'dragon'", "'wombat'", "frames[2].prompt", "'gnu'", "not a multiple"):
+        assert words in said
+    strict = {"title": "x", "frames": frames, "words": "strict"}
+    said = raw.post("/v1/stories", json=strict).json()["detail"]
+    assert "frames[0].prompt" in said and "frames[2].prompt" in said
+    unnamed = [{"prompt": "{Bo}"}, {"prompt": "{Bo"}]
+    said = raw.post("/v1/stories", json={"title": "x", "frames": unnamed}).json()["detail"]
+    assert "'Bo'" in said and "frames[1].prompt" in said
+
+
+def test_a_check_lists_every_problem_beside_the_words(raw: httpx.Client) -> None:
+    frames = [{"prompt": "a dragon"}, {"prompt": "a fox in the garden"}, {"prompt": "a gnu"}]
+    body = {"title": "x", "frames": frames, "words": "strict"}
+    told = raw.post("/v1/stories/check", json=body).json()
+    places = [problem.partition(": ")[0] for problem in told["problems"]]
+    assert {"frames[0].prompt", "frames[2].prompt"} <= set(places)
+    assert "frames[1].prompt" in [text["place"] for text in told["texts"]]
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({"title": "x", "frames": [{"promt": "a fox"}]}, "frames[0].promt"),
+        ({"title": "x", "frames": [{"promt": "a fox"}]}, "did you mean 'prompt'?"),
+        ({"title": "x", "frames": [{"promt": "a fox"}]}, "frames[0].prompt: Field required"),
+        ({"titel": "x", "frames": [{"prompt": "a fox"}]}, "did you mean 'title'?"),
+        ({"title": "x", "frames": [{"prompt": "a fox"}], "zzzz": 1}, "zzzz: there is no such"),
+    ],
+)
+def test_a_misspelt_field_names_the_nearest(
+    raw: httpx.Client, body: dict[str, object], says: str
+) -> None:
+    answer = raw.post("/v1/stories", json=body)
+    assert answer.status_code == 422
+    assert says in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("size", ["1024x1024", "512x512", "2048x64"])
+def test_a_size_that_would_stop_the_others_is_refused(raw: httpx.Client, size: str) -> None:
+    frames = [{"prompt": "a fox"}]
+    answer = raw.post("/v1/stories", json={"title": "x", "frames": frames, "size": size})
+    assert answer.status_code == 422
+    assert answer.json()["code"] == "limit"
+    assert "256x256" in answer.json()["detail"] and "4 times" in answer.json()["detail"]
+    assert raw.post("/v1/images", json={"prompt": "a fox", "size": size}).status_code == 422
+    fits = {"title": "x", "frames": frames, "size": "256x256"}
+    assert raw.post("/v1/stories/check", json=fits).json()["problems"] == []

@@ -1,0 +1,236 @@
+"""A browser on the desk: what was typed is never lost, whatever is pressed or reloaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from consistent_gen.client import Client
+from tests.ui.browsing import CHROMIUM, NAMELESS, SHOTS, Faults, Served
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.browser,
+    pytest.mark.skipif(not Path(CHROMIUM).exists(), reason=f"needs {CHROMIUM}"),
+]
+playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+
+
+class Visit:
+    """A browser at 1280 x 800 on a server of its own."""
+
+    def __init__(self, data: Path, browser: Any) -> None:
+        self.served = Served(data)
+        self.client = Client(self.served.url)
+        self.faults = Faults(self.served.url)
+        context = browser.new_context(viewport={"width": 1280, "height": 800})
+        self.page = context.new_page()
+        self.page.set_default_timeout(60_000)
+        self.faults.watch(self.page)
+        self.page.goto(self.served.url)
+        self.page.wait_for_selector("#script .cast-card")
+
+    @property
+    def title(self) -> str:
+        return str(self.page.input_value("#story-title input, #story-title textarea"))
+
+    def prompts(self) -> list[str]:
+        found: list[str] = self.page.eval_on_selector_all(
+            "#script .scene-card textarea", "nodes => nodes.map(node => node.value)"
+        )
+        return found
+
+    def press(self, name: str) -> None:
+        self.page.get_by_role("button", name=name, exact=True).click()
+
+    def until(self, condition: str) -> None:
+        self.page.wait_for_function(condition)
+
+    def titled(self, title: str) -> None:
+        """Wait until the story is called so."""
+        field = "document.querySelector('#story-title input, #story-title textarea')"
+        self.until(f"{field}.value === '{title}'")
+
+    def saved(self) -> None:
+        """Wait until the server has what was typed."""
+        self.until("sessionStorage.getItem('studio-unsaved') === null")
+
+    def shoot(self, name: str) -> None:
+        SHOTS.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=str(SHOTS / f"{name}.png"))
+
+
+@pytest.fixture(scope="module")
+def visit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visit]:
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        visitor = Visit(tmp_path_factory.mktemp("data"), browser)
+        yield visitor
+        browser.close()
+        visitor.client.close()
+        visitor.served.stop()
+
+
+def test_scenes_are_seen_at_first_and_nothing_scrolls_inside(visit: Visit) -> None:
+    visit.page.wait_for_timeout(500)
+    first = visit.page.locator(".scene-card").first.bounding_box()
+    assert first is not None and first["y"] + 60 < 800
+    inner = """() => [...document.querySelectorAll('.gradio-container *')]
+      .filter((node) => node.checkVisibility() && node.tagName !== 'TEXTAREA'
+        && node.scrollHeight > node.clientHeight + 4
+        && /auto|scroll/.test(getComputedStyle(node).overflowY))
+      .map((node) => node.className)"""
+    assert visit.page.evaluate(inner) == []
+    assert visit.page.evaluate(NAMELESS) == []
+    visit.shoot("desk-1280")
+    bottom = visit.page.locator("#script [data-key='add-scene']")
+    bottom.scroll_into_view_if_needed()
+    assert bottom.is_visible()
+    visit.page.evaluate("scrollTo(0, 0)")
+
+
+def test_typing_after_a_rename_is_kept(visit: Visit) -> None:
+    name = visit.page.get_by_label("Name", exact=True).nth(1)
+    name.fill("Otto")
+    name.press("Tab")
+    looks = visit.page.get_by_label("Looks like").nth(1)
+    looks.focus()
+    name.focus()
+    name.fill("Emil")
+    prompt = visit.page.locator(".scene-card textarea").nth(1)
+    prompt.click()  # the name changes as the caret arrives here
+    assert visit.page.evaluate("document.activeElement.dataset.key") == "scene-1-prompt"
+    visit.page.keyboard.press("End")
+    visit.page.keyboard.type(" at night")
+    assert prompt.input_value() == "{Emil} waving in the forest at night"
+    assert visit.page.get_by_role("button", name="Put Emil into scene 1").is_visible()
+    visit.saved()
+
+
+def test_a_reload_in_the_middle_of_a_word_keeps_it(visit: Visit) -> None:
+    prompt = visit.page.locator(".scene-card textarea").nth(0)
+    prompt.fill("{Mia} reading in the snow")
+    visit.page.reload()  # sooner than anything is saved
+    visit.page.wait_for_selector("#script .cast-card")
+    visit.until("document.querySelector('.scene-card textarea')?.value.includes('snow')")
+    visit.saved()
+    visit.page.reload()
+    visit.until("document.querySelector('.scene-card textarea')?.value.includes('snow')")
+
+
+def test_undo_and_redo_for_every_edit(visit: Visit) -> None:
+    before = visit.prompts()
+    visit.page.wait_for_timeout(2000)
+    visit.press("Remove scene 4")
+    visit.saved()
+    assert len(visit.prompts()) == 3
+    visit.press("Undo")
+    visit.until("document.querySelectorAll('.scene-card').length === 4")
+    assert visit.prompts() == before
+    visit.page.wait_for_timeout(1500)
+    visit.press("Redo")
+    visit.until("document.querySelectorAll('.scene-card').length === 3")
+    visit.press("Undo")
+    visit.until("document.querySelectorAll('.scene-card').length === 4")
+    title = visit.page.locator("#story-title input, #story-title textarea")
+    title.fill("Another title")
+    visit.page.wait_for_timeout(1500)
+    visit.press("Undo")
+    visit.titled("Two Friends")
+
+
+def test_new_duplicate_and_delete_can_be_undone(visit: Visit) -> None:
+    before = visit.prompts()
+    for name, count in (("New", 1), ("Delete", 1)):
+        visit.press(name)
+        visit.until(f"document.querySelectorAll('.scene-card').length === {count}")
+        assert visit.title == ""
+        visit.press("Undo")
+        visit.until("document.querySelectorAll('.scene-card').length === 4")
+        assert visit.prompts() == before
+    visit.press("Duplicate")
+    visit.titled("Two Friends (copy)")
+    assert visit.prompts() == before
+    visit.press("Undo")
+    visit.titled("Two Friends")
+
+
+def test_a_story_file_comes_in(visit: Visit, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("title: Mine\ncharacters: {Ada: a girl}\nframes: ['{Ada} reading', a fox]\n")
+    with visit.page.expect_file_chooser() as chooser:
+        visit.press("Import")
+    chooser.value.set_files(file)
+    visit.titled("Mine")
+    assert visit.prompts() == ["{Ada} reading", "a fox"]
+    file.write_text("title: Mine\nframes: ['{Adda} reading']\n")
+    with visit.page.expect_file_chooser() as chooser:
+        visit.press("Import")
+    chooser.value.set_files(file)
+    visit.page.wait_for_selector("text=mine.yaml:2")
+    assert visit.prompts() == ["{Ada} reading", "a fox"]
+
+
+def test_what_goes_into_the_story_survives_a_reload(visit: Visit) -> None:
+    page = visit.page
+    page.get_by_role("tab", name="Characters", exact=True).click()
+    page.fill("#character-name input, #character-name textarea", "Bruno")
+    page.fill("#character-looks textarea", "a brown bear with a red scarf")
+    page.click("#save-character")
+    page.wait_for_selector(".shelf-card")
+    page.click("#use-character")
+    page.wait_for_selector("text=Bruno is in the story now")
+    page.wait_for_timeout(800)
+    page.reload()
+    page.wait_for_selector("#script .cast-card")
+    names = "[...document.querySelectorAll('#script .cast-card input')]"
+    visit.until(f"{names}.some((node) => node.value === 'Bruno')")
+
+
+def test_words_are_marked_at_their_scene_and_replaced(visit: Visit) -> None:
+    prompt = visit.page.locator(".scene-card textarea").nth(1)
+    prompt.fill("a fox and a dragon in the garden")
+    dragon = visit.page.wait_for_selector("[data-marks='scene-1'] >> text=“dragon” cannot be drawn")
+    assert dragon is not None
+    visit.page.wait_for_selector("[data-marks='scene-1'] >> text=“garden” is drawn as")
+    assert visit.page.locator("[data-marks='scene-0'] .mark").count() == 0
+    visit.shoot("marks-1280")
+    choice = visit.page.locator("[data-marks='scene-1'] .chip").first
+    if choice.count():
+        word = choice.inner_text()
+        choice.click()
+        assert "dragon" not in prompt.input_value() and word in prompt.input_value()
+    prompt.fill("{Zorro} waving")
+    visit.press("Draw")
+    visit.page.wait_for_selector("[data-marks='scene-1'] >> text=nobody is called 'Zorro'")
+    visit.page.wait_for_timeout(13_000)  # longer than a message
+    assert visit.page.locator("[data-marks='scene-1'] .trouble").is_visible()
+    visit.shoot("trouble-1280")
+    prompt.fill("a fox")
+    visit.until("document.querySelectorAll('.scene-card.marked').length === 0")
+
+
+def test_forgetting_is_asked_and_nothing_technical_is_told(visit: Visit) -> None:
+    page = visit.page
+    page.get_by_role("tab", name="Assistant", exact=True).click()
+    page.wait_for_selector("#memory .hint, #memory .memories")
+    box = page.locator("#say textarea")
+    box.fill("I live in Lisbon and I love sardines.")
+    box.press("Enter")
+    page.wait_for_selector("#memory .memory > p:has-text('Lisbon')")
+    said = page.locator("#chat").inner_text()
+    assert "trait_obs" not in said and "turn" not in said.split() and "+ " not in said
+    page.locator("#memory button", has_text="Forget").first.click()
+    page.wait_for_selector("text=It cannot be undone")
+    visit.shoot("forget-1280")
+    page.locator("#memory button", has_text="Keep it").click()
+    page.wait_for_selector("#memory .memory > p:has-text('Lisbon')")
+    assert page.locator("text=It cannot be undone").count() == 0
+
+
+def test_nothing_went_wrong_on_the_way(visit: Visit) -> None:
+    assert visit.faults.found == []
+    assert not [line for line in visit.served.log if "Traceback" in line]
