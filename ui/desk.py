@@ -16,8 +16,9 @@ from typing import Any
 from consistent_gen.errors import ConsistentGenError, InputError
 from consistent_gen.story.book import STORY_FILE
 from consistent_gen.story.foreign import import_story
-from consistent_gen.story.script import MAX_FILE_BYTES, parse_story
+from consistent_gen.story.script import parse_story
 from consistent_gen.story.types import Story
+from consistent_gen.story.yaml_tree import MAX_FILE_BYTES
 from ui.marks import marks_of
 from ui.projects import Project
 from ui.state import MAX_TITLE, Draft, SceneCard, draft_of_file, read_draft, write_draft
