@@ -31,6 +31,7 @@ from consistent_gen.training.shards import MADE_OF
 
 LICENCE = "Apache-2.0"
 CARD = "README.md"
+RECOMMENDED = "recommended.json"
 HASHES = "## Hashes"
 
 
@@ -111,8 +112,9 @@ def _replace(made: Path, root: Path, name: str, inside: list[str]) -> None:
         for relative in model_files(made):
             (place / relative).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(made / relative, place / relative)
-        if (target / CARD).exists():
-            shutil.copyfile(target / CARD, place / CARD)
+        for kept in (CARD, RECOMMENDED):  # written by hand, unless the run made its own
+            if (target / kept).exists() and not (place / kept).exists():
+                shutil.copyfile(target / kept, place / kept)
         for part in inside:
             if (root / part).is_dir():
                 shutil.copytree(root / part, place / Path(part).relative_to(name))

@@ -68,6 +68,13 @@ def test_the_second_stage_is_a_part_of_the_model(story_model: Path, tmp_path: Pa
     for name, entry in entries.items():
         assert entry.sha256 == folder_sha256(root / name) and entry.sha256 in card
     load_refiner(root / "model" / "refiner")
+
+    # What is recommended is written by hand, and a later run's weights leave it alone.
+    recommended = root / "model" / "refiner" / "recommended.json"
+    recommended.write_text('{"refine": 1}')
+    save_refiner(second.made, refiner, denoiser_inputs(story_model))
+    entries = publish(root, (base, second))
+    assert recommended.read_text() == '{"refine": 1}' and verify_manifest(root) == []
     assert load_backbone(root / "model", device="cpu").sha256 == entries["model"].sha256
 
     from diffusers import StableDiffusionPipeline
