@@ -68,6 +68,7 @@ def test_the_extras_are_those_promised() -> None:
         "ui",
         "face",
         "xformers",
+        "looks",
         "train",
         "llm",
         "local",
