@@ -95,9 +95,9 @@ def _sharing_cost(result: Mapping[str, Any]) -> str:
     return (
         "## What an added frame costs\n\n`python -m benchmarks.sharing_cost`, as ratios to a plain "
         "frame of the same run. Published networks are counted whole, on shapes alone; those timed "
-        "have their widths, but one layer per block. A bank is predicted as if the character filled "
-        "its pictures, so methods with masks take less; the last column is from an earlier version, "
-        "which waited for the masks.\n\n"
+        "have their widths, but one layer per block. A bank is predicted as if the character "
+        "filled its pictures, so methods with masks take less; the last column is from an earlier "
+        "version, which waited for the masks.\n\n"
         + table(columns, rows)
         + "\nPeak memory of a whole process, in MB, by frames of the story:\n\n"
         + table(("method", *map(str, counts), "per frame"), memory)
