@@ -1,6 +1,6 @@
 """Blind sheets: the same prompts drawn the old way, the new way, and by the world itself.
 
-`python -m benchmarks.looks_sheet --out docs/images/blind` writes `sheet_N.png`, six prompts each,
+`python -m benchmarks.looks_sheet --out docs/images/blind` writes `sheet_N.jpg`, six prompts each,
 three pictures in a row in an order of their own, and `key.json`, which says what each picture is. A
 viewer sees the sheets alone and says for every row which of the pictures A, B and C they like best
 and least, and whether a face cannot be read.
@@ -67,8 +67,8 @@ def main(argv: list[str] | None = None) -> None:
         rows.append([pictures[name][i] for name in order])
     options.out.mkdir(parents=True, exist_ok=True)
     for start in range(0, len(rows), ROWS):
-        path = options.out / f"sheet_{start // ROWS + 1}.png"
-        sheet(rows[start : start + ROWS], start + 1).save(path, optimize=True)
+        path = options.out / f"sheet_{start // ROWS + 1}.jpg"
+        sheet(rows[start : start + ROWS], start + 1).save(path, quality=92)
     write_json(options.out / "key.json", key)
 
 
