@@ -18,20 +18,17 @@ from consistent_gen import draw_story, load_backbone, load_story, plan_story
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.story.plan import Overrides
 
-SCALE, GAP, TITLE = 2, 12, 32  # of pictures of 128 pixels; pixels
+SIDE, GAP, TITLE = 256, 12, 32  # pixels
 PAPER, INK = (250, 245, 238), (58, 54, 48)
 
 
 def draw_row(story: Path, method: str, backbone: Backbone) -> list[Image.Image]:
-    """The frames of `story` drawn by `method`, enlarged."""
+    """The frames of `story` drawn by `method`, at one size."""
     plan = plan_story(load_story(str(story)), backbone, Overrides(method=method), story.parent)
     with tempfile.TemporaryDirectory() as folder:
         draw_story(plan, backbone, folder)
         frames = [Image.open(path).convert("RGB") for path in sorted(Path(folder).glob("frames/*"))]
-        return [
-            frame.resize((frame.width * SCALE, frame.height * SCALE), Image.Resampling.BICUBIC)
-            for frame in frames
-        ]
+        return [frame.resize((SIDE, SIDE), Image.Resampling.BICUBIC) for frame in frames]
 
 
 def arrange(rows: Sequence[tuple[str, Sequence[Image.Image]]]) -> Image.Image:
