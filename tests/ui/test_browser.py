@@ -62,6 +62,8 @@ class Walk:
 
     def steps(self, count: int) -> None:
         box = self.page.locator("#steps input[type=number]")
+        if not box.count():
+            self.page.get_by_role("button", name="Style and settings").click()
         box.fill(str(count))
         box.press("Tab")
 
