@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -189,7 +190,10 @@ def _story_in(file: Path) -> bytes:
     except KeyError:
         message = f"{file.name} holds no {STORY_FILE}; export the story as ZIP again."
         raise InputError(message) from None
-    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError):
+    except (
+        OSError, EOFError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile,
+        zipfile.LargeZipFile, zlib.error,
+    ):  # fmt: skip
         raise InputError(f"{file.name} is a damaged archive.") from None
 
 
