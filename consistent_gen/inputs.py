@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import zipfile
+import zlib
 from collections.abc import Callable, Collection
 from datetime import datetime
 from pathlib import Path
@@ -10,6 +12,11 @@ from pathlib import Path
 from consistent_gen.errors import InputError, LimitError, UnknownNameError
 from consistent_gen.registry import nearest
 
+# What reading a ZIP archive raises when it is damaged or of a kind that is not read.
+BROKEN_ZIP = (
+    zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, NotImplementedError,
+    RuntimeError,
+)  # fmt: skip
 _MOST_LISTED = 2000  # entries of a folder that are compared
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import time
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from consistent_gen.errors import ConsistentGenError, InputError
+from consistent_gen.inputs import BROKEN_ZIP
 from consistent_gen.story.book import STORY_FILE
 from consistent_gen.story.foreign import import_story
 from consistent_gen.story.script import parse_story
@@ -190,10 +190,7 @@ def _story_in(file: Path) -> bytes:
     except KeyError:
         message = f"{file.name} holds no {STORY_FILE}; export the story as ZIP again."
         raise InputError(message) from None
-    except (
-        OSError, EOFError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile,
-        zipfile.LargeZipFile, zlib.error,
-    ):  # fmt: skip
+    except (*BROKEN_ZIP, OSError, ValueError):
         raise InputError(f"{file.name} is a damaged archive.") from None
 
 

@@ -13,7 +13,6 @@ import json
 import re
 import stat
 import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -22,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from consistent_gen.client.types import LibraryCharacterIn
 from consistent_gen.errors import InputError, LimitError
+from consistent_gen.inputs import BROKEN_ZIP
 
 FORMAT = "consistent-gen-character"
 VERSION = 1
@@ -33,10 +33,7 @@ SUFFIXES = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 _MANIFEST = "manifest.json"
 _PICTURE = re.compile(r"references/[0-9]{3}\.(png|jpg|webp)")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-_BROKEN = (
-    zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, NotImplementedError, RuntimeError,
-    EOFError, OSError, ValueError, KeyError, IndexError, OverflowError,
-)  # fmt: skip
+_BROKEN = (*BROKEN_ZIP, OSError, ValueError, KeyError, IndexError, OverflowError)
 
 
 class _Listed(BaseModel):

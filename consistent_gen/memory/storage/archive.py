@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from consistent_gen.errors import ConsistentGenError, InputError, LimitError, OutputError
-from consistent_gen.inputs import check_choice
+from consistent_gen.inputs import BROKEN_ZIP, check_choice
 from consistent_gen.memory.data.records import KINDS, Record, build
 from consistent_gen.memory.storage.database import UserDatabase
 from consistent_gen.memory.storage.media import BlobStore
@@ -89,7 +89,7 @@ def restore(db: UserDatabase, blobs: BlobStore, vectors: VectorTable, path: Path
                 return _fill(db, blobs, vectors, _Archive(archive, hashes, path), now)
     except FileNotFoundError:
         raise InputError("no such file", source=path) from None
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError) as error:
+    except BROKEN_ZIP as error:
         raise InputError(f"not a readable zip file: {error}", source=path) from None
     except ConsistentGenError:
         raise
