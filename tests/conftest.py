@@ -13,6 +13,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from hypothesis import HealthCheck, settings
 
-# Both limits measure the wall clock, which says more about a busy machine than about our code.
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("untimed")
+# Both limits measure the wall clock, which says more about a busy machine than about our code. The
+# same examples every time, so that what is green stays green; `HYPOTHESIS_PROFILE=search` looks at
+# others.
+_PROFILE = settings(
+    deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True, database=None
+)
+settings.register_profile("same", _PROFILE)
+settings.register_profile("search", _PROFILE, derandomize=False)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))

@@ -199,6 +199,6 @@ def _decoded(token: str) -> Iterator[str]:
 
 
 def _luhn(text: str) -> bool:
-    digits = [int(c) for c in text if c.isdigit()][::-1]
+    digits = [int(c) for c in text if c.isdecimal()][::-1]
     doubled = [d * 2 - 9 * (d > 4) for d in digits[1::2]]
     return sum(digits[::2]) + sum(doubled) != 0 and (sum(digits[::2]) + sum(doubled)) % 10 == 0

@@ -29,7 +29,7 @@ class Setting(People):
         rest = "".join(i.low for i in self.items[place + 1 : place + 4])
         half = rest[:1] if rest.startswith(("am", "a.m", "pm", "p.m")) else ""
         hour = item.low.replace(".", ":").partition(":")[0]
-        if not half or not hour.isdigit() or not 0 < int(hour) <= 12:
+        if not half or not hour.isdecimal() or not 0 < int(hour) <= 12:
             return
         clock = int(hour) % 12 + (12 if half == "p" else 0)
         value = "night" if clock < 5 or clock >= 21 else "sunset" if clock >= 18 else "sunny"

@@ -165,7 +165,7 @@ class KindReader:
         for place, item in enumerate(self.items):
             number = (
                 int(item.low)
-                if item.low.isdigit() and len(item.low) < 4
+                if item.low.isdecimal() and len(item.low) < 4
                 else _NUMBERS.get(item.low)
             )
             following = self.items[place + 1] if place + 1 < len(self.items) else None

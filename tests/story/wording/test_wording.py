@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.wording import VOICES, measure, measure_attributes, silent_drops, story_of
@@ -272,6 +272,7 @@ def test_places_of_words_are_true() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.text(max_size=120), st.text(max_size=80))
+@example("at ² pm", "a ² year old girl")
 def test_any_text_is_taken(prompt: str, description: str) -> None:
     prompt = prompt.replace("{", "").replace("}", "").strip() or "x"
     entry = {"characters": {"Mia": description.strip() or "x"}, "frames": [prompt]}
