@@ -1,4 +1,4 @@
-"""Stories of published benchmarks: ConsiStory+, ViStoryBench and T2IS."""
+"""Stories of published benchmarks: ConsiStory+, 1Prompt1Story, ViStoryBench and T2IS."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ _OF = re.compile(r"\s+of\s*:?\s*$", re.IGNORECASE)
 _LANGUAGES = ("en", "english", "ch", "zh", "cn")
 _INSTRUCTION = ("prompt", "instruction", "text", "caption")
 _PARTS = ("prompts", "sub_prompts", "subprompts", "captions", "images", "settings")
-# "[TOP-LEFT]: ...", "[IMAGE 2] ...", "Image 3: ...", "(4) ..."
+# "[TOP-LEFT]: ...", "[TOP]-[LEFT]: ...", "[LEFT]:...", "[IMAGE 2] ...", "Image 3: ...", "(4) ..."
+_SIDE = r"(?:top|bottom|upper|lower|middle|center|centre|left|right)"
 _GRID = re.compile(
-    r"\[(?:top|bottom|upper|lower|middle)[- ](?:left|right|center)\]\s*:?|"
+    rf"\[{_SIDE}(?:[- ]{_SIDE})*\](?:-\[{_SIDE}\])?\s*:?|"
     r"\[?\b(?:image|panel|frame|scene|picture)\s*\d+\]?\s*[:.)]|\(\d+\)|<\d+>",
     re.IGNORECASE,
+)
+_SHARED = re.compile(
+    r"\b(?:all|the) (?:images|pictures|panels) (?:share|feature|are|have)\b", re.IGNORECASE
 )
 
 
@@ -34,6 +38,19 @@ def _group(entry: dict[str, Any]) -> Found:
     style = _OF.sub("", str(entry.get("style") or "")) or None
     frames = [FoundFrame(f"{{{name}}} {setting}") for setting in settings]
     return Found(title=subject, style=style, characters={name: subject}, frames=frames)
+
+
+def one_prompt(value: Any) -> list[Found]:
+    """Groups of one `id_prompt` and a `frame_prompt_list`, wherever they stand."""
+    return [
+        Found(
+            title=str(entry["id_prompt"]),
+            characters={"Subject": str(entry["id_prompt"])},
+            frames=[FoundFrame(f"{{Subject}} {text}") for text in entry["frame_prompt_list"]],
+        )
+        for entry in _mappings(value)
+        if "id_prompt" in entry and isinstance(entry.get("frame_prompt_list"), list)
+    ]
 
 
 def vistory(value: Any) -> list[Found]:
@@ -69,7 +86,9 @@ def _shot(shot: dict[str, Any], found: Found) -> FoundFrame:
 
 
 def t2is(value: Any) -> list[Found]:
-    """One instruction each, with its pictures in a list or marked in the text."""
+    """One instruction each, with its pictures in a list or marked in the text. What it says of all
+    of them is the style.
+    """
     entries = value if isinstance(value, list) else [value]
     if isinstance(value, dict) and all(isinstance(v, dict) for v in value.values()):
         entries = list(value.values())
@@ -85,11 +104,14 @@ def _instruction(entry: dict[str, Any]) -> Found | None:
     if not any(texts) and text:
         title, *texts = [piece.strip(" ;:,.") for piece in _GRID.split(text)]
         texts = [piece for piece in texts if piece] or [text]
+    shared = _SHARED.search(title)
+    style = title[shared.end() :].strip(" :,.") if shared and len(texts) > 1 else None
     frames = [FoundFrame(part) for part in texts if part]
     if not frames:
         return None
     notes = ["what judges the pictures (criteria) has no place in a story file"]
-    return Found(title=title[:100], frames=frames, notes=notes if "criteria" in entry else [])
+    notes = notes if "criteria" in entry else []
+    return Found(title=title[:100], style=style, frames=frames, notes=notes)
 
 
 def _described(part: Any) -> str:

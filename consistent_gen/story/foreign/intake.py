@@ -19,6 +19,8 @@ MAX_DEPTH = 60
 FORMATS = {
     "consistory": "ConsiStory+ YAML: groups of style, subject and settings",
     "vistory": "ViStoryBench story.json: Characters and Shots",
+    "1prompt1story": "1Prompt1Story JSON: id_prompt and frame_prompt_list",
+    "storydiffusion": "a StoryDiffusion request: general_prompt and prompt_array",
     "t2is": "T2IS JSON lines: one instruction of several pictures each",
     "prompts": "a prompt list: [Name] before each line, # before a caption",
     "comfyui": "a ComfyUI workflow",
@@ -71,6 +73,8 @@ def _recognised(text: str, path: Path) -> tuple[str, list[Found]]:
         value = _json(text, path)
         readers: dict[str, _Reader] = {
             "vistory": benchmarks.vistory,
+            "1prompt1story": benchmarks.one_prompt,
+            "storydiffusion": prompts.story_diffusion,
             "comfyui": prompts.comfyui,
             "t2is": benchmarks.t2is,
         }
@@ -99,13 +103,16 @@ def _json(text: str, path: Path) -> Any:
 
 
 def _lines(text: str) -> list[Any] | None:
-    found = []
-    for line in text.splitlines():
-        if line.strip():
-            try:
-                found.append(json.loads(line))
-            except (ValueError, RecursionError):
-                return None
+    """The JSON values that stand in `text` one after the other, on lines of their own or not."""
+    decoder = json.JSONDecoder()
+    found, place = [], 0
+    while text[place:].strip():
+        place += len(text[place:]) - len(text[place:].lstrip())
+        try:
+            value, place = decoder.raw_decode(text, place)
+        except (ValueError, RecursionError):
+            return None
+        found.append(value)
     return found or None
 
 

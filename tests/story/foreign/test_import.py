@@ -69,6 +69,25 @@ COMFY_GRAPH = {
 }
 
 
+# A node between sampler and texts that passes both on, and texts in the unlucky order.
+COMFY_PASSED_ON = {
+    "nodes": [
+        {"id": 9, "type": "CLIPTextEncode", "widgets_values": ["hat"]},
+        {"id": 5, "type": "CLIPTextEncode", "widgets_values": ["a fox in a forest"]},
+        {"id": 4, "type": "KSampler", "inputs": [{"name": "model", "link": 1},
+         {"name": "positive", "link": 12}, {"name": "negative", "link": 13}]},
+        {"id": 3, "type": "VideoConditioning", "inputs": [{"name": "negative", "link": 11},
+         {"name": "positive", "link": 10}]},
+    ],
+    "links": [[10, 5, 0, 3, 1, "CONDITIONING"], [11, 9, 0, 3, 0, "CONDITIONING"],
+              [12, 3, 0, 4, 1, "CONDITIONING"], [13, 3, 1, 4, 2, "CONDITIONING"]],
+}  # fmt: skip
+REQUEST = {
+    "general_prompt": "[Lin] a woman\n[Ove]an old man", "style_name": "Line art",
+    "prompt_array": "[Lin] calls [Ove] #[Ove] answers.\n[NC]rain", "negative_prompt": "hat",
+}  # fmt: skip
+
+
 def imported(folder: Path, name: str, value: Any, **options: Any) -> Imported:
     path = folder / name
     path.write_text(value if isinstance(value, str) else json.dumps(value), encoding="utf-8")
@@ -168,3 +187,52 @@ def test_the_command_writes_a_story_that_can_be_read(
     assert "prompts: 3 frames, 2 characters" in capsys.readouterr().out
     assert main(["import", str(tmp_path / "a.txt"), "--out", str(out)]) == 2
     assert "is there already" in capsys.readouterr().err
+
+
+def test_both_ends_of_a_node_that_passes_them_on(tmp_path: Path) -> None:
+    frame = imported(tmp_path, "a.json", COMFY_PASSED_ON).story.frames[0]
+    assert (frame.prompt, frame.negative) == ("a fox in a forest", "hat")
+    sent = {
+        "1": {"class_type": "KSampler", "inputs": {"negative": ["2", 1], "positive": ["2", 0]}},
+        "2": {"class_type": "Both", "inputs": {"negative": ["4", 0], "positive": ["3", 0]}},
+        "3": {"class_type": "CLIPTextEncode", "inputs": {"text": "a fox"}},
+        "4": {"class_type": "CLIPTextEncode", "inputs": {"text": "hat"}},
+    }
+    frame = imported(tmp_path, "b.json", sent).story.frames[0]
+    assert (frame.prompt, frame.negative) == ("a fox", "hat")
+
+
+def test_requests_one_after_the_other(tmp_path: Path) -> None:
+    nameless = {"general_prompt": "a girl, black tie", "prompt_array": "at home\n[NC]a squirrel"}
+    text = json.dumps(REQUEST, indent=1) + "\n\n\n" + json.dumps(nameless)
+    found = imported(tmp_path, "a.json", text)
+    assert (found.format, found.count, found.story.style) == ("storydiffusion", 2, "Line art")
+    assert found.story.characters["Ove"].description == "an old man"
+    first, second = found.story.frames
+    assert (first.prompt, first.caption) == ("{Lin} calls {Ove}", "Ove answers.")
+    assert (second.prompt, second.negative) == ("rain", "hat")
+    story = imported(tmp_path, "b.json", text, number=2).story
+    assert [f.prompt for f in story.frames] == ["{Subject} at home", "a squirrel"]
+
+
+def test_one_prompt_one_story(tmp_path: Path) -> None:
+    group = {"id_prompt": "a photo of a dog", "frame_prompt_list": ["on a boat", "in the rain"]}
+    found = imported(tmp_path, "a.json", {"combinations": [group, group]})
+    assert (found.format, found.count) == ("1prompt1story", 2)
+    assert [f.prompt for f in found.story.frames] == [
+        "{Subject} on a boat",
+        "{Subject} in the rain",
+    ]
+
+
+def test_panels_named_by_their_sides(tmp_path: Path) -> None:
+    text = (
+        "TWO-PANEL Images of a cook. All images share a warm kitchen. [LEFT]:he stirs "
+        "[RIGHT]:he tastes"
+    )
+    found = imported(tmp_path, "a.jsonl", json.dumps({"prompt": text}))
+    assert [f.prompt for f in found.story.frames] == ["he stirs", "he tastes"]
+    assert found.story.style == "a warm kitchen"
+    corners = "x [TOP]-[LEFT]: one [TOP]-[RIGHT]: two [BOTTOM]-[LEFT]: 3 a [BOTTOM]-[RIGHT]: four"
+    found = imported(tmp_path, "b.jsonl", json.dumps({"prompt": corners}))
+    assert [f.prompt for f in found.story.frames] == ["one", "two", "3 a", "four"]
