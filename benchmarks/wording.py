@@ -184,7 +184,7 @@ def measure_attributes(
     entries: Sequence[Mapping[str, Any]], vocabulary: Vocabulary
 ) -> dict[str, float]:
     """Share of single descriptions whose mood and whose first colour are drawn, or told."""
-    moods = colours = told = 0
+    moods = colours = coloured = told = 0
     for entry in entries:
         character = Character(name="X", description=str(entry["text"]))
         story = Story(title="x", characters={"X": character}, frames=(Frame(prompt="X."),))
@@ -195,14 +195,20 @@ def measure_attributes(
         mood = str(expects.get("mood", ""))
         moods += not mood or any(_shows(s, prompt, "") for s in words.of(mood))
         looks = wording.story.characters["X"].description
-        senses = [s for s in words.of(str(expects["colour"])) if s.category == "colour"]
-        colours += any(re.search(rf"\b{s.value}\b", looks) for s in senses)
+        if "colour" in expects:
+            senses = [s for s in words.of(str(expects["colour"])) if s.category == "colour"]
+            colours += any(re.search(rf"\b{s.value}\b", looks) for s in senses)
+            coloured += 1
         said = [w.said.casefold() for w in wording.text("characters.X.description").words]
         told += any(
             str(c).casefold() in s or s in str(c).casefold() for c in entry["colours"] for s in said
         )
     count = len(entries)
-    return {"moods": moods / count, "colours": colours / count, "colours_told": told / count}
+    return {
+        "moods": moods / count,
+        "colours": colours / max(coloured, 1),
+        "colours_told": told / count,
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> None:
