@@ -69,6 +69,7 @@ def test_the_extras_are_those_promised() -> None:
         "face",
         "xformers",
         "looks",
+        "enlarge",
         "train",
         "llm",
         "local",

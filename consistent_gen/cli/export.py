@@ -8,6 +8,7 @@ from typing import Any
 
 from consistent_gen.errors import InputError
 from consistent_gen.registry import unknown_name
+from consistent_gen.story.enlarge import FACTORS, check_enlarging, enlarged_book
 from consistent_gen.story.export import FORMATS
 from consistent_gen.story.layouts import LAYOUTS, layout_named
 
@@ -30,8 +31,20 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--speech", metavar="FILE", help="speech bubbles to draw (YAML; see docs/exports.md)"
     )
+    add_enlarging_option(parser)
     parser.add_argument("--out", metavar="FILE", help="default: DIR/<title>.<format>")
     parser.set_defaults(run=run)
+
+
+def add_enlarging_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--enlarge`."""
+    parser.add_argument(
+        "--enlarge",
+        type=int,
+        choices=FACTORS,
+        help="times the pictures' size, for printing; the frames' own files stay as they are "
+        "(needs the extra `enlarge`)",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -39,6 +52,8 @@ def run(options: argparse.Namespace) -> int:
     format = _format(options)
     if options.layout is not None:
         layout_named(options.layout)
+    if options.enlarge is not None:
+        check_enlarging(options.enlarge)
     out = None if options.out is None else Path(options.out)
     if out is not None and out.is_dir():
         raise InputError(f"{options.out!r} is a folder; expected a file's name", source="--out")
@@ -51,6 +66,8 @@ def run(options: argparse.Namespace) -> int:
     book = read_book(options.folder, layout=options.layout)
     if options.speech is not None:
         book = with_speech(book, options.speech)
+    if options.enlarge is not None:
+        book = enlarged_book(book, options.enlarge)
     exported = export_story(book, format)
     target = out or Path(options.folder) / exported.filename
     with atomic_file(target) as temporary:

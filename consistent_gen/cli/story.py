@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from consistent_gen.attention.backends import BACKENDS, check_backend
 from consistent_gen.cli.check import add_wording_options
+from consistent_gen.cli.export import add_enlarging_option
 from consistent_gen.draw_settings import OFFERED, SettingFacts
 from consistent_gen.errors import CheckpointError, InputError
 from consistent_gen.methods import METHODS
 from consistent_gen.registry import resolve
 from consistent_gen.runtime import DTYPES
+from consistent_gen.story.enlarge import check_enlarging
 from consistent_gen.story.output import check_folder
 from consistent_gen.story.plan import Overrides, StoryPlan, check_names, option_of, plan_story
 from consistent_gen.story.script import load_story
@@ -76,6 +78,7 @@ def add_command(commands: Any) -> None:
         default=DEFAULT_BUCKET,
         help=f"rows per denoiser call; changes the last bits (default: {DEFAULT_BUCKET})",
     )
+    add_enlarging_option(parser)
     add_wording_options(parser)
     parser.set_defaults(run=run)
 
@@ -94,6 +97,8 @@ def run(options: argparse.Namespace) -> int:
         )
         check_names(story, overrides)
         check_folder(options.out)
+        if options.enlarge is not None:
+            check_enlarging(options.enlarge)
         if options.attention_backend is not None:
             check_backend(options.attention_backend)
         wording = _worded(story, options)
@@ -111,7 +116,7 @@ def run(options: argparse.Namespace) -> int:
         with drawing_progress(plan) as on_event:
             drawing = draw_story(
                 plan, backbone, options.out, bucket=options.bucket, on_event=on_event,
-                wording=None if wording is None else wording.to_json(),
+                wording=None if wording is None else wording.to_json(), enlarge=options.enlarge,
             )  # fmt: skip
         console().print(_summary(drawing, Path(options.out)), highlight=False, markup=False)
     return 0

@@ -192,9 +192,16 @@ class Client:
         """Delete a story with its drawings."""
         self._connection.send("DELETE", f"/v1/stories/{path_id(story)}", repeat=True)
 
-    def export(self, story: str, format: str = "pdf", layout: str | None = None) -> bytes:
-        """The story as one file: pdf, cbz, zip, gif or png."""
-        parameters = {"format": format} | ({} if layout is None else {"layout": layout})
+    def export(
+        self,
+        story: str,
+        format: str = "pdf",
+        layout: str | None = None,
+        enlarge: int | None = None,
+    ) -> bytes:
+        """The story as one file: pdf, cbz, zip, gif or png. enlarge: 2 or 4, for printing."""
+        asked = {"format": format, "layout": layout, "enlarge": enlarge}
+        parameters = {name: str(value) for name, value in asked.items() if value is not None}
         path = f"/v1/stories/{path_id(story)}/export"
         return self._connection.send(
             "GET", path, parameters=parameters, repeat=True, extra_s=60.0

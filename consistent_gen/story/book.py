@@ -66,7 +66,8 @@ class BookPanel:
 @dataclass(frozen=True, kw_only=True)
 class Book:
     """A story's pictures in order. `made_with` names model and method, for the file's properties;
-    `story` is the text of its story file, where that may be handed on, and goes into a ZIP.
+    `story` is the text of its story file, where that may be handed on, and goes into a ZIP. `fine`:
+    pages have 300 dots per inch.
 
     Raises:
         UnknownNameError: there is no such layout.
@@ -79,6 +80,7 @@ class Book:
     layout: str = DEFAULT_LAYOUT
     made_with: str = ""
     story: str | None = None
+    fine: bool = False
 
     def __post_init__(self) -> None:
         layout_named(self.layout)

@@ -11,6 +11,7 @@ import json
 import re
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from consistent_gen.errors import InputError, LimitError
 from consistent_gen.story.book import MAX_PANELS, STORY_FILE, Book, BookPanel, Speech
 from consistent_gen.story.export import archive
 from consistent_gen.story.layouts import DEFAULT_LAYOUT
-from consistent_gen.story.output import REPORT, frame_path
+from consistent_gen.story.output import REPORT, enlarged_path, frame_path
 from consistent_gen.story.output import SCHEMA as REPORT_SCHEMA
 
 MANIFEST = "story.json"
@@ -35,12 +36,18 @@ _FRAME_PATH = re.compile(r"frames/[0-9]{2,4}\.png")
 
 # Writing ------------------------------------------------------------------------------------------
 def zip_of(book: Book) -> bytes:
-    """The frames as PNG with their metadata, and a manifest from which the book can be read."""
+    """The frames as PNG with their metadata, and a manifest from which the book can be read; of a
+    fine book also the enlarged pictures, which say nothing about themselves.
+    """
     files: dict[str, bytes] = {MANIFEST: _manifest(book)}
     if book.story is not None:
         files[STORY_FILE] = book.story.encode()
     for index, panel in enumerate(book.panels):
         files[frame_path(index)] = panel.png if panel.png is not None else _png(panel)
+    if book.fine:
+        for index, panel in enumerate(book.panels):
+            large = replace(panel, metadata=None)
+            files[enlarged_path(index)] = _png(large)
     return archive(files)
 
 

@@ -16,8 +16,16 @@ from consistent_gen.engine.exactness import DEFAULT_BUCKET
 from consistent_gen.engine.loop import Engine
 from consistent_gen.engine.metadata import write_png
 from consistent_gen.story.cast import Cast
+from consistent_gen.story.enlarge import check_enlarging, enlarged
 from consistent_gen.story.layout import Panel, draw_page
-from consistent_gen.story.output import PAGE, REPORT, WEB_PAGE, frame_path, story_folder
+from consistent_gen.story.output import (
+    PAGE,
+    REPORT,
+    WEB_PAGE,
+    enlarged_path,
+    frame_path,
+    story_folder,
+)
 from consistent_gen.story.plan import FramePlan, StoryPlan
 from consistent_gen.story.report import (
     Drawing,
@@ -43,6 +51,7 @@ def draw_story(
     on_event: Callable[[Event], None] | None = None,
     scorers: Mapping[str, Scorer] | None = None,
     wording: Mapping[str, Any] | None = None,
+    enlarge: int | None = None,
 ) -> Drawing:
     """Draw `plan` and write `out`/frames/NN.png, page.png, index.html and report.json.
 
@@ -50,6 +59,7 @@ def draw_story(
     leaves it as it was. `on_event` is called with every event of the engine, in this thread.
     scorers: None for those of `scoring.reader_scorers`; with an empty mapping nothing is scored.
     wording: what became of the writer's words (`Wording.to_json`), for the report.
+    enlarge: 2 or 4, for frames/NN.large.png and pages that show these (see `story.enlarge`).
 
     Raises:
         CheckpointError: the weights of the scorers are damaged.
@@ -58,6 +68,8 @@ def draw_story(
         OutputError: the result cannot be written.
         ConsistentGenError: a frame failed; the engine's own error.
     """
+    if enlarge is not None:
+        check_enlarging(enlarge)
     chosen = reader_scorers(backbone) if scorers is None else scorers
     with story_folder(out) as folder:
         started = time.perf_counter()
@@ -72,7 +84,7 @@ def draw_story(
             scores=score(chosen, [frame.picture for frame in frames], plan),
             wording=wording,
         )
-        _write_pages(drawing, folder)
+        _write_pages(drawing, folder, enlarge)
     return drawing
 
 
@@ -103,25 +115,30 @@ def _draw_frames(
     return tuple(DrawnFrame(picture=done[id_], steps=steps[id_]) for id_ in map(str, ids))
 
 
-def _write_pages(drawing: Drawing, folder: Path) -> None:
+def _write_pages(drawing: Drawing, folder: Path, enlarge: int | None) -> None:
     plan = drawing.plan
-    panels = [
-        Panel(Image.fromarray(drawn.picture), frame.caption, is_pixelated(frame))
-        for drawn, frame in zip(drawing.frames, plan.frames, strict=True)
-    ]
+    panels = []
+    for index, (drawn, frame) in enumerate(zip(drawing.frames, plan.frames, strict=True)):
+        picture = Image.fromarray(drawn.picture)
+        if enlarge is not None:
+            picture = enlarged(picture, enlarge, pixelated=is_pixelated(frame))
+            picture.save(folder / enlarged_path(index), compress_level=6)
+        panels.append(Panel(picture, frame.caption, is_pixelated(frame)))
     draw_page(plan.title, panels).save(folder / PAGE)
     steps, seed = plan.settings.steps, plan.seed
     made_with = f"{drawing.model_name}, {plan.method}, {steps} steps, story seed {seed}"
-    page = web_page(plan.title, [_web_frame(drawing, i) for i in range(len(panels))], made_with)
+    page = web_page(
+        plan.title, [_web_frame(drawing, i, enlarge) for i in range(len(panels))], made_with
+    )
     (folder / WEB_PAGE).write_text(page, encoding="utf-8")
     write_json(folder / REPORT, build_report(drawing))
 
 
-def _web_frame(drawing: Drawing, index: int) -> WebFrame:
+def _web_frame(drawing: Drawing, index: int, enlarge: int | None) -> WebFrame:
     frame = drawing.plan.frames[index]
     height, width = drawing.frames[index].picture.shape[:2]
     return WebFrame(
-        path=frame_path(index),
+        path=frame_path(index) if enlarge is None else enlarged_path(index),
         width=int(width),
         height=int(height),
         prompt=frame.prompt,

@@ -41,7 +41,8 @@ def pdf_of(book: Book) -> bytes:
     metadata.fKeywords = "generated images"
     metadata.fCreator = metadata.fProducer = "consistent_gen"
     document = skia.PDF.MakeDocument(stream, metadata)
-    dpi = PRINT_DPI if len(book.panels) < LONG_BOOK else LONG_BOOK_DPI
+    long = len(book.panels) >= LONG_BOOK
+    dpi = FINEST_DPI if book.fine else LONG_BOOK_DPI if long else PRINT_DPI
     for page in arrange(book, lettering):
         canvas = document.beginPage(page.width, page.height)
         paint_page(canvas, page, book, lettering, _PrintPictures(book, dpi))
@@ -102,7 +103,8 @@ def _page_picture(page: Page, book: Book, lettering: Lettering, dpi: float) -> I
 
 def cbz_of(book: Book) -> bytes:
     """A comic archive: numbered JPEG pages and a ComicInfo.xml."""
-    dpi = SCREEN_DPI if len(book.panels) < LONG_BOOK else LONG_BOOK_DPI
+    long = len(book.panels) >= LONG_BOOK
+    dpi = FINEST_DPI if book.fine else LONG_BOOK_DPI if long else SCREEN_DPI
     pages = [_jpeg(picture, JPEG_QUALITY) for picture in page_pictures(book, dpi)]
     files = {f"{number:03d}.jpg": data for number, data in enumerate(pages, start=1)}
     return archive({"ComicInfo.xml": _comic_info(book, len(pages)), **files})
@@ -129,7 +131,7 @@ def png_of(book: Book) -> bytes:
     rows = math.ceil(len(pages) / columns)
     width, height = pages[0].width, max(page.height for page in pages)
     total = columns * width * rows * height / 72.0**2
-    dpi = min(SCREEN_DPI, math.sqrt(MAX_PNG_PIXELS / total) * 0.99)
+    dpi = min(FINEST_DPI if book.fine else SCREEN_DPI, math.sqrt(MAX_PNG_PIXELS / total) * 0.99)
     across, down = pixels(width, dpi), pixels(height, dpi)
     paper = layout_named(book.layout).paper
     sheet = Image.new("RGB", (columns * across, rows * down), paper)

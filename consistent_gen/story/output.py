@@ -24,12 +24,17 @@ PAGE, WEB_PAGE, REPORT = "page.png", "index.html", "report.json"
 SCHEMA = "consistent_gen.story_report/1"
 MAX_REPORT_BYTES = 8 << 20
 
-_FRAME_PATH = re.compile(r"frames/[0-9]{2,4}\.png")
+_FRAME_PATH = re.compile(r"frames/[0-9]{2,4}(\.large)?\.png")
 
 
 def frame_path(index: int) -> str:
     """Where the picture of frame `index` lies in a story's folder, with a forward slash."""
     return f"{FRAMES}/{index:02d}.png"
+
+
+def enlarged_path(index: int) -> str:
+    """Where the enlarged picture of frame `index` lies, where there is one."""
+    return f"{FRAMES}/{index:02d}.large.png"
 
 
 @contextlib.contextmanager
@@ -166,4 +171,6 @@ def earlier_files(target: Path) -> list[str]:
         paths = [str(frame["path"]) for frame in found["frames"]]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []
-    return [REPORT, *(path for path in paths if _FRAME_PATH.fullmatch(path)), PAGE, WEB_PAGE]
+    frames = [path for path in paths if _FRAME_PATH.fullmatch(path)]
+    large = [enlarged_path(index) for index in range(len(frames))]
+    return [REPORT, *frames, *large, PAGE, WEB_PAGE]

@@ -11,8 +11,10 @@ from PIL import Image
 
 from consistent_gen.client.types import StoryFrame, StoryOut
 from consistent_gen.engine.metadata import CHUNK
+from consistent_gen.errors import LimitError
 from consistent_gen.methods import DEFAULT_METHOD
 from consistent_gen.story.book import Book, BookPanel, Speech
+from consistent_gen.story.enlarge import check_enlarging, enlarged_book
 from consistent_gen.story.export import Exported, export_story
 from consistent_gen.story.layouts import DEFAULT_LAYOUT, LAYOUTS
 from consistent_gen.story.script import dump_story
@@ -21,17 +23,27 @@ from services.plans.own_words import story_of
 from services.web.state import ServerState
 
 PIXEL_STYLE = "pixel"
+MAX_ENLARGED_PIXELS = 3_000_000  # 45 pictures of 256 x 256: one core needs about a minute
 
 
 def publish(
-    state: ServerState, owner: str, story: str, format: str, layout: str | None
+    state: ServerState,
+    owner: str,
+    story: str,
+    format: str,
+    layout: str | None,
+    enlarge: int | None = None,
 ) -> Exported:
-    """The drawings of a story that count, in the page layout that was asked for or is stored.
+    """The drawings of a story that count, in the page layout that was asked for or is stored, and
+    enlarged where that was asked for.
 
     Raises:
         NotFound: no such story. Refusal: 409 while nothing is drawn.
-        UnknownNameError, LimitError: as `export_story`.
+        UnknownNameError, LimitError: as `export_story` and `enlarged_book`; more pictures than a
+            request may enlarge.
     """
+    if enlarge is not None:
+        check_enlarging(enlarge)
     stored = state.stories.get(owner, story)
     panels = [
         panel
@@ -49,6 +61,14 @@ def publish(
         made_with=f"{state.planner.model.name}, {method}",
         story=None if state.settings.privacy.strip_metadata else _story_file(stored),
     )
+    if enlarge is not None:
+        source = sum(panel.picture.width * panel.picture.height for panel in panels)
+        if source > MAX_ENLARGED_PIXELS:
+            raise LimitError(
+                f"{source} pixels to enlarge; a request may have {MAX_ENLARGED_PIXELS}. Export "
+                "without, or with the command line"
+            )
+        book = enlarged_book(book, enlarge)
     return export_story(book, format)
 
 

@@ -149,3 +149,10 @@ def test_a_list_of_too_many_bubbles_is_refused(drawn: Path, tmp_path: Path) -> N
     speech.write_text("&a - x")
     with pytest.raises(StoryError):
         run(drawn, "--format", "pdf", "--speech", speech)
+
+
+def test_enlarged_pictures_lie_beside_the_frames(drawn: Path) -> None:
+    assert run(drawn, "--format", "zip", "--enlarge", "2") == 0
+    with zipfile.ZipFile(drawn / "the-drawn-one.zip") as archive:
+        assert "frames/01.large.png" in archive.namelist()
+        assert archive.read("frames/01.png") == (drawn / "frames/01.png").read_bytes()

@@ -153,14 +153,17 @@ def export_story(
     who: Who,
     format: Annotated[Literal["pdf", "cbz", "zip", "gif", "png"], Query()] = "pdf",
     layout: Annotated[str | None, Query(max_length=40)] = None,
+    enlarge: Annotated[Literal[2, 4] | None, Query()] = None,
 ) -> Response:
-    """The story as one file, with the drawings that count."""
+    """The story as one file, with the drawings that count; `enlarge` for printing, where the server
+    has what it takes.
+    """
     if layout is not None:
         layout_named(layout)
     if not state.exports.acquire(timeout=EXPORT_PATIENCE_S):
         raise Refusal(503, "busy", "many exports are being made; try again", retry_after=5.0)
     try:
-        data, media_type, filename = publish(state, who.owner, story, format, layout)
+        data, media_type, filename = publish(state, who.owner, story, format, layout, enlarge)
     finally:
         state.exports.release()
     disposition = f'attachment; filename="{filename}"'

@@ -225,6 +225,10 @@ def test_exports(
     assert f'.{format}"' in answer.headers["content-disposition"]
     assert raw.get(path, params={"format": "exe"}).status_code == 422
     assert raw.get(path, params={"layout": "nope"}).status_code == 422
+    assert raw.get(path, params={"enlarge": 3}).status_code == 422
+    if format == "zip":
+        large = alice.export(accepted.story, "zip", enlarge=2)
+        assert "frames/00.large.png" in zip_names(large)
 
 
 def test_nothing_drawn_is_nothing_to_export(alice: Client, hand: Hand, story: StoryIn) -> None:
