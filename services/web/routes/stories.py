@@ -153,7 +153,7 @@ def export_story(
     who: Who,
     format: Annotated[Literal["pdf", "cbz", "zip", "gif", "png"], Query()] = "pdf",
     layout: Annotated[str | None, Query(max_length=40)] = None,
-    enlarge: Annotated[Literal[2, 4] | None, Query()] = None,
+    enlarge: Annotated[int | None, Query(ge=2, le=4, multiple_of=2)] = None,
 ) -> Response:
     """The story as one file, with the drawings that count; `enlarge` for printing, where the server
     has what it takes.
