@@ -38,7 +38,7 @@ def drawing_progress(plan: StoryPlan) -> Iterator[Callable[[Event], None]]:
         console=console(),
     )
     with bar:
-        task = bar.add_task("steps", total=total * plan.settings.made_steps, done=0)
+        task = bar.add_task("steps", total=total * plan.settings.steps, done=0)
         done = 0
 
         def on_event(event: Event) -> None:

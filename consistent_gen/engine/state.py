@@ -46,7 +46,7 @@ class FrameState:
     @property
     def finished(self) -> bool:
         """Whether all steps are done."""
-        return self.index >= self.request.settings.made_steps
+        return self.index >= self.request.settings.steps
 
     @property
     def alone(self) -> bool:
@@ -56,7 +56,7 @@ class FrameState:
     @property
     def looking(self) -> bool:
         """Whether its next call has a second, unshared set of its rows (see `Coupling.looks`)."""
-        coupling, steps = self.request.coupling, self.request.settings.made_steps
+        coupling, steps = self.request.coupling, self.request.settings.steps
         return coupling is not None and coupling.looks(self.id, self.index, steps)
 
     @property
@@ -114,7 +114,7 @@ class FrameState:
                 self.id,
                 branch,
                 self.index,
-                self.request.settings.made_steps,
+                self.request.settings.steps,
                 time,
                 look,
                 perturbed=branch == "uncond" and self.contouring,
@@ -151,12 +151,6 @@ class FrameState:
         alpha = (1.0 + sigma.square()).rsqrt()
         noised: torch.Tensor = alpha * (clean + sigma * noise)
         return noised
-
-    @property
-    def stops_early(self) -> bool:
-        """Whether steps are left out, so that the latent is noisy when all of its own are made."""
-        settings = self.request.settings
-        return settings.made_steps < settings.steps and self.reference is None
 
     @property
     def last_timestep(self) -> int:

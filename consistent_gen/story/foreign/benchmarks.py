@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from consistent_gen.story.foreign.found import Found, FoundFrame, clean_name
+from consistent_gen.story.foreign.found import ForeignFrame, ForeignStory, clean_name
 
 _OF = re.compile(r"\s+of\s*:?\s*$", re.IGNORECASE)
 _LANGUAGES = ("en", "english", "ch", "zh", "cn")
@@ -20,27 +20,27 @@ _GRID = re.compile(
 )
 
 
-def consistory(tree: Any) -> list[Found]:
+def consistory(tree: Any) -> list[ForeignStory]:
     """Groups of `style`, `subject`, `concept_token` and `settings`, wherever they stand."""
     return [_group(entry) for entry in _mappings(tree) if {"subject", "settings"} <= entry.keys()]
 
 
-def _group(entry: dict[str, Any]) -> Found:
+def _group(entry: dict[str, Any]) -> ForeignStory:
     subject = str(entry["subject"])
     token = entry.get("concept_token") or subject
     token = str(token[0] if isinstance(token, list) and token else token)
     name = clean_name(token.title()) or "Subject"
     settings = entry["settings"] if isinstance(entry["settings"], list) else [entry["settings"]]
     style = _OF.sub("", str(entry.get("style") or "")) or None
-    frames = [FoundFrame(f"{{{name}}} {setting}") for setting in settings]
-    return Found(title=subject, style=style, characters={name: subject}, frames=frames)
+    frames = [ForeignFrame(f"{{{name}}} {setting}") for setting in settings]
+    return ForeignStory(title=subject, style=style, characters={name: subject}, frames=frames)
 
 
-def vistory(value: Any) -> list[Found]:
+def vistory(value: Any) -> list[ForeignStory]:
     """`Characters` with names and prompts, `Shots` with who appears, where and what happens."""
     if not isinstance(value, dict) or not isinstance(value.get("Shots"), list):
         return []
-    found = Found(title=_in_language(value.get("Story_title") or value.get("Story_type")))
+    found = ForeignStory(title=_in_language(value.get("Story_title") or value.get("Story_type")))
     people = value.get("Characters")
     for key, entry in people.items() if isinstance(people, dict) else ():
         if isinstance(entry, dict):
@@ -54,7 +54,7 @@ def vistory(value: Any) -> list[Found]:
     return [found] if found.frames else []
 
 
-def _shot(shot: dict[str, Any], found: Found) -> FoundFrame:
+def _shot(shot: dict[str, Any], found: ForeignStory) -> ForeignFrame:
     said = _in_language(shot.get("Static Shot Description")) or _in_language(
         shot.get("Plot Correspondence")
     )
@@ -65,10 +65,10 @@ def _shot(shot: dict[str, Any], found: Found) -> FoundFrame:
     known = [n for n in map(str, names) if n in found.characters and n not in said]
     parts = [" and ".join(f"{{{name}}}" for name in known), said, place, camera]
     text = ". ".join(part.strip().rstrip(".") for part in parts if part.strip())
-    return FoundFrame(text, caption=_in_language(shot.get("Plot Correspondence")))
+    return ForeignFrame(text, caption=_in_language(shot.get("Plot Correspondence")))
 
 
-def t2is(value: Any) -> list[Found]:
+def t2is(value: Any) -> list[ForeignStory]:
     """One instruction each, with its pictures in a list or marked in the text."""
     entries = value if isinstance(value, list) else [value]
     if isinstance(value, dict) and all(isinstance(v, dict) for v in value.values()):
@@ -77,7 +77,7 @@ def t2is(value: Any) -> list[Found]:
     return [story for story in found if story is not None]
 
 
-def _instruction(entry: dict[str, Any]) -> Found | None:
+def _instruction(entry: dict[str, Any]) -> ForeignStory | None:
     text = next((entry[k] for k in _INSTRUCTION if isinstance(entry.get(k), str)), "")
     parts: list[Any] = next((entry[k] for k in _PARTS if isinstance(entry.get(k), list)), [])
     texts = [part if isinstance(part, str) else _described(part) for part in parts]
@@ -85,11 +85,13 @@ def _instruction(entry: dict[str, Any]) -> Found | None:
     if not any(texts) and text:
         title, *texts = [piece.strip(" ;:,.") for piece in _GRID.split(text)]
         texts = [piece for piece in texts if piece] or [text]
-    frames = [FoundFrame(part) for part in texts if part]
+    frames = [ForeignFrame(part) for part in texts if part]
     if not frames:
         return None
     notes = ["what judges the pictures (criteria) has no place in a story file"]
-    return Found(title=title[:100], frames=frames, notes=notes if "criteria" in entry else [])
+    return ForeignStory(
+        title=title[:100], frames=frames, notes=notes if "criteria" in entry else []
+    )
 
 
 def _described(part: Any) -> str:

@@ -12,19 +12,19 @@ _NAME = re.compile(r"[^\W\d_][\w .'\u2019-]{0,39}")
 
 
 @dataclass
-class Found:
+class ForeignStory:
     """A story in another format: names with descriptions, and frames with texts."""
 
     title: str = ""
     style: str | None = None
     seed: int | None = None
     characters: dict[str, str] = field(default_factory=dict)
-    frames: list[FoundFrame] = field(default_factory=list)
+    frames: list[ForeignFrame] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
 @dataclass
-class FoundFrame:
+class ForeignFrame:
     """prompt: with characters in braces or by name. negative: what should not be there."""
 
     prompt: str
@@ -44,7 +44,7 @@ class Imported:
     notes: tuple[str, ...] = ()
 
 
-def as_story(found: Found, name: str) -> tuple[Story, list[str]]:
+def as_story(found: ForeignStory, name: str) -> tuple[Story, list[str]]:
     """The story, within the bounds of a story file, and what had to be left behind."""
     notes = [*found.notes]
     characters: dict[str, Character] = {}

@@ -10,7 +10,7 @@ from typing import Any
 from consistent_gen.errors import InputError, LimitError
 from consistent_gen.inputs import missing_file
 from consistent_gen.story.foreign import benchmarks, prompts
-from consistent_gen.story.foreign.found import Found, Imported, as_story
+from consistent_gen.story.foreign.found import ForeignStory, Imported, as_story
 from consistent_gen.story.yaml_tree import Mapping, Node, Scalar, Sequence, parse_yaml
 
 MAX_BYTES = 8 << 20
@@ -24,7 +24,7 @@ FORMATS = {
     "comfyui": "a ComfyUI workflow",
     "a1111": "a prompt with weights, as A1111 and ComfyUI write them",
 }
-_Reader = Callable[[Any], list[Found]]
+_Reader = Callable[[Any], list[ForeignStory]]
 
 
 def import_story(path: str | Path, *, number: int = 1) -> Imported:
@@ -64,7 +64,7 @@ def _read(path: Path) -> str:
         ) from None
 
 
-def _recognised(text: str, path: Path) -> tuple[str, list[Found]]:
+def _recognised(text: str, path: Path) -> tuple[str, list[ForeignStory]]:
     """(format, the stories in it); no stories where nothing fits."""
     start = text.lstrip()[:1]
     if start in "{[" and start:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from consistent_gen.story.foreign.found import Found, FoundFrame, clean_name
+from consistent_gen.story.foreign.found import ForeignFrame, ForeignStory, clean_name
 
 _LINE = re.compile(r"\[([^\[\]\n]{1,60})\]\s*(.*)")
 _NOBODY = ("nc", "none", "no character")
@@ -20,7 +20,7 @@ _SEED = re.compile(r"\bseed\s*:\s*(\d{1,18})\b", re.IGNORECASE)
 _ROUNDS = 12  # brackets within brackets
 
 
-def prompt_list(text: str) -> list[Found]:
+def prompt_list(text: str) -> list[ForeignStory]:
     """Lines such as `[Bob] at home #He reads the paper.`; `[NC]` is a frame without characters.
 
     Names are described by the lines before the first empty one (or `---`); without such a line, by
@@ -31,7 +31,7 @@ def prompt_list(text: str) -> list[Found]:
     if not any(marked) or any(line and not line.startswith(("-", "#")) and not mark
                               for line, mark in zip(lines, marked, strict=True)):  # fmt: skip
         return []
-    found = Found()
+    found = ForeignStory()
     head = _head(lines)
     names = [m[1].strip() for m in marked if m]
     for place, mark in enumerate(marked):
@@ -60,18 +60,18 @@ def _head(lines: list[str]) -> int:
     return 0
 
 
-def _frame(start: str, rest: str) -> FoundFrame:
+def _frame(start: str, rest: str) -> ForeignFrame:
     prompt, _, caption = rest.partition("#")
-    return FoundFrame((start + prompt).strip(), caption=caption.strip())
+    return ForeignFrame((start + prompt).strip(), caption=caption.strip())
 
 
-def weighted(text: str) -> list[Found]:
+def weighted(text: str) -> list[ForeignStory]:
     """One prompt as A1111 writes it: weights in brackets, a negative prompt, a line of settings."""
     settings = _SETTINGS.search(text)
     body = text[: settings.start()] if settings else text
     prompt, *negatives = _NEGATIVE.split(body, maxsplit=1)
-    found = Found()
-    frame = FoundFrame(_plain(prompt, found), negative=_plain(" ".join(negatives), found))
+    found = ForeignStory()
+    frame = ForeignFrame(_plain(prompt, found), negative=_plain(" ".join(negatives), found))
     seed = _SEED.search(settings[0]) if settings else None
     if seed is not None:
         found.seed = int(seed[1])
@@ -81,14 +81,14 @@ def weighted(text: str) -> list[Found]:
     return [found] if found.frames else []
 
 
-def comfyui(value: Any) -> list[Found]:
+def comfyui(value: Any) -> list[ForeignStory]:
     """The prompts of a workflow: those that samplers read, else all, the second as negative."""
     texts = _api_texts(value) or _graph_texts(value)
     if not texts:
         return []
-    found = Found(notes=["of the workflow, the prompts alone were taken"])
+    found = ForeignStory(notes=["of the workflow, the prompts alone were taken"])
     prompt, negative = texts[0], texts[1] if len(texts) > 1 else ""
-    frame = FoundFrame(_plain(prompt, found), negative=_plain(negative, found))
+    frame = ForeignFrame(_plain(prompt, found), negative=_plain(negative, found))
     found.frames = [frame] if frame.prompt else []
     return [found] if found.frames else []
 
@@ -136,7 +136,7 @@ def _graph_texts(value: Any) -> list[str]:
     return found
 
 
-def _plain(text: str, found: Found) -> str:
+def _plain(text: str, found: ForeignStory) -> str:
     """A prompt without weights, brackets and names of extra networks."""
     for pattern, what in ((_LORA, "extra networks"), (_EMBEDDING, "embeddings")):
         for match in pattern.findall(text):
