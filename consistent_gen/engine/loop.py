@@ -31,9 +31,15 @@ from consistent_gen.attention.rows import Branch, Call, Row
 from consistent_gen.engine.coupling import Coupling
 from consistent_gen.engine.events import Event, FrameDone, FrameError, Started, Step
 from consistent_gen.engine.exactness import DEFAULT_BUCKET, MAX_BUCKET, best_bucket
-from consistent_gen.engine.graph import FrameGraph
+from consistent_gen.engine.graph import (
+    Choose,
+    FrameGraph,
+    Group,
+    call_rows,
+    check_choice,
+    leaders_first,
+)
 from consistent_gen.engine.metadata import describe
-from consistent_gen.engine.packing import Choose, Group, call_rows, check_choice, leaders_first
 from consistent_gen.engine.preview import Previewer
 from consistent_gen.engine.request import FrameRequest
 from consistent_gen.engine.state import FrameState
@@ -53,7 +59,7 @@ class Engine:
             measures a few sizes on this machine and takes the smallest of nearly the best rate.
             A frame's bytes depend on it, so it stands in the frame's metadata.
         exact: fixed-size calls; None means yes on a CPU and no elsewhere.
-        choose: which of the groups that may step go into the next call (see `packing.Choose`).
+        choose: which of the groups that may step go into the next call (see `graph.Choose`).
 
     Raises:
         InputError: no such bucket size.

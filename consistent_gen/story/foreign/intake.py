@@ -9,8 +9,8 @@ from typing import Any
 
 from consistent_gen.errors import InputError, LimitError
 from consistent_gen.inputs import missing_file
-from consistent_gen.story.foreign import benchmarks, prompts
-from consistent_gen.story.foreign.found import ForeignStory, Imported, as_story
+from consistent_gen.story.foreign import formats
+from consistent_gen.story.foreign.formats import ForeignStory, Imported, as_story
 from consistent_gen.story.yaml_tree import Mapping, Node, Scalar, Sequence, parse_yaml
 
 MAX_BYTES = 8 << 20
@@ -70,9 +70,9 @@ def _recognised(text: str, path: Path) -> tuple[str, list[ForeignStory]]:
     if start in "{[" and start:
         value = _json(text, path)
         readers: dict[str, _Reader] = {
-            "vistory": benchmarks.vistory,
-            "comfyui": prompts.comfyui,
-            "t2is": benchmarks.t2is,
+            "vistory": formats.vistory,
+            "comfyui": formats.comfyui,
+            "t2is": formats.t2is,
         }
         for name, reader in readers.items():
             found = reader(value) if value is not None else []
@@ -81,10 +81,10 @@ def _recognised(text: str, path: Path) -> tuple[str, list[ForeignStory]]:
         if value is not None and start == "{":
             return "", []
     if path.suffix.lower() in (".yaml", ".yml"):
-        return "consistory", benchmarks.consistory(_plain(parse_yaml(text.encode(), str(path))))
-    if found := prompts.prompt_list(text):
+        return "consistory", formats.consistory(_plain(parse_yaml(text.encode(), str(path))))
+    if found := formats.prompt_list(text):
         return "prompts", found
-    return "a1111", prompts.weighted(text)
+    return "a1111", formats.weighted(text)
 
 
 def _json(text: str, path: Path) -> Any:

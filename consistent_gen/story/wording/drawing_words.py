@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from consistent_gen.registry import resolve
-from consistent_gen.story.wording.scene import Actor, Scene
+from consistent_gen.story.wording.scene_state import Actor, Scene
 
 # The story world's own tables, looked up by name, as other models draw without them.
 TABLES = {

@@ -1,22 +1,71 @@
-"""The state of reading a frame: who is its subject, and whose words wait for a noun."""
+"""What a frame shows, and the state of reading it: its subject, and words that wait for a noun."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from consistent_gen.story.wording.lexicon import Lexicon, Sense
 from consistent_gen.story.wording.people import PRONOUNS, Genders, Person, Recent
 from consistent_gen.story.wording.reading import Item, items
-from consistent_gen.story.wording.scene import HARD, SOFT, TRAITS, Actor, Scene
 from consistent_gen.story.wording.sheets import FUR, HUES, PEOPLE
 from consistent_gen.story.wording.tokens import Token
 
+MAX_ACTORS = 3  # the story world's pictures hold no more
+SOFT = (",", "and", "&", "or", "then", "with")
+HARD = (".", "!", "?", ";", ":", "\u2026", "\u2013", "\u2014", "-", "(", ")", "but", "so", "while",
+         "when", "because", "until", "though", "although", "as", "whilst", "if", "since", "that",
+         "which", "who", "where")  # fmt: skip
+TRAITS = ("colour", "size", "shade", "age", "pattern", "hair")
+INDOOR = ("bedroom", "kitchen", "library")
+
+
+@dataclass
+class Actor:
+    """Somebody in a frame: a character of the story (`name`) or somebody else (`kind`).
+
+    action, mood: values of the story world, None where the sentence names none. implied: the mood
+    that goes with an action, where none is named. pose: what it does otherwise. rank: how sure the
+    action is. traits: words before the noun of somebody else.
+    """
+
+    name: str | None
+    kind: str
+    action: str | None = None
+    mood: str | None = None
+    rank: float = 0.0
+    action_item: Item | None = None
+    implied: str | None = None
+    pose: str = "standing"
+    traits: list[str] = field(default_factory=list)
+    wears: str = ""
+    subject: bool = False
+
+
+@dataclass
+class Scene:
+    """What a frame shows: values of the story world; None where nothing is said.
+
+    items: every word with what became of it. spoken: speech, for bubbles.
+    """
+
+    actors: list[Actor] = field(default_factory=list)
+    place: str | None = None
+    weather: str | None = None
+    prop: str | None = None
+    camera: str | None = None
+    style: str | None = None
+    items: list[Item] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    spoken: list[str] = field(default_factory=list)
+
+
 _AWAY = ("from", "out of", "off", "leave", "left", "leaves", "leaving", "away from")
-_RANK = {"same": 3.0, "near": 2.0, "hint": 0.9, "far": 1.0}
+RANK = {"same": 3.0, "near": 2.0, "hint": 0.9, "far": 1.0}
 
 
 class SceneState:
-    """Shared by the readers of deeds, people and settings, which build on each other.
+    """Shared by the readers of people and of settings, which build on each other.
 
     people: the characters of the story. recent: whom earlier frames spoke of. place: where the
     frame before was.
@@ -183,7 +232,7 @@ class SceneState:
             item.become("left_out", why=f"one mood each; drawn: {actors[0].mood}")
 
     def _setting(self, item: Item, sense: Sense, place: int) -> None:
-        rank = _RANK[sense.relation] - 0.01 * place
+        rank = RANK[sense.relation] - 0.01 * place
         before = [i.low for i in self.items[max(0, place - 3) : place]]
         if sense.category == "place" and any(low in _AWAY for low in before):
             rank -= 1.5
