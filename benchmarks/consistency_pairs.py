@@ -61,7 +61,7 @@ from benchmarks.consistency_stories import (
     FRAMES,
     NAMED_SHARE,
     PORTRAIT_ACTIONS,
-    Scene,
+    SceneWords,
     noun_index,
     sample_scenes,
 )
@@ -88,7 +88,7 @@ class PairStory:
     number: int
     words: tuple[str, str]
     kinds: tuple[str, str]
-    scenes: tuple[Scene, ...]
+    scenes: tuple[SceneWords, ...]
     actions: tuple[str, ...]
 
     def requests(self, seed: int, steps: int, guidance: float) -> list[FrameRequest]:
@@ -115,7 +115,7 @@ class PairStory:
         found = []
         for number in range(count):
             action = PORTRAIT_ACTIONS[number % len(PORTRAIT_ACTIONS)]
-            scene = Scene(action, self.scenes[0].place, self.scenes[0].style)
+            scene = SceneWords(action, self.scenes[0].place, self.scenes[0].style)
             own = frame_seed(seed, _PORTRAIT_INDEX + who, number)
             found.append(
                 replace(
@@ -127,7 +127,9 @@ class PairStory:
             )
         return found
 
-    def _request(self, acts: Sequence[tuple[int, str]], scene: Scene, seed: int) -> FrameRequest:
+    def _request(
+        self, acts: Sequence[tuple[int, str]], scene: SceneWords, seed: int
+    ) -> FrameRequest:
         text, subjects = f"{style_phrase(scene.style)} of", []
         for order, (who, action) in enumerate(acts):
             text += " and" if order else ""

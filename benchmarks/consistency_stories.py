@@ -36,7 +36,7 @@ _PORTRAIT_INDEX = 10_000
 
 
 @dataclass(frozen=True)
-class Scene:
+class SceneWords:
     """One frame's words: what happens where, in which style."""
 
     action: str
@@ -56,7 +56,7 @@ class BenchmarkStory:
     number: int
     words: str
     named: Mapping[str, str]
-    scenes: tuple[Scene, ...]
+    scenes: tuple[SceneWords, ...]
     identity: Identity
 
     def requests(self, seed: int, steps: int, guidance: float) -> list[FrameRequest]:
@@ -72,13 +72,13 @@ class BenchmarkStory:
     def portrait(self, number: int, seed: int, steps: int, guidance: float) -> FrameRequest:
         """A neutral picture of the character, in the first scene's style and place; never shown."""
         action = PORTRAIT_ACTIONS[number % len(PORTRAIT_ACTIONS)]
-        scene = Scene(action, self.scenes[0].place, self.scenes[0].style)
+        scene = SceneWords(action, self.scenes[0].place, self.scenes[0].style)
         return self._request(
             scene, frame_seed(seed, _PORTRAIT_INDEX + number), f"portrait{number}", steps, guidance
         )
 
     def _request(
-        self, scene: Scene, seed: int, name: str, steps: int, guidance: float
+        self, scene: SceneWords, seed: int, name: str, steps: int, guidance: float
     ) -> FrameRequest:
         start = f"{style_phrase(scene.style)} of"
         what = phrases.ACTION_PHRASES[scene.action][0][0]
@@ -112,14 +112,14 @@ def make_story(number: int, *, style_diverse: bool, seed: int = 0) -> BenchmarkS
     return BenchmarkStory(number, words, named, scenes, identity)
 
 
-def sample_scenes(rng: random.Random, *, style_diverse: bool) -> tuple[Scene, ...]:
+def sample_scenes(rng: random.Random, *, style_diverse: bool) -> tuple[SceneWords, ...]:
     """Different actions in different places, in combinations that training shows."""
     styles = rng.sample(STYLES, FRAMES) if style_diverse else [rng.choice(STYLES)] * FRAMES
     while True:
         pairs = list(zip(rng.sample(ACTIONS, FRAMES), rng.sample(PLACES, FRAMES), strict=True))
         if not any(scene_held_out(*pair) for pair in pairs):
             break
-    return tuple(Scene(a, p, s) for (a, p), s in zip(pairs, styles, strict=True))
+    return tuple(SceneWords(a, p, s) for (a, p), s in zip(pairs, styles, strict=True))
 
 
 def same_words(identity: Identity, named: Mapping[str, str], rng: random.Random) -> Identity:

@@ -143,13 +143,6 @@ class DrawSettings:
         high=1, off=1.0, sign="SHARE",
     )  # fmt: skip
 
-    # What a picture becomes is decided early. After this share of the steps the prediction of the
-    # clean latent is taken as it is, and what is left of the schedule is not computed.
-    stop_at: float | None = _setting(
-        None, "share of the steps that are made, the first ones; the rest is left out", kind=float,
-        high=1, off=1.0, sign="SHARE",
-    )  # fmt: skip
-
     # A step goes on from what the last one left, its errors included. The last steps may begin anew
     # instead, from the picture so far and noise of their own (`engine.schedulers.Retouching`).
     retouch: float | None = _setting(
@@ -182,19 +175,13 @@ class DrawSettings:
         """How many steps, the first ones, take two rows."""
         until = OFF["guidance_until"] if self.guidance_until is None else self.guidance_until
         guided = 0 if self.guidance == 1.0 else math.floor(until * self.steps + 0.5)
-        return min(guided, self.made_steps)
+        return min(guided, self.steps)
 
     @property
     def retouching_steps(self) -> int:
         """How many steps, the last ones, retouch the picture; the first one draws it."""
         share = OFF["retouch"] if self.retouch is None else self.retouch
         return min(math.floor(share * self.steps + 0.5), self.steps - 1)
-
-    @property
-    def made_steps(self) -> int:
-        """How many steps, the first ones, are made: one at least."""
-        share = OFF["stop_at"] if self.stop_at is None else self.stop_at
-        return max(1, math.floor(share * self.steps + 0.5))
 
     def settled(
         self, recommended: Mapping[str, float], default_size: tuple[int, int]
@@ -219,6 +206,38 @@ RECOMMENDABLE = ("steps", "guidance", *OFF)
 _LEFT = {f.name for f in fields(DrawSettings) if f.default is None}
 
 
+@dataclass(frozen=True)
+class GoneSetting:
+    """A setting of earlier versions. off: the value that changed nothing; about: what it was, and
+    what takes its place.
+    """
+
+    off: float
+    about: str
+
+    def mistake(self, name: str) -> InputError:
+        """What is told to who names it still, ready to raise."""
+        return InputError(f"{name} no longer exists: {self.about}")
+
+
+GONE = {
+    "stop_at": GoneSetting(
+        1.0, "it left out the last steps of a drawing; use retouch, or fewer steps, instead"
+    ),
+}
+
+
+def without_gone(said: Mapping[str, Any]) -> dict[str, Any]:
+    """What was said, without settings of earlier versions that changed nothing: such a setting was
+    written into stored requests and pictures whether anybody had chosen it or not.
+    """
+    return {
+        name: value
+        for name, value in said.items()
+        if name not in GONE or value not in (None, GONE[name].off)
+    }
+
+
 def chosen(said: Mapping[str, Any], recommended: Mapping[str, float]) -> dict[str, Any]:
     """Settings as `said`, by name, with a model's own steps and guidance where they say none.
 
@@ -230,8 +249,11 @@ def chosen(said: Mapping[str, Any], recommended: Mapping[str, float]) -> dict[st
 
 def mistakes(said: Mapping[str, Any]) -> dict[str, InputError]:
     """What is wrong with settings, by name, in the order of the fields; empty when nothing is."""
-    unknown = (name for name in said if name not in SETTINGS)
-    found: dict[str, InputError] = {n: unknown_name("setting", n, SETTINGS) for n in unknown}
+    found: dict[str, InputError] = {
+        name: GONE[name].mistake(name) if name in GONE else unknown_name("setting", name, SETTINGS)
+        for name in said
+        if name not in SETTINGS
+    }
     for name, setting in SETTINGS.items():
         if name in said and not (said[name] is None and name in _LEFT):
             mistake = setting.mistake(name, said[name])

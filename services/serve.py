@@ -23,7 +23,6 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from consistent_gen.errors import CheckpointError, ConsistentGenError
-from services.launch.lifeline import end_with_parent
 from services.launch.listening import address_of, listen
 from services.launch.options import (
     EXIT_INPUT,
@@ -32,6 +31,7 @@ from services.launch.options import (
     drawing_threads,
     settings_of,
 )
+from services.launch.topology import end_with_parent
 
 if TYPE_CHECKING:
     from services.settings import Settings

@@ -15,7 +15,6 @@ import threading
 from collections.abc import Sequence
 
 from consistent_gen.errors import CheckpointError, ConsistentGenError
-from services.launch.lifeline import end_with_parent
 from services.launch.options import (
     EXIT_HANGS,
     EXIT_INPUT,
@@ -25,6 +24,7 @@ from services.launch.options import (
     drawing_threads,
     settings_of,
 )
+from services.launch.topology import end_with_parent
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

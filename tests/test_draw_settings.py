@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
+from pydantic import ValidationError
 
 from consistent_gen.cli import main
 from consistent_gen.client.types import ImageIn, StoryIn
 from consistent_gen.draw_settings import OFF, OFFERED, SETTINGS, DrawSettings, mistakes
 from consistent_gen.engine import read_png, replay
 from consistent_gen.engine.metadata import machine
-from consistent_gen.errors import InputError, LimitError
+from consistent_gen.errors import CheckpointError, InputError, LimitError
 from consistent_gen.methods.tuning import tuned
 from consistent_gen.models import load_backbone
 from consistent_gen.models.backbone import Backbone
@@ -233,11 +234,8 @@ def check_drawings(painter: Painter, tiny: Backbone, leases: list[Lease]) -> Non
             del metadata["versions"], metadata["machine"]
             # The autoencoder's config lost a key that no shipped one had; pixels say the rest.
             del metadata["model"]
-            (
-                metadata.pop("stop_at", None),
-                metadata.pop("retouch", None),
-                metadata.pop("refine", None),
-            )
+            for name in ("retouch", "refine"):
+                metadata.pop(name, None)
             if not same:
                 del metadata["pixels_sha256"]
         # Settings that came later change nothing.
@@ -249,6 +247,50 @@ def test_orders_keep_their_form() -> None:
         order = FrameOrder.from_json(old["order"])
         now = order.to_json()
         added = now["story"].keys() - old["order"]["story"].keys()
-        assert added <= {"stop_at", "retouch", "refine", "words"}, "keys that stories have since"
+        assert added <= {"retouch", "refine", "words"}, "keys that stories have since"
         story = {key: now["story"][key] for key in old["order"]["story"]}
         assert now | {"story": story} == old["order"]
+
+
+# Settings that are gone ---------------------------------------------------------------------------
+GONE_WORDS = r"stop_at no longer exists: .* use retouch, or fewer steps"
+
+
+def test_a_setting_that_is_gone_is_told_of_wherever_it_is_named(
+    tmp_path: Path, tiny: Backbone, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "title: x\nstop_at: 0.75\nframes: [a fox]\n"
+    with pytest.raises(InputError, match=rf"^s.yaml:2: {GONE_WORDS}"):
+        parse_story(text, source="s.yaml")
+    with pytest.raises(InputError, match=GONE_WORDS):
+        said = Overrides(settings={"stop_at": 0.75})
+        plan_story(parse_story("title: x\nframes: [a fox]\n"), tiny, said)
+    with pytest.raises(ValidationError, match=GONE_WORDS):
+        StoryIn.model_validate({"title": "x", "frames": [{"prompt": "a fox"}], "stop_at": 0.75})
+    (tmp_path / "s.yaml").write_text("title: x\nframes: [a fox]\n")
+    said = ["story", str(tmp_path / "s.yaml"), "--out", str(tmp_path / "o"), "--stop-at", "0.5"]
+    assert main(said) == 2
+    assert re.search(GONE_WORDS.replace("stop_at", "--stop-at"), capsys.readouterr().err)
+    folder = build_tiny(tmp_path / "model")
+    (folder / "recommended.json").write_text('{"stop_at": 0.75}')
+    with pytest.raises(CheckpointError, match=GONE_WORDS):
+        load_backbone(folder, device="cpu")
+
+
+def test_what_was_written_with_a_setting_that_is_gone_opens(tmp_path: Path, tiny: Backbone) -> None:
+    shop = Shop(tmp_path)
+    request = {"title": "x", "frames": [{"prompt": "a fox"}], "steps": 3}
+    id = shop.stories.create("alice", StoryIn.model_validate({**request, "stop_at": None}))
+    written = json.dumps({**request, "stop_at": 0.75})
+    with shop.db.transaction():
+        shop.db.change("UPDATE stories SET request = ? WHERE id = ?", (written, id))
+    assert shop.stories.get("alice", id).request.steps == 3
+    shop.db.close()
+    image, metadata = read_png(OLD / "plain.png")
+    again = replay(image, {**metadata, "stop_at": 1.0}, tiny)
+    assert again.image.shape == replay(image, metadata, tiny).image.shape
+    with pytest.raises(InputError, match=rf"drawn with stop_at 0.75 and cannot .* {GONE_WORDS}"):
+        replay(image, {**metadata, "stop_at": 0.75}, tiny)
+    order = {**ORDERS[0]["order"], "story": {**ORDERS[0]["order"]["story"], "stop_at": 0.75}}
+    with pytest.raises(InputError, match=GONE_WORDS):
+        FrameOrder.from_json(order)

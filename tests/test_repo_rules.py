@@ -115,12 +115,6 @@ def test_import_and_help_load_nothing_heavy(code: str) -> None:
     assert done.stderr.strip() == "[]"
 
 
-# Not yet: one of each stands in the memory or in the attention of the denoiser.
-STAND_FOR_TWO = {
-    *("Block", "Database", "Found", "Limits", "Row", "Scene", "Sheet", "Step", "View", "Window"),
-}
-
-
 def test_no_class_name_stands_for_two_things() -> None:
     places: dict[str, list[str]] = {}
     for file in PRODUCT:
@@ -128,4 +122,4 @@ def test_no_class_name_stands_for_two_things() -> None:
             if isinstance(node, ast.ClassDef):
                 places.setdefault(node.name, []).append(name_of(file))
     twice = {name: where for name, where in places.items() if len(where) > 1}
-    assert twice.keys() <= STAND_FOR_TWO, {n: w for n, w in twice.items() if n not in STAND_FOR_TWO}
+    assert twice == {}

@@ -41,7 +41,7 @@ def run_models(options: argparse.Namespace) -> int:
 
 
 def _print_words(path: str | None) -> None:
-    from consistent_gen.cli.loading import load_model
+    from consistent_gen.cli.progress import load_model
 
     words = load_model(path).vocabulary()
     if words is None:

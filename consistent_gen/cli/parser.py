@@ -19,6 +19,7 @@ from consistent_gen.cli import (
     train,
     world,
 )
+from consistent_gen.draw_settings import GONE
 from consistent_gen.errors import InputError
 from consistent_gen.registry import nearest, unknown_name
 from consistent_gen.story.yaml_tree import shown
@@ -31,7 +32,11 @@ class Parser(argparse.ArgumentParser):
         """As the base, but what is left over is an error here, where the options are known."""
         found, extra = super().parse_known_args(args, namespace)
         if extra:
-            close = nearest(extra[0].partition("=")[0], self._option_string_actions)
+            option = extra[0].partition("=")[0]
+            name = option.removeprefix("--").replace("-", "_")
+            if name in GONE:
+                self.error(GONE[name].mistake(option).message)
+            close = nearest(option, self._option_string_actions)
             hint = f"; did you mean {close}?" if close else ""
             self.error(f"there is no argument {shown(extra[0])}{hint}")
         return found, extra

@@ -1,15 +1,19 @@
-"""What a user sees while a story is drawn: a rich bar on stderr, so that stdout stays clean."""
+"""What a user sees while a model is loaded and a story drawn: on stderr, so stdout stays clean."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from consistent_gen.engine.events import Event, FrameDone, Step
 from consistent_gen.story.plan import StoryPlan
+
+if TYPE_CHECKING:
+    from consistent_gen.models.backbone import Backbone
 
 
 def console() -> Console:
@@ -38,7 +42,7 @@ def drawing_progress(plan: StoryPlan) -> Iterator[Callable[[Event], None]]:
         console=console(),
     )
     with bar:
-        task = bar.add_task("steps", total=total * plan.settings.made_steps, done=0)
+        task = bar.add_task("steps", total=total * plan.settings.steps, done=0)
         done = 0
 
         def on_event(event: Event) -> None:
@@ -50,3 +54,32 @@ def drawing_progress(plan: StoryPlan) -> Iterator[Callable[[Event], None]]:
                 bar.update(task, done=done)
 
         yield on_event
+
+
+def load_model(
+    path: str | None, attention_backend: str | None = None, dtype: str | None = None
+) -> Backbone:
+    """The model in the folder `path`, or the shipped one, with the named attention kernel.
+
+    dtype: the number format to compute in (see `runtime.dtype`).
+
+    Raises:
+        CheckpointError: the folder is missing or cannot be loaded.
+        As `attention.backends.select_backend`.
+    """
+    with waiting("loading the model"):
+        import diffusers
+        import transformers
+
+        # Their bars would stand between ours.
+        transformers.utils.logging.disable_progress_bar()
+        diffusers.utils.logging.disable_progress_bar()
+
+        from consistent_gen.models import load_backbone
+
+        backbone = load_backbone(path, dtype=dtype)
+        if attention_backend is not None:
+            from consistent_gen.attention.backends import select_backend
+
+            select_backend(backbone.unet, attention_backend)
+        return backbone

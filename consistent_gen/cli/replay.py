@@ -40,8 +40,7 @@ def add_command(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Replay one picture."""
-    from consistent_gen.cli.loading import load_model
-    from consistent_gen.cli.progress import waiting
+    from consistent_gen.cli.progress import load_model, waiting
     from consistent_gen.engine import read_png, replay
 
     if options.attention_backend is not None:

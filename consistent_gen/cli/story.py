@@ -104,7 +104,7 @@ def run(options: argparse.Namespace) -> int:
         wording = _worded(story, options)
         story = story if wording is None else wording.story
 
-        from consistent_gen.cli.loading import load_model
+        from consistent_gen.cli.progress import load_model
 
         backbone = load_model(options.model, options.attention_backend, options.dtype)
 

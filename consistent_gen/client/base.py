@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -16,7 +16,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
-from consistent_gen.draw_settings import MAX_SEED, SETTINGS
+from consistent_gen.draw_settings import GONE, MAX_SEED, SETTINGS, without_gone
 from consistent_gen.registry import nearest
 
 Id = Annotated[str, StringConstraints(pattern=r"^[a-z]+_[0-9a-z]{16,40}$")]
@@ -35,7 +35,7 @@ class Input(BaseModel):
     @classmethod
     def _hint(cls, value: Any, read: ModelWrapValidatorHandler[Self]) -> Self:
         try:
-            return read(value)
+            return read(without_gone(value) if isinstance(value, Mapping) else value)
         except ValidationError as error:
             found = error.errors(include_url=False)
             if not any(_is_unknown(problem) for problem in found):
@@ -57,8 +57,10 @@ def _is_unknown(problem: ErrorDetails) -> bool:
 def _hinted(problem: ErrorDetails, known: Iterable[str]) -> InitErrorDetails:
     said = problem["msg"]
     if _is_unknown(problem):
-        close = nearest(str(problem["loc"][0])[:60], known)
+        name = str(problem["loc"][0])[:60]
+        close = nearest(name, known)
         said = "there is no such field" + (f"; did you mean {close!r}?" if close else "")
+        said = GONE[name].mistake(name).message if name in GONE else said
     kind = "unknown_field" if _is_unknown(problem) else problem["type"]
     told = PydanticCustomError(kind, said)
     return {"type": told, "loc": problem["loc"], "input": problem["input"]}

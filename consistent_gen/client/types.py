@@ -54,7 +54,6 @@ class StoryIn(Input):
     guidance: float | None = setting("guidance")
     contours: float | None = setting("contours")
     guidance_until: float | None = setting("guidance_until")
-    stop_at: float | None = setting("stop_at")
     retouch: float | None = setting("retouch")
     refine: int | None = setting("refine")
     size: str | None = setting("size")

@@ -31,7 +31,7 @@ REGIONS: tuple[tuple[str, ...], ...] = (
 )
 
 
-class Block(nn.Module):
+class ConvNeXtBlock(nn.Module):
     """Depthwise 5 x 5 convolution, then a two-layer perceptron per place (Liu et al., arXiv
     2201.03545).
     """
@@ -61,11 +61,15 @@ class Reader(PictureReader):
             nn.Conv2d(3, 32, 3, stride=2, padding=1), nn.GELU(),
             nn.Conv2d(32, w1, 3, stride=2, padding=1),
         )  # fmt: skip
-        self.stage1 = nn.Sequential(*[Block(w1) for _ in range(2)])
-        self.stage2 = nn.Sequential(nn.Conv2d(w1, w2, 2, stride=2), *[Block(w2) for _ in range(3)])
-        self.stage3 = nn.Sequential(nn.Conv2d(w2, w3, 2, stride=2), *[Block(w3) for _ in range(3)])
+        self.stage1 = nn.Sequential(*[ConvNeXtBlock(w1) for _ in range(2)])
+        self.stage2 = nn.Sequential(
+            nn.Conv2d(w1, w2, 2, stride=2), *[ConvNeXtBlock(w2) for _ in range(3)]
+        )
+        self.stage3 = nn.Sequential(
+            nn.Conv2d(w2, w3, 2, stride=2), *[ConvNeXtBlock(w3) for _ in range(3)]
+        )
         self.lateral2, self.lateral3 = nn.Conv2d(w2, w1, 1), nn.Conv2d(w3, w1, 1)
-        self.fuse = nn.Sequential(Block(w1), Block(w1))
+        self.fuse = nn.Sequential(ConvNeXtBlock(w1), ConvNeXtBlock(w1))
         self.masks = nn.Conv2d(w1, 1 + MAX_SUBJECTS, 1)
         self.parts = nn.Conv2d(w1, 1 + len(schema.parts), 1)
         subject_width = 4 * width

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from consistent_gen.engine.coupling import Coupling
     from consistent_gen.engine.events import Event, FrameDone, FrameError, Started, Step
     from consistent_gen.engine.exactness import DEFAULT_BUCKET, profile_buckets
+    from consistent_gen.engine.graph import Choose, Group, leaders_first
     from consistent_gen.engine.loop import Engine
     from consistent_gen.engine.metadata import read_png, write_png
-    from consistent_gen.engine.packing import Choose, Group, leaders_first
     from consistent_gen.engine.replay import ReplayResult, replay
     from consistent_gen.engine.request import FrameRequest, Subject
     from consistent_gen.engine.state import FrameState
@@ -27,7 +27,7 @@ _NAMES = {
     "engine.exactness": ("DEFAULT_BUCKET", "profile_buckets"),
     "engine.loop": ("Engine",),
     "engine.metadata": ("read_png", "write_png"),
-    "engine.packing": ("Choose", "Group", "leaders_first"),
+    "engine.graph": ("Choose", "Group", "leaders_first"),
     "engine.replay": ("ReplayResult", "replay"),
     "engine.request": ("FrameRequest", "Subject"),
     "engine.state": ("FrameState",),

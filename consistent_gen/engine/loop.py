@@ -31,9 +31,15 @@ from consistent_gen.attention.rows import Branch, Call, Row
 from consistent_gen.engine.coupling import Coupling
 from consistent_gen.engine.events import Event, FrameDone, FrameError, Started, Step
 from consistent_gen.engine.exactness import DEFAULT_BUCKET, MAX_BUCKET, best_bucket
-from consistent_gen.engine.graph import FrameGraph
+from consistent_gen.engine.graph import (
+    Choose,
+    FrameGraph,
+    Group,
+    call_rows,
+    check_choice,
+    leaders_first,
+)
 from consistent_gen.engine.metadata import describe
-from consistent_gen.engine.packing import Choose, Group, call_rows, check_choice, leaders_first
 from consistent_gen.engine.preview import Previewer
 from consistent_gen.engine.request import FrameRequest
 from consistent_gen.engine.state import FrameState
@@ -53,7 +59,7 @@ class Engine:
             measures a few sizes on this machine and takes the smallest of nearly the best rate.
             A frame's bytes depend on it, so it stands in the frame's metadata.
         exact: fixed-size calls; None means yes on a CPU and no elsewhere.
-        choose: which of the groups that may step go into the next call (see `packing.Choose`).
+        choose: which of the groups that may step go into the next call (see `graph.Choose`).
 
     Raises:
         InputError: no such bucket size.
@@ -118,7 +124,7 @@ class Engine:
             alone_for = request.alone_for if self.exact else 0
             settled = request.settled(self.backbone)
             frames.append(FrameState(frame_id, settled, shape, alone_for))
-        alike = {(f.key, f.request.settings.made_steps, f.alone_for) for f in frames}
+        alike = {(f.key, f.request.settings.steps, f.alone_for) for f in frames}
         if len(alike) != 1:
             raise InputError(
                 "the frames of a gang must share size, steps, coupling group "
@@ -293,7 +299,7 @@ class Engine:
         preview = None
         if wanted and not frame.finished:
             preview = self._previewer.show(frame.clean_estimate, request.preview)
-        return Step(frame.id, frame.index, request.settings.made_steps, preview)
+        return Step(frame.id, frame.index, request.settings.steps, preview)
 
     def _finish(self, frame: FrameState, events: list[Event]) -> bool:
         assert frame.latent is not None
@@ -313,13 +319,12 @@ class Engine:
 
     def _picture(self, frame: FrameState) -> np.ndarray:
         """The finished picture, uint8 [h w 3]."""
-        latent = frame.clean_estimate if frame.stops_early else frame.latent
-        assert latent is not None
+        assert frame.latent is not None
         if not frame.request.settings.refine:
-            picture: np.ndarray = self.backbone.decode(latent[None])[0]
+            picture: np.ndarray = self.backbone.decode(frame.latent[None])[0]
             return picture
         noise = runtime.generator(frame.request.seed, "refiner")
-        return self.backbone.refine(latent, frame.last_timestep, noise)
+        return self.backbone.refine(frame.latent, frame.last_timestep, noise)
 
     def _fail(self, group: Group, error: ConsistentGenError, events: list[Event]) -> None:
         events += [FrameError(f.id, error, f.request.twin_of) for f in group.frames]

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from consistent_gen.draw_settings import OFF, SETTINGS, DrawSettings
+from consistent_gen.draw_settings import GONE, OFF, SETTINGS, DrawSettings, without_gone
 from consistent_gen.engine.events import FrameDone
 from consistent_gen.engine.loop import Engine
 from consistent_gen.engine.metadata import pixels_sha256
@@ -100,9 +100,14 @@ def request_of(metadata: Mapping[str, Any]) -> FrameRequest:
     """The request that drew a frame.
 
     Raises:
-        InputError: a field is missing or of the wrong type.
+        InputError: a field is missing or of the wrong type, or a setting that was used is gone.
     """
-    metadata = {**OFF, **metadata}  # older pictures name fewer settings
+    metadata = {**OFF, **without_gone(metadata)}  # older pictures name fewer settings
+    for name in GONE.keys() & metadata.keys():
+        raise InputError(
+            f"the picture was drawn with {name} {str(metadata[name])[:20]} and cannot be drawn "
+            f"again; {GONE[name].mistake(name)}"
+        )
     for name in (*_FIELDS, *_SETTINGS):
         if name not in metadata:
             raise InputError(f"the picture's metadata lack {name!r}")

@@ -74,7 +74,7 @@ class FrameRequest:
         _whole("seed", self.seed, 0, MAX_SEED)
         _whole("preview_every", self.preview_every, 1, _MAX_STEPS)
         _whole("behind_by", self.behind_by, 1, _MAX_STEPS)
-        _whole("alone_for", self.alone_for, 0, self.settings.made_steps - 1)
+        _whole("alone_for", self.alone_for, 0, self.settings.steps - 1)
         if self.preview not in PREVIEWS:
             raise unknown_name("preview", self.preview, PREVIEWS)
 

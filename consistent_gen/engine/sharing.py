@@ -154,7 +154,7 @@ class SharedStory(Coupling):
     def _anchor(self, number: int, request: FrameRequest, mask: np.ndarray | None) -> FrameRequest:
         """Register an anchor and submit its twin; returns the request that is ready to go."""
         role = FrameRole(frame=str(request.id), subjects=self._uses(request), anchor=number)
-        steps = request.settings.made_steps
+        steps = request.settings.steps
         lead = self.run.recipe.lead(steps)
         alone_for = min(lead, steps - 1) if lead > 1 else 0
         ahead = replace(self._read_ahead(request), alone_for=alone_for)
@@ -228,7 +228,7 @@ class SharedStory(Coupling):
         self, role: FrameRole, request: FrameRequest, ahead: tuple[str, ...], *, like: FrameRequest
     ) -> None:
         """Submit a frame that stays behind others, and its twin; `like` has its settings."""
-        behind_by = self.run.recipe.lead(request.settings.made_steps)
+        behind_by = self.run.recipe.lead(request.settings.steps)
         request = replace(request, behind=(*request.behind, *ahead), behind_by=behind_by)
         self.engine.submit(self._admit(role, request, like=like)[0])
         self._live.add(role.frame)
@@ -304,7 +304,7 @@ class SharedStory(Coupling):
         settings = anchor.settings
         if not settings.guided or "uncond" not in recipe.branches:
             return anchor
-        guided = settings.guided_steps + recipe.lead(settings.made_steps) - 1
+        guided = settings.guided_steps + recipe.lead(settings.steps) - 1
         return anchor.with_settings(guidance_until=min(guided / settings.steps, 1.0))
 
     def _uses(self, request: FrameRequest) -> tuple[Subject, ...]:
@@ -330,7 +330,7 @@ class SharedStory(Coupling):
         return self.run.most_bytes(
             self._sites.values(),
             (height, width),
-            steps=request.settings.made_steps,
+            steps=request.settings.steps,
             guided=request.settings.guided_steps,
             element_bytes=backbone.dtype.itemsize,
         )

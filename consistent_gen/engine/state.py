@@ -10,10 +10,25 @@ import torch
 
 from consistent_gen import runtime
 from consistent_gen.attention.rows import Branch, Row
-from consistent_gen.engine.guidance import guide
 from consistent_gen.engine.request import FrameRequest
 from consistent_gen.engine.schedulers import make_scheduler
 from consistent_gen.models.backbone import Backbone, Conditioning
+
+
+def guide(
+    cond: torch.Tensor, uncond: torch.Tensor, scale: float, rescale: float = 0.0
+) -> torch.Tensor:
+    """uncond + scale (cond - uncond), then pulled back towards the spread of `cond`.
+
+    Guidance: arXiv 2207.12598, equation 6, with scale = w + 1. `rescale` is phi of arXiv
+    2305.08891, equations 15 and 16: 0 leaves the result alone, 1 gives it the standard deviation
+    of `cond` over the whole frame.
+    """
+    guided = uncond + scale * (cond - uncond)
+    if rescale == 0.0:
+        return guided
+    matched = guided * (cond.std() / guided.std().clamp_min(1e-8))
+    return rescale * matched + (1.0 - rescale) * guided
 
 
 @dataclass(eq=False)
@@ -46,7 +61,7 @@ class FrameState:
     @property
     def finished(self) -> bool:
         """Whether all steps are done."""
-        return self.index >= self.request.settings.made_steps
+        return self.index >= self.request.settings.steps
 
     @property
     def alone(self) -> bool:
@@ -56,7 +71,7 @@ class FrameState:
     @property
     def looking(self) -> bool:
         """Whether its next call has a second, unshared set of its rows (see `Coupling.looks`)."""
-        coupling, steps = self.request.coupling, self.request.settings.made_steps
+        coupling, steps = self.request.coupling, self.request.settings.steps
         return coupling is not None and coupling.looks(self.id, self.index, steps)
 
     @property
@@ -114,7 +129,7 @@ class FrameState:
                 self.id,
                 branch,
                 self.index,
-                self.request.settings.made_steps,
+                self.request.settings.steps,
                 time,
                 look,
                 perturbed=branch == "uncond" and self.contouring,
@@ -151,12 +166,6 @@ class FrameState:
         alpha = (1.0 + sigma.square()).rsqrt()
         noised: torch.Tensor = alpha * (clean + sigma * noise)
         return noised
-
-    @property
-    def stops_early(self) -> bool:
-        """Whether steps are left out, so that the latent is noisy when all of its own are made."""
-        settings = self.request.settings
-        return settings.made_steps < settings.steps and self.reference is None
 
     @property
     def last_timestep(self) -> int:

@@ -24,7 +24,7 @@ from consistent_gen.checkpoints import (
     read_json,
     weights_folder,
 )
-from consistent_gen.draw_settings import RECOMMENDABLE, SETTINGS, mistakes
+from consistent_gen.draw_settings import GONE, RECOMMENDABLE, SETTINGS, mistakes
 from consistent_gen.errors import CheckpointError
 from consistent_gen.models import BACKBONES, DEFAULT_MODEL
 from consistent_gen.models.backbone import Backbone
@@ -146,6 +146,8 @@ def _recommended(file: Path) -> tuple[dict[str, float], dict[str, dict[str, Any]
         return {}, {}
     values = read_json(file)
     methods = values.pop(_METHODS, {}) if isinstance(values, dict) else None
+    for name in GONE.keys() & values.keys() if isinstance(values, dict) else ():
+        raise CheckpointError(f"{file}: {GONE[name].mistake(name)}")
     recommendable = isinstance(values, dict) and values.keys() <= set(RECOMMENDABLE)
     if not recommendable or None in values.values() or mistakes(values):
         known = ", ".join(f"{name} ({SETTINGS[name].range_words})" for name in RECOMMENDABLE)

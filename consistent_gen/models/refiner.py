@@ -35,7 +35,7 @@ from consistent_gen.errors import InputError
 GRIDS = (1, 2, 4, 8)  # cells of a grid along one cell of the latent
 
 
-class Block(nn.Module):
+class DilatedBlock(nn.Module):
     """RMS norm over channels, 3 x 3 convolution, SiLU, 3 x 3 convolution, with a skip; the last
     convolution starts at zero.
     """
@@ -84,7 +84,9 @@ class Refiner(ModelMixin, ConfigMixin):
             self.enter.append(nn.Conv2d(below + decode + noise + 1, width, 3, padding=1))
             # Dilated at the latent's grid: a face is told by all of its cells.
             dilations = [1 + (grid == 1 and i % 2) for i in range(count)]
-            self.grids.append(nn.Sequential(*[Block(width, dilation) for dilation in dilations]))
+            self.grids.append(
+                nn.Sequential(*[DilatedBlock(width, dilation) for dilation in dilations])
+            )
             below = width // 2
         # To finer grids: each cell's channels become half as many of four cells.
         self.finer = nn.ModuleList(nn.Conv2d(width, width // 2 * 4, 1) for width in widths[:-1])

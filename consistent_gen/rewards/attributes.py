@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from consistent_gen.encoders.factors import Reading
-from consistent_gen.rewards.hues import hue_word
+from consistent_gen.rewards.sight import hue_word
 
 
 @dataclass(frozen=True)

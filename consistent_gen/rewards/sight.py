@@ -12,10 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from consistent_gen.rewards.hues import hue_word
-
 if TYPE_CHECKING:
     from consistent_gen.encoders.factors import Reading, Schema
+
+
+def hue_word(angle: float, anchors: Mapping[str, float]) -> str:
+    """The nearest name on the hue circle; `angle` and the values of `anchors` lie in [0, 1)."""
+    return min(anchors, key=lambda name: abs((angle - anchors[name] + 0.5) % 1.0 - 0.5))
+
 
 # What changes from frame to frame.
 PASSING = frozenset({"action", "expression"})

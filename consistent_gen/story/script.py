@@ -16,7 +16,14 @@ from typing import Any, NoReturn, TypeVar
 
 import yaml
 
-from consistent_gen.draw_settings import OFFERED, SettingFacts, fitting_mistake, parse_size, written
+from consistent_gen.draw_settings import (
+    GONE,
+    OFFERED,
+    SettingFacts,
+    fitting_mistake,
+    parse_size,
+    written,
+)
 from consistent_gen.errors import InputError, all_of, all_read
 from consistent_gen.inputs import missing_file
 from consistent_gen.registry import nearest, unknown_name
@@ -84,6 +91,8 @@ def read_story(root: Node) -> Story:
     """
     if not isinstance(root, Mapping):
         _fail(f"a story is 'key: value' lines, not {kind_of(root)}", root.place)
+    for name in GONE.keys() & root.items.keys():
+        raise GONE[name].mistake(name).at(*root.places[name])
     _check_keys(root, STORY_KEYS, "key of a story", required=("title", "frames"))
     get = root.items.get
     characters = _characters(get("characters"))

@@ -33,7 +33,7 @@ from consistent_gen.checkpoints import save_tensors
 from consistent_gen.models.patch_autoencoder import PatchAutoencoder, load_autoencoder
 from consistent_gen.models.story_world import MAX_TOKENS
 from consistent_gen.models.words import word_tokenizer
-from consistent_gen.training.caption_probe import caption_targets
+from consistent_gen.training.probes import caption_targets
 from consistent_gen.training.semantic_code import semantic_code
 from consistent_gen.training.shards import (
     ShardPool,

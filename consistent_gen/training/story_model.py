@@ -50,7 +50,6 @@ from consistent_gen.models.story_world import (
 from consistent_gen.runtime import device, training_dtype, tune_allocator
 from consistent_gen.training import parallel
 from consistent_gen.training.attention_kernel import training_attention
-from consistent_gen.training.caption_probe import CaptionProbe
 from consistent_gen.training.denoising import (
     alphas_cumprod,
     figure_error,
@@ -58,11 +57,11 @@ from consistent_gen.training.denoising import (
     noised,
     timesteps,
 )
-from consistent_gen.training.factor_probe import FactorProbe
 from consistent_gen.training.loop import RecipeConfig, Replica, Training, load_grown
 from consistent_gen.training.optim import build_optimizers, learn_only, split_parameters
 from consistent_gen.training.pairs import PairedKeys
 from consistent_gen.training.perceptual import PerceptualDistance
+from consistent_gen.training.probes import CaptionProbe, FactorProbe
 from consistent_gen.training.rows import RowPool, rows_inputs
 from consistent_gen.training.shards import world_inputs
 from consistent_gen.training.truth import schema

@@ -18,8 +18,7 @@ from services.jobs import events as job_events
 from services.jobs import frames as job_frames
 from services.jobs import leasing as job_leasing
 from services.jobs import queue as job_queue
-from services.jobs import rows as job_rows
-from services.jobs.changes import Changes
+from services.jobs.events import Changes
 from services.jobs.queue import waiting_newcomers
 from services.jobs.records import Lease, OrderedFrame, OwnerLoad, Progress, QueueState
 from services.keys import Quota
@@ -113,7 +112,7 @@ class JobStore:
             found = rows("SELECT * FROM jobs WHERE id = ? AND owner = ?", (job, owner))
             if not found:
                 raise _no_job()
-            return job_rows.jobs(rows, found, self._now())[0]
+            return job_queue.jobs(rows, found, self._now())[0]
 
     def page(
         self,
@@ -137,7 +136,7 @@ class JobStore:
                 (owner, state or "", state or "", at, at, last, check_limit(limit) + 1),
             )
             more = cursor(found[limit - 1]) if len(found) > limit else None
-            return JobPage(jobs=job_rows.jobs(rows, found[:limit], self._now()), next=more)
+            return JobPage(jobs=job_queue.jobs(rows, found[:limit], self._now()), next=more)
 
     def cancel(self, owner: str, job: str) -> Job:
         """Cancel what is unfinished: waiting frames now, running ones at their next report.
@@ -364,7 +363,7 @@ class JobStore:
         job_frames.start(self._db, frame, lease, worker, now, until)
         shared = self._db.one("SELECT plan FROM jobs WHERE id = ?", (frame["job"],))
         assert shared is not None, "a frame without a job"
-        return job_rows.lease(frame, json.loads(shared["plan"]), lease, until)
+        return job_queue.lease(frame, json.loads(shared["plan"]), lease, until)
 
     def _settle(self, frame: Row, now: int) -> None:
         job_frames.settle(self._db, frame["job"], now)

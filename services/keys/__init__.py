@@ -1,11 +1,10 @@
-"""API keys and their limits: the file of hashes (`file`) and who shows a right one (`ring`).
+"""API keys and their limits: the file of hashes, and who shows a right one (`ring`).
 
 `python -m services.keys add FILE ID` makes a key.
 """
 
 from __future__ import annotations
 
-from services.keys.file import ANONYMOUS, ANONYMOUS_ID, Key, Quota
-from services.keys.ring import KeyRing, create_key, revoke_key
+from services.keys.ring import ANONYMOUS, ANONYMOUS_ID, Key, KeyRing, Quota, create_key, revoke_key
 
 __all__ = ["ANONYMOUS", "ANONYMOUS_ID", "Key", "KeyRing", "Quota", "create_key", "revoke_key"]

@@ -151,3 +151,17 @@ class ProcessGroup:
 def _card(worker: int, gpus: int) -> dict[str, str]:
     """The one GPU that a worker sees."""
     return {"CUDA_VISIBLE_DEVICES": str(worker % gpus)} if gpus > 0 else {}
+
+
+def end_with_parent() -> None:
+    """Send ourselves SIGTERM once standard input ends, which the parent holds open."""
+
+    def watch() -> None:
+        try:
+            while os.read(sys.stdin.fileno(), 4096):
+                pass
+        except OSError:
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="lifeline", daemon=True).start()

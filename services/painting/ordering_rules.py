@@ -2,12 +2,12 @@
 
 Every user's first frame goes before anybody's second one: a user who has no row yet gets one at
 once, from who has most, and a frame that sits out loses nothing, since all of its state is its own.
-Owners come before their users, as in `services.jobs.fairness`: many users do not make a larger
+Owners come before their users, as in `services.jobs.leasing`: many users do not make a larger
 share. Bulk frames go last.
 
 Of what is equal by that, frames go first that have sat out `PATIENCE` calls, then those that have
 begun, so that they finish and make room. These keep level, like followers in
-`engine.packing.leaders_first`: those go first that have made the fewest steps. Nobody's frame
+`engine.graph.leaders_first`: those go first that have made the fewest steps. Nobody's frame
 stands still then while another one of the same user is drawn, and frames of equal steps that share
 calls end together, so that the last calls of a story are full.
 
@@ -89,7 +89,7 @@ def _by_turns(groups: Sequence[Group], whose: Callable[[Group], Hashable]) -> li
 
 
 class CallChoice:
-    """A `packing.Choose` that remembers its last choice.
+    """A `graph.Choose` that remembers its last choice.
 
     Args:
         standing_of: for whom a group is drawn.
@@ -103,7 +103,7 @@ class CallChoice:
         self.ready: tuple[Group, ...] = ()
 
     def __call__(self, ready: Sequence[Group], rows: int) -> list[Group]:
-        """See `packing.Choose`."""
+        """See `graph.Choose`."""
         standing = {group: self._standing_of(group) for group in ready}
         ranked = in_turn(ready, standing, self._passed)
         first = self._leader(ranked, standing)

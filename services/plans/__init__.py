@@ -1,7 +1,7 @@
 """From a request to a plan, for the gateway that accepts it and for the painter that draws it.
 
-`planner` says what is wrong with a story before it is drawn, `outline` knows a model without its
-weights, and `orders` is one frame of a story as it travels in a lease.
+`planner` says what is wrong with a story before it is drawn, knowing a model without its weights,
+and `orders` is one frame of a story as it travels in a lease.
 """
 
 from __future__ import annotations

@@ -77,7 +77,9 @@ class FrameOrder:
                 references=order.get("references") or {},
                 preview_every=int(order.get("preview_every") or 0),
             )
-        except (KeyError, TypeError, ValueError, ValidationError):
+        except ValidationError as error:
+            raise InputError(f"an order's story: {error.errors()[0]['msg']}") from None
+        except (KeyError, TypeError, ValueError):
             raise InputError("an order lacks a field or has one of the wrong kind") from None
         if not 0 <= found.frame < len(found.story.frames):
             raise InputError(f"the story has {len(found.story.frames)} frames, none {found.frame}")

@@ -17,6 +17,7 @@ from consistent_gen.client.types import (
     StoryPatch,
     StorySummary,
 )
+from consistent_gen.draw_settings import GONE
 from consistent_gen.errors import InputError
 from consistent_gen.sqlite import moment
 from services.errors import Conflict, NotFound
@@ -144,7 +145,9 @@ class StoryStore:
         """
         with self._db.snapshot() as rows:
             row = _find(rows, owner, story)
-            request = StoryIn.model_validate_json(row["request"])
+            # Settings of earlier versions say how drawings came about that are there already.
+            said = json.loads(row["request"])
+            request = StoryIn.model_validate({k: v for k, v in said.items() if k not in GONE})
             return StoryOut(
                 id=row["id"],
                 title=row["title"],

@@ -1,6 +1,6 @@
 """The HTTP side: an application behind a gate, over the parts that one gateway holds.
 
-`app` puts the `routes` behind the gate of `security` (with `key_check` and `bodies`); `state` holds
+`app` puts the `routes` behind the gate of `security`; `state` holds
 the stores; `problems` is every refusal, `intake` judges what comes in, `events` streams what
 happens. Nothing here paints: the gateway loads no torch.
 """

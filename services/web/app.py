@@ -19,9 +19,8 @@ from consistent_gen.errors import ConsistentGenError
 from services.jobs.housekeeping import Housekeeper
 from services.settings import Settings
 from services.web import problems
-from services.web.openai.errors import PATHS as OPENAI_PATHS
-from services.web.openai.errors import OpenAIProblem
-from services.web.openai.shapes import OpenAIError
+from services.web.openai.shapes import PATHS as OPENAI_PATHS
+from services.web.openai.shapes import OpenAIError, OpenAIProblem
 from services.web.routes import (
     artifacts,
     characters,

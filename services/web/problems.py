@@ -31,7 +31,7 @@ from consistent_gen.errors import (
 )
 from consistent_gen.memory.data.store import MemoryStoreError, StaleVersionError
 from services.errors import Refusal, ServiceError
-from services.web.openai import errors as openai
+from services.web.openai import shapes as openai
 
 _log = logging.getLogger("services.faults")
 MEDIA_TYPE = "application/problem+json"

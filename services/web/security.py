@@ -8,6 +8,9 @@ arrive; a bound on the requests that one caller has open.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import hashlib
 import ipaddress
 import logging
 import re
@@ -18,17 +21,117 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.errors import Refusal
-from services.keys import ANONYMOUS, KeyRing
+from services.keys import ANONYMOUS, Key, KeyRing
 from services.settings import Settings
-from services.web.bodies import BoundedBody
-from services.web.key_check import KeyCheck, unauthorized
 from services.web.metrics import Metrics
 from services.web.problems import log_fault, problem_response
+
+BODY_PAUSE_S = 30.0  # between two pieces of a body
+DISCARD_S, DISCARD_BYTES = 5.0, 256 << 20  # of a body that is refused
+
+
+class BoundedBody:
+    """`receive` of a request whose body is bounded in bytes and in time while it arrives."""
+
+    def __init__(self, receive: Receive, headers: Headers, limit: int) -> None:
+        self._receive, self._limit = receive, limit
+        self._bytes, self._complete = 0, False
+        self._length = headers.get("content-length", "0")
+
+    async def check_length(self) -> None:
+        """Judge the announced length. Raises ``Refusal``."""
+        if not self._length.isdecimal():
+            raise Refusal(400, "malformed", "Content-Length is not a number")
+        if int(self._length) > self._limit:
+            await self._discard()
+            raise Refusal(413, "too_large", self._too_large, headers={"Connection": "close"})
+
+    async def __call__(self) -> Message:
+        """The next message. Raises ``HTTPException``, which body parsers let through."""
+        if self._complete:
+            return await self._receive()
+        message = await self._next()
+        self._bytes += len(message.get("body", b""))
+        if self._bytes > self._limit:
+            await self._discard()
+            raise HTTPException(413, self._too_large, {"Connection": "close"})
+        return message
+
+    async def _next(self) -> Message:
+        try:
+            message = await asyncio.wait_for(self._receive(), BODY_PAUSE_S)
+        except TimeoutError:
+            detail = f"the body stopped arriving for {BODY_PAUSE_S:.0f} s"
+            raise HTTPException(408, detail, {"Connection": "close"}) from None
+        self._complete = not message.get("more_body", False)
+        return message
+
+    async def _discard(self) -> None:
+        """Take what is under way, within bounds: most clients read no answer before they sent all,
+        and a connection that is closed on unread data loses the answer.
+        """
+        with contextlib.suppress(TimeoutError, HTTPException):
+            async with asyncio.timeout(DISCARD_S):
+                thrown = 0
+                while not self._complete and thrown < DISCARD_BYTES:
+                    thrown += len((await self._next()).get("body", b""))
+
+    @property
+    def _too_large(self) -> str:
+        return f"the body is larger than {self._limit:,} bytes; GET /v1/limits says what fits"
+
+
+WRONG_KEYS_PER_MINUTE = 30
+KEY_REMEMBERED_S = 10.0
+MAX_REMEMBERED = 4096
+
+
+class KeyCheck:
+    """Verifies bearer tokens: right ones are remembered for a moment, guessing is slowed down."""
+
+    def __init__(self, keys: KeyRing, clock: Callable[[], float] = time.monotonic) -> None:
+        self._keys, self._clock = keys, clock
+        self._known: dict[bytes, tuple[Key, float]] = {}
+        self._wrong: Counter[str] = Counter()
+        self._minute = 0
+
+    async def verify(self, token: str, client: str) -> Key:
+        """The token's key. Raises ``Refusal``: 401 for a wrong one, 429 after many wrong ones."""
+        if not token:
+            raise unauthorized("send your API key as 'Authorization: Bearer KEY'")
+        now = self._clock()
+        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        key, until = self._known.get(digest, (None, 0.0))
+        if key is not None and now < until:
+            return key
+        if int(now / 60) != self._minute:
+            self._minute = int(now / 60)
+            self._wrong.clear()
+        if self._wrong[client] >= WRONG_KEYS_PER_MINUTE:
+            raise Refusal(429, "too_many_wrong_keys", "too many wrong keys", retry_after=60.0)
+        # Hashing takes time on purpose, which must not be the event loop's.
+        key = await run_in_threadpool(self._keys.verify, token)
+        if key is None:
+            if len(self._wrong) < MAX_REMEMBERED:
+                self._wrong[client] += 1
+            raise unauthorized("this API key is not known; ask the operator for one")
+        if len(self._known) >= MAX_REMEMBERED:
+            self._known.clear()
+        self._known[digest] = (key, now + KEY_REMEMBERED_S)
+        return key
+
+
+def unauthorized(detail: str) -> Refusal:
+    """The answer to a call without a right key."""
+    return Refusal(401, "unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
+
 
 OPEN_PER_KEY = 512
 OPEN_IN_ALL = 2048

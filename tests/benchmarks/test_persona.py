@@ -12,10 +12,12 @@ import pytest
 
 from benchmarks.persona import (
     as_benchmark,
+    gold_memory,
     lines_of,
     look_up,
     main,
     recall,
+    replay_gold,
     run_choices,
     run_recall,
 )
@@ -40,7 +42,6 @@ from benchmarks.persona_solvers import (
     shuffled,
 )
 from benchmarks.persona_synthetic import SLOTS, synthetic_users
-from benchmarks.persona_truth import gold_memory, replay_gold
 from consistent_gen.errors import InputError
 from consistent_gen.language.embedders import HashedNgrams
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from consistent_gen.cli.drawing import StoryDrawer
+from consistent_gen.cli.chat import StoryDrawer
 from consistent_gen.cli.recognising import TRANSIENT, StoryWorldReader, offered, picture_embedder
 from consistent_gen.encoders.factors import Schema
 from consistent_gen.encoders.reader import Reader

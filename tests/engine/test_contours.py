@@ -15,7 +15,7 @@ from consistent_gen.attention.patch import attached
 from consistent_gen.checkpoints import write_json
 from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.engine import Engine, FrameDone, FrameRequest, replay
-from consistent_gen.engine.guidance import guide
+from consistent_gen.engine.state import guide
 from consistent_gen.errors import CheckpointError
 from consistent_gen.models import load_backbone
 from consistent_gen.models.backbone import Backbone

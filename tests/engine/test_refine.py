@@ -1,4 +1,4 @@
-"""A model with a second stage: pictures of twice the size, steps that are left out, replay."""
+"""A model with a second stage: pictures of twice the size, steps that retouch, replay."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     refiner = Refiner(latent_channels=16, widths=(16, 16, 8, 8), blocks=(1, 1, 1, 1))
     torch.nn.init.normal_(refiner.leave.weight, std=0.2)
     refiner.save_pretrained(place / "refiner", safe_serialization=True)
-    write_json(place / "refiner" / "recommended.json", {"refine": 1, "stop_at": 0.75, "steps": 8})
+    write_json(place / "refiner" / "recommended.json", {"refine": 1, "retouch": 0.25, "steps": 8})
     return place
 
 
@@ -50,24 +50,24 @@ def drawn(backbone: Backbone, *requests: FrameRequest) -> list[FrameDone]:
 def test_a_second_stage_is_a_model_of_its_own(refined: Backbone, tiny: Backbone) -> None:
     assert refined.sha256 == tiny.sha256, "old pictures stay pictures of the same model"
     assert refined.refiner_sha256 == folder_sha256(refined.path / "refiner")
-    assert refined.recommended == {"refine": 1, "stop_at": 0.75, "steps": 8}
+    assert refined.recommended == {"refine": 1, "retouch": 0.25, "steps": 8}
     assert tiny.refiner is None and tiny.refiner_sha256 is None
 
 
-def test_it_draws_at_twice_the_size_and_leaves_steps_out(refined: Backbone) -> None:
+def test_it_draws_at_twice_the_size(refined: Backbone) -> None:
     events = list(Engine(refined).run([FOX]))
     (done,) = (e for e in events if isinstance(e, FrameDone))
     assert done.image.shape == (256, 256, 3)
     steps = [e for e in events if isinstance(e, Step)]
-    assert [e.step for e in steps] == [1, 2, 3] and {e.steps for e in steps} == {3}
-    assert done.metadata["stop_at"] == 0.75 and done.metadata["refine"] == 1
+    assert [e.step for e in steps] == [1, 2, 3, 4] and {e.steps for e in steps} == {4}
+    assert done.metadata["retouch"] == 0.25 and done.metadata["refine"] == 1
     assert done.metadata["width"] == 128, "the size that the denoiser draws at"
 
 
 def test_without_it_pictures_are_those_of_the_model_alone(
     refined: Backbone, tiny: Backbone
 ) -> None:
-    plain = FOX.with_settings(refine=0, stop_at=1.0)
+    plain = FOX.with_settings(refine=0, retouch=0.0)
     ours, theirs = drawn(refined, plain)[0], drawn(tiny, FOX)[0]
     assert np.array_equal(ours.image, theirs.image)
     assert ours.metadata["model"]["sha256"] == theirs.metadata["model"]["sha256"]
@@ -95,7 +95,7 @@ def test_replay_draws_the_same_and_names_another_second_stage(
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "vanilla"])
-def test_shared_stories_leave_steps_out_together(refined: Backbone, method: str) -> None:
+def test_shared_stories_are_finished_together(refined: Backbone, method: str) -> None:
     engine = Engine(refined)
     story = SharedStory(engine, recipe_of(method), seed=3)
     anchors = max(1, story.run.recipe.anchors)

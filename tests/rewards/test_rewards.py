@@ -10,7 +10,7 @@ import torch
 from consistent_gen.encoders.factors import Reading
 from consistent_gen.rewards.attributes import Wanted, attribute_hits
 from consistent_gen.rewards.distribution import frechet_distance
-from consistent_gen.rewards.hues import hue_word
+from consistent_gen.rewards.sight import hue_word
 
 CLASSES = {"kind": ("fox", "cat")}
 SCENE = {"place": ("moon", "farm")}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from consistent_gen.training.caption_probe import CaptionProbe, caption_targets
+from consistent_gen.training.probes import CaptionProbe, caption_targets
 from consistent_gen.training.truth import schema
 from consistent_gen.world.captions import words_of
 from consistent_gen.world.dataset import StoryWorld

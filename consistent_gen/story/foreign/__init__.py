@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from consistent_gen.story.foreign.found import Imported
+from consistent_gen.story.foreign.formats import Imported
 from consistent_gen.story.foreign.intake import FORMATS, import_story
 
 __all__ = ["FORMATS", "Imported", "import_story"]

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from consistent_gen.errors import InputError, LimitError
 from consistent_gen.inputs import missing_file
-from consistent_gen.story.foreign import benchmarks, prompts
-from consistent_gen.story.foreign.found import Found, Imported, as_story
+from consistent_gen.story.foreign import formats
+from consistent_gen.story.foreign.formats import ForeignStory, Imported, as_story
 from consistent_gen.story.yaml_tree import Mapping, Node, Scalar, Sequence, parse_yaml
 
 MAX_BYTES = 8 << 20
 MAX_DEPTH = 60
+_SPACE = re.compile(r"\s*")
 # Format -> what it is, for people.
 FORMATS = {
     "consistory": "ConsiStory+ YAML: groups of style, subject and settings",
@@ -26,7 +28,7 @@ FORMATS = {
     "comfyui": "a ComfyUI workflow",
     "a1111": "a prompt with weights, as A1111 and ComfyUI write them",
 }
-_Reader = Callable[[Any], list[Found]]
+_Reader = Callable[[Any], list[ForeignStory]]
 
 
 def import_story(path: str | Path, *, number: int = 1) -> Imported:
@@ -66,17 +68,17 @@ def _read(path: Path) -> str:
         ) from None
 
 
-def _recognised(text: str, path: Path) -> tuple[str, list[Found]]:
+def _recognised(text: str, path: Path) -> tuple[str, list[ForeignStory]]:
     """(format, the stories in it); no stories where nothing fits."""
     start = text.lstrip()[:1]
     if start in "{[" and start:
         value = _json(text, path)
         readers: dict[str, _Reader] = {
-            "vistory": benchmarks.vistory,
-            "1prompt1story": benchmarks.one_prompt,
-            "storydiffusion": prompts.story_diffusion,
-            "comfyui": prompts.comfyui,
-            "t2is": benchmarks.t2is,
+            "vistory": formats.vistory,
+            "1prompt1story": formats.one_prompt,
+            "storydiffusion": formats.story_diffusion,
+            "comfyui": formats.comfyui,
+            "t2is": formats.t2is,
         }
         for name, reader in readers.items():
             found = reader(value) if value is not None else []
@@ -85,10 +87,10 @@ def _recognised(text: str, path: Path) -> tuple[str, list[Found]]:
         if value is not None and start == "{":
             return "", []
     if path.suffix.lower() in (".yaml", ".yml"):
-        return "consistory", benchmarks.consistory(_plain(parse_yaml(text.encode(), str(path))))
-    if found := prompts.prompt_list(text):
+        return "consistory", formats.consistory(_plain(parse_yaml(text.encode(), str(path))))
+    if found := formats.prompt_list(text):
         return "prompts", found
-    return "a1111", prompts.weighted(text)
+    return "a1111", formats.weighted(text)
 
 
 def _json(text: str, path: Path) -> Any:
@@ -105,15 +107,21 @@ def _json(text: str, path: Path) -> Any:
 def _lines(text: str) -> list[Any] | None:
     """The JSON values that stand in `text` one after the other, on lines of their own or not."""
     decoder = json.JSONDecoder()
-    found, place = [], 0
-    while text[place:].strip():
-        place += len(text[place:]) - len(text[place:].lstrip())
+    found, place = [], _end_of_space(text, 0)
+    while place < len(text):
         try:
             value, place = decoder.raw_decode(text, place)
         except (ValueError, RecursionError):
             return None
         found.append(value)
+        place = _end_of_space(text, place)
     return found or None
+
+
+def _end_of_space(text: str, start: int) -> int:
+    space = _SPACE.match(text, start)
+    assert space is not None, "it matches nothing, too"
+    return space.end()
 
 
 def _deep(value: Any, left: int) -> bool:

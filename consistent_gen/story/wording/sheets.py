@@ -38,7 +38,7 @@ _COLOURED = ("top", "bottom", "shoes", "accessory")
 
 
 @dataclass
-class Sheet:
+class CharacterSheet:
     """Factors of one character. `factors` holds words of the story world; `said` those factors
     that the writer named, the others are completed.
 
@@ -122,7 +122,7 @@ class Sheet:
         return _article(" ".join(w for w in words if w))
 
 
-def complete(sheet: Sheet, seed: int, taken: Iterable[tuple[str, str]] = ()) -> None:
+def complete(sheet: CharacterSheet, seed: int, taken: Iterable[tuple[str, str]] = ()) -> None:
     """Fill in what a writer leaves open: hair or fur, plain clothes, and nothing on the head.
 
     seed: of the story; with the name it decides. taken: (kind, colour of the top) of characters
@@ -152,7 +152,7 @@ def complete(sheet: Sheet, seed: int, taken: Iterable[tuple[str, str]] = ()) -> 
             fill("bottom_colour", rng.choice(others))
 
 
-def shorten(sheet: Sheet, room: int, count: int) -> list[str]:
+def shorten(sheet: CharacterSheet, room: int, count: int) -> list[str]:
     """Leave factors out until the description has at most `room` words; those first that nobody
     named. Returns the factors that were named and had to go.
 

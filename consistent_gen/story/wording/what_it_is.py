@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from consistent_gen.story.wording.lexicon import Lexicon, Sense
 from consistent_gen.story.wording.people import Genders
 from consistent_gen.story.wording.reading import Item, items
-from consistent_gen.story.wording.sheets import GENDERS, Sheet
+from consistent_gen.story.wording.sheets import GENDERS, CharacterSheet
 from consistent_gen.story.wording.tokens import folded, tokens
 from consistent_gen.story.wording.types import Fate, Word
 
@@ -44,7 +44,7 @@ class Described:
     to go to the clothes, since the kind has no such fur.
     """
 
-    sheet: Sheet
+    sheet: CharacterSheet
     words: list[Word] = field(default_factory=list)
     nouns: set[str] = field(default_factory=set)
     notices: list[str] = field(default_factory=list)
@@ -61,7 +61,7 @@ class KindReader:
         self.name, self.text, self.lexicon, self.genders = name, text, lexicon, genders
         found = items(tokens(text, {}, ()), text, lexicon)
         self.items = [item for item in found if item.kind != "sign" or item.low in ",.;:()-\u2013"]
-        self.sheet = Sheet(name)
+        self.sheet = CharacterSheet(name)
         self.result = Described(self.sheet)
         self.pending: list[Item] = []
         self.garment = ""  # the last one of this part of the text, for "a cardigan in mustard"

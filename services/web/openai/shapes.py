@@ -1,4 +1,4 @@
-"""Fields and answers of OpenAI's images API, with additions of ours."""
+"""Fields, answers and errors of OpenAI's images API, with additions of ours."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from consistent_gen.client.base import Input, Output, Prompt, Seed, setting
+from consistent_gen.client.types import Problem
 
 MAX_PICTURES = 10
 MAX_PARTIAL = 3
@@ -62,3 +63,25 @@ class OpenAIError(Output):
     type: str
     param: str | None = None
     code: str
+
+
+PATHS = frozenset({"/v1/images/generations", "/v1/images/edits"})
+_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+
+
+class OpenAIProblem(Problem):
+    """A problem (RFC 9457) that is an error of OpenAI's API as well."""
+
+    error: OpenAIError
+
+
+def with_error(problem: Problem, param: str | None = None) -> OpenAIProblem:
+    """The problem with what OpenAI's clients look for. param: the field at fault."""
+    kind = "server_error" if problem.status >= 500 else "invalid_request_error"
+    error = OpenAIError(
+        message=problem.detail,
+        type=_TYPES.get(problem.status, kind),
+        param=param,
+        code=problem.code,
+    )
+    return OpenAIProblem(**problem.model_dump(), error=error)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 
 from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.engine import FrameRequest, Group
-from consistent_gen.engine.packing import check_choice
+from consistent_gen.engine.graph import check_choice
 from consistent_gen.engine.state import FrameState
 from services.painting.ordering_rules import PATIENCE, CallChoice, Standing
 

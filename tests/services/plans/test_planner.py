@@ -17,7 +17,7 @@ from consistent_gen.models.backbone import Backbone
 from consistent_gen.story.plan import plan_story
 from consistent_gen.story.script import parse_story
 from services.plans import FrameOrder, PlanBook, Planner, validate_story
-from services.plans.outline import ModelOutline
+from services.plans.planner import ModelOutline
 from tests.services.small_model import story
 
 

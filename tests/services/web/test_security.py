@@ -16,7 +16,7 @@ from consistent_gen.client.types import StoryIn
 from consistent_gen.errors import InputError
 from services.settings import LimitSettings
 from services.web import build_app
-from services.web.key_check import WRONG_KEYS_PER_MINUTE, KeyCheck
+from services.web.security import WRONG_KEYS_PER_MINUTE, KeyCheck
 from tests.services.web.answers import problem, upload
 from tests.services.web.hand import TOKEN, Hand, Server, settings_in, world_png
 
@@ -378,7 +378,7 @@ def test_one_caller_cannot_hold_all_connections(
 def test_a_body_that_stops_arriving_is_given_up(
     monkeypatch: pytest.MonkeyPatch, server: Server, keys: tuple[Path, str, str]
 ) -> None:
-    monkeypatch.setattr("services.web.bodies.BODY_PAUSE_S", 0.2)
+    monkeypatch.setattr("services.web.security.BODY_PAUSE_S", 0.2)
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.settimeout(30)
         head = "POST /v1/stories HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
