@@ -31,19 +31,26 @@ class _Reader(KindReader):
         )
         self._find_nouns()
         self._set_kind()
-        for item in self.items:
+        for place, item in enumerate(self.items):
             if item.low in _ANEW or any(item is noun[1] for noun in self.nouns):
                 self._flush()
-            self._take(item)
+            self._take(item, place)
+            if item.low == "," and self._same_noun_follows(place):
+                continue  # "a long, flowing beard"
             if item.kind == "sign" or item.low == "but":
+                before = self.items[place - 1] if place else item
                 self._flush()
-                self.garment = ""
+                # "A hijab, light pink": a colour after a comma is of the clothes before it.
+                self.garment = self.garment if before.category in CLOTHES else ""
         self._flush()
+        for item, garment in self.loose:
+            assert item.sense is not None
+            self._loose_colour(item, item.sense, garment)
         self._finish()
         self.result.words = [item.word for item in self.items if item.word is not None]
         return self.result
 
-    def _take(self, item: Item) -> None:
+    def _take(self, item: Item, place: int) -> None:
         if item.word is not None or item.kind in ("sign", "small", "number", "name"):
             return
         sense = item.sense
@@ -58,6 +65,9 @@ class _Reader(KindReader):
             and sense.speech == "a"
         ):
             self.pending.append(item)
+        elif sense.base == "coat" and not self.sheet.is_person and not self._worn(place):
+            item.become("near", "fur")
+            self._colour_hair()
         elif sense.category in CLOTHES:
             self._clothe(item, sense)
         elif sense.category == "hairnoun":
@@ -73,8 +83,22 @@ class _Reader(KindReader):
             self._mood(item, sense)
         elif sense.category == "pattern":
             self._pattern(item, sense)
+        elif sense.speech == "n" and self._of_another(place):
+            item.become("left_out", why="what is on clothes is not drawn", nearest=_nearest(sense))
         else:
             self._leave(item, sense)
+
+    def _same_noun_follows(self, place: int) -> bool:
+        """Whether adjectives of hair go on after a comma, up to their noun."""
+        if not self.pending or any(i.category not in ("hair", "shade") for i in self.pending):
+            return False
+        after = [item.sense for item in self.items[place + 1 : place + 3]]
+        return [sense.speech for sense in after if sense is not None] == ["a", "n"]
+
+    def _worn(self, place: int) -> bool:
+        """Whether an animal wears its coat, and does not grow it."""
+        before = [item.low for item in self.items[max(0, place - 4) : place]]
+        return any(low in ("in", "wearing", "wears", "dressed in") for low in before)
 
     def _clothe(self, item: Item, sense: Sense) -> None:
         slot, noun = sense.category, sense.value
@@ -217,7 +241,7 @@ class _Reader(KindReader):
             sense = item.sense
             assert sense is not None
             if item.category == "colour":
-                self._loose_colour(item, sense)
+                self.loose.append((item, self.garment))
             elif item.category == "size" and self.sheet.say("size", sense.value):
                 item.become("same" if sense.relation == "same" else "near", sense.value)
             elif item.category == "hair":
@@ -230,10 +254,10 @@ class _Reader(KindReader):
                 item.become("left_out", why="nothing takes it")
         self.pending = []
 
-    def _loose_colour(self, item: Item, sense: Sense) -> None:
+    def _loose_colour(self, item: Item, sense: Sense, garment: str) -> None:
         table = HAIR if self.sheet.is_person else FUR
-        if self.garment in CLOTHES and f"{self.garment}_colour" not in self.sheet.said:
-            self._colour_clothes(item, self.garment)
+        if garment in CLOTHES and f"{garment}_colour" not in self.sheet.said:
+            self._colour_clothes(item, garment)
         elif (
             sense.value in table
             and "coat" not in self.sheet.said

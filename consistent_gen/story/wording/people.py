@@ -40,6 +40,7 @@ class Genders:
             if word in _TITLES:
                 return known[word]
         told = self.of_text(description) or next((known[w] for w in parts if w in known), "")
+        told = told or _told_within(description)
         return told or self._of_story() or ("she", "he")[sha256(name.encode()).digest()[0] % 2]
 
     def told(self, name: str, description: str) -> str:
@@ -65,6 +66,14 @@ class Genders:
 
 _TITLES = ("mrs", "ms", "miss", "madame", "madam", "lady", "princess", "queen", "aunt", "auntie",
            "mr", "sir", "lord", "prince", "king", "uncle")  # fmt: skip
+
+
+def _told_within(text: str) -> str:
+    """By a title or a given name within a text, unless it is an owner: "Mrs. Kowalski"."""
+    for match in re.finditer(r"\b([A-Z][a-z]+)\b(?!\.?(?: [A-Z][a-z]+)?['\u2019]s\b)", text):
+        if match[1].lower() in (*_TITLES, *_given_names()):
+            return _given_names()[match[1].lower()]
+    return ""
 
 
 @lru_cache(maxsize=1)

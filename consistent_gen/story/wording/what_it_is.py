@@ -13,6 +13,8 @@ from consistent_gen.story.wording.tokens import folded, tokens
 from consistent_gen.story.wording.types import Fate, Word
 
 CLOTHES = ("top", "bottom", "shoes", "accessory")
+_MANY = ("people", "children")
+_YOUNG = ("calf", "cub", "pup", "puppy", "chick", "foal", "baby", "kitten")
 _ABSTRACT = ("adult", "child", "person", "people", "children")
 # What ends the group of words around a noun.
 _GROUP_ENDS = (
@@ -64,6 +66,7 @@ class KindReader:
         self.sheet = Sheet(name)
         self.result = Described(self.sheet)
         self.pending: list[Item] = []
+        self.loose: list[tuple[Item, str]] = []  # colours without a noun, and after which clothes
         self.garment = ""  # the last one of this part of the text, for "a cardigan in mustard"
         self.age: int | None = None
         self.old = False
@@ -77,8 +80,12 @@ class KindReader:
             if worn is not None and item.category not in CLOTHES:
                 item.sense = worn
             sense = next((s for s in item.options if s.category == "kind"), None)
+            if item.low == "and" and not any(noun[0] == group for noun in self.nouns):
+                continue  # "a warm and kind rabbit"
             if item.kind == "sign" or item.low in _GROUP_ENDS:
-                group, opened_by_sign = group + 1, item.kind == "sign"
+                # "A picture of a wizard", "a group of foxes": what it is stands after "of".
+                of = item.low == "of" and all(n[2].value in _MANY for n in self.nouns)
+                group, opened_by_sign = group + 1, item.kind == "sign" or of
             elif sense is None or item.possessive or worn is not None or self._of_another(place):
                 continue
             elif group == 0 or (opened_by_sign and sense.relation != "far"):
@@ -99,7 +106,7 @@ class KindReader:
             here = [noun for noun in self.nouns if noun[0] == group]
             plain = [n for n in here if n[2].value not in _ABSTRACT]
             if plain or head is None:
-                head = (plain or here)[-1]
+                head = _head(plain or here)
             if plain or group > 0:
                 break
         sense = head[2] if head else None
@@ -193,8 +200,19 @@ class KindReader:
             self.age = 40
 
 
+def _head(nouns: list[tuple[int, Item, Sense]]) -> tuple[int, Item, Sense]:
+    """The last noun of a group; but an elephant calf is an elephant, a robot butler a robot."""
+    last = nouns[-1]
+    for other in nouns[-2:-1]:
+        young = last[2].base in _YOUNG
+        served = other[2].value not in GENDERS and other[2].relation != "far"
+        if young or (served and last[2].relation == "near" and last[2].value in GENDERS):
+            return other
+    return last
+
+
 def _ends_an_age(item: Item) -> bool:
-    return item.kind == "sign" or item.low in (*_UNITS, "or", "and")
+    return item.kind == "sign" or item.low in (*_UNITS, "or", "and", "ish", "s")
 
 
 def _a(noun: str) -> str:
