@@ -201,7 +201,9 @@ def measure_attributes(
             senses = [s for s in words.of(str(expects["colour"])) if s.category == "colour"]
             colours += any(re.search(rf"\b{s.value}\b", looks) for s in senses)
             coloured += 1
-        said = [w.said.casefold() for w in wording.text("characters.X.description").words]
+        text = wording.text("characters.X.description")
+        said = [w.said.casefold() for w in text.words]
+        said += [] if text.changed else [text.written.casefold()]  # all of it is drawn
         # Every colour that is said; an entry that says none has nothing to tell.
         named = [str(colour).casefold() for colour in entry["colours"]]
         saying += bool(named)

@@ -43,9 +43,8 @@ class _Reader(KindReader):
                 # "A hijab, light pink": a colour after a comma is of the clothes before it.
                 self.garment = self.garment if before.category in CLOTHES else ""
         self._flush()
-        for item, garment in self.loose:
-            assert item.sense is not None
-            self._loose_colour(item, item.sense, garment)
+        for item in self.loose:
+            self._top_colour(item)
         self._finish()
         self.result.words = [item.word for item in self.items if item.word is not None]
         return self.result
@@ -241,7 +240,7 @@ class _Reader(KindReader):
             sense = item.sense
             assert sense is not None
             if item.category == "colour":
-                self.loose.append((item, self.garment))
+                self._loose_colour(item, sense)
             elif item.category == "size" and self.sheet.say("size", sense.value):
                 item.become("same" if sense.relation == "same" else "near", sense.value)
             elif item.category == "hair":
@@ -254,17 +253,24 @@ class _Reader(KindReader):
                 item.become("left_out", why="nothing takes it")
         self.pending = []
 
-    def _loose_colour(self, item: Item, sense: Sense, garment: str) -> None:
+    def _loose_colour(self, item: Item, sense: Sense) -> None:
         table = HAIR if self.sheet.is_person else FUR
-        if garment in CLOTHES and f"{garment}_colour" not in self.sheet.said:
-            self._colour_clothes(item, garment)
+        if self.garment in CLOTHES and f"{self.garment}_colour" not in self.sheet.said:
+            self._colour_clothes(item, self.garment)
         elif (
             sense.value in table
             and "coat" not in self.sheet.said
             and (not self.sheet.is_person or sense.value in _OF_PEOPLE)
         ):
             self._coat(item)
-        elif "top_colour" not in self.sheet.said and (
+        else:
+            self.loose.append(item)
+
+    def _top_colour(self, item: Item) -> None:
+        """A colour of nothing in particular goes to what is worn on top, if nothing else did."""
+        sense = item.sense
+        assert sense is not None
+        if "top_colour" not in self.sheet.said and (
             self.sheet.is_person or sense.value not in FUR
         ):
             hue = sense.value if sense.value in HUES else NEAREST_HUE[sense.value]

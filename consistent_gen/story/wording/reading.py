@@ -214,7 +214,7 @@ def _expected(found: Sequence[Item], place: int) -> str:
     if before.kind == "pronoun":
         return "na"
     if before.sense is not None and before.sense.speech == "a":
-        return "n"
+        return "na" if _noun_follows(found, place) else "n"
     if before.sense is not None and before.sense.speech == "v":
         return "na"
     if before.category == "kind":

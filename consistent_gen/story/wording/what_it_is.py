@@ -66,7 +66,7 @@ class KindReader:
         self.sheet = Sheet(name)
         self.result = Described(self.sheet)
         self.pending: list[Item] = []
-        self.loose: list[tuple[Item, str]] = []  # colours without a noun, and after which clothes
+        self.loose: list[Item] = []  # colours of nothing in particular
         self.garment = ""  # the last one of this part of the text, for "a cardigan in mustard"
         self.age: int | None = None
         self.old = False
