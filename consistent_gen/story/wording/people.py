@@ -24,6 +24,11 @@ PRONOUNS = (*SINGULAR, *IT, *PLURAL, *FIRST, *FIRST_PLURAL)
 OWNING = ("her", "his", "its", "their", "my", "our")
 
 
+def given_name(word: str) -> str:
+    """ "she" or "he" of a given name or a title in lower case, "" of other words."""
+    return _given_names().get(word, "")
+
+
 class Genders:
     """ "she" or "he" of a name. texts: of the story, in which pronouns may tell."""
 
@@ -37,7 +42,7 @@ class Genders:
         known = _given_names()
         # "Nurse Bev": the title says more where it says anything, and stands first.
         for word in parts[:1]:
-            if word in _TITLES:
+            if word in TITLES:
                 return known[word]
         told = self.of_text(description) or next((known[w] for w in parts if w in known), "")
         told = told or _told_within(description)
@@ -46,7 +51,7 @@ class Genders:
     def told(self, name: str, description: str) -> str:
         """As `of`, but "" where nothing tells: of animals and things."""
         parts = re.findall(r"[^\W\d_]+", folded(name))
-        title = next((_given_names()[word] for word in parts[:1] if word in _TITLES), "")
+        title = next((_given_names()[word] for word in parts[:1] if word in TITLES), "")
         return title or self.of_text(description)
 
     @staticmethod
@@ -64,14 +69,14 @@ class Genders:
         return "" if she == he else "she" if she else "he"
 
 
-_TITLES = ("mrs", "ms", "miss", "madame", "madam", "lady", "princess", "queen", "aunt", "auntie",
+TITLES = ("mrs", "ms", "miss", "madame", "madam", "lady", "princess", "queen", "aunt", "auntie",
            "mr", "sir", "lord", "prince", "king", "uncle")  # fmt: skip
 
 
 def _told_within(text: str) -> str:
     """By a title or a given name within a text, unless it is an owner: "Mrs. Kowalski"."""
     for match in re.finditer(r"\b([A-Z][a-z]+)\b(?!\.?(?: [A-Z][a-z]+)?['\u2019]s\b)", text):
-        if match[1].lower() in (*_TITLES, *_given_names()):
+        if match[1].lower() in (*TITLES, *_given_names()):
             return _given_names()[match[1].lower()]
     return ""
 
@@ -111,6 +116,9 @@ class Recent:
     people: Sequence[Person]
     spoken: list[str] = field(default_factory=list)
     last_frame: list[str] = field(default_factory=list)
+    strangers: list[str] = field(default_factory=list)  # kinds of others whom it showed
+    first_person: bool = False
+    writer: str = ""  # the kind of somebody who says "I" and is no character
 
     def speak(self, name: str) -> None:
         """Note a mention."""

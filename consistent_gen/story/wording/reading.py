@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from consistent_gen.story.wording.lexicon import Lexicon, Sense
+from consistent_gen.story.wording.people import TITLES, given_name
 from consistent_gen.story.wording.tokens import Token
 from consistent_gen.story.wording.types import Fate, Word
 
@@ -60,6 +61,7 @@ class Item:
     start, end, said: where it stands and what it says. kind: "sense" (a phrase of the lexicon),
     "name", "pronoun", "small", "number", "sign", "speech" or "unknown". low: in lower case.
     options: all senses; sense: the chosen one. people: whom a name or pronoun stands for.
+    named: whether it is the name of somebody who is no character.
     """
 
     start: int
@@ -75,6 +77,7 @@ class Item:
     word: Word | None = None
     spelled: str = ""
     people: list[str] = field(default_factory=list)
+    named: bool = False
 
     @property
     def category(self) -> str:
@@ -137,12 +140,39 @@ def _item(
         return Item(token.start, token.end, token.text, "pronoun", token.low, token=token), 1
     if not senses and token.possessive:
         count, senses = lexicon.match([token.low + "'s"])
+    if (named := _named(tokens, at, text, bool(senses))) is not None:
+        return named
     if not senses:
         return _unknown(token, lexicon), 1
     last = tokens[at + count - 1]
     item = Item(token.start, last.end, text[token.start : last.end], "sense",
                 " ".join(run[:count]), senses, token=token)  # fmt: skip
     item.possessive = last.possessive
+    return item, count
+
+
+def _named(
+    tokens: Sequence[Token], at: int, text: str, known: bool
+) -> tuple[Item, int] | None:
+    """Somebody with a title or a given name who is no character: "Mrs Dobbs", "Danny"."""
+    token, count = tokens[at], 1
+    gender = given_name(token.low)
+    if not gender or not token.text[:1].isupper():
+        return None
+    following = tokens[at + 1 : at + 3]
+    if following and following[0].text == "." and token.low in TITLES:
+        following, count = following[1:], 2
+    surname = following[0] if following and following[0].kind == "word" else None
+    if surname is not None and surname.text[:1].isupper() and not token.possessive:
+        count += 1
+    elif known or token.low in TITLES:
+        return None  # "Rose" may be a flower, and "Miss" a verb
+    last = tokens[at + count - 1]
+    said = text[token.start : last.end]
+    kind = {"she": "kind.woman", "he": "kind.man"}[gender]
+    sense = Sense((kind,), "near", "n", last.low)
+    item = Item(token.start, last.end, said, "sense", last.low, (sense,), token=token)
+    item.possessive, item.named = last.possessive, True
     return item, count
 
 

@@ -46,6 +46,9 @@ class SceneReader(Setting):
             self._pronoun(item, place)
         elif item.kind == "sense" and item.sense is not None:
             self._sense(item, item.sense, place)
+        elif item.kind == "unknown" and self.fresh and self._determiner(place):
+            # "The latte flies": a thing that nobody knows is the subject.
+            self.thing = self._stands_free(place)
 
     def _sense(self, item: Item, sense: Sense, place: int) -> None:
         category = sense.category

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 from consistent_gen.story.wording.lexicon import Lexicon, Sense
-from consistent_gen.story.wording.people import Genders
+from consistent_gen.story.wording.people import Genders, given_name
 from consistent_gen.story.wording.reading import Item, items
 from consistent_gen.story.wording.sheets import GENDERS, Sheet
 from consistent_gen.story.wording.tokens import folded, tokens
@@ -15,6 +15,15 @@ from consistent_gen.story.wording.types import Fate, Word
 CLOTHES = ("top", "bottom", "shoes", "accessory")
 _MANY = ("people", "children")
 _YOUNG = ("calf", "cub", "pup", "puppy", "chick", "foal", "baby", "kitten")
+# Nouns that are drawn as a man unless a name or a pronoun says otherwise.
+_EITHER = (
+    "vicar", "priest", "bishop", "rabbi", "captain", "ship's captain", "sea captain", "skipper",
+    "admiral", "sailor", "pirate", "viking", "knight", "samurai", "gladiator", "ninja", "monk",
+    "magician", "blacksmith", "butcher", "carpenter", "plumber", "bus driver", "lorry driver",
+    "truck driver", "lumberjack", "woodcutter", "villain", "thief", "robber", "burglar", "bandit",
+    "outlaw", "superhero", "hero", "giant", "dwarf", "gnome", "leprechaun", "goblin", "troll",
+    "ogre", "orc", "vampire", "sheriff", "hermit", "beggar", "tramp", "god", "warlord",
+)  # fmt: skip
 _ABSTRACT = ("adult", "child", "person", "people", "children")
 # What ends the group of words around a noun.
 _GROUP_ENDS = (
@@ -54,6 +63,7 @@ class Described:
     gender: str = ""
     misfit: bool = False
     pose: str = "standing"
+    thing: bool = False  # "a small dark cloud": no being, so that "it" means it
 
 
 class KindReader:
@@ -122,6 +132,9 @@ class KindReader:
         self.sheet.say("kind", kind)
         self.result.gender = GENDERS.get(kind) or self.genders.told(self.name, self.text)
         if sense is None:
+            self.result.thing = bool(self.items) and self.items[0].low in ("a", "an", "the")
+            if self.result.thing:
+                self.result.gender = self.genders.told(self.name, self.text)
             self.result.notices.append(
                 f"nothing says what {self.name} is; drawn as a {kind} (write a noun to choose)"
             )
@@ -152,10 +165,18 @@ class KindReader:
                 return found
         return None
 
+    def _told_woman(self, sense: Sense) -> bool:
+        """Whether a name or a pronoun says that a vicar or a captain is a woman."""
+        first = re.findall(r"[^\W\d_]+", folded(self.name))
+        known = [gender for word in first if (gender := given_name(word))]
+        return sense.base in _EITHER and "she" in (self.genders.of_text(self.text), *known)
+
     def _settled(self, sense: Sense | None) -> str:
         """A kind that the world has, by age and gender where the noun leaves them open."""
         if sense is not None and sense.value not in _ABSTRACT:
             kind = sense.value
+            if kind == "man" and self._told_woman(sense):
+                kind = "woman"
             if sense.relation == "near" and kind in GENDERS and self.age is not None:
                 return self._aged(GENDERS[kind])
             return kind

@@ -16,7 +16,7 @@ from consistent_gen.story.wording import drawing_words
 from consistent_gen.story.wording.scene import Scene
 from consistent_gen.story.wording.sheets import PEOPLE, complete, shorten
 from consistent_gen.story.wording.story_reader import OpenReader, StoryReader
-from consistent_gen.story.wording.tokens import folded, tokens
+from consistent_gen.story.wording.tokens import folded
 from consistent_gen.story.wording.types import Fate, TextWording, Word, Wording
 from consistent_gen.story.wording.vocabulary import Vocabulary
 
@@ -188,7 +188,7 @@ class _Closed(StoryReader):
         literal = literal_words(frame.prompt, self.story.characters)
         if not self.vocabulary.knows(literal):
             return False
-        found = tokens(frame.prompt, self.names, self.lexicon.senses)
+        found = self._tokens(frame.prompt)
         return all("{" in t.text or "}" in t.text for t in found if t.kind == "name")
 
     def _frame_texts(
