@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from consistent_gen.story.wording.lexicon import Lexicon, Sense
@@ -50,8 +49,10 @@ NEGATIONS = (
     "without", "nobody", "no one", "nothing", "neither", "nor", "no longer", "wasnt", "isnt",
     "dont", "doesnt", "didnt", "cant", "wont", "unable to", "none", "hardly", "barely",
 )  # fmt: skip
-_LIKENESS = 0.87  # of a misspelt word and the word that it is taken for
+_REACH = 3  # words of what is compared
 _ALIKE_FROM = 6  # letters; shorter words are too near to others
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_VOWELS = "aeiouy"
 
 
 @dataclass
@@ -61,7 +62,8 @@ class Item:
     start, end, said: where it stands and what it says. kind: "sense" (a phrase of the lexicon),
     "name", "pronoun", "small", "number", "sign", "speech" or "unknown". low: in lower case.
     options: all senses; sense: the chosen one. people: whom a name or pronoun stands for.
-    named: whether it is the name of somebody who is no character.
+    named: whether it is the name of somebody who is no character. compared: whether something is
+    only like it: the church of "big as a church".
     """
 
     start: int
@@ -78,6 +80,7 @@ class Item:
     spelled: str = ""
     people: list[str] = field(default_factory=list)
     named: bool = False
+    compared: bool = False
 
     @property
     def category(self) -> str:
@@ -113,6 +116,7 @@ def items(
             if item.sense.category == "small":
                 item.kind = "small"
     _mark_negated(found)
+    _mark_compared(found)
     return found
 
 
@@ -120,9 +124,24 @@ def nearest_spelling(word: str, lexicon: Lexicon) -> str | None:
     """The word of the lexicon that a misspelt one was meant to be; None when none is so close."""
     if len(word) < _ALIKE_FROM:
         return None
-    alike = [f for f in lexicon.senses if f[0] == word[0] and abs(len(f) - len(word)) <= 2]
-    found = difflib.get_close_matches(word, alike, n=1, cutoff=_LIKENESS)
-    return found[0] if found else None
+    return next((slip for slip in _slips(word) if slip in lexicon), None)
+
+
+def _slips(word: str) -> Iterator[str]:
+    """What a word may have been meant to be: swapped, dropped or doubled letters, wrong vowels.
+
+    Another consonant makes another word: "scattered" is not "shattered".
+    """
+    for at in range(1, len(word)):
+        before, letter, after = word[:at], word[at], word[at + 1 :]
+        if after:
+            yield before + after[0] + letter + after[1:]
+        if letter == word[at - 1]:
+            yield before + after
+        yield from (before + other + letter + after for other in _LETTERS)
+        if letter in _VOWELS:
+            yield from (before + other + after for other in _VOWELS)
+            yield before + after
 
 
 def _item(
@@ -249,7 +268,15 @@ def _expected(found: Sequence[Item], place: int) -> str:
         return "na"
     if before.category == "kind":
         return "v"
+    if before.sense is not None and before.sense.speech == "n" and _closes(found, place):
+        return "n"  # "beside the gift shop."
     return ""
+
+
+def _closes(found: Sequence[Item], place: int) -> bool:
+    """Whether a clause ends here and a preposition stands before its last nouns."""
+    ends = place + 1 == len(found) or found[place + 1].kind == "sign"
+    return ends and any(i.low in PREPOSITIONS for i in found[max(0, place - 3) : place])
 
 
 _ADVERBS = ("very", "really", "so", "too", "quite", "rather", "just", "still", "always", "already",
@@ -264,6 +291,49 @@ def _noun_follows(found: Sequence[Item], place: int) -> bool:
     if following.kind == "name":
         return True
     return any(sense.speech in "na" and sense.category != "small" for sense in following.options)
+
+
+def _mark_compared(found: Sequence[Item]) -> None:
+    """Mark what follows "like", "than" or "as ... as", up to the next sign or other clause."""
+    reach = 0
+    for place, item in enumerate(found):
+        verb = item.sense is not None and item.sense.speech == "v"
+        if reach and (
+            item.kind in ("sign", "name", "speech")
+            or item.low in ("and", "or", "but", "so", "that", "who", "which", "with")
+            or (item.low in PREPOSITIONS and item.low != "of" and reach < _REACH)
+            or (verb and reach < _REACH)
+        ):
+            reach = 0
+        if _compares(found, place):
+            reach = _REACH
+        elif reach and item.kind in ("sense", "unknown"):
+            item.compared = True
+            reach -= 1
+
+
+def _compares(found: Sequence[Item], place: int) -> bool:
+    item = found[place]
+    before = found[place - 1] if place else None
+    after = found[place + 1] if place + 1 < len(found) else None
+    if before is None or after is None or item.kind == "sign":
+        return False
+    noun = after.kind not in ("name", "pronoun")
+    if item.low == "like":
+        wish = before.low in (*HELPERS, *SUBJECTS) or before.kind in ("pronoun", "name")
+        return noun and not wish
+    described = before.kind == "unknown" or (
+        before.sense is not None and (before.sense.speech == "a" or "a" in _speeches(before))
+    )
+    if item.low == "as":
+        doubled = any(i.low == "as" for i in found[max(0, place - 3) : place])
+        bare = after.kind in ("sense", "unknown") and "n" in _speeches(after)
+        return described and noun and (doubled or after.low in ("a", "an") or bare)
+    return item.low == "than" or (item.low == "of" and before.low in ("size", "colour", "color"))
+
+
+def _speeches(item: Item) -> str:
+    return "".join(sense.speech for sense in item.options)
 
 
 def _mark_negated(found: Sequence[Item]) -> None:

@@ -77,7 +77,12 @@ class Deeds(SceneState):
         """What was done before anybody was named: by the first of this frame, or nobody."""
         if not self.waiting:
             return
-        actors = self.current or self.scene.actors[:1] or self._fallback()
+        actors = self.current or self.scene.actors[:1]
+        narrator = self.recent.narrator()
+        first = self.items.index(self.waiting[0][0])
+        if narrator and self.recent.first_person and self._unsaid(first):
+            actors = [self._character(narrator)]  # "Found forty sheep."
+        actors = actors or self._fallback()
         self.current = actors
         for item, sense in self.waiting:
             if not actors:
@@ -86,6 +91,10 @@ class Deeds(SceneState):
                 self._act(item, sense)
             else:
                 self._set_mood(item, sense, actors)
+
+    def _unsaid(self, first: int) -> bool:
+        """Whether a frame begins with what is done, as in a diary."""
+        return not any(i.kind in ("name", "pronoun", "sense") for i in self.items[:first])
 
     def _fallback(self) -> list[Actor]:
         """Who a frame shows that names nobody: whom the frame before showed."""

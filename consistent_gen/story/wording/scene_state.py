@@ -11,6 +11,8 @@ from consistent_gen.story.wording.scene import HARD, SOFT, TRAITS, Actor, Scene
 from consistent_gen.story.wording.sheets import FUR, HUES, PEOPLE
 from consistent_gen.story.wording.tokens import Token
 
+_THERE = ("in", "on", "at", "to", "into", "onto", "inside", "aboard", "around", "round", "past",
+          "through", "across", "from", "towards", "for", "over", "near", "under")  # fmt: skip
 _AWAY = ("from", "out of", "off", "leave", "left", "leaves", "leaving", "away from")
 _RANK = {"same": 3.0, "near": 2.0, "hint": 0.9, "far": 1.0}
 
@@ -182,8 +184,22 @@ class SceneState:
         else:
             item.become("left_out", why=f"one mood each; drawn: {actors[0].mood}")
 
+    def _within(self, place: int) -> bool:
+        """Whether a preposition says that something happens there."""
+        before = [i.low for i in self.items[max(0, place - 3) : place]]
+        return any(low in _THERE for low in before)
+
     def _setting(self, item: Item, sense: Sense, place: int) -> None:
         rank = _RANK[sense.relation] - 0.01 * place
+        after = self.items[place + 1] if place + 1 < len(self.items) else None
+        if sense.category == "place" and after is not None and after.category == "place":
+            if after.sense is not None and after.sense.speech == "n" and sense.speech == "n":
+                item.become("left_out", why=f"said of: {after.said}")  # "the school garden"
+                return
+        seen = self.place not in (None, "moon") and sense.value == "moon"
+        if seen and not self._within(place):
+            item.become("left_out", why="it is seen and not where the frame is")
+            return
         before = [i.low for i in self.items[max(0, place - 3) : place]]
         if sense.category == "place" and any(low in _AWAY for low in before):
             rank -= 1.5
