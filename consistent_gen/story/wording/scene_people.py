@@ -205,7 +205,7 @@ class People(Deeds):
     def _everybody(self, item: Item, sense: Sense, place: int) -> bool:
         """ "Everybody" and "the gang" are the characters of a story, where nobody is named."""
         whole = sense.base in ("everyone", "everybody")
-        named = any(i.kind == "name" for i in self.items)
+        named = whole and any(i.kind == "name" for i in self.items)
         determined = self._determiner(place) in ("the", *OWNERS)
         if len(self.people) < 2 or named or item.negated or not (whole or determined):
             return False
@@ -291,6 +291,7 @@ class People(Deeds):
         prop = next((s for s in item.options if s.category == "prop"), None)
         if sense.relation == "far" and prop is not None:
             item.sense = prop
+            self.thing = self.thing or (self.fresh and self._stands_free(place))
             self._setting(item, prop, place)
             self._drop_traits()
             return True

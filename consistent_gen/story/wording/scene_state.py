@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from consistent_gen.story.wording.lexicon import Lexicon, Sense
 from consistent_gen.story.wording.people import PRONOUNS, Genders, Person, Recent
-from consistent_gen.story.wording.reading import Item, items
+from consistent_gen.story.wording.reading import PREPOSITIONS, Item, items
 from consistent_gen.story.wording.scene import HARD, SOFT, TRAITS, Actor, Scene
 from consistent_gen.story.wording.sheets import FUR, HUES, PEOPLE
 from consistent_gen.story.wording.tokens import Token
@@ -122,6 +122,15 @@ class SceneState:
                 return False
         return False
 
+    def _stands_free(self, place: int) -> bool:
+        """Whether no preposition stands before a noun, so that it can be a subject."""
+        for item in reversed(self.items[max(0, place - 4) : place]):
+            if item.low in PREPOSITIONS or item.low in ("to", "there's", "have", "has", "had"):
+                return False
+            if item.kind == "sign" or item.low in HARD:
+                return True
+        return True
+
     def _owns(self, place: int) -> bool:
         """Whether 's means "of" and not "is"."""
         for item in self.items[place + 1 : place + 3]:
@@ -186,8 +195,8 @@ class SceneState:
 
     def _within(self, place: int) -> bool:
         """Whether a preposition says that something happens there."""
-        before = [i.low for i in self.items[max(0, place - 3) : place]]
-        return any(low in _THERE for low in before)
+        before = [i.low for i in self.items[max(0, place - 3) : place] if i.low]
+        return any(low.split()[-1] in _THERE for low in before)
 
     def _setting(self, item: Item, sense: Sense, place: int) -> None:
         rank = _RANK[sense.relation] - 0.01 * place

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from consistent_gen.story.wording.lexicon import Sense
 from consistent_gen.story.wording.people import OWNING
-from consistent_gen.story.wording.reading import DETERMINERS, PREPOSITIONS, Item
+from consistent_gen.story.wording.reading import DETERMINERS, Item
 from consistent_gen.story.wording.scene import HARD, TRAITS, Scene
 from consistent_gen.story.wording.scene_setting import Setting
 
@@ -126,15 +126,6 @@ class SceneReader(Setting):
         if head is not None and any(s.category == "kind" for s in head.options):
             return False  # waits for them
         item.become("left_out", why="what a thing does is not drawn", nearest=())
-        return True
-
-    def _stands_free(self, place: int) -> bool:
-        """Whether no preposition stands before a noun, so that it can be a subject."""
-        for item in reversed(self.items[max(0, place - 4) : place]):
-            if item.low in PREPOSITIONS or item.low in ("to", "there's", "have", "has", "had"):
-                return False
-            if item.kind == "sign" or item.low in HARD:
-                return True
         return True
 
     def _before_somebody(self, place: int) -> bool:
