@@ -268,6 +268,8 @@ def _expected(found: Sequence[Item], place: int) -> str:
         return "na"
     if before.category == "kind":
         return "v"
+    if before.sense is not None and before.sense.plural:
+        return "va"
     if before.sense is not None and before.sense.speech == "n" and _closes(found, place):
         return "n"  # "beside the gift shop."
     return ""

@@ -28,6 +28,9 @@ class Deeds(SceneState):
         if sense.speech == "n":
             # What is done says more than what it is done with: to sell cake is not to eat it.
             rank -= 1.0 if self.acted and not self._had(item) else 0.5
+            # "On the couch": who waits there sits.
+            if sense.value == "sitting" and self._upon(item):
+                rank = 1.5
         if sense.value == "standing" and sense.relation == "near":
             rank -= 0.9
         actors = who or self.current
@@ -40,6 +43,10 @@ class Deeds(SceneState):
             self.acted = True
         for actor in actors:
             actor.implied = actor.implied or sense.of("mood")
+
+    def _upon(self, item: Item) -> bool:
+        place = self.items.index(item)
+        return any(i.low in ("on", "in", "into", "onto") for i in self.items[:place][-3:])
 
     def _had(self, item: Item) -> bool:
         """Whether somebody has, gets or does what the noun says: "they had cake"."""

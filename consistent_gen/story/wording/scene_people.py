@@ -23,6 +23,7 @@ from consistent_gen.story.wording.tokens import folded
 from consistent_gen.story.wording.types import Fate
 
 # Words for a whole group, which the characters of a story are.
+_OF_FRIENDS = ("party", "gang", "pair", "couple", "duo", "trio", "friends")  # whoever is named
 _ALL = ("everyone", "everybody", "party", "gang", "crew", "team", "group", "family", "friends",
         "pair", "couple", "duo", "trio", "company", "lot")  # fmt: skip
 _IS = ("is", "are", "was", "were", "am", "be", "been", "he's", "she's", "i'm", "we're", "they're",
@@ -52,12 +53,18 @@ class People(Deeds):
         self._join(item, [actor], place, owner=item.possessive and self._owns(place))
 
     def _pronoun(self, item: Item, place: int) -> None:
+        if item.low in SINGULAR and self.far > self.mentioned[0] and not self._is_object(item, place):
+            if item.low not in OWNING:  # "One old ram came; he butted me"
+                self.current, self.acted, self.thing, self.fresh = [], False, True, False
+            return
         names = self._meant(item, place)
         item.people = names
         owner = item.low in OWNING and (item.low != "her" or self._owns(place))
         if names:
+            alone = item.low in PLURAL and not self.here and not self._one_of(place)
             actors = [self._character(n) for n in names]
-            self._join(item, actors + self._writer(item, names), place, owner=owner)
+            more = self._strangers() if alone else self._writer(item, names)
+            self._join(item, [*actors, *more], place, owner=owner)
             return
         gender = SINGULAR.get(item.low, "")
         extra = self.extras.get(gender) or self._stranger(gender)
@@ -85,6 +92,22 @@ class People(Deeds):
         )
         return [actor]
 
+    def _of_before(self, gender: str) -> bool:
+        """Whether the frame before showed a stranger of this gender, and no such character."""
+        shown = [self.people[n].gender for n in self.recent.shown]
+        strangers = [GENDERS.get(kind) for kind in self.recent.strangers]
+        return gender not in shown and strangers == [gender]
+
+    def _strangers(self) -> list[Actor]:
+        """Who was with the characters in the frame before: cubs, of whom "they" is said, too."""
+        found = []
+        for kind in self.recent.strangers if self.recent.shown else ():
+            if len(self.scene.actors) < MAX_ACTORS:
+                self.extras[GENDERS.get(kind, "it")] = actor = Actor(None, kind)
+                self.scene.actors.append(actor)
+                found.append(actor)
+        return found
+
     def _stranger(self, gender: str) -> Actor | None:
         """Somebody whom the frame before showed and who is no character: "He laughs"."""
         for kind in self.recent.strangers if gender and not self.here else ():
@@ -97,6 +120,7 @@ class People(Deeds):
     def _meant(self, item: Item, place: int) -> list[str]:
         """The characters that a pronoun stands for."""
         low = item.low
+        named = {i.token.name for i in self.items if i.kind == "name" and i.token is not None}
         if low in PLURAL:
             one_of = self._one_of(place)
             meant = self.recent.several([] if one_of else self.here)
@@ -105,7 +129,6 @@ class People(Deeds):
         if low in FIRST:
             narrator = self.recent.narrator()
             # "Max and I": who is named is somebody else.
-            named = {i.token.name for i in self.items if i.kind == "name" and i.token is not None}
             other = next((n for n in self.people if n not in named), None)
             return [n for n in (narrator or (None if self.recent.writer else other),) if n]
         if low in FIRST_PLURAL:
@@ -117,12 +140,17 @@ class People(Deeds):
         if low in IT and not self._it_acts(place):
             return []
         gender = SINGULAR.get(low)
+        if gender and not self.here and self._of_before(gender):
+            return []
         known = self.extras.get(gender or "")
         acted_upon = self._is_object(item, place)
         if known and not self._fits_here(gender) and not (acted_upon and known in self.current):
             return []
         subjects = [a.name for a in self.current if a.name] if acted_upon else []
         subjects += self._named_later(place)
+        narrator = self.recent.narrator()
+        if narrator and self.recent.first_person and low not in IT and narrator not in named:
+            subjects.append(narrator)  # "he" is not who says "I"
         name = self.recent.one("it" if low in IT else low, self.here, not_=subjects)
         return [name] if name else []
 
@@ -143,14 +171,16 @@ class People(Deeds):
 
     def _is_object(self, item: Item, place: int) -> bool:
         """Whether a pronoun is what is acted upon, and so is not the subject."""
-        if item.low in ("him", "it") or (item.low == "her" and not self._owns(place)):
+        if item.low == "him" or (item.low == "her" and not self._owns(place)):
+            return True
+        if item.low == "it":
             return self.acted or (
                 place > 0 and self.items[place - 1].low in (*PREPOSITIONS, "to")
             )
         return False
 
     def _fits_here(self, gender: str | None) -> bool:
-        return any(self.people[name].gender in ("", gender) for name in self.here)
+        return any(self.people[name].gender == gender for name in self.here)
 
     def _it_acts(self, place: int) -> bool:
         """Whether "it" does or feels something, unlike the one of "it is raining"."""
@@ -205,8 +235,8 @@ class People(Deeds):
     def _everybody(self, item: Item, sense: Sense, place: int) -> bool:
         """ "Everybody" and "the gang" are the characters of a story, where nobody is named."""
         whole = sense.base in ("everyone", "everybody")
-        named = whole and any(i.kind == "name" for i in self.items)
-        determined = self._determiner(place) in ("the", *OWNERS)
+        named = sense.base not in _OF_FRIENDS and any(i.kind == "name" for i in self.items)
+        determined = self._determiner(place) in ("the", "our", "my", "both")
         if len(self.people) < 2 or named or item.negated or not (whole or determined):
             return False
         names = list(dict.fromkeys([*self.recent.last_frame, *self.people]))[:MAX_ACTORS]
@@ -252,6 +282,9 @@ class People(Deeds):
         """Characters of the story that a noun means."""
         noun = base_noun(sense.base)
         exact = [n for n in self.people if noun in self._nouns(n)]
+        many = [n for n in exact if self.people[n].many]
+        if many and before not in INDEFINITE:
+            return many[:1]
         if sense.plural:
             fits = exact or [n for n, p in self.people.items() if _may_be(p, sense)]
             count = self._count(place)
@@ -296,6 +329,8 @@ class People(Deeds):
             self._drop_traits()
             return True
         if sense.relation == "far":
+            if self.fresh and self._stands_free(place):
+                self.far, self.thing = place, True
             item.become("left_out", nearest=(sense.value,))
             self.found.setdefault("far", []).append((1.0, item, sense))
             self._drop_traits()

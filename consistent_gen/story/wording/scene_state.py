@@ -44,6 +44,7 @@ class SceneState:
         self.mentioned: tuple[int, list[Actor]] = (-2, [])  # where somebody was named last, and who
         self.acted = False  # whether the current subject has its verb in this clause
         self.fresh = True  # whether a clause begins
+        self.far = -2  # where a being was the subject that cannot be drawn
         self.thing = False  # whether a thing is its subject: what it does is not drawn
         self.traits: list[Item] = []
         self.waiting: list[tuple[Item, Sense]] = []  # actions and moods before any subject
@@ -138,6 +139,8 @@ class SceneState:
                 return False
             sense = item.sense
             if sense is not None:
+                if item.low.partition(" ")[0] in PREPOSITIONS:
+                    return False  # "Daddy's on his belly"
                 return (
                     sense.speech == "n" or sense.category in TRAITS or not item.low.endswith("ing")
                 )
@@ -216,4 +219,6 @@ class SceneState:
             low in ("in", "at", "to", "into", "on", "inside", "over") for low in before
         ):
             rank += 0.3
+        if sense.value in ("sunset", "night") and sense.speech != "a":
+            rank += 0.3  # the hour says more than "hot"
         self.found.setdefault(sense.category, []).append((rank, item, sense))

@@ -83,14 +83,21 @@ class SceneReader(Setting):
             self.traits.append(item)
         elif self._inverted(item, sense, place):
             pass
+        elif self.thing and sense.base.partition(" ")[0] in ("chase", "pursue", "hunt"):
+            self.waiting.append((item, sense))  # who is chased runs
         elif self.thing and sense.speech == "v":
             item.become("left_out", why="what a thing does is not drawn", nearest=())
+        elif category == "action" and sense.speech == "n" and self._not_done(item, place):
+            item.become("left_out", why="it is not said that anybody does it")
+            self.thing = True
         elif category == "action":
             self._act(item, sense, self._object(item, place))
         elif category == "mood":
             self._feel(item, sense, place)
         elif category == "weather" and sense.speech == "a" and self._before_somebody(place):
             self.traits.append(item)
+        elif category == "weather" and sense.speech == "a" and self._before_thing(place):
+            item.become("left_out", why="said of a thing")  # "a starry hat"
         elif category == "body":
             item.become("near", "of a character", "drawn with everybody")
         elif category in ("place", "part", "weather", "prop", "camera", "style"):
@@ -123,10 +130,28 @@ class SceneReader(Setting):
                 return False
         head = next((i for i in after if i.sense is None or i.sense.speech == "n"), None)
         self.current, self.acted = [], False
-        if head is not None and any(s.category == "kind" for s in head.options):
+        beings = [s for s in head.options if s.category == "kind"] if head is not None else []
+        if any(s.relation != "far" or self._characters_called(s, "a", place) for s in beings):
             return False  # waits for them
         item.become("left_out", why="what a thing does is not drawn", nearest=())
         return True
+
+    def _before_thing(self, place: int) -> bool:
+        after = self.items[place + 1] if place + 1 < len(self.items) else None
+        return after is not None and (
+            after.category in _WORN or (after.category == "action" and "n" == after.sense.speech)
+            if after.sense is not None
+            else False
+        )
+
+    def _not_done(self, item: Item, place: int) -> bool:
+        """Whether a meal or a book does something itself: "the latte flies", "Al's prize pie"."""
+        after = self.items[place + 1] if place + 1 < len(self.items) else None
+        acts = after is not None and after.sense is not None and after.sense.speech == "v"
+        before = self._determiner(place)
+        return self._stands_free(place) and (
+            (before == "'s" and not self.acted) or (acts and self.fresh and before != "")
+        )
 
     def _before_somebody(self, place: int) -> bool:
         after = self.items[place + 1] if place + 1 < len(self.items) else None

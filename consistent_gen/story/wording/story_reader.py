@@ -35,17 +35,26 @@ class StoryReader:
         self._cut: dict[str, list[Token]] = {}  # of texts that were cut into tokens
         self.lexicon = lexicon()
         self.genders = Genders(frame.prompt for frame in story.frames)
+        self.names = {name: _other_forms(name) for name in story.characters}
+        self._vote()
         self.described = {
             name: describe(name, c.description, self.lexicon, self.genders)
             for name, c in story.characters.items()
         }
-        self.names = {name: _other_forms(name) for name in story.characters}
         self.people = {
             name: _person(name, found, self._noun_of_name(name))
             for name, found in self.described.items()
         }
         self._find_narrator()
         self.place: str | None = None  # of the frame before
+
+    def _vote(self) -> None:
+        """What pronouns follow whose name, for names of which no list tells more."""
+        for frame in self.story.frames:
+            found = self._tokens(frame.prompt)
+            named = [token.name for token in found if token.kind == "name"]
+            first = next((i for i, t in enumerate(found) if t.kind == "name"), 0)
+            self.genders.vote(named, [t.low for t in found[first:] if t.kind == "word"])
 
     def _noun_of_name(self, name: str) -> frozenset[str]:
         """What a name says by itself: "Boss", "Leprechaun", "The Ducks"."""
@@ -89,6 +98,7 @@ class StoryReader:
         for name in reader.here:
             self.recent.speak(name)
         self.recent.last_frame = shown or self.recent.last_frame
+        self.recent.shown = shown
         self.recent.strangers = [actor.kind for actor in scene.actors if actor.name is None]
         return scene
 
@@ -140,7 +150,7 @@ def _person(name: str, found: Described, named: frozenset[str]) -> Person:
     thing = kind not in PEOPLE or baby or found.thing
     narrator = found.narrator or folded(name) in ("me", "i", "myself")
     nouns = frozenset(found.nouns) | named
-    return Person(name, kind, found.gender, nouns, thing, narrator, found.pose)
+    return Person(name, kind, found.gender, nouns, thing, narrator, found.pose, found.many)
 
 
 def _other_forms(name: str) -> list[str]:

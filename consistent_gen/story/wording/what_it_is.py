@@ -63,6 +63,7 @@ class Described:
     gender: str = ""
     misfit: bool = False
     pose: str = "standing"
+    many: bool = False  # whether it is several
     thing: bool = False  # "a small dark cloud": no being, so that "it" means it
 
 
@@ -76,6 +77,7 @@ class KindReader:
         self.sheet = Sheet(name)
         self.result = Described(self.sheet)
         self.pending: list[Item] = []
+        self.beside: list[Sense] = []  # beings named together with the first
         self.loose: list[Item] = []  # colours of nothing in particular
         self.garment = ""  # the last one of this part of the text, for "a cardigan in mustard"
         self.age: int | None = None
@@ -85,11 +87,15 @@ class KindReader:
     def _find_nouns(self) -> None:
         """Nouns for beings, in groups of words; what belongs to another word is none of them."""
         group, opened_by_sign = 0, True
+        spare: list[tuple[int, Item, Sense]] = []  # what no kind is near to, after a sign
         for place, item in enumerate(self.items):
             worn = next((s for s in item.options if s.category in CLOTHES), None)
             if worn is not None and item.category not in CLOTHES:
                 item.sense = worn
             sense = next((s for s in item.options if s.category == "kind"), None)
+            joined = group == 1 and any(i.low == "and" for i in self.items[max(0, place - 3) : place])
+            if joined and sense is not None and sense.plural and self.nouns:
+                self.beside.append(sense)  # "a mother duck and eight ducklings"
             if item.low == "and" and not any(noun[0] == group for noun in self.nouns):
                 continue  # "a warm and kind rabbit"
             if item.kind == "sign" or item.low in _GROUP_ENDS:
@@ -101,6 +107,10 @@ class KindReader:
             elif group == 0 or (opened_by_sign and sense.relation != "far"):
                 item.sense = sense
                 self.nouns.append((group, item, sense))
+            elif opened_by_sign:
+                spare.append((group, item, sense))
+        if not self.nouns and spare:
+            self.nouns.append(spare[0])
 
     def _of_another(self, place: int) -> bool:
         """Whether a thing follows that the word belongs to: the unicorn of "unicorn wellies"."""
@@ -152,6 +162,8 @@ class KindReader:
                 self.result.nouns.add(found.base)
         if head is None and sense is not None:
             self.result.nouns.add(sense.base)
+        self.result.nouns |= {other.base for other in self.beside}
+        self.result.many = bool(self.beside) or (head is not None and head[2].plural)
         for other in self.nouns:
             if head is not None and other[0] == head[0] and other[2].value not in _ABSTRACT:
                 self.result.nouns.add(other[2].base)
@@ -169,7 +181,8 @@ class KindReader:
         """Whether a name or a pronoun says that a vicar or a captain is a woman."""
         first = re.findall(r"[^\W\d_]+", folded(self.name))
         known = [gender for word in first if (gender := given_name(word))]
-        return sense.base in _EITHER and "she" in (self.genders.of_text(self.text), *known)
+        votes = self.genders.by_votes(self.name)
+        return sense.base in _EITHER and "she" in (self.genders.of_text(self.text), *known, votes)
 
     def _settled(self, sense: Sense | None) -> str:
         """A kind that the world has, by age and gender where the noun leaves them open."""
