@@ -183,8 +183,10 @@ def measure(stories: Sequence[Mapping[str, Any]], vocabulary: Vocabulary) -> dic
 def measure_attributes(
     entries: Sequence[Mapping[str, Any]], vocabulary: Vocabulary
 ) -> dict[str, float]:
-    """Share of single descriptions whose mood and whose first colour are drawn, or told."""
-    moods = colours = coloured = told = 0
+    """Share of single descriptions whose mood is drawn, whose first colour is drawn, and whose
+    colours are all drawn or told (of those that name any).
+    """
+    moods = colours = coloured = saying = told = 0
     for entry in entries:
         character = Character(name="X", description=str(entry["text"]))
         story = Story(title="x", characters={"X": character}, frames=(Frame(prompt="X."),))
@@ -199,15 +201,18 @@ def measure_attributes(
             senses = [s for s in words.of(str(expects["colour"])) if s.category == "colour"]
             colours += any(re.search(rf"\b{s.value}\b", looks) for s in senses)
             coloured += 1
-        said = [w.said.casefold() for w in wording.text("characters.X.description").words]
-        told += any(
-            str(c).casefold() in s or s in str(c).casefold() for c in entry["colours"] for s in said
-        )
+        text = wording.text("characters.X.description")
+        said = [w.said.casefold() for w in text.words]
+        said += [] if text.changed else [text.written.casefold()]  # all of it is drawn
+        # Every colour that is said; an entry that says none has nothing to tell.
+        named = [str(colour).casefold() for colour in entry["colours"]]
+        saying += bool(named)
+        told += bool(named) and all(any(c in s or s in c for s in said) for c in named)
     count = len(entries)
     return {
         "moods": moods / count,
         "colours": colours / max(coloured, 1),
-        "colours_told": told / count,
+        "colours_told": told / max(saying, 1),
     }
 
 

@@ -31,19 +31,25 @@ class _Reader(KindReader):
         )
         self._find_nouns()
         self._set_kind()
-        for item in self.items:
+        for place, item in enumerate(self.items):
             if item.low in _ANEW or any(item is noun[1] for noun in self.nouns):
                 self._flush()
-            self._take(item)
+            self._take(item, place)
+            if item.low == "," and self._same_noun_follows(place):
+                continue  # "a long, flowing beard"
             if item.kind == "sign" or item.low == "but":
+                before = self.items[place - 1] if place else item
                 self._flush()
-                self.garment = ""
+                # "A hijab, light pink": a colour after a comma is of the clothes before it.
+                self.garment = self.garment if before.category in CLOTHES else ""
         self._flush()
+        for item in self.loose:
+            self._top_colour(item)
         self._finish()
         self.result.words = [item.word for item in self.items if item.word is not None]
         return self.result
 
-    def _take(self, item: Item) -> None:
+    def _take(self, item: Item, place: int) -> None:
         if item.word is not None or item.kind in ("sign", "small", "number", "name"):
             return
         sense = item.sense
@@ -58,6 +64,9 @@ class _Reader(KindReader):
             and sense.speech == "a"
         ):
             self.pending.append(item)
+        elif sense.base == "coat" and not self.sheet.is_person and not self._worn(place):
+            item.become("near", "fur")
+            self._colour_hair()
         elif sense.category in CLOTHES:
             self._clothe(item, sense)
         elif sense.category == "hairnoun":
@@ -73,8 +82,22 @@ class _Reader(KindReader):
             self._mood(item, sense)
         elif sense.category == "pattern":
             self._pattern(item, sense)
+        elif sense.speech == "n" and self._of_another(place):
+            item.become("left_out", why="what is on clothes is not drawn", nearest=_nearest(sense))
         else:
             self._leave(item, sense)
+
+    def _same_noun_follows(self, place: int) -> bool:
+        """Whether adjectives of hair go on after a comma, up to their noun."""
+        if not self.pending or any(i.category not in ("hair", "shade") for i in self.pending):
+            return False
+        after = [item.sense for item in self.items[place + 1 : place + 3]]
+        return [sense.speech for sense in after if sense is not None] == ["a", "n"]
+
+    def _worn(self, place: int) -> bool:
+        """Whether an animal wears its coat, and does not grow it."""
+        before = [item.low for item in self.items[max(0, place - 4) : place]]
+        return any(low in ("in", "wearing", "wears", "dressed in") for low in before)
 
     def _clothe(self, item: Item, sense: Sense) -> None:
         slot, noun = sense.category, sense.value
@@ -240,7 +263,14 @@ class _Reader(KindReader):
             and (not self.sheet.is_person or sense.value in _OF_PEOPLE)
         ):
             self._coat(item)
-        elif "top_colour" not in self.sheet.said and (
+        else:
+            self.loose.append(item)
+
+    def _top_colour(self, item: Item) -> None:
+        """A colour of nothing in particular goes to what is worn on top, if nothing else did."""
+        sense = item.sense
+        assert sense is not None
+        if "top_colour" not in self.sheet.said and (
             self.sheet.is_person or sense.value not in FUR
         ):
             hue = sense.value if sense.value in HUES else NEAREST_HUE[sense.value]

@@ -24,11 +24,17 @@ PRONOUNS = (*SINGULAR, *IT, *PLURAL, *FIRST, *FIRST_PLURAL)
 OWNING = ("her", "his", "its", "their", "my", "our")
 
 
+def given_name(word: str) -> str:
+    """ "she" or "he" of a given name or a title in lower case, "" of other words."""
+    return _given_names().get(word, "")
+
+
 class Genders:
     """ "she" or "he" of a name. texts: of the story, in which pronouns may tell."""
 
     def __init__(self, texts: Iterable[str] = ()) -> None:
         self._words = [re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)?", folded(text)) for text in texts]
+        self.votes: dict[str, int] = {}  # name -> how often "she" follows it, less how often "he"
 
     def of(self, name: str, description: str = "") -> str:
         """By a title, the description's pronouns, the name, the story's pronouns, else at random
@@ -37,15 +43,30 @@ class Genders:
         known = _given_names()
         # "Nurse Bev": the title says more where it says anything, and stands first.
         for word in parts[:1]:
-            if word in _TITLES:
+            if word in TITLES:
                 return known[word]
         told = self.of_text(description) or next((known[w] for w in parts if w in known), "")
+        told = told or _told_within(description)
+        told = told or self.by_votes(name) or _by_sound(parts)
         return told or self._of_story() or ("she", "he")[sha256(name.encode()).digest()[0] % 2]
+
+    def by_votes(self, name: str) -> str:
+        """By the pronouns that follow a name; "" where none does."""
+        votes = self.votes.get(name, 0)
+        return "she" if votes > 0 else "he" if votes < 0 else ""
+
+    def vote(self, named: Sequence[str], words: Sequence[str]) -> None:
+        """A frame names only `named`; what subjects follow in `words`?"""
+        if len(set(named)) == 1:
+            she = sum(word in ("she", "she's", "shes", "herself") for word in words)
+            he = sum(word in ("he", "he's", "hes", "himself") for word in words)
+            if bool(she) != bool(he):
+                self.votes[named[0]] = self.votes.get(named[0], 0) + (1 if she else -1)
 
     def told(self, name: str, description: str) -> str:
         """As `of`, but "" where nothing tells: of animals and things."""
         parts = re.findall(r"[^\W\d_]+", folded(name))
-        title = next((_given_names()[word] for word in parts[:1] if word in _TITLES), "")
+        title = next((_given_names()[word] for word in parts[:1] if word in TITLES), "")
         return title or self.of_text(description)
 
     @staticmethod
@@ -63,8 +84,26 @@ class Genders:
         return "" if she == he else "she" if she else "he"
 
 
-_TITLES = ("mrs", "ms", "miss", "madame", "madam", "lady", "princess", "queen", "aunt", "auntie",
+TITLES = ("mrs", "ms", "miss", "madame", "madam", "lady", "princess", "queen", "aunt", "auntie",
            "mr", "sir", "lord", "prince", "king", "uncle")  # fmt: skip
+
+
+def _by_sound(parts: Sequence[str]) -> str:
+    """What the ends of names that no list has often tell: Seraphine, Ornella; Lio, Radomir."""
+    for part in parts:
+        if part.endswith(("a", "ine", "elle", "ette", "lyn", "yn", "issa")) and len(part) > 3:
+            return "she"
+        if part.endswith(("o", "us", "rick", "bert", "ard", "mir", "ton", "fred")) and len(part) > 2:
+            return "he"
+    return ""
+
+
+def _told_within(text: str) -> str:
+    """By a title or a given name within a text, unless it is an owner: "Mrs. Kowalski"."""
+    for match in re.finditer(r"\b([A-Z][a-z]+)\b(?!\.?(?: [A-Z][a-z]+)?['\u2019]s\b)", text):
+        if match[1].lower() in (*TITLES, *_given_names()):
+            return _given_names()[match[1].lower()]
+    return ""
 
 
 @lru_cache(maxsize=1)
@@ -83,7 +122,7 @@ class Person:
 
     nouns: base words for what it is. kind: as drawn. gender: "she", "he" or "" for either; thing:
     whether "it" can stand for it. narrator: whether "I" does. pose: what it does where nothing is
-    said, such as sitting in a wheelchair.
+    said, such as sitting in a wheelchair. many: whether it is several: "four firefighters".
     """
 
     name: str
@@ -93,6 +132,7 @@ class Person:
     thing: bool = False
     narrator: bool = False
     pose: str = "standing"
+    many: bool = False
 
 
 @dataclass
@@ -102,6 +142,10 @@ class Recent:
     people: Sequence[Person]
     spoken: list[str] = field(default_factory=list)
     last_frame: list[str] = field(default_factory=list)
+    shown: list[str] = field(default_factory=list)  # characters of the frame before, if any
+    strangers: list[str] = field(default_factory=list)  # kinds of others whom it showed
+    first_person: bool = False
+    writer: str = ""  # the kind of somebody who says "I" and is no character
 
     def speak(self, name: str) -> None:
         """Note a mention."""

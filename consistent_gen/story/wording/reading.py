@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from consistent_gen.story.wording.lexicon import Lexicon, Sense
+from consistent_gen.story.wording.people import TITLES, given_name
 from consistent_gen.story.wording.tokens import Token
 from consistent_gen.story.wording.types import Fate, Word
 
@@ -49,8 +49,10 @@ NEGATIONS = (
     "without", "nobody", "no one", "nothing", "neither", "nor", "no longer", "wasnt", "isnt",
     "dont", "doesnt", "didnt", "cant", "wont", "unable to", "none", "hardly", "barely",
 )  # fmt: skip
-_LIKENESS = 0.87  # of a misspelt word and the word that it is taken for
+_REACH = 3  # words of what is compared
 _ALIKE_FROM = 6  # letters; shorter words are too near to others
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_VOWELS = "aeiouy"
 
 
 @dataclass
@@ -60,6 +62,8 @@ class Item:
     start, end, said: where it stands and what it says. kind: "sense" (a phrase of the lexicon),
     "name", "pronoun", "small", "number", "sign", "speech" or "unknown". low: in lower case.
     options: all senses; sense: the chosen one. people: whom a name or pronoun stands for.
+    named: whether it is the name of somebody who is no character. compared: whether something is
+    only like it: the church of "big as a church".
     """
 
     start: int
@@ -75,6 +79,8 @@ class Item:
     word: Word | None = None
     spelled: str = ""
     people: list[str] = field(default_factory=list)
+    named: bool = False
+    compared: bool = False
 
     @property
     def category(self) -> str:
@@ -110,6 +116,7 @@ def items(
             if item.sense.category == "small":
                 item.kind = "small"
     _mark_negated(found)
+    _mark_compared(found)
     return found
 
 
@@ -117,9 +124,24 @@ def nearest_spelling(word: str, lexicon: Lexicon) -> str | None:
     """The word of the lexicon that a misspelt one was meant to be; None when none is so close."""
     if len(word) < _ALIKE_FROM:
         return None
-    alike = [f for f in lexicon.senses if f[0] == word[0] and abs(len(f) - len(word)) <= 2]
-    found = difflib.get_close_matches(word, alike, n=1, cutoff=_LIKENESS)
-    return found[0] if found else None
+    return next((slip for slip in _slips(word) if slip in lexicon), None)
+
+
+def _slips(word: str) -> Iterator[str]:
+    """What a word may have been meant to be: swapped, dropped or doubled letters, wrong vowels.
+
+    Another consonant makes another word: "scattered" is not "shattered".
+    """
+    for at in range(1, len(word)):
+        before, letter, after = word[:at], word[at], word[at + 1 :]
+        if after:
+            yield before + after[0] + letter + after[1:]
+        if letter == word[at - 1]:
+            yield before + after
+        yield from (before + other + letter + after for other in _LETTERS)
+        if letter in _VOWELS:
+            yield from (before + other + after for other in _VOWELS)
+            yield before + after
 
 
 def _item(
@@ -137,12 +159,39 @@ def _item(
         return Item(token.start, token.end, token.text, "pronoun", token.low, token=token), 1
     if not senses and token.possessive:
         count, senses = lexicon.match([token.low + "'s"])
+    if (named := _named(tokens, at, text, bool(senses))) is not None:
+        return named
     if not senses:
         return _unknown(token, lexicon), 1
     last = tokens[at + count - 1]
     item = Item(token.start, last.end, text[token.start : last.end], "sense",
                 " ".join(run[:count]), senses, token=token)  # fmt: skip
     item.possessive = last.possessive
+    return item, count
+
+
+def _named(
+    tokens: Sequence[Token], at: int, text: str, known: bool
+) -> tuple[Item, int] | None:
+    """Somebody with a title or a given name who is no character: "Mrs Dobbs", "Danny"."""
+    token, count = tokens[at], 1
+    gender = given_name(token.low)
+    if not gender or not token.text[:1].isupper():
+        return None
+    following = tokens[at + 1 : at + 3]
+    if following and following[0].text == "." and token.low in TITLES:
+        following, count = following[1:], 2
+    surname = following[0] if following and following[0].kind == "word" else None
+    if surname is not None and surname.text[:1].isupper() and not token.possessive:
+        count += 1
+    elif known or token.low in TITLES:
+        return None  # "Rose" may be a flower, and "Miss" a verb
+    last = tokens[at + count - 1]
+    said = text[token.start : last.end]
+    kind = {"she": "kind.woman", "he": "kind.man"}[gender]
+    sense = Sense((kind,), "near", "n", last.low)
+    item = Item(token.start, last.end, said, "sense", last.low, (sense,), token=token)
+    item.possessive, item.named = last.possessive, True
     return item, count
 
 
@@ -214,12 +263,22 @@ def _expected(found: Sequence[Item], place: int) -> str:
     if before.kind == "pronoun":
         return "na"
     if before.sense is not None and before.sense.speech == "a":
-        return "n"
+        return "na" if _noun_follows(found, place) else "n"
     if before.sense is not None and before.sense.speech == "v":
         return "na"
     if before.category == "kind":
         return "v"
+    if before.sense is not None and before.sense.plural:
+        return "va"
+    if before.sense is not None and before.sense.speech == "n" and _closes(found, place):
+        return "n"  # "beside the gift shop."
     return ""
+
+
+def _closes(found: Sequence[Item], place: int) -> bool:
+    """Whether a clause ends here and a preposition stands before its last nouns."""
+    ends = place + 1 == len(found) or found[place + 1].kind == "sign"
+    return ends and any(i.low in PREPOSITIONS for i in found[max(0, place - 3) : place])
 
 
 _ADVERBS = ("very", "really", "so", "too", "quite", "rather", "just", "still", "always", "already",
@@ -234,6 +293,49 @@ def _noun_follows(found: Sequence[Item], place: int) -> bool:
     if following.kind == "name":
         return True
     return any(sense.speech in "na" and sense.category != "small" for sense in following.options)
+
+
+def _mark_compared(found: Sequence[Item]) -> None:
+    """Mark what follows "like", "than" or "as ... as", up to the next sign or other clause."""
+    reach = 0
+    for place, item in enumerate(found):
+        verb = item.sense is not None and item.sense.speech == "v"
+        if reach and (
+            item.kind in ("sign", "name", "speech")
+            or item.low in ("and", "or", "but", "so", "that", "who", "which", "with")
+            or (item.low in PREPOSITIONS and item.low != "of" and reach < _REACH)
+            or (verb and reach < _REACH)
+        ):
+            reach = 0
+        if _compares(found, place):
+            reach = _REACH
+        elif reach and item.kind in ("sense", "unknown"):
+            item.compared = True
+            reach -= 1
+
+
+def _compares(found: Sequence[Item], place: int) -> bool:
+    item = found[place]
+    before = found[place - 1] if place else None
+    after = found[place + 1] if place + 1 < len(found) else None
+    if before is None or after is None or item.kind == "sign":
+        return False
+    noun = after.kind not in ("name", "pronoun")
+    if item.low == "like":
+        wish = before.low in (*HELPERS, *SUBJECTS) or before.kind in ("pronoun", "name")
+        return noun and not wish
+    described = before.kind == "unknown" or (
+        before.sense is not None and (before.sense.speech == "a" or "a" in _speeches(before))
+    )
+    if item.low == "as":
+        doubled = any(i.low == "as" for i in found[max(0, place - 3) : place])
+        bare = after.kind in ("sense", "unknown") and "n" in _speeches(after)
+        return described and noun and (doubled or after.low in ("a", "an") or bare)
+    return item.low == "than" or (item.low == "of" and before.low in ("size", "colour", "color"))
+
+
+def _speeches(item: Item) -> str:
+    return "".join(sense.speech for sense in item.options)
 
 
 def _mark_negated(found: Sequence[Item]) -> None:

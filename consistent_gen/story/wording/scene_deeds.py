@@ -28,6 +28,9 @@ class Deeds(SceneState):
         if sense.speech == "n":
             # What is done says more than what it is done with: to sell cake is not to eat it.
             rank -= 1.0 if self.acted and not self._had(item) else 0.5
+            # "On the couch": who waits there sits.
+            if sense.value == "sitting" and self._upon(item):
+                rank = 1.5
         if sense.value == "standing" and sense.relation == "near":
             rank -= 0.9
         actors = who or self.current
@@ -40,6 +43,10 @@ class Deeds(SceneState):
             self.acted = True
         for actor in actors:
             actor.implied = actor.implied or sense.of("mood")
+
+    def _upon(self, item: Item) -> bool:
+        place = self.items.index(item)
+        return any(i.low in ("on", "in", "into", "onto") for i in self.items[:place][-3:])
 
     def _had(self, item: Item) -> bool:
         """Whether somebody has, gets or does what the noun says: "they had cake"."""
@@ -77,7 +84,12 @@ class Deeds(SceneState):
         """What was done before anybody was named: by the first of this frame, or nobody."""
         if not self.waiting:
             return
-        actors = self.current or self.scene.actors[:1] or self._fallback()
+        actors = self.current or self.scene.actors[:1]
+        narrator = self.recent.narrator()
+        first = self.items.index(self.waiting[0][0])
+        if narrator and self.recent.first_person and self._unsaid(first):
+            actors = [self._character(narrator)]  # "Found forty sheep."
+        actors = actors or self._fallback()
         self.current = actors
         for item, sense in self.waiting:
             if not actors:
@@ -86,6 +98,10 @@ class Deeds(SceneState):
                 self._act(item, sense)
             else:
                 self._set_mood(item, sense, actors)
+
+    def _unsaid(self, first: int) -> bool:
+        """Whether a frame begins with what is done, as in a diary."""
+        return not any(i.kind in ("name", "pronoun", "sense") for i in self.items[:first])
 
     def _fallback(self) -> list[Actor]:
         """Who a frame shows that names nobody: whom the frame before showed."""

@@ -12,14 +12,20 @@ from consistent_gen.story.wording.people import (
     OWNING,
     PLURAL,
     SINGULAR,
+    TITLES,
     Person,
 )
-from consistent_gen.story.wording.reading import INDEFINITE, OWNERS, Item
+from consistent_gen.story.wording.reading import INDEFINITE, OWNERS, PREPOSITIONS, Item
 from consistent_gen.story.wording.scene import HARD, MAX_ACTORS, SOFT, Actor
 from consistent_gen.story.wording.scene_deeds import Deeds
 from consistent_gen.story.wording.sheets import GENDERS, PEOPLE
+from consistent_gen.story.wording.tokens import folded
 from consistent_gen.story.wording.types import Fate
 
+# Words for a whole group, which the characters of a story are.
+_OF_FRIENDS = ("party", "gang", "pair", "couple", "duo", "trio", "friends")  # whoever is named
+_ALL = ("everyone", "everybody", "party", "gang", "crew", "team", "group", "family", "friends",
+        "pair", "couple", "duo", "trio", "company", "lot")  # fmt: skip
 _IS = ("is", "are", "was", "were", "am", "be", "been", "he's", "she's", "i'm", "we're", "they're",
        "become", "became", "becomes")  # fmt: skip
 _ABSTRACT = ("adult", "child", "person")
@@ -47,24 +53,84 @@ class People(Deeds):
         self._join(item, [actor], place, owner=item.possessive and self._owns(place))
 
     def _pronoun(self, item: Item, place: int) -> None:
+        if item.low in SINGULAR and self.far > self.mentioned[0] and not self._is_object(item, place):
+            if item.low not in OWNING:  # "One old ram came; he butted me"
+                self.current, self.acted, self.thing, self.fresh = [], False, True, False
+            return
         names = self._meant(item, place)
         item.people = names
+        owner = item.low in OWNING and (item.low != "her" or self._owns(place))
         if names:
-            self._join(item, [self._character(n) for n in names], place, owner=item.low in OWNING)
+            alone = item.low in PLURAL and not self.here and not self._one_of(place)
+            actors = [self._character(n) for n in names]
+            more = self._strangers() if alone else self._writer(item, names)
+            self._join(item, [*actors, *more], place, owner=owner)
             return
-        extra = self.extras.get(SINGULAR.get(item.low, ""))
+        gender = SINGULAR.get(item.low, "")
+        extra = self.extras.get(gender) or self._stranger(gender)
         if extra is not None and not (self._is_object(item, place) and extra in self.current):
-            self._join(item, [extra], place, owner=item.low in OWNING)
+            self._join(item, [extra], place, owner=owner)
+        elif item.low in (*FIRST, *FIRST_PLURAL) and not owner:
+            self._join(item, self._writer(item, []), place, owner=False)
+        elif item.low in IT and self._it_acts(place) and not self._is_object(item, place):
+            self.current, self.acted, self.thing, self.fresh = [], False, True, False
+
+    def _writer(self, item: Item, names: Sequence[str]) -> list[Actor]:
+        """Somebody who says "I" or "we" and is no character of the story."""
+        kind = self.recent.writer
+        if not kind or item.low not in (*FIRST, *FIRST_PLURAL) or item.low in OWNING:
+            return []
+        if (known := self.extras.get("i")) is not None:
+            return [known]
+        if len(self.scene.actors) >= MAX_ACTORS:
+            return []
+        self.extras["i"] = actor = Actor(None, kind)
+        self.scene.actors.append(actor)
+        self.scene.notices.append(
+            f"who says {item.said!r} is no character of this story; drawn as a {kind} "
+            "(a character with 'me' in its description would be drawn)"
+        )
+        return [actor]
+
+    def _of_before(self, gender: str) -> bool:
+        """Whether the frame before showed a stranger of this gender, and no such character."""
+        shown = [self.people[n].gender for n in self.recent.shown]
+        strangers = [GENDERS.get(kind) for kind in self.recent.strangers]
+        return gender not in shown and strangers == [gender]
+
+    def _strangers(self) -> list[Actor]:
+        """Who was with the characters in the frame before: cubs, of whom "they" is said, too."""
+        found = []
+        for kind in self.recent.strangers if self.recent.shown else ():
+            if len(self.scene.actors) < MAX_ACTORS:
+                self.extras[GENDERS.get(kind, "it")] = actor = Actor(None, kind)
+                self.scene.actors.append(actor)
+                found.append(actor)
+        return found
+
+    def _stranger(self, gender: str) -> Actor | None:
+        """Somebody whom the frame before showed and who is no character: "He laughs"."""
+        for kind in self.recent.strangers if gender and not self.here else ():
+            if GENDERS.get(kind) == gender:
+                self.extras[gender] = actor = Actor(None, kind)
+                self.scene.actors.append(actor)
+                return actor
+        return None
 
     def _meant(self, item: Item, place: int) -> list[str]:
         """The characters that a pronoun stands for."""
         low = item.low
+        named = {i.token.name for i in self.items if i.kind == "name" and i.token is not None}
         if low in PLURAL:
-            return self.recent.several(self.here)
+            one_of = self._one_of(place)
+            meant = self.recent.several([] if one_of else self.here)
+            things = [n for n in meant if self.people[n].thing]
+            return (things or meant)[-1:] if one_of else meant
         if low in FIRST:
             narrator = self.recent.narrator()
-            first = next(iter(self.people), None)
-            return [n for n in (narrator or first,) if n]
+            # "Max and I": who is named is somebody else.
+            other = next((n for n in self.people if n not in named), None)
+            return [n for n in (narrator or (None if self.recent.writer else other),) if n]
         if low in FIRST_PLURAL:
             narrator = self.recent.narrator()
             listed = [narrator] if narrator else []
@@ -74,24 +140,47 @@ class People(Deeds):
         if low in IT and not self._it_acts(place):
             return []
         gender = SINGULAR.get(low)
+        if gender and not self.here and self._of_before(gender):
+            return []
         known = self.extras.get(gender or "")
         acted_upon = self._is_object(item, place)
         if known and not self._fits_here(gender) and not (acted_upon and known in self.current):
             return []
         subjects = [a.name for a in self.current if a.name] if acted_upon else []
+        subjects += self._named_later(place)
+        narrator = self.recent.narrator()
+        if narrator and self.recent.first_person and low not in IT and narrator not in named:
+            subjects.append(narrator)  # "he" is not who says "I"
         name = self.recent.one("it" if low in IT else low, self.here, not_=subjects)
         return [name] if name else []
 
+    def _one_of(self, place: int) -> bool:
+        return [item.low for item in self.items[max(0, place - 2) : place]] == ["one", "of"]
+
+    def _named_later(self, place: int) -> list[str]:
+        """Who cannot be meant by a pronoun as it is named after it: not he in "he took Al's hat"."""
+        found: list[str] = []
+        clause = True
+        for item in self.items[place + 1 :]:
+            if item.low in (".", "!", "?", ";", "\u2026"):
+                break
+            clause = clause and item.low not in (*HARD, ",", "and")
+            if item.kind == "name" and item.token is not None and (clause or item.possessive):
+                found.append(item.token.name)
+        return found
+
     def _is_object(self, item: Item, place: int) -> bool:
         """Whether a pronoun is what is acted upon, and so is not the subject."""
-        if item.low in ("him", "it") or (item.low == "her" and not self._owns(place)):
+        if item.low == "him" or (item.low == "her" and not self._owns(place)):
+            return True
+        if item.low == "it":
             return self.acted or (
-                place > 0 and self.items[place - 1].low in ("at", "to", "with", "for")
+                place > 0 and self.items[place - 1].low in (*PREPOSITIONS, "to")
             )
         return False
 
     def _fits_here(self, gender: str | None) -> bool:
-        return any(self.people[name].gender in ("", gender) for name in self.here)
+        return any(self.people[name].gender == gender for name in self.here)
 
     def _it_acts(self, place: int) -> bool:
         """Whether "it" does or feels something, unlike the one of "it is raining"."""
@@ -111,6 +200,8 @@ class People(Deeds):
         """A noun for somebody: a character of the story, or somebody else; False for a thing."""
         if sense.category == "none":
             return False
+        if sense.base in _ALL and self._everybody(item, sense, place):
+            return True
         if self.current and self._predicate(place):
             return self._what_it_is(item)
         before = self._determiner(place)
@@ -128,13 +219,31 @@ class People(Deeds):
                     self._adorn(actor)
                 self._join(item, actors, place, owner=item.possessive and self._owns(place))
                 return True
-        if item.possessive and self._owns(place):
+        if item.possessive and self._owns(place) and not self._of_body(place):
             item.become("left_out", why="what belongs to somebody who is not in the story")
             return True
         if item.negated:
             item.become("left_out", why="it is said not to be there")
             return True
         return self._somebody_else(item, sense, place)
+
+    def _of_body(self, place: int) -> bool:
+        """Whether a part of a body follows: whose mouth falls open is there."""
+        after = self.items[place + 1 : place + 2]
+        return any(sense.category in ("body", "eyes") for item in after for sense in item.options)
+
+    def _everybody(self, item: Item, sense: Sense, place: int) -> bool:
+        """ "Everybody" and "the gang" are the characters of a story, where nobody is named."""
+        whole = sense.base in ("everyone", "everybody")
+        named = sense.base not in _OF_FRIENDS and any(i.kind == "name" for i in self.items)
+        determined = self._determiner(place) in ("the", "our", "my", "both")
+        if len(self.people) < 2 or named or item.negated or not (whole or determined):
+            return False
+        names = list(dict.fromkeys([*self.recent.last_frame, *self.people]))[:MAX_ACTORS]
+        item.become("same", " and ".join(names), "of the story")
+        item.people = names
+        self._join(item, [self._character(name) for name in names], place, owner=False)
+        return True
 
     def _predicate(self, place: int) -> bool:
         """Whether the noun says what the subject is: "she is a dog", "they were best friends"."""
@@ -173,21 +282,25 @@ class People(Deeds):
         """Characters of the story that a noun means."""
         noun = base_noun(sense.base)
         exact = [n for n in self.people if noun in self._nouns(n)]
+        many = [n for n in exact if self.people[n].many]
+        if many and before not in INDEFINITE:
+            return many[:1]
         if sense.plural:
             fits = exact or [n for n, p in self.people.items() if _may_be(p, sense)]
             count = self._count(place)
             if before in INDEFINITE or len(fits) < 2 or (count and count != len(fits)):
                 return []
             return fits[:MAX_ACTORS] if before in ("the", "both", "these", "those", *OWNERS) else []
-        if exact and (before not in INDEFINITE or self.people[exact[0]].thing):
-            return [self._latest(exact)]
+        called = [n for n in exact if folded(n).removeprefix("the ") == sense.base]
+        if exact and (called or before not in INDEFINITE or self.people[exact[0]].thing):
+            return [self._latest(called or exact)]
         if before in ("the", "this", "that", "'s", *OWNERS) or (before == "" and not sense.plural):
             owners_own = before in (*OWNERS, "'s")
             fits = [n for n, p in self.people.items() if _may_be(p, sense)]
             if owners_own and not any(self.people[n].thing for n in fits):
                 return []
-            if before == "" and not exact:
-                return []
+            if before == "":  # "dog asleep" in short sentences; "girl" would be anybody
+                fits = [n for n in fits if self.people[n].kind not in PEOPLE]
             last = [n for n in fits if n not in self.here or not owners_own]
             known = self.extras.get(_gender(sense) or "")
             return (
@@ -211,10 +324,13 @@ class People(Deeds):
         prop = next((s for s in item.options if s.category == "prop"), None)
         if sense.relation == "far" and prop is not None:
             item.sense = prop
+            self.thing = self.thing or (self.fresh and self._stands_free(place))
             self._setting(item, prop, place)
             self._drop_traits()
             return True
         if sense.relation == "far":
+            if self.fresh and self._stands_free(place):
+                self.far, self.thing = place, True
             item.become("left_out", nearest=(sense.value,))
             self.found.setdefault("far", []).append((1.0, item, sense))
             self._drop_traits()
@@ -224,7 +340,7 @@ class People(Deeds):
         elif sense.value in _ABSTRACT:
             kinds = [self._some_kind(sense)]
         else:
-            kinds = [sense.value]
+            kinds = [self._young(sense) or self._named_kind(item, sense) or sense.value]
         free = MAX_ACTORS - len(self.scene.actors)
         taken = [a.kind for a in self.scene.actors if a.name is None]
         kinds = [kind for kind in kinds if kind not in taken][: max(free, 0)]
@@ -248,6 +364,21 @@ class People(Deeds):
         item.become(how, " and ".join(f"a {kind}" for kind in kinds), why)
         self._join(item, actors, place, owner=False)
         return True
+
+    def _young(self, sense: Sense) -> str:
+        """The cubs of a fox are foxes."""
+        animals = [self.people[n].kind for n in (*self.here, *self.recent.last_frame)]
+        animals = [kind for kind in animals if kind not in (*PEOPLE, "robot")]
+        return animals[-1] if sense.base in ("cub", "pup") and animals else ""
+
+    def _named_kind(self, item: Item, sense: Sense) -> str:
+        """Who has only a name is a child where all people of the story are."""
+        kinds = {person.kind for person in self.people.values()} & set(PEOPLE)
+        titled = item.token is not None and item.token.low in TITLES
+        if not item.named or titled:
+            return ""
+        young = {"woman": "girl", "man": "boy"}
+        return young.get(sense.value, "") if kinds and kinds <= {"girl", "boy"} else ""
 
     def _some_kind(self, sense: Sense) -> str:
         """A kind for "a teacher" or "a child": of the gender of the pronouns around, if any."""

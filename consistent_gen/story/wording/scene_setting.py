@@ -61,6 +61,8 @@ class Setting(People):
         """A floor, a window: there where the place has one, and a place where none is named."""
         for _, item, sense in self.found.get("part", ()):
             places = sense.value.split("/")
+            out = sense.base in ("outside", "outdoors", "open air") and self.place in INDOOR
+            self.scene.place = self.scene.place or (places[0] if out else None)
             self.scene.place = self.scene.place or (None if self.place else places[0])
             place = self.scene.place or self.place
             if place in places:

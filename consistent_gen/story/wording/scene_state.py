@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from consistent_gen.story.wording.lexicon import Lexicon, Sense
 from consistent_gen.story.wording.people import PRONOUNS, Genders, Person, Recent
-from consistent_gen.story.wording.reading import Item, items
+from consistent_gen.story.wording.reading import PREPOSITIONS, Item, items
 from consistent_gen.story.wording.scene import HARD, SOFT, TRAITS, Actor, Scene
 from consistent_gen.story.wording.sheets import FUR, HUES, PEOPLE
 from consistent_gen.story.wording.tokens import Token
 
+_THERE = ("in", "on", "at", "to", "into", "onto", "inside", "aboard", "around", "round", "past",
+          "through", "across", "from", "towards", "for", "over", "near", "under")  # fmt: skip
 _AWAY = ("from", "out of", "off", "leave", "left", "leaves", "leaving", "away from")
 _RANK = {"same": 3.0, "near": 2.0, "hint": 0.9, "far": 1.0}
 
@@ -42,6 +44,7 @@ class SceneState:
         self.mentioned: tuple[int, list[Actor]] = (-2, [])  # where somebody was named last, and who
         self.acted = False  # whether the current subject has its verb in this clause
         self.fresh = True  # whether a clause begins
+        self.far = -2  # where a being was the subject that cannot be drawn
         self.thing = False  # whether a thing is its subject: what it does is not drawn
         self.traits: list[Item] = []
         self.waiting: list[tuple[Item, Sense]] = []  # actions and moods before any subject
@@ -120,6 +123,15 @@ class SceneState:
                 return False
         return False
 
+    def _stands_free(self, place: int) -> bool:
+        """Whether no preposition stands before a noun, so that it can be a subject."""
+        for item in reversed(self.items[max(0, place - 4) : place]):
+            if item.low in PREPOSITIONS or item.low in ("to", "there's", "have", "has", "had"):
+                return False
+            if item.kind == "sign" or item.low in HARD:
+                return True
+        return True
+
     def _owns(self, place: int) -> bool:
         """Whether 's means "of" and not "is"."""
         for item in self.items[place + 1 : place + 3]:
@@ -127,6 +139,8 @@ class SceneState:
                 return False
             sense = item.sense
             if sense is not None:
+                if item.low.partition(" ")[0] in PREPOSITIONS:
+                    return False  # "Daddy's on his belly"
                 return (
                     sense.speech == "n" or sense.category in TRAITS or not item.low.endswith("ing")
                 )
@@ -182,8 +196,22 @@ class SceneState:
         else:
             item.become("left_out", why=f"one mood each; drawn: {actors[0].mood}")
 
+    def _within(self, place: int) -> bool:
+        """Whether a preposition says that something happens there."""
+        before = [i.low for i in self.items[max(0, place - 3) : place] if i.low]
+        return any(low.split()[-1] in _THERE for low in before)
+
     def _setting(self, item: Item, sense: Sense, place: int) -> None:
         rank = _RANK[sense.relation] - 0.01 * place
+        after = self.items[place + 1] if place + 1 < len(self.items) else None
+        if sense.category == "place" and after is not None and after.category == "place":
+            if after.sense is not None and after.sense.speech == "n" and sense.speech == "n":
+                item.become("left_out", why=f"said of: {after.said}")  # "the school garden"
+                return
+        seen = self.place not in (None, "moon") and sense.value == "moon"
+        if seen and not self._within(place):
+            item.become("left_out", why="it is seen and not where the frame is")
+            return
         before = [i.low for i in self.items[max(0, place - 3) : place]]
         if sense.category == "place" and any(low in _AWAY for low in before):
             rank -= 1.5
@@ -191,4 +219,6 @@ class SceneState:
             low in ("in", "at", "to", "into", "on", "inside", "over") for low in before
         ):
             rank += 0.3
+        if sense.value in ("sunset", "night") and sense.speech != "a":
+            rank += 0.3  # the hour says more than "hot"
         self.found.setdefault(sense.category, []).append((rank, item, sense))

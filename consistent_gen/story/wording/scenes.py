@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from consistent_gen.story.wording.lexicon import Sense
-from consistent_gen.story.wording.reading import PREPOSITIONS, Item
+from consistent_gen.story.wording.people import OWNING
+from consistent_gen.story.wording.reading import DETERMINERS, Item
 from consistent_gen.story.wording.scene import HARD, TRAITS, Scene
 from consistent_gen.story.wording.scene_setting import Setting
 
+_INVERTED = ("come", "go", "float", "stand", "sit", "lie", "hang", "fly", "fall", "drift", "rise",
+             "roll", "creep", "crawl", "tumble", "stretch", "appear")  # fmt: skip
 _WORN = ("top", "bottom", "shoes", "accessory", "eyes", "cheeks", "garment", "eyecolour")
 
 
@@ -31,6 +34,9 @@ class SceneReader(Setting):
     def _take(self, item: Item, place: int) -> None:
         if item.word is not None:
             return
+        if item.compared:
+            item.become("left_out", why="a comparison")
+            return
         if item.kind == "speech":
             item.become("speech", why="speech")
             self.scene.spoken.append(item.said)
@@ -46,23 +52,52 @@ class SceneReader(Setting):
             self._pronoun(item, place)
         elif item.kind == "sense" and item.sense is not None:
             self._sense(item, item.sense, place)
+        elif item.kind == "unknown":
+            self._unknown(item, place)
+
+    def _as_group(self, item: Item, place: int) -> bool:
+        """ "The party creeps": people, and no celebration."""
+        people = next((s for s in item.options if s.category == "kind" and s.base == "party"), None)
+        if people is None or not self._verb_follows(place) or not self._stands_free(place):
+            return False
+        return self._everybody(item, people, place)
+
+    def _unknown(self, item: Item, place: int) -> None:
+        """A word that nobody knows may be the thing that acts, or what somebody does."""
+        before = self.items[place - 1] if place else None
+        if self.fresh and self._determiner(place):
+            self.thing = self._stands_free(place)  # "the latte flies"
+        elif before is not None and self.current and item.low.endswith(("s", "ed", "ing")):
+            subject = before.kind in ("name", "pronoun") and not before.possessive
+            self.acted = self.acted or (subject and before.low not in OWNING)
 
     def _sense(self, item: Item, sense: Sense, place: int) -> None:
         category = sense.category
+        if self._as_group(item, place):
+            return
         if category in ("kind", "none") and self._being(item, sense, place):
             return
         if item.negated:
             self._negated(item, sense)
         elif category in TRAITS and sense.speech == "a":
             self.traits.append(item)
+        elif self._inverted(item, sense, place):
+            pass
+        elif self.thing and sense.base.partition(" ")[0] in ("chase", "pursue", "hunt"):
+            self.waiting.append((item, sense))  # who is chased runs
         elif self.thing and sense.speech == "v":
             item.become("left_out", why="what a thing does is not drawn", nearest=())
+        elif category == "action" and sense.speech == "n" and self._not_done(item, place):
+            item.become("left_out", why="it is not said that anybody does it")
+            self.thing = True
         elif category == "action":
             self._act(item, sense, self._object(item, place))
         elif category == "mood":
             self._feel(item, sense, place)
         elif category == "weather" and sense.speech == "a" and self._before_somebody(place):
             self.traits.append(item)
+        elif category == "weather" and sense.speech == "a" and self._before_thing(place):
+            item.become("left_out", why="said of a thing")  # "a starry hat"
         elif category == "body":
             item.become("near", "of a character", "drawn with everybody")
         elif category in ("place", "part", "weather", "prop", "camera", "style"):
@@ -77,14 +112,46 @@ class SceneReader(Setting):
         if sense.speech in "nv":
             self.fresh = False
 
-    def _stands_free(self, place: int) -> bool:
-        """Whether no preposition stands before a noun, so that it can be a subject."""
-        for item in reversed(self.items[max(0, place - 4) : place]):
-            if item.low in PREPOSITIONS or item.low in ("to", "there's", "have", "has", "had"):
+    def _inverted(self, item: Item, sense: Sense, place: int) -> bool:
+        """ "Between them floats a leaf": who or what does it stands behind the verb."""
+        after = self.items[place + 1 : place + 4]
+        if sense.base.partition(" ")[0] not in _INVERTED or sense.speech != "v" or not after:
+            return False
+        if after[0].low not in (*DETERMINERS, "one", "two", "three") or place == 0:
+            return False
+        for at in range(place - 1, -1, -1):
+            other = self.items[at]
+            if other.kind == "sign" or other.low in HARD:
+                break
+            subject = other.kind in ("name", "pronoun") or (
+                other.sense is not None and other.sense.speech == "n"
+            )
+            if (subject or other.possessive) and self._stands_free(at):
                 return False
-            if item.kind == "sign" or item.low in HARD:
-                return True
+        head = next((i for i in after if i.sense is None or i.sense.speech == "n"), None)
+        self.current, self.acted = [], False
+        beings = [s for s in head.options if s.category == "kind"] if head is not None else []
+        if any(s.relation != "far" or self._characters_called(s, "a", place) for s in beings):
+            return False  # waits for them
+        item.become("left_out", why="what a thing does is not drawn", nearest=())
         return True
+
+    def _before_thing(self, place: int) -> bool:
+        after = self.items[place + 1] if place + 1 < len(self.items) else None
+        return after is not None and (
+            after.category in _WORN or (after.category == "action" and "n" == after.sense.speech)
+            if after.sense is not None
+            else False
+        )
+
+    def _not_done(self, item: Item, place: int) -> bool:
+        """Whether a meal or a book does something itself: "the latte flies", "Al's prize pie"."""
+        after = self.items[place + 1] if place + 1 < len(self.items) else None
+        acts = after is not None and after.sense is not None and after.sense.speech == "v"
+        before = self._determiner(place)
+        return self._stands_free(place) and (
+            (before == "'s" and not self.acted) or (acts and self.fresh and before != "")
+        )
 
     def _before_somebody(self, place: int) -> bool:
         after = self.items[place + 1] if place + 1 < len(self.items) else None

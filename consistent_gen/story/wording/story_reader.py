@@ -8,11 +8,11 @@ from dataclasses import replace
 from consistent_gen.story.types import Frame, Story
 from consistent_gen.story.wording.descriptions import describe
 from consistent_gen.story.wording.lexicon import lexicon
-from consistent_gen.story.wording.people import Genders, Person, Recent
+from consistent_gen.story.wording.people import FIRST, FIRST_PLURAL, Genders, Person, Recent
 from consistent_gen.story.wording.scene import Scene
 from consistent_gen.story.wording.scenes import SceneReader
 from consistent_gen.story.wording.sheets import PEOPLE
-from consistent_gen.story.wording.tokens import tokens
+from consistent_gen.story.wording.tokens import Token, folded, tokens
 from consistent_gen.story.wording.types import TextWording, Word, Wording
 from consistent_gen.story.wording.vocabulary import Vocabulary
 from consistent_gen.story.wording.what_it_is import Described
@@ -24,33 +24,82 @@ _TITLES = (
 )  # fmt: skip
 
 
+_OWN = re.compile(r"my\b")  # "my five-year-old": the writer is somebody else
+
+
 class StoryReader:
     """The people of a story, and how its frames speak of them."""
 
     def __init__(self, story: Story, vocabulary: Vocabulary) -> None:
         self.story, self.vocabulary = story, vocabulary
+        self._cut: dict[str, list[Token]] = {}  # of texts that were cut into tokens
         self.lexicon = lexicon()
         self.genders = Genders(frame.prompt for frame in story.frames)
+        self.names = {name: _other_forms(name) for name in story.characters}
+        self._vote()
         self.described = {
             name: describe(name, c.description, self.lexicon, self.genders)
             for name, c in story.characters.items()
         }
-        self.people = {name: _person(name, found) for name, found in self.described.items()}
-        self.recent = Recent(tuple(self.people.values()))
-        self.names = {name: _other_forms(name) for name in story.characters}
+        self.people = {
+            name: _person(name, found, self._noun_of_name(name))
+            for name, found in self.described.items()
+        }
+        self._find_narrator()
         self.place: str | None = None  # of the frame before
+
+    def _vote(self) -> None:
+        """What pronouns follow whose name, for names of which no list tells more."""
+        for frame in self.story.frames:
+            found = self._tokens(frame.prompt)
+            named = [token.name for token in found if token.kind == "name"]
+            first = next((i for i, t in enumerate(found) if t.kind == "name"), 0)
+            self.genders.vote(named, [t.low for t in found[first:] if t.kind == "word"])
+
+    def _noun_of_name(self, name: str) -> frozenset[str]:
+        """What a name says by itself: "Boss", "Leprechaun", "The Ducks"."""
+        bare = folded(name).removeprefix("the ")
+        return frozenset(s.base for s in self.lexicon.of(bare) if s.category == "kind")
+
+    def _find_narrator(self) -> None:
+        """Who says "I": by the description, else who is never named; or nobody of the story."""
+        found = [t for f in self.story.frames for t in self._tokens(f.prompt)]
+        named = {token.name for token in found if token.kind == "name"}
+        told = any(person.narrator for person in self.people.values())
+        words = {token.low for token in found if token.kind == "word"}
+        first_person = bool(words & {*FIRST, *FIRST_PLURAL})
+        owned = {
+            name for name, c in self.story.characters.items() if _OWN.match(folded(c.description))
+        }
+        if first_person and not told:
+            others = [n for n, p in self.people.items() if n not in named and n not in owned]
+            for name in others[:1]:
+                self.people[name] = replace(self.people[name], narrator=True)
+                told = True
+        self.recent = Recent(tuple(self.people.values()), first_person=first_person)
+        adults = [n for n, p in self.people.items() if p.kind in ("woman", "man")]
+        if first_person and not told and owned and not set(adults) - owned:
+            # The other parent where one is spoken of; else somebody, always the same.
+            dad, mum = words & {"dad", "daddy"}, words & {"mum", "mummy", "mom", "mommy"}
+            self.recent.writer = "woman" if dad and not mum else "man" if mum else "woman"
+
+    def _tokens(self, text: str) -> list[Token]:
+        if text not in self._cut:
+            self._cut[text] = tokens(text, self.names, self.lexicon.senses)
+        return self._cut[text]
 
     def scene(self, text: str) -> Scene:
         """Read one frame, and remember of whom it spoke."""
-        found = tokens(text, self.names, self.lexicon.senses)
         reader = SceneReader(
-            text, found, self.lexicon, self.people, self.recent, self.genders, self.place
+            text, self._tokens(text), self.lexicon, self.people, self.recent, self.genders, self.place
         )
         scene = reader.read()
         shown = [actor.name for actor in scene.actors if actor.name is not None]
         for name in reader.here:
             self.recent.speak(name)
         self.recent.last_frame = shown or self.recent.last_frame
+        self.recent.shown = shown
+        self.recent.strangers = [actor.kind for actor in scene.actors if actor.name is None]
         return scene
 
 
@@ -95,13 +144,13 @@ def _owns(text: str, end: int, low: str) -> bool:
     return low != "her" or bool(re.match(r"\s+\w", text[end:]))
 
 
-def _person(name: str, found: Described) -> Person:
+def _person(name: str, found: Described, named: frozenset[str]) -> Person:
     kind = found.sheet.kind
     baby = bool(found.nouns & {"baby", "infant", "newborn", "toddler"})
-    thing = kind not in PEOPLE or baby
-    return Person(
-        name, kind, found.gender, frozenset(found.nouns), thing, found.narrator, found.pose
-    )
+    thing = kind not in PEOPLE or baby or found.thing
+    narrator = found.narrator or folded(name) in ("me", "i", "myself")
+    nouns = frozenset(found.nouns) | named
+    return Person(name, kind, found.gender, nouns, thing, narrator, found.pose, found.many)
 
 
 def _other_forms(name: str) -> list[str]:

@@ -27,9 +27,20 @@ def full(wording: Wording) -> list[str]:
         near = [f"{w.said!r} as {w.drawn!r}" for w in text.substitutions]
         if near:
             lines.append(f"    drawn as: {', '.join(dict.fromkeys(near))}")
-        lines += [f"    {word}" for word in text.omissions]
+        out = {} if text.place.endswith(".negative") else _left_out(text)  # its notice lists them
+        if out:
+            lines.append(f"    left out, as this model cannot draw it: {', '.join(out)}")
         lines += [f"    {notice}" for notice in text.notices]
     return lines
+
+
+def _left_out(text: TextWording) -> dict[str, None]:
+    """What was left out of a text, each once, with what comes nearest or why."""
+    found = {}
+    for word in text.omissions:
+        more = f"nearest: {', '.join(word.nearest)}" if word.nearest else word.why.replace("an unknown word", "")
+        found[repr(word.said) + (f" ({more})" if more else "")] = None
+    return found
 
 
 def summary(wording: Wording) -> str:
@@ -78,8 +89,10 @@ def problems(wording: Wording, vocabulary: Vocabulary, *, strict: bool = False) 
     for text in wording.texts:
         if text.place.endswith(".prompt") and not text.drawn.strip():
             found.append(_error(wording, text, "nothing of this can be drawn; write who does what"))
+        listed = text.place.endswith(".negative")  # what is left out of it is one problem
+        found += [_error(wording, text, n) for n in text.notices if strict and listed]
         for word in text.words if strict else ():
-            if word.fate in ("near", "left_out"):
+            if word.fate == "near" or (word.fate == "left_out" and not listed):
                 found.append(_error(wording, text, _strictly(word)))
     return sorted(found, key=lambda error: error.line or 0)
 

@@ -6,13 +6,24 @@ import re
 from dataclasses import dataclass, field
 
 from consistent_gen.story.wording.lexicon import Lexicon, Sense
-from consistent_gen.story.wording.people import Genders
+from consistent_gen.story.wording.people import Genders, given_name
 from consistent_gen.story.wording.reading import Item, items
 from consistent_gen.story.wording.sheets import GENDERS, CharacterSheet
 from consistent_gen.story.wording.tokens import folded, tokens
 from consistent_gen.story.wording.types import Fate, Word
 
 CLOTHES = ("top", "bottom", "shoes", "accessory")
+_MANY = ("people", "children")
+_YOUNG = ("calf", "cub", "pup", "puppy", "chick", "foal", "baby", "kitten")
+# Nouns that are drawn as a man unless a name or a pronoun says otherwise.
+_EITHER = (
+    "vicar", "priest", "bishop", "rabbi", "captain", "ship's captain", "sea captain", "skipper",
+    "admiral", "sailor", "pirate", "viking", "knight", "samurai", "gladiator", "ninja", "monk",
+    "magician", "blacksmith", "butcher", "carpenter", "plumber", "bus driver", "lorry driver",
+    "truck driver", "lumberjack", "woodcutter", "villain", "thief", "robber", "burglar", "bandit",
+    "outlaw", "superhero", "hero", "giant", "dwarf", "gnome", "leprechaun", "goblin", "troll",
+    "ogre", "orc", "vampire", "sheriff", "hermit", "beggar", "tramp", "god", "warlord",
+)  # fmt: skip
 _ABSTRACT = ("adult", "child", "person", "people", "children")
 # What ends the group of words around a noun.
 _GROUP_ENDS = (
@@ -52,6 +63,8 @@ class Described:
     gender: str = ""
     misfit: bool = False
     pose: str = "standing"
+    many: bool = False  # whether it is several
+    thing: bool = False  # "a small dark cloud": no being, so that "it" means it
 
 
 class KindReader:
@@ -64,6 +77,8 @@ class KindReader:
         self.sheet = CharacterSheet(name)
         self.result = Described(self.sheet)
         self.pending: list[Item] = []
+        self.beside: list[Sense] = []  # beings named together with the first
+        self.loose: list[Item] = []  # colours of nothing in particular
         self.garment = ""  # the last one of this part of the text, for "a cardigan in mustard"
         self.age: int | None = None
         self.old = False
@@ -72,18 +87,30 @@ class KindReader:
     def _find_nouns(self) -> None:
         """Nouns for beings, in groups of words; what belongs to another word is none of them."""
         group, opened_by_sign = 0, True
+        spare: list[tuple[int, Item, Sense]] = []  # what no kind is near to, after a sign
         for place, item in enumerate(self.items):
             worn = next((s for s in item.options if s.category in CLOTHES), None)
             if worn is not None and item.category not in CLOTHES:
                 item.sense = worn
             sense = next((s for s in item.options if s.category == "kind"), None)
+            joined = group == 1 and any(i.low == "and" for i in self.items[max(0, place - 3) : place])
+            if joined and sense is not None and sense.plural and self.nouns:
+                self.beside.append(sense)  # "a mother duck and eight ducklings"
+            if item.low == "and" and not any(noun[0] == group for noun in self.nouns):
+                continue  # "a warm and kind rabbit"
             if item.kind == "sign" or item.low in _GROUP_ENDS:
-                group, opened_by_sign = group + 1, item.kind == "sign"
+                # "A picture of a wizard", "a group of foxes": what it is stands after "of".
+                of = item.low == "of" and all(n[2].value in _MANY for n in self.nouns)
+                group, opened_by_sign = group + 1, item.kind == "sign" or of
             elif sense is None or item.possessive or worn is not None or self._of_another(place):
                 continue
             elif group == 0 or (opened_by_sign and sense.relation != "far"):
                 item.sense = sense
                 self.nouns.append((group, item, sense))
+            elif opened_by_sign:
+                spare.append((group, item, sense))
+        if not self.nouns and spare:
+            self.nouns.append(spare[0])
 
     def _of_another(self, place: int) -> bool:
         """Whether a thing follows that the word belongs to: the unicorn of "unicorn wellies"."""
@@ -99,7 +126,7 @@ class KindReader:
             here = [noun for noun in self.nouns if noun[0] == group]
             plain = [n for n in here if n[2].value not in _ABSTRACT]
             if plain or head is None:
-                head = (plain or here)[-1]
+                head = _head(plain or here)
             if plain or group > 0:
                 break
         sense = head[2] if head else None
@@ -115,6 +142,9 @@ class KindReader:
         self.sheet.say("kind", kind)
         self.result.gender = GENDERS.get(kind) or self.genders.told(self.name, self.text)
         if sense is None:
+            self.result.thing = bool(self.items) and self.items[0].low in ("a", "an", "the")
+            if self.result.thing:
+                self.result.gender = self.genders.told(self.name, self.text)
             self.result.notices.append(
                 f"nothing says what {self.name} is; drawn as a {kind} (write a noun to choose)"
             )
@@ -132,6 +162,8 @@ class KindReader:
                 self.result.nouns.add(found.base)
         if head is None and sense is not None:
             self.result.nouns.add(sense.base)
+        self.result.nouns |= {other.base for other in self.beside}
+        self.result.many = bool(self.beside) or (head is not None and head[2].plural)
         for other in self.nouns:
             if head is not None and other[0] == head[0] and other[2].value not in _ABSTRACT:
                 self.result.nouns.add(other[2].base)
@@ -145,10 +177,19 @@ class KindReader:
                 return found
         return None
 
+    def _told_woman(self, sense: Sense) -> bool:
+        """Whether a name or a pronoun says that a vicar or a captain is a woman."""
+        first = re.findall(r"[^\W\d_]+", folded(self.name))
+        known = [gender for word in first if (gender := given_name(word))]
+        votes = self.genders.by_votes(self.name)
+        return sense.base in _EITHER and "she" in (self.genders.of_text(self.text), *known, votes)
+
     def _settled(self, sense: Sense | None) -> str:
         """A kind that the world has, by age and gender where the noun leaves them open."""
         if sense is not None and sense.value not in _ABSTRACT:
             kind = sense.value
+            if kind == "man" and self._told_woman(sense):
+                kind = "woman"
             if sense.relation == "near" and kind in GENDERS and self.age is not None:
                 return self._aged(GENDERS[kind])
             return kind
@@ -193,8 +234,19 @@ class KindReader:
             self.age = 40
 
 
+def _head(nouns: list[tuple[int, Item, Sense]]) -> tuple[int, Item, Sense]:
+    """The last noun of a group; but an elephant calf is an elephant, a robot butler a robot."""
+    last = nouns[-1]
+    for other in nouns[-2:-1]:
+        young = last[2].base in _YOUNG
+        served = other[2].value not in GENDERS and other[2].relation != "far"
+        if young or (served and last[2].relation == "near" and last[2].value in GENDERS):
+            return other
+    return last
+
+
 def _ends_an_age(item: Item) -> bool:
-    return item.kind == "sign" or item.low in (*_UNITS, "or", "and")
+    return item.kind == "sign" or item.low in (*_UNITS, "or", "and", "ish", "s")
 
 
 def _a(noun: str) -> str:

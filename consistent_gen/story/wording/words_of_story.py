@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import sha256
@@ -12,12 +13,11 @@ from consistent_gen.story.plan import DEFAULT_SEED
 from consistent_gen.story.prompts import literal_words, render, story_world_styles
 from consistent_gen.story.types import Character, Frame, Story
 from consistent_gen.story.wording import drawing_words
-from consistent_gen.story.wording.reading import items
 from consistent_gen.story.wording.scene import Scene
 from consistent_gen.story.wording.sheets import PEOPLE, complete, shorten
 from consistent_gen.story.wording.story_reader import OpenReader, StoryReader
-from consistent_gen.story.wording.tokens import folded, tokens
-from consistent_gen.story.wording.types import TextWording, Word, Wording
+from consistent_gen.story.wording.tokens import folded
+from consistent_gen.story.wording.types import Fate, TextWording, Word, Wording
 from consistent_gen.story.wording.vocabulary import Vocabulary
 
 FRIENDLY = ("happy", "calm")
@@ -188,7 +188,7 @@ class _Closed(StoryReader):
         literal = literal_words(frame.prompt, self.story.characters)
         if not self.vocabulary.knows(literal):
             return False
-        found = tokens(frame.prompt, self.names, self.lexicon.senses)
+        found = self._tokens(frame.prompt)
         return all("{" in t.text or "}" in t.text for t in found if t.kind == "name")
 
     def _frame_texts(
@@ -224,24 +224,35 @@ class _Closed(StoryReader):
         text = frame.negative
         if not text or self.vocabulary.knows(text):
             return TextWording(place, line, text, text)
-        kept = []
-        found = items(tokens(text, {}, ()), text, self.lexicon)
-        for item in found:
-            if item.kind in ("sign", "small", "number"):
+        kept: list[str] = []
+        words = []
+        for part in re.finditer(r"[^,;.|\n()\[\]]+", text):
+            said = part[0].strip()
+            if not any(letter.isalpha() for letter in said):
                 continue
-            sense = item.sense
-            word = (
-                sense.value
-                if sense is not None and sense.relation in ("same", "near")
-                else item.low
-            )
-            if self.vocabulary.knows(word):
-                item.become("same", word)
-                kept.append(word)
-            else:
-                item.become("left_out", why="an unknown word")
-        words = tuple(item.word for item in found if item.word is not None)
-        return TextWording(place, line, text, ", ".join(dict.fromkeys(kept)), words)
+            start = part.start() + part[0].index(said)
+            drawn = self._unwanted(folded(said))
+            fate: Fate = "same" if drawn else "left_out"
+            fate = "kept" if drawn == said else fate
+            words.append(Word(start, start + len(said), said, fate, drawn))
+            kept += [drawn] if drawn else []
+        out = ", ".join(repr(word.said) for word in words if word.fate == "left_out")
+        notice = f"this model has no words for {out}, which were left out of what is not wanted"
+        prompt = ", ".join(dict.fromkeys(kept))
+        return TextWording(place, line, text, prompt, tuple(words), (notice,) if out else ())
+
+    def _unwanted(self, part: str) -> str:
+        """What a part of a negative is in the model's words, "" where it has none for it.
+
+        Only as a whole and by true synonyms: what is merely near would forbid what is wanted.
+        """
+        if self.knows(part):
+            return part
+        count, senses = self.lexicon.match(part.replace("-", " ").split())
+        same = [s for s in senses if s.relation == "same" and len(s.concepts) == 1]
+        if count < len(part.replace("-", " ").split()):
+            return ""
+        return next((s.value for s in same if self.knows(s.value)), "")
 
     # room -------------------------------------------------------------------------------------
     def _fit(self, scenes: list[Scene]) -> dict[str, list[str]]:
