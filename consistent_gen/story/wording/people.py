@@ -34,7 +34,7 @@ class Genders:
         """By a title, the description's pronouns, the name, the story's pronouns, else at random
         but always the same."""
         parts = re.findall(r"[^\W\d_]+", folded(name))
-        known = _given_names()
+        known = given_names()
         # "Nurse Bev": the title says more where it says anything, and stands first.
         for word in parts[:1]:
             if word in _TITLES:
@@ -45,7 +45,7 @@ class Genders:
     def told(self, name: str, description: str) -> str:
         """As `of`, but "" where nothing tells: of animals and things."""
         parts = re.findall(r"[^\W\d_]+", folded(name))
-        title = next((_given_names()[word] for word in parts[:1] if word in _TITLES), "")
+        title = next((given_names()[word] for word in parts[:1] if word in _TITLES), "")
         return title or self.of_text(description)
 
     @staticmethod
@@ -68,7 +68,8 @@ _TITLES = ("mrs", "ms", "miss", "madame", "madam", "lady", "princess", "queen", 
 
 
 @lru_cache(maxsize=1)
-def _given_names() -> dict[str, str]:
+def given_names() -> dict[str, str]:
+    """Given names and titles in lower case, and the gender that each tells."""
     found: dict[str, str] = {}
     for line in _FILE.read_text(encoding="utf-8").splitlines():
         gender, _, names = line.partition(" | ")
