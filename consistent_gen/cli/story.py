@@ -43,10 +43,10 @@ def add_command(commands: Any) -> None:
     parser.add_argument("file", metavar="FILE", help="a story file (YAML; see docs/story_file.md)")
     parser.add_argument("--out", metavar="DIR", required=True, help="the folder to fill")
     parser.add_argument("--method", metavar="NAME", help=f"one of: {', '.join(METHODS)}")
-    parser.add_argument("--seed", metavar="N", type=_value(SEED), help=SEED.about)
+    parser.add_argument("--seed", metavar="N", type=value_of(SEED), help=SEED.about)
     for name, setting in OFFERED.items():
         parser.add_argument(
-            option_of(name), metavar=setting.sign, type=_value(setting), help=setting.about
+            option_of(name), metavar=setting.sign, type=value_of(setting), help=setting.about
         )
     parser.add_argument(
         "--strength",
@@ -164,7 +164,7 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _value(setting: SettingFacts) -> Callable[[str], Any]:
+def value_of(setting: SettingFacts) -> Callable[[str], Any]:
     """Reads a setting's value for argparse, which wants mistakes as errors of its own."""
 
     def read(text: str) -> Any:
@@ -178,11 +178,11 @@ def _value(setting: SettingFacts) -> Callable[[str], Any]:
 
 def _strength(text: str) -> tuple[str, float]:
     name, _, number = text.rpartition("=")
-    return name.strip(), _value(STRENGTH)(number)
+    return name.strip(), value_of(STRENGTH)(number)
 
 
 def _bucket(text: str) -> int:
-    bucket: int = _value(BUCKET)(text)
+    bucket: int = value_of(BUCKET)(text)
     if mistake := BUCKET.mistake("bucket", bucket):
         raise argparse.ArgumentTypeError(mistake.message)
     return bucket

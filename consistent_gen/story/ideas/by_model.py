@@ -21,9 +21,7 @@ _FORM = """\
 waving in a forest at night", "caption": "..."}]}"""
 
 
-def ask_for_story(
-    model: LanguageModel, idea: str, frames: int, vocabulary: Vocabulary
-) -> Story:
+def ask_for_story(model: LanguageModel, idea: str, frames: int, vocabulary: Vocabulary) -> Story:
     """Ask `model` for a story of `frames` frames; what is wrong with its answer is told once.
 
     Raises:

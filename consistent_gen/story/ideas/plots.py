@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 FILE = Path(__file__).parent / "plots.txt"
-PLOTS = ("thing", "go", "do", "feel", "friends", "day", "quest")
+PLOTS = ("thing", "go", "do", "feel", "friends", "seek", "day", "quest")
 BEATS = ("opening", "idea", "trouble", "try", "turn", "after", "solve", "ending")
 FEWEST_FRAMES, MOST_FRAMES = 2, 24
 # The beats of short stories; a longer one repeats "try" and "after" of the longest.

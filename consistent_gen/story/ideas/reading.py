@@ -32,6 +32,8 @@ _NUMBERS = {"two": 2, "three": 3, "2": 2, "3": 3, "both": 2, "four": 4, "five": 
 _LOOKS = ("top", "bottom", "shoes", "accessory", "colour", "pattern", "hair", "hairnoun", "eyes",
           "eyecolour", "cheeks", "garment", "shade", "size")  # fmt: skip
 _INTO_LOOKS = ("with", "in", "wearing", "who wears")
+_SEEKS = ("looks", "searches", "seeks", "misses", "loses", "hunts", "finds")
+_IS = ("is", "are", "was", "were", "become", "becomes", "became")
 _ADDRESS = re.compile(r"(https?:|www\.|file:|data:)", re.IGNORECASE)
 
 
@@ -51,6 +53,7 @@ class Idea:
     sentence: the idea retold with the heroes' names, "" where it is no sentence about them.
     heroes: at least one, at most `MAX_HEROES`. alone: whether the idea names nobody. scene: what
     the wording reads of it. thing: the noun for what the heroes get hold of, "" for nothing.
+    mood: the writer's adjective for a mood. sought: whether the first of two looks for the other.
     notices: what cannot be drawn as it is said.
     """
 
@@ -60,6 +63,8 @@ class Idea:
     alone: bool = False
     scene: Scene = field(default_factory=Scene)
     thing: str = ""
+    mood: str = ""
+    sought: bool = False
     notices: list[str] = field(default_factory=list)
 
 
@@ -90,8 +95,13 @@ def read_idea(text: str, vocabulary: Vocabulary, rng: random.Random) -> Idea:
         InputError, LimitError: as `check_idea`.
     """
     idea = Idea(check_idea(text))
-    _Heroes(idea, rng).find()
+    found = _Heroes(idea, rng)
+    found.find()
     retold = idea.sentence
+    idea.mood = next(
+        (i.low for i in found.items if i.category == "mood" and i.sense and i.sense.speech == "a"),
+        "",
+    )
     if not idea.heroes:
         idea.alone = True
         kinds = ("girl", "boy", "fox", "cat", "bear", "rabbit", "dog", "robot")
@@ -100,7 +110,6 @@ def read_idea(text: str, vocabulary: Vocabulary, rng: random.Random) -> Idea:
         hero = Hero(_name(rng, GENDERS.get(kind, ""), ()), f"a {kind}", "")
         idea.heroes.append(_gendered(hero, kind))
         idea.notices.append(f"the idea names nobody; {hero.name}, a {kind}, plays in it")
-        retold = f"{hero.name}: {idea.written}"
     characters = {h.name: Character(name=h.name, description=h.description) for h in idea.heroes}
     frame = Frame(prompt=retold)
     story = Story(title=idea.written, characters=characters, frames=(frame,))
@@ -122,6 +131,8 @@ def read_idea(text: str, vocabulary: Vocabulary, rng: random.Random) -> Idea:
             if word.fate == "left_out"
         ]
     idea.sentence = "" if idea.alone else _sentence(retold, [h.name for h in idea.heroes])
+    verb = idea.sentence.split()[1:2]
+    idea.sought = len(idea.heroes) == 2 and bool(verb) and verb[0] in _SEEKS
     return idea
 
 
@@ -169,8 +180,13 @@ class _Heroes:
             return False
         if item.possessive or item.negated:
             return False
+        before = [i.low for i in self.items[max(0, at - 4) : at]]
+        if any(low in _IS for low in before) and self.idea.heroes:  # "they are best friends"
+            return False
         # A toy or a car that somebody finds is no hero, though a robot comes nearest to it.
-        return item.sense.relation != "far" or not self.idea.heroes
+        first, _ = self._start(at)
+        joined = first > 0 and self.items[first - 1].low in ("and", "&", ",")
+        return item.sense.relation != "far" or not self.idea.heroes or joined
 
     def _named(self, at: int) -> None:
         """ "Mia", "Mia the girl", "Mia, a shy fox"."""

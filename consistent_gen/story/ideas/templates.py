@@ -7,10 +7,10 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from consistent_gen.story.ideas.plots import Line, beats, fitting
-from consistent_gen.story.ideas.reading import MAX_HEROES, NAMES, Hero, Idea
+from consistent_gen.story.ideas.reading import NAMES, Hero, Idea
 from consistent_gen.story.script import MAX_CHARS
 from consistent_gen.story.types import Character, Frame, Story
 from consistent_gen.story.wording import Vocabulary
@@ -31,14 +31,19 @@ _DAYS = {
     "night": ("It is night, and the stars are out.", "It is dark, and everybody is asleep."),
 }
 _BEGINS = {
-    "rainy": ("It begins to rain.", "Now it rains."),
-    "snowy": ("It begins to snow.", "Now it snows."),
+    "rainy": ("It begins to rain.", "Rain sets in."),
+    "snowy": ("It begins to snow.", "The first snow falls."),
     "cloudy": ("Clouds come up.", ""),
 }
 _HOURS = {
     "sunset": ("In the evening, ", "As the sun goes down, ", "Towards evening, "),
     "night": ("That night, ", "When the stars come out, ", "Late at night, "),
     "day": ("The next morning, ", "The next day, "),
+}
+_COMES = {  # the same as sentences
+    "sunset": ("Evening comes.", "The sun goes down."),
+    "night": ("Night falls.", "The stars come out."),
+    "day": ("A new day begins.", "The next day is here."),
 }
 _WET = ("rainy", "snowy")
 _DARK = ("sunset", "night")
@@ -71,20 +76,26 @@ class Teller:
         named = scene.place if scene.place in places else None
         away = [p for p in places if p not in (named, *_NOT_FAR)] or places
         goes = self.plot == "go"
-        self.home = named if named and not goes else rng.choice(away)
+        open_air = [p for p in away if p not in INDOOR] or away
+        self.home = (
+            named
+            if named and not goes
+            else rng.choice(open_air if scene.weather is not None else away)
+        )
         others = [p for p in away if p != self.home] or away
         self.goal = named if named and goes else rng.choice(others)
         self.places = [p for p in others if p != self.goal] or others
-        self.friend: Hero | None = None
+        self.friend = idea.heroes[1] if self.plot == "seek" else None
+        self.heroes = idea.heroes[:1] if self.plot == "seek" else list(idea.heroes)
         self._waiting: list[str] = []
         self._used: set[Line] = set()
 
     def tell(self, frames: int) -> Story:
         """The story: its words are the model's, apart from the descriptions."""
         arc = beats(frames)
-        if len(self.idea.heroes) == 1 and frames > 3 and self.rng.random() < 0.75:
+        if len(self.idea.heroes) == 1 and "turn" in arc and self.rng.random() < 0.75:
             self.friend = self._make_friend()
-        told = _Told(self.home, "", list(self.idea.heroes))
+        told = _Told(self.home, "", list(self.heroes))
         weathers = self._weathers(arc)
         drawn = [
             self._frame(beat, weather, told, first=at == 0)
@@ -92,16 +103,18 @@ class Teller:
         ]
         cast = {
             hero.name: Character(name=hero.name, description=hero.description)
-            for hero in told.company
+            for hero in dict.fromkeys([*self.idea.heroes, *told.company])
         }
         return Story(title=self._title(), characters=cast, frames=tuple(drawn))
 
     def _plot(self) -> str:
         if self.thing:
             return "thing"
-        if self.idea.alone and self.idea.scene.place is None:
+        if self.idea.sought:
+            return "seek"
+        if self.idea.alone and self.idea.scene.weather is not None:
             return "day"
-        if self.deed in DEEDS:
+        if self.deed in DEEDS and self._is_said(self.deed):
             return "do"
         if self.idea.scene.place is not None and self.deed in (None, "walking", "running"):
             return "go"
@@ -109,6 +122,14 @@ class Teller:
             return "friends"
         moody = self.moods.get(self.idea.heroes[0].name) in _MOODS
         return "feel" if moody and not self.idea.sentence else "quest"
+
+    def _is_said(self, deed: str) -> bool:
+        """Whether the writer's own verb is what is drawn: to fly is not to jump."""
+        return any(
+            item.sense is not None and item.sense.relation == "same"
+            and item.category == "action" and item.sense.value == deed
+            for item in self.idea.scene.items
+        )  # fmt: skip
 
     def _make_friend(self) -> Hero:
         kinds = [k for k in _FRIENDS if self.knows(k) and k not in self.idea.heroes[0].description]
@@ -169,7 +190,10 @@ class Teller:
         return Frame(prompt=compose(scene, self.knows), caption=caption[: MAX_CHARS["caption"]])
 
     def _line(self, beat: str, weather: str, told: _Told) -> Line:
-        meets = beat == "turn" and self.friend is not None and len(told.company) < MAX_HEROES
+        meets = (
+            self.friend is not None and self.friend not in told.company
+            and (beat == "turn" or (beat == "ending" and self.plot == "seek"))
+        )  # fmt: skip
         found = fitting(self.plot, beat, meets=meets)
         wet = weather in (*_WET, "night")
         sure = [line for line in found if line not in self._used] or found
@@ -230,7 +254,11 @@ class Teller:
     ) -> str:  # fmt: skip
         text = line.caption
         if beat == "idea" and self.idea.sentence:
-            text = f"@One day, @{self.idea.sentence}"
+            # What somebody is holds on other days, too.
+            lasts = re.search(r"^\S+( and \S+)* (is|are) (?!\w+ing\b)", self.idea.sentence)
+            text = self.idea.sentence if lasts else f"@One day, @{self.idea.sentence}"
+        elif beat == "idea" and self.idea.alone and self.plot not in ("thing", "day"):
+            text = "@One day, @<A> [has|have] only one thing in mind: <idea>."
         many = len(heroes) > 1
         text = _AGREES.sub(lambda m: m[2 if many else 1], text)
         hour, sky = ("", "") if first else self._passing(weather, told.weather)
@@ -240,6 +268,9 @@ class Teller:
             hour = hour or ("" if sky else match[1])
         elif "<weather>" in text:
             hour = sky = ""
+        elif hour:
+            new = weather if weather in _DARK else "day"
+            hour, sky = "", self.rng.choice(_COMES[new])
         text = self._filled(text, place, weather, heroes)
         if hour:
             names = tuple(h.name for h in (*heroes, *([self.friend] if self.friend else [])))
@@ -256,18 +287,22 @@ class Teller:
         sky = self.rng.choice(_BEGINS.get(weather, ("",)))
         if before in _WET and weather == "sunny":
             sky = "The sun comes out again."
+        elif before in _WET and weather == "cloudy":
+            sky = "The rain stops." if before == "rainy" else "It stops snowing."
         return (hour, "") if hour else ("", sky)
 
     def _filled(self, text: str, place: str, weather: str, heroes: list[Hero]) -> str:
         they, them, their = _pronouns(heroes)
         where = _definite(place)
         friend = self.friend or heroes[-1]
+        mood = self.idea.mood or self.moods.get(heroes[0].name) or "sad"
         words = {
             "A": _listed([hero.name for hero in heroes]), "H": heroes[0].name, "F": friend.name,
             "a F": friend.description, "they": they, "them": them, "their": their, "place": where,
             "to place": "to " + where.partition(" ")[2], "thing": f"the {self.idea.thing}",
             "a thing": self._some_thing(), "do": DEEDS.get(self.deed or "", "do"),
-            "doing": self.deed or "doing", "mood": self._mood_word(),
+            "doing": self.deed or "doing", "mood": mood,
+            "idea": _small(self.idea.written.rstrip(" .!?")),
             "weather": self.rng.choice(_DAYS.get(weather, ("",))),
         }  # fmt: skip
 
@@ -286,15 +321,6 @@ class Teller:
             return f"some {self.idea.thing}"
         return _with_article(self.idea.thing)
 
-    def _mood_word(self) -> str:
-        """The writer's own word for the mood, or the world's."""
-        mood = self.moods.get(self.idea.heroes[0].name) or "sad"
-        said = [
-            item.low for item in self.idea.scene.items
-            if item.category == "mood" and item.sense is not None and item.sense.speech == "a"
-        ]  # fmt: skip
-        return said[0] if said else mood
-
     def _title(self) -> str:
         title = _large(self.idea.written.rstrip(" .!;:,"))
         return title if len(title) <= MAX_CHARS["title"] else title[:100].rsplit(" ", 1)[0] + "…"
@@ -304,7 +330,7 @@ def tell(idea: Idea, frames: int, vocabulary: Vocabulary, rng: random.Random) ->
     """A story of so many frames that tells `idea`."""
     story = Teller(idea, vocabulary, rng).tell(frames)
     assert len(story.frames) == frames
-    return replace(story)
+    return story
 
 
 def _pronouns(heroes: Sequence[Hero]) -> tuple[str, str, str]:

@@ -79,6 +79,11 @@ def _drawable(story: Story, vocabulary: Vocabulary, seed: int) -> Wording:
 
 
 def _lost(wording: Wording) -> list[str]:
-    """What of a language model's words is not drawn."""
-    found = [f"{text.place}: {word}" for text in wording.texts for word in text.omissions]
+    """What of a language model's words is not drawn, or drawn as something else."""
+    found = [
+        f"{text.place}: {word}"
+        for text in wording.texts
+        for word in text.words
+        if word.fate in ("near", "left_out")
+    ]
     return found[:12]
