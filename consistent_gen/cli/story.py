@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from consistent_gen.attention.backends import BACKENDS, check_backend
 from consistent_gen.cli.check import add_wording_options
+from consistent_gen.cli.provenance import add_provenance_options, provenance_of
 from consistent_gen.draw_settings import OFFERED, SettingFacts
 from consistent_gen.errors import CheckpointError, InputError
 from consistent_gen.methods import METHODS
@@ -77,6 +78,7 @@ def add_command(commands: Any) -> None:
         help=f"rows per denoiser call; changes the last bits (default: {DEFAULT_BUCKET})",
     )
     add_wording_options(parser)
+    add_provenance_options(parser)
     parser.set_defaults(run=run)
 
 
@@ -96,6 +98,7 @@ def run(options: argparse.Namespace) -> int:
         check_folder(options.out)
         if options.attention_backend is not None:
             check_backend(options.attention_backend)
+        provenance = provenance_of(options)
         wording = _worded(story, options)
         story = story if wording is None else wording.story
 
@@ -111,7 +114,7 @@ def run(options: argparse.Namespace) -> int:
         with drawing_progress(plan) as on_event:
             drawing = draw_story(
                 plan, backbone, options.out, bucket=options.bucket, on_event=on_event,
-                wording=None if wording is None else wording.to_json(),
+                wording=None if wording is None else wording.to_json(), provenance=provenance,
             )  # fmt: skip
         console().print(_summary(drawing, Path(options.out)), highlight=False, markup=False)
     return 0

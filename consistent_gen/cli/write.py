@@ -21,7 +21,8 @@ def add_command(commands: Any) -> None:
         help="write a story file from an idea",
         description="Make a story file of an idea: characters, prompts that the model can draw "
         "word for word, and captions, to be edited and drawn. Without options it works by "
-        "templates, needs no model and sends nothing anywhere. The same idea and seed give the same story.",
+        "templates, needs no model and sends nothing anywhere. The same idea and seed give the "
+        "same story.",
     )
     parser.add_argument(
         "idea", metavar="IDEA", help='a sentence, such as "a shy fox finds a balloon"'

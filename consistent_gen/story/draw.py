@@ -19,6 +19,7 @@ from consistent_gen.story.cast import Cast
 from consistent_gen.story.layout import Panel, draw_page
 from consistent_gen.story.output import PAGE, REPORT, WEB_PAGE, frame_path, story_folder
 from consistent_gen.story.plan import FramePlan, StoryPlan
+from consistent_gen.story.provenance import COMPOSED, Provenance
 from consistent_gen.story.report import (
     Drawing,
     DrawnFrame,
@@ -43,13 +44,15 @@ def draw_story(
     on_event: Callable[[Event], None] | None = None,
     scorers: Mapping[str, Scorer] | None = None,
     wording: Mapping[str, Any] | None = None,
+    provenance: Provenance | None = None,
 ) -> Drawing:
     """Draw `plan` and write `out`/frames/NN.png, page.png, index.html and report.json.
 
     `out` is filled at the very end (see `output.story_folder`): an exception or an interrupt
     leaves it as it was. `on_event` is called with every event of the engine, in this thread.
     scorers: None for those of `scoring.reader_scorers`; with an empty mapping nothing is scored.
-    wording: what became of the writer's words (`Wording.to_json`), for the report.
+    wording: what became of the writer's words (`Wording.to_json`), for the report. provenance:
+    signs the pictures and the page; None for nothing.
 
     Raises:
         CheckpointError: the weights of the scorers are damaged.
@@ -73,7 +76,16 @@ def draw_story(
             wording=wording,
         )
         _write_pages(drawing, folder)
+        if provenance is not None:
+            _sign(provenance, plan, folder)
     return drawing
+
+
+def _sign(provenance: Provenance, plan: StoryPlan, folder: Path) -> None:
+    prompts = [frame.prompt for frame in plan.frames]
+    for index, prompt in enumerate(prompts):
+        provenance.sign_picture(folder / frame_path(index), prompts=[prompt])
+    provenance.sign_picture(folder / PAGE, source=COMPOSED, prompts=prompts)
 
 
 def _draw_frames(
