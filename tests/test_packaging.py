@@ -75,6 +75,7 @@ def test_the_extras_are_those_promised() -> None:
         "local",
         "encryption",
         "postgres",
+        "provenance",
         "dev",
     }
     assert set(EXTRAS) == promised

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from consistent_gen.client.types import LibraryCharacter, LibraryCharacterIn
 from consistent_gen.errors import ConsistentGenError, InputError
 from ui.frame_panel import FramePanel
+from ui.idea_box import IdeaBox
 from ui.marks import marked_scenes
 from ui.markup import board_html
 from ui.messages import readable, tell
@@ -65,12 +66,14 @@ class StoryTab:
                 self.undo = _tool("Undo", "undo")
                 self.redo = _tool("Redo", "redo")
                 self.new = _tool("New", "new-story")
+                self.idea = IdeaBox()
                 self.duplicate = _tool("Duplicate", "duplicate-story")
                 self.delete = _tool("Delete", "delete-story")
                 self.bring = gr.UploadButton(
                     "Import", file_types=[".yaml", ".yml", ".zip", ".json", ".jsonl", ".txt"],
                     type="filepath", size="sm", elem_id="import-story", min_width=60,
                 )  # fmt: skip
+            self.idea.make_box()
         self.script = html_part(
             "script_editor", "desk", elem_id="script", library=[], styles=[], assigned={}, marks={}
         )
@@ -165,6 +168,7 @@ class StoryTab:
         ):  # fmt: skip
             done = wire(button.click, self._edited(edit), here, out)
             wire(done.then, self.keep, here, [self.script])
+        self.idea.wire(self, here, out)
         brought = wire(self.bring.upload, self._bring_in, [*here, self.bring], out)
         wire(brought.then, self.keep, here, [self.script])
 
@@ -227,11 +231,12 @@ class StoryTab:
     def _edited(self, edit: Callable[[str], Draft]) -> Callable[..., tuple[Any, ...]]:
         def run(project: str, *fields: Any) -> tuple[Any, ...]:
             self.actions.desk.put(project, read_form(*fields))
-            return self._put_there(project, edit(project))
+            return self.put_there(project, edit(project))
 
         return run
 
-    def _put_there(self, project: str, draft: Draft) -> tuple[Any, ...]:
+    def put_there(self, project: str, draft: Draft) -> tuple[Any, ...]:
+        """Updates of everything on the tab for what was put on the desk."""
         story = self.actions.story(project)
         view = self.actions.view(story.id if story else "")
         return (*self._lay_out(draft), *self.show(view), -1, *self.panel.show_nothing(),
@@ -247,7 +252,7 @@ class StoryTab:
         self.actions.desk.put(project, read_form(*desk))
         draft, notes = self.actions.desk.bring_in(project, arrived(file))
         tell("\n".join([f"“{draft.title}” lies on the desk.", *notes[:6]]))
-        return self._put_there(project, draft)
+        return self.put_there(project, draft)
 
     def _open(self, project: str, what: str | None) -> tuple[Any, ...]:
         draft, view = self.actions.open(project, what or "")

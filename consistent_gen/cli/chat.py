@@ -97,16 +97,7 @@ def add_command(commands: Any) -> None:
         "file. Without options it works by rules, needs no model and sends nothing anywhere.",
     )
     add_place(parser)
-    parser.add_argument(
-        "--model", metavar="NAME", default="rules",
-        help="rules, smollm2, transformers or endpoint (default: rules)",
-    )  # fmt: skip
-    parser.add_argument("--folder", metavar="DIR", help="model folder, for transformers")
-    parser.add_argument("--url", metavar="URL", help="for endpoint: http://host:port/v1")
-    parser.add_argument("--name", metavar="NAME", help="for endpoint: the model's name there")
-    parser.add_argument(
-        "--key-variable", metavar="NAME", help="environment variable that holds the endpoint's key"
-    )
+    add_model_options(parser, "rules")
     parser.add_argument(
         "--listener", metavar="NAME", default="rules", help="rules or model (default: rules)"
     )
@@ -130,6 +121,20 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--changes", action="store_true", help="print what each turn changed")
     parser.add_argument("--echo", action="store_true", help="print each line before its answer")
     parser.set_defaults(run=run_chat)
+
+
+def add_model_options(parser: argparse.ArgumentParser, default: str) -> None:
+    """Options that name a language model; `default` stands for none."""
+    parser.add_argument(
+        "--model", metavar="NAME", default=default,
+        help=f"{default}, smollm2, transformers or endpoint (default: {default})",
+    )  # fmt: skip
+    parser.add_argument("--folder", metavar="DIR", help="model folder, for transformers")
+    parser.add_argument("--url", metavar="URL", help="for endpoint: http://host:port/v1")
+    parser.add_argument("--name", metavar="NAME", help="for endpoint: the model's name there")
+    parser.add_argument(
+        "--key-variable", metavar="NAME", help="environment variable that holds the endpoint's key"
+    )
 
 
 def run_chat(options: argparse.Namespace) -> int:
@@ -166,6 +171,7 @@ def build_assistant(options: argparse.Namespace, store: Store) -> Assistant:
     from consistent_gen.language.embedders import EMBEDDERS, default_embedder
     from consistent_gen.memory.listening.listener import ModelListener
     from consistent_gen.memory.listening.rule_listener import RuleListener
+    from consistent_gen.memory.talk import ANSWERERS
     from consistent_gen.memory.talk.assistant import Assistant
     from consistent_gen.memory.talk.style_policy import StylePolicy
     from consistent_gen.registry import resolve
@@ -175,11 +181,9 @@ def build_assistant(options: argparse.Namespace, store: Store) -> Assistant:
     if options.embedder != "none":
         name = options.embedder
         embedder = resolve(EMBEDDERS, name, kind="embedder")() if name else default_embedder()
-    model = build_model(options)
+    model = build_model(options, ANSWERERS)
     drawer = None
     if options.draw_with is not None:
-        from consistent_gen.cli.chat import StoryDrawer
-
         drawer = StoryDrawer(options.draw_with or None, method=options.draw_method)
     by_model = options.listener == "model"
     return Assistant(
@@ -193,11 +197,10 @@ def build_assistant(options: argparse.Namespace, store: Store) -> Assistant:
     )
 
 
-def build_model(options: argparse.Namespace) -> LanguageModel:
-    """The language model that the options name."""
+def build_model(options: argparse.Namespace, models: Mapping[str, str]) -> LanguageModel:
+    """The language model that the options name, one of `models` (name -> "module:Class")."""
     from consistent_gen.language.endpoints import Endpoint
     from consistent_gen.language.models import EndpointModel
-    from consistent_gen.memory.talk import ANSWERERS
     from consistent_gen.registry import resolve
 
     made: LanguageModel
@@ -209,9 +212,9 @@ def build_model(options: argparse.Namespace) -> LanguageModel:
     elif options.model == "transformers":
         if not options.folder:
             raise InputError("a transformers model needs --folder", source="--model")
-        made = resolve(ANSWERERS, options.model)(options.folder)
+        made = resolve(models, options.model)(options.folder)
     else:
-        offered = {n: p for n, p in ANSWERERS.items() if n != "replay"}
+        offered = {n: p for n, p in models.items() if n != "replay"}
         made = resolve(offered, options.model, kind="language model")()
     return made
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from consistent_gen.cli.provenance import add_provenance_options, provenance_of
 from consistent_gen.errors import InputError
 from consistent_gen.registry import unknown_name
 from consistent_gen.story.enlarge import FACTORS, check_enlarging, enlarged_book
@@ -33,6 +34,12 @@ def add_command(commands: Any) -> None:
     )
     add_enlarging_option(parser)
     parser.add_argument("--out", metavar="FILE", help="default: DIR/<title>.<format>")
+    parser.add_argument(
+        "--strip",
+        action="store_true",
+        help="leave out everything that is not shown: prompts, seeds, model, program, provenance",
+    )
+    add_provenance_options(parser)
     parser.set_defaults(run=run)
 
 
@@ -58,6 +65,10 @@ def run(options: argparse.Namespace) -> int:
     if out is not None and out.is_dir():
         raise InputError(f"{options.out!r} is a folder; expected a file's name", source="--out")
 
+    if options.strip and options.provenance:
+        raise InputError("choose one of --strip and --provenance", source="--strip")
+    provenance = provenance_of(options)
+
     from consistent_gen.checkpoints import atomic_file
     from consistent_gen.story.book_folder import read_book
     from consistent_gen.story.export import export_story
@@ -68,7 +79,11 @@ def run(options: argparse.Namespace) -> int:
         book = with_speech(book, options.speech)
     if options.enlarge is not None:
         book = enlarged_book(book, options.enlarge)
-    exported = export_story(book, format)
+    exported = export_story(book.bare() if options.strip else book, format)
+    if provenance is not None:
+        from consistent_gen.story.provenance import sign_export
+
+        exported = sign_export(exported, book, provenance)
     target = out or Path(options.folder) / exported.filename
     with atomic_file(target) as temporary:
         temporary.write_bytes(exported.data)

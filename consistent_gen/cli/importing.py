@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from consistent_gen.errors import InputError
+from consistent_gen.story.script import STORY_SUFFIXES, dump_story, parse_story
+from consistent_gen.story.types import Story
 
 
 def add_command(commands: Any) -> None:
@@ -29,24 +32,38 @@ def add_command(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Read, and write by rename; what was left behind goes to stderr."""
-    from consistent_gen.checkpoints import atomic_file
     from consistent_gen.story.foreign import import_story
-    from consistent_gen.story.script import dump_story, parse_story
 
-    out = None if options.out is None else Path(options.out)
-    if out is not None and (out.exists() or out.suffix.lower() not in (".yaml", ".yml")):
+    out = new_story_file(options.out)
+    imported = import_story(options.file, number=options.number)
+    put_story(imported.story, imported.notes, out, imported.format)
+    return 0
+
+
+def new_story_file(name: str | None) -> Path | None:
+    """The story file that --out names, which is not there yet; None for standard output.
+
+    Raises:
+        InputError: it is there, or no name of a story file.
+    """
+    out = None if name is None else Path(name)
+    if out is not None and (out.exists() or out.suffix.lower() not in STORY_SUFFIXES):
         why = "is there already" if out.exists() else "is no name of a .yaml file"
         raise InputError(f"{out} {why}; choose another", source="--out")
-    imported = import_story(options.file, number=options.number)
-    text = dump_story(imported.story)
-    parse_story(text, source=str(options.file))  # what is written can be read
-    for note in imported.notes:
+    return out
+
+
+def put_story(story: Story, notes: Iterable[str], out: Path | None, by: str) -> None:
+    """Write a story file by rename, or print it; the notes, and where it is, are told."""
+    from consistent_gen.checkpoints import atomic_file
+
+    text = dump_story(story)
+    parse_story(text, source=by)  # what is written can be read
+    for note in notes:
         print(f"note: {note}", file=sys.stderr)
     if out is None:
         print(text, end="")
-        return 0
+        return
     with atomic_file(out) as temporary:
         Path(temporary).write_text(text, encoding="utf-8")
-    frames = len(imported.story.frames)
-    print(f"{imported.format}: {frames} frames, {len(imported.story.characters)} characters: {out}")
-    return 0
+    print(f"{by}: {len(story.frames)} frames, {len(story.characters)} characters: {out}")

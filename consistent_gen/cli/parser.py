@@ -18,6 +18,7 @@ from consistent_gen.cli import (
     story,
     train,
     world,
+    write,
 )
 from consistent_gen.draw_settings import GONE
 from consistent_gen.errors import InputError
@@ -63,6 +64,7 @@ def build_parser() -> Parser:
         title="commands", metavar="COMMAND", required=True, parser_class=_CommandParser
     )
     story.add_command(commands)
+    write.add_command(commands)
     check.add_command(commands)
     importing.add_command(commands)
     export.add_command(commands)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from consistent_gen.attention.backends import BACKENDS, check_backend
 from consistent_gen.cli.check import add_wording_options
 from consistent_gen.cli.export import add_enlarging_option
+from consistent_gen.cli.provenance import add_provenance_options, provenance_of
 from consistent_gen.draw_settings import OFFERED, SettingFacts
 from consistent_gen.errors import CheckpointError, InputError
 from consistent_gen.methods import METHODS
@@ -45,10 +46,10 @@ def add_command(commands: Any) -> None:
     parser.add_argument("file", metavar="FILE", help="a story file (YAML; see docs/story_file.md)")
     parser.add_argument("--out", metavar="DIR", required=True, help="the folder to fill")
     parser.add_argument("--method", metavar="NAME", help=f"one of: {', '.join(METHODS)}")
-    parser.add_argument("--seed", metavar="N", type=_value(SEED), help=SEED.about)
+    parser.add_argument("--seed", metavar="N", type=value_of(SEED), help=SEED.about)
     for name, setting in OFFERED.items():
         parser.add_argument(
-            option_of(name), metavar=setting.sign, type=_value(setting), help=setting.about
+            option_of(name), metavar=setting.sign, type=value_of(setting), help=setting.about
         )
     parser.add_argument(
         "--strength",
@@ -80,6 +81,7 @@ def add_command(commands: Any) -> None:
     )
     add_enlarging_option(parser)
     add_wording_options(parser)
+    add_provenance_options(parser)
     parser.set_defaults(run=run)
 
 
@@ -101,6 +103,7 @@ def run(options: argparse.Namespace) -> int:
             check_enlarging(options.enlarge)
         if options.attention_backend is not None:
             check_backend(options.attention_backend)
+        provenance = provenance_of(options)
         wording = _worded(story, options)
         story = story if wording is None else wording.story
 
@@ -117,6 +120,7 @@ def run(options: argparse.Namespace) -> int:
             drawing = draw_story(
                 plan, backbone, options.out, bucket=options.bucket, on_event=on_event,
                 wording=None if wording is None else wording.to_json(), enlarge=options.enlarge,
+                provenance=provenance,
             )  # fmt: skip
         console().print(_summary(drawing, Path(options.out)), highlight=False, markup=False)
     return 0
@@ -169,7 +173,7 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _value(setting: SettingFacts) -> Callable[[str], Any]:
+def value_of(setting: SettingFacts) -> Callable[[str], Any]:
     """Reads a setting's value for argparse, which wants mistakes as errors of its own."""
 
     def read(text: str) -> Any:
@@ -183,11 +187,11 @@ def _value(setting: SettingFacts) -> Callable[[str], Any]:
 
 def _strength(text: str) -> tuple[str, float]:
     name, _, number = text.rpartition("=")
-    return name.strip(), _value(STRENGTH)(number)
+    return name.strip(), value_of(STRENGTH)(number)
 
 
 def _bucket(text: str) -> int:
-    bucket: int = _value(BUCKET)(text)
+    bucket: int = value_of(BUCKET)(text)
     if mistake := BUCKET.mistake("bucket", bucket):
         raise argparse.ArgumentTypeError(mistake.message)
     return bucket

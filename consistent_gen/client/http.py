@@ -84,6 +84,11 @@ class Client:
         answer = self._connection.send("POST", "/v1/stories/check", body=story, repeat=True)
         return read(WordingOut, answer)
 
+    def write_story(self, idea: wire.IdeaIn) -> wire.IdeaOut:
+        """A story from an idea, to be edited and drawn; nothing is ordered."""
+        answer = self._connection.send("POST", "/v1/stories/ideas", body=idea, repeat=True)
+        return read(wire.IdeaOut, answer)
+
     def image(
         self, image: wire.ImageIn, idempotency_key: str | None = None, wait_s: float = 0.0
     ) -> wire.Accepted | wire.Job:

@@ -17,6 +17,8 @@ from consistent_gen.client.wording_types import WordingOut
 
 MAX_FRAMES = 200
 MAX_CHARACTERS = 20
+MAX_IDEA = 300  # characters
+FEWEST_IDEA_FRAMES, MOST_IDEA_FRAMES = 2, 24
 
 
 # Stories and jobs -------------------------------------------------------------------------------
@@ -65,6 +67,23 @@ class StoryIn(Input):
         description="own: any words, put into the model's; strict: refused where one would be "
         "drawn as something else or left out; as_written: left alone",
     )
+
+
+class IdeaIn(Input):
+    """An idea for a story. The same idea, number of frames and seed give the same story."""
+
+    idea: Annotated[str, StringConstraints(min_length=1, max_length=MAX_IDEA)] = Field(
+        description="a sentence, such as: a shy fox finds a balloon"
+    )
+    frames: int = Field(default=6, ge=FEWEST_IDEA_FRAMES, le=MOST_IDEA_FRAMES)
+    seed: Seed = 0
+
+
+class IdeaOut(Output):
+    """A story to edit and draw. `notices`: what of the idea cannot be drawn as it is said."""
+
+    story: StoryIn
+    notices: list[str] = Field(default_factory=list)
 
 
 class ImageIn(Input):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from consistent_gen.errors import InputError, LimitError
@@ -67,7 +67,7 @@ class BookPanel:
 class Book:
     """A story's pictures in order. `made_with` names model and method, for the file's properties;
     `story` is the text of its story file, where that may be handed on, and goes into a ZIP. `fine`:
-    pages have 300 dots per inch.
+    pages have 300 dots per inch. `stripped` files have no properties at all.
 
     Raises:
         UnknownNameError: there is no such layout.
@@ -81,6 +81,12 @@ class Book:
     made_with: str = ""
     story: str | None = None
     fine: bool = False
+    stripped: bool = False
+
+    def bare(self) -> Book:
+        """The same pictures, captions and speech, and nothing that is not shown."""
+        panels = tuple(replace(panel, metadata=None, png=None) for panel in self.panels)
+        return replace(self, panels=panels, made_with="", story=None, stripped=True)
 
     def __post_init__(self) -> None:
         layout_named(self.layout)

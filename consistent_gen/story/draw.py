@@ -27,6 +27,7 @@ from consistent_gen.story.output import (
     story_folder,
 )
 from consistent_gen.story.plan import FramePlan, StoryPlan
+from consistent_gen.story.provenance import COMPOSED, Provenance
 from consistent_gen.story.report import (
     Drawing,
     DrawnFrame,
@@ -52,6 +53,7 @@ def draw_story(
     scorers: Mapping[str, Scorer] | None = None,
     wording: Mapping[str, Any] | None = None,
     enlarge: int | None = None,
+    provenance: Provenance | None = None,
 ) -> Drawing:
     """Draw `plan` and write `out`/frames/NN.png, page.png, index.html and report.json.
 
@@ -60,6 +62,7 @@ def draw_story(
     scorers: None for those of `scoring.reader_scorers`; with an empty mapping nothing is scored.
     wording: what became of the writer's words (`Wording.to_json`), for the report.
     enlarge: 2 or 4, for frames/NN.large.png and pages that show these (see `story.enlarge`).
+    provenance: signs the pictures and the page; None for nothing.
 
     Raises:
         CheckpointError: the weights of the scorers are damaged.
@@ -85,7 +88,18 @@ def draw_story(
             wording=wording,
         )
         _write_pages(drawing, folder, enlarge)
+        if provenance is not None:
+            _sign(provenance, plan, folder)
     return drawing
+
+
+def _sign(provenance: Provenance, plan: StoryPlan, folder: Path) -> None:
+    prompts = [frame.prompt for frame in plan.frames]
+    for index, prompt in enumerate(prompts):
+        for path in (folder / frame_path(index), folder / enlarged_path(index)):
+            if path.exists():
+                provenance.sign_picture(path, prompts=[prompt])
+    provenance.sign_picture(folder / PAGE, source=COMPOSED, prompts=prompts)
 
 
 def _draw_frames(

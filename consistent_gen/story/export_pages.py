@@ -36,10 +36,13 @@ def pdf_of(book: Book) -> bytes:
     lettering = letter(book)
     stream = skia.DynamicMemoryWStream()
     metadata = skia.PDF.Metadata()
-    metadata.fTitle = _printable(book.title)
-    metadata.fSubject = _printable(book.made_with)
-    metadata.fKeywords = "generated images"
-    metadata.fCreator = metadata.fProducer = "consistent_gen"
+    if book.stripped:
+        metadata.fProducer = ""  # skia's own name otherwise
+    else:
+        metadata.fTitle = _printable(book.title)
+        metadata.fSubject = _printable(book.made_with)
+        metadata.fKeywords = "generated images"
+        metadata.fCreator = metadata.fProducer = "consistent_gen"
     document = skia.PDF.MakeDocument(stream, metadata)
     long = len(book.panels) >= LONG_BOOK
     dpi = FINEST_DPI if book.fine else LONG_BOOK_DPI if long else PRINT_DPI
@@ -107,7 +110,8 @@ def cbz_of(book: Book) -> bytes:
     dpi = FINEST_DPI if book.fine else LONG_BOOK_DPI if long else SCREEN_DPI
     pages = [_jpeg(picture, JPEG_QUALITY) for picture in page_pictures(book, dpi)]
     files = {f"{number:03d}.jpg": data for number, data in enumerate(pages, start=1)}
-    return archive({"ComicInfo.xml": _comic_info(book, len(pages)), **files})
+    info = {} if book.stripped else {"ComicInfo.xml": _comic_info(book, len(pages))}
+    return archive({**info, **files})
 
 
 def _comic_info(book: Book, pages: int) -> bytes:

@@ -26,7 +26,7 @@ OWNING = ("her", "his", "its", "their", "my", "our")
 
 def given_name(word: str) -> str:
     """ "she" or "he" of a given name or a title in lower case, "" of other words."""
-    return _given_names().get(word, "")
+    return given_names().get(word, "")
 
 
 class Genders:
@@ -40,7 +40,7 @@ class Genders:
         """By a title, the description's pronouns, the name, the story's pronouns, else at random
         but always the same."""
         parts = re.findall(r"[^\W\d_]+", folded(name))
-        known = _given_names()
+        known = given_names()
         # "Nurse Bev": the title says more where it says anything, and stands first.
         for word in parts[:1]:
             if word in TITLES:
@@ -66,7 +66,7 @@ class Genders:
     def told(self, name: str, description: str) -> str:
         """As `of`, but "" where nothing tells: of animals and things."""
         parts = re.findall(r"[^\W\d_]+", folded(name))
-        title = next((_given_names()[word] for word in parts[:1] if word in TITLES), "")
+        title = next((given_names()[word] for word in parts[:1] if word in TITLES), "")
         return title or self.of_text(description)
 
     @staticmethod
@@ -93,7 +93,10 @@ def _by_sound(parts: Sequence[str]) -> str:
     for part in parts:
         if part.endswith(("a", "ine", "elle", "ette", "lyn", "yn", "issa")) and len(part) > 3:
             return "she"
-        if part.endswith(("o", "us", "rick", "bert", "ard", "mir", "ton", "fred")) and len(part) > 2:
+        if (
+            part.endswith(("o", "us", "rick", "bert", "ard", "mir", "ton", "fred"))
+            and len(part) > 2
+        ):
             return "he"
     return ""
 
@@ -101,13 +104,14 @@ def _by_sound(parts: Sequence[str]) -> str:
 def _told_within(text: str) -> str:
     """By a title or a given name within a text, unless it is an owner: "Mrs. Kowalski"."""
     for match in re.finditer(r"\b([A-Z][a-z]+)\b(?!\.?(?: [A-Z][a-z]+)?['\u2019]s\b)", text):
-        if match[1].lower() in (*TITLES, *_given_names()):
-            return _given_names()[match[1].lower()]
+        if match[1].lower() in (*TITLES, *given_names()):
+            return given_names()[match[1].lower()]
     return ""
 
 
 @lru_cache(maxsize=1)
-def _given_names() -> dict[str, str]:
+def given_names() -> dict[str, str]:
+    """Given names and titles in lower case, and the gender that each tells."""
     found: dict[str, str] = {}
     for line in _FILE.read_text(encoding="utf-8").splitlines():
         gender, _, names = line.partition(" | ")

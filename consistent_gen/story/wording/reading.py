@@ -170,9 +170,7 @@ def _item(
     return item, count
 
 
-def _named(
-    tokens: Sequence[Token], at: int, text: str, known: bool
-) -> tuple[Item, int] | None:
+def _named(tokens: Sequence[Token], at: int, text: str, known: bool) -> tuple[Item, int] | None:
     """Somebody with a title or a given name who is no character: "Mrs Dobbs", "Danny"."""
     token, count = tokens[at], 1
     gender = given_name(token.low)

@@ -139,7 +139,7 @@ class SceneReader(Setting):
     def _before_thing(self, place: int) -> bool:
         after = self.items[place + 1] if place + 1 < len(self.items) else None
         return after is not None and (
-            after.category in _WORN or (after.category == "action" and "n" == after.sense.speech)
+            after.category in _WORN or (after.category == "action" and after.sense.speech == "n")
             if after.sense is not None
             else False
         )

@@ -91,7 +91,13 @@ class StoryReader:
     def scene(self, text: str) -> Scene:
         """Read one frame, and remember of whom it spoke."""
         reader = SceneReader(
-            text, self._tokens(text), self.lexicon, self.people, self.recent, self.genders, self.place
+            text,
+            self._tokens(text),
+            self.lexicon,
+            self.people,
+            self.recent,
+            self.genders,
+            self.place,
         )
         scene = reader.read()
         shown = [actor.name for actor in scene.actors if actor.name is not None]

@@ -93,7 +93,9 @@ class KindReader:
             if worn is not None and item.category not in CLOTHES:
                 item.sense = worn
             sense = next((s for s in item.options if s.category == "kind"), None)
-            joined = group == 1 and any(i.low == "and" for i in self.items[max(0, place - 3) : place])
+            joined = group == 1 and any(
+                i.low == "and" for i in self.items[max(0, place - 3) : place]
+            )
             if joined and sense is not None and sense.plural and self.nouns:
                 self.beside.append(sense)  # "a mother duck and eight ducklings"
             if item.low == "and" and not any(noun[0] == group for noun in self.nouns):

@@ -9,6 +9,8 @@ from pydantic import AfterValidator
 
 from consistent_gen.client.types import (
     Accepted,
+    IdeaIn,
+    IdeaOut,
     RerollIn,
     StoryIn,
     StoryList,
@@ -18,6 +20,7 @@ from consistent_gen.client.types import (
 from consistent_gen.client.wording_types import WordingOut
 from consistent_gen.story.layouts import layout_named
 from services.errors import Refusal
+from services.plans.ideas import tell_idea
 from services.web.intake import readable
 from services.web.ordering import (
     accepted,
@@ -69,6 +72,14 @@ def check_story(
     `problems`.
     """
     return checked(state, body)
+
+
+@router.post("/ideas", operation_id="write_story")
+def write_story(
+    body: Annotated[IdeaIn, Body(), AfterValidator(readable)], state: State, who: Who
+) -> IdeaOut:
+    """A story from an idea, in words that this server's model can draw: nothing is ordered."""
+    return tell_idea(body, state.planner.model)
 
 
 @router.get("", operation_id="list_stories")
