@@ -133,7 +133,7 @@ class Job(Output):
 
     id: str
     story: str
-    kind: Literal["story", "image", "reroll"]
+    kind: Literal["story", "image", "reroll", "changes"]
     state: JobState
     created_at: datetime
     updated_at: datetime
@@ -252,6 +252,29 @@ class StoryPatch(Input):
     title: Annotated[str, StringConstraints(min_length=1, max_length=120)] | None = None
     layout: Annotated[str, StringConstraints(max_length=40)] | None = None
     frames: list[FramePatch] = Field(default_factory=list, max_length=MAX_FRAMES)
+
+
+class StoryChange(Input):
+    """What a drawn story shall become. `revision` is that of the story; `origins` has an entry for
+    each frame of `story`: the frame that it was so far, null for an added one. Seeds that are not
+    said stay those with which the frames were drawn.
+    """
+
+    revision: int
+    story: StoryIn
+    origins: list[Annotated[int, Field(ge=0)] | None] = Field(max_length=MAX_FRAMES)
+
+
+class Changed(Output):
+    """A story that became another. `drawn` are the frames that have to be drawn again; `job` draws
+    them, null where there are none.
+    """
+
+    story: str
+    revision: int
+    drawn: list[int]
+    job: str | None = None
+    wording: WordingOut | None = None
 
 
 class StorySummary(Output):

@@ -69,6 +69,11 @@ class ModelOutline:
         return pretrained.recommendations(self.path)[0]
 
     @cached_property
+    def method_settings(self) -> Mapping[str, Mapping[str, Any]]:
+        """Settings of methods that the folder recommends, by their names."""
+        return pretrained.recommendations(self.path)[1]
+
+    @cached_property
     def sha256(self) -> str:
         """The hash that names the folder's contents."""
         return pretrained._sha256(self.path)

@@ -9,7 +9,9 @@ from pydantic import AfterValidator
 
 from consistent_gen.client.types import (
     Accepted,
+    Changed,
     RerollIn,
+    StoryChange,
     StoryIn,
     StoryList,
     StoryOut,
@@ -18,6 +20,7 @@ from consistent_gen.client.types import (
 from consistent_gen.client.wording_types import WordingOut
 from consistent_gen.story.layouts import layout_named
 from services.errors import Refusal
+from services.web.changing import order_change
 from services.web.intake import readable
 from services.web.ordering import (
     accepted,
@@ -124,6 +127,24 @@ def reroll_frame(
     job = order_reroll(state, who, story, index, body, idempotency=idempotency)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return accepted(state, job, reroll_wording(state, who, story, index, body.prompt))
+
+
+@router.post(
+    "/{story}/changes",
+    status_code=202,
+    operation_id="change_story",
+    responses={**problem_responses(404), **_QUEUE},
+)
+def change_story(
+    story: ItemId,
+    body: Annotated[StoryChange, Body(), AfterValidator(readable)],
+    state: State,
+    who: Who,
+) -> Changed:
+    """Let a drawn story become another one; only frames that look different then are drawn again.
+    409 while the story is being drawn.
+    """
+    return order_change(state, who, story, body)
 
 
 @router.get(
