@@ -12,6 +12,7 @@ from typing import Protocol
 from consistent_gen.client.types import (
     Accepted,
     Artifact,
+    Changed,
     Event,
     Job,
     JobPage,
@@ -28,6 +29,7 @@ from consistent_gen.client.types import (
     RerollIn,
     SaidOut,
     ScoreOut,
+    StoryChange,
     StoryIn,
     StoryList,
     StoryOut,
@@ -50,6 +52,7 @@ class StudioClient(Protocol):
     def story(self, story: str) -> StoryOut: ...
     def stories(self, after: str | None = None, limit: int = 50) -> StoryList: ...
     def patch_story(self, story: str, patch: StoryPatch) -> StoryOut: ...
+    def change_story(self, story: str, change: StoryChange) -> Changed: ...
     def delete_story(self, story: str) -> None: ...
     def reroll(
         self,

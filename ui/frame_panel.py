@@ -16,10 +16,13 @@ from ui.wiring import file_value, html_part, plain_html, wire
 class FramePanel:
     """The components, and the events that concern nothing else."""
 
-    def __init__(self, actions: StoryActions, project: gr.BrowserState, index: gr.State) -> None:
+    def __init__(
+        self, actions: StoryActions, project: gr.BrowserState, index: gr.State, script: gr.HTML
+    ) -> None:
         self.frames = Frames(actions)
         self._project = project
         self._index = index
+        self._script = script
         self.version = gr.State(0)
         with gr.Column(visible=False, elem_classes="paper-card frame-panel") as self.group:
             self._make_frame()
@@ -92,7 +95,8 @@ class FramePanel:
             self.print_page, [self._project, self.layout], [self.page],
             api_visibility="private", show_progress="hidden",
         )  # fmt: skip
-        wire(self.save.click, self._say, [*here, self.caption, self.speech], self.outputs).then(
+        said = [*here, self.caption, self.speech, self._script]
+        wire(self.save.click, self._say, said, [*self.outputs, self._script]).then(
             self.print_page, [self._project, self.layout], [self.page],
             api_visibility="private", show_progress="hidden",
         )  # fmt: skip
@@ -108,17 +112,25 @@ class FramePanel:
         """Connect the button that draws one frame again to the board above."""
 
         def draw(
-            project: str, index: int, prompt: str, seed: str, keep: bool
+            project: str, index: int, prompt: str, seed: str, keep: bool, script: object
         ) -> Iterator[tuple[Any, ...]]:
+            actions = self.frames.actions
             unchanged = tuple(gr.skip() for _ in self.outputs)
-            for view in self.frames.actions.reroll(project, index, prompt, seed if keep else ""):
-                yield (*show(view, index), *unchanged)
-            yield (*show(view, index), *self.open(project, index))
+            desk: Any = gr.skip()
+            views = actions.reroll(project, index, prompt, seed if keep else "")
+            for number, view in enumerate(views):
+                if number == 0 and (words := " ".join(prompt.split())):
+                    desk = actions.write_down(project, script, index, prompt=words)
+                yield (*show(view, index), *unchanged, desk)
+                desk = gr.skip()
+            yield (*show(view, index), *self.open(project, index), gr.skip())
 
         self.rerolled = wire(
             self.reroll.click, draw,
-            [self._project, self._index, self.prompt, self.seed, self.keep_seed],
-            [*shown, *self.outputs], stream=True,
+            [
+                self._project, self._index, self.prompt, self.seed, self.keep_seed, self._script,
+            ],
+            [*shown, *self.outputs, self._script], stream=True,
         )  # fmt: skip
 
     # Handlers -----------------------------------------------------------------------------------
@@ -159,10 +171,14 @@ class FramePanel:
     def _choose(self, project: str, index: int, version: int) -> tuple[Any, ...]:
         return self.show(self.frames.choose(project, index, version))
 
-    def _say(self, project: str, index: int, caption: str, speech: object) -> tuple[Any, ...]:
+    def _say(
+        self, project: str, index: int, caption: str, speech: object, script: object
+    ) -> tuple[Any, ...]:
+        words = " ".join(caption.split())
+        desk = self.frames.actions.write_down(project, script, index, caption=words)
         view = self.frames.say(project, index, caption, speech)
         tell("The words are saved.")
-        return self.show(view)
+        return (*self.show(view), desk)
 
     def _exporter(self, kind: str) -> Callable[[str, str], Any]:
         def export(project: str, layout: str) -> Any:

@@ -46,7 +46,7 @@ class StoryTab:
                 self._make_desk()
             with gr.Column(scale=7, min_width=320, elem_classes="column-board"):
                 self._make_board()
-                self.panel = FramePanel(self.actions, self.project, self.index)
+                self.panel = FramePanel(self.actions, self.project, self.index, self.script)
         self._wire()
 
     # Layout -------------------------------------------------------------------------------------

@@ -78,8 +78,8 @@ class JobStore:
         """Queue a job over frames of an existing ``story``; returns it, and whether it is new.
 
         ``idempotency`` is (key, hash of the request). A known key with the same hash returns the
-        job it made. ``kind`` is story, image, reroll or changes. To leave no story without its job, wrap
-        the creation of both in ``database.transaction()`` and ask :meth:`replay` first.
+        job it made. ``kind`` is story, image, reroll or changes. To leave no story without its
+        job, wrap the creation of both in ``database.transaction()`` and ask :meth:`replay` first.
 
         Raises:
             NotFound: the story, or one of the frames, is not the owner's.

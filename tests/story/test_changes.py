@@ -1,4 +1,4 @@
-"""What a frame is drawn from: equal, and the pictures are; another, and a reader changes with it."""
+"""What a frame is drawn from: where that is equal, the pictures are."""
 
 from __future__ import annotations
 
