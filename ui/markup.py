@@ -67,7 +67,7 @@ def _cell_html(cell: BoardCell, picture: FindPicture, selected: bool) -> str:
         f'<button type="button" class="frame" data-frame="{cell.index}" aria-label="{label}"'
         f' aria-pressed="{str(selected).lower()}">{drawn}{_progress(cell)}</button>'
         f'<div class="under"><p class="caption">{escape(cell.caption or cell.prompt)}</p>'
-        f'<p class="facts">{_facts(cell)}</p></div></li>'
+        f'<p class="facts">{_facts(cell)}</p>{_missing(cell)}</div></li>'
     )
 
 
@@ -81,6 +81,18 @@ def _progress(cell: BoardCell) -> str:
     if cell.state in ("queued", "failed", "cancelled"):
         return f'<span class="badge">{_STATES[cell.state]}</span>'
     return ""
+
+
+def _missing(cell: BoardCell) -> str:
+    if not cell.missing or cell.state != "done":
+        return ""
+    names = " and ".join(escape(name) for name in cell.missing)
+    verb = "is" if len(cell.missing) == 1 else "are"
+    return (
+        f'<p class="missing"><span>{names} {verb} not to be seen.</span> '
+        f'<button type="button" class="quiet" data-again="{cell.index}"'
+        f' aria-label="Draw scene {cell.index + 1} again">Draw again</button></p>'
+    )
 
 
 def _facts(cell: BoardCell) -> str:

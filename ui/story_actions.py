@@ -129,6 +129,7 @@ class StoryActions:
         story = self.studio.client.story(what)
         draft = draft_of_story(story)
         self.desk.put(project, draft, story=story.id)
+        self.studio.look(story)
         return draft, self.view(story.id)
 
     # Drawing ------------------------------------------------------------------------------------
@@ -219,13 +220,22 @@ class StoryActions:
                 shown = time.monotonic()
                 yield _view(board)
         yield self.view(story)
+        yield from self._looked_at(story)
 
     def resume(self, story: str) -> Iterator[StoryView]:
         """The board of a story, and what still draws it: after a reload nothing is missing."""
         view = self.view(story)
         yield view
-        for job in {cell.job for cell in view.board.cells if cell.busy and cell.job}:
+        jobs = {cell.job for cell in view.board.cells if cell.busy and cell.job}
+        for job in jobs:
             yield from self.follow(story, job)
+        if story and not jobs:
+            yield from self._looked_at(story)
+
+    def _looked_at(self, story: str) -> Iterator[StoryView]:
+        """The board once more where somebody turns out to be missing."""
+        if self.studio.look(self.studio.client.story(story)):
+            yield self.view(story)
 
     def cancel(self, project: str) -> int:
         """Stop all that draws the project's story; how many jobs that were."""

@@ -149,10 +149,12 @@ class StoryTab:
         wire(self.cancel.click, self._cancel, [self.project], [self.status])
         wire(self.board.pick, self._pick, [self.project], [self.index, self.board, *panel.outputs])
         panel.wire_reroll(self.shown, self.show)
+        once_more = wire(self.board.again, self._again, [self.project, self.index], self.shown,
+                         stream=True)  # fmt: skip
         wire(drawn.then, self._choices, [self.project], [self.library])
-        for done in (drawn, again, tried, panel.rerolled):
+        for done in (drawn, again, tried, once_more, panel.rerolled):
             wire(done.then, panel.print_page, [self.project, panel.layout], [panel.page])
-        for done in (again, tried):
+        for done in (again, tried, once_more):
             wire(done.then, panel.open, [self.project, self.index], panel.outputs)
 
     def _wire_edits(self, here: list[Any]) -> None:
@@ -293,6 +295,11 @@ class StoryTab:
     def _retry(self, project: str, index: int) -> Iterator[tuple[Any, ...]]:
         for view in self.actions.retry(project):
             yield self.show(view, index)
+
+    def _again(self, project: str, selected: int, event: gr.EventData) -> Iterator[tuple[Any, ...]]:
+        """Draw one picture again with a new seed."""
+        for view in self.actions.reroll(project, _index(event, "again"), "", ""):
+            yield self.show(view, selected)
 
     def _cancel(self, project: str) -> str:
         count = self.actions.cancel(project)

@@ -185,6 +185,10 @@ class Client:
         """A story with all drawings of its frames."""
         return self._get(wire.StoryOut, f"/v1/stories/{path_id(story)}")
 
+    def missing(self, story: str) -> wire.MissingOut:
+        """Who of a story is missing from the drawings that count; 503 where nobody can tell."""
+        return self._get(wire.MissingOut, f"/v1/stories/{path_id(story)}/missing")
+
     def stories(self, after: str | None = None, limit: int = 50) -> wire.StoryList:
         """A page of stories, newest first."""
         return self._get(wire.StoryList, "/v1/stories", after=after, limit=limit)

@@ -313,6 +313,20 @@ class ScoreOut(Output):
     scorer: str
 
 
+class Missing(Output):
+    """Characters of a frame whom the drawing `version` does not show."""
+
+    index: int
+    version: int
+    names: list[str]
+
+
+class MissingOut(Output):
+    """The frames of a story in which somebody is missing, as far as the reader can tell."""
+
+    frames: list[Missing]
+
+
 class Limits(Output):
     """What this server accepts, for clients that check before they send."""
 

@@ -78,7 +78,8 @@ def everything(text: str) -> list[str]:
     memory = MemoryOut(id=text, kind=text, text=text, since=NOW, why=[text], score=0.5)
     cells = tuple(
         BoardCell(index=n, prompt=text, caption=text, state=state, picture=text if n % 2 else None,  # type: ignore[arg-type]
-             error=text if state == "failed" else "", scores={text: 1.0}, seed=1)
+             error=text if state == "failed" else "", scores={text: 1.0}, seed=1,
+             missing=(text, text) if state == "done" else ())
         for n, state in enumerate(STATES)
     )  # fmt: skip
 

@@ -10,6 +10,7 @@ from pydantic import AfterValidator
 from consistent_gen.client.types import (
     Accepted,
     Changed,
+    MissingOut,
     RerollIn,
     StoryChange,
     StoryIn,
@@ -22,6 +23,7 @@ from consistent_gen.story.layouts import layout_named
 from services.errors import Refusal
 from services.web.changing import order_change
 from services.web.intake import readable
+from services.web.missing import missing_in
 from services.web.ordering import (
     accepted,
     checked,
@@ -127,6 +129,16 @@ def reroll_frame(
     job = order_reroll(state, who, story, index, body, idempotency=idempotency)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return accepted(state, job, reroll_wording(state, who, story, index, body.prompt))
+
+
+@router.get(
+    "/{story}/missing",
+    operation_id="missing_in_story",
+    responses=problem_responses(404, 503),
+)
+def missing_in_story(story: ItemId, state: State, who: Who) -> MissingOut:
+    """Who is missing from the drawings that count, as far as the story-world reader can tell."""
+    return missing_in(state, who.owner, story)
 
 
 @router.post(
