@@ -168,8 +168,7 @@ def status_line(board: Board) -> str:
     if failed:
         return f"{board.done} of {total} scenes are drawn, {failed} failed."
     if board.done == total:
-        drawn = f"All {total} scenes are drawn." if total > 1 else "The scene is drawn."
-        return f"{drawn} {_missing_line(board)}".strip()
+        return f"All {total} scenes are drawn." if total > 1 else "The scene is drawn."
     stopped = any(cell.state == "cancelled" for cell in board.cells)
     words = "Stopped" if stopped else "So far"
     return f"{words}: {board.done} of {total} scenes are drawn."
@@ -186,7 +185,8 @@ def time_left(seconds: float) -> str:
     return f"about {round(seconds / 3600)} hours left"
 
 
-def _missing_line(board: Board) -> str:
+def missing_line(board: Board) -> str:
+    """In which scenes somebody is missing, in one sentence; "" for none."""
     numbers = [str(cell.index + 1) for cell in board.cells if cell.missing]
     if not numbers:
         return ""

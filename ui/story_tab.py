@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from consistent_gen.client.types import LibraryCharacter, LibraryCharacterIn
 from consistent_gen.errors import ConsistentGenError, InputError
+from ui.board import missing_line
 from ui.frame_panel import FramePanel
 from ui.marks import marked_scenes
 from ui.markup import board_html
@@ -214,7 +215,7 @@ class StoryTab:
         html = board_html(view.board, self.actions.studio.picture, index if index >= 0 else None)
         return (
             html,
-            status_html(view.status, busy=view.busy),
+            status_html(f"{view.status} {missing_line(view.board)}".strip(), busy=view.busy),
             gr.update(visible=view.busy),
             gr.update(visible=view.can_retry),
             gr.update(visible=view.board.done > 0 and not view.busy),

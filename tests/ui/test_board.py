@@ -29,6 +29,7 @@ from ui.board import (
     after,
     board_of,
     current_version,
+    missing_line,
     status_line,
     time_left,
 )
@@ -156,9 +157,11 @@ def test_somebody_who_is_missing_is_told_with_the_scene() -> None:
     cells = tuple(BoardCell(index=i, state="done") for i in range(3))
     gone = replace(cells[1], missing=("Mia",))
     board = Board(story="s", cells=(cells[0], gone, cells[2]))
-    assert status_line(board) == "All 3 scenes are drawn. Somebody is missing in scene 2."
+    assert status_line(board) == "All 3 scenes are drawn."
+    assert missing_line(board) == "Somebody is missing in scene 2."
     again = after(board, event("frame", 1, artifact="a", version=2, seed=1))
     assert again.cells[1].missing == ()
+    assert missing_line(again) == ""
 
 
 ANY_EVENT = st.builds(

@@ -10,6 +10,7 @@ import pytest
 
 from consistent_gen.client import ApiError
 from consistent_gen.errors import ConsistentGenError, InputError
+from consistent_gen.rewards.sight import Sight
 from tests.services.web.hand import Hand, until
 from tests.ui.conftest import Place
 from ui.app import open_folder
@@ -125,6 +126,33 @@ def test_only_changed_scenes_are_drawn_again(actions: StoryActions, hand: Hand) 
     assert len(hand.drawn) - drawn == 1
     again = list(actions.draw_changes(project, replace(edited, style="neon")))[-1]
     assert not {*artifacts(again)} & {*artifacts(after)}
+
+
+def test_who_is_missing_is_drawn_again_with_a_new_seed(
+    actions: StoryActions, hand: Hand, place: Place
+) -> None:
+    class Empty:
+        """A reader that sees nobody in any picture."""
+
+        def look(self, pictures: list[bytes]) -> list[list[Sight]]:
+            nobody = Sight(present=False, subject={}, hues={}, scalars={}, scene={})
+            return [[nobody] for _ in pictures]
+
+        def close(self) -> None:
+            """Nothing is held."""
+
+    project, draft = begin(actions)
+    scorer = place.server.state.scorer
+    place.server.state.scorer = Empty()  # type: ignore[assignment]
+    try:
+        views = draw(actions, project, replace(draft, scenes=draft.scenes[2:]))
+        assert [cell.missing for cell in views[-1].board.cells] == [("Mia", "Bruno")] * 2
+        seeds = [cell.seed for cell in views[-1].board.cells]
+        place.server.state.scorer = scorer
+        last = list(actions.reroll(project, 1, "", ""))[-1]
+        assert last.board.cells[0].seed == seeds[0] != last.board.cells[1].seed != seeds[1]
+    finally:
+        place.server.state.scorer = scorer
 
 
 def test_words_that_are_changed_at_a_picture_are_changed_on_the_desk(
