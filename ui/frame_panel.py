@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from ui.frames import FORMATS, Frames, FrameView
+from ui.markup import keep_html
 from ui.messages import tell
 from ui.story_actions import StoryActions, StoryView
 from ui.wiring import file_value, html_part, plain_html, wire
@@ -34,13 +35,14 @@ class FramePanel:
         """What a frame is shown in, in the order of `show`."""
         return [
             self.group, self.heading, self.compare, self.versions, self.prompt, self.seed,
-            self.keep_seed, self.caption, self.speech, self.version, self.choose,
+            self.keep_seed, self.caption, self.speech, self.version, self.choose, self.cast,
         ]  # fmt: skip
 
     # Layout -------------------------------------------------------------------------------------
     def _make_frame(self) -> None:
         self.heading = plain_html(elem_id="frame-heading")
         self.compare = plain_html(elem_id="compare")
+        self.cast = plain_html(clicks=True, elem_id="keep")
         self.versions = gr.Gallery(
             label="All versions", columns=5, fit_columns=False, height="auto",
             format="png", allow_preview=False, interactive=False, object_fit="cover",
@@ -90,6 +92,7 @@ class FramePanel:
     # Wiring -------------------------------------------------------------------------------------
     def _wire(self) -> None:
         here = [self._project, self._index]
+        wire(self.cast.pick, self._keep, [*here], [self._script])
         wire(self.versions.select, self._beside, here, [self.compare, self.version])
         wire(self.choose.click, self._choose, [*here, self.version], self.outputs).then(
             self.print_page, [self._project, self.layout], [self.page],
@@ -144,7 +147,7 @@ class FramePanel:
         return (
             gr.update(visible=view.index >= 0), heading, view.compare if drawn else "", gallery,
             view.prompt, view.seed, gr.skip(), view.caption, speech, view.beside,
-            gr.update(visible=len(view.versions) > 1),
+            gr.update(visible=len(view.versions) > 1), keep_html(view.cast),
         )  # fmt: skip
 
     def show_nothing(self) -> tuple[Any, ...]:
@@ -167,6 +170,11 @@ class FramePanel:
     def _beside(self, project: str, index: int, event: gr.SelectData) -> tuple[str, int]:
         place = event.index if isinstance(event.index, int) else -1
         return self.frames.beside(project, index, place)
+
+    def _keep(self, project: str, index: int, event: gr.EventData) -> Any:
+        """The character whose button was pressed moves into the library."""
+        tell(self.frames.keep_character(project, index, str(getattr(event, "portrait", ""))))
+        return gr.HTML(library=self.frames.studio.shelf())
 
     def _choose(self, project: str, index: int, version: int) -> tuple[Any, ...]:
         return self.show(self.frames.choose(project, index, version))

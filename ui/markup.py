@@ -133,6 +133,17 @@ def _figure(frame: StoryFrame, version: FrameVersion, picture: FindPicture, titl
     )
 
 
+def keep_html(names: Iterable[str]) -> str:
+    """A button for each character of a picture, to keep it in the library."""
+    buttons = "".join(
+        f'<button type="button" class="quiet" data-portrait="{_attribute(name)}">'
+        f"Keep {escape(name)}</button>"
+        for name in names
+    )
+    told = "<span>For other stories, too:</span>"
+    return f'<p class="keep">{told}{buttons}</p>' if buttons else ""
+
+
 # Characters ------------------------------------------------------------------------------------
 def shelf_html(
     characters: Iterable[LibraryCharacter], picture: FindPicture, selected: str = ""
@@ -160,8 +171,10 @@ def shelf_html(
     return f'<ul class="shelf" aria-label="Library of characters">{"".join(cards)}</ul>'
 
 
-def quality_html(references: Iterable[Reference], picture: FindPicture) -> str:
-    """What we think of each reference picture, with advice and a button to remove it."""
+def quality_html(references: Iterable[Reference], picture: FindPicture, question: str = "") -> str:
+    """What we think of each reference picture, with advice and a button to remove it; `question`
+    is about all of them.
+    """
     rows = []
     for number, reference in enumerate(references, 1):
         file = picture(reference.artifact)
@@ -178,7 +191,8 @@ def quality_html(references: Iterable[Reference], picture: FindPicture) -> str:
         )
     if not rows:
         return '<p class="hint">No reference pictures: the words alone describe this character.</p>'
-    return f'<ul class="references" aria-label="Reference pictures">{"".join(rows)}</ul>'
+    asked = f'<p class="question" role="status">{escape(question)}</p>' if question else ""
+    return f'{asked}<ul class="references" aria-label="Reference pictures">{"".join(rows)}</ul>'
 
 
 def _meter(name: str, value: float) -> str:

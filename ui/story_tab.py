@@ -10,10 +10,11 @@ from typing import Any
 import gradio as gr
 from pydantic import ValidationError
 
-from consistent_gen.client.types import LibraryCharacter, LibraryCharacterIn
+from consistent_gen.client.types import LibraryCharacterIn
 from consistent_gen.errors import ConsistentGenError, InputError
 from ui.board import missing_line
 from ui.frame_panel import FramePanel
+from ui.keeping import question
 from ui.marks import marked_scenes
 from ui.markup import board_html
 from ui.messages import readable, tell
@@ -187,7 +188,7 @@ class StoryTab:
         head = (
             project.id,
             self._choices(project.id),
-            gr.HTML(write_script(draft), library=self.shelf(), styles=model.styles),
+            gr.HTML(write_script(draft), library=self.actions.studio.shelf(), styles=model.styles),
             draft.title,
             gr.update(choices=styles, value=draft.style),
             gr.update(choices=methods, value=draft.method),
@@ -205,10 +206,6 @@ class StoryTab:
     def restored(self) -> list[Any]:
         """The outputs of `restore`."""
         return [self.project, self.library, *self.fields, self.panel.layout, *self.shown]
-
-    def shelf(self) -> list[dict[str, Any]]:
-        """The library as the desk needs it."""
-        return [_shelf_entry(one) for one in self.actions.studio.client.characters().characters]
 
     def show(self, view: StoryView, index: int = -1) -> tuple[Any, ...]:
         """Updates of `shown` for a view."""
@@ -331,10 +328,10 @@ class StoryTab:
             wish = LibraryCharacterIn(name=card.name, description=card.description)
             home = client.create_character(wish).id
         quality = client.add_reference(home, data, kind).quality
-        advice = f" {' '.join(quality.advice)}" if quality.advice else ""
-        tell(f"The picture of {card.name} is {quality.verdict}.{advice}")
+        said = [f"The picture of {card.name} is {quality.verdict}.", *quality.advice]
+        tell(" ".join([*said, question(client, client.character(home))]).strip())
         assigned = {"index": index, "name": card.name, "library": home}
-        return gr.HTML(library=self.shelf(), assigned=assigned)
+        return gr.HTML(library=self.actions.studio.shelf(), assigned=assigned)
 
 
 def status_html(text: str, *, busy: bool = False, trouble: bool = False) -> str:
@@ -366,7 +363,3 @@ def skips(count: int) -> tuple[Any, ...]:
 def _index(event: gr.EventData, key: str) -> int:
     text = str(getattr(event, key, ""))
     return int(text) if text.isascii() and text.isdigit() else -1
-
-
-def _shelf_entry(one: LibraryCharacter) -> dict[str, Any]:
-    return {"id": one.id, "name": one.name, "description": one.description}

@@ -51,6 +51,13 @@ class Studio:
         except ConsistentGenError:
             return None
 
+    def shelf(self) -> list[dict[str, str]]:
+        """The library as the desk needs it."""
+        return [
+            {"id": one.id, "name": one.name, "description": one.description}
+            for one in self.client.characters().characters
+        ]
+
     def load_board(self, story: StoryOut) -> Board:
         """The board of a story with the jobs that still draw it."""
         page = self.client.jobs(limit=50)
