@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from ui.frames import FORMATS, Frames, FrameView
-from ui.markup import keep_html
+from ui.markup import keep_html, notices_html
 from ui.messages import tell
 from ui.story_actions import StoryActions, StoryView
 from ui.wiring import file_value, html_part, plain_html, wire
@@ -85,6 +85,7 @@ class FramePanel:
                     kind: gr.Button(label, size="sm", elem_id=f"export-{kind}", min_width=110)
                     for label, kind in FORMATS.items()
                 }
+            self.unwritten = plain_html(elem_id="unwritten")
             self.file = gr.File(
                 label="Ready to download", visible=False, interactive=False, elem_id="export-file"
             )
@@ -107,7 +108,7 @@ class FramePanel:
         wire(self.layout.input, self.print_page, pages, [self.page])
         wire(self.look.click, self._look, pages, [self.page])
         for kind, button in self.exports.items():
-            wire(button.click, self._exporter(kind), pages, [self.file])
+            wire(button.click, self._exporter(kind), pages, [self.file, self.unwritten])
 
     def wire_reroll(
         self, shown: list[Any], show: Callable[[StoryView, int], tuple[Any, ...]]
@@ -188,9 +189,10 @@ class FramePanel:
         tell("The words are saved.")
         return (*self.show(view), desk)
 
-    def _exporter(self, kind: str) -> Callable[[str, str], Any]:
-        def export(project: str, layout: str) -> Any:
+    def _exporter(self, kind: str) -> Callable[[str, str], tuple[Any, str]]:
+        def export(project: str, layout: str) -> tuple[Any, str]:
             path = self.frames.export(project, kind, layout)
-            return gr.update(value=str(path), visible=True)
+            notices = self.frames.unwritten(project) if kind != "zip" else []
+            return gr.update(value=str(path), visible=True), notices_html(notices)
 
         return export

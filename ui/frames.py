@@ -19,6 +19,7 @@ from consistent_gen.client.types import (
     StoryPatch,
 )
 from consistent_gen.errors import ConsistentGenError, InputError
+from consistent_gen.story.export import unwritten_texts
 from ui.board import current_version
 from ui.keeping import keep_character
 from ui.markup import compare_html
@@ -138,6 +139,17 @@ class Frames:
             story = self.studio.client.patch_story(story.id, wish)
         data = self.studio.client.export(story.id, format, story.layout)
         return self.studio.pictures.export(story.title, format, data)
+
+    def unwritten(self, project: str) -> list[str]:
+        """Sentences on what the fonts here cannot write of the open story."""
+        story = self.actions.story(project)
+        if story is None:
+            return []
+        texts = {"the title": [story.title]} | {
+            f"scene {frame.index + 1}": [frame.caption, *(bubble.text for bubble in frame.bubbles)]
+            for frame in story.frames
+        }
+        return list(unwritten_texts(texts))
 
     # Parts --------------------------------------------------------------------------------------
     def _drawn(self, project: str, index: int) -> tuple[StoryOut, StoryFrame, FrameVersion]:

@@ -133,6 +133,11 @@ def _figure(frame: StoryFrame, version: FrameVersion, picture: FindPicture, titl
     )
 
 
+def notices_html(notices: Iterable[str]) -> str:
+    """Sentences that stay until they are no longer true."""
+    return "".join(f'<p class="question" role="status">{escape(text)}</p>' for text in notices)
+
+
 def keep_html(names: Iterable[str]) -> str:
     """A button for each character of a picture, to keep it in the library."""
     buttons = "".join(

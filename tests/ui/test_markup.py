@@ -28,6 +28,7 @@ from ui.markup import (
     file_url,
     keep_html,
     memories_html,
+    notices_html,
     quality_html,
     shelf_html,
 )
@@ -93,6 +94,7 @@ def everything(text: str) -> list[str]:
         shelf_html([one], picture, text),
         quality_html([reference], picture, text),
         keep_html([text]),
+        notices_html([text]),
         memories_html([memory], text),
         contact_sheet_html({text: [text, None]}, picture, [text, text]),
         scores_html([Score(text, 0.5, None, 1.0, 3)]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Body, Path, Query, Response
@@ -38,6 +39,7 @@ from services.web.routes.access import After, ItemId, Key, Limit, State, Who, li
 
 router = APIRouter(prefix="/v1/stories", tags=["stories"])
 EXPORT_PATIENCE_S = 20.0
+MOST_NOTICES = 20
 _CREATED = {
     "links": links(
         {
@@ -187,14 +189,18 @@ def export_story(
     format: Annotated[Literal["pdf", "cbz", "zip", "gif", "png"], Query()] = "pdf",
     layout: Annotated[str | None, Query(max_length=40)] = None,
 ) -> Response:
-    """The story as one file, with the drawings that count."""
+    """The story as one file, with the drawings that count. What no font can write is told in
+    the header `X-Notices`, a JSON list of sentences.
+    """
     if layout is not None:
         layout_named(layout)
     if not state.exports.acquire(timeout=EXPORT_PATIENCE_S):
         raise Refusal(503, "busy", "many exports are being made; try again", retry_after=5.0)
     try:
-        data, media_type, filename = publish(state, who.owner, story, format, layout)
+        made = publish(state, who.owner, story, format, layout)
     finally:
         state.exports.release()
-    disposition = f'attachment; filename="{filename}"'
-    return Response(data, media_type=media_type, headers={"Content-Disposition": disposition})
+    headers = {"Content-Disposition": f'attachment; filename="{made.filename}"'}
+    if made.notices:  # in ASCII, as headers are
+        headers["X-Notices"] = json.dumps(made.notices[:MOST_NOTICES])
+    return Response(made.data, media_type=made.media_type, headers=headers)
