@@ -40,14 +40,24 @@ class Scoring:
         route="/read", batchable=True, max_batch_size=MAX_BATCH, max_latency_ms=MAX_LATENCY_MS
     )
     def read(self, pictures: list[str]) -> list[Sight]:
-        """What is seen in each picture (a PNG, JPEG or WebP file in base64)."""
+        """The main character in each picture (a PNG, JPEG or WebP file in base64)."""
+        return [max(sights, key=lambda sight: sight.area) for sights in self._look(pictures)]
+
+    @bentoml.api(
+        route="/look", batchable=True, max_batch_size=MAX_BATCH, max_latency_ms=MAX_LATENCY_MS
+    )
+    def look(self, pictures: list[str]) -> list[list[Sight]]:
+        """All characters in each picture, from left to right; one of nobody where there is none."""
+        return self._look(pictures)
+
+    def _look(self, pictures: list[str]) -> list[list[Sight]]:
         if not self._ready:
             raise ServiceUnavailable("there are no weights of the story-world reader here")
         decoded = [_decoded(text) for text in pictures]
         stack = np.stack([_EMPTY if pixels is None else pixels for pixels in decoded])
         return [
-            replace(sight, present=sight.present and pixels is not None)
-            for sight, pixels in zip(self._scorer.see(stack), decoded, strict=True)
+            sights if pixels is not None else [replace(sights[0], present=False)]
+            for sights, pixels in zip(self._scorer.see_all(stack), decoded, strict=True)
         ]
 
     def __is_ready__(self) -> bool:
@@ -55,7 +65,7 @@ class Scoring:
 
     def _load(self) -> bool:
         try:
-            self._scorer.see(_EMPTY[None])
+            self._scorer.see_all(_EMPTY[None])
         except Refusal:
             return False
         return True

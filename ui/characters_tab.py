@@ -14,6 +14,7 @@ from consistent_gen.client.types import (
     LibraryCharacterPatch,
 )
 from consistent_gen.errors import ConsistentGenError, InputError
+from ui.keeping import question
 from ui.markup import quality_html, shelf_html
 from ui.messages import tell
 from ui.state import CastCard, Draft, read_draft, read_script, write_script
@@ -102,7 +103,7 @@ class CharactersTab:
         used = wire(self.use.click, self.into_story, desk, [story.script])
         wire(used.then, story.keep, [story.project, *story.fields], [story.script])
         for done in (saved, added, gone):
-            wire(done.then, lambda: gr.HTML(library=story.shelf()), [], [story.script])
+            wire(done.then, lambda: gr.HTML(library=self.studio.shelf()), [], [story.script])
 
     # Handlers -----------------------------------------------------------------------------------
     def show(self, one: LibraryCharacter | None) -> tuple[Any, ...]:
@@ -116,7 +117,9 @@ class CharactersTab:
         return (
             one.id, shelf, "<h3>Edit the character</h3>", one.name, one.description, usual,
             0.6 if one.strength is None else one.strength,
-            quality_html(one.references, self.studio.picture),
+            quality_html(
+                one.references, self.studio.picture, question(self.studio.client, one)
+            ),
             gr.update(visible=True), gr.update(visible=False),
         )  # fmt: skip
 
@@ -208,4 +211,4 @@ class CharactersTab:
             desk.put(project, replace(read_draft(kept.draft), cast=tuple(cards), scenes=scenes))
         tell(f"{one.name} is in the story now: write {{{one.name}}} into a scene.")
         script_value = write_script(Draft(cast=tuple(cards), scenes=scenes))
-        return gr.HTML(script_value, library=self.story.shelf())
+        return gr.HTML(script_value, library=self.studio.shelf())

@@ -12,6 +12,7 @@ from typing import Protocol
 from consistent_gen.client.types import (
     Accepted,
     Artifact,
+    Changed,
     Event,
     IdeaIn,
     IdeaOut,
@@ -23,6 +24,7 @@ from consistent_gen.client.types import (
     LibraryCharacterPatch,
     MemoryList,
     MemoryOut,
+    MissingOut,
     ModelInfo,
     Persona,
     PersonaList,
@@ -30,6 +32,7 @@ from consistent_gen.client.types import (
     RerollIn,
     SaidOut,
     ScoreOut,
+    StoryChange,
     StoryIn,
     StoryList,
     StoryOut,
@@ -53,6 +56,8 @@ class StudioClient(Protocol):
     def story(self, story: str) -> StoryOut: ...
     def stories(self, after: str | None = None, limit: int = 50) -> StoryList: ...
     def patch_story(self, story: str, patch: StoryPatch) -> StoryOut: ...
+    def missing(self, story: str) -> MissingOut: ...
+    def change_story(self, story: str, change: StoryChange) -> Changed: ...
     def delete_story(self, story: str) -> None: ...
     def reroll(
         self,

@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from ui.frames import FORMATS, Frames, FrameView
+from ui.markup import keep_html, notices_html
 from ui.messages import tell
 from ui.story_actions import StoryActions, StoryView
 from ui.wiring import file_value, html_part, plain_html, wire
@@ -16,10 +17,13 @@ from ui.wiring import file_value, html_part, plain_html, wire
 class FramePanel:
     """The components, and the events that concern nothing else."""
 
-    def __init__(self, actions: StoryActions, project: gr.BrowserState, index: gr.State) -> None:
+    def __init__(
+        self, actions: StoryActions, project: gr.BrowserState, index: gr.State, script: gr.HTML
+    ) -> None:
         self.frames = Frames(actions)
         self._project = project
         self._index = index
+        self._script = script
         self.version = gr.State(0)
         with gr.Column(visible=False, elem_classes="paper-card frame-panel") as self.group:
             self._make_frame()
@@ -31,13 +35,14 @@ class FramePanel:
         """What a frame is shown in, in the order of `show`."""
         return [
             self.group, self.heading, self.compare, self.versions, self.prompt, self.seed,
-            self.keep_seed, self.caption, self.speech, self.version, self.choose,
+            self.keep_seed, self.caption, self.speech, self.version, self.choose, self.cast,
         ]  # fmt: skip
 
     # Layout -------------------------------------------------------------------------------------
     def _make_frame(self) -> None:
         self.heading = plain_html(elem_id="frame-heading")
         self.compare = plain_html(elem_id="compare")
+        self.cast = plain_html(clicks=True, elem_id="keep")
         self.versions = gr.Gallery(
             label="All versions", columns=5, fit_columns=False, height="auto",
             format="png", allow_preview=False, interactive=False, object_fit="cover",
@@ -80,6 +85,7 @@ class FramePanel:
                     kind: gr.Button(label, size="sm", elem_id=f"export-{kind}", min_width=110)
                     for label, kind in FORMATS.items()
                 }
+            self.unwritten = plain_html(elem_id="unwritten")
             self.file = gr.File(
                 label="Ready to download", visible=False, interactive=False, elem_id="export-file"
             )
@@ -87,12 +93,14 @@ class FramePanel:
     # Wiring -------------------------------------------------------------------------------------
     def _wire(self) -> None:
         here = [self._project, self._index]
+        wire(self.cast.pick, self._keep, [*here], [self._script])
         wire(self.versions.select, self._beside, here, [self.compare, self.version])
         wire(self.choose.click, self._choose, [*here, self.version], self.outputs).then(
             self.print_page, [self._project, self.layout], [self.page],
             api_visibility="private", show_progress="hidden",
         )  # fmt: skip
-        wire(self.save.click, self._say, [*here, self.caption, self.speech], self.outputs).then(
+        said = [*here, self.caption, self.speech, self._script]
+        wire(self.save.click, self._say, said, [*self.outputs, self._script]).then(
             self.print_page, [self._project, self.layout], [self.page],
             api_visibility="private", show_progress="hidden",
         )  # fmt: skip
@@ -100,7 +108,7 @@ class FramePanel:
         wire(self.layout.input, self.print_page, pages, [self.page])
         wire(self.look.click, self._look, pages, [self.page])
         for kind, button in self.exports.items():
-            wire(button.click, self._exporter(kind), pages, [self.file])
+            wire(button.click, self._exporter(kind), pages, [self.file, self.unwritten])
 
     def wire_reroll(
         self, shown: list[Any], show: Callable[[StoryView, int], tuple[Any, ...]]
@@ -108,17 +116,25 @@ class FramePanel:
         """Connect the button that draws one frame again to the board above."""
 
         def draw(
-            project: str, index: int, prompt: str, seed: str, keep: bool
+            project: str, index: int, prompt: str, seed: str, keep: bool, script: object
         ) -> Iterator[tuple[Any, ...]]:
+            actions = self.frames.actions
             unchanged = tuple(gr.skip() for _ in self.outputs)
-            for view in self.frames.actions.reroll(project, index, prompt, seed if keep else ""):
-                yield (*show(view, index), *unchanged)
-            yield (*show(view, index), *self.open(project, index))
+            desk: Any = gr.skip()
+            views = actions.reroll(project, index, prompt, seed if keep else "")
+            for number, view in enumerate(views):
+                if number == 0 and (words := " ".join(prompt.split())):
+                    desk = actions.write_down(project, script, index, prompt=words)
+                yield (*show(view, index), *unchanged, desk)
+                desk = gr.skip()
+            yield (*show(view, index), *self.open(project, index), gr.skip())
 
         self.rerolled = wire(
             self.reroll.click, draw,
-            [self._project, self._index, self.prompt, self.seed, self.keep_seed],
-            [*shown, *self.outputs], stream=True,
+            [
+                self._project, self._index, self.prompt, self.seed, self.keep_seed, self._script,
+            ],
+            [*shown, *self.outputs, self._script], stream=True,
         )  # fmt: skip
 
     # Handlers -----------------------------------------------------------------------------------
@@ -132,7 +148,7 @@ class FramePanel:
         return (
             gr.update(visible=view.index >= 0), heading, view.compare if drawn else "", gallery,
             view.prompt, view.seed, gr.skip(), view.caption, speech, view.beside,
-            gr.update(visible=len(view.versions) > 1),
+            gr.update(visible=len(view.versions) > 1), keep_html(view.cast),
         )  # fmt: skip
 
     def show_nothing(self) -> tuple[Any, ...]:
@@ -156,17 +172,27 @@ class FramePanel:
         place = event.index if isinstance(event.index, int) else -1
         return self.frames.beside(project, index, place)
 
+    def _keep(self, project: str, index: int, event: gr.EventData) -> Any:
+        """The character whose button was pressed moves into the library."""
+        tell(self.frames.keep_character(project, index, str(getattr(event, "portrait", ""))))
+        return gr.HTML(library=self.frames.studio.shelf())
+
     def _choose(self, project: str, index: int, version: int) -> tuple[Any, ...]:
         return self.show(self.frames.choose(project, index, version))
 
-    def _say(self, project: str, index: int, caption: str, speech: object) -> tuple[Any, ...]:
+    def _say(
+        self, project: str, index: int, caption: str, speech: object, script: object
+    ) -> tuple[Any, ...]:
+        words = " ".join(caption.split())
+        desk = self.frames.actions.write_down(project, script, index, caption=words)
         view = self.frames.say(project, index, caption, speech)
         tell("The words are saved.")
-        return self.show(view)
+        return (*self.show(view), desk)
 
-    def _exporter(self, kind: str) -> Callable[[str, str], Any]:
-        def export(project: str, layout: str) -> Any:
+    def _exporter(self, kind: str) -> Callable[[str, str], tuple[Any, str]]:
+        def export(project: str, layout: str) -> tuple[Any, str]:
             path = self.frames.export(project, kind, layout)
-            return gr.update(value=str(path), visible=True)
+            notices = self.frames.unwritten(project) if kind != "zip" else []
+            return gr.update(value=str(path), visible=True), notices_html(notices)
 
         return export

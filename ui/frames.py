@@ -19,9 +19,11 @@ from consistent_gen.client.types import (
     StoryPatch,
 )
 from consistent_gen.errors import ConsistentGenError, InputError
+from consistent_gen.story.export import unwritten_texts
 from ui.board import current_version
+from ui.keeping import keep_character
 from ui.markup import compare_html
-from ui.state import caption_patch, read_draft
+from ui.state import caption_patch, read_draft, spoken_of
 from ui.story_actions import StoryActions, drawn_frames
 from ui.studio import Studio
 
@@ -33,7 +35,8 @@ MAX_BUBBLES = 6
 @dataclass(frozen=True)
 class FrameView:
     """What the panel shows. `index` -1 means that no frame is open; `seed` is shown as text;
-    `beside` is the version that lies beside the chosen one, 0 for none.
+    `beside` is the version that lies beside the chosen one, 0 for none; `cast` are the characters
+    that the picture shows.
     """
 
     index: int = -1
@@ -46,6 +49,7 @@ class FrameView:
     picture: str | None = None
     bubbles: tuple[dict[str, Any], ...] = field(default=())
     beside: int = 0
+    cast: tuple[str, ...] = ()
 
 
 class Frames:
@@ -78,7 +82,13 @@ class Frames:
             picture=self._picture(chosen.artifact),
             bubbles=tuple(bubble.model_dump() for bubble in frame.bubbles),
             beside=others[-1].version if others else 0,
+            cast=tuple(spoken_of(frame.prompt, story.request.characters)),
         )
+
+    def keep_character(self, project: str, index: int, name: str) -> str:
+        """Put a character of an open picture into the library; what became of it, for people."""
+        story, _, _ = self._drawn(project, index)
+        return keep_character(self.studio.client, story, index, name)[1]
 
     def beside(self, project: str, index: int, place: int) -> tuple[str, int]:
         """The chosen drawing with the one at `place` of the gallery beside it, and its version."""
@@ -129,6 +139,17 @@ class Frames:
             story = self.studio.client.patch_story(story.id, wish)
         data = self.studio.client.export(story.id, format, story.layout)
         return self.studio.pictures.export(story.title, format, data)
+
+    def unwritten(self, project: str) -> list[str]:
+        """Sentences on what the fonts here cannot write of the open story."""
+        story = self.actions.story(project)
+        if story is None:
+            return []
+        texts = {"the title": [story.title]} | {
+            f"scene {frame.index + 1}": [frame.caption, *(bubble.text for bubble in frame.bubbles)]
+            for frame in story.frames
+        }
+        return list(unwritten_texts(texts))
 
     # Parts --------------------------------------------------------------------------------------
     def _drawn(self, project: str, index: int) -> tuple[StoryOut, StoryFrame, FrameVersion]:

@@ -67,7 +67,7 @@ def _cell_html(cell: BoardCell, picture: FindPicture, selected: bool) -> str:
         f'<button type="button" class="frame" data-frame="{cell.index}" aria-label="{label}"'
         f' aria-pressed="{str(selected).lower()}">{drawn}{_progress(cell)}</button>'
         f'<div class="under"><p class="caption">{escape(cell.caption or cell.prompt)}</p>'
-        f'<p class="facts">{_facts(cell)}</p></div></li>'
+        f'<p class="facts">{_facts(cell)}</p>{_missing(cell)}</div></li>'
     )
 
 
@@ -81,6 +81,18 @@ def _progress(cell: BoardCell) -> str:
     if cell.state in ("queued", "failed", "cancelled"):
         return f'<span class="badge">{_STATES[cell.state]}</span>'
     return ""
+
+
+def _missing(cell: BoardCell) -> str:
+    if not cell.missing or cell.state != "done":
+        return ""
+    names = " and ".join(escape(name) for name in cell.missing)
+    verb = "is" if len(cell.missing) == 1 else "are"
+    return (
+        f'<p class="missing"><span>{names} {verb} not to be seen.</span> '
+        f'<button type="button" class="quiet" data-again="{cell.index}"'
+        f' aria-label="Draw scene {cell.index + 1} again">Draw again</button></p>'
+    )
 
 
 def _facts(cell: BoardCell) -> str:
@@ -121,6 +133,22 @@ def _figure(frame: StoryFrame, version: FrameVersion, picture: FindPicture, titl
     )
 
 
+def notices_html(notices: Iterable[str]) -> str:
+    """Sentences that stay until they are no longer true."""
+    return "".join(f'<p class="question" role="status">{escape(text)}</p>' for text in notices)
+
+
+def keep_html(names: Iterable[str]) -> str:
+    """A button for each character of a picture, to keep it in the library."""
+    buttons = "".join(
+        f'<button type="button" class="quiet" data-portrait="{_attribute(name)}">'
+        f"Keep {escape(name)}</button>"
+        for name in names
+    )
+    told = "<span>For other stories, too:</span>"
+    return f'<p class="keep">{told}{buttons}</p>' if buttons else ""
+
+
 # Characters ------------------------------------------------------------------------------------
 def shelf_html(
     characters: Iterable[LibraryCharacter], picture: FindPicture, selected: str = ""
@@ -148,8 +176,10 @@ def shelf_html(
     return f'<ul class="shelf" aria-label="Library of characters">{"".join(cards)}</ul>'
 
 
-def quality_html(references: Iterable[Reference], picture: FindPicture) -> str:
-    """What we think of each reference picture, with advice and a button to remove it."""
+def quality_html(references: Iterable[Reference], picture: FindPicture, question: str = "") -> str:
+    """What we think of each reference picture, with advice and a button to remove it; `question`
+    is about all of them.
+    """
     rows = []
     for number, reference in enumerate(references, 1):
         file = picture(reference.artifact)
@@ -166,7 +196,8 @@ def quality_html(references: Iterable[Reference], picture: FindPicture) -> str:
         )
     if not rows:
         return '<p class="hint">No reference pictures: the words alone describe this character.</p>'
-    return f'<ul class="references" aria-label="Reference pictures">{"".join(rows)}</ul>'
+    asked = f'<p class="question" role="status">{escape(question)}</p>' if question else ""
+    return f'{asked}<ul class="references" aria-label="Reference pictures">{"".join(rows)}</ul>'
 
 
 def _meter(name: str, value: float) -> str:

@@ -10,6 +10,7 @@ import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from difflib import SequenceMatcher
 from typing import Any
 
 from consistent_gen.client.types import (
@@ -18,6 +19,7 @@ from consistent_gen.client.types import (
     CharacterIn,
     FrameIn,
     FramePatch,
+    StoryChange,
     StoryIn,
     StoryOut,
     StoryPatch,
@@ -31,6 +33,10 @@ from consistent_gen.story.types import Story
 # What the studio chooses itself stays short enough to be read out and typed again.
 MAX_DRAWN_SEED = 2**31 - 1
 MAX_TITLE = 120
+# An edited scene is this much like the one that it was.
+_LIKE = 0.5
+_OF_THE_DESK = ("title", "style", "method", "steps", "preview_every", "words", "characters",
+                "frames")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -272,23 +278,53 @@ def spoken_of(prompt: str, names: Iterable[str]) -> list[str]:
 
 
 # A drawn story against the desk ----------------------------------------------------
-def changed_scenes(draft: Draft, story: StoryOut) -> list[int] | None:
-    """Indexes of scenes whose prompt is not the one drawn; None when more than that has changed,
-    so that the story must be drawn anew.
+def origins_of(draft: Draft, story: StoryOut) -> list[int | None]:
+    """Which frame of the drawn story each scene was, None for one that was added.
+
+    Scenes with the words of a frame are that frame, the nearest one first; of the others each is
+    the frame that is most like it, or that stood between the same neighbours.
     """
-    before = draft_of_story(story)
-    same = (
-        draft.cast == before.cast
-        and len(draft.scenes) == len(before.scenes)
-        and (draft.style, draft.method, draft.steps) == (before.style, before.method, before.steps)
+    left = dict(enumerate(draft_of_story(story).scenes))
+    found: dict[int, int] = {}
+    for index, scene in enumerate(draft.scenes):
+        same = [i for i, was in left.items() if was.prompt == scene.prompt]
+        if same:
+            found[index] = min(same, key=lambda i: (left[i] != scene, abs(i - index)))
+            del left[found[index]]
+    others = [index for index in range(len(draft.scenes)) if index not in found]
+    pairs = [
+        (_likeness(draft.scenes[index], was), -abs(i - index), index, i)
+        for index in others
+        for i, was in left.items()
+    ]
+    for likeness, _, index, i in sorted(pairs, reverse=True):
+        between = found.get(index - 1, -1) + 1 == i or found.get(index + 1, -1) - 1 == i
+        if index not in found and i in left and (likeness >= _LIKE or between):
+            found[index] = i
+            del left[i]
+    return [found.get(index) for index in range(len(draft.scenes))]
+
+
+def _likeness(scene: SceneCard, was: SceneCard) -> float:
+    caption = 0.5 if scene.caption and scene.caption == was.caption else 0.0
+    words = SequenceMatcher(None, scene.prompt.split(), was.prompt.split(), autojunk=False)
+    return caption + words.ratio()
+
+
+def change_request(draft: Draft, story: StoryOut, *, preview_every: int = 5) -> StoryChange:
+    """What makes the drawn story the one on the desk; what the desk does not say stays as it is.
+
+    Raises:
+        InputError: as `story_request`.
+    """
+    told = story_request(draft, preview_every=preview_every)
+    seed = told.seed if draft.locked and told.seed is not None else story.request.seed
+    desk = {name: getattr(told, name) for name in _OF_THE_DESK} | {"seed": seed}
+    return StoryChange(
+        revision=story.revision,
+        story=story.request.model_copy(update=desk),
+        origins=origins_of(draft, story),
     )
-    if not same:
-        return None
-    pairs = zip(draft.scenes, before.scenes, strict=True)
-    if any((a.style, a.negative, a.seed) != (b.style, b.negative, b.seed) for a, b in pairs):
-        return None
-    pairs = zip(draft.scenes, before.scenes, strict=True)
-    return [index for index, (a, b) in enumerate(pairs) if a.prompt != b.prompt]
 
 
 def caption_patch(draft: Draft, story: StoryOut) -> StoryPatch | None:

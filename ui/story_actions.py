@@ -21,14 +21,17 @@ from ui.desk import Desk, hidden
 from ui.projects import Project
 from ui.state import (
     Draft,
-    changed_scenes,
+    caption_patch,
+    change_request,
     draft_of_story,
+    origins_of,
     read_draft,
     read_script,
     read_seed,
     story_request,
     with_seed,
     write_draft,
+    write_script,
 )
 from ui.studio import Studio, examples
 
@@ -88,6 +91,11 @@ class StoryActions:
         """What lies on the desk of a project."""
         return read_draft(project.draft)
 
+    def draft_of(self, project: str) -> Draft:
+        """The same of a project that is known by its id; an empty one where there is none."""
+        kept = self.studio.projects.open(project)
+        return self.draft(kept) if kept else Draft()
+
     def keep(self, project: str, draft: Draft) -> dict[str, Any]:
         """Save the desk; what there is to say of its scenes and characters (see `ui.marks`)."""
         self.desk.put(project, draft)
@@ -121,6 +129,7 @@ class StoryActions:
         story = self.studio.client.story(what)
         draft = draft_of_story(story)
         self.desk.put(project, draft, story=story.id)
+        self.studio.look(story)
         return draft, self.view(story.id)
 
     # Drawing ------------------------------------------------------------------------------------
@@ -150,27 +159,23 @@ class StoryActions:
             yield draft, view
 
     def draw_changes(self, project: str, draft: Draft) -> Iterator[StoryView]:
-        """Draw again only the scenes whose words changed since the story was drawn.
+        """Let the drawn story become the one on the desk: scenes and characters that were added,
+        edited, moved or removed. Only pictures that this changes are drawn again.
 
         Raises:
-            InputError: nothing changed, or more than single scenes did.
+            InputError: nothing has changed, or the draft cannot be drawn as it is.
         """
         story = self.studio.client.story(self.story_of(project))
-        story_request(with_seed(draft))
-        changed = changed_scenes(draft, story)
-        if changed is None:
-            raise InputError(
-                "More than the words of scenes has changed, so every picture would. Press Draw."
-            )
-        if not changed:
-            raise InputError("No scene has changed since it was drawn.")
+        change = change_request(draft, story, preview_every=PREVIEW_EVERY)
+        changed = self.studio.client.change_story(story.id, change)
         self.studio.projects.change(project, draft=write_draft(draft))
-        jobs = [
-            self.studio.client.reroll(story.id, i, RerollIn(prompt=draft.scenes[i].prompt)).job
-            for i in changed
-        ]
-        for job in jobs:
-            yield from self.follow(story.id, job)
+        if changed.job is not None:
+            yield from self.follow(story.id, changed.job)
+            return
+        if change.origins == list(range(len(story.frames))) and not caption_patch(draft, story):
+            raise InputError("No scene has changed since it was drawn.")
+        view = self.view(story.id)
+        yield replace(view, status=f"No picture has changed. {view.status}")
 
     def reroll(self, project: str, index: int, prompt: str, seed: str) -> Iterator[StoryView]:
         """Draw one frame again: with other words where `prompt` is not the old one, with `seed`
@@ -188,6 +193,21 @@ class StoryActions:
         accepted = self.studio.client.reroll(story.id, index, wish)
         yield from self.follow(story.id, accepted.job)
 
+    def write_down(self, project: str, script: object, index: int, **words: str) -> dict[str, Any]:
+        """The desk's JSON with other words (`prompt`, `caption`) in the scene that is the frame
+        `index` of the open story; the desk is saved so. Call it before the story changes.
+        """
+        cast, scenes = read_script(script)
+        draft = replace(self.draft_of(project), cast=cast, scenes=scenes)
+        story = self.story(project)
+        origins = origins_of(draft, story) if story else []
+        if index in origins:
+            place = origins.index(index)
+            scene = replace(scenes[place], **words)
+            draft = replace(draft, scenes=(*scenes[:place], scene, *scenes[place + 1 :]))
+            self.desk.put(project, draft)
+        return write_script(draft)
+
     def follow(self, story: str, job: str) -> Iterator[StoryView]:
         """The board of a story while `job` draws; the last one is what the server has then."""
         yield self.view(story)
@@ -200,13 +220,22 @@ class StoryActions:
                 shown = time.monotonic()
                 yield _view(board)
         yield self.view(story)
+        yield from self._looked_at(story)
 
     def resume(self, story: str) -> Iterator[StoryView]:
         """The board of a story, and what still draws it: after a reload nothing is missing."""
         view = self.view(story)
         yield view
-        for job in {cell.job for cell in view.board.cells if cell.busy and cell.job}:
+        jobs = {cell.job for cell in view.board.cells if cell.busy and cell.job}
+        for job in jobs:
             yield from self.follow(story, job)
+        if story and not jobs:
+            yield from self._looked_at(story)
+
+    def _looked_at(self, story: str) -> Iterator[StoryView]:
+        """The board once more where somebody turns out to be missing."""
+        if self.studio.look(self.studio.client.story(story)):
+            yield self.view(story)
 
     def cancel(self, project: str) -> int:
         """Stop all that draws the project's story; how many jobs that were."""

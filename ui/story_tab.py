@@ -10,10 +10,12 @@ from typing import Any
 import gradio as gr
 from pydantic import ValidationError
 
-from consistent_gen.client.types import LibraryCharacter, LibraryCharacterIn
+from consistent_gen.client.types import LibraryCharacterIn
 from consistent_gen.errors import ConsistentGenError, InputError
+from ui.board import missing_line
 from ui.frame_panel import FramePanel
 from ui.idea_box import IdeaBox
+from ui.keeping import question
 from ui.marks import marked_scenes
 from ui.markup import board_html
 from ui.messages import readable, tell
@@ -47,7 +49,7 @@ class StoryTab:
                 self._make_desk()
             with gr.Column(scale=7, min_width=320, elem_classes="column-board"):
                 self._make_board()
-                self.panel = FramePanel(self.actions, self.project, self.index)
+                self.panel = FramePanel(self.actions, self.project, self.index, self.script)
         self._wire()
 
     # Layout -------------------------------------------------------------------------------------
@@ -152,10 +154,12 @@ class StoryTab:
         wire(self.cancel.click, self._cancel, [self.project], [self.status])
         wire(self.board.pick, self._pick, [self.project], [self.index, self.board, *panel.outputs])
         panel.wire_reroll(self.shown, self.show)
+        once_more = wire(self.board.again, self._again, [self.project, self.index], self.shown,
+                         stream=True)  # fmt: skip
         wire(drawn.then, self._choices, [self.project], [self.library])
-        for done in (drawn, again, tried, panel.rerolled):
+        for done in (drawn, again, tried, once_more, panel.rerolled):
             wire(done.then, panel.print_page, [self.project, panel.layout], [panel.page])
-        for done in (again, tried):
+        for done in (again, tried, once_more):
             wire(done.then, panel.open, [self.project, self.index], panel.outputs)
 
     def _wire_edits(self, here: list[Any]) -> None:
@@ -188,7 +192,7 @@ class StoryTab:
         head = (
             project.id,
             self._choices(project.id),
-            gr.HTML(write_script(draft), library=self.shelf(), styles=model.styles),
+            gr.HTML(write_script(draft), library=self.actions.studio.shelf(), styles=model.styles),
             draft.title,
             gr.update(choices=styles, value=draft.style),
             gr.update(choices=methods, value=draft.method),
@@ -207,16 +211,12 @@ class StoryTab:
         """The outputs of `restore`."""
         return [self.project, self.library, *self.fields, self.panel.layout, *self.shown]
 
-    def shelf(self) -> list[dict[str, Any]]:
-        """The library as the desk needs it."""
-        return [_shelf_entry(one) for one in self.actions.studio.client.characters().characters]
-
     def show(self, view: StoryView, index: int = -1) -> tuple[Any, ...]:
         """Updates of `shown` for a view."""
         html = board_html(view.board, self.actions.studio.picture, index if index >= 0 else None)
         return (
             html,
-            status_html(view.status, busy=view.busy),
+            status_html(f"{view.status} {missing_line(view.board)}".strip(), busy=view.busy),
             gr.update(visible=view.busy),
             gr.update(visible=view.can_retry),
             gr.update(visible=view.board.done > 0 and not view.busy),
@@ -299,6 +299,11 @@ class StoryTab:
         for view in self.actions.retry(project):
             yield self.show(view, index)
 
+    def _again(self, project: str, selected: int, event: gr.EventData) -> Iterator[tuple[Any, ...]]:
+        """Draw one picture again with a new seed."""
+        for view in self.actions.reroll(project, _index(event, "again"), "", ""):
+            yield self.show(view, selected)
+
     def _cancel(self, project: str) -> str:
         count = self.actions.cancel(project)
         return status_html("Stopping…" if count else "Nothing is being drawn.", busy=bool(count))
@@ -328,10 +333,10 @@ class StoryTab:
             wish = LibraryCharacterIn(name=card.name, description=card.description)
             home = client.create_character(wish).id
         quality = client.add_reference(home, data, kind).quality
-        advice = f" {' '.join(quality.advice)}" if quality.advice else ""
-        tell(f"The picture of {card.name} is {quality.verdict}.{advice}")
+        said = [f"The picture of {card.name} is {quality.verdict}.", *quality.advice]
+        tell(" ".join([*said, question(client, client.character(home))]).strip())
         assigned = {"index": index, "name": card.name, "library": home}
-        return gr.HTML(library=self.shelf(), assigned=assigned)
+        return gr.HTML(library=self.actions.studio.shelf(), assigned=assigned)
 
 
 def status_html(text: str, *, busy: bool = False, trouble: bool = False) -> str:
@@ -363,7 +368,3 @@ def skips(count: int) -> tuple[Any, ...]:
 def _index(event: gr.EventData, key: str) -> int:
     text = str(getattr(event, key, ""))
     return int(text) if text.isascii() and text.isdigit() else -1
-
-
-def _shelf_entry(one: LibraryCharacter) -> dict[str, Any]:
-    return {"id": one.id, "name": one.name, "description": one.description}

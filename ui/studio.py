@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from consistent_gen.client.types import JobState, ModelInfo, StoryOut
 from consistent_gen.errors import ConsistentGenError
 from consistent_gen.story.script import load_story
-from ui.board import Board, Boards, board_of
+from ui.board import Board, Boards, board_of, current_version
 from ui.client import StudioClient
 from ui.pictures import PictureFiles
 from ui.projects import Projects
@@ -20,6 +20,7 @@ _HERE = Path(__file__).resolve().parent
 # Where a wheel carries the example stories, and where a checkout has them.
 STORIES = (_HERE / "stories", _HERE.parent / "examples")
 FIRST_STORY = "two_friends"
+_MOST_LOOKED_AT = 4096
 
 
 @dataclass
@@ -31,6 +32,7 @@ class Studio:
     projects: Projects
     boards: Boards = field(default_factory=Boards)
     _model: ModelInfo | None = None
+    _missing: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def model(self) -> ModelInfo:
@@ -49,6 +51,13 @@ class Studio:
         except ConsistentGenError:
             return None
 
+    def shelf(self) -> list[dict[str, str]]:
+        """The library as the desk needs it."""
+        return [
+            {"id": one.id, "name": one.name, "description": one.description}
+            for one in self.client.characters().characters
+        ]
+
     def load_board(self, story: StoryOut) -> Board:
         """The board of a story with the jobs that still draw it."""
         page = self.client.jobs(limit=50)
@@ -57,7 +66,25 @@ class Studio:
         ended = [job for job in page.jobs if job.story == story.id and job.state.finished][:1]
         told = [job for job in ended if job.state is not JobState.succeeded]
         jobs = sorted([*told, *busy], key=lambda job: job.created_at)
-        return self.boards.put(board_of(story, tuple(jobs)))
+        board = board_of(story, tuple(jobs))
+        cells = (replace(c, missing=self._missing.get(c.picture or "", ())) for c in board.cells)
+        return self.boards.put(replace(board, cells=tuple(cells)))
+
+    def look(self, story: StoryOut) -> bool:
+        """Have the pictures of a story that are new looked at, for who is missing there; whether
+        somebody is.
+        """
+        shown = {f.index: v.artifact for f in story.frames if (v := current_version(f))}
+        if all(artifact in self._missing for artifact in shown.values()):
+            return False
+        try:
+            found = {one.index: one.names for one in self.client.missing(story.id).frames}
+        except ConsistentGenError:
+            found = {}  # nobody can tell, and a warning is no more than that
+        while len(self._missing) > _MOST_LOOKED_AT:
+            del self._missing[next(iter(self._missing))]
+        self._missing |= {art: tuple(found.get(i, ())) for i, art in shown.items()}
+        return bool(found)
 
 
 @functools.cache

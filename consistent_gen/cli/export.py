@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,8 @@ def run(options: argparse.Namespace) -> int:
     target = out or Path(options.folder) / exported.filename
     with atomic_file(target) as temporary:
         temporary.write_bytes(exported.data)
+    for notice in exported.notices:
+        print(f"notice: {notice}", file=sys.stderr)
     print(f"{len(book.panels)} pictures, {len(exported.data) / 1e6:.1f} MB: {target}")
     return 0
 

@@ -179,9 +179,20 @@ class Client:
         path = f"/v1/stories/{path_id(story)}/frames/{index}/reroll"
         return self._create(path, reroll or wire.RerollIn(), idempotency_key)
 
+    def change_story(self, story: str, change: wire.StoryChange) -> wire.Changed:
+        """Make another story of it; only what that changes is drawn again. 409 as `patch_story`,
+        and while the story is being drawn.
+        """
+        path = f"/v1/stories/{path_id(story)}/changes"
+        return read(wire.Changed, self._connection.send("POST", path, body=change))
+
     def story(self, story: str) -> wire.StoryOut:
         """A story with all drawings of its frames."""
         return self._get(wire.StoryOut, f"/v1/stories/{path_id(story)}")
+
+    def missing(self, story: str) -> wire.MissingOut:
+        """Who of a story is missing from the drawings that count; 503 where nobody can tell."""
+        return self._get(wire.MissingOut, f"/v1/stories/{path_id(story)}/missing")
 
     def stories(self, after: str | None = None, limit: int = 50) -> wire.StoryList:
         """A page of stories, newest first."""

@@ -151,7 +151,7 @@ class Job(Output):
 
     id: str
     story: str
-    kind: Literal["story", "image", "reroll"]
+    kind: Literal["story", "image", "reroll", "changes"]
     state: JobState
     created_at: datetime
     updated_at: datetime
@@ -272,6 +272,29 @@ class StoryPatch(Input):
     frames: list[FramePatch] = Field(default_factory=list, max_length=MAX_FRAMES)
 
 
+class StoryChange(Input):
+    """What a drawn story shall become. `revision` is that of the story; `origins` has an entry for
+    each frame of `story`: the frame that it was so far, null for an added one. Seeds that are not
+    said stay those with which the frames were drawn.
+    """
+
+    revision: int
+    story: StoryIn
+    origins: list[Annotated[int, Field(ge=0)] | None] = Field(max_length=MAX_FRAMES)
+
+
+class Changed(Output):
+    """A story that became another. `drawn` are the frames that have to be drawn again; `job` draws
+    them, null where there are none.
+    """
+
+    story: str
+    revision: int
+    drawn: list[int]
+    job: str | None = None
+    wording: WordingOut | None = None
+
+
 class StorySummary(Output):
     """One line of the list of stories; `cover` is an artifact."""
 
@@ -306,6 +329,20 @@ class ScoreOut(Output):
     identity: list[list[float | None]]
     alignment: list[float | None]
     scorer: str
+
+
+class Missing(Output):
+    """Characters of a frame whom the drawing `version` does not show."""
+
+    index: int
+    version: int
+    names: list[str]
+
+
+class MissingOut(Output):
+    """The frames of a story in which somebody is missing, as far as the reader can tell."""
+
+    frames: list[Missing]
 
 
 class Limits(Output):

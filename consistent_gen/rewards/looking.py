@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 READER = "reader"  # folder of the weights
 SIDE = 128  # pixels; what the reader was trained on
 MAX_BATCH = 64
+MAX_SUBJECTS = 3  # more are not seen
 METHOD_VERSION = 1
 
 

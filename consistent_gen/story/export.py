@@ -11,13 +11,14 @@ import io
 import re
 import unicodedata
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from consistent_gen.registry import resolve
 from consistent_gen.story.book import Book
 
 MAX_NAME_CHARACTERS = 60
+_MOST_SHOWN = 12
 
 # Name -> the function from a book to its bytes.
 FORMATS = {
@@ -37,11 +38,14 @@ MEDIA_TYPES = {
 
 
 class Exported(NamedTuple):
-    """A file to hand out; `filename` is ASCII without separators, made from the title."""
+    """A file to hand out; `filename` is ASCII without separators, made from the title. `notices`
+    are sentences on what could not be written into it.
+    """
 
     data: bytes
     media_type: str
     filename: str
+    notices: tuple[str, ...] = ()
 
 
 def export_story(book: Book, format: str) -> Exported:
@@ -52,7 +56,32 @@ def export_story(book: Book, format: str) -> Exported:
         LimitError: the result would be larger than the format allows.
     """
     make: Callable[[Book], bytes] = resolve(FORMATS, format, kind="export format")
-    return Exported(make(book), MEDIA_TYPES[format], f"{file_stem(book.title)}.{format}")
+    notices = () if format == "zip" else tuple(unwritten(book))  # its pictures have no words
+    name = f"{file_stem(book.title)}.{format}"
+    return Exported(make(book), MEDIA_TYPES[format], name, notices)
+
+
+def unwritten(book: Book) -> Iterator[str]:
+    """Sentences on the characters that no font here has, by scene; pages leave these out."""
+    texts = {"the title": [book.title]} | {
+        f"scene {number}": [panel.caption, *(speech.text for speech in panel.bubbles)]
+        for number, panel in enumerate(book.panels, 1)
+    }
+    yield from unwritten_texts(texts)
+
+
+def unwritten_texts(texts: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """The same of texts by the place where they stand."""
+    from consistent_gen.story.lettering import Lettering
+
+    lettering = Lettering([text for said in texts.values() for text in said])
+    for place, said in texts.items():
+        lost = list(dict.fromkeys(c for text in said for c in lettering.unwritten(text)))
+        if lost:
+            many = f"{len(lost)} characters" if len(lost) > 1 else "1 character"
+            verb = "have" if len(lost) > 1 else "has"
+            shown = " ".join(lost[:_MOST_SHOWN]) + (" ..." if len(lost) > _MOST_SHOWN else "")
+            yield f"{many} of {place} {verb} no glyph in any font here: {shown}"
 
 
 def file_stem(title: str) -> str:

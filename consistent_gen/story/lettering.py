@@ -1,16 +1,20 @@
 """Text for printed pages: shaped, wrapped and fitted into boxes, in any script that a font has.
 
-Pillow's own font comes first, so that plain text looks the same on every machine; letters that it
-lacks come from fonts of the system, and signs that no font has are simplified or left out. Texts
-are vectors: in a PDF they can be selected and searched. Lengths are points.
+Pillow's own font comes first, so that a book looks the same on every machine. A word with letters
+that it lacks is set in another font, a sign such as an emoji alone: from a package of the extra
+`ui`, then from the system. What no font has is simplified or left out, and told (`unwritten`).
+Texts are vectors: in a PDF they can be selected and searched. Lengths are points.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
+from itertools import groupby
+from pathlib import Path
 from typing import Any, Literal
 
 import skia
@@ -24,12 +28,16 @@ Align = Literal["left", "center"]
 
 MORE_FONTS = (*SYSTEM_FONTS, "NotoSansArabic-Regular.ttf", "NotoSansHebrew-Regular.ttf",
               "NotoSansDevanagari-Regular.ttf", "NotoColorEmoji.ttf")  # fmt: skip
+FONT_PACKAGE = "manimgx_fonts"  # Noto fonts, under the SIL Open Font License
+FIRST_FONT = "NotoSans[wght].ttf"  # of the package: the one for letters with accents
 BUNDLED = "bundled"
 FINE = 8.0  # text is laid out this much larger, since line heights are rounded to whole units
 MAX_CHARACTERS = 4000
 DOTS = "..."
 _JOINERS = "\u200c\u200d"  # they choose between letter forms in Arabic and Indic scripts
 _RIGHT_TO_LEFT_ISOLATE, _END_OF_ISOLATE = "\u2067", "\u2069"
+# Signs that only choose how others look: the presentation of emoji.
+_UNSEEN = "\ufe0e\ufe0f\u20e3"
 _MAX_MARKS = 2  # accents on one letter; more only make towers of them
 
 
@@ -66,6 +74,7 @@ class Lettering:
     """The fonts that a set of texts needs. Not for use by several threads at once."""
 
     def __init__(self, texts: Iterable[str]) -> None:
+        texts = list(texts)
         letters = {c for text in texts for c in _plain_text(text)}
         self._families = _families(letters)
         self._faces = [_face(family) for family in self._families]
@@ -85,6 +94,16 @@ class Lettering:
             )
             self._written[text] = " ".join(shown.split())
         return self._written[text]
+
+    def unwritten(self, text: str) -> list[str]:
+        """Characters of `text` that are left out since no font has them, each once."""
+        dropped = [
+            c
+            for c in _plain_text(text)
+            if c not in _JOINERS and not self._has(c) and not self._plain(c).strip()
+        ]
+        shown = [c for c in dropped if not c.isspace() and unicodedata.category(c)[0] != "C"]
+        return [c for c in dict.fromkeys(shown) if c not in _UNSEEN]
 
     def set(
         self, text: str, size: float, width: float, *, color: RGB, align: Align = "center"
@@ -152,17 +171,25 @@ class Lettering:
         return TextBlock(block.paragraph, block.width, block.height, block.size, cut=True)
 
     def _paragraph(self, words: str, size: float, color: RGB, align: Align) -> Any:
-        style = textlayout.TextStyle()
-        style.setFontFamilies(self._families)
-        style.setFontSize(size * FINE)
-        style.setColor(skia.Color(*color))
         paragraph_style = textlayout.ParagraphStyle()
-        paragraph_style.setTextStyle(style)
+        paragraph_style.setTextStyle(self._style(size, color, foreign=False))
         aligns = {"left": textlayout.TextAlign.kLeft, "center": textlayout.TextAlign.kCenter}
         paragraph_style.setTextAlign(aligns[align])
         builder = textlayout.ParagraphBuilder.make(paragraph_style, self._collection, self._unicode)
-        builder.addText(words)
+        for foreign, run in _runs(words):
+            builder.pushStyle(self._style(size, color, foreign=foreign))
+            builder.addText(run)
+            builder.pop()
         return builder.Build()
+
+    def _style(self, size: float, color: RGB, *, foreign: bool) -> Any:
+        """Of words in the book's font, or of those with letters that it lacks."""
+        first, *others = self._families
+        style = textlayout.TextStyle()
+        style.setFontFamilies([*others, first] if foreign else self._families)
+        style.setFontSize(size * FINE)
+        style.setColor(skia.Color(*color))
+        return style
 
     def _has(self, character: str) -> bool:
         return character == " " or any(_shows(face, character) for face in self._faces)
@@ -179,7 +206,7 @@ class Lettering:
         plain = [
             c for c in unicodedata.normalize("NFKD", character) if not unicodedata.combining(c)
         ]
-        return "".join(plain) if plain and all(self._has(c) for c in plain) else "?"
+        return "".join(plain) if plain and all(self._has(c) for c in plain) else ""
 
 
 def _plain_text(text: str) -> str:
@@ -198,28 +225,46 @@ def _plain_text(text: str) -> str:
     return "".join(kept) + (DOTS if len(text) > MAX_CHARACTERS else "")
 
 
-def _families(letters: set[str]) -> list[str]:
-    """The fonts to use, first choice first.
+def _runs(words: str) -> Iterator[tuple[bool, str]]:
+    """Whether words have letters that the book's font lacks, and the words; no word is set in two
+    fonts, but for signs in it that are no letters.
+    """
+    pieces = (piece for word in words.split(" ") for piece in (word, " "))
+    for foreign, run in groupby([*pieces][:-1], _is_foreign):
+        yield foreign, "".join(run)
 
-    The first is Pillow's own, or when it lacks a letter the system font that has the most, so that
-    one word is not set in two fonts; others follow only for what is still missing.
+
+def _is_foreign(word: str) -> bool:
+    return any(unicodedata.category(c)[0] in "LM" and not _shows(_face(BUNDLED), c) for c in word)
+
+
+def _families(letters: set[str]) -> list[str]:
+    """The fonts to use: Pillow's own, and for letters that it lacks as few others as there can be,
+    first those that have the most of them.
     """
     wanted = {c for c in letters if not c.isspace() and c not in _JOINERS}
-    missing = {c for c in wanted - set(PLAIN_SIGNS) if not _shows(_face(BUNDLED), c)}
-    if not missing:
-        return [BUNDLED]
-    families: list[str] = []
-    installed = [name for name in MORE_FONTS if _face(name) is not None]
-    left = wanted
-    while left and installed:
-        best = min(installed, key=lambda name: sum(not _shows(_face(name), c) for c in left))
+    left = {c for c in wanted - set(PLAIN_SIGNS) if not _shows(_face(BUNDLED), c)}
+    families = [BUNDLED]
+    others = [*_packaged(), *(name for name in MORE_FONTS if _face(name) is not None)]
+    while left and others:
+        best = min(others, key=lambda name: sum(not _shows(_face(name), c) for c in left))
         still = {c for c in left if not _shows(_face(best), c)}
         if len(still) == len(left):
             break
         families.append(best)
-        installed.remove(best)
+        others.remove(best)
         left = still
-    return [*families, BUNDLED]
+    return families
+
+
+@cache
+def _packaged() -> tuple[str, ...]:
+    """Paths of the fonts of the package, if it is installed."""
+    found = find_spec(FONT_PACKAGE)
+    folders = found.submodule_search_locations if found else None
+    files = [file for folder in folders or () for file in Path(folder).glob("*.ttf")]
+    upright = [file for file in files if "Italic" not in file.name]
+    return tuple(map(str, sorted(upright, key=lambda f: (f.name != FIRST_FONT, f.name))))
 
 
 @cache

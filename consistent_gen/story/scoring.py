@@ -22,7 +22,7 @@ from consistent_gen.errors import CheckpointError
 from consistent_gen.registry import resolve
 from consistent_gen.rewards.base import Scores, mean
 from consistent_gen.rewards.consistency import character_consistency
-from consistent_gen.rewards.looking import READER, Looker, stacked
+from consistent_gen.rewards.looking import MAX_SUBJECTS, READER, Looker, stacked
 from consistent_gen.rewards.sight import Sight, alignment
 from consistent_gen.story.plan import FramePlan, Model, StoryPlan
 from consistent_gen.story.report import Scorer, StoryScores
@@ -54,6 +54,23 @@ def reader_scorers(model: Model, looker: Looker | None = None) -> dict[str, Scor
     looker.load()
     reading = _Reading(looker)
     return {"alignment": reading.alignment, "consistency": reading.consistency}
+
+
+def missing(sights: Sequence[Sight], frame: FramePlan) -> list[str]:
+    """Names of the characters of a frame that its picture does not show, as far as can be told.
+
+    Where fewer are seen than the prompt mentions, those are missing whose words fit none of them.
+    Of more characters than the reader can see nobody is called missing.
+    """
+    names = _mentioned(frame)
+    seen = len(sights) if sights[0].present else 0
+    if seen >= len(names) or len(names) > MAX_SUBJECTS:
+        return []
+    if not seen:
+        return names
+    anchors: Mapping[str, float] = resolve(WORLD_WORDS, "colors")()
+    there = _best(sights, _told(frame, sights[0]), anchors)[1]
+    return [name for index, name in enumerate(names) if index not in there]
 
 
 class _Reading:
@@ -114,27 +131,34 @@ def _aligned(
     names = _mentioned(frame)
     if len(names) < 2:
         return alignment(max(sights, key=lambda sight: sight.area), named, anchors)
-    words = {i.name: factors(i.words) for i in frame.members}
-    told = [{k: v for k, v in words[n].items() if k not in scene} for n in names]
+    told = _told(frame, sights[0])
     around = {k: v for k, v in named.items() if k in scene}
-    hits = _hits(sights[0], around, anchors) + _best_hits(sights, told, anchors)
+    hits = _hits(sights[0], around, anchors) + _best(sights, told, anchors)[0]
     count = len(around) + sum(map(len, told))
     return hits / count if count else None
 
 
-def _best_hits(
+def _told(frame: FramePlan, sight: Sight) -> list[dict[str, str]]:
+    """What the words say of each character, without the scene."""
+    factors: NamedFactors = resolve(WORLD_WORDS, "factors")
+    words = {member.name: factors(member.words) for member in frame.members}
+    return [{k: v for k, v in words[n].items() if k not in sight.scene} for n in _mentioned(frame)]
+
+
+def _best(
     sights: Sequence[Sight], told: Sequence[Mapping[str, str]], anchors: Mapping[str, float]
-) -> int:
-    """Most attributes shown when every sight is one of the characters.
+) -> tuple[int, tuple[int, ...]]:
+    """Most attributes shown when every sight is one of the characters, and which these are then.
 
     Who has no sight shows nothing: somebody who was left out is a miss and not a failure.
     """
     pairs = min(len(sights), len(told))
-    return max(
-        sum(_hits(sight, told[who], anchors) for sight, who in zip(some, whose, strict=True))
+    every = [
+        (sum(_hits(s, told[who], anchors) for s, who in zip(some, whose, strict=True)), whose)
         for some in combinations(sights, pairs)
         for whose in permutations(range(len(told)), pairs)
-    )
+    ]
+    return max(every, key=lambda one: one[0])
 
 
 def _hits(sight: Sight, wanted: Mapping[str, str], anchors: Mapping[str, float]) -> int:

@@ -17,7 +17,7 @@ from services.settings import LimitSettings
 from services.store import Database
 from services.store.identifiers import micros
 
-KINDS = ("story", "image", "reroll")
+KINDS = ("story", "image", "reroll", "changes")
 _UNFINISHED = "state IN ('queued', 'running')"
 _MAX_STEPS = 100_000
 

@@ -208,7 +208,7 @@ def _job(rows: Query, row: Row, waiting: Sequence[Waiting], pace: float | None, 
     return Job(
         id=row["id"],
         story=row["story"],
-        kind=cast(Literal["story", "image", "reroll"], row["kind"]),
+        kind=cast(Literal["story", "image", "reroll", "changes"], row["kind"]),
         state=JobState(row["state"]),
         created_at=moment(row["created_at"]),
         updated_at=moment(row["updated_at"]),

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from consistent_gen.client.types import Event, EventType, Job, JobPage, JobState, Problem
-from services.errors import NotFound
+from services.errors import Conflict, NotFound
 from services.jobs import admission as job_admission
 from services.jobs import events as job_events
 from services.jobs import frames as job_frames
@@ -77,8 +77,8 @@ class JobStore:
         """Queue a job over frames of an existing ``story``; returns it, and whether it is new.
 
         ``idempotency`` is (key, hash of the request). A known key with the same hash returns the
-        job it made. ``kind`` is story, image or reroll. To leave no story without its job, wrap
-        the creation of both in ``database.transaction()`` and ask :meth:`replay` first.
+        job it made. ``kind`` is story, image, reroll or changes. To leave no story without its
+        job, wrap the creation of both in ``database.transaction()`` and ask :meth:`replay` first.
 
         Raises:
             NotFound: the story, or one of the frames, is not the owner's.
@@ -166,10 +166,15 @@ class JobStore:
 
         Raises:
             NotFound: the job is not the owner's.
+            Conflict: its story has become another since.
             QuotaError, BusyError: as in :meth:`create`.
         """
         with self._db.transaction():
-            was = JobState(self._check_owner(owner, job)["state"])
+            found = self._check_owner(owner, job)
+            was = JobState(found["state"])
+            story = self._db.one("SELECT asked_at FROM stories WHERE id = ?", (found["story"],))
+            if story is not None and found["created_at"] < story["asked_at"]:
+                raise Conflict("the story was changed since; draw its frames again instead")
             self._db.change("UPDATE job_frames SET cancelling = 0 WHERE job = ?", (job,))
             ended = self._db.rows(
                 "SELECT 1 FROM job_frames WHERE job = ? AND state IN ('failed', 'cancelled')",
@@ -183,6 +188,28 @@ class JobStore:
                 job_frames.settle(self._db, job, now)
                 self._tell_position(job, now)
         return self.get(owner, job)
+
+    def references(self, story: str) -> Mapping[str, Sequence[str]] | None:
+        """character -> the pictures that its story was drawn from last; None for no such job."""
+        row = self._db.one(
+            """SELECT plan FROM jobs WHERE story = ? AND kind IN ('story', 'changes')
+               ORDER BY created_at DESC LIMIT 1""",
+            (story,),
+        )
+        return None if row is None else json.loads(row["plan"]).get("references") or {}
+
+    def undrawn(self, story: str) -> set[int]:
+        """Frames of which a change of the story was not drawn: that failed or was cancelled."""
+        found = self._db.rows(
+            """SELECT f.frame FROM job_frames f JOIN jobs j ON j.id = f.job
+               JOIN stories s ON s.id = f.story
+               WHERE f.story = ? AND j.kind = 'changes' AND f.state IN ('failed', 'cancelled')
+                   AND j.created_at >= s.asked_at
+                   AND NOT EXISTS (SELECT 1 FROM frame_versions v WHERE v.story = f.story
+                       AND v.frame = f.frame AND v.version > f.version)""",
+            (story,),
+        )
+        return {int(row["frame"]) for row in found}
 
     def events(self, owner: str, job: str, *, after: int = 0, limit: int = 500) -> list[Event]:
         """Events with an id greater than ``after``, oldest first. Raises NotFound."""

@@ -10,8 +10,9 @@ engine can hold one.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,9 +22,11 @@ from consistent_gen.client.types import ModelInfo, StoryIn
 from consistent_gen.draw_settings import SCHEDULERS, DrawSettings
 from consistent_gen.errors import CheckpointError, InputError
 from consistent_gen.methods import DEFAULT_METHOD, METHODS
+from consistent_gen.methods.tuning import Recommending, tuned
 from consistent_gen.models import pretrained
 from consistent_gen.models.words import closed_vocabulary, unknown_words
-from consistent_gen.story.plan import Model, StoryPlan, plan_story
+from consistent_gen.story.changes import drawn_from
+from consistent_gen.story.plan import FramePlan, Model, StoryPlan, plan_story
 from consistent_gen.story.prompts import story_world_styles
 from services.plans.own_words import Worded, read_request, story_of, word_request
 
@@ -82,6 +85,11 @@ class ModelOutline:
         return pretrained.recommendations(self.path)[0]
 
     @cached_property
+    def method_settings(self) -> Mapping[str, Mapping[str, Any]]:
+        """Settings of methods that the folder recommends, by their names."""
+        return pretrained.recommendations(self.path)[1]
+
+    @cached_property
     def sha256(self) -> str:
         """The hash that names the folder's contents."""
         return pretrained._sha256(self.path)
@@ -118,8 +126,8 @@ def validate_story(
     return plan_story(story_of(request, references or {}), model, folder=folder)
 
 
-class KnownModel(Model, Protocol):
-    """A model with the hash that names it; `Backbone` and `ModelOutline` are."""
+class KnownModel(Model, Recommending, Protocol):
+    """A model with its folder and the hash that names it; `Backbone` and `ModelOutline` are."""
 
     @property
     def sha256(self) -> str:
@@ -202,6 +210,29 @@ class Planner:
             worded = self.word(with_prompt(request, index, prompt)).request
         return worded.frames[index].prompt
 
+    def drawn_from(
+        self,
+        request: StoryIn,
+        prompts: Mapping[int, str],
+        references: Mapping[str, Sequence[str]],
+    ) -> list[Hashable]:
+        """What the picture of each frame follows from (see `story.changes`).
+
+        prompts: by frame, those of re-rolls, in the model's words. references: character -> ids of
+        pictures.
+
+        Raises:
+            InputError: as `plan` and `plan_reroll`.
+        """
+        plan = self.plan(request)
+        shown = {
+            index: self.plan_reroll(request, index, prompt).frames[index]
+            for index, prompt in prompts.items()
+        }
+        frames = [_pictured(shown.get(f.index, f), references) for f in plan.frames]
+        plan = replace(plan, frames=tuple(_pictured(frame, references) for frame in plan.frames))
+        return drawn_from(plan, tuned(plan.method, self.model), frames)
+
     def model_info(self, layouts: Iterable[str] = ()) -> ModelInfo:
         """What GET /v1/models says.
 
@@ -237,6 +268,15 @@ def _of_a_reroll(index: int) -> Iterator[None]:
         if error.source == f"frames[{index}].prompt":
             error.source = "prompt"
         raise
+
+
+def _pictured(frame: FramePlan, references: Mapping[str, Sequence[str]]) -> FramePlan:
+    """The frame with references that are named and not opened."""
+    members = tuple(
+        replace(member, references=tuple(map(Path, references.get(member.name, ()))))
+        for member in frame.members
+    )
+    return replace(frame, members=members)
 
 
 def with_prompt(request: StoryIn, index: int, prompt: str) -> StoryIn:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from consistent_gen.rewards.looking import Looker
 from consistent_gen.rewards.sight import Sight
 from services.errors import Refusal
 from services.scores.scorer import scored, small
+
+_Seen = TypeVar("_Seen")
 
 
 class LocalScorer:
@@ -25,10 +28,21 @@ class LocalScorer:
         """See `PictureScorer`."""
         return scored(self.see(np.stack([small(data) for data in pictures])), prompts)
 
+    def look(self, pictures: Sequence[bytes]) -> list[list[Sight]]:
+        """See `PictureScorer`."""
+        return self.see_all(np.stack([small(data) for data in pictures]))
+
     def see(self, pictures: np.ndarray) -> list[Sight]:
-        """What the reader sees in pictures (n SIDE SIDE 3, uint8)."""
+        """The main character that the reader sees in pictures (n SIDE SIDE 3, uint8)."""
+        return self._read(self._looker.main, pictures)
+
+    def see_all(self, pictures: np.ndarray) -> list[list[Sight]]:
+        """All characters that it sees there."""
+        return self._read(self._looker.all, pictures)
+
+    def _read(self, look: Callable[[np.ndarray], _Seen], pictures: np.ndarray) -> _Seen:
         try:
-            return self._looker.main(pictures)
+            return look(pictures)
         except CheckpointError:
             raise Refusal(
                 503, "scorer_unavailable",

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from typing import TypeVar
 
 import httpx
 from pydantic import TypeAdapter
@@ -17,6 +18,8 @@ from services.scores.scorer import png, scored, small
 
 REMOTE_TIMEOUT_S = 60.0
 _SIGHTS = TypeAdapter(list[Sight])
+_ALL_SIGHTS = TypeAdapter(list[list[Sight]])
+_Seen = TypeVar("_Seen")
 
 
 class RemoteScorer:
@@ -29,15 +32,21 @@ class RemoteScorer:
 
     def score(self, pictures: Sequence[bytes], prompts: Sequence[str] | None) -> ScoreOut:
         """See `PictureScorer`."""
+        return scored(self._asked("/read", pictures, _SIGHTS), prompts)
+
+    def look(self, pictures: Sequence[bytes]) -> list[list[Sight]]:
+        """See `PictureScorer`."""
+        return self._asked("/look", pictures, _ALL_SIGHTS)
+
+    def _asked(self, path: str, pictures: Sequence[bytes], kind: TypeAdapter[_Seen]) -> _Seen:
         items = [base64.b64encode(png(small(data))).decode() for data in pictures]
         try:
-            answer = self._http.post("/read", json={"pictures": items})
+            answer = self._http.post(path, json={"pictures": items})
             answer.raise_for_status()
-            found = _SIGHTS.validate_python(answer.json())
+            return kind.validate_python(answer.json())
         except (httpx.HTTPError, ValueError):
             detail = "the scoring service does not answer; try again later"
             raise Refusal(503, "scorer_unavailable", detail, retry_after=5.0) from None
-        return scored(found, prompts)
 
     def close(self) -> None:
         """Close the connections."""

@@ -23,6 +23,9 @@ class PictureScorer(Protocol):
     def score(self, pictures: Sequence[bytes], prompts: Sequence[str] | None) -> ScoreOut:
         """Pairwise agreement and, with prompts, alignment. Raises ``Refusal`` (503) when away."""
 
+    def look(self, pictures: Sequence[bytes]) -> list[list[Sight]]:
+        """The characters in each picture (see `Looker.all`). Raises ``Refusal`` as `score`."""
+
     def close(self) -> None:
         """Give back what is held."""
 

@@ -171,4 +171,9 @@ MIGRATIONS: Migrations = (
             "CREATE INDEX character_references_by_artifact ON character_references (artifact)",
         ),
     ),
+    (
+        "0005_changed_stories",
+        # When what is asked for was changed last; 0 for never.
+        ("ALTER TABLE stories ADD COLUMN asked_at BIGINT NOT NULL DEFAULT 0",),
+    ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from consistent_gen.client.types import (
     Bubble,
@@ -189,11 +189,7 @@ class StoryStore:
         """
         with self._db.transaction():
             row = _find(self._db.rows, owner, story)
-            if row["revision"] != patch.revision:
-                raise Conflict(
-                    f"the story is at revision {row['revision']}, the change is for "
-                    f"{patch.revision}; get the story again and repeat the change"
-                )
+            _check_revision(row, patch.revision)
             for frame in patch.frames:
                 self._patch_frame(story, frame)
             self._db.change(
@@ -207,6 +203,80 @@ class StoryStore:
                 ),
             )
         return self.get(owner, story)
+
+    def change(
+        self,
+        owner: str,
+        story: str,
+        revision: int,
+        request: StoryIn,
+        origins: Sequence[int | None],
+    ) -> None:
+        """Let the story be what `request` asks for. A frame keeps the drawings, the speech and the
+        versions of the frame that it was (`origins`); frames that are none any more are deleted.
+
+        Raises:
+            NotFound: no such story.
+            Conflict: `revision` is not the story's, or it is being drawn.
+            InputError: `origins` fit neither.
+        """
+        with self._db.transaction():
+            row = _find(self._db.rows, owner, story)
+            _check_revision(row, revision)
+            if self._db.rows(
+                "SELECT 1 FROM jobs WHERE story = ? AND state IN ('queued', 'running')", (story,)
+            ):
+                raise Conflict("the story is being drawn; wait until it is done, or cancel the job")
+            frames = self._db.rows("SELECT * FROM story_frames WHERE story = ?", (story,))
+            versions = self._db.rows("SELECT * FROM frame_versions WHERE story = ?", (story,))
+            _check_origins(origins, len(request.frames), len(frames))
+            places = {old: new for new, old in enumerate(origins) if old is not None}
+            self._db.change("DELETE FROM story_frames WHERE story = ?", (story,))
+            self._put_frames(story, request, {places.get(f["frame"], -1): f for f in frames})
+            self._put_versions([(places[v["frame"]], v) for v in versions if v["frame"] in places])
+            forget(self._db, [v["artifact"] for v in versions if v["frame"] not in places])
+            now = micros(self._clock())
+            self._db.change(
+                """UPDATE stories SET revision = revision + 1, updated_at = ?, asked_at = ?,
+                       title = ?, request = ? WHERE id = ?""",
+                (now, now, request.title, request.model_dump_json(), story),
+            )
+
+    def _put_frames(self, story: str, request: StoryIn, were: Mapping[int, Row]) -> None:
+        """Frames of a story; `were`: what they were so far, by where they are now."""
+        # Numbers of versions that another frame had in this place must not be used again.
+        used = self._db.rows(
+            "SELECT frame, MAX(version) AS version FROM job_frames WHERE story = ? GROUP BY frame",
+            (story,),
+        )
+        last = {row["frame"]: int(row["version"]) for row in used}
+        rows = []
+        for index, frame in enumerate(request.frames):
+            was = were.get(index)
+            kept = ("[]", None, 0) if was is None else (was["bubbles"], was["current_version"],
+                                                         was["last_version"])  # fmt: skip
+            newest = max(kept[2], last.get(index, 0))
+            rows.append((story, index, frame.caption or "", *kept[:2], newest))
+        self._db.many(
+            """INSERT INTO story_frames
+                   (story, frame, caption, bubbles, current_version, last_version)
+               VALUES (?, ?, ?, ?, ?, ?)""",
+            rows,
+        )
+
+    def _put_versions(self, placed: Sequence[tuple[int, Row]]) -> None:
+        self._db.many(
+            """INSERT INTO frame_versions
+                   (story, frame, version, artifact, seed, prompt, job, scores, created_at)
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+            [
+                (
+                    v["story"], frame, v["version"], v["artifact"], v["seed"], v["prompt"],
+                    v["job"], v["scores"], v["created_at"],
+                )
+                for frame, v in placed
+            ],
+        )  # fmt: skip
 
     def delete(self, owner: str, story: str) -> None:
         """Delete a story with its jobs, drawings and events; a worker drawing it is told to stop.
@@ -276,3 +346,21 @@ def _find(rows: Query, owner: str, story: str) -> Row:
     if not found:
         raise NotFound("no such story; see GET /v1/stories for yours")
     return found[0]
+
+
+def _check_revision(row: Row, revision: int) -> None:
+    if row["revision"] != revision:
+        raise Conflict(
+            f"the story is at revision {row['revision']}, the change is for "
+            f"{revision}; get the story again and repeat the change"
+        )
+
+
+def _check_origins(origins: Sequence[int | None], frames: int, before: int) -> None:
+    if len(origins) != frames:
+        raise InputError(f"origins has {len(origins)} entries for {frames} frames; give one each")
+    kept = [origin for origin in origins if origin is not None]
+    if unknown := [origin for origin in kept if not 0 <= origin < before]:
+        raise InputError(f"origins names frame {unknown[0]}; the story has {before} frames from 0")
+    if len(set(kept)) < len(kept):
+        raise InputError("origins names a frame twice; a frame becomes one frame at most")

@@ -53,7 +53,7 @@ def order_story(
     plan = planned(state, drawn)
     shown = {**library_references(state, caller.owner, request), **(references or {})}
     frames = [
-        _ordered(drawn, plan, index, version=1, seed=frame.seed, references=shown)
+        ordered(drawn, plan, index, version=1, seed=frame.seed, references=shown)
         for index, frame in enumerate(plan.frames)
     ]
     with state.database.transaction():
@@ -114,7 +114,7 @@ def order_reroll(
             return known
         version = state.stories.next_version(caller.owner, story, index, caption=request.caption)
         derived = frame_seed(plan.seed, index, version - 1)
-        frame = _ordered(
+        frame = ordered(
             drawn,
             plan,
             index,
@@ -225,7 +225,7 @@ def library_references(
     return found
 
 
-def _ordered(
+def ordered(
     request: StoryIn,
     plan: StoryPlan,
     index: int,

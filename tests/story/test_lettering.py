@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consistent_gen.story.lettering import BUNDLED, FINE, Lettering, _face, _families
+from consistent_gen.story.export import unwritten_texts
+from consistent_gen.story.lettering import (
+    BUNDLED,
+    FINE,
+    Lettering,
+    _face,
+    _families,
+    _packaged,
+    _runs,
+)
 
 BLACK = (0, 0, 0)
 ANY = st.text(st.characters(), max_size=120)
@@ -42,6 +51,31 @@ def test_a_word_with_rare_letters_is_set_in_one_font() -> None:
     assert _families(set("čaj")) != [BUNDLED]
     assert Lettering(["šálek čaje"]).writable("šálek čaje") == "šálek čaje"
     assert Lettering(["שלום"]).writable("שלום") == "שלום"
+
+
+def test_an_emoji_changes_no_other_letter() -> None:
+    text = "Well done, everybody"
+    plain, with_emoji = Lettering([text]), Lettering([text, "🎉 שלום"])
+    one, other = (letters.set(text, 12, 400, color=BLACK) for letters in (plain, with_emoji))
+    assert one.paragraph.LongestLine == other.paragraph.LongestLine
+    assert [*_runs("Hello šálek čaje 🎉 done")] == [
+        (False, "Hello "), (True, "šálek"), (False, " "), (True, "čaje"), (False, " 🎉 done"),
+    ]  # fmt: skip
+    assert "".join(run for _, run in _runs(" a  b ")) == " a  b "
+
+
+def test_what_no_font_has_is_told_and_is_no_question_mark() -> None:
+    letters = Lettering(["a 𒀀 b"])  # cuneiform
+    assert letters.writable("a 𒀀 b") == "a b"
+    assert letters.unwritten("a 𒀀 b 𒀀\ufe0f - “ß”") == ["𒀀"]
+    told = [*unwritten_texts({"scene 1": ["fine"], "scene 2": ["𒀀𒀁 x"]})]
+    assert told == ["2 characters of scene 2 have no glyph in any font here: 𒀀 𒀁"]
+
+
+@pytest.mark.skipif(not _packaged(), reason="needs the fonts of the extra ui")
+def test_the_package_of_fonts_has_emoji_and_scripts() -> None:
+    text = "🎉 🐻‍❄️ שלום नमस्ते สวัสดี"
+    assert Lettering([text]).unwritten(text) == []
 
 
 def test_accents_do_not_pile_up() -> None:

@@ -14,10 +14,10 @@ from consistent_gen.checkpoints import weights_root
 from consistent_gen.encoders.reader import Reader
 from consistent_gen.errors import CheckpointError
 from consistent_gen.models.backbone import Backbone
-from consistent_gen.rewards.looking import Looker
+from consistent_gen.rewards.looking import Looker, stacked
 from consistent_gen.story.plan import StoryPlan, plan_story
 from consistent_gen.story.report import Drawing, DrawnFrame, build_report, score
-from consistent_gen.story.scoring import reader_scorers
+from consistent_gen.story.scoring import missing, reader_scorers
 from consistent_gen.story.script import parse_story
 from consistent_gen.training.truth import schema
 from consistent_gen.world import captions, phrases
@@ -90,6 +90,22 @@ def test_a_story_that_is_kept_scores_higher_than_one_that_is_not(worldly: Backbo
     assert "consistency" not in empty["frames"][0]["scores"]
     assert empty["frames"][0]["scores"]["alignment"] < 0.5
     assert empty["characters"]["Bo"] == before["Bo"]
+
+
+@pytest.mark.weights
+def test_who_is_not_in_the_picture_is_missing(worldly: Backbone) -> None:
+    if not (weights_root() / "reader").is_dir():
+        pytest.skip("the reader's weights are not here")
+    plan, looker = plan_of(worldly), Looker()
+    both = plan.frames[2]
+    nobody = np.full((128, 128, 3), 255, np.uint8)
+    pictures = [drawn(frame, identities) for frame, identities in FRAMES]
+    seen = looker.all(stacked([*pictures, nobody]))
+    assert [missing(*one) for one in zip(seen, plan.frames, strict=False)] == [[]] * 4
+    assert missing(seen[0], both) == ["Bo"]
+    assert missing(seen[3], both) == ["Mia"]
+    assert missing(seen[4], both) == ["Mia", "Bo"]
+    assert missing(seen[2], plan.frames[0]) == []
 
 
 def test_scores_are_bounded_whatever_the_reader_sees(worldly: Backbone, tmp_path: Path) -> None:

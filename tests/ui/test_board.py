@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,7 +22,17 @@ from consistent_gen.client.types import (
     StoryIn,
     StoryOut,
 )
-from ui.board import Board, BoardCell, Boards, after, board_of, current_version, status_line
+from ui.board import (
+    Board,
+    BoardCell,
+    Boards,
+    after,
+    board_of,
+    current_version,
+    missing_line,
+    status_line,
+    time_left,
+)
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 BLANK = Board(story="s", cells=tuple(BoardCell(index=i, prompt=f"p{i}") for i in range(3)))
@@ -84,6 +97,73 @@ def test_an_error_shows_its_words() -> None:
     assert "1 failed" in status_line(after(board, event("done", state="partial")))
 
 
+def steps_of(*told: tuple[float, int, int]) -> list[Board]:
+    """Boards after steps, each (seconds, frame, step of 10), of a job that draws three frames."""
+    waiting = job("running", *(JobFrame(index=i, version=1, state="queued", steps=10, seed=1)
+                               for i in range(3)))  # fmt: skip
+    board = board_of(story(*(StoryFrame(index=i, prompt="p") for i in range(3))), (waiting,))
+    boards = []
+    for seconds, frame, step in told:
+        one = event("step", frame, step=step, steps=10)
+        board = after(board, one.model_copy(update={"at": NOW + timedelta(seconds=seconds)}))
+        boards.append(board)
+    return boards
+
+
+def test_the_time_that_is_left_is_measured_and_told_in_words() -> None:
+    boards = steps_of((100, 0, 1), (101, 1, 1), (102, 2, 1), (103, 0, 4), (110, 1, 10))
+    assert "left" not in status_line(boards[0])
+    # At 101 s a thirtieth of the way was made in a second.
+    assert boards[2].left_s == pytest.approx(27.0)
+    assert status_line(boards[2]).endswith("10 % of the way, about 25 seconds left.")
+    assert boards[4].left_s == pytest.approx(10.7, abs=0.1)
+    assert [time_left(s) for s in (2, 7, 89, 100, 7000)] == [
+        "a few seconds left", "about 5 seconds left", "about 90 seconds left",
+        "about 2 minutes left", "about 2 hours left",
+    ]  # fmt: skip
+
+
+def test_before_anything_is_measured_the_server_estimates() -> None:
+    waiting = job("queued", JobFrame(index=0, version=1, state="queued", steps=9, seed=1))
+    frames = story(StoryFrame(index=0, prompt="p"))
+    board = board_of(frames, (waiting.model_copy(update={"eta_s": 42.0}),))
+    assert status_line(board) == "Waiting for a place at the easel, about 40 seconds left."
+
+
+def test_progress_never_goes_back() -> None:
+    boards = steps_of((0, 0, 5), (1, 1, 8), (2, 2, 2))
+    begun_anew = [
+        event("queued", 1, position=0), event("started", 1, step=0, steps=10),
+        event("step", 1, step=1, steps=10), event("frame", 0, artifact="a", version=1, seed=1),
+        event("started", 0, job="other", step=0, steps=10),
+    ]  # fmt: skip
+    board = boards[-1]
+    assert board.reached == pytest.approx(0.5)
+    for one in begun_anew:
+        now = after(board, one)
+        assert now.reached >= board.reached
+        board = now
+    assert board.cells[1].step == 8
+    kept = Boards()
+    kept.put(board)
+    fewer = replace(board, reached=0.1, measured=None)
+    assert kept.put(fewer).reached >= board.reached
+    # What is drawn after all was done begins at nothing.
+    still = replace(board, cells=tuple(replace(c, state="done") for c in board.cells))
+    assert after(still, event("started", 2, step=0, steps=10)).reached == 0.0
+
+
+def test_somebody_who_is_missing_is_told_with_the_scene() -> None:
+    cells = tuple(BoardCell(index=i, state="done") for i in range(3))
+    gone = replace(cells[1], missing=("Mia",))
+    board = Board(story="s", cells=(cells[0], gone, cells[2]))
+    assert status_line(board) == "All 3 scenes are drawn."
+    assert missing_line(board) == "Somebody is missing in scene 2."
+    again = after(board, event("frame", 1, artifact="a", version=2, seed=1))
+    assert again.cells[1].missing == ()
+    assert missing_line(again) == ""
+
+
 ANY_EVENT = st.builds(
     lambda type, frame, data: event(type, frame, **data),
     st.sampled_from([t.value for t in EventType]),
@@ -98,6 +178,10 @@ ANY_EVENT = st.builds(
 @settings(max_examples=50)
 @given(st.lists(ANY_EVENT, max_size=30))
 def test_no_event_breaks_the_board(events: list[Event]) -> None:
+    reached = [played(*events[:n]) for n in range(len(events) + 1)]
+    for before, now in pairwise(reached):
+        assert now.reached >= before.reached or not before.busy
+        assert 0.0 <= now.reached <= 1.0
     board = played(*events)
     assert [cell.index for cell in board.cells] == [0, 1, 2]
     assert status_line(board)

@@ -26,7 +26,9 @@ from ui.markup import (
     compare_html,
     contact_sheet_html,
     file_url,
+    keep_html,
     memories_html,
+    notices_html,
     quality_html,
     shelf_html,
 )
@@ -78,7 +80,8 @@ def everything(text: str) -> list[str]:
     memory = MemoryOut(id=text, kind=text, text=text, since=NOW, why=[text], score=0.5)
     cells = tuple(
         BoardCell(index=n, prompt=text, caption=text, state=state, picture=text if n % 2 else None,  # type: ignore[arg-type]
-             error=text if state == "failed" else "", scores={text: 1.0}, seed=1)
+             error=text if state == "failed" else "", scores={text: 1.0}, seed=1,
+             missing=(text, text) if state == "done" else ())
         for n, state in enumerate(STATES)
     )  # fmt: skip
 
@@ -89,7 +92,9 @@ def everything(text: str) -> list[str]:
         board_html(Board(story="s", title=text, cells=cells), picture, 1),
         compare_html(frame, versions[0], versions[1], picture),
         shelf_html([one], picture, text),
-        quality_html([reference], picture),
+        quality_html([reference], picture, text),
+        keep_html([text]),
+        notices_html([text]),
         memories_html([memory], text),
         contact_sheet_html({text: [text, None]}, picture, [text, text]),
         scores_html([Score(text, 0.5, None, 1.0, 3)]),

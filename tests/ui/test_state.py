@@ -17,9 +17,10 @@ from ui.state import (
     Draft,
     SceneCard,
     caption_patch,
-    changed_scenes,
+    change_request,
     draft_of_story,
     draft_problems,
+    origins_of,
     read_draft,
     read_script,
     read_seed,
@@ -168,16 +169,34 @@ def test_a_drawn_story_comes_back_to_the_desk() -> None:
     assert draft_of_story(drawn(DRAFT)) == DRAFT
 
 
-def test_only_changed_words_make_single_frames_new() -> None:
+def test_scenes_are_the_frames_that_they_were() -> None:
     story = drawn(DRAFT)
-    assert changed_scenes(DRAFT, story) == []
-    other = replace(DRAFT.scenes[1], prompt="{Bruno} sleeping", caption="Zzz")
-    assert changed_scenes(replace(DRAFT, scenes=(DRAFT.scenes[0], other)), story) == [1]
-    assert changed_scenes(replace(DRAFT, seed="8"), story) == []
-    for change in ({"style": "flat"}, {"cast": (MIA,)}, {"scenes": DRAFT.scenes[:1]}):
-        assert changed_scenes(replace(DRAFT, **change), story) is None  # type: ignore[arg-type]
-    restyled = replace(DRAFT.scenes[1], style="neon")
-    assert changed_scenes(replace(DRAFT, scenes=(DRAFT.scenes[0], restyled)), story) is None
+    first, second = DRAFT.scenes
+    edited = replace(second, prompt="{Bruno} sleeping", caption="Zzz")
+    added = SceneCard("a fox in the snow")
+    for scenes, origins in (
+        ((first, second), [0, 1]),
+        ((first, edited), [0, 1]),
+        ((first, second, added), [0, 1, None]),
+        ((added, first, second), [None, 0, 1]),
+        ((first, added, second), [0, None, 1]),
+        ((second, first), [1, 0]),
+        ((second,), [1]),
+        ((first, first, second), [0, None, 1]),
+        ((added, replace(first, prompt=first.prompt + " at night"), second), [None, 0, 1]),
+        ((), []),
+    ):
+        assert origins_of(replace(DRAFT, scenes=scenes), story) == origins, scenes
+
+
+def test_what_the_desk_does_not_say_stays_as_it_was_drawn() -> None:
+    story = drawn(DRAFT)
+    asked = story.request.model_copy(update={"guidance": 3.0, "size": "64x64", "seed": 7})
+    story = story.model_copy(update={"request": asked})
+    change = change_request(replace(DRAFT, seed="8", locked=False, style="flat"), story)
+    assert (change.story.guidance, change.story.size, change.story.seed) == (3.0, "64x64", 7)
+    assert (change.story.style, change.revision, change.origins) == ("flat", 3, [0, 1])
+    assert change_request(replace(DRAFT, seed="8", locked=True), story).story.seed == 8
 
 
 def test_captions_and_title_follow_the_desk() -> None:

@@ -10,11 +10,12 @@ import pytest
 
 from consistent_gen.client import ApiError
 from consistent_gen.errors import ConsistentGenError, InputError
+from consistent_gen.rewards.sight import Sight
 from tests.services.web.hand import Hand, until
 from tests.ui.conftest import Place
 from ui.app import open_folder
 from ui.frames import Frames, read_bubbles
-from ui.state import Draft, SceneCard, write_script
+from ui.state import Draft, SceneCard, read_script, write_script
 from ui.story_actions import StoryActions, StoryView, read_form
 
 FORMATS = {"pdf": b"%PDF-", "cbz": b"PK", "zip": b"PK", "gif": b"GIF8", "png": b"\x89PNG"}
@@ -116,13 +117,93 @@ def test_only_changed_scenes_are_drawn_again(actions: StoryActions, hand: Hand) 
     before = draw(actions, project, draft)[-1]
     with pytest.raises(InputError, match="No scene has changed"):
         list(actions.draw_changes(project, draft))
+    drawn = len(hand.drawn)
     scene = replace(draft.scenes[3], prompt="{Bruno} sitting on the grass")
     edited = replace(draft, scenes=(*draft.scenes[:3], scene))
     after = list(actions.draw_changes(project, edited))[-1]
     assert artifacts(after)[:3] == artifacts(before)[:3]
     assert artifacts(after)[3] != artifacts(before)[3]
-    with pytest.raises(InputError, match="Press Draw"):
-        list(actions.draw_changes(project, replace(edited, style="neon")))
+    assert len(hand.drawn) - drawn == 1
+    again = list(actions.draw_changes(project, replace(edited, style="neon")))[-1]
+    assert not {*artifacts(again)} & {*artifacts(after)}
+
+
+def test_who_is_missing_is_drawn_again_with_a_new_seed(
+    actions: StoryActions, hand: Hand, place: Place
+) -> None:
+    class Empty:
+        """A reader that sees nobody in any picture."""
+
+        def look(self, pictures: list[bytes]) -> list[list[Sight]]:
+            nobody = Sight(present=False, subject={}, hues={}, scalars={}, scene={})
+            return [[nobody] for _ in pictures]
+
+        def close(self) -> None:
+            """Nothing is held."""
+
+    project, draft = begin(actions)
+    scorer = place.server.state.scorer
+    place.server.state.scorer = Empty()  # type: ignore[assignment]
+    try:
+        views = draw(actions, project, replace(draft, scenes=draft.scenes[2:]))
+        assert [cell.missing for cell in views[-1].board.cells] == [("Mia", "Bruno")] * 2
+        seeds = [cell.seed for cell in views[-1].board.cells]
+        place.server.state.scorer = scorer
+        last = list(actions.reroll(project, 1, "", ""))[-1]
+        assert last.board.cells[0].seed == seeds[0] != last.board.cells[1].seed != seeds[1]
+    finally:
+        place.server.state.scorer = scorer
+
+
+def test_words_that_are_changed_at_a_picture_are_changed_on_the_desk(
+    actions: StoryActions, frames: Frames, hand: Hand
+) -> None:
+    project, draft = begin(actions)
+    draw(actions, project, draft)
+    scenes = (SceneCard("a fox in a forest"), *draft.scenes)  # the third picture is scene 4 now
+    script = write_script(replace(draft, scenes=scenes))
+    script = actions.write_down(project, script, 2, caption="At last!")
+    frames.say(project, 2, "At last!", [])
+    assert [scene["caption"] for scene in script["scenes"]][3] == "At last!"
+    assert actions.draft_of(project).scenes[3].caption == "At last!"
+    script = actions.write_down(project, script, 1, prompt="{Bruno} sitting")
+    list(actions.reroll(project, 1, "{Bruno} sitting", ""))
+    cast, scenes = read_script(script)
+    last = list(actions.draw_changes(project, replace(draft, cast=cast, scenes=scenes)))[-1]
+    assert [cell.version for cell in last.board.cells] == [2, 1, 2, 1, 1]
+    assert [cell.caption for cell in last.board.cells][3] == "At last!"
+    with pytest.raises(InputError, match="No scene has changed"):
+        list(actions.draw_changes(project, actions.draft_of(project)))
+    frames.page(project, "grid")
+    assert actions.view(actions.story_of(project)).board.cells[3].caption == "At last!"
+
+
+def test_an_edited_character_and_an_added_scene_are_drawn_in_the_same_story(
+    actions: StoryActions, frames: Frames, hand: Hand
+) -> None:
+    project, draft = begin(actions)
+    draw(actions, project, draft)
+    story = actions.story_of(project)
+    before = list(actions.reroll(project, 0, "", ""))[-1]
+    frames.say(project, 0, draft.scenes[0].caption, {"bubbles": [{"text": "Oh!"}]})
+    scenes = (SceneCard("a fox in a forest"), *draft.scenes)
+    after = list(actions.draw_changes(project, replace(draft, scenes=scenes)))[-1]
+    assert actions.story_of(project) == story
+    assert artifacts(after)[1:] == artifacts(before)
+    kept = actions.studio.client.story(story)
+    assert kept.frames[1].current == 2
+    assert [bubble.text for bubble in kept.frames[1].bubbles] == ["Oh!"]
+    assert after.status == "All 5 scenes are drawn."
+    fewer = list(actions.draw_changes(project, draft))[-1]
+    assert fewer.status == "No picture has changed. All 4 scenes are drawn."
+    assert artifacts(fewer) == artifacts(before)
+    bruno = replace(draft.cast[1], description="a black bear with a green scarf")
+    cast = (draft.cast[0], bruno)
+    last = list(actions.draw_changes(project, replace(draft, cast=cast)))[-1]
+    shown = [index for index, scene in enumerate(draft.scenes) if bruno.name in scene.prompt]
+    assert shown
+    for index in shown:
+        assert artifacts(last)[index] != artifacts(before)[index]
 
 
 def test_leaving_the_page_cancels_nothing_and_cancel_does(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Body, Path, Query, Response
@@ -9,9 +10,12 @@ from pydantic import AfterValidator
 
 from consistent_gen.client.types import (
     Accepted,
+    Changed,
     IdeaIn,
     IdeaOut,
+    MissingOut,
     RerollIn,
+    StoryChange,
     StoryIn,
     StoryList,
     StoryOut,
@@ -21,7 +25,9 @@ from consistent_gen.client.wording_types import WordingOut
 from consistent_gen.story.layouts import layout_named
 from services.errors import Refusal
 from services.plans.ideas import tell_idea
+from services.web.changing import order_change
 from services.web.intake import readable
+from services.web.missing import missing_in
 from services.web.ordering import (
     accepted,
     checked,
@@ -36,6 +42,7 @@ from services.web.routes.access import After, ItemId, Key, Limit, State, Who, li
 
 router = APIRouter(prefix="/v1/stories", tags=["stories"])
 EXPORT_PATIENCE_S = 20.0
+MOST_NOTICES = 20
 _CREATED = {
     "links": links(
         {
@@ -138,6 +145,34 @@ def reroll_frame(
 
 
 @router.get(
+    "/{story}/missing",
+    operation_id="missing_in_story",
+    responses=problem_responses(404, 503),
+)
+def missing_in_story(story: ItemId, state: State, who: Who) -> MissingOut:
+    """Who is missing from the drawings that count, as far as the story-world reader can tell."""
+    return missing_in(state, who.owner, story)
+
+
+@router.post(
+    "/{story}/changes",
+    status_code=202,
+    operation_id="change_story",
+    responses={**problem_responses(404), **_QUEUE},
+)
+def change_story(
+    story: ItemId,
+    body: Annotated[StoryChange, Body(), AfterValidator(readable)],
+    state: State,
+    who: Who,
+) -> Changed:
+    """Let a drawn story become another one; only frames that look different then are drawn again.
+    409 while the story is being drawn.
+    """
+    return order_change(state, who, story, body)
+
+
+@router.get(
     "/{story}/export",
     operation_id="export_story",
     response_class=Response,
@@ -167,15 +202,18 @@ def export_story(
     enlarge: Annotated[int | None, Query(ge=2, le=4, multiple_of=2)] = None,
 ) -> Response:
     """The story as one file, with the drawings that count; `enlarge` for printing, where the server
-    has what it takes.
+    has what it takes. What no font can write is told in the header `X-Notices`, a JSON list of
+    sentences.
     """
     if layout is not None:
         layout_named(layout)
     if not state.exports.acquire(timeout=EXPORT_PATIENCE_S):
         raise Refusal(503, "busy", "many exports are being made; try again", retry_after=5.0)
     try:
-        data, media_type, filename = publish(state, who.owner, story, format, layout, enlarge)
+        made = publish(state, who.owner, story, format, layout, enlarge)
     finally:
         state.exports.release()
-    disposition = f'attachment; filename="{filename}"'
-    return Response(data, media_type=media_type, headers={"Content-Disposition": disposition})
+    headers = {"Content-Disposition": f'attachment; filename="{made.filename}"'}
+    if made.notices:  # in ASCII, as headers are
+        headers["X-Notices"] = json.dumps(made.notices[:MOST_NOTICES])
+    return Response(made.data, media_type=made.media_type, headers=headers)

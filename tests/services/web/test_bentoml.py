@@ -125,6 +125,11 @@ def test_scoring_collects_the_pictures_of_many_callers(tmp_path: Path) -> None:
         # One that cannot be read does not spoil the others of its batch.
         answer = httpx.post(f"{url}/read", json={"pictures": ["bm90aGluZw=="]}, timeout=60)
         assert answer.json()[0]["present"] is False
+        answer = httpx.post(f"{url}/look", json={"pictures": ["bm90aGluZw=="]}, timeout=60)
+        assert [sight["present"] for sight in answer.json()[0]] == [False]
+        scorer = RemoteScorer(url)
+        assert scorer.look([world_png(1)]) == local.look([world_png(1)])
+        scorer.close()
 
 
 def test_personas_in_a_process_of_their_own(tmp_path: Path) -> None:

@@ -54,12 +54,15 @@ def test_scores_over_http_are_the_same(reader: Path) -> None:
 
     def serve(request: httpx.Request) -> httpx.Response:
         files = [base64.b64decode(text) for text in json.loads(request.content)["pictures"]]
+        if request.url.path == "/look":
+            return httpx.Response(200, json=[[asdict(s) for s in one] for one in local.look(files)])
         seen = local.see(np.stack([small(data) for data in files]))
         return httpx.Response(200, json=[asdict(sight) for sight in seen])
 
     remote = RemoteScorer("http://scoring", httpx.MockTransport(serve))
     pictures, prompts = [world_png(1), world_png(2)], ["a fox", "a bear"]
     assert remote.score(pictures, prompts) == local.score(pictures, prompts)
+    assert remote.look(pictures) == local.look(pictures)
     remote.close()
 
 
