@@ -23,6 +23,7 @@ from consistent_gen.models.backbone import Backbone
 from consistent_gen.registry import resolve
 from consistent_gen.runtime import frame_seed
 from consistent_gen.story.plan import StoryPlan
+from tests.every_run import or_slow
 
 FILES = ["frames", "index.html", "page.png", "report.json"]
 
@@ -201,7 +202,7 @@ def test_a_reference_that_is_no_picture_is_named(
 TYING = [name for name in METHODS if resolve(METHODS, name).rules]
 
 
-@pytest.mark.parametrize("method", TYING)
+@pytest.mark.parametrize("method", or_slow(TYING))
 def test_every_frame_of_a_method_that_ties_frames_is_drawn_again_alone(
     method: str,
     tiny_folder: Path,

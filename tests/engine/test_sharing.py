@@ -17,6 +17,7 @@ from consistent_gen.engine.sharing import SharedStory
 from consistent_gen.errors import InputError, LimitError
 from consistent_gen.methods import METHODS, tuning
 from consistent_gen.models.backbone import Backbone
+from tests.every_run import COUPLING_CASES
 
 STEPS = 4
 FOX, CAT = Subject(name="fox", tokens=(2,)), Subject(name="cat", tokens=(4,))
@@ -76,7 +77,7 @@ def draw(
     return found
 
 
-@pytest.mark.parametrize("method", COUPLING)
+@pytest.mark.parametrize("method", COUPLING_CASES)
 def test_bytes_depend_on_no_company(tiny: Backbone, method: str) -> None:
     """All at once beside a stranger; and one by one, later, in another order: equal bytes."""
     together = draw(tiny, method, [[READING, WALKING]], bystanders=[PLAIN])

@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from consistent_gen.engine import Engine, FrameRequest
-from consistent_gen.methods import METHODS
 from consistent_gen.methods.tuning import tuned
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.story.cast import Anchors, Cast, plan_anchors
 from consistent_gen.story.plan import Overrides, StoryPlan, plan_story
 from consistent_gen.story.script import load_story
+from tests.every_run import METHOD_CASES
 
 STORY = """\
 title: x
@@ -55,7 +55,7 @@ def draw(backbone: Backbone, plan: StoryPlan) -> dict[str, np.ndarray]:
     return {name: event.image for name, event in engine.drain().items()}
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", METHOD_CASES)
 def test_every_frame_of_the_story_and_no_other_is_shown(
     tiny: Backbone, tmp_path: Path, method: str
 ) -> None:
@@ -175,7 +175,7 @@ def test_which_frames_are_anchors(
     assert sorted(draw(tiny, plan)) == [str(i) for i in range(len(shown))]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", METHOD_CASES)
 def test_a_frame_alone_is_the_frame_of_its_story(
     tiny: Backbone, tmp_path: Path, method: str
 ) -> None:
