@@ -83,6 +83,7 @@ def test_story_model_trains_resumes_and_loads(
     assert picture.size == (128, 128)
 
 
+@pytest.mark.slow
 def test_semantics_leave_everything_else_as_it_was(rows: Path, vae: Path, tmp_path: Path) -> None:
     old = PatchAutoencoder(decoder_widths=(16, 8), decoder_blocks=(1, 1))
     old.load_state_dict(PatchAutoencoder.from_pretrained(vae).state_dict(), strict=False)
