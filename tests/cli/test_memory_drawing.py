@@ -57,7 +57,7 @@ def drawer(tiny_folder: Path) -> Callable[[str], StoryDrawer]:
     return lambda method: StoryDrawer(str(tiny_folder), method=method, steps=STEPS)
 
 
-@pytest.mark.parametrize("method", or_slow(SHARING))
+@pytest.mark.parametrize("method", or_slow(SHARING, ["head_start"]))
 def test_reference_pictures_change_the_drawing(
     drawer: Callable[[str], StoryDrawer], method: str
 ) -> None:

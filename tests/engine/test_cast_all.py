@@ -19,8 +19,9 @@ from consistent_gen.models.backbone import Backbone
 from tests.every_run import or_slow
 
 FOX, CAT = (Subject(name=name, tokens=(place,)) for name, place in (("fox", 2), ("cat", 5)))
+SETTINGS_OF_ALL = DrawSettings(steps=4, size=(64, 64))
 ALONE = FrameRequest(
-    id="alone", prompt="a fox reading", seed=3, subjects=(FOX,), settings=DrawSettings(steps=4)
+    id="alone", prompt="a fox reading", seed=3, subjects=(FOX,), settings=SETTINGS_OF_ALL
 )
 BOTH = replace(ALONE, id="both", prompt="a fox and a cat walking", seed=4, subjects=(FOX, CAT))
 ANCHOR = replace(BOTH, id="anchor", prompt="a fox and a cat", seed=6)

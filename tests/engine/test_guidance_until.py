@@ -19,7 +19,9 @@ from consistent_gen.models.backbone import Backbone
 from tests.every_run import or_slow
 
 FOX = FrameRequest(
-    prompt="a red fox", seed=5, settings=DrawSettings(steps=4, guidance=3.0, contours=2.0)
+    prompt="a red fox",
+    seed=5,
+    settings=DrawSettings(steps=4, guidance=3.0, contours=2.0, size=(64, 64)),
 )
 WHO = Subject(name="fox", tokens=(3,))
 READING = replace(FOX, id="reading", prompt="a red fox reading", seed=6, subjects=(WHO,))
