@@ -327,7 +327,7 @@ def test_anchors_are_kept_within_their_bytes(tiny: Backbone, make_lease: MakeLea
 
 
 @pytest.mark.parametrize(
-    ("idle_stories", "kept"), or_slow([(3.5, 3), (0.5, 1), (99, 16)], [(3.5, 3), (0.5, 1)])
+    ("idle_stories", "kept"), [(3.5, 3), (0.5, 1), pytest.param(99, 16, marks=pytest.mark.slow)]
 )
 def test_of_stories_that_nobody_draws_the_last_ones_stay(
     tiny: Backbone, make_lease: MakeLease, idle_stories: float, kept: int
