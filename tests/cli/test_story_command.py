@@ -59,7 +59,7 @@ def test_the_report_says_what_was_drawn(drawn: Path) -> None:
     )
     for frame in frames:
         with Image.open(drawn / frame["path"]) as picture:
-            assert picture.size == (frame["width"], frame["height"]) == (128, 128)
+            assert picture.size == (frame["width"], frame["height"]) == (64, 64)
         assert frame["steps"] == 2 and frame["scores"].keys() <= {"alignment", "consistency"}
         assert all(0.0 <= value <= 1.0 for value in frame["scores"].values())
         assert read_png(drawn / frame["path"])[1]["seed"] == frame["seed"]
