@@ -202,7 +202,7 @@ def test_a_reference_that_is_no_picture_is_named(
 TYING = [name for name in METHODS if resolve(METHODS, name).rules]
 
 
-@pytest.mark.parametrize("method", or_slow(TYING))
+@pytest.mark.parametrize("method", or_slow(TYING, ["head_start"]))
 def test_every_frame_of_a_method_that_ties_frames_is_drawn_again_alone(
     method: str,
     tiny_folder: Path,

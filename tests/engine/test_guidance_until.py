@@ -110,7 +110,7 @@ def shared(
     return found, story
 
 
-@pytest.mark.parametrize("method", or_slow(SHARING))
+@pytest.mark.parametrize("method", or_slow(SHARING, ["head_start"]))
 def test_shared_frames_are_the_same_in_any_company(tiny: Backbone, method: str) -> None:
     """Also where rows without the prompt read anchors that are past their own guided steps."""
     other = replace(READING, id="other", seed=8)

@@ -169,7 +169,10 @@ def test_which_frames_are_anchors(
     text = "title: x\ncharacters: {Mia: a girl, Bo: a bear, Ada: a fox}\nframes:\n"
     (tmp_path / "s.yaml").write_text(text + "".join(f'  - "{frame}"\n' for frame in frames))
     plan = plan_story(
-        load_story(tmp_path / "s.yaml"), tiny, Overrides(settings={"steps": 2, "size": (64, 64)}), tmp_path
+        load_story(tmp_path / "s.yaml"),
+        tiny,
+        Overrides(settings={"steps": 2, "size": (64, 64)}),
+        tmp_path,
     )
     assert {" ".join(a.names): list(a.frames) for a in anchors_of(tiny, plan)[0]} == anchors
     assert sorted(draw(tiny, plan)) == [str(i) for i in range(len(shown))]

@@ -31,6 +31,7 @@ TOY = StoryWorldConfig(
 )
 
 
+@pytest.mark.slow
 def test_autoencoder(pictures: Path, tmp_path: Path) -> None:
     config = autoencoder.AutoencoderConfig(
         run=tmp_path,
@@ -133,6 +134,7 @@ def test_heads_weigh_most() -> None:
     assert weight[5, 0] / weight[15, 15] == pytest.approx(1.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("judge", [False, True])
 @pytest.mark.filterwarnings("ignore:.*should be kept in float32.*")
 def test_reader(pictures: Path, vae: Path, tmp_path: Path, judge: bool) -> None:
