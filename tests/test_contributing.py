@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[1]
 ROW = re.compile(r"^\| (?P<task>[^|]+) \| `(?P<file>[^`]+)`[^|]* \| `(?P<name>[^`]+)` \|$", re.M)
 ROWS = [m.groupdict() for m in ROW.finditer((ROOT / "docs" / "contributing.md").read_text("utf-8"))]
@@ -18,7 +16,7 @@ def test_the_page_has_all_of_its_rows() -> None:
     assert len(ROWS) == len(rows) - 1 >= 12, "a row that is not read is not checked"
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['file']}:{row['name']}")
-def test_the_file_holds_what_the_page_says(row: dict[str, str]) -> None:
-    text = (ROOT / row["file"]).read_text("utf-8")
-    assert re.search(rf"\b{re.escape(row['name'])}\b", text), row
+def test_the_file_holds_what_the_page_says() -> None:
+    for row in ROWS:
+        text = (ROOT / row["file"]).read_text("utf-8")
+        assert re.search(rf"\b{re.escape(row['name'])}\b", text), row

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,12 @@ def imported(tree: ast.AST, package: tuple[str, ...]) -> Iterator[tuple[int, str
             yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
 
 
+@functools.cache
+def imports_in(text: str, package: tuple[str, ...]) -> list[tuple[int, str]]:
+    """The same of a source text; two rules ask about most files, and parsing is what takes long."""
+    return list(imported(ast.parse(text), package))
+
+
 def part_of(module: str) -> str | None:
     """The part of the table that a module belongs to, None for what is not ours."""
     head, *rest = module.split(".")
@@ -110,14 +117,13 @@ def part_of(module: str) -> str | None:
 
 
 def violations(relative: Path, text: str) -> list[str]:
-    tree = ast.parse(text)
     part = owner(relative)
     allowed = ALLOWED[part] | LEVEL_0 | {part} | EXCEPTIONS.get(relative.as_posix(), set())
     found = []
     # Below level 4 a public name is imported from where it is defined; the version is at hand.
     if part in LEVEL_4:
         allowed = allowed | {"consistent_gen"}
-    for line, module in imported(tree, relative.parent.parts):
+    for line, module in imports_in(text, relative.parent.parts):
         target = part_of(module)
         if module == "consistent_gen.__version__":
             continue
@@ -132,7 +138,7 @@ def room_violations(relative: Path, text: str, root: str, rooms: dict[str, set[s
     room = relative.parts[depth]
     allowed = rooms[room] | {room}
     found = []
-    for line, module in imported(ast.parse(text), relative.parent.parts):
+    for line, module in imports_in(text, relative.parent.parts):
         parts = module.split(".")
         inside = parts[depth] if len(parts) > depth else ""
         if ".".join(parts[:depth]) == root and inside not in allowed:
@@ -149,6 +155,12 @@ def service_violations(relative: Path, text: str) -> list[str]:
 def memory_violations(relative: Path, text: str) -> list[str]:
     """As `service_violations`, for the rooms of the memory."""
     return room_violations(relative, text, "consistent_gen.memory", MEMORY_ROOMS)
+
+
+def found_in(files: list[Path], rule: Callable[[Path, str], list[str]]) -> list[str]:
+    """What a rule finds in these files, each finding with its file and line."""
+    texts = {file.relative_to(ROOT): file.read_text(encoding="utf-8") for file in files}
+    return [found for relative, text in texts.items() for found in rule(relative, text)]
 
 
 def memory_files() -> list[Path]:
@@ -190,9 +202,8 @@ def test_the_rooms_go_one_way(rooms: dict[str, set[str]]) -> None:
         left = {name: allowed for name, allowed in left.items() if name not in free}
 
 
-@pytest.mark.parametrize("file", memory_files(), ids=lambda f: str(f.relative_to(ROOT)))
-def test_no_import_breaks_the_order_of_the_memory(file: Path) -> None:
-    assert memory_violations(file.relative_to(ROOT), file.read_text(encoding="utf-8")) == []
+def test_no_import_breaks_the_order_of_the_memory() -> None:
+    assert found_in(memory_files(), memory_violations) == []
 
 
 @pytest.mark.parametrize(
@@ -209,9 +220,8 @@ def test_the_order_of_the_memory_catches(place: str, line: str) -> None:
     assert len(memory_violations(Path("consistent_gen/memory") / place, line)) == 1
 
 
-@pytest.mark.parametrize("file", service_files(), ids=lambda f: str(f.relative_to(ROOT)))
-def test_no_import_breaks_the_order_of_the_server(file: Path) -> None:
-    assert service_violations(file.relative_to(ROOT), file.read_text(encoding="utf-8")) == []
+def test_no_import_breaks_the_order_of_the_server() -> None:
+    assert found_in(service_files(), service_violations) == []
 
 
 @pytest.mark.parametrize(
@@ -235,9 +245,8 @@ def test_every_file_has_a_place_in_the_table() -> None:
     assert not strangers, f"not in the level table of this test: {strangers}"
 
 
-@pytest.mark.parametrize("file", sources(), ids=lambda f: str(f.relative_to(ROOT)))
-def test_no_import_breaks_the_levels(file: Path) -> None:
-    assert violations(file.relative_to(ROOT), file.read_text(encoding="utf-8")) == []
+def test_no_import_breaks_the_levels() -> None:
+    assert found_in(sources(), violations) == []
 
 
 @pytest.mark.parametrize(

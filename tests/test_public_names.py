@@ -31,15 +31,15 @@ def test_the_three_lists_agree() -> None:
     assert dir(consistent_gen) == sorted(consistent_gen.__all__)
 
 
-@pytest.mark.parametrize("name", sorted(consistent_gen._PUBLIC))
-def test_every_public_name_resolves_to_what_its_module_defines(name: str) -> None:
-    try:
-        found = getattr(consistent_gen, name)
-    except MissingExtraError as error:
-        pytest.skip(str(error))
-    assert found.__name__ == name
-    assert consistent_gen._PUBLIC[name] == f"{found.__module__}:{name}"
-    assert found.__doc__, f"{name} is public and has no docstring"
+def test_every_public_name_resolves_to_what_its_module_defines() -> None:
+    for name in sorted(consistent_gen._PUBLIC):
+        try:
+            found = getattr(consistent_gen, name)
+        except MissingExtraError:
+            continue
+        assert found.__name__ == name
+        assert consistent_gen._PUBLIC[name] == f"{found.__module__}:{name}"
+        assert found.__doc__, f"{name} is public and has no docstring"
 
 
 def test_every_error_of_the_tree_is_public() -> None:

@@ -47,14 +47,14 @@ def test_tables_are_found() -> None:
     assert any(table == "METHODS" for _, table, _, _ in FOUND)
 
 
-@pytest.mark.parametrize(("file", "table", "name", "entry"), FOUND, ids=lambda part: str(part))
-def test_every_entry_resolves(file: str, table: str, name: str, entry: str) -> None:
-    try:
-        found = resolve({name: entry}, name)
-    except MissingExtraError as error:
-        assert error.extra is not None, f"{file} {table}: {error}; no extra brings that package"
-        pytest.skip(str(error))
-    assert callable(found) or found is not None
+def test_every_entry_resolves() -> None:
+    for file, table, name, entry in FOUND:
+        try:
+            found = resolve({name: entry}, name)
+        except MissingExtraError as error:
+            assert error.extra is not None, f"{file} {table}: {error}; no extra brings that package"
+            continue
+        assert found is not None, f"{file} {table}: {name}"
 
 
 def test_resolve_imports_on_use_only() -> None:

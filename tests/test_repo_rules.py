@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -36,10 +38,10 @@ def dotted(node: ast.AST) -> str:
     return node.id if isinstance(node, ast.Name) else "?"
 
 
-def unsafe(text: str) -> list[str]:
-    """Lines of a source text that can make a file's content run."""
+def unsafe(nodes: Iterable[ast.AST]) -> list[str]:
+    """Lines of a syntax tree that can make a file's content run."""
     found = []
-    for node in ast.walk(ast.parse(text)):
+    for node in nodes:
         modules: list[str] = []
         if isinstance(node, ast.Import):
             modules = [alias.name for alias in node.names]
@@ -55,29 +57,50 @@ def unsafe(text: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("file", ALL, ids=name_of)
-def test_file_is_short_and_its_name_says_something(file: Path) -> None:
-    lines = file.read_text(encoding="utf-8").count("\n")
-    assert lines <= MAX_FILE_LINES, f"{name_of(file)} has {lines} lines"
-    assert file.stem not in NAMES_THAT_SAY_NOTHING
+@dataclass
+class Facts:
+    """What the rules ask of one file; every file is parsed once for all of them."""
+
+    lines: int
+    functions: list[tuple[str, int, int]]  # name, first line, lines
+    classes: list[str]
+    unsafe: list[str]
 
 
-@pytest.mark.parametrize("file", ALL, ids=name_of)
-def test_functions_are_short(file: Path) -> None:
-    is_recipe = file.parent == ROOT / "consistent_gen" / "training"
+@pytest.fixture(scope="module")
+def facts() -> dict[Path, Facts]:
+    return {file: facts_of(file.read_text(encoding="utf-8")) for file in ALL}
+
+
+def facts_of(text: str) -> Facts:
+    nodes = list(ast.walk(ast.parse(text)))
+    functions = [
+        (node.name, node.lineno, (node.end_lineno or node.lineno) - node.lineno + 1)
+        for node in nodes
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    classes = [node.name for node in nodes if isinstance(node, ast.ClassDef)]
+    return Facts(text.count("\n"), functions, classes, unsafe(nodes))
+
+
+def test_files_are_short_and_their_names_say_something(facts: dict[Path, Facts]) -> None:
+    too_long = {name_of(f): told.lines for f, told in facts.items() if told.lines > MAX_FILE_LINES}
+    assert too_long == {}
+    assert [name_of(file) for file in facts if file.stem in NAMES_THAT_SAY_NOTHING] == []
+
+
+def test_functions_are_short(facts: dict[Path, Facts]) -> None:
     too_long = []
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            continue
-        lines = (node.end_lineno or node.lineno) - node.lineno + 1
-        if lines > MAX_FUNCTION_LINES and not (is_recipe and node.name == "main"):
-            too_long.append(f"{name_of(file)}:{node.lineno} {node.name} has {lines} lines")
+    for file, told in facts.items():
+        is_recipe = file.parent == ROOT / "consistent_gen" / "training"
+        for name, line, lines in told.functions:
+            if lines > MAX_FUNCTION_LINES and not (is_recipe and name == "main"):
+                too_long.append(f"{name_of(file)}:{line} {name} has {lines} lines")
     assert not too_long
 
 
-@pytest.mark.parametrize("file", PRODUCT, ids=name_of)
-def test_nothing_unpickles(file: Path) -> None:
-    assert unsafe(file.read_text(encoding="utf-8")) == []
+def test_nothing_unpickles(facts: dict[Path, Facts]) -> None:
+    assert {name_of(f): facts[f].unsafe for f in PRODUCT if facts[f].unsafe} == {}
 
 
 @pytest.mark.parametrize(
@@ -91,7 +114,7 @@ def test_nothing_unpickles(file: Path) -> None:
     ],
 )
 def test_the_safety_rule_catches(text: str) -> None:
-    assert len(unsafe(text)) == 1
+    assert len(unsafe(ast.walk(ast.parse(text)))) == 1
 
 
 @pytest.mark.parametrize(
@@ -115,11 +138,10 @@ def test_import_and_help_load_nothing_heavy(code: str) -> None:
     assert done.stderr.strip() == "[]"
 
 
-def test_no_class_name_stands_for_two_things() -> None:
+def test_no_class_name_stands_for_two_things(facts: dict[Path, Facts]) -> None:
     places: dict[str, list[str]] = {}
     for file in PRODUCT:
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ClassDef):
-                places.setdefault(node.name, []).append(name_of(file))
+        for name in facts[file].classes:
+            places.setdefault(name, []).append(name_of(file))
     twice = {name: where for name, where in places.items() if len(where) > 1}
     assert twice == {}

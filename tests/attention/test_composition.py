@@ -33,16 +33,14 @@ from tests.attention.toys import (
     redraw,
     state,
 )
+from tests.every_run import or_slow
 
 FRAME = Sketch("frame", 1, (FOX,))
 MUTED = Sketch("frame", 1, (Subject(name="fox", tokens=(2, 3), strength=0.0),))
 STEPS = 3
 COUPLING = [name for name in METHODS if name != "vanilla"]
 # The method with every mechanism in every run, the others with the slow tests.
-METHOD_PARAMS = [
-    name if name == "consistyle" else pytest.param(name, marks=pytest.mark.slow)
-    for name in COUPLING
-]
+METHOD_PARAMS = or_slow(COUPLING, ["consistyle"])
 WIDE: dict[str, dict[str, Any]] = {
     "consistory": {"mixing_steps": 0.5, "injection_steps": (0.3, 1.0)},
     "consistyle": {"mixing_steps": 0.5, "structure_steps": (0.3, 1.0), "style_steps": (0.3, 1.0)},
@@ -81,10 +79,7 @@ def lora(model: Any) -> None:
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("method", METHOD_PARAMS)
-@pytest.mark.parametrize(
-    "family",
-    [f if f == "unet" else pytest.param(f, marks=pytest.mark.slow) for f in FAMILIES],
-)
+@pytest.mark.parametrize("family", or_slow(FAMILIES, ["unet"]))
 def test_with_a_lora(family: str, method: str) -> None:
     toy = build(family)
     without = toy.sample([FRAME], steps=STEPS)["frame"]

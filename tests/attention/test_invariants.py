@@ -9,6 +9,7 @@ concerns one piece only (1: `test_patch`, 8 and 10: `test_oracles`, 11: `test_pl
 
 from __future__ import annotations
 
+import functools
 import random
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,6 +26,7 @@ from consistent_gen.attention.settings import Recipe, Window
 from consistent_gen.attention.sharing import Sharing
 from consistent_gen.methods import METHODS, tuning
 from tests.attention.toys import FAMILIES, FOX, Sketch, Toy, anchors, build, draw
+from tests.every_run import or_slow
 
 WIDE: dict[str, dict[str, Any]] = {
     "consistory": {"mixing_steps": 0.5, "injection_steps": (0.25, 0.75)},
@@ -102,29 +104,30 @@ class Drawn:
         return bool(self.run.recipe.rules)
 
 
-# One UNet and one rotary transformer in every run, the other two with the slow tests.
-_EVERY_RUN = ("unet", "flux")
-_PARAMS = [
-    family if family in _EVERY_RUN else pytest.param(family, marks=pytest.mark.slow)
-    for family in FAMILIES
+# In every run: on a UNet no method, the default, one that draws lots for its tokens and the one
+# with every mechanism; on a rotary transformer the last and one that shares all tokens.
+CASES = [(family, method) for family in FAMILIES for method in (*METHODS, *AHEAD)]
+QUICK = [
+    *(("unet", name) for name in ("vanilla", "head_start", "story_diffusion", "consistyle ahead")),
+    *(("flux", name) for name in ("style_aligned", "consistyle ahead")),
 ]
 
 
-@pytest.fixture(scope="module", params=_PARAMS)
-def toy(request: pytest.FixtureRequest) -> Toy:
-    made = build(request.param)
+@functools.cache
+def toy_of(family: str) -> Toy:
+    made = build(family)
     made.own = dict(made.model.attn_processors)
     return made
 
 
-@pytest.fixture(scope="module", params=[*METHODS, *AHEAD])
-def drawn(toy: Toy, request: pytest.FixtureRequest) -> Drawn:
-    cast = cast_of(request.param)
-    run = new_run(request.param)
+@pytest.fixture(scope="module", params=or_slow(CASES, QUICK), ids="-".join)
+def drawn(request: pytest.FixtureRequest) -> Drawn:
+    family, method = request.param
+    toy, cast, run = toy_of(family), cast_of(method), new_run(method)
     # The bank lies on the host and is read backwards, each frame in a batch of its own.
     cached = draw(toy, run, [cast, FRAMES[1:], FRAMES[:1]])
-    joint = draw(toy, new_run(request.param), [cast + FRAMES])
-    return Drawn(toy, request.param, toy.sample(FRAMES), joint, cached, run)
+    joint = draw(toy, new_run(method), [cast + FRAMES])
+    return Drawn(toy, method, toy.sample(FRAMES), joint, cached, run)
 
 
 def difference(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:

@@ -41,6 +41,7 @@ def other() -> np.ndarray:
     return true_pictures(prompt_set("others", "validation", COUNT, 1), 128)
 
 
+@pytest.mark.slow
 def test_faults_are_seen_and_truth_is_not_faulted(
     network: PhotoFeatures, true: np.ndarray, other: np.ndarray
 ) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from benchmarks import shared_keys
 
 
+@pytest.mark.slow
 def test_the_shipped_model_reads_another_pictures_keys(tmp_path: Path) -> None:
     out = tmp_path / "keys.json"
     shared_keys.main(["--pairs", "12", "--lead", "0.3", "--out", str(out)])

@@ -10,6 +10,7 @@ STORY = """\
 title: "Mia & Bo <3"
 style: pencil
 seed: 5
+size: 64x64
 characters:
   Mia: a girl with a red hat
   Bo: a small bear

@@ -28,6 +28,7 @@ from consistent_gen.story.cast import cast_members, remembered_story
 from consistent_gen.story.prompts import render as written
 from consistent_gen.world.scene import render
 from consistent_gen.world.spec import sample_frame, sample_identity
+from tests.every_run import or_slow
 
 STEPS = 2
 SHARING = [n for n in METHODS if resolve(METHODS, n).rules]
@@ -56,7 +57,7 @@ def drawer(tiny_folder: Path) -> Callable[[str], StoryDrawer]:
     return lambda method: StoryDrawer(str(tiny_folder), method=method, steps=STEPS)
 
 
-@pytest.mark.parametrize("method", SHARING)
+@pytest.mark.parametrize("method", or_slow(SHARING, ["head_start"]))
 def test_reference_pictures_change_the_drawing(
     drawer: Callable[[str], StoryDrawer], method: str
 ) -> None:

@@ -23,6 +23,7 @@ from consistent_gen.models.backbone import Backbone
 from consistent_gen.registry import resolve
 from consistent_gen.runtime import frame_seed
 from consistent_gen.story.plan import StoryPlan
+from tests.every_run import or_slow
 
 FILES = ["frames", "index.html", "page.png", "report.json"]
 
@@ -58,7 +59,7 @@ def test_the_report_says_what_was_drawn(drawn: Path) -> None:
     )
     for frame in frames:
         with Image.open(drawn / frame["path"]) as picture:
-            assert picture.size == (frame["width"], frame["height"]) == (128, 128)
+            assert picture.size == (frame["width"], frame["height"]) == (64, 64)
         assert frame["steps"] == 2 and frame["scores"].keys() <= {"alignment", "consistency"}
         assert all(0.0 <= value <= 1.0 for value in frame["scores"].values())
         assert read_png(drawn / frame["path"])[1]["seed"] == frame["seed"]
@@ -201,7 +202,7 @@ def test_a_reference_that_is_no_picture_is_named(
 TYING = [name for name in METHODS if resolve(METHODS, name).rules]
 
 
-@pytest.mark.parametrize("method", TYING)
+@pytest.mark.parametrize("method", or_slow(TYING, ["head_start"]))
 def test_every_frame_of_a_method_that_ties_frames_is_drawn_again_alone(
     method: str,
     tiny_folder: Path,

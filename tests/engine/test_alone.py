@@ -13,8 +13,9 @@ from consistent_gen.errors import InputError
 from consistent_gen.methods.tuning import recipe_of
 from consistent_gen.models.backbone import Backbone
 
-FOX = FrameRequest(id="fox", prompt="a red fox", seed=1, settings=DrawSettings(steps=4))
-CAT = FrameRequest(id="cat", prompt="a cat reading", seed=2, settings=DrawSettings(steps=4))
+SMALL = DrawSettings(steps=4, size=(64, 64))
+FOX = FrameRequest(id="fox", prompt="a red fox", seed=1, settings=SMALL)
+CAT = FrameRequest(id="cat", prompt="a cat reading", seed=2, settings=SMALL)
 
 Calls = list[tuple[int, set[str]]]
 

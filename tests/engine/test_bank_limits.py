@@ -16,6 +16,7 @@ from consistent_gen.errors import InputError, LimitError
 from consistent_gen.methods.tuning import recipe_of
 from consistent_gen.models.backbone import Backbone
 from tests.engine.test_sharing import COUPLING, FOX, PLAIN, READING, new_story, portraits
+from tests.every_run import or_slow
 
 CAT = Subject(name="cat", tokens=(5,))
 BOTH = replace(READING, id="both", prompt="a fox and a cat reading", subjects=(FOX, CAT))
@@ -23,10 +24,9 @@ CATS = replace(portraits(1)[0], id="cat", prompt="a small green cat", subjects=(
 EVERYWHERE = np.ones((8, 8), dtype=np.float32)
 
 _QUICK = ("head_start", "consistory")
-_PARAMS = [m if m in _QUICK else pytest.param(m, marks=pytest.mark.slow) for m in COUPLING]
 
 
-@pytest.mark.parametrize("method", _PARAMS)
+@pytest.mark.parametrize("method", or_slow(COUPLING, _QUICK))
 def test_bytes_are_bounded_before_there_are_any(tiny: Backbone, method: str) -> None:
     """Exactly so where no mask decides, or where the character is everywhere."""
     for everywhere in (False, True):

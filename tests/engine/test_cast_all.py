@@ -16,10 +16,12 @@ from consistent_gen.engine.sharing import SharedStory
 from consistent_gen.errors import InputError, LimitError
 from consistent_gen.methods import tuning
 from consistent_gen.models.backbone import Backbone
+from tests.every_run import or_slow
 
 FOX, CAT = (Subject(name=name, tokens=(place,)) for name, place in (("fox", 2), ("cat", 5)))
+SETTINGS_OF_ALL = DrawSettings(steps=4, size=(64, 64))
 ALONE = FrameRequest(
-    id="alone", prompt="a fox reading", seed=3, subjects=(FOX,), settings=DrawSettings(steps=4)
+    id="alone", prompt="a fox reading", seed=3, subjects=(FOX,), settings=SETTINGS_OF_ALL
 )
 BOTH = replace(ALONE, id="both", prompt="a fox and a cat walking", seed=4, subjects=(FOX, CAT))
 ANCHOR = replace(BOTH, id="anchor", prompt="a fox and a cat", seed=6)
@@ -29,6 +31,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "consistyle": {"mixing_steps": 0.5, "structure_steps": (0.25, 0.75)},
     "consistory ahead": {"anchors": 1, "lead": 0.5, "gate": "nearest", "portrait": False},
 }
+QUICK = ("head_start", "consistory ahead")
 
 
 def recipe_of(method: str) -> Recipe:
@@ -58,7 +61,7 @@ def draw(
     return found
 
 
-@pytest.mark.parametrize("method", SETTINGS)
+@pytest.mark.parametrize("method", or_slow(SETTINGS, QUICK))
 def test_frames_of_one_and_of_both_read_it_in_any_company(tiny: Backbone, method: str) -> None:
     recipe = recipe_of(method)
     all_at_once = draw(tiny, recipe, [[ALONE, BOTH]])
@@ -86,16 +89,17 @@ def test_a_frame_of_one_does_not_read_the_other(tiny: Backbone) -> None:
     assert not np.array_equal(full["both"], weaker["both"])
 
 
-@pytest.mark.parametrize("method", SETTINGS)
-@pytest.mark.parametrize("which", ["alone", "both", "anchor"])
-def test_every_frame_can_be_drawn_again(tiny: Backbone, method: str, which: str) -> None:
+@pytest.mark.parametrize("method", or_slow(SETTINGS, QUICK))
+def test_every_frame_can_be_drawn_again(tiny: Backbone, method: str) -> None:
     recipe = recipe_of(method)
     story = cast(tiny, recipe)
     for frame in (ALONE, BOTH):
         story.submit(replace(frame, method=recipe.name))
-    drawn = story.engine.drain()[which]
-    result = replay(drawn.image, drawn.metadata, tiny, recipe_of=lambda _: recipe)
-    assert result.verdict == "identical"
+    drawn = story.engine.drain()
+    for which in ("alone", "both", "anchor"):
+        done = drawn[which]
+        result = replay(done.image, done.metadata, tiny, recipe_of=lambda _: recipe)
+        assert result.verdict == "identical", which
 
 
 def test_dropping_one_frees_both(tiny: Backbone) -> None:

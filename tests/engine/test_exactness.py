@@ -18,6 +18,7 @@ from consistent_gen.engine.exactness import PROFILED, best_bucket
 from consistent_gen.errors import InputError
 from consistent_gen.models import load_backbone
 from consistent_gen.models.backbone import Backbone
+from tests.every_run import or_slow
 
 REQUESTS = tuple(
     FrameRequest(
@@ -93,8 +94,23 @@ def assert_same(found: dict[str, Result], expected: dict[str, Result]) -> None:
 
 
 @given(st.integers(0, 2**32), st.sampled_from((2, 5, 8)))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=6)
 def test_bytes_do_not_depend_on_company(
+    tiny: Backbone, lone: dict[int, dict[str, Result]], seed: int, bucket: int
+) -> None:
+    draw_in_company(tiny, lone, seed, bucket)
+
+
+@pytest.mark.slow
+@given(st.integers(0, 2**32), st.sampled_from((2, 5, 8)))
+@settings(max_examples=50)
+def test_bytes_do_not_depend_on_much_company(
+    tiny: Backbone, lone: dict[int, dict[str, Result]], seed: int, bucket: int
+) -> None:
+    draw_in_company(tiny, lone, seed, bucket)
+
+
+def draw_in_company(
     tiny: Backbone, lone: dict[int, dict[str, Result]], seed: int, bucket: int
 ) -> None:
     """Random order, choice of groups, late joins and cancels."""
@@ -160,7 +176,7 @@ def test_throughput_mode_pads_nothing_and_comes_close(
         torch.testing.assert_close(latent, lone[8][frame_id][0], atol=1e-3, rtol=1e-3)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", or_slow([1, 2], [2]))
 def test_bytes_do_not_depend_on_company_with_any_number_of_threads(
     tiny: Backbone, threads: int
 ) -> None:

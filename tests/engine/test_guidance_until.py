@@ -16,9 +16,12 @@ from consistent_gen.engine.sharing import SharedStory
 from consistent_gen.errors import InputError, LimitError
 from consistent_gen.methods import METHODS, tuning
 from consistent_gen.models.backbone import Backbone
+from tests.every_run import or_slow
 
 FOX = FrameRequest(
-    prompt="a red fox", seed=5, settings=DrawSettings(steps=4, guidance=3.0, contours=2.0)
+    prompt="a red fox",
+    seed=5,
+    settings=DrawSettings(steps=4, guidance=3.0, contours=2.0, size=(64, 64)),
 )
 WHO = Subject(name="fox", tokens=(3,))
 READING = replace(FOX, id="reading", prompt="a red fox reading", seed=6, subjects=(WHO,))
@@ -107,7 +110,7 @@ def shared(
     return found, story
 
 
-@pytest.mark.parametrize("method", SHARING)
+@pytest.mark.parametrize("method", or_slow(SHARING, ["head_start"]))
 def test_shared_frames_are_the_same_in_any_company(tiny: Backbone, method: str) -> None:
     """Also where rows without the prompt read anchors that are past their own guided steps."""
     other = replace(READING, id="other", seed=8)

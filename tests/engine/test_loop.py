@@ -28,8 +28,9 @@ from consistent_gen.errors import Cancelled, ConsistentGenError, InputError, Lim
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.models.tiny import SCHEDULER
 
-FOX = FrameRequest(id="fox", prompt="a red fox", seed=1, settings=DrawSettings(steps=3))
-CAT = FrameRequest(id="cat", prompt="a cat reading", seed=2, settings=DrawSettings(steps=3))
+SMALL = DrawSettings(steps=3, size=(64, 64))
+FOX = FrameRequest(id="fox", prompt="a red fox", seed=1, settings=SMALL)
+CAT = FrameRequest(id="cat", prompt="a cat reading", seed=2, settings=SMALL)
 
 
 def changed(request: FrameRequest, **changes: Any) -> FrameRequest:
@@ -85,7 +86,7 @@ def test_events_of_one_frame(tiny: Backbone) -> None:
     assert [type(event) for event in events] == [Started, Step, Step, Step, FrameDone]
     assert [e.step for e in events if isinstance(e, Step)] == [1, 2, 3]
     image = pictures(events)["fox"]
-    assert image.shape == (128, 128, 3)
+    assert image.shape == (64, 64, 3)
     assert image.dtype == np.uint8
 
 
@@ -209,7 +210,7 @@ def test_the_call_says_which_row_is_whose(tiny: Backbone) -> None:
     assert spy.rows_in(call) == call.of_frame("fox")
     assert call.of_frame("fox")[0].request.subjects == subjects
     assert [row.time for row in call.rows] == [1.0] * 4
-    assert call.latent == (16, 16)
+    assert call.latent == (8, 8)
     assert spy.ended == len(spy.announced) == 3
 
 
@@ -353,7 +354,7 @@ def test_previews_come_when_asked_for(tiny: Backbone, how: Any) -> None:
     events = list(Engine(tiny).run([request]))
     shown = {e.step: e.preview for e in events if isinstance(e, Step) and e.preview is not None}
     assert shown.keys() == {2, 4}
-    assert all(p.shape == (128, 128, 3) and p.dtype == np.uint8 for p in shown.values())
+    assert all(p.shape == (64, 64, 3) and p.dtype == np.uint8 for p in shown.values())
     without = pictures(Engine(tiny).run([FOX.with_settings(steps=6)]))["fox"]
     assert np.array_equal(pictures(events)["fox"], without)
 
@@ -365,7 +366,7 @@ def test_the_linear_preview_tracks_the_decoder(tiny: Backbone) -> None:
         events = Engine(tiny).run([replace(request, preview=how)])  # type: ignore[arg-type]
         by_kind[how] = [e.preview for e in events if isinstance(e, Step)][4]
     coarse = [
-        preview.reshape(16, 8, 16, 8, 3).mean((1, 3)).ravel()
+        preview.reshape(8, 8, 8, 8, 3).mean((1, 3)).ravel()
         for preview in by_kind.values()
         if preview is not None
     ]

@@ -15,11 +15,11 @@ from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.engine import Engine, FrameDone, FrameRequest, Step, Subject, replay
 from consistent_gen.engine.sharing import SharedStory
 from consistent_gen.errors import CheckpointError, InputError
-from consistent_gen.methods import METHODS
 from consistent_gen.methods.tuning import recipe_of
 from consistent_gen.models import load_backbone
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.models.refiner import Refiner
+from tests.every_run import COUPLING_CASES
 
 FOX = FrameRequest(prompt="a red fox", seed=5, settings=DrawSettings(steps=4, guidance=3.0))
 
@@ -94,7 +94,7 @@ def test_replay_draws_the_same_and_names_another_second_stage(
     assert any("other second stage" in reason for reason in reasons)
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name != "vanilla"])
+@pytest.mark.parametrize("method", COUPLING_CASES)
 def test_shared_stories_are_finished_together(refined: Backbone, method: str) -> None:
     engine = Engine(refined)
     story = SharedStory(engine, recipe_of(method), seed=3)

@@ -17,8 +17,10 @@ from consistent_gen.engine.sharing import SharedStory
 from consistent_gen.errors import InputError, LimitError
 from consistent_gen.methods import METHODS, tuning
 from consistent_gen.models.backbone import Backbone
+from tests.every_run import COUPLING_CASES
 
 STEPS = 4
+SIZE = (64, 64)
 FOX, CAT = Subject(name="fox", tokens=(2,)), Subject(name="cat", tokens=(4,))
 SETTINGS: dict[str, dict[str, Any]] = {
     "consistory": {"mixing_steps": 0.5, "injection_steps": (0.25, 0.75)},
@@ -30,7 +32,12 @@ COUPLING = [name for name in METHODS if name != "vanilla"]
 
 def request(name: str, prompt: str, seed: int, *who: Subject, **more: Any) -> FrameRequest:
     return FrameRequest(
-        id=name, prompt=prompt, seed=seed, subjects=who, **more, settings=DrawSettings(steps=STEPS)
+        id=name,
+        prompt=prompt,
+        seed=seed,
+        subjects=who,
+        **more,
+        settings=DrawSettings(steps=STEPS, size=SIZE),
     )
 
 
@@ -76,7 +83,7 @@ def draw(
     return found
 
 
-@pytest.mark.parametrize("method", COUPLING)
+@pytest.mark.parametrize("method", COUPLING_CASES)
 def test_bytes_depend_on_no_company(tiny: Backbone, method: str) -> None:
     """All at once beside a stranger; and one by one, later, in another order: equal bytes."""
     together = draw(tiny, method, [[READING, WALKING]], bystanders=[PLAIN])
@@ -176,10 +183,10 @@ def test_two_characters(tiny: Backbone) -> None:
 
 
 def test_a_picture_of_ones_own_stands_in_for_an_anchor(tiny: Backbone) -> None:
-    picture = np.zeros((128, 128, 3), np.uint8)
-    picture[32:96, 32:96] = (200, 90, 20)
-    mask = np.zeros((128, 128), np.float32)
-    mask[32:96, 32:96] = 1.0
+    picture = np.zeros((*SIZE, 3), np.uint8)
+    picture[16:48, 16:48] = (200, 90, 20)
+    mask = np.zeros(SIZE, np.float32)
+    mask[16:48, 16:48] = 1.0
     results = []
     for shade in (0, 120):
         engine = Engine(tiny, bucket=8)
@@ -193,8 +200,8 @@ def test_a_picture_of_ones_own_stands_in_for_an_anchor(tiny: Backbone) -> None:
         rebuilt = tiny.decode(tiny.encode(own.reference[None]))[0]
         assert np.abs(found["fox0"].astype(int) - rebuilt).max() <= 1
     assert not np.array_equal(*results)
-    with pytest.raises(InputError, match=r"picture is uint8 \(64, 64, 3\); expected uint8"):
-        Engine(tiny).submit(replace(READING, reference=picture[:64, :64]))
+    with pytest.raises(InputError, match=r"picture is uint8 \(32, 32, 3\); expected uint8"):
+        Engine(tiny).submit(replace(READING, reference=picture[:32, :32]))
 
 
 def test_a_bank_that_is_too_large_is_refused_before_drawing(tiny: Backbone) -> None:

@@ -17,10 +17,12 @@ from consistent_gen.engine.sharing import SharedStory
 from consistent_gen.errors import InputError, LimitError
 from consistent_gen.methods import tuning
 from consistent_gen.models.backbone import Backbone
+from tests.every_run import or_slow
 
 FOX, CAT = (Subject(name=name, tokens=(place,)) for name, place in (("fox", 2), ("cat", 5)))
+SETTINGS_OF_ALL = DrawSettings(steps=4, size=(64, 64))
 ALONE = FrameRequest(
-    id="alone", prompt="a fox reading", seed=3, subjects=(FOX,), settings=DrawSettings(steps=4)
+    id="alone", prompt="a fox reading", seed=3, subjects=(FOX,), settings=SETTINGS_OF_ALL
 )
 BOTH = replace(ALONE, id="both", prompt="a fox and a cat walking", seed=4, subjects=(FOX, CAT))
 AGAIN = replace(BOTH, id="again", prompt="a fox and a cat reading", seed=5)
@@ -71,7 +73,7 @@ def draw(
     return found
 
 
-@pytest.mark.parametrize("method", SETTINGS)
+@pytest.mark.parametrize("method", or_slow(SETTINGS, ["head_start"]))
 def test_who_reads_it_and_in_any_company(tiny: Backbone, method: str) -> None:
     recipe = recipe_of(method)
     all_at_once = draw(tiny, recipe, [[ALONE, BOTH, AGAIN]])
@@ -110,7 +112,7 @@ def test_the_portrait_reads_the_anchors(tiny: Backbone, method: str) -> None:
     assert pairs and any(a.shape != b.shape or not np.allclose(a, b, atol=1e-4) for a, b in pairs)
 
 
-@pytest.mark.parametrize("method", SETTINGS)
+@pytest.mark.parametrize("method", or_slow(SETTINGS, ["consistyle ahead"]))
 def test_a_frame_that_read_it_can_be_drawn_again(tiny: Backbone, method: str) -> None:
     engine = Engine(tiny, bucket=8)
     recipe = recipe_of(method)

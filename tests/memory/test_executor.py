@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +18,6 @@ SAID = (
     "I moved to Lisbon by way of Porto and Faro. I am a nurse, I like green tea and my two cats, "
     "and I enjoy long walks by the river with my small brown dog, who is afraid of thunder."
 )
-seen_rules: set[str] = set()
 
 
 class Desk:
@@ -34,7 +35,7 @@ class Desk:
         turns = (self.said, self.replied, *((self.read,) if self.read in named else ()))
         batch = Batch(**{"ops": ops, "turns": turns, **options})  # type: ignore[arg-type]
         outcomes = list(self.store.apply(batch).outcomes)
-        seen_rules.update(o.rule for o in outcomes)
+        assert {o.rule for o in outcomes} <= {"", *RULES}
         assert all(o.reason for o in outcomes if o.status in ("refused", "quarantined"))
         return outcomes
 
@@ -339,5 +340,8 @@ def test_the_log_is_a_ring(opened: Callable[..., Store], tmp_path: object,
     assert [o.reason for o in desk.store.outcomes()] == ["11", "10", "9", "8", "7"]
 
 
-def test_every_rule_was_met_above() -> None:
-    assert seen_rules - {""} == set(RULES)
+def test_a_test_of_this_file_expects_every_rule() -> None:
+    """Read from the source, so that it does not matter which tests ran before, and where."""
+    tree = ast.parse(Path(__file__).read_text(encoding="utf-8"))
+    words = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    assert set(RULES) <= words, set(RULES) - words

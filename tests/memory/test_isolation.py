@@ -16,6 +16,7 @@ from consistent_gen.errors import ConsistentGenError, InputError
 from consistent_gen.memory.data.operations import Add, Batch
 from consistent_gen.memory.data.records import Media, Turn
 from consistent_gen.memory.data.store import Scope, Store
+from tests.every_run import or_slow
 
 PAIRS = [
     ("ann", "Ann"),
@@ -108,7 +109,7 @@ class History:
         return id in self.turns or id in self.facts or id in self.media
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids=range(len(PAIRS)))
+@pytest.mark.parametrize("pair", or_slow(PAIRS, PAIRS[::2]), ids=range(len(PAIRS)))
 def test_random_histories_stay_apart(
     place: str, opened: Callable[..., Store], clock: Callable, pair: tuple[str, str]
 ) -> None:

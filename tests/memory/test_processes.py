@@ -21,6 +21,7 @@ from consistent_gen.memory.data.operations import Add, Batch
 from consistent_gen.memory.data.records import Turn
 from consistent_gen.memory.data.store import StaleVersionError, Store
 from consistent_gen.memory.storage.sqlite_store import SqliteStore
+from tests.every_run import or_slow
 
 COUNTER = "Work.Projects"
 HANGING_S = 240
@@ -88,6 +89,9 @@ def race(place: str, user: str, seconds: float, least: int) -> tuple[int, int]:
     return turns, increments
 
 
+@pytest.mark.parametrize(
+    "place", or_slow(["sqlite", "encrypted", "postgres"], ["sqlite"]), indirect=True
+)
 def test_four_processes(place: str, tmp_path: Path) -> None:
     turns, increments = race(place, f"{tmp_path}:race", seconds=2, least=5)
     assert turns >= 20 and increments >= 1

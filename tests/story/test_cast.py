@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from consistent_gen.engine import Engine, FrameRequest
-from consistent_gen.methods import METHODS
 from consistent_gen.methods.tuning import tuned
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.story.cast import Anchors, Cast, plan_anchors
 from consistent_gen.story.plan import Overrides, StoryPlan, plan_story
 from consistent_gen.story.script import load_story
+from tests.every_run import METHOD_CASES
 
 STORY = """\
 title: x
@@ -32,7 +32,7 @@ frames:
 
 def plan_of(backbone: Backbone, folder: Path, method: str, more: str = "") -> StoryPlan:
     (folder / "s.yaml").write_text(STORY % more)
-    overrides = Overrides(method=method, settings={"steps": 2})
+    overrides = Overrides(method=method, settings={"steps": 2, "size": (64, 64)})
     return plan_story(load_story(folder / "s.yaml"), backbone, overrides, folder)
 
 
@@ -55,7 +55,7 @@ def draw(backbone: Backbone, plan: StoryPlan) -> dict[str, np.ndarray]:
     return {name: event.image for name, event in engine.drain().items()}
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", METHOD_CASES)
 def test_every_frame_of_the_story_and_no_other_is_shown(
     tiny: Backbone, tmp_path: Path, method: str
 ) -> None:
@@ -141,7 +141,7 @@ def test_references_are_anchors_before_frames_and_the_first_of_both_is_read_besi
     assert together == {}, "nobody would read it"
     text = (tmp_path / "s.yaml").read_text() + '  - "{Bo} and {Mia} walking"\n'
     (tmp_path / "s.yaml").write_text(text)
-    overrides = Overrides(method="head_start", settings={"steps": 2})
+    overrides = Overrides(method="head_start", settings={"steps": 2, "size": (64, 64)})
     plan = plan_story(load_story(tmp_path / "s.yaml"), tiny, overrides, tmp_path)
     assert anchors_of(tiny, plan)[1] == {"Bo & Mia": 0}
     frames = submitted(tiny, plan)
@@ -169,13 +169,16 @@ def test_which_frames_are_anchors(
     text = "title: x\ncharacters: {Mia: a girl, Bo: a bear, Ada: a fox}\nframes:\n"
     (tmp_path / "s.yaml").write_text(text + "".join(f'  - "{frame}"\n' for frame in frames))
     plan = plan_story(
-        load_story(tmp_path / "s.yaml"), tiny, Overrides(settings={"steps": 2}), tmp_path
+        load_story(tmp_path / "s.yaml"),
+        tiny,
+        Overrides(settings={"steps": 2, "size": (64, 64)}),
+        tmp_path,
     )
     assert {" ".join(a.names): list(a.frames) for a in anchors_of(tiny, plan)[0]} == anchors
     assert sorted(draw(tiny, plan)) == [str(i) for i in range(len(shown))]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", METHOD_CASES)
 def test_a_frame_alone_is_the_frame_of_its_story(
     tiny: Backbone, tmp_path: Path, method: str
 ) -> None:
@@ -184,7 +187,7 @@ def test_a_frame_alone_is_the_frame_of_its_story(
     (tmp_path / "s.yaml").write_text(
         STORY % ", references: bo.png" + '  - "{Bo} and {Mia} walking"\n'
     )
-    overrides = Overrides(method=method, settings={"steps": 2})
+    overrides = Overrides(method=method, settings={"steps": 2, "size": (64, 64)})
     plan = plan_story(load_story(tmp_path / "s.yaml"), tiny, overrides, tmp_path)
     whole = draw(tiny, plan)
     for frame in reversed(plan.frames):

@@ -93,12 +93,12 @@ def test_exports_at_the_same_time_do_not_disturb_each_other() -> None:
     books = [small_book(layout) for layout in LAYOUTS]
     alone = [export_story(book, "pdf").data for book in books]
     with ThreadPoolExecutor(4) as threads:
-        together = list(threads.map(lambda book: export_story(book, "pdf").data, books * 3))
-    assert together == alone * 3
+        together = list(threads.map(lambda book: export_story(book, "pdf").data, books * 2))
+    assert together == alone * 2
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("count", [1, 2, 3, 13])
+@pytest.mark.parametrize("count", [1, 13])
 def test_pdf_pages_and_pictures(layout: str, count: int) -> None:
     book = small_book(layout, count)
     pdf = Pdf(export_story(book, "pdf").data)

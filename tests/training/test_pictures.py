@@ -37,7 +37,8 @@ def _config(folder: Path, model: Path, workers: int) -> PicturesConfig:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.filterwarnings("ignore:.*should be kept in float32.*")
 def test_rehearsal(
     story_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int

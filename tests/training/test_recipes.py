@@ -31,6 +31,7 @@ TOY = StoryWorldConfig(
 )
 
 
+@pytest.mark.slow
 def test_autoencoder(pictures: Path, tmp_path: Path) -> None:
     config = autoencoder.AutoencoderConfig(
         run=tmp_path,
@@ -83,6 +84,7 @@ def test_story_model_trains_resumes_and_loads(
     assert picture.size == (128, 128)
 
 
+@pytest.mark.slow
 def test_semantics_leave_everything_else_as_it_was(rows: Path, vae: Path, tmp_path: Path) -> None:
     old = PatchAutoencoder(decoder_widths=(16, 8), decoder_blocks=(1, 1))
     old.load_state_dict(PatchAutoencoder.from_pretrained(vae).state_dict(), strict=False)
@@ -132,6 +134,7 @@ def test_heads_weigh_most() -> None:
     assert weight[5, 0] / weight[15, 15] == pytest.approx(1.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("judge", [False, True])
 @pytest.mark.filterwarnings("ignore:.*should be kept in float32.*")
 def test_reader(pictures: Path, vae: Path, tmp_path: Path, judge: bool) -> None:

@@ -19,6 +19,7 @@ import torch
 from consistent_gen.models.story_world import StoryWorldConfig
 from consistent_gen.training import autoencoder, reader, refiner, semantics, story_model
 from consistent_gen.training.loop import RecipeConfig, Training, learning_rate, load_run
+from tests.every_run import or_slow
 
 TOY = StoryWorldConfig(
     widths=(16, 16, 32), heads=(1, 1, 1), text_width=32, text_layers=1, text_heads=1
@@ -95,7 +96,7 @@ RECIPES = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", or_slow(RECIPES, ["semantics", "judge"]))
 @pytest.mark.filterwarnings("ignore:.*should be kept in float32.*")
 def test_stopped_and_resumed_equals_uninterrupted(
     name: str,

@@ -11,6 +11,7 @@ import pytest
 from consistent_gen.client import ApiError
 from consistent_gen.errors import ConsistentGenError, InputError
 from consistent_gen.rewards.sight import Sight
+from tests.every_run import or_slow
 from tests.services.web.hand import Hand, until
 from tests.ui.conftest import Place
 from ui.app import open_folder
@@ -299,7 +300,7 @@ def test_examples_and_stories_can_be_opened(actions: StoryActions, hand: Hand) -
     assert actions.opened(project) == story
 
 
-@pytest.mark.parametrize("format", sorted(FORMATS))
+@pytest.mark.parametrize("format", or_slow(sorted(FORMATS), set(FORMATS) - {"gif"}))
 def test_every_export_is_a_file_of_its_kind(
     format: str, actions: StoryActions, frames: Frames, hand: Hand
 ) -> None:

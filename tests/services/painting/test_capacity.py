@@ -13,6 +13,7 @@ from consistent_gen.models.backbone import Backbone
 from services.jobs import Lease
 from services.painting.painter import Painter
 from services.painting.reports import Drawn, Stepped
+from tests.every_run import or_slow
 from tests.services.painting.test_painter import draw_file, drive, pictures
 from tests.services.small_model import MakeLease, story
 
@@ -98,7 +99,7 @@ def test_a_newcomer_is_in_the_next_call_and_every_one_after(
     assert painter.calls == 10
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", or_slow(METHODS, ["head_start"]))
 def test_frames_that_sit_out_have_the_same_bytes(
     tiny: Backbone, make_lease: MakeLease, method: str
 ) -> None:

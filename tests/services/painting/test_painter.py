@@ -24,6 +24,7 @@ from services.painting.anchor_cache import IDLE_SHARE
 from services.painting.painter import Painter
 from services.painting.reports import Drawn, Failed, Report, Stepped
 from services.plans import validate_story
+from tests.every_run import METHOD_CASES, or_slow
 from tests.services.small_model import MakeLease, story
 
 BUCKET = 4  # rows per call: small, so that these tests are quick
@@ -78,7 +79,7 @@ def poisoned(backbone: Backbone, word: str, error: type[Exception] = RuntimeErro
         hook.remove()
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", METHOD_CASES)
 def test_each_frame_alone_is_the_frame_of_the_whole_story(
     tiny: Backbone, make_lease: MakeLease, method: str
 ) -> None:
@@ -173,7 +174,7 @@ def test_cancel_takes_effect_before_the_next_call(tiny: Backbone, make_lease: Ma
     assert pictures(drive(painter)).keys() == {leases[0].id, leases[2].id}
 
 
-@pytest.mark.parametrize("method", ["consistory", "style_aligned"])
+@pytest.mark.parametrize("method", or_slow(["consistory", "style_aligned"], ["style_aligned"]))
 def test_cancelling_all_stops_the_anchors_too(
     tiny: Backbone, make_lease: MakeLease, method: str
 ) -> None:
@@ -325,7 +326,9 @@ def test_anchors_are_kept_within_their_bytes(tiny: Backbone, make_lease: MakeLea
         painter_of(tiny, anchor_bytes=one // 2).submit(make_lease(request, 4))
 
 
-@pytest.mark.parametrize(("idle_stories", "kept"), [(3.5, 3), (0.5, 1), (99, 16)])
+@pytest.mark.parametrize(
+    ("idle_stories", "kept"), [(3.5, 3), (0.5, 1), pytest.param(99, 16, marks=pytest.mark.slow)]
+)
 def test_of_stories_that_nobody_draws_the_last_ones_stay(
     tiny: Backbone, make_lease: MakeLease, idle_stories: float, kept: int
 ) -> None:

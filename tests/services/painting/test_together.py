@@ -52,6 +52,12 @@ def test_frames_are_equal_in_any_order_and_company(tiny: Backbone, make_lease: M
     assert all(np.array_equal(found[lease.id], expected[i]) for i, lease in enumerate(leases))
 
 
+@pytest.fixture(scope="module")
+def wide(tiny: Backbone) -> dict[int, np.ndarray]:
+    """The story, drawn with eight rows to a call."""
+    return draw_file(tiny, REQUEST, bucket=8)
+
+
 @pytest.mark.parametrize(
     ("poison", "lost"),
     [
@@ -61,10 +67,13 @@ def test_frames_are_equal_in_any_order_and_company(tiny: Backbone, make_lease: M
     ],
 )
 def test_a_first_frame_that_fails_takes_its_readers_along(
-    tiny: Backbone, make_lease: MakeLease, poison: str, lost: set[int]
+    tiny: Backbone,
+    make_lease: MakeLease,
+    wide: dict[int, np.ndarray],
+    poison: str,
+    lost: set[int],
 ) -> None:
     request = REQUEST
-    expected = draw_file(tiny, request, bucket=8)
     leases = [make_lease(request, index) for index in range(5)]
     painter = painter_of(tiny, bucket=8)
     with poisoned(tiny, poison):
@@ -78,4 +87,4 @@ def test_a_first_frame_that_fails_takes_its_readers_along(
     again = make_lease(request, 4)
     painter.submit(again)
     found = pictures(drive(painter))
-    assert np.array_equal(found[again.id], expected[4]), "the failure ends with its cause"
+    assert np.array_equal(found[again.id], wide[4]), "the failure ends with its cause"

@@ -210,7 +210,13 @@ def test_editing_needs_the_revision(alice: Client, hand: Hand, story: StoryIn) -
 
 @pytest.mark.parametrize(
     ("format", "start"),
-    [("pdf", b"%PDF"), ("cbz", b"PK"), ("zip", b"PK"), ("gif", b"GIF8"), ("png", b"\x89PNG")],
+    [
+        ("pdf", b"%PDF"),
+        ("cbz", b"PK"),
+        ("zip", b"PK"),
+        ("png", b"\x89PNG"),
+        pytest.param("gif", b"GIF8", marks=pytest.mark.slow),
+    ],
 )
 def test_exports(
     alice: Client, raw: httpx.Client, hand: Hand, story: StoryIn, format: str, start: bytes

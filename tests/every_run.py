@@ -1,0 +1,23 @@
+"""Which of many like cases run every time; the others run with the slow tests, as CI does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from consistent_gen.methods import METHODS
+
+# The default, and the one with every mechanism. Each method alone is held by its oracle.
+QUICK_METHODS = ("head_start", "consistyle")
+
+
+def or_slow(cases: Iterable[Any], quick: Iterable[Any] = QUICK_METHODS) -> list[Any]:
+    """The cases of a parametrised test, all but the quick ones marked slow."""
+    quick = tuple(quick)
+    return [case if case in quick else pytest.param(case, marks=pytest.mark.slow) for case in cases]
+
+
+METHOD_CASES = or_slow(METHODS)
+COUPLING_CASES = or_slow(name for name in METHODS if name != "vanilla")
