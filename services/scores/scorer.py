@@ -1,16 +1,23 @@
-"""What a scorer is asked and what it answers, whoever looks at the pictures."""
+"""Scores of pictures: by the reader in this process, or by the service `services.scoring:Scoring`,
+which reads the pictures of many callers at once.
+"""
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
+import httpx
 import numpy as np
 from PIL import Image
+from pydantic import TypeAdapter
 
 from consistent_gen.client.types import ScoreOut
-from consistent_gen.rewards.looking import SIDE, fitted
+from consistent_gen.errors import CheckpointError
+from consistent_gen.rewards.looking import SIDE, Looker, fitted
 from consistent_gen.rewards.sight import Sight, agreement, alignment
 from consistent_gen.world.naming import named_factors
 from consistent_gen.world.palette import hue_anchors
@@ -51,3 +58,57 @@ def png(pixels: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+class LocalScorer:
+    """The reader in this process, loaded when first needed. Safe to share between threads."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._looker = Looker(folder)
+
+    def score(self, pictures: Sequence[bytes], prompts: Sequence[str] | None) -> ScoreOut:
+        """See `PictureScorer`."""
+        return scored(self.see(np.stack([small(data) for data in pictures])), prompts)
+
+    def see(self, pictures: np.ndarray) -> list[Sight]:
+        """What the reader sees in pictures (n SIDE SIDE 3, uint8)."""
+        try:
+            return self._looker.main(pictures)
+        except CheckpointError:
+            raise Refusal(
+                503, "scorer_unavailable",
+                "this server has no weights of the story-world reader, so it cannot score",
+            ) from None  # fmt: skip
+
+    def close(self) -> None:
+        """Let the reader go."""
+        self._looker.close()
+
+
+REMOTE_TIMEOUT_S = 60.0
+_SIGHTS = TypeAdapter(list[Sight])
+
+
+class RemoteScorer:
+    """The service `Scoring` at an address."""
+
+    def __init__(self, url: str, transport: httpx.BaseTransport | None = None) -> None:
+        self._http = httpx.Client(
+            base_url=url, timeout=REMOTE_TIMEOUT_S, transport=transport, trust_env=False
+        )
+
+    def score(self, pictures: Sequence[bytes], prompts: Sequence[str] | None) -> ScoreOut:
+        """See `PictureScorer`."""
+        items = [base64.b64encode(png(small(data))).decode() for data in pictures]
+        try:
+            answer = self._http.post("/read", json={"pictures": items})
+            answer.raise_for_status()
+            found = _SIGHTS.validate_python(answer.json())
+        except (httpx.HTTPError, ValueError):
+            detail = "the scoring service does not answer; try again later"
+            raise Refusal(503, "scorer_unavailable", detail, retry_after=5.0) from None
+        return scored(found, prompts)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
