@@ -103,7 +103,10 @@ class FactorHeads(nn.Module):
     def forward(
         self, subjects: Tensor, scene: Tensor, masks: Tensor, parts: Tensor | None
     ) -> Reading:
-        """Apply every head."""
+        """Apply every head, to features of subjects b s c and of the scene b c.
+
+        masks: b 1+s h w, and parts: b 1+p h w, as logits.
+        """
         return Reading(
             present=self.present(subjects).squeeze(-1).float().sigmoid(),
             subject={name: head(subjects).float() for name, head in self.subject.items()},
