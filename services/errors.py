@@ -53,13 +53,6 @@ class Conflict(ServiceError):
     code = "conflict"
 
 
-class Gone(ServiceError):
-    """It existed and was deleted."""
-
-    status = 410
-    code = "gone"
-
-
 class _TryLater(ServiceError):
     def __init__(self, message: str, retry_after: float) -> None:
         super().__init__(message, retry_after=retry_after)

@@ -37,8 +37,8 @@ from consistent_gen.client.types import (
     StoryList,
     StoryOut,
     StoryPatch,
+    WordingOut,
 )
-from consistent_gen.client.wording_types import WordingOut
 from consistent_gen.registry import resolve
 
 # Imported when a studio is opened: a page can be built and tested without an HTTP library.

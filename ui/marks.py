@@ -13,8 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from consistent_gen.client.types import StoryIn
-from consistent_gen.client.wording_types import TextWordingOut, WordingOut
+from consistent_gen.client.types import StoryIn, TextWordingOut, WordingOut
 from consistent_gen.errors import ConsistentGenError
 from ui.state import Draft, placed_problems, story_request
 

@@ -160,7 +160,7 @@ def _run_group(
 
 
 def _wanted(job: _Job, spans: tuple[slice, slice], device: torch.device) -> slice | Tensor:
-    """Which tokens of the joint sequence ask."""
+    """Which tokens [n] of the joint sequence ask."""
     image, words = spans
     if job.queries is None:
         return words if job.text else image
@@ -185,6 +185,7 @@ def _evenly(slots: list[int]) -> slice | list[int]:
 
 
 def _dispatch(q: Tensor, k: Tensor, v: Tensor, backend: Any, scale: float | None = None) -> Tensor:
+    """Attention by the chosen kernel: q [b n h d], k and v [b m h d] to [b n h d]."""
     from diffusers.models.attention_dispatch import dispatch_attention_fn
 
     found: Tensor = dispatch_attention_fn(q, k, v, scale=scale, backend=backend)

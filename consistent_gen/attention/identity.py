@@ -40,11 +40,11 @@ class IdentityAttention(AttentionPolicy):
         self._values = {slot: heads.get("v", slot) for slot in self.slots}
 
     def output(self, hidden: Tensor, site: Site) -> Tensor:
-        """The rows' values as if they had been attention's result."""
+        """Hidden states [b n c] with the rows' values as if they had been attention's result."""
         attn: Any = self.model.get_submodule(site.name)
         hidden = hidden.clone()
         for slot, values in self._values.items():
             alone, _ = unproject(attn, values.unsqueeze(0), None, site)  # knows no neighbours
-            hidden[slot] = alone[0]
+            hidden[slot] = alone[0]  # n c
         self._values = {}
         return hidden

@@ -270,5 +270,6 @@ def _split(x: Tensor, heads: int) -> Tensor:
 
 
 def _normed(norm: Any, x: Tensor) -> Tensor:
+    # Norms of queries and keys act on d of [b n h d]; most UNets have none.
     normed: Tensor = x if norm is None else norm(x)
     return normed

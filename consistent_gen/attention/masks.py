@@ -41,8 +41,8 @@ class _Seen:
     def once(
         self, before: int, key: tuple[Any, ...], find: Callable[[], Tensor | None]
     ) -> Tensor | None:
-        """The answer for `key`; it is looked for again as long as there is none. Steps do not come
-        back, so what was for earlier ones is forgotten.
+        """The answer [n] or [s] for `key`; it is looked for again as long as there is none. Steps
+        do not come back, so what was for earlier ones is forgotten.
         """
         for old in [step for step in self.found if step < before]:
             del self.found[old]
@@ -119,9 +119,9 @@ class SubjectMasks:
         """How clearly each token [n] shows the subject, 0..1, to settle overlaps."""
         seen = self._seen(frame)
 
-        def find() -> Tensor | None:
+        def find() -> Tensor | None:  # [n]
             if subject in seen.outside:
-                mask = seen.outside[subject]
+                mask = seen.outside[subject]  # h w
                 return resize_grid(mask.reshape(-1, 1), (mask.shape[0], mask.shape[1]), grid)[:, 0]
             found = seen.once(before, ("map", subject), lambda: self.map(frame, subject, before))
             if found is None or seen.grid is None:
@@ -135,7 +135,7 @@ class SubjectMasks:
         """Which tokens [n] of `grid` show the subject; None if nothing is known yet."""
         seen = self._seen(frame)
 
-        def find() -> Tensor | None:
+        def find() -> Tensor | None:  # [n] bool
             known = self.strength(frame, subject, before, grid)
             if known is None:
                 return None
@@ -188,6 +188,7 @@ class SubjectMasks:
             clear = [strength for strength in known if strength is not None]
             if len(clear) < len(known):
                 return None
+            # Subjects [u n] compete for every token; ties go to whoever was named first.
             return (torch.stack(clear).argmax(0) == role.subjects.index(use)).nonzero()[:, 0]
 
         return self._seen(seen).once(before, ("nearest", use.name, grid), find)

@@ -74,7 +74,7 @@ def text_attention(q: Tensor, k: Tensor) -> Tensor:
 
 
 def otsu_threshold(values: Tensor) -> float:
-    """The threshold that separates `values` best: maximal variance between the two classes.
+    """The threshold that separates `values` [n] best: maximal variance between the two classes.
 
     Exact over all cuts between neighbouring values (Otsu, 1979, equation 18): the upper class is
     `values > threshold`. Equal values have no cut; their threshold is the value itself.

@@ -349,7 +349,7 @@ class Sharing(AttentionPolicy):
 
 
 def _blend(x: Tensor, other: Tensor, weight: float) -> Tensor:
-    """(1 - w) x + w other, in the form that leaves equal numbers as they are."""
+    """(1 - w) x + w other, of one shape, in the form that leaves equal numbers as they are."""
     return x + weight * (other.to(x) - x)
 
 

@@ -31,7 +31,7 @@ from consistent_gen.client.connection import (
     problem,
     read,
 )
-from consistent_gen.client.wording_types import WordingOut
+from consistent_gen.client.types import WordingOut
 
 DEFAULT_URL = "http://127.0.0.1:7860"
 PASSING = (0, 408, 429, 500, 502, 503, 504)  # a stream may come back after these

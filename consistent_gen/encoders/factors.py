@@ -1,4 +1,5 @@
-"""What a reader reads: the schema of factors, prediction heads over it, and readings.
+"""What the networks that read pictures share: the schema of factors, prediction heads over it,
+readings, and a folder on disk.
 
 The schema is data that travels with the weights, so that a reader needs no story world at run time.
 """
@@ -8,11 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from consistent_gen.checkpoints import load_tensors, read_json, save_tensors, write_json
+from consistent_gen.errors import CheckpointError
 
 SIDE = 128  # pixels of the pictures that networks learn to read
 MAX_SUBJECTS = 3
@@ -98,7 +103,10 @@ class FactorHeads(nn.Module):
     def forward(
         self, subjects: Tensor, scene: Tensor, masks: Tensor, parts: Tensor | None
     ) -> Reading:
-        """Apply every head."""
+        """Apply every head, to features of subjects b s c and of the scene b c.
+
+        masks: b 1+s h w, and parts: b 1+p h w, as logits.
+        """
         return Reading(
             present=self.present(subjects).squeeze(-1).float().sigmoid(),
             subject={name: head(subjects).float() for name, head in self.subject.items()},
@@ -116,3 +124,38 @@ def normalized(pictures: Tensor) -> Tensor:
     x = pictures.float() / 127.5 - 1.0 if pictures.dtype == torch.uint8 else pictures * 2.0 - 1.0
     # A second stage draws larger than the networks have learnt to read.
     return x if x.shape[-2:] == (SIDE, SIDE) else F.interpolate(x, (SIDE, SIDE), mode="area")
+
+
+class PictureReader(nn.Module):
+    """A network from pictures (b 3 128 128) to a `Reading` of the factors in `schema`."""
+
+    kind: ClassVar[str]
+
+    def __init__(self, schema: Schema, width: int) -> None:
+        super().__init__()
+        self.schema, self.width = schema, width
+
+    def save(self, folder: str | Path, dtype: torch.dtype = torch.float16) -> None:
+        """Write weights and schema to `folder`."""
+        config = {"kind": self.kind, "width": self.width, "schema": self.schema.to_json()}
+        write_json(Path(folder) / "config.json", config)
+        tensors = {name: t.to(dtype) for name, t in self.state_dict().items()}
+        save_tensors(Path(folder) / "model.safetensors", tensors)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what `save` wrote, as float32, ready to read pictures.
+
+        Raises:
+            CheckpointError: the folder is missing, damaged, or holds another kind of network.
+        """
+        config = read_json(Path(folder) / "config.json")
+        if config.get("kind") != cls.kind:
+            raise CheckpointError(
+                f"{folder} holds a {config.get('kind')!r}; expected a {cls.kind!r}"
+            )
+        model = cls(Schema.from_json(config["schema"]), config["width"])
+        tensors = load_tensors(Path(folder) / "model.safetensors")
+        model.load_state_dict({name: t.float() for name, t in tensors.items()})
+        model.eval()
+        return model

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from consistent_gen.encoders.base import PictureReader
 from consistent_gen.encoders.factors import (
     MAX_SUBJECTS,
     FactorHeads,
+    PictureReader,
     Reading,
     Schema,
     normalized,

@@ -122,10 +122,6 @@ class FrameGraph:
         """The frame of that id if it has not left."""
         return self._frames.get(frame_id)
 
-    def group_of(self, frame: FrameState) -> Group:
-        """The group that `frame` steps with."""
-        return next(group for group in self._groups if frame in group.frames)
-
     def check(self, request: FrameRequest) -> None:
         """Accept a request's dependencies.
 

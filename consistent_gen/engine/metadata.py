@@ -39,7 +39,7 @@ MAX_TEXT_CHARACTERS = 1 << 20
 def describe(
     backbone: Backbone, request: FrameRequest, image: np.ndarray, *, bucket: int | None
 ) -> dict[str, Any]:
-    """The metadata of a drawn frame; `bucket` is None in throughput mode.
+    """The metadata of a drawn frame, uint8 [h w 3]; `bucket` is None in throughput mode.
 
     It holds no time and no path: the same frame drawn twice has the same metadata.
     """

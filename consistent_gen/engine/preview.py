@@ -56,6 +56,7 @@ def fit_linear(backbone: Backbone) -> torch.Tensor:
 
 
 def _smooth(noise: torch.Tensor, width: int) -> torch.Tensor:
+    # [c h w] with the spread of noise again, since the decoder expects latents of that size.
     blurred = torch.nn.functional.avg_pool2d(
         noise, width, stride=1, padding=width // 2, count_include_pad=False
     )

@@ -121,7 +121,7 @@ class Retouching:
         generator: torch.Generator | None = None,
         return_dict: bool = False,
     ) -> tuple[Tensor]:
-        """The sample of the next step, of the denoiser's `prediction` for `sample`.
+        """The sample [c h w] of the next step, of the denoiser's `prediction` for `sample`.
 
         generator: where the noise comes from, a CPU generator.
         """
@@ -147,7 +147,7 @@ class Retouching:
         return ((self.picture + sigma * noise) * (1.0 + sigma.square()).rsqrt(),)
 
     def _clean(self, prediction: Tensor, sample: Tensor) -> Tensor:
-        """The clean latent that a prediction stands for (Salimans and Ho, arXiv 2202.00512)."""
+        """The clean latent [c h w] that a prediction stands for (Salimans and Ho, 2202.00512)."""
         if self.prediction_type == "sample":
             return prediction
         sigma = self.sigmas[self.index - 1].to(sample)

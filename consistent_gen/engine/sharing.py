@@ -152,7 +152,10 @@ class SharedStory(Coupling):
                 )
 
     def _anchor(self, number: int, request: FrameRequest, mask: np.ndarray | None) -> FrameRequest:
-        """Register an anchor and submit its twin; returns the request that is ready to go."""
+        """Register an anchor and submit its twin; returns the request that is ready to go.
+
+        mask: where the caller says that the character is, [h w] in [0, 1], or None.
+        """
         role = FrameRole(frame=str(request.id), subjects=self._uses(request), anchor=number)
         steps = request.settings.steps
         lead = self.run.recipe.lead(steps)

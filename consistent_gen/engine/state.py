@@ -18,7 +18,7 @@ from consistent_gen.models.backbone import Backbone, Conditioning
 def guide(
     cond: torch.Tensor, uncond: torch.Tensor, scale: float, rescale: float = 0.0
 ) -> torch.Tensor:
-    """uncond + scale (cond - uncond), then pulled back towards the spread of `cond`.
+    """uncond + scale (cond - uncond), all [c h w], then pulled back towards the spread of `cond`.
 
     Guidance: arXiv 2207.12598, equation 6, with scale = w + 1. `rescale` is phi of arXiv
     2305.08891, equations 15 and 16: 0 leaves the result alone, 1 gives it the standard deviation
@@ -159,7 +159,7 @@ class FrameState:
         self.index += 1
 
     def _noised_reference(self) -> torch.Tensor:
-        """The reference at the noise level of the next step; clean after the last."""
+        """The reference [c h w] at the noise level of the next step; clean after the last."""
         assert self.reference is not None
         clean, noise = self.reference
         sigma = self.scheduler.sigmas[self.index].to(clean)

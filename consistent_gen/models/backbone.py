@@ -248,6 +248,7 @@ class Backbone:
 
     @torch.inference_mode()
     def _encode(self, prompt: str) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """States [t c] of a prompt's tokens, and for SDXL the pooled [c] of the second encoder."""
         self.check_prompt(prompt)
         if self.text_encoder_2 is None:
             output = self.text_encoder(_token_ids(self.tokenizer, prompt, self.device))
@@ -274,5 +275,5 @@ def _token_ids(tokenizer: Any, prompt: str, device: torch.device) -> torch.Tenso
         truncation=True,
         return_tensors="pt",
     )
-    ids: torch.Tensor = encoded["input_ids"]
+    ids: torch.Tensor = encoded["input_ids"]  # 1 t
     return ids.to(device)

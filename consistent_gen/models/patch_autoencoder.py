@@ -42,7 +42,7 @@ class PointDistribution:
         return self.mean
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """The latent; `generator` is not needed."""
+        """The latent, shape b c h w; `generator` is not needed."""
         return self.mean
 
 

@@ -52,12 +52,15 @@ class Looker:
         return [sight for r in readings for sight in main_sights(r, reader.schema, name)]
 
     def all(self, pictures: np.ndarray) -> list[list[Sight]]:
-        """The characters of each picture, from left to right. Raises as `load`."""
+        """The characters of each picture (n SIDE SIDE 3, uint8), from left to right. Raises as
+        `load`.
+        """
         reader, name = self._reader()
         readings = self._readings(reader, pictures)
         return [sights for r in readings for sights in all_sights(r, reader.schema, name)]
 
     def _readings(self, reader: Reader, pictures: np.ndarray) -> list[Reading]:
+        # One at a time, in batches: the network is shared between threads, memory is not endless.
         import torch
 
         with self._lock, torch.inference_mode():

@@ -289,8 +289,8 @@ def _first_together(
 # Drawing ------------------------------------------------------------------------------------------
 
 
-def frame_request(plan: StoryPlan, frame: FramePlan) -> FrameRequest:
-    """What the engine is asked for to draw a frame alone; its id is the index in the story."""
+def frame_request(plan: StoryPlan, frame: FramePlan, **fields: Any) -> FrameRequest:
+    """What the engine is asked for to draw a frame alone, with further fields of the request."""
     from consistent_gen.engine.request import FrameRequest
 
     return FrameRequest(
@@ -298,10 +298,10 @@ def frame_request(plan: StoryPlan, frame: FramePlan) -> FrameRequest:
         negative=frame.negative,
         seed=frame.seed,
         settings=plan.settings,
-        id=str(frame.index),
         subjects=frame.subjects,
         method=plan.method,
         story={"title": plan.title, "frame": frame.index, "seed": plan.seed},
+        **fields,
     )
 
 
@@ -368,7 +368,7 @@ class Cast:
                 self._submit_anchors(self._anchors[wanted], frame, seen)
         if key is not None:
             return next(id_ for id_, at in self._submitted[key].items() if at == frame.index)
-        request = self._request(frame, seen)
+        request = frame_request(self.plan, frame, id=self._id(str(frame.index)), **seen)
         request = request if seed is None else replace(request, seed=seed)
         submit = self._shared.submit if self._recipe.anchors else self._engine.submit
         return submit(request)
@@ -387,7 +387,10 @@ class Cast:
 
     def _submit_anchors(self, anchors: Anchors, frame: FramePlan, seen: Mapping[str, Any]) -> None:
         """Draw them from the story as first asked for, whatever `frame` says, which reads them."""
-        own = [self._request(self.plan.frames[index], seen) for index in anchors.frames]
+        own = [
+            frame_request(self.plan, self.plan.frames[index], id=self._id(str(index)), **seen)
+            for index in anchors.frames
+        ]
         if anchors.together:
             ids = [self._shared.cast_together(own[0])]
         else:
@@ -427,9 +430,6 @@ class Cast:
             }
             found.append(replace(like, **own))
         return found
-
-    def _request(self, frame: FramePlan, seen: Mapping[str, Any]) -> FrameRequest:
-        return replace(frame_request(self.plan, frame), id=self._id(str(frame.index)), **seen)
 
     def _id(self, what: str) -> str:
         """An id that was not used before: anchors may be drawn again, and frames anew."""

@@ -74,7 +74,21 @@ def load_story(path: str | Path) -> Story:
         InputError: there is no such file, or it is no file.
         StoryError, UnknownNameError: the file is wrong; the message names the line.
     """
-    return parse_story(_read(Path(path)), source=str(path))
+    file = Path(path)
+    file = Path(path)
+    try:
+        if file.is_dir():
+            raise InputError("this is a folder; expected a story file (.yaml)", source=file)
+        if not file.exists():
+            raise missing_file(file, STORY_SUFFIXES)
+        if not file.is_file():
+            raise InputError("this is not a regular file; expected a story file", source=file)
+        with file.open("rb") as stream:
+            data = stream.read(MAX_FILE_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise InputError(f"cannot be read: {reason}", source=file) from None
+    return read_story(parse_yaml(data, str(path)))
 
 
 def parse_story(data: bytes | str, *, source: str = "<story>") -> Story:
@@ -157,21 +171,6 @@ def _character_tree(character: Character) -> dict[str, object]:
 def _frame_tree(frame: Frame) -> dict[str, object]:
     tree = {key: getattr(frame, key) for key in FRAME_KEYS}
     return {key: value for key, value in tree.items() if value not in (None, "")}
-
-
-def _read(path: Path) -> bytes:
-    try:
-        if path.is_dir():
-            raise InputError("this is a folder; expected a story file (.yaml)", source=path)
-        if not path.exists():
-            raise missing_file(path, STORY_SUFFIXES)
-        if not path.is_file():
-            raise InputError("this is not a regular file; expected a story file", source=path)
-        with path.open("rb") as stream:
-            return stream.read(MAX_FILE_BYTES + 1)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise InputError(f"cannot be read: {reason}", source=path) from None
 
 
 def _settings(root: Mapping) -> dict[str, Any]:

@@ -25,9 +25,9 @@ from consistent_gen.encoders.reader import Reader
 from consistent_gen.models.patch_autoencoder import PatchAutoencoder, load_autoencoder
 from consistent_gen.runtime import device, training_dtype, tune_allocator
 from consistent_gen.training.attention_kernel import training_attention
-from consistent_gen.training.heads import IGNORE
 from consistent_gen.training.loop import RecipeConfig, Replica, Training
 from consistent_gen.training.optim import build_optimizers, split_parameters
+from consistent_gen.training.probes import IGNORE
 from consistent_gen.training.shards import available, batches, draw_shard, pictures_folder
 from consistent_gen.training.truth import schema
 from consistent_gen.world.dataset import StoryWorld

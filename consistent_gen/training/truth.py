@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from consistent_gen.encoders.factors import MAX_SUBJECTS, Schema
-from consistent_gen.training.heads import IGNORE
+from consistent_gen.training.probes import IGNORE
 from consistent_gen.world import spec
 from consistent_gen.world.dataset import StoryWorld
 from consistent_gen.world.painter import PARTS

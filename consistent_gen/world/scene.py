@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from consistent_gen.world.figure import CEILING, FigureTruth, draw_figure
 from consistent_gen.world.head import reach_above
 from consistent_gen.world.look import Look
-from consistent_gen.world.painter import PARTS, UNITS, Brush, label
+from consistent_gen.world.painter import UNITS, Brush
 from consistent_gen.world.places import draw_place
 from consistent_gen.world.props import BEHIND, draw_prop
 from consistent_gen.world.skeleton import pose_skeleton
@@ -122,18 +122,6 @@ def _stand(frame: FrameSpec, index: int) -> tuple[float, float, float]:
 
 def _figure_seed(frame: FrameSpec, index: int) -> int:
     return (frame.layout_seed + index) % 2**32
-
-
-def subject_mask(labels: NDArray[np.uint8], index: int) -> NDArray[np.bool_]:
-    """Where subject number `index` (0, 1 or 2) is seen, bool of the shape of `labels`."""
-    first = label(index, PARTS[0])
-    return (labels >= first) & (labels < first + len(PARTS))
-
-
-def part_mask(labels: NDArray[np.uint8], index: int, part: str) -> NDArray[np.bool_]:
-    """Where `part` (of `painter.PARTS`) of subject `index` is seen, bool as large as `labels`."""
-    mask: NDArray[np.bool_] = labels == label(index, part)
-    return mask
 
 
 def contact_sheet(seed: int, rows: int, columns: int, size: int = 128) -> NDArray[np.uint8]:

@@ -14,25 +14,193 @@ from __future__ import annotations
 import gc
 import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from consistent_gen.engine import DEFAULT_BUCKET, Engine, FrameDone, FrameError, Step
+from consistent_gen.engine import DEFAULT_BUCKET, Engine, FrameDone, FrameError, Group, Step
 from consistent_gen.engine.request import Preview
+from consistent_gen.engine.state import FrameState
 from consistent_gen.errors import Cancelled, ConsistentGenError
 from consistent_gen.methods.tuning import tuned
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.story.cast import Cast
+from consistent_gen.story.plan import FramePlan, StoryPlan
 from services.jobs import Lease
-from services.painting.anchor_cache import DEFAULT_ANCHOR_BYTES, AnchorCache
-from services.painting.capacity import Capacity
-from services.painting.lease_table import LeasedFrame, LeaseTable, standing_of
-from services.painting.ordering_rules import CallChoice, cause, halves, out_of_memory
+from services.painting.anchor_cache import DEFAULT_ANCHOR_BYTES, AnchorCache, StoryKey
+from services.painting.ordering_rules import CallChoice, Standing, cause, halves, out_of_memory
 from services.painting.reports import Drawn, Failed, Report, Stepped
 from services.plans import FrameOrder, PlanBook
+
+
+class Capacity:
+    """Rows of the calls to come, and who has them.
+
+    Args:
+        rows: of a denoiser call; most frames take two.
+        max_frames: most leases at once, but for newcomers.
+        late_join: whether leases may join before all others are drawn.
+    """
+
+    def __init__(self, rows: int, max_frames: int, late_join: bool) -> None:
+        self.max_frames = max_frames
+        self.calls = 0
+        self._late_join = late_join
+        self._rows = rows
+        self._frames = min(max_frames, rows // 2)  # of a call
+        self._first_call = 0  # calls made before the present batch
+        self._busy_rows = 0
+        self._leases = 0
+        self._users = 0
+
+    @property
+    def leases(self) -> int:
+        """How many more leases the next calls have rows for."""
+        if not self._late_join and self.calls > self._first_call and self._leases > 0:
+            return 0
+        free = self.max_frames - self._leases
+        return max(0, min(free, -(-(self._rows - self._busy_rows) // 2)))
+
+    @property
+    def newcomers(self) -> int:
+        """How many users of whom nothing is drawn would get a row in the next call from users who
+        have several, when `leases` more have come. Their leases may exceed `max_frames`, at most
+        by as many again.
+        """
+        if not self._late_join:
+            return 0
+        return max(0, self._frames - self._users - self.leases)
+
+    def joined(self, rows: int, leases: Iterable[Lease]) -> None:
+        """A lease was taken on that needs so many rows; `leases` are all that are held now."""
+        if self._leases == 0:
+            self._first_call = self.calls
+        self._busy_rows += rows
+        self.hold(leases)
+
+    def hold(self, leases: Iterable[Lease]) -> None:
+        """Take note of the leases that are held now."""
+        held = list(leases)
+        self._leases = len(held)
+        # Bulk frames are passed over by whoever comes.
+        self._users = len({(lease.owner, lease.user) for lease in held if not lease.bulk})
+
+    def emptied(self) -> None:
+        """The engine has nothing to do."""
+        self._busy_rows = 0
+
+    def called(self, choice: CallChoice, left: Iterable[FrameState]) -> None:
+        """A step is over: how many rows will be taken once the next call is over too, as far as can
+        be told? `left` are the frames that have not left the engine.
+
+        A lease takes about as long to come as a call takes. One that comes before there is room
+        waits in the engine, where those that have begun go first; one that comes late leaves a
+        hole in a call.
+        """
+        self.calls += bool(choice.called)
+        states = {state.id: state for state in left}
+        staying = [g.rows for g in choice.ready if g.frames[0].id in states]
+        ending = [s.rows for s in states.values() if s.started and _ends_with_next_call(s)]
+        self._busy_rows = max(0, sum(staying) - sum(ending))
+
+
+def _ends_with_next_call(state: FrameState) -> bool:
+    return not state.request.hidden and state.index == state.request.settings.steps - 1
+
+
+@dataclass(eq=False)
+class LeasedFrame:
+    """A lease on its way. `engine_id` is None until its anchors have room in memory."""
+
+    lease: Lease
+    plan: StoryPlan
+    frame: FramePlan
+    seed: int
+    preview_every: int
+    story: StoryKey | None  # its key in the anchor cache; None for methods that tie nothing
+    base: StoryPlan  # the story as first asked for: what anchors are drawn from
+    engine_id: str | None = None
+    cohort: int = 0
+
+
+class LeaseTable:
+    """All leases on their way, by lease and by frame. Several may wait for one frame."""
+
+    def __init__(self) -> None:
+        self._by_lease: dict[str, LeasedFrame] = {}
+        self._by_frame: dict[str, list[LeasedFrame]] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_lease)
+
+    def __contains__(self, work: LeasedFrame) -> bool:
+        return self._by_lease.get(work.lease.id) is work
+
+    @property
+    def leases(self) -> list[Lease]:
+        """Of all frames on their way."""
+        return [work.lease for work in self._by_lease.values()]
+
+    def add(self, work: LeasedFrame) -> None:
+        """Begin."""
+        self._by_lease[work.lease.id] = work
+
+    def pop(self, lease: str) -> LeasedFrame | None:
+        """Forget a lease and return what it was if there was one. Its frame is not touched."""
+        return self._by_lease.pop(lease, None)
+
+    def wait(self, work: LeasedFrame, engine_id: str) -> None:
+        """From now on it waits for a frame of the engine."""
+        work.engine_id = engine_id
+        self._by_frame.setdefault(engine_id, []).append(work)
+
+    def unwait(self, work: LeasedFrame) -> str | None:
+        """It waits no more; returns the frame if nobody else waits for it."""
+        engine_id, work.engine_id = work.engine_id, None
+        if engine_id is None:
+            return None
+        others = [other for other in self._by_frame.pop(engine_id, ()) if other is not work]
+        if others:
+            self._by_frame[engine_id] = others
+        return None if others else engine_id
+
+    def drawn(self, engine_id: str) -> list[LeasedFrame]:
+        """A frame is drawn: forget and return those who waited for it."""
+        works = self._by_frame.pop(engine_id, [])
+        for work in works:
+            del self._by_lease[work.lease.id]
+        return works
+
+    def of_frame(self, engine_id: str) -> list[LeasedFrame]:
+        """Who waits for a frame."""
+        return list(self._by_frame.get(engine_id, ()))
+
+    def of_story(self, story: StoryKey | None) -> list[LeasedFrame]:
+        """Who draws frames of a story (its key)."""
+        return [work for work in self._by_lease.values() if work.story == story]
+
+
+def standing_of(group: Group, table: LeaseTable, cache: AnchorCache) -> Standing:
+    """For whom the frames of a group are drawn; an anchor for whoever waits for its story."""
+    waiting: list[LeasedFrame] = []
+    cohorts = [0]
+    for frame in group.frames:
+        anchor = cache.anchor_of(frame.drawing)
+        if anchor is None:
+            own = table.of_frame(frame.drawing)
+            cohorts += [work.cohort for work in own]
+        else:
+            own = table.of_story(anchor.story)
+            cohorts.append(anchor.cached.cohorts.get(anchor.key, 0))
+        waiting += own
+    bulk = all(work.lease.bulk for work in waiting)
+    # A story is its owner's, but several of the owner's users may wait for an anchor.
+    lease = next((work.lease for work in waiting if work.lease.bulk == bulk), None)
+    owner, user = ("", "") if lease is None else (lease.owner, lease.user)
+    return Standing(owner, user, bulk, max(cohorts))
 
 
 class Painter:

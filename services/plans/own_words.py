@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from consistent_gen.client.types import StoryIn
-from consistent_gen.client.wording_types import WordingOut
+from consistent_gen.client.types import StoryIn, WordingOut
 from consistent_gen.errors import InputError, all_of
 from consistent_gen.story.plan import Model
 from consistent_gen.story.script import CHARACTER_KEYS, FRAME_KEYS, STORY_KEYS, read_story

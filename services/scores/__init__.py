@@ -1,5 +1,5 @@
 """How well pictures agree with each other and with prompts: by the story-world reader in this
-process (`local`) or by the scoring service (`remote`). What is computed is in
+process or by the scoring service, as `scorer` has both. What is computed is in
 `consistent_gen.rewards`.
 """
 
@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import os
 
-from services.scores.local import LocalScorer
-from services.scores.remote import RemoteScorer
-from services.scores.scorer import PictureScorer
+from services.scores.scorer import LocalScorer, PictureScorer, RemoteScorer
 
 __all__ = ["URL_VARIABLE", "LocalScorer", "PictureScorer", "RemoteScorer", "open_scorer"]
 

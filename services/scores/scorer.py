@@ -1,20 +1,29 @@
-"""What a scorer is asked and what it answers, whoever looks at the pictures."""
+"""Scores of pictures: by the reader in this process, or by the service `services.scoring:Scoring`,
+which reads the pictures of many callers at once.
+"""
 
 from __future__ import annotations
 
+import base64
 import io
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol, TypeVar
 
+import httpx
 import numpy as np
 from PIL import Image
+from pydantic import TypeAdapter
 
 from consistent_gen.client.types import ScoreOut
-from consistent_gen.rewards.looking import SIDE, fitted
+from consistent_gen.errors import CheckpointError
+from consistent_gen.rewards.looking import SIDE, Looker, fitted
 from consistent_gen.rewards.sight import Sight, agreement, alignment
 from consistent_gen.world.naming import named_factors
 from consistent_gen.world.palette import hue_anchors
 from services.errors import Refusal
+
+_Seen = TypeVar("_Seen")
 
 
 class PictureScorer(Protocol):
@@ -54,3 +63,75 @@ def png(pixels: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+class LocalScorer:
+    """The reader in this process, loaded when first needed. Safe to share between threads."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._looker = Looker(folder)
+
+    def score(self, pictures: Sequence[bytes], prompts: Sequence[str] | None) -> ScoreOut:
+        """See `PictureScorer`."""
+        return scored(self.see(np.stack([small(data) for data in pictures])), prompts)
+
+    def look(self, pictures: Sequence[bytes]) -> list[list[Sight]]:
+        """See `PictureScorer`."""
+        return self.see_all(np.stack([small(data) for data in pictures]))
+
+    def see(self, pictures: np.ndarray) -> list[Sight]:
+        """The main character that the reader sees in pictures (n SIDE SIDE 3, uint8)."""
+        return self._read(self._looker.main, pictures)
+
+    def see_all(self, pictures: np.ndarray) -> list[list[Sight]]:
+        """All characters that it sees there."""
+        return self._read(self._looker.all, pictures)
+
+    def _read(self, look: Callable[[np.ndarray], _Seen], pictures: np.ndarray) -> _Seen:
+        try:
+            return look(pictures)
+        except CheckpointError:
+            raise Refusal(
+                503, "scorer_unavailable",
+                "this server has no weights of the story-world reader, so it cannot score",
+            ) from None  # fmt: skip
+
+    def close(self) -> None:
+        """Let the reader go."""
+        self._looker.close()
+
+
+REMOTE_TIMEOUT_S = 60.0
+_SIGHTS = TypeAdapter(list[Sight])
+_ALL_SIGHTS = TypeAdapter(list[list[Sight]])
+
+
+class RemoteScorer:
+    """The service `Scoring` at an address."""
+
+    def __init__(self, url: str, transport: httpx.BaseTransport | None = None) -> None:
+        self._http = httpx.Client(
+            base_url=url, timeout=REMOTE_TIMEOUT_S, transport=transport, trust_env=False
+        )
+
+    def score(self, pictures: Sequence[bytes], prompts: Sequence[str] | None) -> ScoreOut:
+        """See `PictureScorer`."""
+        return scored(self._asked("/read", pictures, _SIGHTS), prompts)
+
+    def look(self, pictures: Sequence[bytes]) -> list[list[Sight]]:
+        """See `PictureScorer`."""
+        return self._asked("/look", pictures, _ALL_SIGHTS)
+
+    def _asked(self, path: str, pictures: Sequence[bytes], kind: TypeAdapter[_Seen]) -> _Seen:
+        items = [base64.b64encode(png(small(data))).decode() for data in pictures]
+        try:
+            answer = self._http.post(path, json={"pictures": items})
+            answer.raise_for_status()
+            return kind.validate_python(answer.json())
+        except (httpx.HTTPError, ValueError):
+            detail = "the scoring service does not answer; try again later"
+            raise Refusal(503, "scorer_unavailable", detail, retry_after=5.0) from None
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()

@@ -27,11 +27,6 @@ from services.store.identifiers import micros, new_id
 # A drawing of a story, or a reference of a character.
 SHOWN = """(EXISTS (SELECT 1 FROM frame_versions v WHERE v.artifact = artifacts.id)
     OR EXISTS (SELECT 1 FROM character_references r WHERE r.artifact = artifacts.id))"""
-# The plan of a job that is not finished: a picture to draw from.
-NEEDED = """EXISTS (SELECT 1 FROM jobs j WHERE j.state IN ('queued', 'running')
-    AND j.plan LIKE '%' || artifacts.id || '%')"""
-# An event of a job.
-TOLD = "EXISTS (SELECT 1 FROM events e WHERE e.artifact = artifacts.id)"
 
 
 def adopt(db: Database, owner: str, artifact: str) -> None:

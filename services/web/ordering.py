@@ -12,8 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pydantic import BaseModel
 
-from consistent_gen.client.types import Accepted, ImageIn, Job, RerollIn, StoryIn
-from consistent_gen.client.wording_types import WordingOut
+from consistent_gen.client.types import Accepted, ImageIn, Job, RerollIn, StoryIn, WordingOut
 from consistent_gen.draw_settings import costly_mistake
 from consistent_gen.errors import InputError, LimitError, all_of
 from consistent_gen.runtime import frame_seed

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from consistent_gen.training.heads import IGNORE
-from consistent_gen.training.probes import FactorProbe
+from consistent_gen.training.probes import IGNORE, FactorProbe
 from consistent_gen.training.shards import draw_shard
 from consistent_gen.training.truth import schema, truth
 from consistent_gen.world.dataset import StoryWorld

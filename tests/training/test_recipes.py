@@ -20,8 +20,8 @@ from consistent_gen.training import (
     semantics,
     story_model,
 )
-from consistent_gen.training.heads import IGNORE
 from consistent_gen.training.loop import load_run
+from consistent_gen.training.probes import IGNORE
 from consistent_gen.training.truth import schema, truth
 from consistent_gen.world.dataset import StoryWorld
 from consistent_gen.world.painter import label

@@ -13,7 +13,7 @@ from consistent_gen.checkpoints import load_tensors
 from consistent_gen.errors import InputError
 from consistent_gen.models.patch_autoencoder import PatchAutoencoder
 from consistent_gen.models.words import word_tokenizer
-from consistent_gen.training.heads import IGNORE, heads_cross_entropy
+from consistent_gen.training.probes import IGNORE, heads_cross_entropy
 from consistent_gen.training.rows import RowPool, draw_rows, main, rows_inputs
 from consistent_gen.training.semantic_code import semantic_code
 from consistent_gen.training.shards import MADE_OF, draw_shard, shard_path

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from consistent_gen.world.painter import PARTS, label
-from consistent_gen.world.scene import contact_sheet, part_mask, render, subject_mask
+from consistent_gen.world.scene import contact_sheet, render
 from consistent_gen.world.spec import (
     ACTIONS,
     CAMERAS,
@@ -20,6 +20,17 @@ from consistent_gen.world.spec import (
     sample_frame,
     sample_identity,
 )
+
+
+def subject_mask(labels, index):
+    """Where subject number `index` (0, 1 or 2) is seen, bool of the shape of `labels`."""
+    first = label(index, PARTS[0])
+    return (labels >= first) & (labels < first + len(PARTS))
+
+
+def part_mask(labels, index, part):
+    """Where `part` (of `painter.PARTS`) of subject `index` is seen, bool as large as `labels`."""
+    return labels == label(index, part)
 
 
 def frame(seed: int = 1, count: int = 1, **changes: str) -> FrameSpec:

@@ -33,9 +33,8 @@ from consistent_gen.story.types import Story
 from services.personas.open_personas import said_out
 from services.web.intake import readable
 from services.web.ordering import order_story
-from services.web.pictured import picture_bytes
 from services.web.problems import problem_responses
-from services.web.routes.access import ItemId, State, Who, links
+from services.web.routes.access import ItemId, State, Who, links, picture_bytes
 from services.web.security import Caller
 from services.web.state import ServerState
 

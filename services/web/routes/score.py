@@ -10,9 +10,8 @@ from pydantic import AfterValidator
 from consistent_gen.client.types import ScoreIn, ScoreOut
 from services.errors import Refusal
 from services.web.intake import readable
-from services.web.pictured import picture_bytes
 from services.web.problems import problem_responses
-from services.web.routes.access import State, Who
+from services.web.routes.access import State, Who, picture_bytes
 
 router = APIRouter(prefix="/v1/score", tags=["score"])
 

@@ -20,8 +20,8 @@ from consistent_gen.client.types import (
     StoryList,
     StoryOut,
     StoryPatch,
+    WordingOut,
 )
-from consistent_gen.client.wording_types import WordingOut
 from consistent_gen.story.layouts import layout_named
 from services.errors import Refusal
 from services.plans.ideas import tell_idea
