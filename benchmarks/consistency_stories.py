@@ -87,10 +87,12 @@ class BenchmarkStory:
         # The start mark is token 0, and every word is one token.
         noun = 1 + len(words_of(start)) + noun_index(self.words)
         return FrameRequest(
-            id=f"{self.number}-{seed}-{name}", prompt=text, seed=seed,
+            id=f"{self.number}-{seed}-{name}",
+            prompt=text,
+            seed=seed,
             settings=DrawSettings(steps=steps, guidance=guidance),
             subjects=(Subject(name=HERO, tokens=(noun,)),),
-        )  # fmt: skip
+        )
 
 
 def noun_index(words: str) -> int:

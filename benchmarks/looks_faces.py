@@ -60,8 +60,9 @@ def _stage(before: int, width: int) -> nn.Sequential:
 def _dilated(width: int, dilation: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation),
-        nn.GroupNorm(8, width), nn.SiLU(),
-    )  # fmt: skip
+        nn.GroupNorm(8, width),
+        nn.SiLU(),
+    )
 
 
 def targets(points: Tensor) -> Tensor:
@@ -167,6 +168,8 @@ def faces(model: FaceFinder, drawn: np.ndarray, true: np.ndarray) -> dict[str, n
 
     far = distance(places)
     return {
-        "drawn_found": all_there(peaks, far), "true_found": all_there(true_peaks, near),
-        "drawn_distance": far.numpy(), "true_distance": near.numpy(),
-    }  # fmt: skip
+        "drawn_found": all_there(peaks, far),
+        "true_found": all_there(true_peaks, near),
+        "drawn_distance": far.numpy(),
+        "true_distance": near.numpy(),
+    }

@@ -256,8 +256,10 @@ def prepared(environment: Path) -> Path:
     if subprocess.run([python, "-c", "import mem0"], capture_output=True, check=False).returncode:
         subprocess.run(
             [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", MEM0],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            check=True,
+        )
     return python
 
 
@@ -274,12 +276,14 @@ def against_budgets(figures: dict[str, Any]) -> dict[str, dict[str, Any]]:
         measured[f"purge_{size}"] = found["purge"]
     return {
         name: {
-            "budget_ms": limit, "p95_ms": times["p95"], "cpu_p95_ms": times["cpu_p95"],
+            "budget_ms": limit,
+            "p95_ms": times["p95"],
+            "cpu_p95_ms": times["cpu_p95"],
             "held": times["p95"] <= limit,
         }
         for name, limit in BUDGETS_MS.items()
         if (times := measured.get(name)) is not None
-    }  # fmt: skip
+    }
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -315,9 +319,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     }  # fmt: skip
     if options.compare:
         result["comparison"] = compare(
-            options.compare, environment=Path(options.mem0).absolute(), repeats=options.repeats,
+            options.compare,
+            environment=Path(options.mem0).absolute(),
+            repeats=options.repeats,
             seed=options.seed,
-        )  # fmt: skip
+        )
     write_json(Path(options.out), result)
     _print(result)
     return 0
@@ -332,8 +338,10 @@ def _print(result: dict[str, Any]) -> None:
                 print(f"  {name:22} {'  '.join(shown)} ms")
     for name, row in result["budgets"].items():
         verdict = "held" if row["held"] else "MISSED"
-        print(f"{name:15} {row['p95_ms']:9.2f} (cpu {row['cpu_p95_ms']:9.2f}) "
-              f"of {row['budget_ms']:5.0f} ms  {verdict}")  # fmt: skip
+        print(
+            f"{name:15} {row['p95_ms']:9.2f} (cpu {row['cpu_p95_ms']:9.2f}) "
+            f"of {row['budget_ms']:5.0f} ms  {verdict}"
+        )
     comparison = result.get("comparison", {})
     if "error" in comparison:
         print(comparison["error"])

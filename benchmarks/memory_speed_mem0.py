@@ -39,13 +39,15 @@ def memory_in(folder: Path, vectors: dict[str, list[float]], size: int) -> Any:
             "vector_store": {
                 "provider": "qdrant",
                 "config": {
-                    "path": str(folder / "qdrant"), "on_disk": True,
-                    "embedding_model_dims": size, "collection_name": "speed",
+                    "path": str(folder / "qdrant"),
+                    "on_disk": True,
+                    "embedding_model_dims": size,
+                    "collection_name": "speed",
                 },
             },
             "history_db_path": str(folder / "history.db"),
         }
-    )  # fmt: skip
+    )
     memory.embedding_model = Known(vectors)
     return memory
 

@@ -103,10 +103,11 @@ def replay_gold(user: SyntheticUser) -> TruthResult:
             attacks_written=len(planted),
             forgotten=len(forgotten),
             forgotten_left=sum(
-                bool(store.list("core", label=slot)) for slot in forgotten
+                bool(store.list("core", label=slot))
+                for slot in forgotten
                 if user.truth(slot, user.end()) is None
             ),
-        )  # fmt: skip
+        )
 
 
 def _replay(store: Store, dialogue: Dialogue) -> None:
@@ -220,8 +221,10 @@ def run_recall(benchmark: Benchmark, looked: LookUps) -> dict[str, Any]:
         for k in RECALL_AT:
             share = recall(passages[:k], gold)
             hits[k].setdefault(question.group, []).append(share)
-    return {**{f"recall@{k}": _mean(list(v.values())) for k, v in hits.items()},
-            **_cost(tokens, seconds)}  # fmt: skip
+    return {
+        **{f"recall@{k}": _mean(list(v.values())) for k, v in hits.items()},
+        **_cost(tokens, seconds),
+    }
 
 
 def recall(passages: Sequence[Passage], gold: frozenset[str]) -> float:
@@ -377,8 +380,10 @@ def load(options: argparse.Namespace) -> Benchmark:
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.persona", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("benchmark", choices=["synthetic", "personamem", "perma", "persona-mme",
-                                              "locomo", "longmemeval"])  # fmt: skip
+    parser.add_argument(
+        "benchmark",
+        choices=["synthetic", "personamem", "perma", "persona-mme", "locomo", "longmemeval"],
+    )
     parser.add_argument("--questions", help="personamem: questions_*.csv")
     parser.add_argument("--contexts", help="personamem: shared_contexts_*.jsonl")
     parser.add_argument("--data", help="file or folder of the other benchmarks")

@@ -288,9 +288,11 @@ def load_longmemeval(file: Path) -> Benchmark:
             continue
         asked = _when(item.get("question_date"))
         sessions = zip(
-            item["haystack_session_ids"], item["haystack_dates"], item["haystack_sessions"],
+            item["haystack_session_ids"],
+            item["haystack_dates"],
+            item["haystack_sessions"],
             strict=True,
-        )  # fmt: skip
+        )
         lines: list[Line] = []
         for session, date, messages in sessions:
             at = _when(date)

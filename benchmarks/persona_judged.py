@@ -223,8 +223,9 @@ def judge_of(options: argparse.Namespace) -> LanguageModel:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Judge one benchmark with the memories that are named; write the JSON."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.persona_judged",
-                                     description=__doc__)  # fmt: skip
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.persona_judged", description=__doc__
+    )
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("benchmark", choices=["perma", "alignment"])
     parser.add_argument("--data", required=True, help="folder of PERMA, or Persona-MME.json")

@@ -109,10 +109,12 @@ class Accuracy:
 
     def as_json(self) -> dict[str, object]:
         return {
-            "accuracy": round(self.value, 4), "low": round(self.low, 4),
-            "high": round(self.high, 4), "n": self.count,
+            "accuracy": round(self.value, 4),
+            "low": round(self.low, 4),
+            "high": round(self.high, 4),
+            "n": self.count,
             "by_kind": {k: round(v, 4) for k, v in self.by_kind.items()},
-        }  # fmt: skip
+        }
 
 
 def score(benchmark: Benchmark, chosen: Mapping[str, str], *, seed: int = 0) -> Accuracy:

@@ -180,9 +180,11 @@ class _Life:
             made.append(self._dialogue(number, at))
         probes = [self._probe(slot) for slot in SLOTS if slot in self._now]
         return SyntheticUser(
-            self._name, tuple(made), {s: tuple(v) for s, v in self._intervals.items()},
+            self._name,
+            tuple(made),
+            {s: tuple(v) for s, v in self._intervals.items()},
             tuple(probes),
-        )  # fmt: skip
+        )
 
     def _dialogue(self, number: int, at: datetime) -> Dialogue:
         rng, talk = self._rng, _Talk(at)

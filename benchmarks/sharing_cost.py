@@ -336,10 +336,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     for part in options.only:
         measure_part(part, options, result)
         result |= {
-            "schema": 2, "frame_counts": FRAME_COUNTS,
-            "threads": torch.get_num_threads(), "versions": versions(),
+            "schema": 2,
+            "frame_counts": FRAME_COUNTS,
+            "threads": torch.get_num_threads(),
+            "versions": versions(),
             "settings": {k: str(v) for k, v in vars(options).items() if k != "out"},
-        }  # fmt: skip
+        }
         if options.out is not None:
             write_json(options.out, result)
     print_tables(result, Console(width=120))

@@ -47,13 +47,15 @@ def _interval(value: Mapping[str, float]) -> str:
 
 def _speed(result: Mapping[str, Any]) -> str:
     rows = [
-        (f"{result['frames']} frames, {result['steps']} steps, guidance",
-         f"{result['seconds']:.2f} s"),
+        (
+            f"{result['frames']} frames, {result['steps']} steps, guidance",
+            f"{result['seconds']:.2f} s",
+        ),
         ("denoiser rows per second", f"{result['unet_forwards_per_second']:.1f}"),
         ("GFLOP/s while drawing", f"{result['gflops']:.0f}"),
         ("GEMM peak of the same run, GFLOP/s", f"{result['gemm_peak_gflops']:.0f}"),
         ("share of the peak", f"{result['share_of_peak']:.1%}"),
-    ]  # fmt: skip
+    ]
     return "## Drawing speed\n\n`python -m benchmarks.speed`\n\n" + table(("", ""), rows)
 
 
@@ -116,11 +118,13 @@ def _consistency(title: str) -> Callable[[Mapping[str, Any]], str]:
         known = [c for c in columns if all(c in entry for entry in methods.values())]
         rows = [
             (
-                name, _interval(entry["c_star"]), _interval(entry["over_vanilla"]["c_star"]),
+                name,
+                _interval(entry["c_star"]),
+                _interval(entry["over_vanilla"]["c_star"]),
                 *(f"{entry[column]:.3f}" for column in known),
             )
             for name, entry in methods.items()
-        ]  # fmt: skip
+        ]
         heads = ("method", "C*", "over vanilla", *(c.replace("_", " ") for c in known))
         stories, networks = len(result["seeds"]["stories"]), " and ".join(result["networks"])
         told = (
@@ -152,11 +156,13 @@ def _persona(result: Mapping[str, Any]) -> str:
     found = result["results"]
     rows = [
         (
-            name, *(_interval(entry[f"recall@{k}"]) for k in (1, 5, 10)),
-            f"{entry['stale_rate']:.2f}", f"{entry['tokens_mean']:.0f}",
+            name,
+            *(_interval(entry[f"recall@{k}"]) for k in (1, 5, 10)),
+            f"{entry['stale_rate']:.2f}",
+            f"{entry['tokens_mean']:.0f}",
         )
         for name, entry in found["memories"].items()
-    ]  # fmt: skip
+    ]
     facts = [
         ("state accuracy as of any time, gold operations", f"{found['state_accuracy']:.3f}"),
         ("junk rate", f"{found['junk_rate']:.3f}"),
@@ -184,8 +190,10 @@ def _memory_speed(result: Mapping[str, Any]) -> str:
         for name, row in result["budgets"].items()
     ]  # fmt: skip
     comparison = result.get("comparison", {})
-    ratios = [(name.replace("_", " "), f"{ratio:.2f}")
-              for name, ratio in comparison.get("mem0_over_ours", {}).items()]  # fmt: skip
+    ratios = [
+        (name.replace("_", " "), f"{ratio:.2f}")
+        for name, ratio in comparison.get("mem0_over_ours", {}).items()
+    ]
     parts = [
         "## Persona memory: speed\n\n`python -m benchmarks.memory_speed`, "
         f"{result['cores']} cores, milliseconds (p50 / p95)\n\n"
@@ -247,12 +255,14 @@ def _soak(result: Mapping[str, Any]) -> str:
     memory = result["memory"]
     did = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in result["did"].items())
     facts = [
-        ("memory after warm-up, at the end, at most (MB)",
-         f"{memory['first_mb']:.0f}, {memory['last_mb']:.0f}, {memory['peak_mb']:.0f}"),
+        (
+            "memory after warm-up, at the end, at most (MB)",
+            f"{memory['first_mb']:.0f}, {memory['last_mb']:.0f}, {memory['peak_mb']:.0f}",
+        ),
         ("growth", f"{memory['growth']:.1%}"),
         ("answers that nobody expected", str(len(result["surprises"]))),
         ("what happened", did),
-    ]  # fmt: skip
+    ]
     return (
         "## Serving for long\n\n`python -m benchmarks.soak`, "
         f"{result['users']} users, {result['minutes']:g} minutes\n\n" + table(("", ""), facts)

@@ -105,18 +105,21 @@ def add_command(commands: Any) -> None:
         "--embedder", metavar="NAME", help="minilm, ngrams or none (default: the best installed)"
     )
     parser.add_argument(
-        "--style", metavar="POLICY", default="static",
+        "--style",
+        metavar="POLICY",
+        default="static",
         help="follow your style: uncapped, cap, ema, dead-band, hybrid (default: static, which "
         "does not)",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--draw-with", metavar="DIR", nargs="?", const="",
         help='let "draw ..." use a story model (default folder: the shipped one)',
     )  # fmt: skip
     parser.add_argument(
-        "--draw-method", metavar="NAME",
+        "--draw-method",
+        metavar="NAME",
         help="consistency method for drawings, as for stories (default: theirs)",
-    )  # fmt: skip
+    )
     parser.add_argument("--pictures", metavar="DIR", default="pictures", help="where drawings go")
     parser.add_argument("--changes", action="store_true", help="print what each turn changed")
     parser.add_argument("--echo", action="store_true", help="print each line before its answer")

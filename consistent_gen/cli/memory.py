@@ -38,17 +38,20 @@ def add_command(commands: Any) -> None:
 def add_place(parser: argparse.ArgumentParser) -> None:
     """The two options that say whose memory is meant."""
     parser.add_argument(
-        "--memory", metavar="PLACE", default=DEFAULT_PLACE,
+        "--memory",
+        metavar="PLACE",
+        default=DEFAULT_PLACE,
         help=f"folder of memories, or a postgresql:// address (default: {DEFAULT_PLACE})",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--user", metavar="NAME", default=DEFAULT_USER, help=f"default: {DEFAULT_USER}"
     )
     parser.add_argument(
-        "--memory-key", metavar="FILE",
+        "--memory-key",
+        metavar="FILE",
         help="key file of an encrypted memory (default: the environment variable "
         "CONSISTENT_GEN_MEMORY_KEY, else no encryption)",
-    )  # fmt: skip
+    )
 
 
 def opened(options: argparse.Namespace) -> Store:
@@ -134,10 +137,12 @@ def run_correct(options: argparse.Namespace) -> int:
         return _edit(
             store,
             Update(
-                kind=record.kind, target=_target(record), value=options.text,
+                kind=record.kind,
+                target=_target(record),
+                value=options.text,
                 correction=not options.changed,
             ),
-        )  # fmt: skip
+        )
 
 
 def run_end(options: argparse.Namespace) -> int:
@@ -176,9 +181,11 @@ def run_purge(options: argparse.Namespace) -> int:
     from consistent_gen.memory.data.store import Scope
 
     scope = Scope(
-        ids=tuple(options.id), paths=tuple(options.path), kinds=tuple(options.kind),
+        ids=tuple(options.id),
+        paths=tuple(options.path),
+        kinds=tuple(options.kind),
         everything=options.everything,
-    )  # fmt: skip
+    )
     if not options.yes:
         raise InputError("erasing cannot be undone; add --yes to do it", source="purge")
     with opened(options) as store:

@@ -34,7 +34,7 @@ SECTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "cheeks": phrases.CHEEK_PHRASES,
     "style": phrases.STYLE_PREFIXES,
     "camera": {name: tuple(w for w in ws if w) for name, ws in phrases.CAMERA_PHRASES.items()},
-}  # fmt: skip
+}
 HEADINGS = {
     "kind": "Who", "action": "What they do", "expression": "Moods", "place": "Places",
     "weather": "Weather and hour", "prop": "Things", "top": "Worn on top", "bottom": "Worn below",

@@ -50,9 +50,10 @@ class Judge(PictureReader):
     def __init__(self, schema: Schema, width: int = 192) -> None:
         super().__init__(schema, width)
         self.stem = nn.Sequential(
-            nn.Conv2d(3, 48, 3, stride=2, padding=1), nn.GELU(),
+            nn.Conv2d(3, 48, 3, stride=2, padding=1),
+            nn.GELU(),
             nn.Conv2d(48, width, PATCH // 2, stride=PATCH // 2),
-        )  # fmt: skip
+        )
         self.places = nn.Parameter(torch.randn(1, GRID * GRID, width) * 0.02)
         self.queries = nn.Parameter(torch.randn(1, 1 + MAX_SUBJECTS, width) * 0.02)
         self.layers = nn.ModuleList([Layer(width) for _ in range(DEPTH)])

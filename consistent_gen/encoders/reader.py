@@ -58,9 +58,10 @@ class Reader(PictureReader):
         super().__init__(schema, width)
         w1, w2, w3 = width, 2 * width, 3 * width
         self.stem = nn.Sequential(
-            nn.Conv2d(3, 32, 3, stride=2, padding=1), nn.GELU(),
+            nn.Conv2d(3, 32, 3, stride=2, padding=1),
+            nn.GELU(),
             nn.Conv2d(32, w1, 3, stride=2, padding=1),
-        )  # fmt: skip
+        )
         self.stage1 = nn.Sequential(*[ConvNeXtBlock(w1) for _ in range(2)])
         self.stage2 = nn.Sequential(
             nn.Conv2d(w1, w2, 2, stride=2), *[ConvNeXtBlock(w2) for _ in range(3)]
@@ -74,9 +75,11 @@ class Reader(PictureReader):
         self.parts = nn.Conv2d(w1, 1 + len(schema.parts), 1)
         subject_width = 4 * width
         self.subject = nn.Sequential(
-            nn.Linear(len(REGIONS) * (w1 + w1) + 3, subject_width), nn.GELU(),
-            nn.Linear(subject_width, subject_width), nn.GELU(),
-        )  # fmt: skip
+            nn.Linear(len(REGIONS) * (w1 + w1) + 3, subject_width),
+            nn.GELU(),
+            nn.Linear(subject_width, subject_width),
+            nn.GELU(),
+        )
         self.scene = nn.Sequential(nn.Linear(w3 + 2 * w1, 2 * width), nn.GELU())
         self.heads = FactorHeads(schema, subject_width, 2 * width)
 

@@ -162,9 +162,11 @@ class MiniLm:
             with quiet_loading():
                 tokenizer = AutoTokenizer.from_pretrained(self._folder, local_files_only=True)
                 model = BertModel.from_pretrained(
-                    self._folder, local_files_only=True, use_safetensors=True,
+                    self._folder,
+                    local_files_only=True,
+                    use_safetensors=True,
                     add_pooling_layer=False,
-                )  # fmt: skip
+                )
             self._loaded = tokenizer, model.eval()
         return self._loaded
 

@@ -142,9 +142,11 @@ class TransformersModel:
         prompt = self._fitting(tokenizer, list(messages), self._max_context - max_tokens)
         with torch.inference_mode():
             output = model.generate(
-                **prompt, max_new_tokens=max_tokens, do_sample=False,
+                **prompt,
+                max_new_tokens=max_tokens,
+                do_sample=False,
                 pad_token_id=tokenizer.eos_token_id,
-            )  # fmt: skip
+            )
         new = output[0, prompt["input_ids"].shape[1] :]
         return str(tokenizer.decode(new, skip_special_tokens=True)).strip()
 

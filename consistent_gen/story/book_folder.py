@@ -130,8 +130,9 @@ def read_book(folder: str | Path, *, layout: str | None = None) -> Book:
 def _panel(reader: _BookReader, root: Path, frame: Mapping[str, Any]) -> BookPanel:
     name = reader.text(frame, "path", 40)
     if not _FRAME_PATH.fullmatch(name):
-        raise InputError(f"{name!r} is no path of a frame; expected frames/NN.png",
-                         source=reader.source)  # fmt: skip
+        raise InputError(
+            f"{name!r} is no path of a frame; expected frames/NN.png", source=reader.source
+        )
     data, picture, metadata = _read_frame(root / name)
     pixelated = frame.get("pixelated", False) is True
     if "pixelated" not in frame and isinstance(frame.get("prompt"), str):
@@ -224,8 +225,9 @@ class _BookReader:
         if not isinstance(value, str):
             raise InputError(f"{key} is missing or not text", source=self.source)
         if len(value) > limit:
-            raise LimitError(f"{key} has {len(value)} characters; at most {limit}",
-                             source=self.source)  # fmt: skip
+            raise LimitError(
+                f"{key} has {len(value)} characters; at most {limit}", source=self.source
+            )
         return value
 
     def items(

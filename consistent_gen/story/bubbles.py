@@ -287,8 +287,9 @@ def _tail(bubble: PlacedBubble) -> Any | None:
     path = skia.PathBuilder()
     path.moveTo(x - dy * half, y + dx * half)
     path.quadTo(middle[0] - dy * half * 0.6, middle[1] + dx * half * 0.6, *tip)
-    path.quadTo(middle[0] + dy * half * 0.6, middle[1] - dx * half * 0.6, x + dy * half,
-                y - dx * half)  # fmt: skip
+    path.quadTo(
+        middle[0] + dy * half * 0.6, middle[1] - dx * half * 0.6, x + dy * half, y - dx * half
+    )
     path.close()
     return path.detach()
 

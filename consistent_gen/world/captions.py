@@ -231,8 +231,9 @@ def _tail(frame: FrameSpec, rng: random.Random, scene: dict[str, str]) -> str:
     return text
 
 
-def _actors(frame: FrameSpec, rng: random.Random, share: float,
-            finite: bool) -> tuple[str, list[str], tuple[dict[str, str], ...]]:  # fmt: skip
+def _actors(
+    frame: FrameSpec, rng: random.Random, share: float, finite: bool
+) -> tuple[str, list[str], tuple[dict[str, str], ...]]:
     """The subjects with what they do, each noun phrase (to find its span), and what was named."""
     marks: list[str] = []
     named: list[dict[str, str]] = []

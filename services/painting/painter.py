@@ -209,7 +209,7 @@ class Painter:
     Args:
         bucket: rows of a denoiser call (see `engine.Engine`); a frame takes two with guidance.
         exact: see `engine.Engine`.
-        max_frames: most leases at once, but for newcomers (see `capacity.Capacity`).
+        max_frames: most leases at once, but for newcomers (see `Capacity`).
         anchor_bytes: most memory for the anchors of all stories; a story that needs more fails,
             one that has to wait for others waits.
         preview: how previews are made: "linear" or "decode".

@@ -92,9 +92,10 @@ class LocalScorer:
             return look(pictures)
         except CheckpointError:
             raise Refusal(
-                503, "scorer_unavailable",
+                503,
+                "scorer_unavailable",
                 "this server has no weights of the story-world reader, so it cannot score",
-            ) from None  # fmt: skip
+            ) from None
 
     def close(self) -> None:
         """Let the reader go."""

@@ -22,17 +22,21 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
-            f"{_PREFIX}_requests", "Answered requests.", ["method", "route", "status"],
+            f"{_PREFIX}_requests",
+            "Answered requests.",
+            ["method", "route", "status"],
             registry=self.registry,
-        )  # fmt: skip
+        )
         self.seconds = Histogram(
             f"{_PREFIX}_request_seconds", "Time to the first byte of an answer.", ["route"],
             buckets=_SECONDS, registry=self.registry,
         )  # fmt: skip
         self.refusals = Counter(
-            f"{_PREFIX}_refusals", "Refused requests by status.", ["status"],
+            f"{_PREFIX}_refusals",
+            "Refused requests by status.",
+            ["status"],
             registry=self.registry,
-        )  # fmt: skip
+        )
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answer."""
@@ -73,8 +77,9 @@ class ServerGauges(Collector):
         queue = self._queue()
         yield _gauge("queue_frames", "Frames that wait or are drawn.", "state",
                      {"queued": queue.queued, "running": queue.running})  # fmt: skip
-        yield _single("queue_oldest_seconds", "Age of the oldest waiting frame.",
-                      queue.oldest_queued_s)  # fmt: skip
+        yield _single(
+            "queue_oldest_seconds", "Age of the oldest waiting frame.", queue.oldest_queued_s
+        )
         yield _single("queue_owners", "Callers with unfinished frames.", len(queue.owners))
         yield _gauge("frames", "Frames in the store.", "state", self._count("job_frames", "state"))
         yield _gauge("jobs", "Jobs in the store.", "state", self._count("jobs", "state"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from consistent_gen.client.types import Missing, MissingOut, StoryFrame, StoryOut
 from consistent_gen.story.plan import FramePlan
 from consistent_gen.story.scoring import missing
-from services.web.pictured import picture_bytes
+from services.web.routes.access import picture_bytes
 from services.web.state import ServerState
 
 

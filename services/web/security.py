@@ -227,9 +227,11 @@ class Gate:
         if self._open[caller.owner] >= OPEN_PER_KEY or self._open.total() >= OPEN_IN_ALL:
             mine = self._open[caller.owner] >= OPEN_PER_KEY
             raise Refusal(
-                429 if mine else 503, "quota" if mine else "busy",
-                "too many requests are open at once; wait for some to end", retry_after=1.0,
-            )  # fmt: skip
+                429 if mine else 503,
+                "quota" if mine else "busy",
+                "too many requests are open at once; wait for some to end",
+                retry_after=1.0,
+            )
         self._open[caller.owner] += 1
         try:
             await self.app(scope, body, answer)

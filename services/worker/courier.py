@@ -243,9 +243,11 @@ def problem_of(error: Exception) -> Problem:
     """What a client is told."""
     if isinstance(error, StorageFull):
         return Problem(
-            title="No room", status=507, code="storage_full",
+            title="No room",
+            status=507,
+            code="storage_full",
             detail="the server has no room left to keep the picture; delete some and retry",
-        )  # fmt: skip
+        )
     if isinstance(error, InputError):
         return Problem(
             title="Cannot be drawn", status=422, code="cannot_be_drawn", detail=str(error)

@@ -283,11 +283,13 @@ class Executor:
         correction = isinstance(op, Update) and op.correction
         change = Change(at=at, new=new, old=old, correction=correction)
         if isinstance(op, Add) and old is not None:
-            return Verdict(status="normalised", rule="add_filled", reason="ADD became UPDATE",
-                           change=change)  # fmt: skip
+            return Verdict(
+                status="normalised", rule="add_filled", reason="ADD became UPDATE", change=change
+            )
         if isinstance(op, Update) and old is None:
-            return Verdict(status="normalised", rule="update_empty", reason="UPDATE became ADD",
-                           change=change)  # fmt: skip
+            return Verdict(
+                status="normalised", rule="update_empty", reason="UPDATE became ADD", change=change
+            )
         return Verdict(status="applied", change=change)
 
     def _delete(self, op: Delete, evidence: tuple[Turn, ...]) -> Verdict:

@@ -182,8 +182,10 @@ def _fill(
                 raise InputError(f"{name} does not hold the bytes of its name")
             if not db.rows("SELECT 1 FROM blobs WHERE name = ?", (blob,)):
                 blobs.write(blob, data)
-                db.rows("INSERT INTO blobs (name, bytes, added_at) VALUES (?, ?, ?)",
-                        (blob, len(data), now))  # fmt: skip
+                db.rows(
+                    "INSERT INTO blobs (name, bytes, added_at) VALUES (?, ?, ?)",
+                    (blob, len(data), now),
+                )
     rows = {}
     for value in file.lines("records.jsonl"):
         record = _record(value)

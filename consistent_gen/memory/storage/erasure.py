@@ -97,8 +97,9 @@ def erase(db: UserDatabase, made: Plan, write: Write, *, everything: bool) -> Er
             f"SELECT l.target FROM links l JOIN records r ON r.row_id = l.row_id "
             f"WHERE l.relation = 'media' AND {where}", some)}  # fmt: skip
         ((count,),) = db.rows(
-            "SELECT COUNT(*) FROM vectors v JOIN records r ON r.row_id = v.row_id "
-            f"WHERE {where}", some)  # fmt: skip
+            f"SELECT COUNT(*) FROM vectors v JOIN records r ON r.row_id = v.row_id WHERE {where}",
+            some,
+        )
         vectors += int(count)
     removed_log = _forget_log(db, targets)
     for some in chunks(ids):
@@ -220,7 +221,9 @@ def _forget_log(db: UserDatabase, targets: Iterable[str]) -> int:
     for some in chunks(sorted(targets)):
         removed += db.change(
             "DELETE FROM outcomes WHERE id IN (SELECT outcome FROM outcome_links "
-            f"WHERE target IN ({marks(len(some))}))", some)  # fmt: skip
+            f"WHERE target IN ({marks(len(some))}))",
+            some,
+        )
     return removed
 
 
@@ -242,7 +245,9 @@ def _close_batches(db: UserDatabase, batches: set[str]) -> None:
     for some in chunks(sorted(batches)):
         db.rows(
             "UPDATE batches SET key_hash = NULL, ids = '[]', purged = 1 "
-            f"WHERE id IN ({marks(len(some))})", some)  # fmt: skip
+            f"WHERE id IN ({marks(len(some))})",
+            some,
+        )
 
 
 def _erase_everything(db: UserDatabase, write: Write) -> Erased:

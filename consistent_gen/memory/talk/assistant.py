@@ -370,9 +370,10 @@ class Assistant:
         checked, _ = self.book.draw_checked(
             concepts[0],
             lambda attempt: drawer(DrawJob(prompt=prompt, identities=identities, attempt=attempt)),
-            budget=self.draw_budget, at=at,
+            budget=self.draw_budget,
+            at=at,
             details=lambda: {"prompt": prompt, **getattr(drawer, "details", {})},
-        )  # fmt: skip
+        )
         verdict = "matches" if checked.passed else "does not reach the likeness I aim for"
         return Said(
             text=f"Drawn: {prompt}. It {verdict}: {checked.score:.2f} against "

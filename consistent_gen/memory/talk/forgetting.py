@@ -61,9 +61,11 @@ def plan_forgetting(
     """
     if everything:
         return ForgetPlan(what, everything=True)
-    concepts = [] if book is None else [
-        c for m in book.mentions(what) if m.how == "alias" for c in m.candidates
-    ]  # fmt: skip
+    concepts = (
+        []
+        if book is None
+        else [c for m in book.mentions(what) if m.how == "alias" for c in m.candidates]
+    )
     if concepts:
         names = [name for c in concepts for name in (c.name, *c.aliases)]
         records = tuple(r for r in _speaking_of(store, names))
@@ -122,9 +124,10 @@ def _bystanders(store: Store, records: Sequence[Record], concepts: set[str]) -> 
         fields = state.body() if isinstance(state, Fact) else {}
         target = "" if isinstance(state, Fact) else state.label
         kept.append(
-            Add(kind=state.kind, target=target, value=state.text, fields=fields,
-                at=state.valid_from)
-        )  # fmt: skip
+            Add(
+                kind=state.kind, target=target, value=state.text, fields=fields, at=state.valid_from
+            )
+        )
     return kept
 
 

@@ -73,8 +73,9 @@ def as_story(found: ForeignStory, name: str) -> tuple[Story, list[str]]:
         )
     style = None if found.style is None else _cut(_line(found.style), "style", notes) or None
     title = _cut(_line(found.title) or name, "title", notes)
-    story = Story(title=title, style=style, seed=found.seed, characters=characters,
-                  frames=tuple(frames))  # fmt: skip
+    story = Story(
+        title=title, style=style, seed=found.seed, characters=characters, frames=tuple(frames)
+    )
     return story, notes
 
 
@@ -266,8 +267,10 @@ def prompt_list(text: str) -> list[ForeignStory]:
     """
     lines = [line.strip() for line in text.splitlines()]
     marked = [_LINE.fullmatch(line) for line in lines]
-    if not any(marked) or any(line and not line.startswith(("-", "#")) and not mark
-                              for line, mark in zip(lines, marked, strict=True)):  # fmt: skip
+    if not any(marked) or any(
+        line and not line.startswith(("-", "#")) and not mark
+        for line, mark in zip(lines, marked, strict=True)
+    ):
         return []
     found = ForeignStory()
     head = _head(lines)
