@@ -122,7 +122,11 @@ def toy_of(family: str) -> Toy:
 
 @pytest.fixture(scope="module", params=or_slow(CASES, QUICK), ids="-".join)
 def drawn(request: pytest.FixtureRequest) -> Drawn:
-    family, method = request.param
+    return drawn_of(*request.param)
+
+
+@functools.cache  # so that tests in any order draw it once
+def drawn_of(family: str, method: str) -> Drawn:
     toy, cast, run = toy_of(family), cast_of(method), new_run(method)
     # The bank lies on the host and is read backwards, each frame in a batch of its own.
     cached = draw(toy, run, [cast, FRAMES[1:], FRAMES[:1]])
