@@ -270,9 +270,7 @@ class _Reader(KindReader):
         """A colour of nothing in particular goes to what is worn on top, if nothing else did."""
         sense = item.sense
         assert sense is not None
-        if "top_colour" not in self.sheet.said and (
-            self.sheet.is_person or sense.value not in FUR
-        ):
+        if "top_colour" not in self.sheet.said and (self.sheet.is_person or sense.value not in FUR):
             hue = sense.value if sense.value in HUES else NEAREST_HUE[sense.value]
             self.sheet.factors.setdefault("top", "shirt")
             self.sheet.say("top_colour", hue)

@@ -93,7 +93,10 @@ def _by_sound(parts: Sequence[str]) -> str:
     for part in parts:
         if part.endswith(("a", "ine", "elle", "ette", "lyn", "yn", "issa")) and len(part) > 3:
             return "she"
-        if part.endswith(("o", "us", "rick", "bert", "ard", "mir", "ton", "fred")) and len(part) > 2:
+        if (
+            part.endswith(("o", "us", "rick", "bert", "ard", "mir", "ton", "fred"))
+            and len(part) > 2
+        ):
             return "he"
     return ""
 

@@ -53,7 +53,8 @@ class People(Deeds):
         self._join(item, [actor], place, owner=item.possessive and self._owns(place))
 
     def _pronoun(self, item: Item, place: int) -> None:
-        if item.low in SINGULAR and self.far > self.mentioned[0] and not self._is_object(item, place):
+        of_it = item.low in SINGULAR or item.low in IT
+        if of_it and self.far > self.mentioned[0] and not self._is_object(item, place):
             if item.low not in OWNING:  # "One old ram came; he butted me"
                 self.current, self.acted, self.thing, self.fresh = [], False, True, False
             return
@@ -174,9 +175,7 @@ class People(Deeds):
         if item.low == "him" or (item.low == "her" and not self._owns(place)):
             return True
         if item.low == "it":
-            return self.acted or (
-                place > 0 and self.items[place - 1].low in (*PREPOSITIONS, "to")
-            )
+            return self.acted or (place > 0 and self.items[place - 1].low in (*PREPOSITIONS, "to"))
         return False
 
     def _fits_here(self, gender: str | None) -> bool:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from consistent_gen.story.wording.lexicon import Sense
 from consistent_gen.story.wording.people import OWNING
-from consistent_gen.story.wording.reading import DETERMINERS, Item
+from consistent_gen.story.wording.reading import DETERMINERS, SUBJECTS, Item
 from consistent_gen.story.wording.scene import HARD, TRAITS, Scene
 from consistent_gen.story.wording.scene_setting import Setting
 
 _INVERTED = ("come", "go", "float", "stand", "sit", "lie", "hang", "fly", "fall", "drift", "rise",
              "roll", "creep", "crawl", "tumble", "stretch", "appear")  # fmt: skip
+_TIMES = ("day", "days", "week", "month", "year", "season", "weekend", "hour", "hours", "monday",
+          "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday", "october",
+          "november", "march", "april", "may", "june", "july", "august", "september", "air",
+          "weather", "spell")  # fmt: skip
+_SOMETHING = ("something", "everything", "nothing", "anything")
 _WORN = ("top", "bottom", "shoes", "accessory", "eyes", "cheeks", "garment", "eyecolour")
 
 
@@ -50,10 +55,32 @@ class SceneReader(Setting):
             self._name(item, place)
         elif item.kind == "pronoun":
             self._pronoun(item, place)
+        elif item.low in _SOMETHING and self.fresh and self._stands_free(place):
+            self.current, self.acted, self.thing = [], False, True
         elif item.kind == "sense" and item.sense is not None:
             self._sense(item, item.sense, place)
         elif item.kind == "unknown":
             self._unknown(item, place)
+
+    def _absolute(self, item: Item, place: int) -> bool:
+        """ "..., flames leaping from the pan": what a thing does besides."""
+        before = self.items[place - 1] if place else None
+        if before is None or not item.low.partition(" ")[0].endswith("ing"):
+            return False
+        thing = before.kind == "unknown" or (
+            before.sense is not None and before.sense.speech == "n"
+        )
+        if not thing or before.category in ("kind", "body", "eyes", "hairnoun"):
+            return False
+        for other in reversed(self.items[: place - 1]):
+            if other.kind == "sign":
+                return True
+            if other.low not in DETERMINERS and not (other.sense and other.sense.speech == "a"):
+                return False
+        return False
+
+    def _quotes(self, place: int) -> bool:
+        return any(i.kind == "speech" for i in self.items[max(0, place - 3) : place + 3])
 
     def _as_group(self, item: Item, place: int) -> bool:
         """ "The party creeps": people, and no celebration."""
@@ -75,6 +102,9 @@ class SceneReader(Setting):
         category = sense.category
         if self._as_group(item, place):
             return
+        if sense.base == "cry" and self._quotes(place):
+            sense = Sense(("action.standing",), "near", "v", "cry")  # "Help!" she cried.
+            category = "action"
         if category in ("kind", "none") and self._being(item, sense, place):
             return
         if item.negated:
@@ -85,13 +115,17 @@ class SceneReader(Setting):
             pass
         elif self.thing and sense.base.partition(" ")[0] in ("chase", "pursue", "hunt"):
             self.waiting.append((item, sense))  # who is chased runs
-        elif self.thing and sense.speech == "v":
+        elif sense.speech == "v" and category != "weather" and self._absolute(item, place):
+            item.become("left_out", why="what a thing does is not drawn", nearest=())
+        elif self.thing and sense.speech == "v" and category != "weather":
             item.become("left_out", why="what a thing does is not drawn", nearest=())
         elif category == "action" and sense.speech == "n" and self._not_done(item, place):
             item.become("left_out", why="it is not said that anybody does it")
             self.thing = True
         elif category == "action":
             self._act(item, sense, self._object(item, place))
+        elif category == "mood" and self.thing and not self.current:
+            item.become("left_out", why="said of what is not drawn", nearest=())
         elif category == "mood":
             self._feel(item, sense, place)
         elif category == "weather" and sense.speech == "a" and self._before_somebody(place):
@@ -115,7 +149,7 @@ class SceneReader(Setting):
     def _inverted(self, item: Item, sense: Sense, place: int) -> bool:
         """ "Between them floats a leaf": who or what does it stands behind the verb."""
         after = self.items[place + 1 : place + 4]
-        if sense.base.partition(" ")[0] not in _INVERTED or sense.speech != "v" or not after:
+        if sense.base not in _INVERTED or sense.speech != "v" or not after:
             return False
         if after[0].low not in (*DETERMINERS, "one", "two", "three") or place == 0:
             return False
@@ -123,6 +157,8 @@ class SceneReader(Setting):
             other = self.items[at]
             if other.kind == "sign" or other.low in HARD:
                 break
+            if other.kind == "pronoun" and other.low in SUBJECTS:
+                return False
             subject = other.kind in ("name", "pronoun") or (
                 other.sense is not None and other.sense.speech == "n"
             )
@@ -137,12 +173,14 @@ class SceneReader(Setting):
         return True
 
     def _before_thing(self, place: int) -> bool:
+        """Whether an adjective is said of a thing: hot chestnuts are no hot day."""
         after = self.items[place + 1] if place + 1 < len(self.items) else None
-        return after is not None and (
-            after.category in _WORN or (after.category == "action" and "n" == after.sense.speech)
-            if after.sense is not None
-            else False
-        )
+        if after is None or after.low in _TIMES:
+            return False
+        if after.kind == "unknown":
+            return not after.low.endswith(("ing", "ed", "ly"))
+        noun = after.sense is not None and after.sense.speech == "n"
+        return noun and after.category not in ("place", "part", "weather", "kind")
 
     def _not_done(self, item: Item, place: int) -> bool:
         """Whether a meal or a book does something itself: "the latte flies", "Al's prize pie"."""

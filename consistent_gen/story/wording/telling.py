@@ -38,7 +38,11 @@ def _left_out(text: TextWording) -> dict[str, None]:
     """What was left out of a text, each once, with what comes nearest or why."""
     found = {}
     for word in text.omissions:
-        more = f"nearest: {', '.join(word.nearest)}" if word.nearest else word.why.replace("an unknown word", "")
+        more = (
+            f"nearest: {', '.join(word.nearest)}"
+            if word.nearest
+            else word.why.replace("an unknown word", "")
+        )
         found[repr(word.said) + (f" ({more})" if more else "")] = None
     return found
 

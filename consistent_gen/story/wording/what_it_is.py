@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 from consistent_gen.story.wording.lexicon import Lexicon, Sense
-from consistent_gen.story.wording.people import Genders, given_name
+from consistent_gen.story.wording.people import TITLES, Genders, given_name
 from consistent_gen.story.wording.reading import Item, items
 from consistent_gen.story.wording.sheets import GENDERS, Sheet
 from consistent_gen.story.wording.tokens import folded, tokens
@@ -93,7 +93,9 @@ class KindReader:
             if worn is not None and item.category not in CLOTHES:
                 item.sense = worn
             sense = next((s for s in item.options if s.category == "kind"), None)
-            joined = group == 1 and any(i.low == "and" for i in self.items[max(0, place - 3) : place])
+            joined = group == 1 and any(
+                i.low == "and" for i in self.items[max(0, place - 3) : place]
+            )
             if joined and sense is not None and sense.plural and self.nouns:
                 self.beside.append(sense)  # "a mother duck and eight ducklings"
             if item.low == "and" and not any(noun[0] == group for noun in self.nouns):
@@ -130,6 +132,7 @@ class KindReader:
             if plain or group > 0:
                 break
         sense = head[2] if head else None
+        self._read_age()
         if sense is None or (sense.value in _ABSTRACT and sense.relation == "near"):
             named = self._kind_of_name()
             sense = (
@@ -137,7 +140,6 @@ class KindReader:
                 if named is not None and (sense is None or named.value not in _ABSTRACT)
                 else sense
             )
-        self._read_age()
         kind = self._settled(sense)
         self.sheet.say("kind", kind)
         self.result.gender = GENDERS.get(kind) or self.genders.told(self.name, self.text)
@@ -170,11 +172,16 @@ class KindReader:
 
     def _kind_of_name(self) -> Sense | None:
         words = re.findall(r"[^\W\d_]+", folded(self.name))
+        titled = bool(words) and words[0] in TITLES
+        person = self.age is not None or bool(self.genders.of_text(self.text))
         for start in range(len(words)):
             _, senses = self.lexicon.match(words[start:])
             found = next((s for s in senses if s.category == "kind"), None)
-            if found is not None:
-                return found
+            # "Mrs Finch" is no bird, and Teddy, five, no bear.
+            surname = found is not None and titled and start > 0 and found.relation == "far"
+            if found is None or surname or (person and given_name(words[start])):
+                continue
+            return found
         return None
 
     def _told_woman(self, sense: Sense) -> bool:
