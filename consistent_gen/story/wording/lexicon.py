@@ -81,12 +81,17 @@ class Lexicon:
         what, relation, speech, listed = row
         concepts = tuple(what.removeprefix(_NONE).replace(",", "+").split("+"))
         assert relation in RELATIONS and (relation == "none") == what.startswith(_NONE), row
+        adverb = what.startswith("mood")
         for base in _listed(listed):
             self.entries += 1
-            for form, plural in _forms(base, speech, irregular, adverb=what.startswith("mood")):
-                known = self.senses.setdefault(form.replace("-", " "), [])
-                if not any(s[0] == concepts and s[2] == speech for s in known):
-                    known.append(Sense(concepts, relation, speech, base, plural))
+            one, many = (Sense(concepts, relation, speech, base, plural) for plural in (False, True))
+            for form, plural in _forms(base, speech, irregular, adverb=adverb):
+                sense, form = (many if plural else one), form.replace("-", " ")
+                known = self.senses.get(form)
+                if known is None:
+                    self.senses[form] = [sense]
+                elif not any(s[0] == concepts and s[2] == speech for s in known):
+                    known.append(sense)
 
 
 @lru_cache(maxsize=1)
