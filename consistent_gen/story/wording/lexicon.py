@@ -84,7 +84,7 @@ class Lexicon:
         adverb = what.startswith("mood")
         for base in _listed(listed):
             self.entries += 1
-            one, many = (Sense(concepts, relation, speech, base, plural) for plural in (False, True))
+            one, many = (Sense(concepts, relation, speech, base, plural=p) for p in (False, True))
             for form, plural in _forms(base, speech, irregular, adverb=adverb):
                 sense, form = (many if plural else one), form.replace("-", " ")
                 known = self.senses.get(form)
@@ -122,6 +122,10 @@ def _forms(
         made = [*irregular.get(last, ())] or [_with_s(last)]
         yield from ((f"{start} {form}".strip(), True) for form in made)
     elif speech == "a" and " " not in base and len(base) > 2:
+        if base.endswith(("ed", "ing")):  # no "boreder"
+            if adverb:
+                yield base + "ly", False
+            return
         stem = base[:-1] + "i" if base.endswith("y") else base.removesuffix("e")
         yield from ((stem + "er", False), (stem + "est", False))
         if adverb:

@@ -144,7 +144,7 @@ def _slips(word: str) -> Iterator[str]:
         if letter == word[at - 1]:
             yield before + after
         yield from (before + other + letter + after for other in _LETTERS)
-        if letter in _VOWELS:
+        if letter in _VOWELS and after:
             yield from (before + other + after for other in _VOWELS)
             yield before + after
 

@@ -212,10 +212,10 @@ class SceneState:
     def _setting(self, item: Item, sense: Sense, place: int) -> None:
         rank = _RANK[sense.relation] - 0.01 * place
         after = self.items[place + 1] if place + 1 < len(self.items) else None
-        if sense.category == "place" and after is not None and after.category == "place":
-            if after.sense is not None and after.sense.speech == "n" and sense.speech == "n":
-                item.become("left_out", why=f"said of: {after.said}")  # "the school garden"
-                return
+        nouns = after is not None and after.sense is not None and sense.speech == after.sense.speech
+        if after is not None and nouns and sense.category == after.category == "place":
+            item.become("left_out", why=f"said of: {after.said}")  # "the school garden"
+            return
         if sense.base == "ship" and self._in_space():
             sense = sense._replace(concepts=("place.moon",))
             item.sense = sense

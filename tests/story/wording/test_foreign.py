@@ -94,7 +94,7 @@ def test_the_cubs_of_a_fox_are_foxes() -> None:
     assert " fox " in last("Vix runs with three cubs.", Vix="a red fox")
 
 
-# what is only like it, and what things do ----------------------------------------------------------
+# what is only like it, and what things do -------------------------------------------------------
 @pytest.mark.parametrize(
     ("text", "never"),
     [("Mia ran like a rocket.", "moon"), ("Mia saw a whale, big as a church.", "city"),
@@ -146,15 +146,18 @@ def test_the_noun_is_found_behind_of_and_between_adjectives() -> None:
     assert sheet("a robot butler")["kind"] == "robot"
 
 
-@pytest.mark.parametrize("colour", ["teal", "mustard", "khaki", "navy", "cream", "silver", "lilac",
-                                    "maroon", "turquoise", "beige", "charcoal", "plum"])  # fmt: skip
+@pytest.mark.parametrize(
+    "colour",
+    ["teal", "mustard", "khaki", "navy", "cream", "silver", "lilac", "maroon", "turquoise",
+     "beige", "charcoal", "plum"],
+)  # fmt: skip
 def test_colours_of_everyday_speech_are_drawn_or_told(colour: str) -> None:
     text = worded("X.", X=f"a girl in a {colour} jumper").text("characters.X.description")
     (word,) = [w for w in text.words if w.said == colour]
     assert word.fate in ("kept", "same", "near") and word.drawn in text.drawn
 
 
-# negatives and what a check prints ------------------------------------------------------------------
+# negatives and what a check prints --------------------------------------------------------------
 def test_a_negative_keeps_what_the_model_has_and_tells_the_rest_once() -> None:
     text = negative("bad anatomy, poorly drawn face, extra fingers, cartoon, rain, sad")
     assert text.drawn == "cartoon, rain, sad"
