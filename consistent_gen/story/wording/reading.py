@@ -227,6 +227,11 @@ def _chosen(found: Sequence[Item], place: int) -> Sense:
     options = found[place].options
     if len(options) == 1:
         return options[0]
+    owner = found[place - 1] if place else None
+    if owner is not None and (owner.possessive or owner.low in OWNERS):
+        body = [s for s in options if s.category == "body" or s.concepts == ("cheeks.blush",)]
+        if body:
+            return body[0]  # "her palms" are no trees
     expected = _expected(found, place)
     before_noun = _noun_follows(found, place)
 

@@ -62,9 +62,12 @@ class SceneReader(Things):
     def _as_group(self, item: Item, place: int) -> bool:
         """ "The party creeps": people, and no celebration."""
         people = next((s for s in item.options if s.category == "kind" and s.base == "party"), None)
-        if people is None or not self._verb_follows(place) or not self._stands_free(place):
+        if people is None:
             return False
-        return self._everybody(item, people, place)
+        if self._verb_follows(place) and self._stands_free(place):
+            return self._everybody(item, people, place)
+        item.sense = next(s for s in item.options if s is not people and s.speech == "n")
+        return False
 
     def _unknown(self, item: Item, place: int) -> None:
         """A word that nobody knows may be the thing that acts, or what somebody does."""
@@ -76,9 +79,10 @@ class SceneReader(Things):
             self.acted = self.acted or (subject and before.low not in OWNING)
 
     def _sense(self, item: Item, sense: Sense, place: int) -> None:
-        category = sense.category
         if self._as_group(item, place):
             return
+        sense = item.sense or sense
+        category = sense.category
         if sense.base == "cry" and self._quotes(place):
             sense = Sense(("action.standing",), "near", "v", "cry")  # "Help!" she cried.
             category = "action"

@@ -13,6 +13,9 @@ from consistent_gen.story.wording.tokens import folded, tokens
 from consistent_gen.story.wording.types import Fate, Word
 
 CLOTHES = ("top", "bottom", "shoes", "accessory")
+_GROWN = ("mr", "mrs", "ms", "dr", "sir", "lady", "lord", "madame", "uncle", "aunt", "auntie",
+          "professor", "prof", "captain", "sergeant", "sgt", "rev", "nurse", "officer", "coach",
+          "granny", "grandma", "grandpa", "mum", "dad", "mom", "agent")  # fmt: skip
 _MANY = ("people", "children")
 _YOUNG = ("calf", "cub", "pup", "puppy", "chick", "foal", "baby", "kitten")
 # Nouns that are drawn as a man unless a name or a pronoun says otherwise.
@@ -201,6 +204,8 @@ class KindReader:
                 return self._aged(GENDERS[kind])
             return kind
         gender = self.genders.of(self.name, self.text)
+        if self.age is None and folded(self.name).replace(".", "").partition(" ")[0] in _GROWN:
+            self.age = 40
         if self.age is None and sense is not None and sense.value in ("adult", "people"):
             self.age = 40
         return self._aged(gender)
