@@ -81,12 +81,17 @@ class Lexicon:
         what, relation, speech, listed = row
         concepts = tuple(what.removeprefix(_NONE).replace(",", "+").split("+"))
         assert relation in RELATIONS and (relation == "none") == what.startswith(_NONE), row
+        adverb = what.startswith("mood")
         for base in _listed(listed):
             self.entries += 1
-            for form, plural in _forms(base, speech, irregular, adverb=what.startswith("mood")):
-                known = self.senses.setdefault(form.replace("-", " "), [])
-                if not any(s[0] == concepts and s[2] == speech for s in known):
-                    known.append(Sense(concepts, relation, speech, base, plural))
+            one, many = (Sense(concepts, relation, speech, base, plural=p) for p in (False, True))
+            for form, plural in _forms(base, speech, irregular, adverb=adverb):
+                sense, form = (many if plural else one), form.replace("-", " ")
+                known = self.senses.get(form)
+                if known is None:
+                    self.senses[form] = [sense]
+                elif not any(s[0] == concepts and s[2] == speech for s in known):
+                    known.append(sense)
 
 
 @lru_cache(maxsize=1)
@@ -117,6 +122,10 @@ def _forms(
         made = [*irregular.get(last, ())] or [_with_s(last)]
         yield from ((f"{start} {form}".strip(), True) for form in made)
     elif speech == "a" and " " not in base and len(base) > 2:
+        if base.endswith(("ed", "ing")):  # no "boreder"
+            if adverb:
+                yield base + "ly", False
+            return
         stem = base[:-1] + "i" if base.endswith("y") else base.removesuffix("e")
         yield from ((stem + "er", False), (stem + "est", False))
         if adverb:

@@ -76,6 +76,8 @@ class Genders:
         # "her classmate" is somebody else; "a boy in her class" is not told by it either.
         told = set(words[1:]) | (set(words[:1]) - set(OWNING))
         she, he = bool(told & _SHE), bool(told & _HE)
+        if she == he:  # "a female sergeant"
+            she, he = "female" in words, "male" in words
         return "" if she == he else "she" if she else "he"
 
     def _of_story(self) -> str:
@@ -148,6 +150,7 @@ class Recent:
     last_frame: list[str] = field(default_factory=list)
     shown: list[str] = field(default_factory=list)  # characters of the frame before, if any
     strangers: list[str] = field(default_factory=list)  # kinds of others whom it showed
+    groups: set[str] = field(default_factory=set)  # words for groups that are no characters
     first_person: bool = False
     writer: str = ""  # the kind of somebody who says "I" and is no character
 

@@ -49,6 +49,11 @@ NEGATIONS = (
     "without", "nobody", "no one", "nothing", "neither", "nor", "no longer", "wasnt", "isnt",
     "dont", "doesnt", "didnt", "cant", "wont", "unable to", "none", "hardly", "barely",
 )  # fmt: skip
+_TELLING = ("story", "tale", "book", "poem", "song", "film", "movie", "read", "talk", "tell",
+            "dream", "think", "sing", "write", "hear", "argue", "joke", "chat", "programme",
+            "stories", "letter", "lesson", "worry")  # fmt: skip
+_PICTURES = ("picture", "photo", "photograph", "painting", "drawing", "poster", "statue", "smell",
+             "sketch", "draw", "dream", "idea", "map", "story", "tale")  # fmt: skip
 _REACH = 3  # words of what is compared
 _ALIKE_FROM = 6  # letters; shorter words are too near to others
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -139,7 +144,7 @@ def _slips(word: str) -> Iterator[str]:
         if letter == word[at - 1]:
             yield before + after
         yield from (before + other + letter + after for other in _LETTERS)
-        if letter in _VOWELS:
+        if letter in _VOWELS and after:
             yield from (before + other + after for other in _VOWELS)
             yield before + after
 
@@ -155,6 +160,9 @@ def _item(
         return item, 1
     run = _run(tokens, at)
     count, senses = lexicon.match(run)
+    owned = at > 0 and tokens[at - 1].low in OWNERS
+    if owned and count > 1 and all(sense.speech == "v" for sense in senses):
+        count, senses = lexicon.match(run[:1])  # "barked her head off"
     if token.low in pronouns and count <= 1:
         return Item(token.start, token.end, token.text, "pronoun", token.low, token=token), 1
     if not senses and token.possessive:
@@ -219,6 +227,11 @@ def _chosen(found: Sequence[Item], place: int) -> Sense:
     options = found[place].options
     if len(options) == 1:
         return options[0]
+    owner = found[place - 1] if place else None
+    if owner is not None and (owner.possessive or owner.low in OWNERS):
+        body = [s for s in options if s.category == "body" or s.concepts == ("cheeks.blush",)]
+        if body:
+            return body[0]  # "her palms" are no trees
     expected = _expected(found, place)
     before_noun = _noun_follows(found, place)
 
@@ -301,7 +314,7 @@ def _mark_compared(found: Sequence[Item]) -> None:
         if reach and (
             item.kind in ("sign", "name", "speech")
             or item.low in ("and", "or", "but", "so", "that", "who", "which", "with")
-            or (item.low in PREPOSITIONS and item.low != "of" and reach < _REACH)
+            or (item.low in PREPOSITIONS and item.low != "of")
             or (verb and reach < _REACH)
         ):
             reach = 0
@@ -329,6 +342,11 @@ def _compares(found: Sequence[Item], place: int) -> bool:
         doubled = any(i.low == "as" for i in found[max(0, place - 3) : place])
         bare = after.kind in ("sense", "unknown") and "n" in _speeches(after)
         return described and noun and (doubled or after.low in ("a", "an") or bare)
+    if item.low == "about":
+        told = before.sense is not None and set(before.sense.base.split()) & set(_TELLING)
+        return noun and bool(told)
+    if item.low == "of" and before.sense is not None and before.sense.base in _PICTURES:
+        return noun
     return item.low == "than" or (item.low == "of" and before.low in ("size", "colour", "color"))
 
 

@@ -23,7 +23,8 @@ from consistent_gen.story.wording.tokens import folded
 from consistent_gen.story.wording.types import Fate
 
 # Words for a whole group, which the characters of a story are.
-_OF_FRIENDS = ("party", "gang", "pair", "couple", "duo", "trio", "friends")  # whoever is named
+_CALLED = ("called", "named", "name")
+_OF_FRIENDS = ("party", "gang")  # of the characters, whoever is named
 _ALL = ("everyone", "everybody", "party", "gang", "crew", "team", "group", "family", "friends",
         "pair", "couple", "duo", "trio", "company", "lot")  # fmt: skip
 _IS = ("is", "are", "was", "were", "am", "be", "been", "he's", "she's", "i'm", "we're", "they're",
@@ -53,11 +54,8 @@ class People(Deeds):
         self._join(item, [actor], place, owner=item.possessive and self._owns(place))
 
     def _pronoun(self, item: Item, place: int) -> None:
-        if (
-            item.low in SINGULAR
-            and self.far > self.mentioned[0]
-            and not self._is_object(item, place)
-        ):
+        of_it = item.low in SINGULAR or item.low in IT
+        if of_it and self.far > self.mentioned[0] and not self._is_object(item, place):
             if item.low not in OWNING:  # "One old ram came; he butted me"
                 self.current, self.acted, self.thing, self.fresh = [], False, True, False
             return
@@ -162,7 +160,7 @@ class People(Deeds):
         return [item.low for item in self.items[max(0, place - 2) : place]] == ["one", "of"]
 
     def _named_later(self, place: int) -> list[str]:
-        """Who cannot be meant by a pronoun as it is named after it: not he in "he took Al's hat"."""
+        """Who is named after a pronoun, and so is not meant by it: Al in "he took Al's hat"."""
         found: list[str] = []
         clause = True
         for item in self.items[place + 1 :]:
@@ -221,13 +219,28 @@ class People(Deeds):
                     self._adorn(actor)
                 self._join(item, actors, place, owner=item.possessive and self._owns(place))
                 return True
+        if item.possessive and not item.named and self._at_home_of(place):
+            shop = Sense(("place.city",), "near", "n", f"{sense.base}'s")  # "at the baker's"
+            item.sense = shop
+            self._setting(item, shop, place)
+            return True
         if item.possessive and self._owns(place) and not self._of_body(place):
             item.become("left_out", why="what belongs to somebody who is not in the story")
             return True
         if item.negated:
             item.become("left_out", why="it is said not to be there")
             return True
+        if item.named and any(i.low in _CALLED for i in self.items[max(0, place - 2) : place]):
+            item.become("left_out", why="a name that is given")
+            return True
         return self._somebody_else(item, sense, place)
+
+    def _at_home_of(self, place: int) -> bool:
+        """Whether "the baker's" is where something is, as nothing of his is named."""
+        after = self.items[place + 1] if place + 1 < len(self.items) else None
+        ends = after is None or after.kind == "sign" or after.low in (*PREPOSITIONS, "and", "to")
+        before = [item.low for item in self.items[max(0, place - 3) : place]]
+        return ends and any(low in ("at", "to", "from", "into") for low in before)
 
     def _of_body(self, place: int) -> bool:
         """Whether a part of a body follows: whose mouth falls open is there."""
@@ -239,7 +252,8 @@ class People(Deeds):
         whole = sense.base in ("everyone", "everybody")
         named = sense.base not in _OF_FRIENDS and any(i.kind == "name" for i in self.items)
         determined = self._determiner(place) in ("the", "our", "my", "both")
-        if len(self.people) < 2 or named or item.negated or not (whole or determined):
+        strangers = sense.base in self.recent.groups  # "the couple" of before
+        if len(self.people) < 2 or named or strangers or item.negated or not (whole or determined):
             return False
         names = list(dict.fromkeys([*self.recent.last_frame, *self.people]))[:MAX_ACTORS]
         item.become("same", " and ".join(names), "of the story")
@@ -338,6 +352,7 @@ class People(Deeds):
             self._drop_traits()
             return True
         if sense.value in _GROUPS:
+            self.recent.groups.add(sense.base)
             kinds = list(_GROUPS[sense.value])
         elif sense.value in _ABSTRACT:
             kinds = [self._some_kind(sense)]

@@ -32,7 +32,8 @@ class Setting(People):
         if not half or not hour.isdecimal() or not 0 < int(hour) <= 12:
             return
         clock = int(hour) % 12 + (12 if half == "p" else 0)
-        value = "night" if clock < 5 or clock >= 21 else "sunset" if clock >= 18 else "sunny"
+        low_sun = 5 <= clock < 7 or 18 <= clock < 21
+        value = "night" if clock < 5 or clock >= 21 else "sunset" if low_sun else "sunny"
         item.become("near", value, "by the hour")
         self.scene.weather = value
 

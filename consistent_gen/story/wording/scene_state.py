@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from consistent_gen.story.wording.lexicon import Lexicon, Sense
 from consistent_gen.story.wording.people import PRONOUNS, Genders, Person, Recent
-from consistent_gen.story.wording.reading import PREPOSITIONS, Item, items
+from consistent_gen.story.wording.reading import DETERMINERS, PREPOSITIONS, Item, items
 from consistent_gen.story.wording.scene import HARD, SOFT, TRAITS, Actor, Scene
 from consistent_gen.story.wording.sheets import FUR, HUES, PEOPLE
 from consistent_gen.story.wording.tokens import Token
@@ -125,11 +125,15 @@ class SceneState:
 
     def _stands_free(self, place: int) -> bool:
         """Whether no preposition stands before a noun, so that it can be a subject."""
-        for item in reversed(self.items[max(0, place - 4) : place]):
+        begun = False  # whether its article was passed
+        for item in reversed(self.items[max(0, place - 5) : place]):
             if item.low in PREPOSITIONS or item.low in ("to", "there's", "have", "has", "had"):
                 return False
             if item.kind == "sign" or item.low in HARD:
                 return True
+            if begun and (item.kind == "name" or (item.sense and item.sense.speech in "nv")):
+                return True
+            begun = begun or item.low in DETERMINERS or item.possessive
         return True
 
     def _owns(self, place: int) -> bool:
@@ -196,6 +200,10 @@ class SceneState:
         else:
             item.become("left_out", why=f"one mood each; drawn: {actors[0].mood}")
 
+    def _in_space(self) -> bool:
+        told = any(s.concepts == ("place.moon",) for item in self.items for s in item.options)
+        return told or self.place == "moon"
+
     def _within(self, place: int) -> bool:
         """Whether a preposition says that something happens there."""
         before = [i.low for i in self.items[max(0, place - 3) : place] if i.low]
@@ -204,10 +212,13 @@ class SceneState:
     def _setting(self, item: Item, sense: Sense, place: int) -> None:
         rank = _RANK[sense.relation] - 0.01 * place
         after = self.items[place + 1] if place + 1 < len(self.items) else None
-        if sense.category == "place" and after is not None and after.category == "place":
-            if after.sense is not None and after.sense.speech == "n" and sense.speech == "n":
-                item.become("left_out", why=f"said of: {after.said}")  # "the school garden"
-                return
+        nouns = after is not None and after.sense is not None and sense.speech == after.sense.speech
+        if after is not None and nouns and sense.category == after.category == "place":
+            item.become("left_out", why=f"said of: {after.said}")  # "the school garden"
+            return
+        if sense.base == "ship" and self._in_space():
+            sense = sense._replace(concepts=("place.moon",))
+            item.sense = sense
         seen = self.place not in (None, "moon") and sense.value == "moon"
         if seen and not self._within(place):
             item.become("left_out", why="it is seen and not where the frame is")

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from consistent_gen.story.wording.lexicon import Sense
 from consistent_gen.story.wording.people import OWNING
-from consistent_gen.story.wording.reading import DETERMINERS, Item
+from consistent_gen.story.wording.reading import Item
 from consistent_gen.story.wording.scene import HARD, TRAITS, Scene
-from consistent_gen.story.wording.scene_setting import Setting
+from consistent_gen.story.wording.scene_things import Things
 
-_INVERTED = ("come", "go", "float", "stand", "sit", "lie", "hang", "fly", "fall", "drift", "rise",
-             "roll", "creep", "crawl", "tumble", "stretch", "appear")  # fmt: skip
+_SOMETHING = ("something", "everything", "nothing", "anything")
 _WORN = ("top", "bottom", "shoes", "accessory", "eyes", "cheeks", "garment", "eyecolour")
 
 
-class SceneReader(Setting):
+class SceneReader(Things):
     """Reads one sentence (or several) of a frame."""
 
     def read(self) -> Scene:
@@ -50,17 +49,25 @@ class SceneReader(Setting):
             self._name(item, place)
         elif item.kind == "pronoun":
             self._pronoun(item, place)
+        elif item.low in _SOMETHING and self.fresh and self._stands_free(place):
+            self.current, self.acted, self.thing = [], False, True
         elif item.kind == "sense" and item.sense is not None:
             self._sense(item, item.sense, place)
         elif item.kind == "unknown":
             self._unknown(item, place)
 
+    def _quotes(self, place: int) -> bool:
+        return any(i.kind == "speech" for i in self.items[max(0, place - 3) : place + 3])
+
     def _as_group(self, item: Item, place: int) -> bool:
         """ "The party creeps": people, and no celebration."""
         people = next((s for s in item.options if s.category == "kind" and s.base == "party"), None)
-        if people is None or not self._verb_follows(place) or not self._stands_free(place):
+        if people is None:
             return False
-        return self._everybody(item, people, place)
+        if self._verb_follows(place) and self._stands_free(place):
+            return self._everybody(item, people, place)
+        item.sense = next(s for s in item.options if s is not people and s.speech == "n")
+        return False
 
     def _unknown(self, item: Item, place: int) -> None:
         """A word that nobody knows may be the thing that acts, or what somebody does."""
@@ -72,32 +79,27 @@ class SceneReader(Setting):
             self.acted = self.acted or (subject and before.low not in OWNING)
 
     def _sense(self, item: Item, sense: Sense, place: int) -> None:
-        category = sense.category
         if self._as_group(item, place):
             return
+        sense = item.sense or sense
+        category = sense.category
+        if sense.base == "cry" and self._quotes(place):
+            sense = Sense(("action.standing",), "near", "v", "cry")  # "Help!" she cried.
+            category = "action"
         if category in ("kind", "none") and self._being(item, sense, place):
             return
         if item.negated:
             self._negated(item, sense)
         elif category in TRAITS and sense.speech == "a":
             self.traits.append(item)
-        elif self._inverted(item, sense, place):
+        elif self._of_a_thing(item, sense, place):
             pass
-        elif self.thing and sense.base.partition(" ")[0] in ("chase", "pursue", "hunt"):
-            self.waiting.append((item, sense))  # who is chased runs
-        elif self.thing and sense.speech == "v":
-            item.become("left_out", why="what a thing does is not drawn", nearest=())
-        elif category == "action" and sense.speech == "n" and self._not_done(item, place):
-            item.become("left_out", why="it is not said that anybody does it")
-            self.thing = True
         elif category == "action":
             self._act(item, sense, self._object(item, place))
         elif category == "mood":
             self._feel(item, sense, place)
         elif category == "weather" and sense.speech == "a" and self._before_somebody(place):
             self.traits.append(item)
-        elif category == "weather" and sense.speech == "a" and self._before_thing(place):
-            item.become("left_out", why="said of a thing")  # "a starry hat"
         elif category == "body":
             item.become("near", "of a character", "drawn with everybody")
         elif category in ("place", "part", "weather", "prop", "camera", "style"):
@@ -111,47 +113,6 @@ class SceneReader(Setting):
             self.thing = self.thing or (self.fresh and self._stands_free(place))
         if sense.speech in "nv":
             self.fresh = False
-
-    def _inverted(self, item: Item, sense: Sense, place: int) -> bool:
-        """ "Between them floats a leaf": who or what does it stands behind the verb."""
-        after = self.items[place + 1 : place + 4]
-        if sense.base.partition(" ")[0] not in _INVERTED or sense.speech != "v" or not after:
-            return False
-        if after[0].low not in (*DETERMINERS, "one", "two", "three") or place == 0:
-            return False
-        for at in range(place - 1, -1, -1):
-            other = self.items[at]
-            if other.kind == "sign" or other.low in HARD:
-                break
-            subject = other.kind in ("name", "pronoun") or (
-                other.sense is not None and other.sense.speech == "n"
-            )
-            if (subject or other.possessive) and self._stands_free(at):
-                return False
-        head = next((i for i in after if i.sense is None or i.sense.speech == "n"), None)
-        self.current, self.acted = [], False
-        beings = [s for s in head.options if s.category == "kind"] if head is not None else []
-        if any(s.relation != "far" or self._characters_called(s, "a", place) for s in beings):
-            return False  # waits for them
-        item.become("left_out", why="what a thing does is not drawn", nearest=())
-        return True
-
-    def _before_thing(self, place: int) -> bool:
-        after = self.items[place + 1] if place + 1 < len(self.items) else None
-        return after is not None and (
-            after.category in _WORN or (after.category == "action" and after.sense.speech == "n")
-            if after.sense is not None
-            else False
-        )
-
-    def _not_done(self, item: Item, place: int) -> bool:
-        """Whether a meal or a book does something itself: "the latte flies", "Al's prize pie"."""
-        after = self.items[place + 1] if place + 1 < len(self.items) else None
-        acts = after is not None and after.sense is not None and after.sense.speech == "v"
-        before = self._determiner(place)
-        return self._stands_free(place) and (
-            (before == "'s" and not self.acted) or (acts and self.fresh and before != "")
-        )
 
     def _before_somebody(self, place: int) -> bool:
         after = self.items[place + 1] if place + 1 < len(self.items) else None
@@ -167,7 +128,9 @@ class SceneReader(Setting):
             "surprised": "calm",
         }
         mood = sense.of("mood")
-        if mood in opposite and self.current:
+        if item.low.endswith("er") and item.low != sense.base and self.current:
+            self._set_mood(item, sense, self.current)  # "never been happier"
+        elif mood in opposite and self.current:
             for actor in self.current:
                 actor.mood = actor.mood or opposite[mood]
             item.become("near", opposite[mood], "it is said not to be so")

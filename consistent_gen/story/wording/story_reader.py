@@ -101,8 +101,10 @@ class StoryReader:
         )
         scene = reader.read()
         shown = [actor.name for actor in scene.actors if actor.name is not None]
+        named = any(token.kind == "name" for token in self._tokens(text))
         for name in reader.here:
-            self.recent.speak(name)
+            if named or name not in self.recent.spoken or len(reader.here) == 1:
+                self.recent.speak(name)  # "they" leaves who was spoken of last as it is
         self.recent.last_frame = shown or self.recent.last_frame
         self.recent.shown = shown
         self.recent.strangers = [actor.kind for actor in scene.actors if actor.name is None]

@@ -13,6 +13,7 @@ from consistent_gen.story.wording.vocabulary import Vocabulary
 
 _BRIEF_LINES = 8
 _BRIEF_WORDS = 4
+_EXPLAINED = 6  # words that were left out of a text, at most, for each to have its reason
 
 
 def full(wording: Wording) -> list[str]:
@@ -35,14 +36,12 @@ def full(wording: Wording) -> list[str]:
 
 
 def _left_out(text: TextWording) -> dict[str, None]:
-    """What was left out of a text, each once, with what comes nearest or why."""
+    """What was left out of a text, each once, with what comes nearest; why, where it is little."""
     found = {}
     for word in text.omissions:
-        more = (
-            f"nearest: {', '.join(word.nearest)}"
-            if word.nearest
-            else word.why.replace("an unknown word", "")
-        )
+        more = f"nearest: {', '.join(word.nearest)}" if word.nearest else ""
+        if not more and len(text.omissions) <= _EXPLAINED and word.why != "an unknown word":
+            more = word.why
         found[repr(word.said) + (f" ({more})" if more else "")] = None
     return found
 

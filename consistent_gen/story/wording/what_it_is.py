@@ -6,13 +6,16 @@ import re
 from dataclasses import dataclass, field
 
 from consistent_gen.story.wording.lexicon import Lexicon, Sense
-from consistent_gen.story.wording.people import Genders, given_name
+from consistent_gen.story.wording.people import TITLES, Genders, given_name
 from consistent_gen.story.wording.reading import Item, items
 from consistent_gen.story.wording.sheets import GENDERS, CharacterSheet
 from consistent_gen.story.wording.tokens import folded, tokens
 from consistent_gen.story.wording.types import Fate, Word
 
 CLOTHES = ("top", "bottom", "shoes", "accessory")
+_GROWN = ("mr", "mrs", "ms", "dr", "sir", "lady", "lord", "madame", "uncle", "aunt", "auntie",
+          "professor", "prof", "captain", "sergeant", "sgt", "rev", "nurse", "officer", "coach",
+          "granny", "grandma", "grandpa", "mum", "dad", "mom", "agent")  # fmt: skip
 _MANY = ("people", "children")
 _YOUNG = ("calf", "cub", "pup", "puppy", "chick", "foal", "baby", "kitten")
 # Nouns that are drawn as a man unless a name or a pronoun says otherwise.
@@ -132,6 +135,7 @@ class KindReader:
             if plain or group > 0:
                 break
         sense = head[2] if head else None
+        self._read_age()
         if sense is None or (sense.value in _ABSTRACT and sense.relation == "near"):
             named = self._kind_of_name()
             sense = (
@@ -139,7 +143,6 @@ class KindReader:
                 if named is not None and (sense is None or named.value not in _ABSTRACT)
                 else sense
             )
-        self._read_age()
         kind = self._settled(sense)
         self.sheet.say("kind", kind)
         self.result.gender = GENDERS.get(kind) or self.genders.told(self.name, self.text)
@@ -172,11 +175,16 @@ class KindReader:
 
     def _kind_of_name(self) -> Sense | None:
         words = re.findall(r"[^\W\d_]+", folded(self.name))
+        titled = bool(words) and words[0] in TITLES
+        person = self.age is not None or bool(self.genders.of_text(self.text))
         for start in range(len(words)):
             _, senses = self.lexicon.match(words[start:])
             found = next((s for s in senses if s.category == "kind"), None)
-            if found is not None:
-                return found
+            # "Mrs Finch" is no bird, and Teddy, five, no bear.
+            surname = found is not None and titled and start > 0 and found.relation == "far"
+            if found is None or surname or (person and given_name(words[start])):
+                continue
+            return found
         return None
 
     def _told_woman(self, sense: Sense) -> bool:
@@ -196,6 +204,8 @@ class KindReader:
                 return self._aged(GENDERS[kind])
             return kind
         gender = self.genders.of(self.name, self.text)
+        if self.age is None and folded(self.name).replace(".", "").partition(" ")[0] in _GROWN:
+            self.age = 40
         if self.age is None and sense is not None and sense.value in ("adult", "people"):
             self.age = 40
         return self._aged(gender)
