@@ -29,7 +29,8 @@ def test_an_idea_becomes_an_editable_story(visit: Visit) -> None:
     field.fill("{nobody} waving")
     visit.saved()
     visit.press("Undo")
-    visit.until("!document.querySelector('#script').innerText.includes('{nobody}')")
+    first_prompt = "document.querySelector('#script .scene-card textarea').value"
+    visit.until(f"!{first_prompt}.includes('nobody')")
     visit.press("Undo")
     visit.titled(first)
     visit.press("Redo")
