@@ -24,7 +24,7 @@ class IdeaBox:
     """A button among the desk's tools, and the box that it opens."""
 
     def __init__(self) -> None:
-        self.open = gr.Button("From an idea", size="sm", elem_id="from-idea", min_width=60)
+        self.open = gr.Button("Idea", size="sm", elem_id="from-idea", min_width=44)
 
     def make_box(self) -> None:
         """The box, hidden until it is asked for."""

@@ -73,7 +73,7 @@ class StoryTab:
                 self.delete = _tool("Delete", "delete-story")
                 self.bring = gr.UploadButton(
                     "Import", file_types=[".yaml", ".yml", ".zip", ".json", ".jsonl", ".txt"],
-                    type="filepath", size="sm", elem_id="import-story", min_width=60,
+                    type="filepath", size="sm", elem_id="import-story", min_width=44,
                 )  # fmt: skip
             self.idea.make_box()
         self.script = html_part(
@@ -357,7 +357,7 @@ def serial_of(script: object) -> int:
 
 
 def _tool(label: str, elem_id: str) -> gr.Button:
-    return gr.Button(label, size="sm", elem_id=elem_id, min_width=60)
+    return gr.Button(label, size="sm", elem_id=elem_id, min_width=44)
 
 
 def skips(count: int) -> tuple[Any, ...]:

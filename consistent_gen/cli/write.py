@@ -47,7 +47,7 @@ def add_command(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Write it, and say what cannot be drawn as it was said."""
     from consistent_gen.language.models import LANGUAGE_MODELS
-    from consistent_gen.story.ideas import TEMPLATES, write_story
+    from consistent_gen.story.ideas.writing import TEMPLATES, write_story
     from consistent_gen.story.wording import read_vocabulary
 
     out = new_story_file(options.out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from consistent_gen.client.types import IdeaIn, IdeaOut, StoryIn
 from consistent_gen.errors import InputError
-from consistent_gen.story.ideas import write_story
+from consistent_gen.story.ideas.writing import write_story
 from consistent_gen.story.plan import Model
 from consistent_gen.story.wording import vocabulary_of
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.ui import test_nothing_is_lost as walking
+from tests.ui.browsing import NAMELESS
 from tests.ui.test_nothing_is_lost import Visit, visit
 
 __all__ = ["visit"]
@@ -15,7 +16,7 @@ def scenes(visit: Visit, count: int) -> None:
 
 def test_an_idea_becomes_an_editable_story(visit: Visit) -> None:
     first = visit.title
-    visit.press("From an idea")
+    visit.press("Idea")
     visit.page.fill("#idea textarea, #idea input", "a shy fox finds a balloon")
     visit.press("Write")
     visit.titled("A shy fox finds a balloon")
@@ -28,7 +29,8 @@ def test_an_idea_becomes_an_editable_story(visit: Visit) -> None:
     field.fill("{nobody} waving")
     visit.saved()
     visit.press("Undo")
-    visit.until("!document.querySelector('#script').innerText.includes('{nobody}')")
+    first_prompt = "document.querySelector('#script .scene-card textarea').value"
+    visit.until(f"!{first_prompt}.includes('nobody')")
     visit.press("Undo")
     visit.titled(first)
     visit.press("Redo")
@@ -37,7 +39,7 @@ def test_an_idea_becomes_an_editable_story(visit: Visit) -> None:
 
 
 def test_nothing_is_lost_where_there_is_no_idea(visit: Visit) -> None:
-    visit.press("From an idea")
+    visit.press("Idea")
     visit.page.wait_for_selector("#idea-box", state="visible")
     visit.page.fill("#idea textarea, #idea input", "?!")
     title = visit.title
@@ -45,7 +47,7 @@ def test_nothing_is_lost_where_there_is_no_idea(visit: Visit) -> None:
     visit.page.get_by_text("an idea is a sentence").wait_for()
     assert visit.title == title
     visit.shoot("idea_box")
-    nameless: list[str] = visit.page.evaluate(walking.NAMELESS)
+    nameless: list[str] = visit.page.evaluate(NAMELESS)
     assert nameless == []
-    visit.press("From an idea")
+    visit.press("Idea")
     visit.page.wait_for_selector("#idea-box", state="hidden")

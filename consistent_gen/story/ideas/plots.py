@@ -22,7 +22,7 @@ _SHORT = {
 
 
 @dataclass(frozen=True)
-class Line:
+class PlotLine:
     """One line of `plots.txt`; its head says what the columns mean.
 
     action, mood: of the heroes; friend: the same of a friend who comes along, None for nobody.
@@ -41,13 +41,13 @@ class Line:
 
 
 @lru_cache(maxsize=1)
-def lines() -> tuple[Line, ...]:
+def lines() -> tuple[PlotLine, ...]:
     """All lines, in the order of the file."""
     text = FILE.read_text(encoding="utf-8")
     return tuple(_line(row) for row in text.splitlines() if row and not row.startswith("#"))
 
 
-def _line(row: str) -> Line:
+def _line(row: str) -> PlotLine:
     plots, beat, doing, setting, caption = (part.strip() for part in row.split("|", 4))
     heroes, _, friend = doing.partition(" + ")
     action, mood = heroes.split()
@@ -60,7 +60,7 @@ def _line(row: str) -> Line:
     assert beat in BEATS and len(said) == sum(bool(value) for value in found.values()), row
     other = tuple(friend.split()) or None
     assert other is None or len(other) == 2, row
-    return Line(tuple(plots.split()), beat, action, mood, other, caption=caption, **found)
+    return PlotLine(tuple(plots.split()), beat, action, mood, other, caption=caption, **found)
 
 
 def beats(frames: int) -> list[str]:
@@ -73,7 +73,7 @@ def beats(frames: int) -> list[str]:
     return [*start, *tries, end[0], *after, *end[1:]]
 
 
-def fitting(plot: str, beat: str, *, meets: bool) -> list[Line]:
+def fitting(plot: str, beat: str, *, meets: bool) -> list[PlotLine]:
     """Lines for a beat of a plot, its own before those that fit all plots.
 
     meets: whether a friend is to come along here.

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from consistent_gen.story.ideas.plots import Line, beats, fitting
+from consistent_gen.story.ideas.plots import PlotLine, beats, fitting
 from consistent_gen.story.ideas.reading import NAMES, Hero, Idea
 from consistent_gen.story.script import MAX_CHARS
 from consistent_gen.story.types import Character, Frame, Story
@@ -88,7 +88,7 @@ class Teller:
         self.friend = idea.heroes[1] if self.plot == "seek" else None
         self.heroes = idea.heroes[:1] if self.plot == "seek" else list(idea.heroes)
         self._waiting: list[str] = []
-        self._used: set[Line] = set()
+        self._used: set[PlotLine] = set()
 
     def tell(self, frames: int) -> Story:
         """The story: its words are the model's, apart from the descriptions."""
@@ -189,7 +189,7 @@ class Teller:
         told.place, told.weather = place, weather or told.weather
         return Frame(prompt=compose(scene, self.knows), caption=caption[: MAX_CHARS["caption"]])
 
-    def _line(self, beat: str, weather: str, told: _Told) -> Line:
+    def _line(self, beat: str, weather: str, told: _Told) -> PlotLine:
         meets = (
             self.friend is not None and self.friend not in told.company
             and (beat == "turn" or (beat == "ending" and self.plot == "seek"))
@@ -205,7 +205,7 @@ class Teller:
         self._used.add(line)
         return line
 
-    def _place(self, line: Line, told: _Told) -> str:
+    def _place(self, line: PlotLine, told: _Told) -> str:
         if line.where in ("home", "goal", "here"):
             return {"home": self.home, "goal": self.goal, "here": told.place}[line.where]
         if not self._waiting:
@@ -249,7 +249,7 @@ class Teller:
 
     # captions ---------------------------------------------------------------------------------
     def _caption(
-        self, line: Line, beat: str, place: str, weather: str, heroes: list[Hero], told: _Told,
+        self, line: PlotLine, beat: str, place: str, weather: str, heroes: list[Hero], told: _Told,
         *, first: bool,
     ) -> str:  # fmt: skip
         text = line.caption

@@ -16,16 +16,17 @@ from hypothesis import strategies as st
 from consistent_gen.errors import InputError
 from consistent_gen.language.endpoints import Endpoint
 from consistent_gen.language.models import EndpointModel, Replay
-from consistent_gen.story.ideas import (
+from consistent_gen.story.ideas.plots import (
+    BEATS,
     FEWEST_FRAMES,
-    MAX_IDEA,
     MOST_FRAMES,
-    TEMPLATES,
-    WrittenStory,
-    write_story,
+    PLOTS,
+    beats,
+    fitting,
+    lines,
 )
-from consistent_gen.story.ideas.plots import BEATS, PLOTS, beats, fitting, lines
-from consistent_gen.story.ideas.reading import NAMES, read_idea
+from consistent_gen.story.ideas.reading import MAX_IDEA, NAMES, read_idea
+from consistent_gen.story.ideas.writing import TEMPLATES, WrittenStory, write_story
 from consistent_gen.story.script import dump_story, parse_story
 from consistent_gen.story.types import Story
 from consistent_gen.story.wording import Vocabulary, telling, word_story

@@ -7,14 +7,14 @@ import pytest
 
 from consistent_gen.client import ApiError, Client
 from consistent_gen.client.types import FEWEST_IDEA_FRAMES, MAX_IDEA, MOST_IDEA_FRAMES, IdeaIn
-from consistent_gen.story import ideas
+from consistent_gen.story.ideas import plots, reading
 from tests.services.web.hand import Hand
 
 ROUTE = "/v1/stories/ideas"
 
 
 def test_limits_are_those_of_the_command_line() -> None:
-    assert (ideas.MAX_IDEA, ideas.FEWEST_FRAMES, ideas.MOST_FRAMES) == (
+    assert (reading.MAX_IDEA, plots.FEWEST_FRAMES, plots.MOST_FRAMES) == (
         MAX_IDEA, FEWEST_IDEA_FRAMES, MOST_IDEA_FRAMES,
     )  # fmt: skip
 
