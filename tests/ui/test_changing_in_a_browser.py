@@ -37,7 +37,7 @@ def test_a_story_is_drawn_and_the_time_left_is_told(visit: Visit, tmp_path: Path
     file.write_text(STORY)
     visit.bring_in(file)
     visit.titled("Ada and Bo")
-    visit.steps(6)
+    visit.steps(4)
     visit.press("Draw")
     visit.until("/% of the way.* left/.test(document.querySelector('#status').innerText)")
     visit.says("All 2 scenes are drawn.")
