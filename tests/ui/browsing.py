@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import re
@@ -9,12 +10,22 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import pytest
+
+from consistent_gen.client import Client
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOTS = ROOT / "out" / "ui"
 CHROMIUM = "/usr/bin/chromium"
+MARKS = [
+    pytest.mark.slow,
+    pytest.mark.browser,
+    pytest.mark.skipif(not Path(CHROMIUM).exists(), reason=f"needs {CHROMIUM}"),
+]
 PATIENCE_S = 300.0  # a machine may be busy with other things
 VIEWS = {"wide": (1280, 900), "narrow": (390, 844)}
 # Everything that can be focused or pressed needs a name, and pictures an alt text.
@@ -99,3 +110,106 @@ class Faults:
     def _request(self, request: Any) -> None:
         if not request.url.startswith((self.url, "data:", "blob:")):
             self.found.append(f"asks elsewhere: {request.url}")
+
+
+class Visit:
+    """A browser on a server of its own, and the page that is open."""
+
+    view = (1280, 800)
+
+    def __init__(self, data: Path, browser: Any) -> None:
+        self.data = data
+        self.browser = browser
+        self.served = Served(data)
+        self.client = Client(self.served.url)
+        self.faults = Faults(self.served.url)
+        size = {"width": self.view[0], "height": self.view[1]}
+        self.page = browser.new_context(viewport=size, color_scheme="light").new_page()
+        self.page.set_default_timeout(1000 * PATIENCE_S)
+        self.faults.watch(self.page)
+        self.page.goto(self.served.url)
+        self.wait("#script .cast-card")
+
+    def wait(self, selector: str) -> Any:
+        """Wait until something is to be seen."""
+        return self.page.wait_for_selector(selector)
+
+    def until(self, condition: str) -> None:
+        """Wait until JavaScript is true."""
+        self.page.wait_for_function(condition)
+
+    def tab(self, name: str) -> None:
+        """Open a tab."""
+        self.page.get_by_role("tab", name=name, exact=True).click()
+
+    def press(self, name: str) -> None:
+        """Press the button of that name."""
+        self.page.get_by_role("button", name=name, exact=True).click()
+
+    def says(self, words: str) -> None:
+        """Wait until the line above the board says so."""
+        self.wait(f"#status >> text={words}")
+
+    def steps(self, count: int) -> None:
+        """Draw with so many steps from now on."""
+        box = self.page.locator("#steps input[type=number]")
+        if not box.count():
+            self.page.get_by_role("button", name="Style and settings").click()
+        box.fill(str(count))
+        box.press("Tab")
+
+    def say(self, words: str) -> None:
+        """Say something to the assistant."""
+        box = self.page.locator("#say textarea")
+        box.fill(words)
+        box.press("Enter")
+
+    def bring_in(self, file: Path) -> None:
+        """Import a story file."""
+        with self.page.expect_file_chooser() as chooser:
+            self.press("Import")
+        chooser.value.set_files(file)
+
+    def prompts(self) -> list[str]:
+        """What the scenes say."""
+        found: list[str] = self.page.eval_on_selector_all(
+            "#script .scene-card textarea", "nodes => nodes.map(node => node.value)"
+        )
+        return found
+
+    @property
+    def title(self) -> str:
+        """What the story on the desk is called."""
+        return str(self.page.input_value("#story-title input, #story-title textarea"))
+
+    def titled(self, title: str) -> None:
+        """Wait until the story is called so."""
+        field = "document.querySelector('#story-title input, #story-title textarea')"
+        self.until(f"{field}.value === '{title}'")
+
+    def saved(self) -> None:
+        """Wait until the server has what was typed."""
+        self.until("sessionStorage.getItem('studio-unsaved') === null")
+
+    def shoot(self, name: str) -> None:
+        """The page as it is."""
+        SHOTS.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=str(SHOTS / f"{name}.png"))
+
+
+Visitor = TypeVar("Visitor", bound=Visit)
+
+
+@contextlib.contextmanager
+def visiting(kind: type[Visitor], data: Path) -> Iterator[Visitor]:
+    """A visitor of that kind, with everything that it needs, until it leaves."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        visitor = kind(data, browser)
+        try:
+            yield visitor
+        finally:
+            browser.close()
+            visitor.client.close()
+            visitor.served.stop()

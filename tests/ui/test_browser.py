@@ -12,43 +12,15 @@ from typing import Any
 
 import pytest
 
-from consistent_gen.client import Client
-from tests.ui.browsing import CHROMIUM, NAMELESS, PATIENCE_S, SHOTS, VIEWS, Faults, Served
+from tests.ui.browsing import MARKS, NAMELESS, SHOTS, VIEWS, Visit, visiting
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.browser,
-    pytest.mark.skipif(not Path(CHROMIUM).exists(), reason=f"needs {CHROMIUM}"),
-]
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+pytestmark = MARKS
 
 
-class Walk:
-    """One visitor: the server, a browser and the page that is open."""
+class Walk(Visit):
+    """One visitor who draws a story."""
 
-    def __init__(self, data: Path, browser: Any) -> None:
-        self.data = data
-        self.browser = browser
-        self.served = Served(data)
-        self.faults = Faults(self.served.url)
-        self.client = Client(self.served.url)
-        width, height = VIEWS["wide"]
-        size = {"width": width, "height": height}
-        context = browser.new_context(viewport=size, color_scheme="light")
-        self.page = context.new_page()
-        self.page.set_default_timeout(1000 * PATIENCE_S)
-        self.faults.watch(self.page)
-        self.page.goto(self.served.url)
-        self.wait("#script .cast-card")
-
-    def wait(self, selector: str) -> Any:
-        return self.page.wait_for_selector(selector)
-
-    def tab(self, name: str) -> None:
-        self.page.get_by_role("tab", name=name, exact=True).click()
-
-    def says(self, words: str) -> None:
-        self.wait(f"#status >> text={words}")
+    view = VIEWS["wide"]
 
     def story(self) -> Any:
         mine = [one for one in self.client.stories().stories if one.title == "Mia and Otto"]
@@ -59,18 +31,6 @@ class Walk:
         frames = self.story().frames
         chosen = [next(v for v in f.versions if v.version == f.current) for f in frames]
         return [self.client.artifact(version.artifact) for version in chosen]
-
-    def steps(self, count: int) -> None:
-        box = self.page.locator("#steps input[type=number]")
-        if not box.count():
-            self.page.get_by_role("button", name="Style and settings").click()
-        box.fill(str(count))
-        box.press("Tab")
-
-    def say(self, words: str) -> None:
-        box = self.page.locator("#say textarea")
-        box.fill(words)
-        box.press("Enter")
 
     def shoot(self, name: str) -> None:
         """The page in both widths, light and dark."""
@@ -90,13 +50,8 @@ class Walk:
 
 @pytest.fixture(scope="module")
 def walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        visitor = Walk(tmp_path_factory.mktemp("data"), browser)
+    with visiting(Walk, tmp_path_factory.mktemp("data")) as visitor:
         yield visitor
-        browser.close()
-        visitor.client.close()
-        visitor.served.stop()
 
 
 def test_the_first_page_is_ready_to_draw(walk: Walk) -> None:

@@ -4,74 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from consistent_gen.client import Client
-from tests.ui.browsing import CHROMIUM, NAMELESS, SHOTS, Faults, Served
+from tests.ui.browsing import MARKS, NAMELESS, Visit, visiting
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.browser,
-    pytest.mark.skipif(not Path(CHROMIUM).exists(), reason=f"needs {CHROMIUM}"),
-]
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-
-
-class Visit:
-    """A browser at 1280 x 800 on a server of its own."""
-
-    def __init__(self, data: Path, browser: Any) -> None:
-        self.served = Served(data)
-        self.client = Client(self.served.url)
-        self.faults = Faults(self.served.url)
-        context = browser.new_context(viewport={"width": 1280, "height": 800})
-        self.page = context.new_page()
-        self.page.set_default_timeout(60_000)
-        self.faults.watch(self.page)
-        self.page.goto(self.served.url)
-        self.page.wait_for_selector("#script .cast-card")
-
-    @property
-    def title(self) -> str:
-        return str(self.page.input_value("#story-title input, #story-title textarea"))
-
-    def prompts(self) -> list[str]:
-        found: list[str] = self.page.eval_on_selector_all(
-            "#script .scene-card textarea", "nodes => nodes.map(node => node.value)"
-        )
-        return found
-
-    def press(self, name: str) -> None:
-        self.page.get_by_role("button", name=name, exact=True).click()
-
-    def until(self, condition: str) -> None:
-        self.page.wait_for_function(condition)
-
-    def titled(self, title: str) -> None:
-        """Wait until the story is called so."""
-        field = "document.querySelector('#story-title input, #story-title textarea')"
-        self.until(f"{field}.value === '{title}'")
-
-    def saved(self) -> None:
-        """Wait until the server has what was typed."""
-        self.until("sessionStorage.getItem('studio-unsaved') === null")
-
-    def shoot(self, name: str) -> None:
-        SHOTS.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=str(SHOTS / f"{name}.png"))
+pytestmark = MARKS
 
 
 @pytest.fixture(scope="module")
 def visit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visit]:
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        visitor = Visit(tmp_path_factory.mktemp("data"), browser)
+    with visiting(Visit, tmp_path_factory.mktemp("data")) as visitor:
         yield visitor
-        browser.close()
-        visitor.client.close()
-        visitor.served.stop()
 
 
 def test_scenes_are_seen_at_first_and_nothing_scrolls_inside(visit: Visit) -> None:
@@ -161,15 +105,11 @@ def test_new_duplicate_and_delete_can_be_undone(visit: Visit) -> None:
 def test_a_story_file_comes_in(visit: Visit, tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("title: Mine\ncharacters: {Ada: a girl}\nframes: ['{Ada} reading', a fox]\n")
-    with visit.page.expect_file_chooser() as chooser:
-        visit.press("Import")
-    chooser.value.set_files(file)
+    visit.bring_in(file)
     visit.titled("Mine")
     assert visit.prompts() == ["{Ada} reading", "a fox"]
     file.write_text("title: Mine\nframes: ['{Adda} reading']\n")
-    with visit.page.expect_file_chooser() as chooser:
-        visit.press("Import")
-    chooser.value.set_files(file)
+    visit.bring_in(file)
     visit.page.wait_for_selector("text=mine.yaml:2")
     assert visit.prompts() == ["{Ada} reading", "a fox"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import threading
 import zipfile
 
@@ -385,3 +386,36 @@ def test_a_size_that_would_stop_the_others_is_refused(raw: httpx.Client, size: s
     assert raw.post("/v1/images", json={"prompt": "a fox", "size": size}).status_code == 422
     fits = {"title": "x", "frames": frames, "size": "256x256"}
     assert raw.post("/v1/stories/check", json=fits).json()["problems"] == []
+
+
+def test_an_export_tells_what_no_font_can_write(
+    alice: Client, raw: httpx.Client, hand: Hand, story: StoryIn
+) -> None:
+    accepted = alice.create_story(story)
+    alice.wait(accepted.job)
+    path = f"/v1/stories/{accepted.story}/export"
+    assert "x-notices" not in raw.get(path, params={"format": "png"}).headers
+    caption = FramePatch(index=1, caption="Mia reads \U00012000.")
+    alice.patch_story(accepted.story, StoryPatch(revision=1, frames=[caption]))
+    told = raw.get(path, params={"format": "png"}).headers["x-notices"]
+    assert json.loads(told) == [
+        "1 character of scene 2 has no glyph in any font here: \U00012000"
+    ]  # fmt: skip
+    assert "x-notices" not in raw.get(path, params={"format": "zip"}).headers
+
+
+def test_who_is_missing_is_told_by_frame(
+    alice: Client, bob: Client, hand: Hand, story: StoryIn
+) -> None:
+    accepted = alice.create_story(story)
+    alice.wait(accepted.job)
+    try:
+        found = alice.missing(accepted.story).frames
+    except ApiError as error:
+        assert error.status == 503  # there are no weights of the reader here
+        return
+    cast = {0: {"Mia"}, 1: {"Mia", "Bo"}, 2: {"Bo"}}
+    assert all({*one.names} <= cast[one.index] and one.version == 1 for one in found)
+    with pytest.raises(ApiError) as problem:
+        bob.missing(accepted.story)
+    refused(problem, 404, "not_found")
