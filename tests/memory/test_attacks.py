@@ -28,6 +28,7 @@ from consistent_gen.memory.data.store import Store
 from consistent_gen.memory.listening.listener import Listener, ModelListener, view_of
 from consistent_gen.memory.listening.rule_listener import RuleListener
 from consistent_gen.memory.talk.assistant import Assistant
+from tests.every_run import or_slow
 from tests.memory.attacks import PLANTED, Attack, attacks
 
 START = datetime(2026, 3, 1, 9, tzinfo=UTC)
@@ -118,7 +119,7 @@ def test_there_are_enough_of_every_kind() -> None:
     assert len({attack.says for attack in ATTACKS}) == len(ATTACKS)
 
 
-@pytest.mark.parametrize("name", ["rules", "lines", "json"])
+@pytest.mark.parametrize("name", or_slow(["rules", "lines", "json"], ["rules", "json"]))
 @pytest.mark.parametrize("kind", sorted({a.kind for a in ATTACKS if a.kind != "in a file name"}))
 def test_no_attack_reaches_the_tree(tmp_path: Path, kind: str, name: str) -> None:
     chosen = [attack for attack in ATTACKS if attack.kind == kind]

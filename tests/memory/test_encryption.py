@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import random
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from consistent_gen.cli import main
 from consistent_gen.errors import ConsistentGenError, InputError, OutputError
 from consistent_gen.memory import open_memory
 from consistent_gen.memory.data.operations import Add, Batch, Update
@@ -236,15 +236,20 @@ def test_a_server_is_not_encrypted_by_us() -> None:
 
 
 @pytest.fixture
-def command(tmp_path: Path) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        clean = {k: v for k, v in os.environ.items() if k != "CONSISTENT_GEN_MEMORY_KEY"}
-        return subprocess.run(
-            [sys.executable, "-m", "consistent_gen.cli", "memory", *arguments],
-            capture_output=True, text=True, env={**clean, **environment}, check=False,
-        )  # fmt: skip
+        capsys.readouterr()
+        with monkeypatch.context() as patch:
+            patch.delenv("CONSISTENT_GEN_MEMORY_KEY", raising=False)
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            code = main(["memory", *arguments])
+        said = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, code, said.out, said.err)
 
-    yield run
+    return run
 
 
 def test_the_command_line_takes_a_file_or_the_environment(

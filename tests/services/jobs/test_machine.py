@@ -349,7 +349,7 @@ class JobLives(RuleBasedStateMachine):
             assert self.shop.jobs.get(job.owner, name).state.finished
 
 
-JobLives.TestCase.settings = settings(max_examples=30, stateful_step_count=20)
+JobLives.TestCase.settings = settings(max_examples=15, stateful_step_count=20)
 TestJobLives = JobLives.TestCase
 
 

@@ -125,7 +125,7 @@ class Survivors:
 
 def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
     lines: list[dict[str, Any]] = []
-    for _ in range(4):
+    for _ in range(3):
         process = start("write", str(tmp_path))
         assert process.stdout is not None
         assert json.loads(process.stdout.readline())["what"] == "ready"
