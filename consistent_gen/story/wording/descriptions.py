@@ -7,7 +7,7 @@ import re
 from consistent_gen.story.wording.lexicon import Lexicon, Sense
 from consistent_gen.story.wording.people import Genders
 from consistent_gen.story.wording.reading import Item
-from consistent_gen.story.wording.sheets import EYES, FUR, HAIR, HUES, NEAREST_HUE
+from consistent_gen.story.wording.sheets import EYES, FUR, HAIR, HUES, NEAREST_EYES, NEAREST_HUE
 from consistent_gen.story.wording.tokens import folded
 from consistent_gen.story.wording.what_it_is import CLOTHES, Described, KindReader
 
@@ -183,10 +183,11 @@ class _Reader(KindReader):
         for adjective in colours:
             self.pending.remove(adjective)
             assert adjective.sense is not None
-            value = adjective.sense.value
+            said = adjective.sense.value
+            value = NEAREST_EYES.get(said, said)
             if value in EYES and self.sheet.say("eyes", value):
                 item.become("same", f"{value} eyes")
-                adjective.become("same", value)
+                adjective.become("same" if value == said else "near", value)
             else:
                 item.become(
                     "left_out", why="no such eyes", nearest=tuple(f"{e} eyes" for e in EYES)

@@ -28,6 +28,7 @@ FUR = {
     "chestnut": "brown",
 }  # fmt: skip
 EYES = ("brown", "blue", "green", "gray")
+NEAREST_EYES = {"teal": "blue", "black": "brown", "chestnut": "brown", "golden": "brown"}
 PATTERNS = {"stripes": "striped", "dots": "dotted", "checks": "checked", "plain": "plain"}
 PLURAL = ("overalls", "trousers", "shorts", "boots", "sneakers", "sandals", "glasses")
 CHEEKS = {"freckles": "freckles", "blush": "rosy cheeks", "stripes": "striped cheeks"}

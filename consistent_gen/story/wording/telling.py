@@ -37,7 +37,7 @@ def full(wording: Wording) -> list[str]:
 
 def _left_out(text: TextWording) -> dict[str, None]:
     """What was left out of a text, each once, with what comes nearest; why, where it is little."""
-    found = {}
+    found: dict[str, None] = {}
     for word in text.omissions:
         more = f"nearest: {', '.join(word.nearest)}" if word.nearest else ""
         if not more and len(text.omissions) <= _EXPLAINED and word.why != "an unknown word":
