@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import stat
+import sys
 import zipfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -346,3 +347,11 @@ def test_a_drawn_story_is_signed_and_still_replays(
     frame = str(tmp_path / "signed/frames/01.png")
     assert main(["replay", frame, "--model", str(model)]) == 0
     assert capsys.readouterr().out.strip() == "identical"
+
+
+def test_without_the_package_the_extra_is_named(
+    drawn: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "c2pa", None)
+    assert main(["export", str(drawn), "--format", "png", "--provenance"]) == 2
+    assert "consistent-gen[provenance]" in capsys.readouterr().err
