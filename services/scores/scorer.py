@@ -117,7 +117,8 @@ class RemoteScorer:
 
     def score(self, pictures: Sequence[bytes], prompts: Sequence[str] | None) -> ScoreOut:
         """See `PictureScorer`."""
-        return scored(self._asked("/read", pictures, _SIGHTS), prompts)
+        seen = self._asked("/read", pictures, _SIGHTS)
+        return scored(seen, prompts)
 
     def look(self, pictures: Sequence[bytes]) -> list[list[Sight]]:
         """See `PictureScorer`."""

@@ -113,21 +113,21 @@ class Faults:
 
 
 class Visit:
-    """A browser on a server of its own, and the page that is open."""
+    """A browser on the studio at `url`, and the page that is open; `log` are lines of the server's
+    log where it is a process of its own.
+    """
 
     view = (1280, 800)
 
-    def __init__(self, data: Path, browser: Any) -> None:
-        self.data = data
-        self.browser = browser
-        self.served = Served(data)
-        self.client = Client(self.served.url)
-        self.faults = Faults(self.served.url)
+    def __init__(self, url: str, browser: Any, log: list[str]) -> None:
+        self.log = log
+        self.client = Client(url)
+        self.faults = Faults(url)
         size = {"width": self.view[0], "height": self.view[1]}
         self.page = browser.new_context(viewport=size, color_scheme="light").new_page()
         self.page.set_default_timeout(1000 * PATIENCE_S)
         self.faults.watch(self.page)
-        self.page.goto(self.served.url)
+        self.page.goto(url)
         self.wait("#script .cast-card")
 
     def wait(self, selector: str) -> Any:
@@ -202,14 +202,24 @@ Visitor = TypeVar("Visitor", bound=Visit)
 
 @contextlib.contextmanager
 def visiting(kind: type[Visitor], data: Path) -> Iterator[Visitor]:
-    """A visitor of that kind, with everything that it needs, until it leaves."""
+    """A visitor of that kind, on a server of its own, until it leaves."""
+    served = Served(data)
+    try:
+        with visiting_at(kind, served.url, served.log) as visitor:
+            yield visitor
+    finally:
+        served.stop()
+
+
+@contextlib.contextmanager
+def visiting_at(kind: type[Visitor], url: str, log: list[str] | None = None) -> Iterator[Visitor]:
+    """A visitor of that kind, on a server that runs, until it leaves."""
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        visitor = kind(data, browser)
+        visitor = kind(url, browser, [] if log is None else log)
         try:
             yield visitor
         finally:
             browser.close()
             visitor.client.close()
-            visitor.served.stop()

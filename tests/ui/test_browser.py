@@ -253,6 +253,6 @@ def test_no_page_is_wider_than_the_screen(walk: Walk) -> None:
 
 def test_nothing_went_wrong_on_the_way(walk: Walk) -> None:
     assert walk.faults.found == []
-    assert not [line for line in walk.served.log if "Traceback" in line]
-    written = "".join(walk.served.log)
+    assert not [line for line in walk.log if "Traceback" in line]
+    written = "".join(walk.log)
     assert "Zorro" not in written and "reading a book" not in written

@@ -1,6 +1,7 @@
 """A browser on a drawn story: changed in place, kept for others, and told what is not right.
 
-The steps depend on each other and run in this order on one page.
+The steps depend on each other and run in this order on one page. A hand draws, so nothing waits for
+a model.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from consistent_gen.client.types import StoryOut
-from tests.services.web.hand import world_png
-from tests.ui.browsing import MARKS, NAMELESS, VIEWS, Visit, visiting
+from consistent_gen.client.types import ScoreOut, StoryOut
+from consistent_gen.rewards.sight import Sight
+from tests.services.web.hand import Hand, world_png
+from tests.ui.browsing import MARKS, NAMELESS, VIEWS, Visit, visiting_at
+from tests.ui.conftest import Place
 
 pytestmark = MARKS
 STORY = """\
@@ -22,24 +25,42 @@ frames: ['{Ada} reading in the forest', '{Bo} waving in a meadow']
 """
 
 
+class Empty:
+    """A reader that sees nobody in any picture, and finds no two pictures alike."""
+
+    def look(self, pictures: list[bytes]) -> list[list[Sight]]:
+        nobody = Sight(present=False, subject={}, hues={}, scalars={}, scene={})
+        return [[nobody] for _ in pictures]
+
+    def score(self, pictures: list[bytes], prompts: object) -> ScoreOut:
+        identity = [[1.0 if a is b else 0.4 for a in pictures] for b in pictures]
+        return ScoreOut(identity=[[*row] for row in identity], alignment=[], scorer="empty")
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
 @pytest.fixture(scope="module")
-def visit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visit]:
-    with visiting(Visit, tmp_path_factory.mktemp("data")) as visitor:
+def visit(place: Place, drawing: Hand) -> Iterator[Visit]:
+    drawing.go()
+    scorer = place.server.state.scorer
+    place.server.state.scorer = Empty()  # type: ignore[assignment]
+    with visiting_at(Visit, place.server.url) as visitor:
         yield visitor
+    place.server.state.scorer = scorer
 
 
 def story(visit: Visit) -> StoryOut:
     return visit.client.story(visit.client.stories(limit=1).stories[0].id)
 
 
-def test_a_story_is_drawn_and_the_time_left_is_told(visit: Visit, tmp_path: Path) -> None:
+def test_a_story_is_drawn(visit: Visit, tmp_path: Path) -> None:
     file = tmp_path / "ada.yaml"
     file.write_text(STORY)
     visit.bring_in(file)
     visit.titled("Ada and Bo")
     visit.steps(4)
     visit.press("Draw")
-    visit.until("/% of the way.* left/.test(document.querySelector('#status').innerText)")
     visit.says("All 2 scenes are drawn.")
 
 
@@ -89,7 +110,7 @@ def test_what_no_font_has_is_told_with_the_export(visit: Visit) -> None:
 def test_a_drawn_picture_becomes_a_library_character(visit: Visit) -> None:
     visit.page.locator("#keep button", has_text="Keep Ada").click()
     visit.wait("text=Ada is in the library")
-    assert [one.name for one in visit.client.characters().characters] == ["Ada"]
+    assert "Ada" in [one.name for one in visit.client.characters().characters]
     assert visit.page.evaluate(NAMELESS) == []
     visit.shoot("keep-1280")
 
@@ -115,7 +136,6 @@ def test_who_is_missing_is_told_with_a_button_beside_it(visit: Visit, tmp_path: 
     file.write_text(STORY.replace("'{Bo} waving in a meadow'", "'{Ada} and {Bo} at night'"))
     visit.bring_in(file)
     visit.until("document.querySelectorAll('#board .cell').length === 0")
-    visit.steps(1)  # hardly anybody is to be seen after one step
     visit.press("Draw")
     visit.says("All 2 scenes are drawn.")
     again = visit.wait("#board .missing button")
@@ -141,4 +161,3 @@ def test_a_phone_shows_it_all_without_scrolling_sideways(visit: Visit) -> None:
 
 def test_nothing_went_wrong_on_the_way(visit: Visit) -> None:
     assert visit.faults.found == []
-    assert not [line for line in visit.served.log if "Traceback" in line]

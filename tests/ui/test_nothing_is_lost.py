@@ -173,4 +173,4 @@ def test_forgetting_is_asked_and_nothing_technical_is_told(visit: Visit) -> None
 
 def test_nothing_went_wrong_on_the_way(visit: Visit) -> None:
     assert visit.faults.found == []
-    assert not [line for line in visit.served.log if "Traceback" in line]
+    assert not [line for line in visit.log if "Traceback" in line]
