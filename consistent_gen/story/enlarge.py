@@ -100,7 +100,8 @@ def _drawn(rgb: np.ndarray, factor: int) -> np.ndarray:
         drawn = np.array(result).transpose(1, 2, 0)
     edge = border * factor
     inner = _recoloured(drawn[edge:-edge, edge:-edge] * 255.0, rgb)
-    return np.rint(np.clip(inner, 0.0, 255.0)).astype(np.uint8)
+    levels: np.ndarray = np.rint(np.clip(inner, 0.0, 255.0)).astype(np.uint8)
+    return levels
 
 
 def _recoloured(large: np.ndarray, rgb: np.ndarray) -> np.ndarray:

@@ -214,6 +214,7 @@ def _self_signed() -> bytes:
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import ExtendedKeyUsageOID
 
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name(
@@ -226,7 +227,7 @@ def _self_signed() -> bytes:
     start = datetime(datetime.now(UTC).year, 1, 1, tzinfo=UTC)
     usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
     public = key.public_key()
-    purpose = x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.EMAIL_PROTECTION])
+    purpose = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION])
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)

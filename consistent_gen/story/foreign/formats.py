@@ -313,10 +313,11 @@ def story_diffusion(value: Any) -> list[ForeignStory]:
     """Requests with a `general_prompt` that describes and a `prompt_array` with a line a frame."""
     found: list[ForeignStory] = []
     for request in value if isinstance(value, list) else [value]:
-        texts = [request.get(k) for k in _REQUEST] if isinstance(request, dict) else [None]
-        if not all(isinstance(text, str) for text in texts):
+        texts = [request.get(k) for k in _REQUEST] if isinstance(request, dict) else []
+        said = [text.strip() for text in texts if isinstance(text, str)]
+        if len(said) < len(_REQUEST):
             continue
-        general, lines = (text.strip() for text in texts)
+        general, lines = said
         if not _LINE.match(general):
             # One character without a name, whom every line shows.
             general = f"[Subject] {general}"
