@@ -147,7 +147,7 @@ class StoryTab:
         )  # fmt: skip
         again = wire(
             self.redraw.click, self._redraw, [*here, self.index], [*self.shown, self.script],
-            stream=True,
+            stream=True, trigger_mode="multiple",
         )  # fmt: skip
         tried = wire(self.retry.click, self._retry, [self.project, self.index], self.shown,
                      stream=True)  # fmt: skip

@@ -85,6 +85,8 @@ def test_draw_changes_draws_an_added_scene_and_keeps_the_others(visit: Visit) ->
     after = story(visit)
     assert [frame.versions for frame in after.frames[:2]] == [f.versions for f in before.frames]
     assert visit.page.locator("#board .cell").count() == 3
+    visit.wait("#board .missing")  # the last thing that is looked for
+    visit.page.wait_for_timeout(1000)
     visit.press("Draw changes")
     visit.wait("text=No scene has changed since it was drawn.")
 
