@@ -22,7 +22,7 @@ from services.web.state import ServerState
 
 
 @dataclass(frozen=True)
-class _Told:
+class _Drawn:
     """A story as it is asked for, the same in the model's words, and its plan. prompts: of
     re-rolls, by frame, in the model's words.
     """
@@ -102,17 +102,17 @@ def settled(request: StoryIn, stored: StoryOut, origins: Sequence[int | None]) -
     return request.model_copy(update={"seed": seed, "frames": frames})
 
 
-def _told(state: ServerState, request: StoryIn, rerolled: dict[int, str]) -> _Told:
+def _told(state: ServerState, request: StoryIn, rerolled: dict[int, str]) -> _Drawn:
     drawn = state.planner.word(request).request
     plan = planned(state, drawn)
     prompts = {i: state.planner.word_reroll(request, i, text) for i, text in rerolled.items()}
-    return _Told(request, drawn, plan, prompts)
+    return _Drawn(request, drawn, plan, prompts)
 
 
 def _to_draw(
     state: ServerState,
     stored: StoryOut,
-    told: _Told,
+    told: _Drawn,
     origins: Sequence[int | None],
     shown: References,
 ) -> list[int]:
@@ -143,7 +143,7 @@ def _ordered(
     state: ServerState,
     caller: Caller,
     stored: StoryOut,
-    told: _Told,
+    told: _Drawn,
     index: int,
     origin: int | None,
     shown: References,

@@ -168,7 +168,7 @@ class _Heroes:
         said = item.said.removesuffix("'s").removesuffix("\u2019s")
         if not said[:1].isupper() or not said.isalpha() or len(said) > 20 or item.low in PRONOUNS:
             return False
-        if item.category == "kind":  # "the King"
+        if item.category == "kind" and not item.named:  # "the King"
             return False
         if item.low in given_names() or said.casefold() in given_names():
             return not (item.kind == "small" and at == 0)
