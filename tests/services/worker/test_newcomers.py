@@ -13,7 +13,7 @@ from consistent_gen.client import Client
 from consistent_gen.client.types import JobState
 from consistent_gen.models.backbone import Backbone
 from services.painting.painter import Painter
-from services.painting.reports import Drawn, Report
+from services.painting.reports import Drawn, Report, Stepped
 from services.worker.leases import HttpLeases, LeaseSource, StoreLeases
 from services.worker.loop import Worker
 from tests.services.small_model import MakeLease, story
@@ -30,21 +30,31 @@ from tests.services.worker.test_worker import alone
 
 
 class Held(Painter):
-    """A painter that can be held between two steps, and stops by itself after the first picture."""
+    """A painter that can be held between two steps, and stops by itself twice: when two frames have
+    begun, and after the first picture.
+    """
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__(backbone, bucket=BUCKET)
         self.may_go = threading.Event()
         self.may_go.set()
-        self._stopped = False
+        self._begun: set[str] = set()
+        self._stops = [self._first_picture, self._two_have_begun]
 
     def step(self) -> list[Report]:
         assert self.may_go.wait(PATIENCE_S), "held for ever"
         reports = super().step()
-        if not self._stopped and any(isinstance(report, Drawn) for report in reports):
-            self._stopped = True
+        if self._stops and self._stops[-1](reports):
+            self._stops.pop()
             self.may_go.clear()
         return reports
+
+    def _two_have_begun(self, reports: list[Report]) -> bool:
+        self._begun |= {report.lease for report in reports if isinstance(report, Stepped)}
+        return len(self._begun) > 1
+
+    def _first_picture(self, reports: list[Report]) -> bool:
+        return any(isinstance(report, Drawn) for report in reports)
 
 
 @contextmanager
@@ -91,7 +101,6 @@ def test_a_small_user_does_not_wait_for_a_large_one(
         until(lambda: min(steps_of(large, job)[:2]) > 0, "two frames have begun")
         # Neither how fast steps are nor how slow the client is decides: the painter waits for the
         # lease of the small user, and after the first picture for the questions below.
-        painter.may_go.clear()
         first = small.create_story(one).job
         until(lambda: small.job(first).frames[0].state.value == "running", "it has a lease")
         painter.may_go.set()
