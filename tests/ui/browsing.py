@@ -26,7 +26,7 @@ MARKS = [
     pytest.mark.browser,
     pytest.mark.skipif(not Path(CHROMIUM).exists(), reason=f"needs {CHROMIUM}"),
 ]
-PATIENCE_S = 300.0  # a machine may be busy with other things
+PATIENCE_S = 120.0  # a machine may be busy with other things
 VIEWS = {"wide": (1280, 900), "narrow": (390, 844)}
 # Everything that can be focused or pressed needs a name, and pictures an alt text.
 NAMELESS = """() => [...document.querySelectorAll(
@@ -133,6 +133,18 @@ class Visit:
     def wait(self, selector: str) -> Any:
         """Wait until something is to be seen."""
         return self.page.wait_for_selector(selector)
+
+    def keep_typing(self, selector: str, text: str) -> None:
+        """Fill a field until the text stays: one that has just been opened gets its first value a
+        moment later, sooner than anybody types.
+        """
+        end = time.monotonic() + PATIENCE_S
+        while time.monotonic() < end:
+            self.page.fill(selector, text)
+            self.page.wait_for_timeout(1000)
+            if self.page.input_value(selector) == text:
+                return
+        raise AssertionError(f"{selector} does not keep what is typed")
 
     def until(self, condition: str) -> None:
         """Wait until JavaScript is true."""

@@ -96,7 +96,7 @@ def test_words_at_a_picture_reach_the_desk(visit: Visit) -> None:
     visit.wait("#frame-heading >> text=Scene 1")
     visit.page.get_by_role("button", name="Caption and speech").click()
     # Cuneiform is in no font here.
-    visit.page.fill("#frame-caption input, #frame-caption textarea", "Ada reads \U00012000.")
+    visit.keep_typing("#frame-caption textarea, #frame-caption input", "Ada reads \U00012000.")
     visit.press("Save the words")
     visit.until(
         "document.querySelector('[data-key=scene-0-caption]').value.startsWith('Ada reads')"
