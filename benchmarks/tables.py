@@ -59,6 +59,15 @@ def _speed(result: Mapping[str, Any]) -> str:
     return "## Drawing speed\n\n`python -m benchmarks.speed`\n\n" + table(("", ""), rows)
 
 
+def _default_story(result: Mapping[str, Any]) -> str:
+    rows = [(n, way["size"], f"{way['seconds']:.2f} s") for n, way in result["ways"].items()]
+    head = (
+        "## The default story\n\n`python -m benchmarks.default_story`, planning, scores and files "
+    )
+    head += f"included; peak memory {result['peak_mib']:.0f} MiB.\n\n"
+    return head + table(("4 frames", "size", "time"), rows)
+
+
 def _model_card(result: Mapping[str, Any]) -> str:
     sets = result["sets"]
     names = list(next(iter(sets.values()))["reader"]["headline"])
@@ -271,6 +280,7 @@ def _soak(result: Mapping[str, Any]) -> str:
 
 SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "speed": _speed,
+    "default_story": _default_story,
     "model_card": _model_card,
     "consistency": _consistency("Consistency, one style per story"),
     "consistency_pairs": _pairs,
