@@ -122,6 +122,13 @@ _GRID = re.compile(
     r"\[?\b(?:image|panel|frame|scene|picture)\s*\d+\]?\s*[:.)]|\(\d+\)|<\d+>",
     re.IGNORECASE,
 )
+# "Images with a 2x2 grid layout depicting a young barber, red hair": article, what, and more of it.
+_SHOWN = re.compile(
+    r"(?:depicting|portraying|showing|featuring|layout|images? of|pictures? of)\s+"
+    r"(an?)\s+((?:[\w-]+\s+){0,3}?[a-z-]+)(?=,|\.|$|\s+(?:in|with|who|wearing|at|on|of|and|\w+ing)\b)"
+    r"((?:,|\s+(?:with|wearing|in))?[^.]{0,200})",
+    re.IGNORECASE,
+)
 _SHARED = re.compile(
     r"\b(?:all|the) (?:images|pictures|panels) (?:share|feature|are|have)\b", re.IGNORECASE
 )
@@ -214,7 +221,28 @@ def _instruction(entry: dict[str, Any]) -> ForeignStory | None:
         return None
     notes = ["what judges the pictures (criteria) has no place in a story file"]
     notes = notes if "criteria" in entry else []
-    return ForeignStory(title=title[:100], style=style, frames=frames, notes=notes)
+    story = ForeignStory(title=title[:100], style=style, frames=frames, notes=notes)
+    _name_who_is_shown(story, title)
+    return story
+
+
+def _name_who_is_shown(story: ForeignStory, title: str) -> None:
+    """Make a character of whom the title describes, if at least two frames speak of it again: the
+    barber of "Images depicting a young barber in a shop" and of "the barber sweeps".
+    """
+    shown = _SHOWN.search(title)
+    if shown is None:
+        return
+    noun = shown[2].split()[-1]
+    again = re.compile(rf"\b(?:an?|the)\s+(?:[\w-]+\s+)?{re.escape(noun)}\b", re.IGNORECASE)
+    told = [again.search(frame.prompt) is not None for frame in story.frames]
+    name = clean_name(noun.title())
+    if name is None or sum(told) < 2:
+        return
+    story.characters[name] = f"{shown[1]} {shown[2]}{shown[3]}"
+    story.frames = [
+        replace(frame, prompt=again.sub(f"{{{name}}}", frame.prompt)) for frame in story.frames
+    ]
 
 
 def _described(part: Any) -> str:

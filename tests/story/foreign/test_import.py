@@ -236,3 +236,16 @@ def test_panels_named_by_their_sides(tmp_path: Path) -> None:
     corners = "x [TOP]-[LEFT]: one [TOP]-[RIGHT]: two [BOTTOM]-[LEFT]: 3 a [BOTTOM]-[RIGHT]: four"
     found = imported(tmp_path, "b.jsonl", json.dumps({"prompt": corners}))
     assert [f.prompt for f in found.story.frames] == ["one", "two", "3 a", "four"]
+
+
+def test_whom_all_panels_show_becomes_a_character(tmp_path: Path) -> None:
+    text = (
+        "TWO-PANEL Images with a 1x2 grid layout depicting a young barber with red hair. "
+        "[LEFT]:A barber cuts hair. [RIGHT]:Light falls in; the tired barber sweeps."
+    )
+    story = imported(tmp_path, "a.jsonl", json.dumps({"prompt": text})).story
+    assert story.characters["Barber"].description == "a young barber with red hair"
+    assert [f.prompt for f in story.frames] == [
+        "{Barber} cuts hair",
+        "Light falls in; {Barber} sweeps",
+    ]
