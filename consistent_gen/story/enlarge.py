@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from consistent_gen.errors import InputError, LimitError
+from consistent_gen.errors import InputError, LimitError, MissingExtraError
 from consistent_gen.story.book import MAX_BOOK_PIXELS, MAX_PICTURE_SIDE, Book
 
 if TYPE_CHECKING:
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 FACTORS = (2, 4)
 MAX_PIXELS = 4_000_000  # of a picture that is enlarged; the network's features take 256 bytes each
 COLOUR_PIXELS = 16  # over which colours are compared
-INSTALL = "pip install 'consistent-gen[enlarge]'"
 
 
 def check_enlarging(factor: int) -> None:
     """See that pictures can be enlarged by `factor`, before anything else is done.
 
     Raises:
-        InputError: another factor than 2 or 4, or the extra is not installed.
+        InputError: another factor than 2 or 4.
+        MissingExtraError: the extra is not installed.
     """
     if factor not in FACTORS:
         raise InputError(f"{factor}; expected {' or '.join(map(str, FACTORS))}", source="enlarge")
     if importlib.util.find_spec("ncnn") is None or _weights() is None:
-        raise InputError(f"enlarging needs an extra: {INSTALL}", source="enlarge")
+        raise MissingExtraError("ncnn with its networks", extra="enlarge", what="enlarging")
 
 
 def enlarged(picture: Image.Image, factor: int, *, pixelated: bool = False) -> Image.Image:
@@ -46,7 +46,7 @@ def enlarged(picture: Image.Image, factor: int, *, pixelated: bool = False) -> I
     pixelated: every pixel becomes a square; no network is asked.
 
     Raises:
-        InputError: as `check_enlarging`.
+        InputError, MissingExtraError: as `check_enlarging`.
         LimitError: the picture is too large.
     """
     import numpy as np
@@ -69,7 +69,8 @@ def enlarged_book(book: Book, factor: int) -> Book:
     """`book` with larger pictures, and pages at a printer's 300 dots per inch.
 
     Raises:
-        InputError, LimitError: as `enlarged`; a book that gets too large is refused at once.
+        InputError, MissingExtraError, LimitError: as `enlarged`; a book that gets too large is
+            refused at once.
     """
     check_enlarging(factor)
     pixels = factor**2 * sum(p.picture.width * p.picture.height for p in book.panels)

@@ -44,14 +44,20 @@ def pdf_of(book: Book) -> bytes:
         metadata.fKeywords = "generated images"
         metadata.fCreator = metadata.fProducer = "consistent_gen"
     document = skia.PDF.MakeDocument(stream, metadata)
-    long = len(book.panels) >= LONG_BOOK
-    dpi = FINEST_DPI if book.fine else LONG_BOOK_DPI if long else PRINT_DPI
+    dpi = _dpi(book, PRINT_DPI)
     for page in arrange(book, lettering):
         canvas = document.beginPage(page.width, page.height)
         paint_page(canvas, page, book, lettering, _PrintPictures(book, dpi))
         document.endPage()
     document.close()
     return bytes(stream.detachAsData())
+
+
+def _dpi(book: Book, usual: float) -> float:
+    """Of pages, a file each or together: finest for a fine book, less than usual for a long one."""
+    if book.fine:
+        return FINEST_DPI
+    return usual if len(book.panels) < LONG_BOOK else LONG_BOOK_DPI
 
 
 class _PrintPictures:
@@ -106,8 +112,7 @@ def _page_picture(page: Page, book: Book, lettering: Lettering, dpi: float) -> I
 
 def cbz_of(book: Book) -> bytes:
     """A comic archive: numbered JPEG pages and a ComicInfo.xml."""
-    long = len(book.panels) >= LONG_BOOK
-    dpi = FINEST_DPI if book.fine else LONG_BOOK_DPI if long else SCREEN_DPI
+    dpi = _dpi(book, SCREEN_DPI)
     pages = [_jpeg(picture, JPEG_QUALITY) for picture in page_pictures(book, dpi)]
     files = {f"{number:03d}.jpg": data for number, data in enumerate(pages, start=1)}
     info = {} if book.stripped else {"ComicInfo.xml": _comic_info(book, len(pages))}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from consistent_gen.errors import InputError, LimitError
+from consistent_gen.errors import InputError, LimitError, MissingExtraError
 from consistent_gen.story.enlarge import MAX_PIXELS, check_enlarging, enlarged, enlarged_book
 from consistent_gen.story.export import export_story
 from tests.story.books import Pdf, book_of, plain_panel
@@ -75,7 +75,7 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", without)
-    with pytest.raises(InputError, match=r"pip install 'consistent-gen\[enlarge\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'consistent-gen\[enlarge\]'"):
         check_enlarging(2)
 
 

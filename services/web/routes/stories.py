@@ -190,7 +190,7 @@ def change_story(
                 )
             },
         },
-        **problem_responses(404, 409, 503),
+        **problem_responses(404, 409, 501, 503),
     },
 )
 def export_story(
