@@ -1,16 +1,5 @@
-"""Consistency methods by name: one paper, one file, one `Recipe`.
+"""Consistency methods by name: one paper, one file, one `Recipe` (see `index`)."""
 
-`METHODS` is what `--method` and the `method:` of a story file choose from.
-"""
+from consistent_gen.methods.index import DEFAULT_METHOD, METHODS
 
-from __future__ import annotations
-
-METHODS: dict[str, str] = {
-    "consistory": "consistent_gen.methods.consistory:RECIPE",
-    "consistyle": "consistent_gen.methods.consistyle:RECIPE",
-    "head_start": "consistent_gen.methods.head_start:RECIPE",
-    "story_diffusion": "consistent_gen.methods.story_diffusion:RECIPE",
-    "style_aligned": "consistent_gen.methods.style_aligned:RECIPE",
-    "vanilla": "consistent_gen.methods.vanilla:RECIPE",
-}
-DEFAULT_METHOD = "head_start"
+__all__ = ["DEFAULT_METHOD", "METHODS"]

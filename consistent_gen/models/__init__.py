@@ -1,23 +1,17 @@
-"""Text-to-image backbones: the story-world model and the user's own diffusers folders.
-
-`BACKBONES` maps the pipeline class that a folder's `model_index.json` names to its loader. A
-family that is not listed cannot be loaded; nothing is guessed.
-"""
+"""Text-to-image backbones: the story-world model and the user's own diffusers folders."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from consistent_gen.models.families import BACKBONES
+
 if TYPE_CHECKING:
     import torch
 
     from consistent_gen.models.backbone import Backbone
 
-BACKBONES: dict[str, str] = {
-    "StableDiffusionPipeline": "consistent_gen.models.pretrained:load_stable_diffusion",
-    "StableDiffusionXLPipeline": "consistent_gen.models.pretrained:load_stable_diffusion_xl",
-}
 DEFAULT_MODEL = "storyworld"
 
 

@@ -32,6 +32,7 @@ from PIL import Image, ImageOps
 from consistent_gen.errors import InputError
 from consistent_gen.methods.tuning import tuned
 from consistent_gen.runtime import frame_seed
+from consistent_gen.story.portraits import portrait_words
 from consistent_gen.story.prompts import render, subjects_of
 from consistent_gen.story.script import NAME
 from consistent_gen.story.types import Character, Frame, SourcePlace, Story
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from consistent_gen.engine.request import FrameRequest
     from consistent_gen.engine.sharing import SharedStory
     from consistent_gen.memory.talk.assistant import DrawJob
-    from consistent_gen.models.backbone import Backbone
     from consistent_gen.story.plan import FramePlan, Model, StoryPlan
 
 ARTICLES = ("a", "an", "the")
@@ -58,11 +58,6 @@ _GROUP_ENDS = (
 )  # fmt: skip
 _WORD = re.compile(r"[\w'\u2019-]+|[^\w\s]")
 
-# Neutral poses for portraits; of a closed vocabulary those are taken that it knows.
-PORTRAIT_POSES = ("standing", "walking", "sitting", "waving", "reading")
-# Models of a closed vocabulary have seen few prompts without a place, and then miss half of the
-# clothes that the words name (docs/log.md, 2026-11-27).
-PORTRAIT_PLACE = "in a meadow"
 _PORTRAITS = 1 << 32  # frame numbers that no story reaches
 
 
@@ -512,18 +507,6 @@ class Cast:
         forgotten = self._anchors[key]
         drop = self._shared.drop_together if forgotten.together else self._shared.drop
         drop(key if forgotten.together else forgotten.names[0])
-
-
-def portrait_words(backbone: Backbone, number: int, *, drawn: bool) -> str:
-    """What a character does in a portrait, and where.
-
-    drawn: whether the model draws it from words, and not from a picture that has its own place.
-    """
-    poses = [pose for pose in PORTRAIT_POSES if not backbone.unknown_words(pose)] or [""]
-    placed = (
-        drawn and backbone.vocabulary() is not None and not backbone.unknown_words(PORTRAIT_PLACE)
-    )
-    return f"{poses[number % len(poses)]} {PORTRAIT_PLACE if placed else ''}".strip()
 
 
 def _fitted(reference: Path | bytes, width: int, height: int) -> np.ndarray:

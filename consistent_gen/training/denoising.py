@@ -12,13 +12,20 @@ from consistent_gen.world.painter import PARTS
 _LOOKED_AT = ("face", "hair", "accessory")
 
 
-def loss_weights(labels: Tensor, figure: float, head: float) -> Tensor:
-    """Weight of each latent, b 1 16 16 with mean 1, from labels b 32 32 (see `painter.label`)."""
+def loss_weights(labels: Tensor, figure: float, head: float, face: Tensor | None = None) -> Tensor:
+    """Weight of each latent, b 1 16 16 with mean 1, from labels b 32 32 (see `painter.label`).
+
+    The background counts 1, figures `figure`, their heads and accessories `head`, and faces `face`
+    (b), which may differ from row to row, since faces are decided at some timesteps only.
+    """
     part = (labels.long() - 1) % len(PARTS)
     on_figure = labels > 0
     heads = torch.tensor([PARTS.index(p) for p in _LOOKED_AT]).to(labels.device)
     on_head = on_figure & torch.isin(part, heads)
     weight = 1.0 + (figure - 1.0) * on_figure.float() + (head - figure) * on_head.float()
+    if face is not None:
+        on_face = on_figure & (part == PARTS.index("face"))
+        weight = torch.where(on_face, face.to(weight).view(-1, 1, 1), weight)
     weight = F.max_pool2d(weight.unsqueeze(1), 2)
     return weight / weight.mean()
 

@@ -91,6 +91,8 @@ class StoryModelConfig(RecipeConfig):
     full_captions: float = 0.5  # share of captions that name whatever can be named
     figure_weight: float = 3.0  # loss weight of latents that show a figure
     head_weight: float = 6.0  # and of those that show a head or an accessory
+    face_weight: float = 6.0  # and of those that show a face, at the timesteps `face_times`
+    face_times: tuple[int, int] = (500, 850)  # where faces are decided (docs/log.md, 2026-11-29.2)
     factor_weight: float = 0.02  # of the factor probe's loss
     semantic_weight: float = 0.5  # of the loss of semantic channels; that of the others is 1
     caption_weight: float = 0.01  # of the caption probe's loss
@@ -236,7 +238,10 @@ class _Step:
             hidden = self.text(rows["tokens"].long()).last_hidden_state
             x_t = x_t.to(self.format, memory_format=torch.channels_last)
             out = self.unet(x_t, t, hidden).sample
-            weight = loss_weights(labels, config.figure_weight, config.head_weight)
+            first, last = config.face_times
+            decided = (times >= first) & (times < last)
+            face = torch.where(decided, config.face_weight, config.head_weight)
+            weight = loss_weights(labels, config.figure_weight, config.head_weight, face)
             # Squared error of v = (alpha x_t - x0) / sigma, bounded where the noise vanishes.
             drawn = out.detach().float().requires_grad_()
             error = (drawn - x0).square() / sigma.square().clamp(min=config.sigma2_floor)

@@ -1,4 +1,6 @@
-"""The twelve places by name."""
+"""The twelve places by name: how each is drawn. Their names stand in `spec`, their words in
+`phrases`.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Durable jobs: what is to be drawn, who is drawing it, and whose turn is next.
 
-`store` is the whole; `admission` lets jobs in, and `queue` and `leasing` choose frames.
+`store` is the whole; `admission` lets jobs in, and `queue` and `fairness` choose frames.
 `records` are the values that go in and out, and `board` knows which workers there are.
 """
 

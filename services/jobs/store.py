@@ -15,8 +15,8 @@ from consistent_gen.client.types import Event, EventType, Job, JobPage, JobState
 from services.errors import Conflict, NotFound
 from services.jobs import admission as job_admission
 from services.jobs import events as job_events
+from services.jobs import fairness as job_leasing
 from services.jobs import frames as job_frames
-from services.jobs import leasing as job_leasing
 from services.jobs import queue as job_queue
 from services.jobs.events import Changes
 from services.jobs.queue import waiting_newcomers

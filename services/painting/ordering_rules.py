@@ -2,7 +2,7 @@
 
 Every user's first frame goes before anybody's second one: a user who has no row yet gets one at
 once, from who has most, and a frame that sits out loses nothing, since all of its state is its own.
-Owners come before their users, as in `services.jobs.leasing`: many users do not make a larger
+Owners come before their users, as in `services.jobs.fairness`: many users do not make a larger
 share. Bulk frames go last.
 
 Of what is equal by that, frames go first that have sat out `PATIENCE` calls, then those that have

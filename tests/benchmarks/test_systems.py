@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.systems import SYSTEMS, System, page
 from consistent_gen.cli.parser import build_parser
-from consistent_gen.methods.index import METHODS
+from consistent_gen.methods.docs_page import METHODS
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNNING = [system for system in SYSTEMS if system.command]

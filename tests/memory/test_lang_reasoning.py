@@ -18,7 +18,8 @@ from consistent_gen.memory.data.store import Store, TimeWindow
 from consistent_gen.memory.recall.indexing import change_embedder, index_text
 from consistent_gen.memory.recall.prompts import BLOCK_END, LAST_ROUND, MALFORMED, NOTHING_FOUND
 from consistent_gen.memory.recall.retriever import RRF_K, WEIGHTS, Retriever
-from consistent_gen.memory.talk.reasoning import MAX_OUTPUTS, NO_ANSWER, parse_reply, reason
+from consistent_gen.memory.talk.reasoning import MAX_OUTPUTS, parse_reply, reason
+from consistent_gen.memory.talk.replies import NO_ANSWER
 from consistent_gen.memory.talk.rule_model import RuleModel
 
 MARCH = datetime(2026, 3, 1, 9, tzinfo=UTC)

@@ -40,16 +40,10 @@ from consistent_gen.memory.recall.indexing import index_text
 from consistent_gen.memory.recall.pictures import ColourLayout, ImageEmbedder, Picture, read_picture
 from consistent_gen.memory.recall.prompts import data_block
 from consistent_gen.memory.recall.retriever import Retriever
+from consistent_gen.memory.talk import replies
 from consistent_gen.memory.talk.forgetting import ForgetPlan, carry_out, plan_forgetting
 from consistent_gen.memory.talk.personality import Personality, alignment_lines, fold
 from consistent_gen.memory.talk.reasoning import Reasoned, reason
-from consistent_gen.memory.talk.replies import (
-    acknowledged,
-    all_remembered,
-    difference,
-    snapshot,
-    written,
-)
 from consistent_gen.memory.talk.requests import (
     DrawRequest,
     ForgetRequest,
@@ -150,12 +144,12 @@ class Assistant:
             raise InputError("an empty turn says nothing; write something")
         pixels = None if picture is None else read_picture(picture)
         at = self.clock() if at is None else at
-        before = snapshot(self.store)
+        before = replies.snapshot(self.store)
         ended = self._consolidate(at)
         said = self._confirmed(text, at) or self._requested(text, picture, at)
         if said is None:
             said = self._talk(text, pixels, picture, documents, at)
-        changes = difference(before, snapshot(self.store))
+        changes = replies.difference(before, replies.snapshot(self.store))
         return Said(**{**vars(said), "changes": changes, "outcomes": ended + said.outcomes})
 
     def close(self) -> tuple[Outcome, ...]:
@@ -186,9 +180,9 @@ class Assistant:
             pictures=() if picture is None else (picture,), exclude=[*known, *ids],
             zone=self.zone,
         )  # fmt: skip
-        changed = written(self.store, outcomes)
+        changed = replies.written(self.store, outcomes)
         if isinstance(self.model, RuleModel) and not is_question(text):
-            reasoned = replace(reasoned, answer=acknowledged(outcomes, changed))
+            reasoned = replace(reasoned, answer=replies.acknowledged(outcomes, changed))
         sources = self._sources(reasoned, (*profile, *notes, *recent, *changed))
         answer = Turn(
             text=reasoned.answer or "...", role="assistant", valid_from=at, derived_from=sources
@@ -306,26 +300,21 @@ class Assistant:
         if pending is None or consent is None:
             return None
         if not consent:
-            return Said(text="All right, nothing was changed.")
+            return Said(text=replies.UNCHANGED)
         if isinstance(pending, Proposal):
             taught = self.book.confirm(pending, at=at)
             self._index()
-            flag = " It looks unlike the earlier pictures, so I keep it aside." * taught.outlier
-            return Said(text=f"I will recognise {taught.concept.name}.{flag}")
+            return Said(text=replies.taught(taught.concept.name, outlier=taught.outlier))
         receipts = carry_out(self.store, pending, self.book)
         self._index()
-        rows = sum(sum(receipt.rows.values()) for receipt in receipts)
-        blobs = sum(receipt.media for receipt in receipts)
-        clean = all(receipt.scrubbed for receipt in receipts)
-        state = "no byte is left" if clean else "`memory verify` tells what is still pending"
-        return Said(text=f"Erased: {rows} rows and {blobs} picture files; {state}.")
+        return Said(text=replies.erased(receipts))
 
     def _requested(self, text: str, picture: bytes | None, at: datetime) -> Said | None:
         request = read_request(text)
         if isinstance(request, ForgetRequest):
             return self._ask_to_forget(request)
         if isinstance(request, ProfileRequest):
-            return Said(text=all_remembered(self.store))
+            return Said(text=replies.all_remembered(self.store))
         if isinstance(request, DrawRequest):
             return self._draw(request, at)
         if isinstance(request, TeachRequest) and picture is not None:
@@ -335,24 +324,17 @@ class Assistant:
     def _ask_to_forget(self, request: ForgetRequest) -> Said:
         plan = plan_forgetting(self.store, request.what, self.book, everything=request.everything)
         if plan.empty:
-            return Said(text="I remember nothing about that.")
+            return Said(text=replies.NOTHING_KNOWN)
         self._pending = plan
-        lines = "\n".join(f"- {line}" for line in plan.lines())
-        also = "\nThe sentences that say it go too, yours and mine." * bool(plan.records)
-        return Said(text=f"Shall I erase this for good (yes/no)?\n{lines}{also}", asks=True)
+        return Said(text=replies.shall_i_erase(plan.lines(), bool(plan.records)), asks=True)
 
     def _ask_to_teach(self, request: TeachRequest, picture: bytes) -> Said:
         proposal = self.book.propose(
             request.name, request.noun, picture, description=request.description
         )
         self._pending = proposal
-        left, top, right, bottom = proposal.box
-        looks = f" It looks like {proposal.similar[0]}." if proposal.similar else ""
-        return Said(
-            text=f"Is {request.name} inside the box from ({left}, {top}) to ({right}, {bottom}) "
-            f"(yes/no)?{looks}",
-            asks=True,
-        )
+        question = replies.is_it_there(request.name, proposal.box, proposal.similar)
+        return Said(text=question, asks=True)
 
     def _draw(self, request: DrawRequest, at: datetime) -> Said:
         mentions = self.book.mentions(request.what)
@@ -360,12 +342,12 @@ class Assistant:
         if ties:
             return Said(text=ties[0].question)
         if not mentions:
-            return Said(text="I know nobody of that name; teach me with a picture first.")
+            return Said(text=replies.UNKNOWN_NAME)
         concepts = [mention.candidates[0] for mention in mentions]
         identities = tuple(self.book.identity(c, today=at) for c in concepts)
         prompt = with_words(request.what, concepts, identities)
         if self.drawer is None:
-            return Said(text=f"No drawing model is connected; I would draw: {prompt}")
+            return Said(text=replies.would_draw(prompt))
         drawer = self.drawer
         checked, _ = self.book.draw_checked(
             concepts[0],
@@ -374,12 +356,7 @@ class Assistant:
             at=at,
             details=lambda: {"prompt": prompt, **getattr(drawer, "details", {})},
         )
-        verdict = "matches" if checked.passed else "does not reach the likeness I aim for"
-        return Said(
-            text=f"Drawn: {prompt}. It {verdict}: {checked.score:.2f} against "
-            f"{checked.threshold:.2f}, best of {len(checked.scores)}.",
-            drawn=checked,
-        )
+        return Said(text=replies.drawn(prompt, checked), drawn=checked)
 
 
 def with_words(

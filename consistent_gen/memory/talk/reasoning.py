@@ -26,9 +26,9 @@ from consistent_gen.memory.recall.prompts import (
     data_block,
 )
 from consistent_gen.memory.recall.retriever import Found, Retriever
+from consistent_gen.memory.talk.replies import NO_ANSWER
 
 MAX_OUTPUTS = 6
-NO_ANSWER = "I could not work out an answer."
 _REPLY = re.compile(
     r"\s*<think>(?P<think>.*?)</think>\s*"
     r"(?:<answer>(?P<answer>.*?)</answer>|<retrieve>(?P<retrieve>.*?)</retrieve>)\s*",

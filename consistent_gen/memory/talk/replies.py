@@ -7,11 +7,18 @@ from dataclasses import dataclass
 
 from consistent_gen.memory.data.operations import Delete
 from consistent_gen.memory.data.records import Kind, Record
-from consistent_gen.memory.data.store import Outcome, Store
+from consistent_gen.memory.data.store import Outcome, Receipt, Store
+from consistent_gen.memory.recall.concepts import Checked
 
 SHOWN: tuple[Kind, ...] = ("core", "fact", "habit", "concept", "episode", "media")
 _TOLD: tuple[Kind, ...] = ("core", "fact", "habit", "concept")
 _MOST = 40
+
+UNCHANGED = "All right, nothing was changed."
+NOTHING_KNOWN = "I do not remember anything about that."
+UNKNOWN_NAME = "I know nobody of that name; teach me with a picture first."
+NO_QUESTION = "I keep your words."
+NO_ANSWER = "I could not work out an answer."
 
 
 def written(store: Store, outcomes: Sequence[Outcome]) -> tuple[Record, ...]:
@@ -36,6 +43,50 @@ def acknowledged(outcomes: Sequence[Outcome], records: Sequence[Record]) -> str:
     if any(outcome.status == "quarantined" for outcome in outcomes):
         return "I keep your words; what they ask me to note waits for your consent."
     return "I keep your words, but my rules read no fact in them."
+
+
+def shall_i_erase(lines: Sequence[str], sentences: bool) -> str:
+    """The question before anything is erased. sentences: whether turns go, too."""
+    listed = "\n".join(f"- {line}" for line in lines)
+    also = "\nThe sentences that say it go too, yours and mine." * sentences
+    return f"Shall I erase this for good (yes/no)?\n{listed}{also}"
+
+
+def erased(receipts: Sequence[Receipt]) -> str:
+    """What is gone, and whether every byte of it is."""
+    rows = sum(sum(receipt.rows.values()) for receipt in receipts)
+    blobs = sum(receipt.media for receipt in receipts)
+    clean = all(receipt.scrubbed for receipt in receipts)
+    state = "no byte is left" if clean else "`memory verify` tells what is still pending"
+    return f"Erased: {rows} rows and {blobs} picture files; {state}."
+
+
+def is_it_there(name: str, box: tuple[int, int, int, int], similar: Sequence[str]) -> str:
+    """The question before somebody is learnt from a picture."""
+    left, top, right, bottom = box
+    looks = f" It looks like {similar[0]}." if similar else ""
+    place = f"({left}, {top}) to ({right}, {bottom})"
+    return f"Is {name} inside the box from {place} (yes/no)?{looks}"
+
+
+def taught(name: str, *, outlier: bool) -> str:
+    """Somebody was learnt. outlier: the picture is unlike the earlier ones."""
+    flag = " It looks unlike the earlier pictures, so I keep it aside." * outlier
+    return f"I will recognise {name}.{flag}"
+
+
+def would_draw(prompt: str) -> str:
+    """What a drawing model would have been asked for."""
+    return f"No drawing model is connected; I would draw: {prompt}"
+
+
+def drawn(prompt: str, checked: Checked) -> str:
+    """What was drawn, and how like its subject it is."""
+    verdict = "matches" if checked.passed else "does not reach the likeness I aim for"
+    return (
+        f"Drawn: {prompt}. It {verdict}: {checked.score:.2f} against {checked.threshold:.2f}, "
+        f"best of {len(checked.scores)}."
+    )
 
 
 def all_remembered(store: Store) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from consistent_gen.language.models import Message, check_messages
 from consistent_gen.language.words import content_words
 from consistent_gen.memory.recall.prompts import BLOCK_END, BLOCK_START, LAST_ROUND
+from consistent_gen.memory.talk.replies import NO_QUESTION, NOTHING_KNOWN
 
 _LINE = re.compile(
     r"^\[(?P<id>[^|\]]+) \| (?P<kind>\w+) from (?P<who>[^|]*) \| (?P<date>[^\]]*)\] (?P<text>.*)$"
@@ -103,9 +104,9 @@ def is_question(text: str) -> bool:
 
 def _answer(question: str, fitting: Sequence[re.Match[str]]) -> str:
     if not _QUESTION.search(question):
-        return "I keep your words."
+        return NO_QUESTION
     if not fitting:
-        return "I do not remember anything about that."
+        return NOTHING_KNOWN
     quotes = []
     for line in fitting:
         source = (

@@ -8,7 +8,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from services.jobs.leasing import QUANTUM, Shares, Turns, pick, pick_user
+from services.jobs.fairness import QUANTUM, Shares, Turns, pick, pick_user
 from tests.services.shop import Shop
 
 COSTS = st.integers(1, 150)
