@@ -16,7 +16,9 @@ format, not by the code that drew them: after a change of that, delete them. Whe
 multiplies bfloat16 in hardware, `--dtype bfloat16` draws in less than half of the time; what a
 frame costs is measured in the default format. To try settings: `--dev` takes other stories than the
 ones that are reported, and each `--variant "consistory: dropout=0; window.blocks=[mid, up]"` is one
-more row. "consistory as published" leaves out what the model's folder recommends for a method.
+more row. "consistory as published" leaves out what the model's folder recommends for a method;
+"head_start with sheets" and "vanilla with sheets" complete what a story's words leave open, as is
+done with stories that people write, from the story seed.
 
 Time: drawing alone counts. A story costs 2 x 5 x STEPS x 2 denoiser rows by vanilla, and as a
 multiple of that: best_of_4 2.4 (it has vanilla's frames already), style_aligned 1,
@@ -155,11 +157,13 @@ class Bench:
         settings = dict(vars(self.settings))
         if recipe is None:
             settings.pop("strength")  # nobody is shared
-        identity = {
+        identity: dict[str, Any] = {
             "model": self.backbone.sha256, "label": candidate.label, "recipe": recipe,
             "reader": reader, "settings": settings,
             "stories": [repr(self.stories[0].scenes), self.stories[0].words],
         }  # fmt: skip
+        if candidate.sheets:
+            identity["sheets"] = True
         if recipe is not None:
             identity["portrait"] = self.stories[0].portrait(0, 0, 1, 0.0).prompt
         if candidate.label == TRUTH:

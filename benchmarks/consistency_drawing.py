@@ -19,7 +19,13 @@ import numpy as np
 import torch
 
 from benchmarks import consistency_scores as scores
-from benchmarks.consistency_stories import FRAMES, HERO, BenchmarkStory, true_frames
+from benchmarks.consistency_stories import (
+    FRAMES,
+    HERO,
+    BenchmarkStory,
+    true_frames,
+    with_sheet,
+)
 from consistent_gen.attention.roles import twin_id
 from consistent_gen.attention.settings import Recipe
 from consistent_gen.checkpoints import atomic_file
@@ -30,9 +36,10 @@ from consistent_gen.errors import InputError
 from consistent_gen.methods.tuning import recipe_of, tuned
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.runtime import frame_seed
+from consistent_gen.story.wording import read_vocabulary
 
 VANILLA, BEST_OF_4, TRUTH = "vanilla", "best_of_4", "truth"
-PUBLISHED = " as published"
+PUBLISHED, SHEETS = " as published", " with sheets"
 CANDIDATES = 4
 FORMAT = 2  # of what is kept on disk; raise it when drawings change though no setting did
 
@@ -43,6 +50,7 @@ class Candidate:
 
     label: str
     recipe: Recipe | None = None  # None: frames are drawn alone
+    sheets: bool = False  # what the words leave open is completed (see `with_sheet`)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +74,8 @@ class DrawnStory:
 
 
 def parse_candidate(text: str, backbone: Backbone | None = None) -> Candidate:
-    """ "consistory", "consistory: dropout=0.2; window.blocks=[mid, up]", "consistory as published".
+    """ "consistory", "consistory: dropout=0.2; window.blocks=[mid, up]", "consistory as published",
+    "consistory with sheets", "vanilla with sheets".
 
     Settings are those that the model recommends for the method, as in stories, then the given ones;
     "as published", and without a model, they are the method's own.
@@ -76,6 +85,9 @@ def parse_candidate(text: str, backbone: Backbone | None = None) -> Candidate:
     """
     name, _, rest = text.partition(":")
     name = name.strip()
+    if name.endswith(SHEETS):
+        bare = parse_candidate(text.replace(SHEETS, "", 1), backbone)
+        return replace(bare, label=name + bare.label[len(name) - len(SHEETS) :], sheets=True)
     if name in (VANILLA, BEST_OF_4, TRUTH):
         if rest:
             raise InputError(f"{name} has no settings; got {rest.strip()!r}")
@@ -121,6 +133,9 @@ def draw_stories(
     settings: DrawingSettings,
 ) -> list[DrawnStory]:
     """Draw (story, story seed) pairs side by side."""
+    if candidate.sheets:
+        vocabulary = read_vocabulary()
+        wanted = [(with_sheet(story, seed, vocabulary), seed) for story, seed in wanted]
     engine = engine_for(backbone)
     shared: list[SharedStory | None] = []
     for story, seed in wanted:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.engine.request import FrameRequest, Subject
 from consistent_gen.runtime import frame_seed
+from consistent_gen.story.types import Character, Frame, Story
+from consistent_gen.story.wording import Vocabulary, word_story
 from consistent_gen.world import phrases
 from consistent_gen.world.captions import describe, style_phrase, words_of
 from consistent_gen.world.spec import (
@@ -93,6 +95,18 @@ class BenchmarkStory:
             settings=DrawSettings(steps=steps, guidance=guidance),
             subjects=(Subject(name=HERO, tokens=(noun,)),),
         )
+
+
+def with_sheet(story: BenchmarkStory, seed: int, vocabulary: Vocabulary) -> BenchmarkStory:
+    """The story with what its words leave open completed by a character sheet, as in stories that
+    people write. The seed decides it, so two drawings of the story have two sheets, and what they
+    have in common is still only what the writer named.
+    """
+    hero = Character(name="Ada", description=story.words)
+    frames = (Frame(prompt="{Ada} stands in a meadow"),)
+    one = Story(title="", seed=seed, characters={"Ada": hero}, frames=frames)
+    completed = word_story(one, vocabulary, sheets=True).story.characters["Ada"].description
+    return replace(story, words=completed)
 
 
 def noun_index(words: str) -> int:

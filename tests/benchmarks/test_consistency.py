@@ -29,12 +29,19 @@ from benchmarks.consistency_scores import (
     pose_diversity,
     prompt_matching,
 )
-from benchmarks.consistency_stories import FRAMES, make_story, noun_index, true_frames
+from benchmarks.consistency_stories import (
+    FRAMES,
+    make_story,
+    noun_index,
+    true_frames,
+    with_sheet,
+)
 from consistent_gen.encoders.judge import Judge
 from consistent_gen.encoders.reader import Reader
 from consistent_gen.errors import InputError
 from consistent_gen.models import load_backbone
 from consistent_gen.models.tiny import build_tiny
+from consistent_gen.story.wording import read_vocabulary
 from consistent_gen.training.truth import schema
 from consistent_gen.world.captions import vocabulary, words_of
 from consistent_gen.world.spec import sample_identity, scene_held_out
@@ -176,15 +183,29 @@ def test_the_truth_is_one_person_whom_the_words_describe() -> None:
         ("consistory as published", "consistory as published"),
         ("vanilla", "vanilla"),
         ("best_of_4", "best_of_4"),
+        ("head_start with sheets", "head_start with sheets"),
+        ("vanilla with sheets", "vanilla with sheets"),
+        ("consistory with sheets: dropout=0.2; window.blocks=[mid, up]", None),
     ],
 )
 def test_candidates(text: str, label: str | None) -> None:
     candidate = parse_candidate(text)
     assert candidate.label == (label or text)
+    assert candidate.sheets == ("sheets" in text)
     if label is None:
         assert candidate.recipe is not None
         rule = candidate.recipe.rules[0]
         assert (rule.select.dropout, rule.window.blocks) == (0.2, ("mid", "up"))
+
+
+def test_sheets_follow_the_seed_and_keep_what_is_named() -> None:
+    story, vocabulary = make_story(0, style_diverse=False), read_vocabulary()
+    sheets = [with_sheet(story, seed, vocabulary).words for seed in (1, 2, 2)]
+    assert story.words == "a woman with orange hair in orange overalls"
+    assert sheets[0] != sheets[1] == sheets[2]
+    assert all("ginger" in words and "orange overalls" in words for words in sheets)
+    for words in sheets:
+        assert words_of(words)[noun_index(words)] == "woman"
 
 
 @pytest.mark.parametrize(

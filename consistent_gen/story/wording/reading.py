@@ -243,7 +243,9 @@ def _chosen(found: Sequence[Item], place: int) -> Sense:
         elif sense.relation == "none":
             score -= 0.2
         if expected and sense.speech in "nva":
-            score += 1.0 if sense.speech in expected else -0.5
+            # Where a noun may stand, an adjective before one may: "in orange overalls" is no fruit.
+            fits = sense.speech in expected or (sense.speech == "a" and before_noun)
+            score += 1.0 if fits else -0.5
         if sense.plural:
             score -= 0.1
         if sense.speech == "a" and before_noun:

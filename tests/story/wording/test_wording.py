@@ -181,6 +181,19 @@ def test_a_colour_that_a_kind_never_has_goes_to_its_clothes() -> None:
     assert "blue" in found.story.characters["Bot"].description.split("wearing")[1]
 
 
+def test_colours_before_clothes_and_hair_are_colours() -> None:
+    """Many are fruit, metals or places as well: "in orange overalls"."""
+    for colour in ("red", "orange", "yellow", "green", "teal", "blue", "purple", "pink"):
+        for how in ("in", "wearing", "with", "who wears"):
+            drawn = worded("{Ada} reads", Ada=f"a woman {how} {colour} overalls")
+            assert f"{colour} overalls" in drawn.story.characters["Ada"].description, how
+    ginger = worded("{Ada} reads", Ada="a woman with orange hair in a dotted orange sweater")
+    assert "ginger" in ginger.story.characters["Ada"].description
+    assert "dotted orange sweater" in ginger.story.characters["Ada"].description
+    eaten = first("{Ada} eats an orange in the kitchen", Ada="a woman")
+    assert "eating" in eaten.drawn
+
+
 def test_moods_belong_to_their_frame() -> None:
     found = prompts("Mia is very sad.", "Mia eats.", "Mia is angry", **PAIR)
     assert "{sad Mia}" in found[0] and "{angry Mia}" in found[2]
