@@ -187,10 +187,10 @@ def test_colours_before_clothes_and_hair_are_colours() -> None:
         for how in ("in", "wearing", "with", "who wears"):
             drawn = worded("{Ada} reads", Ada=f"a woman {how} {colour} overalls")
             assert f"{colour} overalls" in drawn.story.characters["Ada"].description, how
-    ginger = worded("{Ada} reads", Ada="a woman with orange hair in a dotted orange sweater")
+    ginger = worded("{Ada} reads", Ada="a lady with orange hair in a spotty orange jumper")
     assert "ginger" in ginger.story.characters["Ada"].description
     assert "dotted orange sweater" in ginger.story.characters["Ada"].description
-    eaten = first("{Ada} eats an orange in the kitchen", Ada="a woman")
+    eaten = first("Ada gobbles an orange in the kitchen", Ada="a woman")
     assert "eating" in eaten.drawn
 
 
