@@ -27,6 +27,7 @@ from ui.studio import Studio
 
 MOST_EDITS = 60  # that can be undone
 SAME_EDIT_S = 1.5  # typing goes on within this time
+ANSWER_S = 3.0  # a browser shows the answer to a button within this time
 DELETED_FOR_S = 3600.0
 
 
@@ -36,6 +37,20 @@ class Desk:
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
         self._typed: dict[str, float] = {}
+        self._sent: dict[str, tuple[Draft, float]] = {}
+
+    def leave(self, project: str, form: Draft) -> None:
+        """Save what a browser shows before a button puts something else there.
+
+        A second press that comes before the first one's answer sends the same form again. That
+        form was left already; saved as an edit it would take the first press back.
+        """
+        now = time.monotonic()
+        self._sent = {p: was for p, was in self._sent.items() if now - was[1] < ANSWER_S}
+        repeated = project in self._sent and self._sent[project][0] == form
+        self._sent[project] = form, now
+        if not repeated:
+            self.put(project, form)
 
     def put(self, project: str, draft: Draft, *, story: str | None = None, **more: Any) -> None:
         """Lay `draft` there, as one edit; `story` opens another story with it ("" for none).

@@ -230,7 +230,7 @@ class StoryTab:
 
     def _edited(self, edit: Callable[[str], Draft]) -> Callable[..., tuple[Any, ...]]:
         def run(project: str, *fields: Any) -> tuple[Any, ...]:
-            self.actions.desk.put(project, read_form(*fields))
+            self.actions.desk.leave(project, read_form(*fields))
             return self.put_there(project, edit(project))
 
         return run

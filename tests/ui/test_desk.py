@@ -54,6 +54,24 @@ def test_every_edit_is_undone_and_done_again(actions: StoryActions) -> None:
         actions.desk.redo(project)
 
 
+def test_a_button_pressed_twice_before_its_answer_counts_twice(actions: StoryActions) -> None:
+    project, first = begin(actions)
+    drafts = [first]
+    for title in ("Second", "Third"):
+        drafts.append(replace(first, title=title))
+        actions.keep(project, drafts[-1])
+        actions.desk._typed.clear()  # a pause
+    for before in (drafts[1], drafts[0]):  # the browser shows the third draft both times
+        actions.desk.leave(project, drafts[2])
+        assert actions.desk.undo(project) == before
+    for after in drafts[1:]:
+        actions.desk.leave(project, first)
+        assert actions.desk.redo(project) == after
+    typed = replace(first, title="Typed since")
+    actions.desk.leave(project, typed)
+    assert actions.desk.undo(project) == drafts[2]
+
+
 def test_typing_is_one_edit(actions: StoryActions) -> None:
     project, first = begin(actions)
     for end in range(1, 9):
