@@ -91,7 +91,9 @@ def _missing(cell: BoardCell) -> str:
     return (
         f'<p class="missing"><span>{names} {verb} not to be seen.</span> '
         f'<button type="button" class="quiet" data-again="{cell.index}"'
-        f' aria-label="Draw scene {cell.index + 1} again">Draw again</button></p>'
+        f' aria-label="Draw scene {cell.index + 1} again">Draw again</button> '
+        f'<button type="button" class="quiet" data-there="{cell.index}" aria-label='
+        f'"Everybody is in scene {cell.index + 1}">All are there</button></p>'
     )
 
 

@@ -237,6 +237,13 @@ class StoryActions:
         if self.studio.look(self.studio.client.story(story)):
             yield self.view(story)
 
+    def all_there(self, project: str, index: int) -> StoryView:
+        """Nobody is missing from picture `index`, says the writer; the board without that remark."""
+        story = self.studio.client.story(self.story_of(project))
+        if 0 <= index < len(story.frames) and (shown := current_version(story.frames[index])):
+            self.studio.all_there(shown.artifact)
+        return self.view(story.id)
+
     def cancel(self, project: str) -> int:
         """Stop all that draws the project's story; how many jobs that were."""
         story = self.story_of(project)

@@ -310,6 +310,9 @@ class StoryTab:
 
     def _pick(self, project: str, event: gr.EventData) -> tuple[Any, ...]:
         index = _index(event, "frame")
+        if index < 0:
+            view = self.actions.all_there(project, _index(event, "there"))
+            return (gr.skip(), self.show(view)[0], *skips(len(self.panel.outputs)))
         story = self.actions.story(project)
         view = self.actions.view(story.id if story else "")
         return (index, self.show(view, index)[0], *self.panel.open(project, index))

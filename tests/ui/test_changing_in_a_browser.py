@@ -151,6 +151,21 @@ def test_who_is_missing_is_told_with_a_button_beside_it(visit: Visit, tmp_path: 
     assert frame.current == 2 and frame.versions[0].seed != frame.versions[1].seed
 
 
+def test_a_writer_who_sees_everybody_is_believed(visit: Visit, tmp_path: Path) -> None:
+    visit.tab("Story")
+    file = tmp_path / "believed.yaml"
+    text = STORY.replace("'{Bo} waving in a meadow'", "'{Ada} and {Bo} at night'")
+    file.write_text(text.replace("title: ", "title: Believed, "))
+    visit.bring_in(file)
+    visit.until("document.querySelectorAll('#board .cell').length === 0")
+    visit.press("Draw")
+    visit.says("All 2 scenes are drawn.")
+    for left in (1, 0):
+        visit.wait("#board .missing button[data-there]").click()
+        visit.until(f"document.querySelectorAll('#board .missing').length === {left}")
+    visit.until("!document.querySelector('#status').innerText.includes('missing')")
+
+
 def test_a_phone_shows_it_all_without_scrolling_sideways(visit: Visit) -> None:
     width, height = VIEWS["narrow"]
     visit.page.set_viewport_size({"width": width, "height": height})

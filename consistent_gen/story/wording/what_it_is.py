@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from consistent_gen.story.wording.lexicon import Lexicon, Sense
 from consistent_gen.story.wording.people import TITLES, Genders, given_name
-from consistent_gen.story.wording.reading import Item, items
+from consistent_gen.story.wording.reading import OWNERS, Item, items
 from consistent_gen.story.wording.sheets import GENDERS, CharacterSheet
 from consistent_gen.story.wording.tokens import folded, tokens
 from consistent_gen.story.wording.types import Fate, Word
@@ -112,7 +112,7 @@ class KindReader:
             elif group == 0 or (opened_by_sign and sense.relation != "far"):
                 item.sense = sense
                 self.nouns.append((group, item, sense))
-            elif opened_by_sign:
+            elif opened_by_sign and not self._carried(place):
                 spare.append((group, item, sense))
         if not self.nouns and spare:
             self.nouns.append(spare[0])
@@ -123,6 +123,11 @@ class KindReader:
         return after is not None and any(
             s.category in (*CLOTHES, "hairnoun", "eyes") for s in after.options
         )
+
+    def _carried(self, place: int) -> bool:
+        """Whether it is somebody's: the guitar of "guitar on his back"."""
+        after = [item.low for item in self.items[place + 1 : place + 3]]
+        return len(after) == 2 and after[0] in ("on", "in", "under") and after[1] in OWNERS
 
     def _set_kind(self) -> None:
         """The last noun of the first group that names somebody; "robot" before "sidekick"."""

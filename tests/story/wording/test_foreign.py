@@ -114,7 +114,7 @@ def test_misreadings(text: str, never: str) -> None:
      ("Their mouths fell open.", "surprised"), ("The heavens opened.", "in the rain"),
      ("It's chucking it down.", "in the rain"), ("Mia walks at dawn.", "at sunset"),
      ("Mia is out in minus four degrees.", "in the snow"), ("Mia waits on the couch.", "sitting"),
-     ("Mia meets Sam in the museum.", "in a city"), ("Mia dives into the sea.", "by the sea"),
+     ("Mia meets Sam in the museum.", "in a library"), ("Mia dives into the sea.", "by the sea"),
      ("Mia walks into the school garden.", "in a meadow"), ("Mia runs round the pond.", "meadow"),
      ("Mia is in the dungeon.", "castle"), ('"Help!" cried Mia.', "standing")],
 )  # fmt: skip
