@@ -26,14 +26,14 @@ _SMALL: dict[str, tuple[type[Adapter], dict[str, Any]]] = {
     "ip_adapter": (IPAdapter, {"feature_width": VECTOR}),
     "ip_adapter_plus": (
         IPAdapterPlus,
-        {"feature_width": PATCH, "patches": PATCHES, "tokens": 3, "inner": 64, "depth": 2},
+        {"feature_width": PATCH, "patches": PATCHES, "tokens": 3, "inner": 64},
     ),
     "ip_adapter_full_face": (IPAdapterFullFace, {"feature_width": PATCH, "patches": PATCHES}),
     "faceid": (FaceID, {"feature_width": VECTOR, "rank": 4}),
     "faceid_portrait": (FaceIDPortrait, {"feature_width": VECTOR, "tokens": 2}),
     "faceid_plus": (
         FaceIDPlus,
-        {"feature_width": VECTOR, "patch_width": PATCH, "patches": PATCHES, "depth": 2, "rank": 4},
+        {"feature_width": VECTOR, "patch_width": PATCH, "patches": PATCHES, "rank": 4},
     ),
     "instantid": (InstantID, {"inner": 64, "depth": 2, "tokens": 3}),
     "pulid": (
