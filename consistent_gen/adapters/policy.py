@@ -318,7 +318,7 @@ class IdentityPolicy(AttentionPolicy):
         """What is added to `attended`; all [r n h d], keys [r t h d]."""
         if self.rules.residual == "add":
             return read
-        x, y = attended.float(), read.float()
+        x, y = _precise(attended), _precise(read)
         size = x.square().sum(1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
         along = (x * y).sum(1, keepdim=True) / size * x  # r n h d
         rest: Tensor | float = -1.0
@@ -388,7 +388,12 @@ def _separately(layout: TokenLayout) -> list[list[int]]:
 def _softmax(q: Tensor, k: Tensor) -> Tensor:
     """Attention [r h n t] of q [r n h d] over k [r t h d]."""
     logits = torch.einsum("rnhd,rthd->rhnt", q, k) * q.shape[-1] ** -0.5
-    return logits.float().softmax(-1).to(q.dtype)
+    return _precise(logits).softmax(-1).to(q.dtype)
+
+
+def _precise(logits: Tensor) -> Tensor:
+    """At least float32: in half precision a softmax over few tokens is coarse."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def _attention(
@@ -408,7 +413,7 @@ def _attention(
         logits = torch.einsum("rnhd,rthd->rhnt", q, k) * q.shape[-1] ** -0.5
         if allowed is not None:
             logits = logits.masked_fill(~allowed[:, None], -math.inf)
-        attention = logits.float().softmax(-1).to(q.dtype)
+        attention = _precise(logits).softmax(-1).to(q.dtype)
         if none is not None:
             attention = attention.masked_fill(none[:, None, :, None], 0.0)
         read = torch.einsum("rhnt,rthd->rnhd", attention, v)

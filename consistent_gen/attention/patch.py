@@ -161,16 +161,23 @@ class _Patch:
     def _listen(self, policy: AttentionPolicy, site: Site) -> Iterator[Any]:
         """Hooks that let a policy add to what the layer's linear maps give."""
         attn: Any = self.model.get_submodule(site.name)
-        maps: dict[Projection, nn.Module] = {"q": attn.to_q, "k": attn.to_k, "v": attn.to_v}
-        if getattr(attn, "to_out", None) is not None:
-            maps["out"] = attn.to_out[0]
-        for which, linear in maps.items():
+        maps: dict[str, tuple[Projection, ...]] = {
+            "to_q": ("q",), "to_k": ("k",), "to_v": ("v",), "to_out.0": ("out",),
+            "to_qkv": ("q", "k", "v"), "to_kv": ("k", "v"),
+        }  # fmt: skip
+        there = {name: module for name, module in attn.named_modules() if name in maps}
+        for name, linear in there.items():
 
-            def add(_linear: Any, inputs: Any, result: Tensor, which: Projection = which) -> Any:
+            def add(
+                _linear: Any, inputs: Any, result: Tensor, made: tuple[Projection, ...] = maps[name]
+            ) -> Tensor | None:
                 slots = self.shared.slots
                 slots = tuple(range(len(result))) if slots is None else slots
-                more = policy.projection(which, inputs[0], slots, site)
-                return None if more is None else result + more
+                more = [policy.projection(which, inputs[0], slots, site) for which in made]
+                if all(part is None for part in more):
+                    return None
+                parts = zip(result.chunk(len(made), dim=-1), more, strict=True)
+                return torch.cat([x if y is None else x + y for x, y in parts], dim=-1)
 
             yield linear.register_forward_hook(add)
 
@@ -210,10 +217,11 @@ class _Patch:
             attn: Any = self.model.get_submodule(name)
             if hasattr(attn, _BINDING) and not isinstance(attn.processor, PolicyProcessor):
                 _install(attn)  # something replaced ours: the new one is the layer's own now
-            if adding and getattr(attn, "fused_projections", False):
+            fused = getattr(attn, "to_qkv", None) or getattr(attn, "to_kv", None)
+            if adding and fused is not None and not fused._forward_hooks:
                 raise InputError(
-                    f"layer {name} has fused projections, to which nothing can be added; "
-                    "call unfuse_qkv_projections() first"
+                    f"the projections of layer {name} were fused after an adapter was attached, "
+                    "which cannot add to them so; fuse them first"
                 )
         self.shared.rotary = positions(self.model, kwargs)
         return self._reword(args, kwargs)
