@@ -20,7 +20,7 @@ from consistent_gen.adapters.policy import BranchRules, Capture, IdentityPolicy,
 from consistent_gen.adapters.projectors import TokenProjector
 from consistent_gen.adapters.references import CharacterRef, FeatureSpec
 from consistent_gen.adapters.scales import ScalePlan
-from consistent_gen.adapters.weights import AdapterAttention, Place, context_width
+from consistent_gen.adapters.weights import AdapterAttention, LayerPlace, context_width
 from consistent_gen.errors import InputError
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -74,7 +74,7 @@ class Adapter(nn.Module):
 
     def __init__(
         self,
-        places: Sequence[Place],
+        places: Sequence[LayerPlace],
         *,
         features: Sequence[FeatureSpec],
         projector: TokenProjector,
@@ -146,7 +146,6 @@ class Adapter(nn.Module):
         tokens: Tensor = self.projector(**features)
         return tokens
 
-
     def _arranged(
         self, people: Sequence[CharacterRef], *, blank: bool
     ) -> tuple[TokenLayout, Tensor]:
@@ -210,6 +209,6 @@ def depth_of(shapes: Shapes, prefix: str = "") -> int:
     return len({k[len(start) :].partition(".")[0] for k in shapes if k.startswith(start)})
 
 
-def token_width(places: Sequence[Place], width: int | None) -> int:
+def token_width(places: Sequence[LayerPlace], width: int | None) -> int:
     """The width of an adapter's tokens: that of the UNet's text unless a file says otherwise."""
     return context_width(places) if width is None else width

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from consistent_gen.adapters import SYSTEMS
 from consistent_gen.adapters.adapter import Adapter, Shapes
-from consistent_gen.adapters.weights import Place, context_width, places_of
+from consistent_gen.adapters.weights import LayerPlace, context_width, places_of
 from consistent_gen.checkpoints import load_tensors, save_tensors
 from consistent_gen.errors import CheckpointError, InputError
 from consistent_gen.registry import resolve
@@ -94,9 +94,11 @@ def dump(adapter: Adapter) -> dict[str, Tensor]:
     return {_published(adapter, key): tensor for key, tensor in adapter.state_dict().items()}
 
 
-def save_adapter(path: str | Path, adapter: Adapter, metadata: Mapping[str, str] = {}) -> None:  # noqa: B006
+def save_adapter(
+    path: str | Path, adapter: Adapter, metadata: Mapping[str, str] | None = None
+) -> None:
     """Write the adapter in its published layout, as one safetensors file."""
-    save_tensors(path, dump(adapter), {"system": adapter.name, **metadata})
+    save_tensors(path, dump(adapter), {"system": adapter.name, **(metadata or {})})
 
 
 def file_shapes(path: str | Path) -> Shapes:
@@ -126,7 +128,7 @@ def file_shapes(path: str | Path) -> Shapes:
 
 
 def built(
-    found: Detected, shapes: Shapes, places: tuple[Place, ...], switches: Mapping[str, Any]
+    found: Detected, shapes: Shapes, places: tuple[LayerPlace, ...], switches: Mapping[str, Any]
 ) -> Adapter:
     """The adapter without its weights, on the meta device, once the file is known to fit.
 

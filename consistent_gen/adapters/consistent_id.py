@@ -39,7 +39,7 @@ from consistent_gen.adapters.fusing import FuseModule, Fusing, Placement, Prompt
 from consistent_gen.adapters.projectors import HEAD_WIDTH, Perceiver
 from consistent_gen.adapters.references import CharacterRef, FeatureSpec
 from consistent_gen.adapters.scales import ScalePlan
-from consistent_gen.adapters.weights import AdapterAttention, Place
+from consistent_gen.adapters.weights import AdapterAttention, LayerPlace
 from consistent_gen.errors import InputError
 
 Order = Literal["published", "semantic"]
@@ -134,7 +134,7 @@ class ConsistentID(Adapter):
              "adapter_modules.0.to_q_lora.down.weight")  # fmt: skip
 
     def __init__(
-        self, places: Sequence[Place], *, feature_width: int = 512, patch_width: int = 1280,
+        self, places: Sequence[LayerPlace], *, feature_width: int = 512, patch_width: int = 1280,
         patches: int = 257, tokens: int = 4, depth: int = 4, part_width: int = 1024,
         part_depth: int = 8, part_heads: int = 16, rank: int = LORA_RANK, width: int | None = None,
         shortcut: bool | None = None, parts: Sequence[str] = PARTS, order: Order = "published",
@@ -202,9 +202,7 @@ class ConsistentID(Adapter):
         table = [
             entry
             for i, (words, parts) in enumerate(zip(tables, present, strict=True))
-            for entry in fuse_table(
-                words, parts, order=self.order, person=i, all_parts=self.parts
-            )
+            for entry in fuse_table(words, parts, order=self.order, person=i, all_parts=self.parts)
         ]
         return Fusing(tuple(table), self._vectors(people, False), self._vectors(people, True))
 

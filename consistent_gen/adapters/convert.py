@@ -96,7 +96,9 @@ def _check_archive(source: Path) -> None:
         raise CheckpointError(f"{source} has compressed entries, which torch does not write")
 
 
-def _leaves(content: Mapping[Any, Any], path: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+def _leaves(
+    content: Mapping[Any, Any], path: str = "", depth: int = 0
+) -> Iterator[tuple[str, Any]]:
     for key, value in content.items():
         name = f"{path}.{key}" if path else str(key)
         if isinstance(value, dict) and depth < _DEPTH:

@@ -19,6 +19,7 @@ from consistent_gen.adapters.adapter import (
     Adapter,
     Shapes,
     Uncond,
+    depth_of,
     inner_shapes,
     lora_rank,
     token_width,
@@ -26,7 +27,7 @@ from consistent_gen.adapters.adapter import (
 from consistent_gen.adapters.ip_adapter import PicturePrompts
 from consistent_gen.adapters.projectors import HEAD_WIDTH, IDMLP, Perceiver
 from consistent_gen.adapters.references import FeatureSpec
-from consistent_gen.adapters.weights import AdapterAttention, Place
+from consistent_gen.adapters.weights import AdapterAttention, LayerPlace
 
 LORA_RANK = 128
 
@@ -71,7 +72,7 @@ class FaceID(Adapter):
     marks = ("image_proj.proj.0.weight", "image_proj.norm.weight", "to_q_lora.down.weight")
 
     def __init__(
-        self, places: Sequence[Place], *, feature_width: int = 512, tokens: int = 4,
+        self, places: Sequence[LayerPlace], *, feature_width: int = 512, tokens: int = 4,
         hidden: int | None = None, rank: int = LORA_RANK, width: int | None = None,
         encoder: str = BUFFALO_L,
     ) -> None:  # fmt: skip
@@ -79,9 +80,7 @@ class FaceID(Adapter):
         super().__init__(
             places,
             features=(identity_spec(feature_width, encoder),),
-            projector=IDMLP(
-                feature_width=feature_width, width=width, tokens=tokens, hidden=hidden
-            ),
+            projector=IDMLP(feature_width=feature_width, width=width, tokens=tokens, hidden=hidden),
             attention=AdapterAttention(places, width=width, rank=rank),
         )
 
@@ -101,16 +100,14 @@ class FaceIDPortrait(PicturePrompts):
     marks = ("image_proj.proj.0.weight", "image_proj.norm.weight", "ip_adapter.1.to_k_ip.weight")
 
     def __init__(
-        self, places: Sequence[Place], *, feature_width: int = 512, tokens: int = 16,
+        self, places: Sequence[LayerPlace], *, feature_width: int = 512, tokens: int = 16,
         hidden: int | None = None, width: int | None = None, encoder: str = BUFFALO_L,
     ) -> None:  # fmt: skip
         width = token_width(places, width)
         super().__init__(
             places,
             features=(identity_spec(feature_width, encoder),),
-            projector=IDMLP(
-                feature_width=feature_width, width=width, tokens=tokens, hidden=hidden
-            ),
+            projector=IDMLP(feature_width=feature_width, width=width, tokens=tokens, hidden=hidden),
             attention=AdapterAttention(places, width=width),
         )
 
@@ -132,7 +129,7 @@ class FaceIDPlus(Adapter):
     marks = ("image_proj.perceiver_resampler.proj_in.weight", "to_q_lora.down.weight")
 
     def __init__(
-        self, places: Sequence[Place], *, feature_width: int = 512, patch_width: int = 1280,
+        self, places: Sequence[LayerPlace], *, feature_width: int = 512, patch_width: int = 1280,
         patches: int = 257, tokens: int = 4, depth: int = 4, rank: int = LORA_RANK,
         width: int | None = None, version: int = 2, shortcut_scale: float = 1.0,
         encoder: str = BUFFALO_L, picture_encoder: str = CLIP_H, uncond: Uncond = "pixels",
@@ -166,7 +163,8 @@ class FaceIDPlus(Adapter):
 def plus_sizes(own: Shapes) -> dict[str, Any]:
     """Sizes of a `FaceIDPlusProjector` from its tensors."""
     width, patch_width = own["perceiver_resampler.proj_in.weight"]
-    found: dict[str, Any] = {"width": width, "patch_width": patch_width}
+    depth = depth_of(own, "perceiver_resampler.")
+    found: dict[str, Any] = {"width": width, "patch_width": patch_width, "depth": depth}
     if "proj.0.weight" in own and "proj.2.weight" in own:
         found["feature_width"] = own["proj.0.weight"][1]
         found["tokens"] = own["proj.2.weight"][0] // width

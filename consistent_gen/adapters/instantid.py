@@ -27,7 +27,7 @@ from consistent_gen.adapters.adapter import (
 from consistent_gen.adapters.faceid import identity_spec
 from consistent_gen.adapters.projectors import HEAD_WIDTH, Perceiver, TokenProjector
 from consistent_gen.adapters.scales import ScalePlan
-from consistent_gen.adapters.weights import AdapterAttention, Place
+from consistent_gen.adapters.weights import AdapterAttention, LayerPlace
 from consistent_gen.errors import InputError
 
 # Left eye, right eye, nose, left and right corner of the mouth; each is joined to the nose.
@@ -60,7 +60,7 @@ class InstantID(Adapter):
     marks = ("image_proj.latents", "image_proj.proj_in.weight", "image_proj.proj_out.weight")
 
     def __init__(
-        self, places: Sequence[Place], *, feature_width: int = 512, tokens: int = 16,
+        self, places: Sequence[LayerPlace], *, feature_width: int = 512, tokens: int = 16,
         inner: int = 1280, depth: int = 4, width: int | None = None, encoder: str = ANTELOPE_V2,
     ) -> None:  # fmt: skip
         width = token_width(places, width)

@@ -26,7 +26,7 @@ from consistent_gen.adapters.adapter import (
 from consistent_gen.adapters.layout import TokenLayout, person
 from consistent_gen.adapters.projectors import HEAD_WIDTH, Perceiver, TokenProjector
 from consistent_gen.adapters.references import CharacterRef, FeatureSpec
-from consistent_gen.adapters.weights import AdapterAttention, Place
+from consistent_gen.adapters.weights import AdapterAttention, LayerPlace
 
 LICENCE = Licence(told="Apache-2.0 (h94/IP-Adapter)", commercial=True)
 
@@ -96,7 +96,7 @@ class IPAdapter(PicturePrompts):
     marks = ("image_proj.proj.weight", "image_proj.norm.weight", "ip_adapter.1.to_k_ip.weight")
 
     def __init__(
-        self, places: Sequence[Place], *, feature_width: int = 1024, tokens: int = 4,
+        self, places: Sequence[LayerPlace], *, feature_width: int = 1024, tokens: int = 4,
         width: int | None = None, encoder: str = CLIP_H,
     ) -> None:  # fmt: skip
         width = token_width(places, width)
@@ -131,7 +131,7 @@ class IPAdapterPlus(PicturePrompts):
     marks = ("image_proj.latents", "image_proj.proj_in.weight", "ip_adapter.1.to_k_ip.weight")
 
     def __init__(
-        self, places: Sequence[Place], *, feature_width: int = 1280, patches: int = 257,
+        self, places: Sequence[LayerPlace], *, feature_width: int = 1280, patches: int = 257,
         tokens: int = 16, inner: int = 1280, depth: int = 4, width: int | None = None,
         encoder: str = CLIP_H, uncond: Uncond = "pixels",
     ) -> None:  # fmt: skip
@@ -173,7 +173,7 @@ class IPAdapterFullFace(PicturePrompts):
     marks = ("image_proj.proj.0.weight", "image_proj.proj.3.weight", "ip_adapter.1.to_k_ip.weight")
 
     def __init__(
-        self, places: Sequence[Place], *, feature_width: int = 1280, patches: int = 257,
+        self, places: Sequence[LayerPlace], *, feature_width: int = 1280, patches: int = 257,
         width: int | None = None, encoder: str = CLIP_H, uncond: Uncond = "pixels",
     ) -> None:  # fmt: skip
         width = token_width(places, width)

@@ -24,9 +24,7 @@ def coarsest(levels: int) -> int:
     return levels - 1
 
 
-def group_maps(
-    captured: Sequence[Captured], layout: TokenLayout, size: tuple[int, int]
-) -> Tensor:
+def group_maps(captured: Sequence[Captured], layout: TokenLayout, size: tuple[int, int]) -> Tensor:
     """How much of every place of `size` (height, width) looks at each character and, last, at the
     background: [b p+1 h w]. Mean over heads and layers; maps of all layers are resized alike.
     """

@@ -106,7 +106,7 @@ class Captured:
 
 
 @dataclass(frozen=True)
-class _Reading:
+class _ShownRow:
     """A row that shows somebody."""
 
     row: Row
@@ -131,17 +131,18 @@ class IdentityPolicy(AttentionPolicy):
     def __init__(
         self,
         attention: AdapterAttention,
-        rules: BranchRules = BranchRules(),  # noqa: B008 - frozen
-        plan: ScalePlan = ScalePlan(),  # noqa: B008 - frozen
+        rules: BranchRules | None = None,
+        plan: ScalePlan | None = None,
         *,
         fuser: FuseModule | None = None,
         capture: Capture | None = None,
     ) -> None:
-        self.attention, self.rules, self.plan = attention, rules, plan
+        self.attention = attention
+        self.rules, self.plan = rules or BranchRules(), plan or ScalePlan()
         self.fuser, self.capture = fuser, capture
         self.acts_on_projections = attention.rank > 0
         self._shown: dict[str, IdentityTokens] = {}
-        self._readings: dict[int, _Reading] = {}
+        self._readings: dict[int, _ShownRow] = {}
         self._call: Call | None = None
         self._kept: dict[tuple[str, Branch, str], tuple[Tensor, Tensor]] = {}
         self._regions: dict[tuple[int, Grid], Tensor] = {}
@@ -158,7 +159,7 @@ class IdentityPolicy(AttentionPolicy):
         """See `AttentionPolicy`."""
         self._call = call
         self._readings = {
-            row.slot: _Reading(row, shown, shown.plan or self.plan)
+            row.slot: _ShownRow(row, shown, shown.plan or self.plan)
             for row in call.rows
             if (shown := self._shown.get(row.frame)) is not None
         }
@@ -243,7 +244,7 @@ class IdentityPolicy(AttentionPolicy):
             out[slots] = self._residual(read, q[slots], keys, attended[slots])
         return out
 
-    def _by(self, key: Callable[[_Reading], Any]) -> Iterator[tuple[Any, list[_Reading]]]:
+    def _by(self, key: Callable[[_ShownRow], Any]) -> Iterator[tuple[Any, list[_ShownRow]]]:
         """Rows that can be computed at once: in training, all with an equal key; otherwise each
         alone, so that its bytes know no neighbours.
         """
@@ -251,13 +252,13 @@ class IdentityPolicy(AttentionPolicy):
         if not torch.is_grad_enabled():
             yield from ((key(reading), [reading]) for reading in readings)
             return
-        groups: dict[Any, list[_Reading]] = {}
+        groups: dict[Any, list[_ShownRow]] = {}
         for reading in readings:
             groups.setdefault(key(reading), []).append(reading)
         yield from groups.items()
 
     def _keys_values(
-        self, readings: Sequence[_Reading], site: Site, q: Tensor
+        self, readings: Sequence[_ShownRow], site: Site, q: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Keys and values [r t h d] of the rows' tokens; without gradient they are kept, since
         tokens are the same at every step.
@@ -331,7 +332,7 @@ class IdentityPolicy(AttentionPolicy):
     # Masks.
 
     def _allowed(
-        self, readings: Sequence[_Reading], layout: TokenLayout, site: Site
+        self, readings: Sequence[_ShownRow], layout: TokenLayout, site: Site
     ) -> Tensor | None:
         """How far queries may read tokens: [r n t] in 0..1, None if nobody has a mask."""
         if not any(r.identities.masks for r in readings):
@@ -373,7 +374,7 @@ class IdentityPolicy(AttentionPolicy):
             )
 
 
-def _parts(reading: _Reading) -> TokenLayout:
+def _parts(reading: _ShownRow) -> TokenLayout:
     return reading.identities.layout
 
 

@@ -30,7 +30,7 @@ from consistent_gen.adapters.projectors import (
     perceiver_layers,
 )
 from consistent_gen.adapters.references import FeatureSpec
-from consistent_gen.adapters.weights import AdapterAttention, Place
+from consistent_gen.adapters.weights import AdapterAttention, LayerPlace
 
 Mode = Literal["fidelity", "style", "plain"]
 LEVELS = 5
@@ -100,7 +100,7 @@ class PuLID(Adapter):
              "id_adapter_attn_layers.1.id_to_k.weight")  # fmt: skip
 
     def __init__(
-        self, places: Sequence[Place], *, feature_width: int = 1280, level_width: int = 1024,
+        self, places: Sequence[LayerPlace], *, feature_width: int = 1280, level_width: int = 1024,
         patches: int = 577, inner: int = 1024, depth: int = 10, identity_tokens: int = 5,
         tokens: int = 32, width: int | None = None, mode: Mode = "fidelity",
         encoder: str = ENCODERS,

@@ -39,7 +39,7 @@ from consistent_gen.adapters.layout import BACKGROUND, TokenLayout
 from consistent_gen.adapters.projectors import HEAD_WIDTH, Perceiver
 from consistent_gen.adapters.references import CharacterRef, FeatureSpec
 from consistent_gen.adapters.scales import ScalePlan
-from consistent_gen.adapters.weights import AdapterAttention, Place
+from consistent_gen.adapters.weights import AdapterAttention, LayerPlace
 
 MOST_PEOPLE = 3
 
@@ -112,7 +112,7 @@ class StoryMaker(Adapter):
     projector: PositionalResampler
 
     def __init__(
-        self, places: Sequence[Place], *, feature_width: int = 512, patch_width: int = 1280,
+        self, places: Sequence[LayerPlace], *, feature_width: int = 512, patch_width: int = 1280,
         patches: int = 257, tokens: int = 4, depth: int = 4, body_tokens: int = 16,
         body_width: int = 1280, body_depth: int = 4, people: int = MOST_PEOPLE,
         rank: int = LORA_RANK, width: int | None = None, encoder: str = BUFFALO_L,

@@ -1,4 +1,4 @@
-"""What an adapter adds to the attention layers of a UNet, and the numbers that layers have in files.
+"""What an adapter adds to the attention layers of a UNet, and the layers' numbers in files.
 
 Published files number the layers in the order of `unet.attn_processors`: down blocks, up blocks,
 and the mid block last. Self- and cross-attention alternate, but nothing here relies on it: a layer
@@ -17,7 +17,7 @@ from consistent_gen.attention.policy import Projection
 from consistent_gen.errors import InputError
 
 
-class Place(NamedTuple):
+class LayerPlace(NamedTuple):
     """An attention layer of a UNet.
 
     number: in files. name: module path. cross: whether it reads text. hidden: channels of its
@@ -32,7 +32,7 @@ class Place(NamedTuple):
     context: int
 
 
-def places_of(unet: Any) -> tuple[Place, ...]:
+def places_of(unet: Any) -> tuple[LayerPlace, ...]:
     """All attention layers of a UNet, in the order of files.
 
     Raises:
@@ -50,15 +50,19 @@ def places_of(unet: Any) -> tuple[Place, ...]:
         q, k = attn.to_q, attn.to_k
         q, k = getattr(q, "base_layer", q), getattr(k, "base_layer", k)  # below a LoRA of PEFT
         found.append(
-            Place(
-                number, processor.removesuffix(".processor"), bool(attn.is_cross_attention),
-                q.in_features, q.out_features, k.in_features,
-            )  # fmt: skip
+            LayerPlace(
+                number,
+                processor.removesuffix(".processor"),
+                bool(attn.is_cross_attention),
+                q.in_features,
+                q.out_features,
+                k.in_features,
+            )
         )
     return tuple(found)
 
 
-def context_width(places: Sequence[Place]) -> int:
+def context_width(places: Sequence[LayerPlace]) -> int:
     """Channels of the text that the layers read, the width of an adapter's tokens."""
     return next(place.context for place in places if place.cross)
 
@@ -81,7 +85,7 @@ class LowRank(nn.Module):
 class LayerWeights(nn.Module):
     """What one layer gets: low-rank additions to its linear maps, keys and values of its own."""
 
-    def __init__(self, place: Place, *, rank: int, width: int) -> None:
+    def __init__(self, place: LayerPlace, *, rank: int, width: int) -> None:
         super().__init__()
         if rank:
             self.to_q_lora = LowRank(place.hidden, place.inner, rank)
@@ -107,7 +111,7 @@ class AdapterAttention(nn.ModuleDict):
     """
 
     def __init__(
-        self, places: Iterable[Place], *, width: int, rank: int = 0, lora_on: str = "all"
+        self, places: Iterable[LayerPlace], *, width: int, rank: int = 0, lora_on: str = "all"
     ) -> None:
         layers, self._numbers = {}, {}
         for place in places:

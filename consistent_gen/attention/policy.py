@@ -16,7 +16,6 @@ from torch import Tensor
 from consistent_gen.attention.layers import Rotary, Site
 from consistent_gen.attention.rows import Call, Row
 
-
 Projection = Literal["q", "k", "v", "out"]
 
 

@@ -60,7 +60,9 @@ PUBLISHED: list[tuple[str, type[Adapter], dict[str, Any], int]] = [
 
 
 @pytest.mark.parametrize(
-    ("base", "system", "sizes", "count"), PUBLISHED, ids=[f"{s.name}-{b}" for b, s, _, _ in PUBLISHED]
+    ("base", "system", "sizes", "count"),
+    PUBLISHED,
+    ids=[f"{s.name}-{b}" for b, s, _, _ in PUBLISHED],
 )
 def test_parameters_are_the_published_ones_and_the_file_is_recognised(
     unets: dict[str, Any], base: str, system: type[Adapter], sizes: dict[str, Any], count: int
@@ -183,7 +185,8 @@ def test_keys_and_shapes_of_consistent_id(
 def test_numbers_of_layers_are_those_of_the_note(unets: dict[str, Any]) -> None:
     """Down blocks, up blocks, and the mid block last; even is self, odd is cross."""
     for base, table in (
-        ("sd15", {"down_blocks": range(12), "up_blocks": range(12, 30), "mid_block": range(30, 32)}),
+        ("sd15", {"down_blocks": range(12), "up_blocks": range(12, 30),
+                  "mid_block": range(30, 32)}),
         ("sdxl", {"down_blocks": range(48), "up_blocks": range(48, 120),
                   "mid_block": range(120, 140)}),
     ):  # fmt: skip

@@ -111,9 +111,7 @@ def test_without_the_prompt_nobody_is_known(unet: Any) -> None:
     mia, bruno = (adapter.identities([somebody(adapter, i)]) for i in (1, 2))
     assert torch.equal(mia.uncond, bruno.uncond)
     assert not torch.equal(mia.cond, bruno.cond)
-    assert torch.equal(
-        drawn(unet, adapter, {"a": mia})[0], drawn(unet, adapter, {"a": bruno})[0]
-    )
+    assert torch.equal(drawn(unet, adapter, {"a": mia})[0], drawn(unet, adapter, {"a": bruno})[0])
 
 
 def test_features_without_the_prompt_are_a_switch(unet: Any) -> None:
