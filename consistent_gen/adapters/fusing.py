@@ -75,7 +75,8 @@ class FuseModule(nn.Module):
         weight = self.layer_norm.weight
         chosen = torch.stack([features[entry.person, entry.part] for entry in table])  # k c
         fused = self(text[places].to(weight), chosen.to(weight)).to(text.dtype)
-        return text.index_copy(0, places, fused)
+        changed: Tensor = text.index_copy(0, places, fused)
+        return changed
 
 
 class PromptFuser(nn.Module):

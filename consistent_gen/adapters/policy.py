@@ -420,8 +420,8 @@ def _attention(
         read = torch.einsum("rhnt,rthd->rnhd", attention, v)
     else:
         mask = None if allowed is None else allowed[:, None]
-        heads = (x.transpose(1, 2) for x in (q, k, v))
-        read = F.scaled_dot_product_attention(*heads, attn_mask=mask).transpose(1, 2)
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        read = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
     if none is not None:
         read = read.masked_fill(none[:, :, None, None], 0.0)
     return read, attention

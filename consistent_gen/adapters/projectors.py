@@ -93,7 +93,8 @@ def perceiver_layers(
 
 def perceive(layers: nn.ModuleList, x: Tensor, latents: Tensor) -> Tensor:
     """Latents [n t c] after reading x [n m c] in every layer."""
-    for attention, perceptron in layers:  # type: ignore[misc]
+    for layer in layers:
+        attention, perceptron = layer  # type: ignore[misc]
         latents = attention(x, latents) + latents
         latents = perceptron(latents) + latents
     return latents

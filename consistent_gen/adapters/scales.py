@@ -47,7 +47,7 @@ class ScalePlan:
         if not 0.0 <= self.start <= self.stop <= 1.0 or not 0.0 <= self.fuse_after <= 1.0:
             raise InputError(
                 f"an adapter acts from {self.start:g} to {self.stop:g} of the steps and fuses "
-                f"after {self.fuse_after:g}; expected shares from 0 to 1, the first not after the second"
+                f"after {self.fuse_after:g}; expected shares from 0 to 1, start not after stop"
             )
 
     def acts(self, step: int, steps: int) -> bool:

@@ -120,7 +120,7 @@ class StoryMaker(Adapter):
         learned_background: bool = True, plan: ScalePlan | None = None,
     ) -> None:  # fmt: skip
         width = token_width(places, width)
-        read = {"encoder": picture_encoder, "reads": "hidden[-2]", "blank": True}
+        read: dict[str, Any] = {"encoder": picture_encoder, "reads": "hidden[-2]", "blank": True}
         face = FeatureSpec(
             name="face", shape=(patches, patch_width), of="the aligned face, 224 x 224", **read
         )

@@ -295,7 +295,8 @@ class PolicyProcessor:
         if binding is None:
             return own(attn, hidden_states, **named)
         site, policies = binding.site, binding.shared.policies
-        acting = [policy for policy in policies if policy.acts(site)]
+        asked = [p for p in policies if site.sees_images or p.acts_on_text]
+        acting = [policy for policy in asked if policy.acts(site)]
         joint = site.kind in ("joint", "single")
         if not acting and not (joint and any(policy.watched(site) for policy in policies)):
             return own(attn, hidden_states, **named)
