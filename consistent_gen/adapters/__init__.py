@@ -24,4 +24,5 @@ SYSTEMS: dict[str, str] = {
     "faceid": "consistent_gen.adapters.faceid:FaceID",
     "faceid_portrait": "consistent_gen.adapters.faceid:FaceIDPortrait",
     "ip_adapter": "consistent_gen.adapters.ip_adapter:IPAdapter",
+    "reference_tokens": "consistent_gen.adapters.reference_tokens:ReferenceTokens",
 }

@@ -46,15 +46,11 @@ class Licence:
 NOT_COMMERCIAL = Licence(told=_INSIGHTFACE, commercial=False)
 
 
-class Adapter(nn.Module):
-    """A system built for one UNet.
+class IdentitySystem(nn.Module):
+    """Weights that a file holds, built for one UNet: what `codec` must know of them.
 
     Args:
         places: the UNet's attention layers (`weights.places_of`).
-        features: what it must be told of a character. projector: makes tokens of that.
-        attention: what it adds to layers. rules: how its branch computes. plan: how strongly it
-            acts unless a picture says otherwise. uncond: whether features without the prompt are
-            those of a picture of zeros or zeros themselves, for features that are marked `blank`.
     """
 
     name: ClassVar[str]
@@ -70,6 +66,30 @@ class Adapter(nn.Module):
     leaves: ClassVar[Mapping[str, str]] = {}
     # What shows that a file is meant to be of this system, for mistakes.
     marks: ClassVar[tuple[str, ...]]
+
+    def __init__(self, places: Sequence[LayerPlace]) -> None:
+        super().__init__()
+        self.places = tuple(places)
+        self.spelling = {ours: files[0] for ours, files in self.prefixes.items()}
+
+    @classmethod
+    def sizes(cls, shapes: Shapes) -> dict[str, Any] | None:
+        """What a file with tensors of these shapes says of the constructor's arguments; None if it
+        is not of this system. Keys may be missing: that is told later, by name.
+        """
+        raise NotImplementedError
+
+
+class Adapter(IdentitySystem):
+    """A system that makes tokens of characters.
+
+    Args:
+        features: what it must be told of a character. projector: makes tokens of that.
+        attention: what it adds to layers. rules: how its branch computes. plan: how strongly it
+            acts unless a picture says otherwise. uncond: whether features without the prompt are
+            those of a picture of zeros or zeros themselves, for features that are marked `blank`.
+    """
+
     trained_people: ClassVar[int] = 1
 
     def __init__(
@@ -83,19 +103,10 @@ class Adapter(nn.Module):
         plan: ScalePlan | None = None,
         uncond: Uncond = "pixels",
     ) -> None:
-        super().__init__()
-        self.places = tuple(places)
+        super().__init__(places)
         self.features = tuple(replace(f, blank=f.blank and uncond == "pixels") for f in features)
         self.projector, self.attention = projector, attention
         self.rules, self.plan = rules or BranchRules(), plan or ScalePlan()
-        self.spelling = {ours: files[0] for ours, files in self.prefixes.items()}
-
-    @classmethod
-    def sizes(cls, shapes: Shapes) -> dict[str, Any] | None:
-        """What a file with tensors of these shapes says of the constructor's arguments; None if it
-        is not of this system. Keys may be missing: that is told later, by name.
-        """
-        raise NotImplementedError
 
     @property
     def fuser(self) -> FuseModule | None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from consistent_gen.adapters import SYSTEMS
-from consistent_gen.adapters.adapter import Adapter, Shapes
+from consistent_gen.adapters.adapter import Adapter, IdentitySystem, Shapes
 from consistent_gen.adapters.weights import LayerPlace, context_width, places_of
 from consistent_gen.checkpoints import load_tensors, save_tensors
 from consistent_gen.errors import CheckpointError, InputError
@@ -37,7 +37,7 @@ OTHERS = ("unet.", "vae.", "text_encoder.")
 class Detected:
     """What a file is. sizes: arguments of the system's constructor. base: the model it is for."""
 
-    system: type[Adapter]
+    system: type[IdentitySystem]
     sizes: Mapping[str, Any]
     base: str
 
@@ -49,7 +49,7 @@ def detect(shapes: Shapes) -> Detected:
         CheckpointError: it is of no system that is known here; names the nearest.
     """
     for name in SYSTEMS:
-        system: type[Adapter] = resolve(SYSTEMS, name)
+        system: type[IdentitySystem] = resolve(SYSTEMS, name)
         sizes = system.sizes(shapes)
         if sizes is not None:
             return Detected(system, sizes, _base_of(shapes, sizes.get("width")))
@@ -73,6 +73,16 @@ def load_adapter(
         CheckpointError: a pickle, no adapter, tensors are missing or too many, or it is for
             another model. InputError: a switch that the system does not have.
     """
+    found = load_system(path, unet, system=system, **switches)
+    if not isinstance(found, Adapter):
+        raise CheckpointError(f"{path} holds {found.title}, which has no tokens: use load_system")
+    return found
+
+
+def load_system(
+    path: str | Path, unet: Any, *, system: str | None = None, **switches: Any
+) -> IdentitySystem:
+    """As `load_adapter`, of any system."""
     source = Path(path)
     try:
         shapes = file_shapes(source)
@@ -89,13 +99,13 @@ def load_adapter(
     return adapter.eval().requires_grad_(False)
 
 
-def dump(adapter: Adapter) -> dict[str, Tensor]:
+def dump(adapter: IdentitySystem) -> dict[str, Tensor]:
     """The adapter's tensors by the names of published files."""
     return {_published(adapter, key): tensor for key, tensor in adapter.state_dict().items()}
 
 
 def save_adapter(
-    path: str | Path, adapter: Adapter, metadata: Mapping[str, str] | None = None
+    path: str | Path, adapter: IdentitySystem, metadata: Mapping[str, str] | None = None
 ) -> None:
     """Write the adapter in its published layout, as one safetensors file."""
     save_tensors(path, dump(adapter), {"system": adapter.name, **(metadata or {})})
@@ -129,7 +139,7 @@ def file_shapes(path: str | Path) -> Shapes:
 
 def built(
     found: Detected, shapes: Shapes, places: tuple[LayerPlace, ...], switches: Mapping[str, Any]
-) -> Adapter:
+) -> IdentitySystem:
     """The adapter without its weights, on the meta device, once the file is known to fit.
 
     Raises:
@@ -173,7 +183,7 @@ def built(
     return adapter
 
 
-def _wanted(adapter: Adapter, shapes: Shapes) -> dict[str, tuple[int, ...]]:
+def _wanted(adapter: IdentitySystem, shapes: Shapes) -> dict[str, tuple[int, ...]]:
     """Shapes that a file must have; the adapter takes on the file's spelling of names."""
     for ours, spellings in adapter.prefixes.items():
         there = [s for s in spellings if any(key.startswith(s) for key in shapes)]
@@ -183,7 +193,7 @@ def _wanted(adapter: Adapter, shapes: Shapes) -> dict[str, tuple[int, ...]]:
 
 
 def _as_system(name: str, shapes: Shapes) -> Detected:
-    system: type[Adapter] = resolve(SYSTEMS, name, kind="adapter")
+    system: type[IdentitySystem] = resolve(SYSTEMS, name, kind="adapter")
     sizes = system.sizes(shapes)
     if sizes is None:
         raise CheckpointError(f"it is not {system.title}; nearest is {_nearest(shapes)}")
@@ -192,7 +202,7 @@ def _as_system(name: str, shapes: Shapes) -> Detected:
 
 def _nearest(shapes: Shapes) -> str:
     """The system of whose marks a file has most, and the first that it lacks."""
-    systems: list[type[Adapter]] = [resolve(SYSTEMS, name) for name in SYSTEMS]
+    systems: list[type[IdentitySystem]] = [resolve(SYSTEMS, name) for name in SYSTEMS]
 
     def has(mark: str) -> bool:
         return any(mark in key for key in shapes)
@@ -213,7 +223,7 @@ def _model(width: int, layers: int) -> str:
     return BASES.get((width, layers), f"a model that reads {width} wide with {layers} layers")
 
 
-def _number(system: type[Adapter], key: str) -> int | None:
+def _number(system: type[IdentitySystem], key: str) -> int | None:
     """The number of a layer's tensor."""
     for prefix in system.prefixes["attention."]:
         if key.startswith(prefix):
@@ -222,7 +232,7 @@ def _number(system: type[Adapter], key: str) -> int | None:
     return None
 
 
-def _published(adapter: Adapter, key: str) -> str:
+def _published(adapter: IdentitySystem, key: str) -> str:
     ours = next(prefix for prefix in adapter.spelling if key.startswith(prefix))
     rest = key[len(ours) :]
     for mine, theirs in adapter.leaves.items():
@@ -231,7 +241,7 @@ def _published(adapter: Adapter, key: str) -> str:
     return adapter.spelling[ours] + rest
 
 
-def _ours(adapter: Adapter, key: str) -> str:
+def _ours(adapter: IdentitySystem, key: str) -> str:
     ours = next(mine for mine, theirs in adapter.spelling.items() if key.startswith(theirs))
     rest = key[len(adapter.spelling[ours]) :]
     for mine, theirs in adapter.leaves.items():

@@ -203,21 +203,11 @@ class IdentityPolicy(AttentionPolicy):
         self, which: Projection, x: Tensor, slots: Sequence[int], site: Site
     ) -> Tensor | None:
         """See `AttentionPolicy`: the LoRA of the rows that show somebody."""
-        layer = self.attention.at(site.name)
-        low_rank = None if layer is None else layer.low_rank(which)
-        if low_rank is None or not self._readings:
-            return None
-        places = {slot: i for i, slot in enumerate(slots)}
-        more: Tensor | None = None
-        for scale, readings in self._by(lambda r: r.plan.lora_at(r.row.step, r.row.steps, site)):
-            rows = [places[r.row.slot] for r in readings if r.row.slot in places]
-            if scale == 0.0 or not rows:
-                continue
-            found = scale * low_rank(x[rows])
-            if more is None:
-                more = found.new_zeros(len(x), *found.shape[1:])
-            more[rows] = found
-        return more
+        scales = {
+            slot: shown.plan.lora_at(shown.row.step, shown.row.steps, site)
+            for slot, shown in self._readings.items()
+        }
+        return self.attention.added(site.name, which, x, slots, scales)
 
     # The branch.
 

@@ -8,6 +8,8 @@ Shapes: `n` characters, `r` pictures, `m` feature tokens, `t` adapter tokens, `d
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -94,9 +96,9 @@ def perceiver_layers(
 def perceive(layers: nn.ModuleList, x: Tensor, latents: Tensor) -> Tensor:
     """Latents [n t c] after reading x [n m c] in every layer."""
     for layer in layers:
-        attention, perceptron = layer  # type: ignore[misc]
-        latents = attention(x, latents) + latents
-        latents = perceptron(latents) + latents
+        pair: Any = layer
+        latents = pair[0](x, latents) + latents
+        latents = pair[1](latents) + latents
     return latents
 
 

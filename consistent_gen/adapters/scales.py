@@ -20,7 +20,8 @@ MAX_SCALE = 100.0
 class ScalePlan:
     """Weights of an adapter's branch and of its LoRA.
 
-    image: of the branch, lora: of the LoRA; 1 is as trained, 0 is off to the byte.
+    image: of the branch (at 0 words stay as they are, too), lora: of the LoRA; 1 is as trained, 0
+        is off to the byte.
     start, stop: shares of the steps between which the adapter acts; stop is exclusive.
     layers: weight by the start of a layer's path ("up_blocks.0.attentions.1") or by its kind of
         block ("up"); what is not named has 0. None is 1 everywhere.
@@ -56,19 +57,22 @@ class ScalePlan:
 
     def fuses(self, step: int, steps: int) -> bool:
         """Whether words carry features at a step."""
-        return self.acts(step, steps) and (
-            self.fuse_after == 0.0 or step > round(self.fuse_after * steps)
-        )
+        late = self.fuse_after == 0.0 or step > round(self.fuse_after * steps)
+        return self.image > 0.0 and self.acts(step, steps) and late
 
     def lora_at(self, step: int, steps: int, site: Site) -> float:
         """The LoRA's weight at a layer and step."""
         return self.lora * self._layer(site) if self.acts(step, steps) else 0.0
 
+    def image_at(self, step: int, steps: int, site: Site) -> float:
+        """The branch's weight at a layer and step, for a group that has none of its own."""
+        return self.image * self._layer(site) if self.acts(step, steps) else 0.0
+
     def branch_at(
         self, step: int, steps: int, site: Site, layout: TokenLayout
     ) -> tuple[float, ...]:
         """The branch's weight at a layer and step, for every group of a layout."""
-        scale = self.image * self._layer(site) if self.acts(step, steps) else 0.0
+        scale = self.image_at(step, steps, site)
         return tuple(scale * self._group(name) for name, _ in layout.groups)
 
     def _layer(self, site: Site) -> float:

@@ -7,7 +7,7 @@ is what its module says.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -127,6 +127,32 @@ class AdapterAttention(nn.ModuleDict):
         number = self._numbers.get(name)
         found: Any = None if number is None else self[number]
         return found  # type: ignore[no-any-return]
+
+    def added(
+        self, name: str, which: Projection, x: Tensor, slots: Sequence[int],
+        scales: Mapping[int, float],
+    ) -> Tensor | None:  # fmt: skip
+        """What the LoRA adds to a linear map of the layer at a path for its input x [r n c].
+
+        slots: the call's rows that x holds. scales: by row; rows that are not named, or have 0, get
+        nothing. Equal rows are computed at once where there is a gradient, otherwise each alone, so
+        that its bytes know no neighbours.
+        """
+        layer = self.at(name)
+        low_rank = None if layer is None else layer.low_rank(which)
+        rows = [(i, scales[slot]) for i, slot in enumerate(slots) if scales.get(slot, 0.0) != 0.0]
+        if low_rank is None or not rows:
+            return None
+        groups = [([i], scale) for i, scale in rows]
+        if torch.is_grad_enabled():
+            groups = [
+                ([i for i, s in rows if s == scale], scale)
+                for scale in dict.fromkeys(s for _, s in rows)
+            ]
+        more = x.new_zeros(*x.shape[:-1], low_rank.up.out_features)
+        for places, scale in groups:
+            more[places] = scale * low_rank(x[places])
+        return more
 
     @torch.no_grad()
     def start_from(self, unet: Any) -> None:
