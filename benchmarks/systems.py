@@ -51,8 +51,18 @@ class System:
 
 _SYNTHETIC = ("results", "memories", "tree+hybrid", "recall@5", "mean")
 SYSTEMS: tuple[System, ...] = (
-    System(1, "StoryMaker"),
-    System(2, "ConsistentID"),
+    System(
+        1,
+        "StoryMaker",
+        "consistent_gen/adapters/storymaker.py",
+        "consistent-gen weights convert mask.bin",
+    ),
+    System(
+        2,
+        "ConsistentID",
+        "consistent_gen/adapters/consistent_id.py",
+        "consistent-gen weights convert ConsistentID-v1.bin",
+    ),
     System(
         3,
         "ConsiStyle",

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from consistent_gen.attention.layers import Site, unproject
+from consistent_gen.attention.patch import one_row
 from consistent_gen.attention.policy import AttentionPolicy, Heads
 
 BLOCKS = ("mid", "up")
@@ -44,7 +45,8 @@ class IdentityAttention(AttentionPolicy):
         attn: Any = self.model.get_submodule(site.name)
         hidden = hidden.clone()
         for slot, values in self._values.items():
-            alone, _ = unproject(attn, values.unsqueeze(0), None, site)  # knows no neighbours
+            with one_row(self.model, slot):
+                alone, _ = unproject(attn, values.unsqueeze(0), None, site)  # knows no neighbours
             hidden[slot] = alone[0]  # n c
         self._values = {}
         return hidden

@@ -53,8 +53,8 @@ def join(
     joined = first.new_empty(len(rows), length, *first.shape[1:-1], d + further)
     if further:
         joined[..., d:] = 0.0
-    for i, (row, parts) in enumerate(zip(joined, rows, strict=True)):
-        start = 0
+    for i, parts in enumerate(rows):
+        row, start = joined[i], 0  # one view each: those of an iteration may not be written to
         for j, part in enumerate(parts):
             here = row[start : start + len(part)]
             here[..., :d] = part

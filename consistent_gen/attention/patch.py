@@ -28,7 +28,7 @@ from consistent_gen.attention.layers import (
     unproject,
 )
 from consistent_gen.attention.ops import text_attention
-from consistent_gen.attention.policy import AttentionPolicy, Heads
+from consistent_gen.attention.policy import AttentionPolicy, Heads, Projection
 from consistent_gen.errors import ConsistentGenError, InputError
 
 _PATCH, _BINDING = "_consistent_gen_patch", "_consistent_gen_binding"
@@ -73,12 +73,32 @@ def attached(model: nn.Module, *policies: AttentionPolicy) -> Iterator[None]:
             detach(model, policy)
 
 
+@contextmanager
+def one_row(model: nn.Module, slot: int) -> Iterator[None]:
+    """While a layer of `model` is used for one row of the call alone, which row that is."""
+    patch: _Patch | None = getattr(model, _PATCH, None)
+    if patch is None:
+        yield
+        return
+    before, patch.shared.slots = patch.shared.slots, (slot,)
+    try:
+        yield
+    finally:
+        patch.shared.slots = before
+
+
 @dataclass
 class _Shared:
-    """What all layers of one model share: the policies in order, and positions of this call."""
+    """What all layers of one model share: the policies in order, and facts of this call.
+
+    slots: the rows that layers see now, None for all. reworded: the prompts that policies have
+    changed, since a call within a call is given them again.
+    """
 
     policies: list[AttentionPolicy] = field(default_factory=list)
     rotary: Rotary | None = None
+    slots: tuple[int, ...] | None = None
+    reworded: Tensor | None = None
 
 
 @dataclass
@@ -97,7 +117,7 @@ class _Patch:
         self.model = model
         self.shared = _Shared()
         self.sites = find_sites(model)
-        self._features: dict[int, Any] = {}
+        self._own_hooks: dict[int, list[Any]] = {}  # of one policy, by its id
         self._hooks = [
             model.register_forward_pre_hook(self._before_call, with_kwargs=True),
             model.register_forward_hook(self._after_call, always_call=True),
@@ -113,6 +133,9 @@ class _Patch:
         for site in self.sites.values() if policy.acts_on_text else ():
             if not hasattr(self.model.get_submodule(site.name), _BINDING):
                 self._bind(site)
+        own = self._own_hooks[id(policy)] = []
+        for site in self.sites.values() if policy.acts_on_projections else ():
+            own.extend(self._listen(policy, site))
         if policy.feature_scale is not None:
             module = self.model.get_submodule(feature_module(self.model, policy.feature_scale))
 
@@ -120,13 +143,12 @@ class _Patch:
                 # Transformer blocks return (text, image).
                 policy.features(output[1] if isinstance(output, tuple) else output)
 
-            self._features[id(policy)] = module.register_forward_hook(show)
+            own.append(module.register_forward_hook(show))
 
     def remove(self, policy: AttentionPolicy) -> None:
         left = [other for other in self.shared.policies if other is not policy]
         self.shared.policies[:] = left
-        hook = self._features.pop(id(policy), None)
-        if hook is not None:
+        for hook in self._own_hooks.pop(id(policy)):
             hook.remove()
         if not left:
             self._restore()
@@ -135,6 +157,29 @@ class _Patch:
         attn: Any = self.model.get_submodule(site.name)
         setattr(attn, _BINDING, _Binding(site, attn.processor, self.shared))
         _install(attn)
+
+    def _listen(self, policy: AttentionPolicy, site: Site) -> Iterator[Any]:
+        """Hooks that let a policy add to what the layer's linear maps give."""
+        attn: Any = self.model.get_submodule(site.name)
+        maps: dict[str, tuple[Projection, ...]] = {
+            "to_q": ("q",), "to_k": ("k",), "to_v": ("v",), "to_out.0": ("out",),
+            "to_qkv": ("q", "k", "v"), "to_kv": ("k", "v"),
+        }  # fmt: skip
+        there = {name: module for name, module in attn.named_modules() if name in maps}
+        for name, linear in there.items():
+
+            def add(
+                _linear: Any, inputs: Any, result: Tensor, made: tuple[Projection, ...] = maps[name]
+            ) -> Tensor | None:
+                slots = self.shared.slots
+                slots = tuple(range(len(result))) if slots is None else slots
+                more = [policy.projection(which, inputs[0], slots, site) for which in made]
+                if all(part is None for part in more):
+                    return None
+                parts = zip(result.chunk(len(made), dim=-1), more, strict=True)
+                return torch.cat([x if y is None else x + y for x, y in parts], dim=-1)
+
+            yield linear.register_forward_hook(add)
 
     def _watch(self, site: Site) -> None:
         def look(attn: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
@@ -145,7 +190,8 @@ class _Patch:
             for policy in self.shared.policies:
                 for row in policy.watched(site):
                     one = slice(row.slot, row.slot + 1)  # alone: its bytes know no neighbours
-                    q, k = cross_heads(attn, hidden[one], text[one])
+                    with one_row(self.model, row.slot):
+                        q, k = cross_heads(attn, hidden[one], text[one])
                     policy.text_attention(row, text_attention(q[0], k[0]), site)
 
         attn = self.model.get_submodule(site.name)
@@ -165,12 +211,37 @@ class _Patch:
             delattr(attn, _BINDING)
         delattr(self.model, _PATCH)
 
-    def _before_call(self, _model: nn.Module, _args: Any, kwargs: dict[str, Any]) -> None:
+    def _before_call(self, _model: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
+        adding = any(policy.acts_on_projections for policy in self.shared.policies)
         for name in self.sites:
             attn: Any = self.model.get_submodule(name)
             if hasattr(attn, _BINDING) and not isinstance(attn.processor, PolicyProcessor):
                 _install(attn)  # something replaced ours: the new one is the layer's own now
+            fused = getattr(attn, "to_qkv", None) or getattr(attn, "to_kv", None)
+            if adding and fused is not None and not fused._forward_hooks:
+                raise InputError(
+                    f"the projections of layer {name} were fused after an adapter was attached, "
+                    "which cannot add to them so; fuse them first"
+                )
         self.shared.rotary = positions(self.model, kwargs)
+        return self._reword(args, kwargs)
+
+    def _reword(self, args: Any, kwargs: dict[str, Any]) -> Any:
+        """The call's arguments with the prompts that policies make of them; None if as given."""
+        named = "encoder_hidden_states" in kwargs
+        if not named and len(args) < 3:
+            return None
+        given = text = kwargs["encoder_hidden_states"] if named else args[2]
+        if not isinstance(given, Tensor) or given is self.shared.reworded:
+            return None
+        for policy in self.shared.policies:
+            text = policy.text(text) if policy.acts_on_text else text
+        if text is given:
+            return None
+        self.shared.reworded = text
+        if named:
+            return args, {**kwargs, "encoder_hidden_states": text}
+        return (*args[:2], text, *args[3:]), kwargs
 
     def _after_call(self, _model: nn.Module, _args: Any, _output: Any) -> None:
         self.shared.rotary = None
@@ -224,12 +295,13 @@ class PolicyProcessor:
         if binding is None:
             return own(attn, hidden_states, **named)
         site, policies = binding.site, binding.shared.policies
-        acting = [policy for policy in policies if policy.acts(site)]
+        asked = [p for p in policies if site.sees_images or p.acts_on_text]
+        acting = [policy for policy in asked if policy.acts(site)]
         joint = site.kind in ("joint", "single")
         if not acting and not (joint and any(policy.watched(site) for policy in policies)):
             return own(attn, hidden_states, **named)
-        if attention_mask is not None and acting and site.sees_images:
-            raise InputError(f"layer {site.name} has an attention mask; its keys cannot be shared")
+        if attention_mask is not None and acting:
+            raise InputError(f"layer {site.name} has an attention mask; no method can act there")
         rotary = binding.shared.rotary
         qkv, text = project(attn, hidden_states, encoder_hidden_states, site, rotary)
         heads = Heads(*qkv, rotary=rotary)
@@ -242,11 +314,12 @@ class PolicyProcessor:
             return own(attn, hidden_states, **named)
         for policy in acting:
             policy.self_attention(heads, site)
-        branches = [x for policy in acting if (x := policy.branch(heads.q, site)) is not None]
-        if heads.untouched and not branches:
+        adding = [policy for policy in acting if policy.adds(site)]
+        if heads.untouched and not adding:
             # Recorded only, or nothing to read: the layer's own bytes, not merely its numbers.
             return _shown(acting, own(attn, hidden_states, **named), text, site)
         image, words = attend(heads, text, self._attention_backend)  # b n h d, b t h d
+        branches = [policy.branch(heads.q, image, site) for policy in adding]
         image, words = unproject(attn, sum(branches, image), words, site)  # b n c, b t c
         if site.kind == "single":
             assert words is not None

@@ -7,13 +7,16 @@ Sharing methods and identity adapters are both policies; a layer holds an ordere
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from torch import Tensor
 
 from consistent_gen.attention.layers import Rotary, Site
 from consistent_gen.attention.rows import Call, Row
+
+Projection = Literal["q", "k", "v", "out"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,9 @@ class AttentionPolicy:
     feature_scale: int | None = None
     """Ask for the features of `layers.feature_module(model, scale)`; None for none."""
     acts_on_text: bool = False
-    """Whether it may act on cross-attention layers too."""
+    """Whether it may act on cross-attention layers, and on the encoded prompts, too."""
+    acts_on_projections: bool = False
+    """Whether it adds to what a layer's linear maps give."""
 
     def begin(self, call: Call) -> None:
         """The denoiser is about to be called with these rows."""
@@ -93,8 +98,30 @@ class AttentionPolicy:
     def self_attention(self, heads: Heads, site: Site) -> None:
         """Edit `heads`, or add to `heads.reads`. Called only where `acts`."""
 
-    def branch(self, q: Tensor, site: Site) -> Tensor | None:
-        """A further attention result [b n h d] to add, before the layer's output projection."""
+    def adds(self, site: Site) -> bool:
+        """Whether this call has a `branch` at `site`. Asked only where `acts`."""
+        return False
+
+    def branch(self, q: Tensor, attended: Tensor, site: Site) -> Tensor:
+        """A further attention result [b n h d] to add, before the layer's output projection.
+
+        q: the layer's queries [b n h d]. attended: what these found so far, [b n h d]. Called only
+        where it `adds`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} adds no branch")
+
+    def text(self, encoded: Tensor) -> Tensor:
+        """Change the encoded prompts [b t c] of a call. Called only if `acts_on_text`."""
+        return encoded
+
+    def projection(
+        self, which: Projection, x: Tensor, slots: Sequence[int], site: Site
+    ) -> Tensor | None:
+        """What to add to a linear map's result for its input x [r n c]; None for nothing.
+
+        which: the map: queries, keys, values or output. slots: the call's rows that x holds.
+        Called only if `acts_on_projections`.
+        """
         return None
 
     def output(self, hidden: Tensor, site: Site) -> Tensor:

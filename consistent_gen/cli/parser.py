@@ -17,6 +17,7 @@ from consistent_gen.cli import (
     serve,
     story,
     train,
+    weights,
     world,
     write,
 )
@@ -71,6 +72,7 @@ def build_parser() -> Parser:
     replay.add_command(commands)
     world.add_command(commands)
     train.add_command(commands)
+    weights.add_command(commands)
     memory.add_command(commands)
     chat.add_command(commands)
     serve.add_command(commands)

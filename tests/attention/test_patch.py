@@ -63,7 +63,10 @@ class Doubler(AttentionPolicy):
     def acts(self, site: Any) -> bool:
         return site.kind == ("cross" if self.acts_on_text else "self")
 
-    def branch(self, q: torch.Tensor, site: Any) -> torch.Tensor:
+    def adds(self, site: Any) -> bool:
+        return True
+
+    def branch(self, q: torch.Tensor, attended: torch.Tensor, site: Any) -> torch.Tensor:
         return 0.0 * q
 
     def output(self, hidden: torch.Tensor, site: Any) -> torch.Tensor:
