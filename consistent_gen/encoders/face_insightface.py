@@ -10,17 +10,30 @@ from __future__ import annotations
 import contextlib
 import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from google.protobuf.message import DecodeError
 from insightface.app import FaceAnalysis
+from onnxruntime.capi.onnxruntime_pybind11_state import (
+    Fail,
+    InvalidArgument,
+    InvalidGraph,
+    InvalidProtobuf,
+    NoSuchFile,
+    RuntimeException,
+)
 
 from consistent_gen.encoders.faces import Face, Licence, Picture, checked, largest_first
 from consistent_gen.errors import CheckpointError, InputError
 
 SIDE = 640  # pixels that the detector looks at, as published adapters were trained
+# insightface asserts that there is a detector; a damaged file is told by whoever meets it first.
+UNREADABLE = (
+    AssertionError, OSError, RuntimeError, ValueError, IndexError,
+    Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NoSuchFile, RuntimeException,
+)  # fmt: skip
 
 
 class InsightFaces:
@@ -88,8 +101,7 @@ def _loaded(folder: Path) -> Any:
             app = FaceAnalysis(
                 name=str(folder), allowed_modules=wanted, providers=["CPUExecutionProvider"]
             )
-    # insightface asserts that there is a detector; a damaged file is told by whoever meets it.
-    except (AssertionError, DecodeError, OSError, RuntimeError, ValueError, IndexError) as error:
+    except UNREADABLE as error:
         what = str(error).splitlines()[0] if str(error) else "no detector"
         raise CheckpointError(f"{folder} cannot be read as a pack of insightface: {what}") from None
     missing = [task for task in wanted if task not in app.models]
@@ -99,13 +111,9 @@ def _loaded(folder: Path) -> Any:
     return app
 
 
-def _quiet() -> contextlib.AbstractContextManager[None]:
-    """insightface calls what scikit-image has announced to drop; users can do nothing about it."""
-    return _ignoring()
-
-
 @contextlib.contextmanager
-def _ignoring() -> Any:
+def _quiet() -> Iterator[None]:
+    """insightface calls what scikit-image has announced to drop; users can do nothing about it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         yield

@@ -58,7 +58,7 @@ class SubjectReading:
 
 @dataclass(frozen=True)
 class CropWindow:
-    """The square of a picture that a crop shows: left, top and side in pixels, may reach outside."""
+    """The square of a picture that a crop shows: left, top, side in pixels; may reach outside."""
 
     x: float
     y: float
