@@ -172,12 +172,9 @@ def place_losses(reading: SubjectReading, parts: Tensor, points: Tensor) -> tupl
     return F.cross_entropy(reading.parts, parts), error.sum() / known.sum().clamp(min=1)
 
 
-def retrieval(queries: Tensor, gallery: Tensor) -> float:
-    """Share of queries (n d) whose nearest row of the gallery (m d, m >= n) is that of the same
-    number. All of length 1.
-    """
-    nearest = (queries @ gallery.T).argmax(1)
-    return float((nearest == torch.arange(len(queries))).float().mean())
+def retrieval(agreement: Tensor) -> float:
+    """Share of queries whose best agreement (n m, m >= n) is with the item of the same number."""
+    return float((agreement.argmax(1) == torch.arange(len(agreement))).float().mean())
 
 
 def area_under_curve(same: Tensor, other: Tensor) -> float:
@@ -188,21 +185,21 @@ def area_under_curve(same: Tensor, other: Tensor) -> float:
     return float(below.double().mean() / 2 / len(rank))
 
 
-def identity_scores(vectors: Tensor) -> dict[str, float]:
-    """How well vectors (4 n d, in groups of views) tell subjects apart.
+def identity_scores(agreement: Tensor) -> dict[str, float]:
+    """How well a measure tells subjects apart, from its agreement of all views with all (4 n 4 n,
+    in groups of views).
 
-    retrieval: nearest of n others in the other view; with twins: of 2 n, among them each one's
-    twin. auc: same against different subjects; of twins: same against the twin.
+    retrieval: the nearest of n in the other view; with twins: of 2 n, among them each one's twin.
+    auc: same against different subjects; of twins: same against the twin.
     """
-    unit = F.normalize(vectors.float(), dim=-1).unflatten(0, (-1, GROUP))
-    one, again, twin, twin_again = unit.unbind(1)
-    across = one @ again.T
-    apart = ~torch.eye(len(one), dtype=torch.bool)
-    own = torch.cat([(one * again).sum(-1), (twin * twin_again).sum(-1)])
-    twins = torch.cat([(one * twin_again).sum(-1), (twin * again).sum(-1)])
+    one, again, twin, twin_again = (slice(row, None, GROUP) for row in range(GROUP))
+    across = agreement[one, again]
+    apart = ~torch.eye(len(across), dtype=torch.bool)
+    own = torch.cat([across.diagonal(), agreement[twin, twin_again].diagonal()])
+    twins = torch.cat([agreement[one, twin_again].diagonal(), agreement[twin, again].diagonal()])
     scores = {
-        "retrieval": retrieval(one, again),
-        "retrieval_with_twins": retrieval(one, torch.cat([again, twin_again])),
+        "retrieval": retrieval(across),
+        "retrieval_with_twins": retrieval(torch.cat([across, agreement[one, twin_again]], 1)),
         "auc": area_under_curve(across.diagonal(), across[apart]),
         "auc_twins": area_under_curve(own, twins),
     }
@@ -227,7 +224,8 @@ def measure(model: SubjectEncoder, rows: Mapping[str, Tensor]) -> dict[str, floa
         if (wanted == c).any()
     ]
     distance = (points - rows["keypoints"].float()).norm(dim=-1)
-    scores = identity_scores(torch.cat([r.embeddings for r in readings]))
+    vectors = torch.cat([r.embeddings for r in readings])
+    scores = identity_scores(vectors @ vectors.T)
     return scores | {
         "part_accuracy": round(float((parts == wanted).float().mean()), 4),
         "part_overlap": round(float(torch.stack(overlaps).mean()), 4),
