@@ -292,8 +292,9 @@ def _subject_encoder(result: Mapping[str, Any]) -> str:
     places = result["views"]["subject encoder"]
     return (
         "## Knowing a subject again\n\n"
-        f"`python -m benchmarks.subject_encoder`, {result['groups']} held-out subjects in two views "
-        "each, other pose, style and place; a twin differs in three factors. The last column: "
+        f"`python -m benchmarks.subject_encoder`, {result['groups']} held-out subjects in two "
+        "views each, other pose, style and place; a twin differs in three factors. The last "
+        "column: "
         f"{drawn['pictures']} pictures drawn by the model, of whose pairs the judge calls "
         f"{drawn['same']} the same\n\n"
         + table(
@@ -301,7 +302,8 @@ def _subject_encoder(result: Mapping[str, Any]) -> str:
             rows,
         )
         + f"\nParts: {places['part_accuracy']:.1%} of cells right, mean overlap "
-        f"{places['part_overlap']:.2f}. Keypoints: {places['keypoint_error']:.1%} of the crop off.\n"
+        f"{places['part_overlap']:.2f}. "
+        f"Keypoints: {places['keypoint_error']:.1%} of the crop off.\n"
     )
 
 
