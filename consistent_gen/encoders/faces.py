@@ -8,7 +8,7 @@ name of the network that made it, and `check_encoder` refuses any other.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias, runtime_checkable
@@ -20,6 +20,7 @@ from PIL import Image
 from consistent_gen.errors import InputError, LimitError, MissingExtraError
 
 Picture: TypeAlias = NDArray[np.uint8]  # h w 3, RGB
+Mask: TypeAlias = NDArray[np.float32]  # h w in [0, 1]
 Box: TypeAlias = tuple[float, float, float, float]  # x0 y0 x1 y1 in pixels
 MAX_PIXELS = 40_000_000
 # Where a face's keypoints lie in a crop of 112 pixels, as recognisers of the ArcFace family were
@@ -85,6 +86,22 @@ class FaceAnalyzer(Protocol):
 
         Raises:
             InputError: it is no such array.
+        """
+
+
+@runtime_checkable
+class PartSegmenter(Protocol):
+    """Says where the parts of one subject are, for adapters that read parts."""
+
+    part_names: tuple[str, ...]
+
+    def part_masks(self, rgb: Picture, box: Box, mask: Mask | None = None) -> Mapping[str, Mask]:
+        """Name -> h w in [0, 1] of what is in `box` (pixels); a part that is not there is all 0.
+
+        mask: of the subject, h w in [0, 1], if one is known.
+
+        Raises:
+            InputError: the picture or the box shows nothing.
         """
 
 

@@ -46,6 +46,7 @@ class _Transformer:
 
     kind: str
     model_class: str
+    accepted: tuple[str, ...]  # "model_type" in config.json
 
     def __init__(self, folder: Path | str) -> None:
         import transformers
@@ -69,8 +70,6 @@ class _Transformer:
         self._model.eval().requires_grad_(False)
         self.width = int(self._model.config.hidden_size)
         self.encoder_id = f"{self.kind}:{folder_sha256(place)[:12]}"
-
-    accepted: tuple[str, ...]
 
     def hidden(self, pictures: Sequence[Picture], layer: int = -2) -> Tensor:
         """See `ImageEncoder`."""

@@ -28,7 +28,7 @@ from consistent_gen.checkpoints import (
     save_tensors,
     write_json,
 )
-from consistent_gen.encoders.faces import Box, Picture, checked
+from consistent_gen.encoders.faces import Box, Mask, Picture, checked
 from consistent_gen.encoders.reader import REGIONS, ConvNeXtBlock
 from consistent_gen.errors import CheckpointError, InputError
 
@@ -37,8 +37,6 @@ CROP, GRID = 64, 32  # pixels of a crop, and of its maps of parts and keypoints
 MARGIN = 1.2  # of the square that is cut out, to the longer side of the subject's box
 KEYPOINTS = 5  # as in `faces.Face`
 MAX_BATCH = 64
-
-Mask = NDArray[np.float32]  # h w in [0, 1]
 
 
 @dataclass
@@ -176,16 +174,11 @@ class SubjectEncoder(nn.Module):
             InputError: the picture, a box or a mask cannot be used.
         """
         picture = checked(rgb)
-        cuts = [
-            subject_crop(picture, box, None if masks is None else masks[i])
-            for i, box in enumerate(boxes)
-        ]
-        place = self.embed.weight.device
-        crops = np.stack([crop for crop, _ in cuts]) if cuts else np.zeros((0, 4, CROP, CROP))
-        chunks = [
-            self(torch.from_numpy(crops[i : i + MAX_BATCH].astype(np.uint8)).to(place))
-            for i in range(0, max(1, len(crops)), MAX_BATCH)
-        ]
+        known = [None] * len(boxes) if masks is None else masks
+        cuts = [subject_crop(picture, *pair) for pair in zip(boxes, known, strict=True)]
+        crops = [torch.from_numpy(crop) for crop, _ in cuts]
+        x = torch.stack(crops) if crops else torch.zeros(0, 4, CROP, CROP, dtype=torch.uint8)
+        chunks = [self(part) for part in x.to(self.embed.weight.device).split(MAX_BATCH)]
         whole = SubjectReading(
             *(torch.cat([getattr(c, name) for c in chunks]).cpu() for name in _FIELDS)
         )
@@ -247,7 +240,7 @@ def subject_crop(
         np.asarray(_cut(Image.fromarray(values), square)).reshape(CROP, CROP, -1)
         for values in (rgb, byte)
     ]
-    return np.concatenate(layers, -1).transpose(2, 0, 1), window
+    return np.ascontiguousarray(np.concatenate(layers, -1).transpose(2, 0, 1)), window
 
 
 def _cut(image: Image.Image, square: Box) -> Image.Image:

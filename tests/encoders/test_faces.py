@@ -15,6 +15,7 @@ from consistent_gen.encoders.faces import (
     TEMPLATE,
     Face,
     FaceAnalyzer,
+    PartSegmenter,
     Picture,
     aligned,
     check_encoder,
@@ -88,6 +89,29 @@ def test_the_mesh_finds_a_face_from_the_side_and_all_five_points() -> None:
     assert (eyes < nose).all() and (nose < mouth).all()
     points = reader.mesh(photograph("camera"), found)  # type: ignore[attr-defined]
     assert points.shape == (468, 3)
+
+
+@mesh
+def test_parts_of_a_face_lie_at_its_keypoints() -> None:
+    segmenter, picture = analyzer("mesh"), photograph("astronaut")
+    assert isinstance(segmenter, PartSegmenter)
+    (found,) = segmenter.analyze(picture)
+    parts = segmenter.part_masks(picture, found.box)
+    middles = {
+        name: np.array([np.average(np.arange(512), weights=part.sum(axis)) for axis in (0, 1)])
+        for name, part in parts.items()
+    }
+    for name, point in zip(("left_eye", "right_eye", "nose"), found.keypoints, strict=False):
+        assert np.abs(middles[name] - point).max() < 12.0
+    assert np.abs(middles["mouth"] - found.keypoints[3:].mean(0)).max() < 6.0
+    assert all((part <= parts["face"]).all() for part in parts.values())
+    assert {
+        name: part.any() for name, part in segmenter.part_masks(picture, (0, 300, 99, 400)).items()
+    } == (dict.fromkeys(segmenter.part_names, False))
+    without = segmenter.part_masks(picture, found.box, np.zeros((512, 512), np.float32))
+    assert not any(part.any() for part in without.values())
+    with pytest.raises(InputError, match="a mask of shape"):
+        segmenter.part_masks(picture, found.box, np.zeros((9, 9), np.float32))
 
 
 @mesh

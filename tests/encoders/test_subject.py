@@ -10,7 +10,7 @@ import torch
 
 from consistent_gen.checkpoints import read_json, write_json
 from consistent_gen.encoders.face_story import StoryFaces, _box_of
-from consistent_gen.encoders.faces import FaceAnalyzer
+from consistent_gen.encoders.faces import FaceAnalyzer, PartSegmenter
 from consistent_gen.encoders.reader import Reader
 from consistent_gen.encoders.subject import (
     CROP,
@@ -130,6 +130,7 @@ def test_one_picture_has_many_subjects_or_none() -> None:
 
 def test_part_masks_lie_in_the_window_and_nowhere_else() -> None:
     rgb = StoryWorld("train").picture(0).rgb
+    assert isinstance(tiny(), PartSegmenter)
     masks = tiny().part_masks(rgb, (20, 30, 60, 70))
     assert set(masks) == set(PARTS)
     window = window_of((20, 30, 60, 70))
