@@ -125,10 +125,11 @@ def checked(rgb: Picture) -> Picture:
     Raises:
         InputError: it is no uint8 array of h w 3. LimitError: it is too large.
     """
-    shape, kind = getattr(rgb, "shape", ()), getattr(rgb, "dtype", type(rgb).__name__)
+    shape: tuple[int, ...] = tuple(getattr(rgb, "shape", ()))
+    kind = getattr(rgb, "dtype", type(rgb).__name__)
     if len(shape) != 3 or shape[2] != 3 or 0 in shape or kind != np.uint8:
         raise InputError(
-            f"a picture of shape {tuple(shape)} and type {kind}; expected height x width x 3 of "
+            f"a picture of shape {shape} and type {kind}; expected height x width x 3 of "
             "uint8, in the order red, green, blue"
         )
     if shape[0] * shape[1] > MAX_PIXELS:

@@ -64,7 +64,8 @@ class CropWindow:
 
     def back(self, points: NDArray[np.floating]) -> NDArray[np.float32]:
         """Points (n 2, shares of the crop) as pixels of the picture."""
-        return (np.array([self.x, self.y]) + points * self.side).astype(np.float32)
+        found = np.asarray([self.x, self.y] + points * self.side, np.float32)
+        return found
 
 
 class SubjectEncoder(nn.Module):

@@ -248,7 +248,7 @@ def main(config: SubjectEncoderConfig) -> dict[str, float]:
     model = SubjectEncoder(PARTS, config.width).to(place)
     probe = IdentityProbe(schema(), 4 * config.width).to(place)
     optimizers = build_optimizers(
-        *split_parameters([model, probe], exclude=[probe.read.weight]), config.lr
+        *split_parameters([model, probe], exclude=probe.read.parameters()), config.lr
     )
     training = Training(config, {"model": model, "probe": probe}, optimizers)
     rows = load_views(config.views, training.facts, place)
