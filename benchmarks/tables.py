@@ -278,6 +278,35 @@ def _soak(result: Mapping[str, Any]) -> str:
     )
 
 
+def _subject_encoder(result: Mapping[str, Any]) -> str:
+    columns = ("retrieval", "retrieval_with_twins", "auc", "auc_twins")
+    drawn = result.get("drawings", {"auc": {}, "pictures": 0, "same": 0})
+    rows = [
+        (
+            name,
+            *(f"{scores[column]:.3f}" for column in columns),
+            f"{drawn['auc'][name]:.3f}" if name in drawn["auc"] else "",
+        )
+        for name, scores in result["views"].items()
+    ]
+    places = result["views"]["subject encoder"]
+    return (
+        "## Knowing a subject again\n\n"
+        f"`python -m benchmarks.subject_encoder`, {result['groups']} held-out subjects in two "
+        "views each, other pose, style and place; a twin differs in three factors. The last "
+        "column: "
+        f"{drawn['pictures']} pictures drawn by the model, of whose pairs the judge calls "
+        f"{drawn['same']} the same\n\n"
+        + table(
+            ("", "nearest is right", "among twins", "AUC", "AUC against the twin", "AUC, drawn"),
+            rows,
+        )
+        + f"\nParts: {places['part_accuracy']:.1%} of cells right, mean overlap "
+        f"{places['part_overlap']:.2f}. "
+        f"Keypoints: {places['keypoint_error']:.1%} of the crop off.\n"
+    )
+
+
 SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "speed": _speed,
     "default_story": _default_story,
@@ -286,6 +315,7 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "consistency_pairs": _pairs,
     "consistency_styles": _consistency("The same, another style per frame"),
     "sharing_cost": _sharing_cost,
+    "subject_encoder": _subject_encoder,
     "persona_synthetic": _persona,
     "memory_speed": _memory_speed,
     "serving": _serving,

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import itertools
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Collection
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from consistent_gen.errors import InputError, LimitError, UnknownNameError
 from consistent_gen.registry import nearest
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+PICTURE_FORMATS = ("PNG", "JPEG", "WEBP")  # of a user's own pictures
 
 # What reading a ZIP archive raises when it is damaged or of a kind that is not read.
 BROKEN_ZIP = (
@@ -92,3 +100,25 @@ def check_time(value: datetime | None, what: str) -> None:
     """Raise unless ``value`` is ``None`` or carries a time zone."""
     if value is not None and (not isinstance(value, datetime) or value.utcoffset() is None):
         raise InputError(f"{what} is {value!r}; expected a datetime with a time zone (UTC is safe)")
+
+
+def open_picture(given: Path | bytes) -> Image.Image:
+    """The picture in a user's file (or its bytes), upright, RGB.
+
+    Raises:
+        InputError: it is none, it is damaged, or it is too large; the message lacks its subject.
+    """
+    from PIL import Image, ImageOps
+
+    file = io.BytesIO(given) if isinstance(given, bytes) else given
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(file, formats=PICTURE_FORMATS) as opened:
+                return ImageOps.exif_transpose(opened).convert("RGB")
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise InputError(f"has more than {Image.MAX_IMAGE_PIXELS:,} pixels") from None
+    except (OSError, ValueError, SyntaxError, EOFError):
+        raise InputError(
+            "cannot be read; expected a PNG, JPEG or WebP file that a viewer opens"
+        ) from None

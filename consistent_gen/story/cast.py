@@ -16,9 +16,7 @@ same.
 
 from __future__ import annotations
 
-import io
 import re
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,9 +25,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-from PIL import Image, ImageOps
+from PIL import ImageOps
 
 from consistent_gen.errors import InputError
+from consistent_gen.inputs import open_picture
 from consistent_gen.methods.tuning import tuned
 from consistent_gen.runtime import frame_seed
 from consistent_gen.story.portraits import portrait_words
@@ -50,7 +49,6 @@ if TYPE_CHECKING:
     from consistent_gen.story.plan import FramePlan, Model, StoryPlan
 
 ARTICLES = ("a", "an", "the")
-REFERENCE_FORMATS = ("PNG", "JPEG", "WEBP")
 # What ends the noun group that a description starts with: "a brown bear | with a red scarf".
 _GROUP_ENDS = (
     "with", "in", "wearing", "who", "that", "which", "whose", "holding", "carrying", "and", "of",
@@ -121,7 +119,7 @@ def _member(character: Character, folder: Path | None) -> CastMember:
         if isinstance(reference, Path) and not reference.is_file():
             problem = "does not exist"
         try:
-            problem or open_reference(reference)
+            problem or open_picture(reference)
         except InputError as error:
             problem = error.message
         if problem is not None:
@@ -154,26 +152,6 @@ def head_noun(description: str) -> str | None:
 def _split_article(description: str) -> tuple[str, str]:
     first, _, rest = description.partition(" ")
     return (first, rest) if first.lower() in ARTICLES else ("", description)
-
-
-def open_reference(reference: Path | bytes) -> Image.Image:
-    """The picture in a file, upright, RGB.
-
-    Raises:
-        InputError: it is none, it is damaged, or it is too large; the message lacks its subject.
-    """
-    file = io.BytesIO(reference) if isinstance(reference, bytes) else reference
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file, formats=REFERENCE_FORMATS) as opened:
-                return ImageOps.exif_transpose(opened).convert("RGB")
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise InputError(f"has more than {Image.MAX_IMAGE_PIXELS:,} pixels") from None
-    except (OSError, ValueError, SyntaxError, EOFError):
-        raise InputError(
-            "cannot be read; expected a PNG, JPEG or WebP file that a viewer opens"
-        ) from None
 
 
 def remembered_story(job: DrawJob, model: Model) -> Story:
@@ -513,4 +491,4 @@ def _fitted(reference: Path | bytes, width: int, height: int) -> np.ndarray:
     """A reference picture, uint8 [h w 3], cut to the frame's shape around its middle."""
     import numpy as np
 
-    return np.asarray(ImageOps.fit(open_reference(reference), (width, height)))
+    return np.asarray(ImageOps.fit(open_picture(reference), (width, height)))

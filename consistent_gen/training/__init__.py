@@ -8,4 +8,5 @@ RECIPES: dict[str, str] = {
     "semantics": "consistent_gen.training.semantics:main",
     "story_model": "consistent_gen.training.story_model:main",
     "reader": "consistent_gen.training.reader:main",
+    "subject_encoder": "consistent_gen.training.subject_encoder:main",
 }

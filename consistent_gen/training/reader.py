@@ -72,8 +72,8 @@ def reading_loss(reading: Reading, target: Mapping[str, Tensor]) -> Tensor:
         loss = loss + F.cross_entropy(logits, target["scene"][:, i].long())
     angle = target["hues"].float() * (2.0 * math.pi)
     circle = torch.stack([angle.cos(), angle.sin()], -1)
-    loss = loss + 8.0 * _known_mse(reading.hues, circle)
-    loss = loss + 16.0 * _known_mse(reading.scalars, target["scalars"].float())
+    loss = loss + 8.0 * known_mse(reading.hues, circle)
+    loss = loss + 16.0 * known_mse(reading.scalars, target["scalars"].float())
     size = reading.masks.shape[-1]
     stride = target["labels"].shape[-1] // size
     labels = target["labels"][:, ::stride, ::stride].long()
@@ -85,7 +85,8 @@ def reading_loss(reading: Reading, target: Mapping[str, Tensor]) -> Tensor:
     return loss
 
 
-def _known_mse(value: Tensor, target: Tensor) -> Tensor:
+def known_mse(value: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error where `target` is not nan."""
     known = ~target.isnan()
     error = torch.where(known, value - target.nan_to_num(), 0.0).square()
     return error.sum() / known.sum().clamp(min=1)
@@ -97,24 +98,35 @@ def augment(x: Tensor, vae: PatchAutoencoder, share: float, g: torch.Generator) 
 
     All is on one device, the generator too.
     """
+    again = round(share * len(x))
+    return disturbed(torch.cat([redrawn(x[:again], vae, g), x[again:]]), g)
+
+
+@torch.no_grad()
+def redrawn(x: Tensor, vae: PatchAutoencoder, g: torch.Generator) -> Tensor:
+    """Floats b 3 h w in [0, 1] as the autoencoder draws them from noisy latents."""
+    z = vae.latents(x * 2.0 - 1.0)
+    level = 0.3 * _even(len(x), 1, g) * z.std()
+    return vae.pictures(z + level * _normal(z, g)) / 2.0 + 0.5
+
+
+@torch.no_grad()
+def disturbed(x: Tensor, g: torch.Generator) -> Tensor:
+    """Floats b 3 h w in [0, 1] in another light, with some blur and noise."""
     b = len(x)
-    again = round(share * b)
-
-    def even(count: int, channels: int = 1) -> Tensor:
-        return torch.rand(count, channels, 1, 1, generator=g, device=x.device)
-
-    def normal(like: Tensor) -> Tensor:
-        return torch.randn(like.shape, generator=g, device=x.device)
-
-    z = vae.latents(x[:again] * 2.0 - 1.0)
-    level = 0.3 * even(again) * z.std()
-    redrawn = vae.pictures(z + level * normal(z))
-    x = torch.cat([redrawn / 2.0 + 0.5, x[again:]])
-    gain = 1.0 + 0.16 * (even(b) - 0.5)
-    shift = 0.08 * (even(b, 3) - 0.5)
+    gain = 1.0 + 0.16 * (_even(b, 1, g) - 0.5)
+    shift = 0.08 * (_even(b, 3, g) - 0.5)
     soft = F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
-    x = torch.lerp(x, soft, even(b) * 0.7)
-    return (x * gain + shift + 0.03 * even(b) * normal(x)).clamp(0.0, 1.0)
+    x = torch.lerp(x, soft, _even(b, 1, g) * 0.7)
+    return (x * gain + shift + 0.03 * _even(b, 1, g) * _normal(x, g)).clamp(0.0, 1.0)
+
+
+def _even(count: int, channels: int, g: torch.Generator) -> Tensor:
+    return torch.rand(count, channels, 1, 1, generator=g, device=g.device)
+
+
+def _normal(like: Tensor, g: torch.Generator) -> Tensor:
+    return torch.randn(like.shape, generator=g, device=g.device)
 
 
 @torch.inference_mode()

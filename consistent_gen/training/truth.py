@@ -7,7 +7,8 @@ camera or the second hue of a plain pattern would teach a reader to guess.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -67,13 +68,7 @@ def truth(world: StoryWorld, numbers: Sequence[int], labels: Tensor) -> dict[str
                 "action": actor.action,
                 "expression": actor.expression,
             }
-            for i, (name, classes) in enumerate(names.subject.items()):
-                if name not in hidden:
-                    factors[row, k, i] = classes.index(words[name])
-            for target, group in ((hues, names.hues), (scalars, names.scalars)):
-                for i, name in enumerate(group):
-                    if name not in hidden:
-                        target[row, k, i] = words[name]
+            factors[row, k], hues[row, k], scalars[row, k] = subject_truth(names, words, hidden)
     return {
         "factors": factors,
         "hues": hues,
@@ -81,6 +76,24 @@ def truth(world: StoryWorld, numbers: Sequence[int], labels: Tensor) -> dict[str
         "scene": scene,
         "present": present,
     }
+
+
+def subject_truth(
+    names: Schema, words: Mapping[str, Any], hidden: set[str]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One subject's targets as in `truth`: factors f int8, hues u and scalars s float16.
+
+    words: the values of its factors. hidden: those that the picture cannot show.
+    """
+    factors = [
+        IGNORE if name in hidden else classes.index(words[name])
+        for name, classes in names.subject.items()
+    ]
+    hues, scalars = (
+        torch.tensor([math.nan if n in hidden else words[n] for n in group], dtype=torch.float16)
+        for group in (names.hues, names.scalars)
+    )
+    return torch.tensor(factors, dtype=torch.int8), hues, scalars
 
 
 def hidden_factors(identity: spec.Identity, seen: Tensor) -> set[str]:

@@ -24,6 +24,7 @@ from consistent_gen.training.shards import (
     shard_path,
     world_inputs,
 )
+from consistent_gen.training.subject_views import SubjectViews, view_maker
 from consistent_gen.world.captions import vocabulary
 from consistent_gen.world.dataset import StoryWorld
 
@@ -79,6 +80,16 @@ def rows(tmp_path_factory: pytest.TempPathFactory, vae: Path) -> Path:
 def paired_rows(tmp_path_factory: pytest.TempPathFactory, vae: Path) -> Path:
     """The same with rows in twos that show the same characters."""
     return _rows(tmp_path_factory.mktemp("paired_rows"), vae, pairs=True)
+
+
+@pytest.fixture(scope="session")
+def views(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two shards of 4 groups of views."""
+    folder = tmp_path_factory.mktemp("views")
+    draw = view_maker(folder, SubjectViews(), 4, None)
+    for number in (0, 1):
+        draw(number)
+    return folder
 
 
 @pytest.fixture(scope="session")

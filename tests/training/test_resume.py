@@ -17,7 +17,14 @@ import pytest
 import torch
 
 from consistent_gen.models.story_world import StoryWorldConfig
-from consistent_gen.training import autoencoder, reader, refiner, semantics, story_model
+from consistent_gen.training import (
+    autoencoder,
+    reader,
+    refiner,
+    semantics,
+    story_model,
+    subject_encoder,
+)
 from consistent_gen.training.loop import RecipeConfig, Training, learning_rate, load_run
 from tests.every_run import or_slow
 
@@ -61,6 +68,12 @@ def _recipes(run: Path, given: dict[str, Path]) -> dict[str, Recipe]:
         ),
         "reader": (reader.main, reader.ReaderConfig(run=run, **seen, **SHARED)),
         "judge": (reader.main, reader.ReaderConfig(run=run, judge=True, **seen, **SHARED)),
+        "subject_encoder": (
+            subject_encoder.main,
+            subject_encoder.SubjectEncoderConfig(
+                run=run, views=given["views"], width=16, measured=2, **SHARED
+            ),
+        ),
         "refiner": (
             refiner.main,
             refiner.RefinerConfig(
@@ -93,6 +106,7 @@ def _stop_at(monkeypatch: pytest.MonkeyPatch, seen: int) -> None:
 
 RECIPES = (
     "autoencoder", "semantics", "story_model", "story_model in pairs", "reader", "judge", "refiner",
+    "subject_encoder",
 )  # fmt: skip
 
 
@@ -105,12 +119,13 @@ def test_stopped_and_resumed_equals_uninterrupted(
     rows: Path,
     paired_rows: Path,
     story_model: Path,
+    views: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(refiner, "ROWS", 2)  # so that rows are made between steps
     given = {"pictures": pictures, "vae": vae, "rows": rows, "paired_rows": paired_rows}
-    given["model"] = story_model
+    given |= {"model": story_model, "views": views}
     main, whole = _recipes(tmp_path / "whole", given)[name]
     result = main(whole)
     main, parts = _recipes(tmp_path / "parts", given)[name]
