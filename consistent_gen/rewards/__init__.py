@@ -14,6 +14,7 @@ REWARDS: dict[str, str] = {
     "color_histogram": "consistent_gen.rewards.baselines:ColorHistogram",
     "different_pictures": "consistent_gen.rewards.story_world:DifferentPictures",
     "figure_colors": "consistent_gen.rewards.story_world:FigureColors",
+    "model_consistency": "consistent_gen.rewards.baselines:folder_consistency",
     "nothing_unasked": "consistent_gen.rewards.story_world:NothingUnasked",
     "photo_consistency": "consistent_gen.rewards.baselines:photo_consistency",
     "pair_judge": "consistent_gen.rewards.pairwise:YesNoReward",

@@ -168,12 +168,12 @@ class Reward(ABC):
         return scored(self.one(item) for item in sets)
 
     @abstractmethod
-    def one(self, item: ImageSet) -> Score:
+    def one(self, item: ImageSet) -> SetScore:
         """What one set gets."""
 
 
 @dataclass(frozen=True)
-class Score:
+class SetScore:
     """One set's value, None where there is none and `reason` says why; `parts` may be there."""
 
     value: float | None
@@ -181,7 +181,7 @@ class Score:
     reason: str = ""
 
 
-def scored(found: Iterable[Score]) -> Scores:
+def scored(found: Iterable[SetScore]) -> Scores:
     """Many sets' scores as one `Scores`."""
     scores = list(found)
     names = dict.fromkeys(name for score in scores for name in score.parts)

@@ -5,19 +5,20 @@ from elsewhere can be scored with.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from consistent_gen.rewards.base import ImageSet, MetricCard, Picture, Reward, Score
+from consistent_gen.rewards.base import ImageSet, MetricCard, Picture
 from consistent_gen.rewards.colors import color_similarities, oklab
-from consistent_gen.rewards.foreground import EmbeddingConsistency, whole
-from consistent_gen.rewards.pairs import set_score
+from consistent_gen.rewards.foreground import EmbeddingConsistency, Embeds, whole
+from consistent_gen.rewards.pairs import MatrixReward
+from consistent_gen.rewards.photo_features import WEIGHTS_SHA256, PhotoFeatures
 
 if TYPE_CHECKING:
     from consistent_gen.rewards.looking import Looker
-    from consistent_gen.rewards.photo_features import PhotoFeatures
 
 Floats = NDArray[np.floating[Any]]
 PIXEL_SIDE = 64
@@ -31,7 +32,7 @@ _ANY: Mapping[str, Any] = {
 }
 
 
-class ColorHistogram(Reward):
+class ColorHistogram(MatrixReward):
     """Overlap of colours, wherever they are."""
 
     card = MetricCard(
@@ -43,12 +44,12 @@ class ColorHistogram(Reward):
         **_ANY,
     )
 
-    def one(self, item: ImageSet) -> Score:
-        """See `Reward`."""
-        return _by_matrix(item, color_similarities([*item.pictures, *item.references]))
+    def matrix(self, item: ImageSet) -> Floats:
+        """See `MatrixReward`."""
+        return color_similarities([*item.pictures, *item.references])
 
 
-class PixelDistance(Reward):
+class PixelDistance(MatrixReward):
     """1 - the root mean square difference of pixels."""
 
     card = MetricCard(
@@ -60,9 +61,9 @@ class PixelDistance(Reward):
         **_ANY,
     )
 
-    def one(self, item: ImageSet) -> Score:
-        """See `Reward`."""
-        return _by_matrix(item, pixel_similarities([*item.pictures, *item.references]))
+    def matrix(self, item: ImageSet) -> Floats:
+        """See `MatrixReward`."""
+        return pixel_similarities([*item.pictures, *item.references])
 
 
 def pixel_similarities(pictures: Sequence[Picture]) -> Floats:
@@ -72,12 +73,6 @@ def pixel_similarities(pictures: Sequence[Picture]) -> Floats:
         [[max(0.0, 1.0 - np.sqrt(((x - y) ** 2).sum(-1).mean())) for y in flat] for x in flat]
     ).reshape(len(flat), len(flat))
     return found
-
-
-def _by_matrix(item: ImageSet, s: Floats) -> Score:
-    """The score of a set by the matrix of its pictures and then its references."""
-    n = len(item.pictures)
-    return set_score(s[:n, :n], "mean", s[:n, n:] if item.references else None)
 
 
 class ReaderFeatures:
@@ -97,28 +92,49 @@ class ReaderFeatures:
         return found
 
 
+READER_COSINE_CARD = MetricCard(
+    name="reader_cosine",
+    says="cosine of the reader's features of whole pictures, mapped to [0, 1]",
+    features="story-world reader, penultimate features",
+    resolution="128 x 128",
+    known_failure="scene and style are in these features as much as who is there",
+    **_ANY,
+)
+
+
 def reader_cosine(looker: Looker) -> EmbeddingConsistency:
     """Cosine of the reader's features, which nobody tuned for likeness."""
-    card = MetricCard(
-        name="reader_cosine",
-        says="cosine of the reader's features of whole pictures, mapped to [0, 1]",
-        features="story-world reader, penultimate features",
-        resolution="128 x 128",
-        known_failure="scene and style are in these features as much as who is there",
-        **_ANY,
-    )
-    return EmbeddingConsistency(ReaderFeatures(looker), card)
+    return EmbeddingConsistency(ReaderFeatures(looker), READER_COSINE_CARD)
+
+
+PHOTO_CARD = MetricCard(
+    name="photo_consistency",
+    says="cosine of features of whole pictures (subjects where masks are given), in [0, 1]",
+    features="EfficientNet-lite0, pooled, 1,280 of them, trained on ImageNet",
+    sha256=WEIGHTS_SHA256,
+    resolution="224 x 224, on a square of gray",
+    known_failure="knows kinds of things, not who is who: two red foxes are one to it",
+    **{**_ANY, "mask": "the set's own masks, none without them"},
+)
 
 
 def photo_consistency(features: PhotoFeatures) -> EmbeddingConsistency:
     """Cosine of EfficientNet-lite0's features; for pictures of any kind."""
-    card = MetricCard(
-        name="photo_consistency",
-        says="cosine of features of whole pictures (subjects where masks are given), in [0, 1]",
-        features="EfficientNet-lite0, pooled, 1,280 of them, trained on ImageNet",
-        sha256=features.sha256,
-        resolution="224 x 224, on a square of gray",
-        known_failure="knows kinds of things, not who is who: two red foxes are one to it",
-        **{**_ANY, "mask": "the set's own masks, none without them"},
+    return EmbeddingConsistency(features, PHOTO_CARD)
+
+
+FOLDER_CARD = MetricCard(
+    name="model_consistency",
+    says="cosine of a vision model's features of whole pictures, mapped to [0, 1]",
+    features="a vision model in a folder (CLIP, SigLIP, DINOv2, ...)",
+    resolution="the model's own, from 224 x 224 on a square of gray",
+    known_failure="what the model was not trained to tell apart; CLIP knows words, not people",
+    **_ANY,
+)
+
+
+def folder_consistency(features: Embeds) -> EmbeddingConsistency:
+    """Cosine of the features of a vision model that lies in a folder."""
+    return EmbeddingConsistency(
+        features, replace(FOLDER_CARD, features=features.name, sha256=features.sha256)
     )
-    return EmbeddingConsistency(features, card)

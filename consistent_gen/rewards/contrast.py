@@ -89,7 +89,7 @@ def scale_correlation(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Admission:
+class RewardChecks:
     """What the checks found. None: not checked, which admits nothing."""
 
     response: float | None

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from consistent_gen.rewards.base import ImageSet, MetricCard, Picture, Plane, Reward, Score
-from consistent_gen.rewards.pairs import set_score, unit_rows
+from consistent_gen.rewards.base import ImageSet, MetricCard, Picture, Plane, SetScore
+from consistent_gen.rewards.pairs import MatrixReward, unit_rows
 
 Floats = NDArray[np.floating[Any]]
 FIELD = 128  # the gray of the field
@@ -66,34 +66,34 @@ def whole(picture: Picture, side: int = SIDE) -> Picture:
     return np.asarray(fitted, np.uint8)
 
 
-class EmbeddingConsistency(Reward):
+class EmbeddingConsistency(MatrixReward):
     """Do the pictures of a set show the same by an embedding? Cosine, mapped to [0, 1].
 
     With masks only the subjects are compared; a picture whose mask covers next to nothing or next
-    to everything has no pair.
+    to everything has no pair. References are compared whole, or as `find` masks them.
     """
 
     def __init__(self, embed: Embeds, card: MetricCard, *, find: MaskFinder | None = None) -> None:
         self.card, self._embed, self._find = card, embed, find
 
-    def one(self, item: ImageSet) -> Score:
-        """See `Reward`."""
-        masks = item.masks or (() if self._find is None else tuple(self._find(item.pictures)))
-        shown: list[Picture | None] = (
-            [cut_out(p, m) for p, m in zip(item.pictures, masks, strict=True)]
-            if masks
-            else [whole(p) for p in item.pictures]
-        )
-        s = cosines(embedded(self._embed, shown))
-        to_references = None
-        if item.references:
-            known = list(shown) + [whole(r) for r in item.references]
-            to_references = cosines(embedded(self._embed, known))[: len(shown), len(shown) :]
-        score = set_score(s, "mean", to_references)
-        parts = dict(score.parts)
-        if masks:
-            parts["mask coverage"] = float(np.mean([coverage(m) for m in masks]))
-        return Score(score.value, parts, score.reason)
+    def matrix(self, item: ImageSet) -> Floats:
+        """See `MatrixReward`."""
+        shown = self._shown(item.pictures, item.masks) + self._shown(item.references, ())
+        return cosines(embedded(self._embed, shown))
+
+    def one(self, item: ImageSet) -> SetScore:
+        """See `Reward`; the masks' mean coverage is a part."""
+        score = super().one(item)
+        if not item.masks:
+            return score
+        share = float(np.mean([coverage(mask) for mask in item.masks]))
+        return SetScore(score.value, {**score.parts, "mask coverage": share}, score.reason)
+
+    def _shown(self, pictures: Sequence[Picture], masks: Sequence[Plane]) -> list[Picture | None]:
+        planes = masks or (self._find(pictures) if self._find is not None and pictures else ())
+        if not planes:
+            return [whole(p) for p in pictures]
+        return [cut_out(p, m) for p, m in zip(pictures, planes, strict=True)]
 
 
 MaskFinder = Callable[[Sequence[Picture]], Sequence[Plane]]

@@ -40,6 +40,10 @@ class Looker:
         """
         return self._reader()[1]
 
+    def sha256(self) -> str:
+        """The hash of the reader's folder. Raises as `load`."""
+        return folder_sha256(self._folder or weights_folder(READER))
+
     def close(self) -> None:
         """Let the reader go; the next picture loads it again."""
         with self._lock:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from consistent_gen.rewards.base import ImageSet, MetricCard, Picture, Reward, Score
+from consistent_gen.rewards.base import ImageSet, MetricCard, Picture, Reward, SetScore
 
 Floats = NDArray[np.floating[Any]]
 PairFunction = Callable[[Picture, Picture], float | None]
@@ -24,13 +25,22 @@ TOO_FEW = "fewer than two pictures that can be compared"
 
 
 def similarities(
-    pictures: Sequence[Picture], pair: PairFunction, *, both_orders: bool = False
+    pictures: Sequence[Picture],
+    pair: PairFunction,
+    *,
+    both_orders: bool = False,
+    among: int | None = None,
 ) -> Floats:
-    """The matrix s of a pair function. both_orders: average s(a, b) and s(b, a), for judges that
-    are not symmetric by construction; the matrix is symmetric to the bit either way.
+    """The matrix s of a pair function; its diagonal is NaN.
+
+    both_orders: average s(a, b) and s(b, a), for judges that are not symmetric by construction; the
+    matrix is symmetric to the bit either way. among: leave out pairs beyond the first so many.
     """
     s = np.full((len(pictures), len(pictures)), np.nan)
+    first = len(pictures) if among is None else among
     for i, j in itertools.combinations(range(len(pictures)), 2):
+        if i >= first:
+            continue
         found = [pair(pictures[i], pictures[j])]
         if both_orders:
             found.append(pair(pictures[j], pictures[i]))
@@ -123,14 +133,36 @@ def unit_rows(features: Floats) -> Floats:
     return found
 
 
-class PairReward(Reward):
-    """Any similarity of two pictures as a reward of sets.
+class MatrixReward(Reward):
+    """A reward of sets that begins with how alike every two pictures are.
 
-    reduce: "mean", "weakest" or "soft minimum"; the others stand in the parts, with "anchored" for
-    sets that have references. both_orders: for pair functions that are not symmetric.
+    reduce: "mean", "weakest" or "soft minimum"; the others stand in the parts. A set with
+    references is scored against them ("anchored").
     """
 
     REDUCTIONS = ("mean", "weakest", "soft minimum")
+    reduce = "mean"
+
+    @abstractmethod
+    def matrix(self, item: ImageSet) -> Floats:
+        """s of the pictures and then the references, (n + r) (n + r); the pairs of two references
+        may be NaN.
+        """
+
+    def one(self, item: ImageSet) -> SetScore:
+        """See `Reward`."""
+        return self.of_matrix(self.matrix(item), len(item.pictures))
+
+    def of_matrix(self, s: Floats, count: int) -> SetScore:
+        """The score of `count` pictures by a matrix that `matrix` gave."""
+        return set_score(s[:count, :count], self.reduce, s[:count, count:])
+
+
+class PairReward(MatrixReward):
+    """Any similarity of two pictures as a reward of sets.
+
+    both_orders: for pair functions that are not symmetric.
+    """
 
     def __init__(
         self,
@@ -144,25 +176,18 @@ class PairReward(Reward):
         self.card, self.reduce = card, reduce
         self._pair, self._both_orders = pair, both_orders
 
-    def one(self, item: ImageSet) -> Score:
-        """See `Reward`."""
-        s = similarities(item.pictures, self._pair, both_orders=self._both_orders)
-        to_references = None
-        if item.references:
-            to_references = np.array(
-                [[self._against(r, p) for r in item.references] for p in item.pictures], float
-            ).reshape(len(item.pictures), len(item.references))
-        return set_score(s, self.reduce, to_references)
-
-    def _against(self, reference: Picture, picture: Picture) -> float:
-        s = similarities([reference, picture], self._pair, both_orders=self._both_orders)
-        return float(s[0, 1])
+    def matrix(self, item: ImageSet) -> Floats:
+        """See `MatrixReward`."""
+        shown = (*item.pictures, *item.references)
+        return similarities(
+            shown, self._pair, both_orders=self._both_orders, among=len(item.pictures)
+        )
 
 
-def set_score(s: Floats, reduce: str = "mean", to_references: Floats | None = None) -> Score:
+def set_score(s: Floats, reduce: str = "mean", to_references: Floats | None = None) -> SetScore:
     """A set's score by its matrix, with all reductions in the parts.
 
-    With references the value is that against them: a set of one picture has it, too.
+    With references (n r) the value is that against them: a set of one picture has it, too.
     """
     parts: dict[str, float | None] = {
         "mean": mean_pair(s),
@@ -170,7 +195,7 @@ def set_score(s: Floats, reduce: str = "mean", to_references: Floats | None = No
         "soft minimum": soft_minimum(members(s)),
     }
     value = parts[reduce]
-    if to_references is not None:
+    if to_references is not None and to_references.shape[1]:
         parts["anchored"] = anchored(to_references)
         value = value if parts["anchored"] is None else parts["anchored"]
-    return Score(value, parts, "" if value is not None else TOO_FEW)
+    return SetScore(value, parts, "" if value is not None else TOO_FEW)

@@ -14,15 +14,19 @@ import base64
 import io
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 from PIL import Image
 
 from consistent_gen.errors import CheckpointError, ConsistentGenError, InputError
+from consistent_gen.language.embedders import quiet_loading
 from consistent_gen.language.endpoints import Endpoint, EndpointError
-from consistent_gen.rewards.base import ImageSet, MetricCard, Picture, Reward, Score
-from consistent_gen.rewards.pairs import TOO_FEW, set_score, similarities
+from consistent_gen.rewards.base import ImageSet, MetricCard, Picture, SetScore
+from consistent_gen.rewards.pairs import Floats, MatrixReward, similarities
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -131,54 +135,62 @@ def released_first_token_loss(losses: Tensor, counted: Tensor, alpha: float = AL
     return found
 
 
-class YesNoReward(Reward):
+JUDGE_CARD = MetricCard(
+    name="pair_judge",
+    says="how surely a vision-language model says that two pictures agree",
+    range=(0.0, 1.0),
+    symmetric=True,
+    version=1,
+    features="a vision-language model that is asked (transformers folder, or an endpoint)",
+    resolution=f"at most {MAX_SIDE} pixels a side",
+    mask="none",
+    direction="higher is better",
+    known_failure="untuned models of 7 billion weights are worse than CLIP at this",
+    trained_on=False,
+)
+
+
+class YesNoReward(MatrixReward):
     """A judge's yes as the reward of a set: every pair, both orders, every question.
 
-    questions: whole texts (see `QUESTIONS`). Their parts are means over pairs; the value is the
-    mean over questions. A pair without an answer is left out, and a set without any is not valid.
+    questions: whole texts (see `QUESTIONS`); a pair's value is the mean over them. A pair without
+    an answer to each is left out, and `failures` says why; a set without any pair is not valid.
     """
 
     def __init__(self, judge: PairJudge, questions: Sequence[str]) -> None:
         if not questions:
             raise InputError("a judge was asked nothing; give at least one question")
         self._judge, self._questions = judge, tuple(questions)
-        self.card = MetricCard(
-            name="pair_judge",
-            says="how surely a vision-language model says that two pictures agree",
-            range=(0.0, 1.0),
-            symmetric=True,
-            version=1,
-            features=judge.name,
-            resolution=f"at most {MAX_SIDE} pixels a side",
-            mask="none",
-            direction="higher is better",
-            known_failure="untuned models of 7 billion weights are worse than CLIP at this",
-            trained_on=False,
-        )
+        self.failures: list[str] = []
+        self.card = replace(JUDGE_CARD, features=judge.name)
 
-    def one(self, item: ImageSet) -> Score:
-        """See `Reward`."""
-        values: dict[str, float | None] = {}
-        failed: list[str] = []
-        for question in self._questions:
+    def matrix(self, item: ImageSet) -> Floats:
+        """See `MatrixReward`."""
+        self.failures = []
+        shown = (*item.pictures, *item.references)
+        count = len(item.pictures)
+        every = [
+            similarities(shown, partial(self._asked, question), both_orders=True, among=count)
+            for question in self._questions
+        ]
+        found: Floats = np.mean(every, axis=0)
+        return found
 
-            def pair(a: Picture, b: Picture, question: str = question) -> float | None:
-                try:
-                    found = yes_share(self._judge.first_token(a, b, question))
-                except ConsistentGenError as error:
-                    failed.append(error.message)
-                    return None
-                if found is None:
-                    failed.append("the judge said neither yes nor no")
-                return found
+    def of_matrix(self, s: Floats, count: int) -> SetScore:
+        """See `MatrixReward`; the reason is the first failure, if there was one."""
+        score = super().of_matrix(s, count)
+        told = self.failures[0] if self.failures else score.reason
+        return SetScore(score.value, score.parts, told)
 
-            s = similarities(item.pictures, pair, both_orders=True)
-            values[question] = set_score(s).value
-        known = [v for v in values.values() if v is not None]
-        reason = failed[0] if failed else "" if known else TOO_FEW
-        # One question that failed as a whole would change what the mean is of.
-        whole = len(known) == len(values)
-        return Score(sum(known) / len(known) if known and whole else None, values, reason)
+    def _asked(self, question: str, first: Picture, second: Picture) -> float | None:
+        try:
+            found = yes_share(self._judge.first_token(first, second, question))
+        except ConsistentGenError as error:
+            self.failures.append(error.message)
+            return None
+        if found is None:
+            self.failures.append("the judge said neither yes nor no")
+        return found
 
 
 class EndpointJudge:
@@ -231,10 +243,11 @@ class LocalJudge:
             raise InputError(f"{folder} is not a model folder; download the model first")
         options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         try:
-            self.processor: Any = AutoProcessor.from_pretrained(folder, **options)
-            self.model: Any = AutoModelForImageTextToText.from_pretrained(
-                folder, use_safetensors=True, **options
-            ).eval()
+            with quiet_loading():
+                self.processor: Any = AutoProcessor.from_pretrained(folder, **options)
+                self.model: Any = AutoModelForImageTextToText.from_pretrained(
+                    folder, use_safetensors=True, **options
+                ).eval()
         except (OSError, ValueError, KeyError) as error:
             raise CheckpointError(f"{folder} holds no vision-language model: {error}") from error
         self.name = f"{self._folder.name} (transformers)"

@@ -66,7 +66,7 @@ def tolerance(repeats: Sequence[Sequence[float]]) -> float:
 
 
 @dataclass(frozen=True)
-class Conflict:
+class MetricConflict:
     """`better` is ahead in `gains` and behind in `losses`, each by more than its tolerance."""
 
     better: str
@@ -77,7 +77,7 @@ class Conflict:
 
 def conflicts(
     systems: Mapping[str, Mapping[str, float]], tolerances: Mapping[str, float]
-) -> list[Conflict]:
+) -> list[MetricConflict]:
     """Every pair of systems that the metrics disagree about; the reader decides, not a sum."""
     found = []
     for (a, x), (b, y) in combinations(systems.items(), 2):
@@ -85,12 +85,12 @@ def conflicts(
         up = tuple(n for n in shared if x[n] - y[n] > tolerances.get(n, 0.0))
         down = tuple(n for n in shared if y[n] - x[n] > tolerances.get(n, 0.0))
         if up and down:
-            found.append(Conflict(a, b, up, down))
+            found.append(MetricConflict(a, b, up, down))
     return found
 
 
 @dataclass(frozen=True)
-class Standing:
+class ParetoStanding:
     """One system's vector, and how surely it is on the front. values keep the metrics' order."""
 
     name: str
@@ -101,7 +101,7 @@ class Standing:
 
 def standings(
     samples: Mapping[str, Mapping[str, Sequence[float]]], *, resamples: int = 2000, seed: int = 0
-) -> list[Standing]:
+) -> list[ParetoStanding]:
     """Vectors of several systems with front and membership.
 
     samples: system -> metric -> a value per prompt; higher is better; the same prompts for all.
@@ -114,7 +114,7 @@ def standings(
     means = values.mean(2)
     on, probable = front(means), membership(draws)
     return [
-        Standing(name, dict(zip(metrics, means[i].tolist(), strict=True)), bool(on[i]),
+        ParetoStanding(name, dict(zip(metrics, means[i].tolist(), strict=True)), bool(on[i]),
                  float(probable[i]))
         for i, name in enumerate(names)
     ]  # fmt: skip

@@ -8,12 +8,13 @@ the world's and not ours.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from consistent_gen.rewards.base import ImageSet, MetricCard, Picture, Reward, Score, mean
+from consistent_gen.rewards.base import ImageSet, MetricCard, Picture, Reward, SetScore, mean
 from consistent_gen.rewards.colors import color_similarities
 from consistent_gen.rewards.guards import (
     Asked,
@@ -24,7 +25,7 @@ from consistent_gen.rewards.guards import (
     unasked,
 )
 from consistent_gen.rewards.looking import SIDE, Looker, stacked
-from consistent_gen.rewards.pairs import set_score
+from consistent_gen.rewards.pairs import MatrixReward
 from consistent_gen.rewards.sight import Sight, agreement, aligned
 
 Floats = NDArray[np.floating[Any]]
@@ -65,7 +66,7 @@ class Views:
         return self._last[1], self._last[2]
 
 
-class ReaderConsistency(Reward):
+class ReaderConsistency(MatrixReward):
     """Agreement of the main characters, by factors."""
 
     card = MetricCard(
@@ -80,15 +81,11 @@ class ReaderConsistency(Reward):
     def __init__(self, views: Views) -> None:
         self._views = views
 
-    def one(self, item: ImageSet) -> Score:
-        """See `Reward`; with references their agreement with the pictures."""
-        main = [_main(sights) for sights in self._views.sights(item)]
-        s = _agreements(main, main)
-        if not item.references:
-            return set_score(s)
-        known = ImageSet(pictures=item.references)
-        theirs = [_main(sights) for sights in self._views.sights(known)]
-        return set_score(s, "mean", _agreements(main, theirs))
+    def matrix(self, item: ImageSet) -> Floats:
+        """See `MatrixReward`."""
+        shown = ImageSet(pictures=(*item.pictures, *item.references)) if item.references else item
+        main = [_main(sights) for sights in self._views.sights(shown)]
+        return _agreements(main)
 
 
 class ReaderAlignment(Reward):
@@ -106,10 +103,10 @@ class ReaderAlignment(Reward):
     def __init__(self, views: Views, asks: Asks, anchors: Mapping[str, float]) -> None:
         self._views, self._asks, self._anchors = views, asks, anchors
 
-    def one(self, item: ImageSet) -> Score:
+    def one(self, item: ImageSet) -> SetScore:
         """See `Reward`; the mean over pictures."""
         if not item.prompts:
-            return Score(None, reason=NO_PROMPTS)
+            return SetScore(None, reason=NO_PROMPTS)
         found = []
         unread: list[str] = []
         for sights, prompt in zip(self._views.sights(item), item.prompts, strict=True):
@@ -120,7 +117,7 @@ class ReaderAlignment(Reward):
         value = mean(found)
         told = f"could not read: {', '.join(dict.fromkeys(unread))}" if unread else ""
         parts = {"unread words": float(len(unread)) / len(item.prompts)}
-        return Score(value, parts, told or ("" if value is not None else "nothing is named"))
+        return SetScore(value, parts, told or ("" if value is not None else "nothing is named"))
 
 
 class PromptMatching(Reward):
@@ -138,10 +135,10 @@ class PromptMatching(Reward):
     def __init__(self, views: Views, asks: Asks, anchors: Mapping[str, float]) -> None:
         self._views, self._asks, self._anchors = views, asks, anchors
 
-    def one(self, item: ImageSet) -> Score:
+    def one(self, item: ImageSet) -> SetScore:
         """See `Reward`."""
         if not item.prompts:
-            return Score(None, reason=NO_PROMPTS)
+            return SetScore(None, reason=NO_PROMPTS)
         wanted = [self._asks(prompt).factors for prompt in item.prompts]
         fit = np.array(
             [
@@ -150,7 +147,9 @@ class PromptMatching(Reward):
             ]
         )
         value = prompt_matching(fit)
-        return Score(value, reason="" if value is not None else "one picture has no other prompt")
+        return SetScore(
+            value, reason="" if value is not None else "one picture has no other prompt"
+        )
 
 
 class CharacterCount(Reward):
@@ -158,7 +157,7 @@ class CharacterCount(Reward):
 
     card = MetricCard(
         name="character_count",
-        says="exp(-|seen - asked| / (1 + asked)), the mean over pictures",
+        says="exp(-miscount / (1 + asked)), the mean over pictures",
         mask="none",
         known_failure="more than three characters are not counted; props are none",
         trained_on=False,
@@ -168,17 +167,17 @@ class CharacterCount(Reward):
     def __init__(self, views: Views, asks: Asks) -> None:
         self._views, self._asks = views, asks
 
-    def one(self, item: ImageSet) -> Score:
+    def one(self, item: ImageSet) -> SetScore:
         """See `Reward`; prompts that name nobody are left out."""
         if not item.prompts:
-            return Score(None, reason=NO_PROMPTS)
+            return SetScore(None, reason=NO_PROMPTS)
         found = []
         for sights, prompt in zip(self._views.sights(item), item.prompts, strict=True):
             expected = self._asks(prompt).characters
             seen = len(sights) if sights[0].present else 0
             found.append(count_match(seen, expected) if expected else None)
         value = mean(found)
-        return Score(value, reason="" if value is not None else "no prompt names a character")
+        return SetScore(value, reason="" if value is not None else "no prompt names a character")
 
 
 class NothingUnasked(Reward):
@@ -196,20 +195,20 @@ class NothingUnasked(Reward):
     def __init__(self, views: Views, asks: Asks) -> None:
         self._views, self._asks = views, asks
 
-    def one(self, item: ImageSet) -> Score:
+    def one(self, item: ImageSet) -> SetScore:
         """See `Reward`; `reason` names what is there, where something is."""
         if not item.prompts:
-            return Score(None, reason=NO_PROMPTS)
+            return SetScore(None, reason=NO_PROMPTS)
         found = [
             unasked(sights, self._asks(prompt).factors)
             for sights, prompt in zip(self._views.sights(item), item.prompts, strict=True)
         ]
         extra = dict.fromkeys(word for one in found for word in one.unasked)
         told = f"nobody asked for: {', '.join(extra)}" if extra else ""
-        return Score(mean(one.value for one in found), reason=told)
+        return SetScore(mean(one.value for one in found), reason=told)
 
 
-class FigureColors(Reward):
+class FigureColors(MatrixReward):
     """Do the figures have the same colours, whole?"""
 
     card = MetricCard(
@@ -224,16 +223,13 @@ class FigureColors(Reward):
     def __init__(self, views: Views) -> None:
         self._views = views
 
-    def one(self, item: ImageSet) -> Score:
-        """See `Reward`."""
-        planes = [
-            plane == _largest(sights)
-            for plane, sights in zip(
-                self._views.planes(item), self._views.sights(item), strict=True
-            )
-        ]
-        shown = list(stacked(item.pictures)) if item.pictures else []
-        return set_score(color_similarities(shown, planes))
+    def matrix(self, item: ImageSet) -> Floats:
+        """See `MatrixReward`."""
+        shown = ImageSet(pictures=(*item.pictures, *item.references)) if item.references else item
+        whose = zip(self._views.planes(shown), self._views.sights(shown), strict=True)
+        masks = [plane == _largest(sights) for plane, sights in whose]
+        small = list(stacked(shown.pictures)) if shown.pictures else []
+        return color_similarities(small, masks)
 
 
 class BackgroundDiversity(Reward):
@@ -251,12 +247,12 @@ class BackgroundDiversity(Reward):
     def __init__(self, views: Views) -> None:
         self._views = views
 
-    def one(self, item: ImageSet) -> Score:
+    def one(self, item: ImageSet) -> SetScore:
         """See `Reward`."""
         planes = [plane > 0 for plane in self._views.planes(item)]
         shown = list(stacked(item.pictures)) if item.pictures else []
         value = background_diversity(shown, planes)
-        return Score(value, reason="" if value is not None else "fewer than two pictures")
+        return SetScore(value, reason="" if value is not None else "fewer than two pictures")
 
 
 class DifferentPictures(Reward):
@@ -276,12 +272,24 @@ class DifferentPictures(Reward):
         trained_on=False,
     )
 
-    def one(self, item: ImageSet) -> Score:
+    def one(self, item: ImageSet) -> SetScore:
         """See `Reward`."""
         rate = duplicate_rate(item.pictures)
         if rate is None:
-            return Score(None, reason="fewer than two pictures")
-        return Score(1.0 - rate)
+            return SetScore(None, reason="fewer than two pictures")
+        return SetScore(1.0 - rate)
+
+
+STORY_WORLD: tuple[type[Reward], ...] = (
+    ReaderConsistency,
+    ReaderAlignment,
+    PromptMatching,
+    CharacterCount,
+    NothingUnasked,
+    FigureColors,
+    BackgroundDiversity,
+    DifferentPictures,
+)
 
 
 def story_world_rewards(
@@ -290,9 +298,12 @@ def story_world_rewards(
     """All rewards of story-world pictures, which share what one looker sees.
 
     asks: what a prompt says. anchors: colour name -> place on the hue circle, in [0, 1).
+
+    Raises:
+        CheckpointError: the reader's weights are missing.
     """
     views = Views(looker)
-    return [
+    rewards: list[Reward] = [
         ReaderConsistency(views),
         ReaderAlignment(views, asks, anchors),
         PromptMatching(views, asks, anchors),
@@ -302,6 +313,11 @@ def story_world_rewards(
         BackgroundDiversity(views),
         DifferentPictures(),
     ]
+    digest = views.looker.sha256()
+    for reward in rewards:
+        if reward.card.features == READER:
+            reward.card = replace(reward.card, sha256=digest)
+    return rewards
 
 
 def _main(sights: Sequence[Sight]) -> Sight:
@@ -315,8 +331,7 @@ def _largest(sights: Sequence[Sight]) -> int:
     return 1 + max(range(len(sights)), key=lambda k: sights[k].area)
 
 
-def _agreements(a: Sequence[Sight], b: Sequence[Sight]) -> Floats:
-    found = [[agreement(x, y) for y in b] for x in a]
-    return np.array([[np.nan if v is None else v for v in row] for row in found], float).reshape(
-        len(a), len(b)
-    )
+def _agreements(sights: Sequence[Sight]) -> Floats:
+    found = [[agreement(x, y) for y in sights] for x in sights]
+    rows = [[np.nan if v is None else v for v in row] for row in found]
+    return np.array(rows, float).reshape(len(sights), len(sights))
