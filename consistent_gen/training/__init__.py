@@ -8,4 +8,5 @@ RECIPES: dict[str, str] = {
     "semantics": "consistent_gen.training.semantics:main",
     "story_model": "consistent_gen.training.story_model:main",
     "reader": "consistent_gen.training.reader:main",
+    "pair_reward": "consistent_gen.training.pair_reward:main",
 }
