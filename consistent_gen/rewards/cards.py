@@ -12,11 +12,13 @@ from consistent_gen.rewards.baselines import (
     ColorHistogram,
     PixelDistance,
 )
+from consistent_gen.rewards.pair_network import PairNetworkReward
 from consistent_gen.rewards.pairwise import JUDGE_CARD
 from consistent_gen.rewards.story_world import STORY_WORLD
 
 CARDS: tuple[MetricCard, ...] = (
     *(kind.card for kind in STORY_WORLD),
+    PairNetworkReward.card,
     READER_COSINE_CARD,
     PHOTO_CARD,
     FOLDER_CARD,

@@ -23,6 +23,7 @@ from consistent_gen.rewards.sight import Sight
 
 Floats = NDArray[np.floating[Any]]
 DUPLICATE = 0.02  # difference of two pictures below which they are one (`difference`)
+COPIED = 0.04  # difference of two backgrounds below which they are one
 SMALL = 32  # pixels a side at which pictures are compared for being the same
 COUNT_EPS = 1.0
 # Objects that stand out, and the word that says there is none.
@@ -78,23 +79,34 @@ def duplicate_rate(pictures: Sequence[Picture], below: float = DUPLICATE) -> flo
     return float((values < below).mean()) if len(values) else None
 
 
-def background_diversity(pictures: Sequence[Picture], subjects: Sequence[Plane]) -> float | None:
-    """1 - mean similarity of what is behind the subjects, in [0, 1]; None for one picture.
-
-    Two backgrounds are compared where neither picture has a subject. Similarity falls linearly to 0
-    at a difference of 0.5 in OKLab.
+def background_differences(pictures: Sequence[Picture], subjects: Sequence[Plane]) -> Floats:
+    """`difference` of what is behind the subjects, n n: where neither picture has one. NaN where
+    next to nothing is left to compare.
     """
     small = [oklab(_small(p)) for p in pictures]
     free = [~_small_plane(m) for m in subjects]
-    s = np.full((len(small), len(small)), np.nan)
+    found = np.full((len(small), len(small)), np.nan)
     for i, x in enumerate(small):
         for j, y in enumerate(small):
             both = free[i] & free[j]
             if both.mean() >= 0.05:
-                apart = np.sqrt(((x - y)[both] ** 2).sum(-1).mean())
-                s[i, j] = max(0.0, 1.0 - 2.0 * apart)
-    alike = mean_pair(s)
-    return None if alike is None else 1.0 - alike
+                found[i, j] = np.sqrt(((x - y)[both] ** 2).sum(-1).mean())
+    return found
+
+
+def background_diversity(differences: Floats) -> float | None:
+    """1 - mean similarity of backgrounds, in [0, 1]; None for one picture. Similarity falls
+    linearly to 0 at a difference of 0.5.
+    """
+    return mean_pair(np.minimum(1.0, 2.0 * differences))
+
+
+def copied_backgrounds(differences: Floats, below: float = COPIED) -> float | None:
+    """Share of pairs with nearly the same background; None for one picture. A mean over pairs does
+    not see one copy among backgrounds that are like each other anyway.
+    """
+    values = off_diagonal(differences)
+    return float((values < below).mean()) if len(values) else None
 
 
 def diversity_ratio(own: Sequence[Picture], base: Sequence[Picture]) -> float | None:
@@ -154,8 +166,13 @@ def _small(picture: Picture) -> Picture:
 
 
 def _small_plane(mask: Plane) -> Plane:
+    """Where a mask is at SMALL pixels, and one pixel around it: shadows and soft edges."""
     shown = Image.fromarray(mask.astype(np.uint8) * 255).resize(
         (SMALL, SMALL), Image.Resampling.BOX
     )
-    found: Plane = np.asarray(shown) > 0
+    padded = np.pad(np.asarray(shown) > 0, 1)
+    found: Plane = np.zeros((SMALL, SMALL), bool)
+    for y in range(3):
+        for x in range(3):
+            found |= padded[y : y + SMALL, x : x + SMALL]
     return found

@@ -18,14 +18,16 @@ from consistent_gen.rewards.base import ImageSet, MetricCard, Picture, Reward, S
 from consistent_gen.rewards.colors import color_similarities
 from consistent_gen.rewards.guards import (
     Asked,
+    background_differences,
     background_diversity,
+    copied_backgrounds,
     count_match,
     duplicate_rate,
     prompt_matching,
     unasked,
 )
 from consistent_gen.rewards.looking import SIDE, Looker, stacked
-from consistent_gen.rewards.pairs import MatrixReward
+from consistent_gen.rewards.pairs import TOO_FEW, MatrixReward
 from consistent_gen.rewards.sight import Sight, agreement, aligned
 
 Floats = NDArray[np.floating[Any]]
@@ -57,6 +59,11 @@ class Views:
     def planes(self, item: ImageSet) -> NDArray[Any]:
         """Whose each pixel is, n SIDE SIDE."""
         return self._see(item)[1]
+
+    def backgrounds(self, item: ImageSet) -> Floats:
+        """How different the backgrounds are, n n."""
+        shown = list(stacked(item.pictures)) if item.pictures else []
+        return background_differences(shown, [plane > 0 for plane in self.planes(item)])
 
     def _see(self, item: ImageSet) -> tuple[list[list[Sight]], NDArray[Any]]:
         if self._last is None or self._last[0] is not item.pictures:
@@ -249,10 +256,31 @@ class BackgroundDiversity(Reward):
 
     def one(self, item: ImageSet) -> SetScore:
         """See `Reward`."""
-        planes = [plane > 0 for plane in self._views.planes(item)]
-        shown = list(stacked(item.pictures)) if item.pictures else []
-        value = background_diversity(shown, planes)
-        return SetScore(value, reason="" if value is not None else "fewer than two pictures")
+        value = background_diversity(self._views.backgrounds(item))
+        return SetScore(value, reason="" if value is not None else TOO_FEW)
+
+
+class DifferentBackgrounds(Reward):
+    """Is no background a copy of another one?"""
+
+    card = MetricCard(
+        name="different_backgrounds",
+        says="1 less the share of pairs with nearly the same background",
+        mask="everything but the figures, by the reader's masks",
+        known_failure="a background that was moved or recoloured is another one",
+        trained_on=False,
+        **_READER_CARD,
+    )
+
+    def __init__(self, views: Views) -> None:
+        self._views = views
+
+    def one(self, item: ImageSet) -> SetScore:
+        """See `Reward`."""
+        rate = copied_backgrounds(self._views.backgrounds(item))
+        if rate is None:
+            return SetScore(None, reason=TOO_FEW)
+        return SetScore(1.0 - rate)
 
 
 class DifferentPictures(Reward):
@@ -276,7 +304,7 @@ class DifferentPictures(Reward):
         """See `Reward`."""
         rate = duplicate_rate(item.pictures)
         if rate is None:
-            return SetScore(None, reason="fewer than two pictures")
+            return SetScore(None, reason=TOO_FEW)
         return SetScore(1.0 - rate)
 
 
@@ -288,6 +316,7 @@ STORY_WORLD: tuple[type[Reward], ...] = (
     NothingUnasked,
     FigureColors,
     BackgroundDiversity,
+    DifferentBackgrounds,
     DifferentPictures,
 )
 
@@ -311,6 +340,7 @@ def story_world_rewards(
         NothingUnasked(views, asks),
         FigureColors(views),
         BackgroundDiversity(views),
+        DifferentBackgrounds(views),
         DifferentPictures(),
     ]
     digest = views.looker.sha256()
