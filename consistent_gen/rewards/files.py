@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from consistent_gen.errors import InputError, LimitError
 from consistent_gen.rewards.base import Picture
@@ -77,7 +77,7 @@ def read_file(path: Path) -> PictureFile:
         if not size:
             return PictureFile(path.name, None, "the file is empty")
         return _decoded(path)
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         return PictureFile(path.name, None, "not a PNG, JPEG or WebP file")
     except Image.DecompressionBombError:
         return PictureFile(path.name, None, f"too many pixels; at most {MAX_PIXELS:,} are read")

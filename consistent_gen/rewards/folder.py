@@ -144,10 +144,10 @@ def score_folder(
         kept.append(file)
     pictures = tuple(file.picture for file in kept if file.picture is not None)
     names = tuple(file.name for file in kept)
-    told = prompts or {}
+    words = prompts or {}
     item = ImageSet(
         pictures=pictures,
-        prompts=tuple(told.get(name, "") for name in names) if told else (),
+        prompts=tuple(words.get(name, "") for name in names) if words else (),
         references=tuple(references),
     )
     values: dict[str, float | None] = {}

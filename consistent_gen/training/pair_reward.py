@@ -80,7 +80,8 @@ class FactorAid(nn.Module):
 
     def forward(self, regions: Tensor) -> tuple[Tensor, ...]:
         """Logits of each discrete factor b c, hues b 2u, scalars b s."""
-        return self.all(regions.flatten(1)).float().split(self.sizes, 1)
+        parts: tuple[Tensor, ...] = self.all(regions.flatten(1)).float().split(self.sizes, 1)
+        return parts
 
 
 def factor_loss(said: tuple[Tensor, ...], target: dict[str, Tensor]) -> Tensor:
