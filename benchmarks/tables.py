@@ -303,8 +303,8 @@ def _pair_reward(result: Mapping[str, Any]) -> str:
     ]
     told = (
         "\nContrast checks: right answers when two characters differ in one attribute, what "
-        "changes with the order of the pictures, what a background costs, rank correlation with half size, "
-        "and whether the score may be trained on:\n\n"
+        "changes with the order of the pictures, what a background costs, rank correlation with "
+        "half size, and whether the score may be trained on:\n\n"
     )
     return text + told + table(("score", *names, "admitted"), checked)
 

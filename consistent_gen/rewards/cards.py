@@ -10,6 +10,7 @@ from consistent_gen.rewards.baselines import (
     PHOTO_CARD,
     READER_COSINE_CARD,
     ColorHistogram,
+    PhotoStyle,
     PixelDistance,
 )
 from consistent_gen.rewards.pair_network import PairNetworkReward
@@ -21,6 +22,7 @@ CARDS: tuple[MetricCard, ...] = (
     PairNetworkReward.card,
     READER_COSINE_CARD,
     PHOTO_CARD,
+    PhotoStyle.card,
     FOLDER_CARD,
     JUDGE_CARD,
     ColorHistogram.card,

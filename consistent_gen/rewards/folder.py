@@ -17,7 +17,12 @@ from numpy.typing import NDArray
 
 from consistent_gen.errors import InputError
 from consistent_gen.rewards.base import ImageSet, Picture, Reward
-from consistent_gen.rewards.baselines import ColorHistogram, PixelDistance, photo_consistency
+from consistent_gen.rewards.baselines import (
+    ColorHistogram,
+    PhotoStyle,
+    PixelDistance,
+    photo_consistency,
+)
 from consistent_gen.rewards.files import PictureFile
 from consistent_gen.rewards.looking import Looker
 from consistent_gen.rewards.pairs import MatrixReward, members
@@ -92,7 +97,8 @@ def rewards_of(
     if backend == "photo":
         from consistent_gen.rewards.photo_features import PhotoFeatures
 
-        return [photo_consistency(PhotoFeatures()), *plain]
+        features = PhotoFeatures()
+        return [photo_consistency(features), PhotoStyle(features), *plain]
     if backend == "model":
         from consistent_gen.rewards.baselines import folder_consistency
         from consistent_gen.rewards.vision_folder import FolderFeatures

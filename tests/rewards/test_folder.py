@@ -13,6 +13,7 @@ from PIL import Image
 
 from consistent_gen.errors import CheckpointError, InputError, LimitError
 from consistent_gen.rewards import files
+from consistent_gen.rewards.base import ImageSet
 from consistent_gen.rewards.files import KEPT_SIDE, read_file, read_folder
 from consistent_gen.rewards.folder import ONE_LEFT, FolderScores, rewards_of, score_folder
 from consistent_gen.rewards.vision_folder import FolderFeatures
@@ -137,6 +138,25 @@ def test_the_stranger_among_pictures_stands_out(tmp_path: Path) -> None:
         assert min(known, key=lambda name: known[name]) == "stranger.png", backend
         assert found.backend == backend and found.sees and found.more
         assert found.cards[f"{'photo_consistency' if backend == 'photo' else 'pixel_l2'}"]
+
+
+def test_style_is_how_and_not_what() -> None:
+    """Two scenes in one style are mostly more alike than two scenes in two styles."""
+    from consistent_gen.rewards.baselines import PhotoStyle
+    from consistent_gen.rewards.photo_features import PhotoFeatures
+    from consistent_gen.world.scene import render
+    from consistent_gen.world.spec import restyled
+
+    styles, numbers = ("flat", "pencil", "neon", "watercolor"), range(8)
+    drawn = tuple(
+        np.asarray(render(restyled(WORLD.frame(n), s)).rgb) for s in styles for n in numbers
+    )
+    s = PhotoStyle(PhotoFeatures()).matrix(ImageSet(pictures=drawn))
+    assert np.array_equal(s, s.T) and (s.diagonal() == 1.0).all() and s.min() > 0.0
+    style = np.arange(len(drawn)) // len(numbers)
+    alike = style[:, None] == style[None]
+    off = ~np.eye(len(drawn), dtype=bool)
+    assert np.median(s[alike & off]) > np.quantile(s[~alike], 0.75)
 
 
 def tiny_vision_model(folder: Path, kind: str) -> Path:
