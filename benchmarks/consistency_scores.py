@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from consistent_gen.encoders.factors import Reading
+from consistent_gen.rewards import pairs
 
 # What a figure does in a frame is no part of who it is.
 NOT_IDENTITY = ("action", "expression")
@@ -109,7 +110,9 @@ def consistency_across(first: Sequence[Seen], second: Sequence[Seen]) -> float:
 
 
 def _excess(within: Tensor, between: Tensor) -> float:
-    return 0.0 if bool(between >= 1.0) else float((within - between) / (1.0 - between))
+    found = pairs.excess_consistency(float(within), float(between))
+    assert found is not None, "both are numbers, if only NaN"
+    return found
 
 
 def prompt_log_likelihood(seen: Seen, named: Sequence[Mapping[str, int]]) -> Tensor:

@@ -29,7 +29,6 @@ from torch import Tensor
 
 from benchmarks.consistency_drawing import engine_for
 from benchmarks.looks_faces import face_finder, faces
-from benchmarks.looks_features import PhotoFeatures
 from benchmarks.model_card import PromptSet, draw, prompt_set, read
 from consistent_gen.checkpoints import weights_folder, write_json
 from consistent_gen.draw_settings import SETTINGS, chosen
@@ -37,6 +36,7 @@ from consistent_gen.encoders.judge import Judge
 from consistent_gen.encoders.reader import Reader
 from consistent_gen.models import load_backbone
 from consistent_gen.rewards.distribution import frechet_distance
+from consistent_gen.rewards.photo_features import PhotoFeatures
 from consistent_gen.runtime import tune_allocator, versions
 from consistent_gen.world.dataset import StoryWorld
 

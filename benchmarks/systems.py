@@ -74,7 +74,12 @@ SYSTEMS: tuple[System, ...] = (
             ("methods", "consistyle", "style_accuracy"),
         ),
     ),
-    System(4, "PaCo-RL"),
+    System(
+        4,
+        "PaCo-RL",
+        "consistent_gen/rewards/pairwise.py",
+        "consistent-gen score DIR --judge URL --judge-name NAME",
+    ),
     System(5, "Improved consistency training (iCT)"),
     System(6, "ConsistentAvatar"),
     System(
@@ -131,12 +136,27 @@ SYSTEMS: tuple[System, ...] = (
     System(37, "PersonaFuse"),
     System(38, "Jekyll & Hyde"),
     System(39, "Kardia-R1"),
-    System(40, "SCIR"),
-    System(41, "Trickle-down reward inconsistency"),
+    System(
+        40,
+        "SCIR",
+        "benchmarks/pair_reward.py",
+        "python -m benchmarks.pair_reward agreement",
+    ),
+    System(
+        41,
+        "Trickle-down reward inconsistency",
+        "benchmarks/pair_reward.py",
+        "python -m benchmarks.pair_reward checks",
+    ),
     System(42, "Information-consistent GRPO"),
     System(43, "Consistency Amplifies"),
     System(44, "PRODIGy"),
-    System(45, "Embracing Contradiction"),
+    System(
+        45,
+        "Embracing Contradiction",
+        "benchmarks/pair_reward.py",
+        "python -m benchmarks.pair_reward vectors",
+    ),
 )
 
 

@@ -307,6 +307,58 @@ def _subject_encoder(result: Mapping[str, Any]) -> str:
     )
 
 
+def _pair_reward(result: Mapping[str, Any]) -> str:
+    rows = result["table"]["rows"]
+    columns = list(next(iter(rows.values())))
+    cells = [(name, *(f"{row[column]:.3f}" for column in columns)) for name, row in rows.items()]
+    head = (
+        "## Do two pictures show the same somebody?\n\n`python -m benchmarks.pair_reward`, "
+        f"{result['families']} held-out families of 12 true pictures, and "
+        f"{result['table']['drawn_pairs']} pairs of drawn ones that the judge calls clearly "
+        "(`true` and `drawn`). Accuracy at the threshold that is best on training identities; tau "
+        "and rho of four candidates against a reference, and tau as published, of order lists.\n\n"
+    )
+    text = head + table(("score", *(name.replace("_", " ") for name in columns)), cells)
+    if "checks" not in result:
+        return text
+    names = ("response", "instruction", "asymmetry", "background", "scale")
+    checked = [
+        (
+            name,
+            *("n/a" if row[n] is None else f"{row[n]:.3f}" for n in names),
+            "yes" if not row["failures"] else "no",
+        )
+        for name, row in result["checks"].items()
+    ]
+    told = (
+        "\nContrast checks: right answers when two characters differ in one attribute, what "
+        "changes with the order of the pictures, what a background costs, rank correlation with "
+        "half size, and whether the score may be trained on:\n\n"
+    )
+    return text + told + table(("score", *names, "admitted"), checked)
+
+
+def _planted_faults(result: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            fault,
+            name,
+            row["expected"],
+            f"{row['mean_fall']:+.3f}",
+            f"{row['share_that_fell']:.0%}",
+            "yes" if row["as_expected"] else "no",
+        )
+        for fault, scores in result["faults"].items()
+        for name, row in scores.items()
+    ]
+    head = (
+        "## Planted faults\n\n`python -m benchmarks.planted_faults`, "
+        f"{result['cases']} sets of three pictures for each fault, which one of them has. What was "
+        "expected was written beforehand.\n\n"
+    )
+    return head + table(("fault", "score", "expected", "mean fall", "fell", "as expected"), rows)
+
+
 SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "speed": _speed,
     "default_story": _default_story,
@@ -314,6 +366,8 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "consistency": _consistency("Consistency, one style per story"),
     "consistency_pairs": _pairs,
     "consistency_styles": _consistency("The same, another style per frame"),
+    "pair_reward": _pair_reward,
+    "planted_faults": _planted_faults,
     "sharing_cost": _sharing_cost,
     "subject_encoder": _subject_encoder,
     "persona_synthetic": _persona,

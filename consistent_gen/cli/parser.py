@@ -14,6 +14,7 @@ from consistent_gen.cli import (
     memory,
     models,
     replay,
+    score,
     serve,
     story,
     train,
@@ -70,6 +71,7 @@ def build_parser() -> Parser:
     importing.add_command(commands)
     export.add_command(commands)
     replay.add_command(commands)
+    score.add_command(commands)
     world.add_command(commands)
     train.add_command(commands)
     weights.add_command(commands)

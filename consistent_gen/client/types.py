@@ -361,11 +361,13 @@ class ScoreIn(Input):
 class ScoreOut(Output):
     """`identity`: pairwise agreement of factors, n x n in [0, 1], null where it cannot be read.
     `alignment`: per picture, share of the prompt's named attributes that are seen.
+    `unread`: per picture, words of its prompt that could not be read and count neither way.
     """
 
     identity: list[list[float | None]]
     alignment: list[float | None]
     scorer: str
+    unread: list[list[str]] = Field(default_factory=list)
 
 
 class Missing(Output):

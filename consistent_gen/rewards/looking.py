@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from consistent_gen.checkpoints import folder_sha256, weights_folder
-from consistent_gen.rewards.sight import Sight, all_sights, main_sights
+from consistent_gen.rewards.sight import Sight, all_sights, main_sights, owners
 
 if TYPE_CHECKING:
     from consistent_gen.encoders.factors import Reading
@@ -21,7 +21,7 @@ READER = "reader"  # folder of the weights
 SIDE = 128  # pixels; what the reader was trained on
 MAX_BATCH = 64
 MAX_SUBJECTS = 3  # more are not seen
-METHOD_VERSION = 1
+METHOD_VERSION = 2  # 2: colours of figures, parts that are cut off
 
 
 class Looker:
@@ -40,6 +40,10 @@ class Looker:
         """
         return self._reader()[1]
 
+    def sha256(self) -> str:
+        """The hash of the reader's folder. Raises as `load`."""
+        return folder_sha256(self._folder or weights_folder(READER))
+
     def close(self) -> None:
         """Let the reader go; the next picture loads it again."""
         with self._lock:
@@ -48,25 +52,48 @@ class Looker:
     def main(self, pictures: np.ndarray) -> list[Sight]:
         """The main character of each picture (n SIDE SIDE 3, uint8). Raises as `load`."""
         reader, name = self._reader()
-        readings = self._readings(reader, pictures)
-        return [sight for r in readings for sight in main_sights(r, reader.schema, name)]
+        return [
+            sight
+            for r, part in self._readings(reader, pictures)
+            for sight in main_sights(r, reader.schema, name, part)
+        ]
 
     def all(self, pictures: np.ndarray) -> list[list[Sight]]:
         """The characters of each picture (n SIDE SIDE 3, uint8), from left to right. Raises as
         `load`.
         """
         reader, name = self._reader()
-        readings = self._readings(reader, pictures)
-        return [sights for r in readings for sights in all_sights(r, reader.schema, name)]
+        return [
+            sights
+            for r, part in self._readings(reader, pictures)
+            for sights in all_sights(r, reader.schema, name, part)
+        ]
 
-    def _readings(self, reader: Reader, pictures: np.ndarray) -> list[Reading]:
+    def all_with_planes(self, pictures: np.ndarray) -> tuple[list[list[Sight]], np.ndarray]:
+        """`all`, and whose each pixel is (see `sight.owners`), n SIDE SIDE. Raises as `load`."""
+        reader, name = self._reader()
+        readings = self._readings(reader, pictures)
+        sights = [s for r, part in readings for s in all_sights(r, reader.schema, name, part)]
+        planes = [owners(r, row, SIDE) for r, part in readings for row in range(len(part))]
+        return sights, np.array(planes, np.intp).reshape(len(sights), SIDE, SIDE)
+
+    def features(self, pictures: np.ndarray) -> np.ndarray:
+        """The reader's own features of whole pictures, n d, not tuned for likeness. Raises as
+        `load`.
+        """
+        reader, _ = self._reader()
+        return np.concatenate([r.features.numpy() for r, _ in self._readings(reader, pictures)])
+
+    def _readings(self, reader: Reader, pictures: np.ndarray) -> list[tuple[Reading, np.ndarray]]:
         # One at a time, in batches: the network is shared between threads, memory is not endless.
         import torch
 
         with self._lock, torch.inference_mode():
-            starts = range(0, len(pictures), MAX_BATCH)
-            batches = [torch.from_numpy(pictures[i : i + MAX_BATCH]) for i in starts]
-            return [reader(batch.permute(0, 3, 1, 2).contiguous()) for batch in batches]
+            parts = [pictures[i : i + MAX_BATCH] for i in range(0, len(pictures), MAX_BATCH)]
+            return [
+                (reader(torch.from_numpy(part).permute(0, 3, 1, 2).contiguous()), part)
+                for part in parts
+            ]
 
     def _reader(self) -> tuple[Reader, str]:
         with self._lock:

@@ -9,8 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from consistent_gen.rewards.colors import color_shares, has_color
 
 if TYPE_CHECKING:
     from consistent_gen.encoders.factors import Reading, Schema
@@ -24,6 +29,10 @@ def hue_word(angle: float, anchors: Mapping[str, float]) -> str:
 # What changes from frame to frame.
 PASSING = frozenset({"action", "expression"})
 _COVERING = ("dress", "overalls")
+FIGURE_HUE = "figure_hue"  # the colour of a whole figure: read from its pixels
+# Part of a figure -> samples from which on it is seen, and what it shows.
+_PARTS_OF_FACTORS = {"shoes": (2, ("shoes", "shoe_hue")), "bottom": (3, ("bottom", "bottom_hue"))}
+_SIZES = {"tall": 0.6, "small": 0.4}  # of the scalar "height": above the one, below the other
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +40,9 @@ class Sight:
     """One character and the scene around it; `present` False: nobody was seen.
 
     subject, scene: factor -> class -> probability. hues in [0, 1); scalars in [0, 1].
-    `area` is the character's share of the picture; `reader` names the network that looked.
+    `area` is the character's share of the picture; `colors` the shares of its pixels by colour
+    name, {} where nobody looked; `cut_off` are factors that the picture's edge cuts off; `reader`
+    names the network that looked.
     """
 
     present: bool
@@ -41,6 +52,8 @@ class Sight:
     scene: Mapping[str, Mapping[str, float]]
     area: float = 0.0
     reader: str = ""
+    colors: Mapping[str, float] = field(default_factory=dict)
+    cut_off: tuple[str, ...] = ()
 
     def word(self, factor: str) -> str | None:
         """The likeliest class of a factor; None for one that has no classes."""
@@ -56,7 +69,20 @@ class Sight:
             return False
         if factor in self.hues:
             return hue_word(self.hues[factor], anchors) == word
+        if factor == FIGURE_HUE:
+            return has_color(self.colors, word)
+        if factor in self.scalars:
+            value = self.scalars[factor]
+            return value > _SIZES[word] if word == "tall" else value < _SIZES[word]
         return self.word(factor) == word
+
+    def reads(self, factor: str) -> bool:
+        """Whether this sight can say anything about a factor."""
+        if factor == FIGURE_HUE:
+            return bool(self.colors) or not self.present
+        if factor in self.cut_off:
+            return False
+        return any(factor in known for known in (self.scene, self.subject, self.hues, self.scalars))
 
     def hidden(self) -> set[str]:
         """Factors of which this picture shows nothing."""
@@ -70,21 +96,69 @@ class Sight:
         return hidden
 
 
-def main_sights(reading: Reading, schema: Schema, reader: str = "") -> list[Sight]:
+def main_sights(
+    reading: Reading,
+    schema: Schema,
+    reader: str = "",
+    pictures: NDArray[np.uint8] | None = None,
+) -> list[Sight]:
     """What `reading` says about each picture's main character: the largest one."""
-    found = all_sights(reading, schema, reader)
+    found = all_sights(reading, schema, reader, pictures)
     return [max(sights, key=lambda sight: sight.area) for sights in found]
 
 
-def all_sights(reading: Reading, schema: Schema, reader: str = "") -> list[list[Sight]]:
+def all_sights(
+    reading: Reading,
+    schema: Schema,
+    reader: str = "",
+    pictures: NDArray[np.uint8] | None = None,
+) -> list[list[Sight]]:
     """What `reading` says about the characters of each picture, from left to right; when there
-    are none, one sight of nobody.
+    are none, one sight of nobody. pictures: b h w 3, for the colours of the figures.
     """
     counts = reading.count().tolist()
-    return [
-        sights[:count] if count else [replace(sights[0], present=False)]
-        for sights, count in zip(_sights(reading, schema, reader), counts, strict=True)
-    ]
+    found = []
+    for row, (sights, count) in enumerate(
+        zip(_sights(reading, schema, reader), counts, strict=True)
+    ):
+        if not count:
+            found.append([replace(sights[0], present=False)])
+            continue
+        seen = [replace(s, cut_off=_cut_off(reading, schema, row, k, s)) for k, s in
+                enumerate(sights[:count])]  # fmt: skip
+        if pictures is not None:
+            planes = owners(reading, row, pictures.shape[1])
+            seen = [
+                replace(s, colors=color_shares(pictures[row], planes == k))
+                for k, s in enumerate(seen, 1)
+            ]
+        found.append(seen)
+    return found
+
+
+def owners(reading: Reading, row: int, side: int) -> NDArray[np.intp]:
+    """Whose each pixel of a picture is, side side: 0 the background, then from left to right."""
+    plane: NDArray[np.intp] = reading.masks[row].argmax(0).numpy()
+    times = side // len(plane)
+    return plane.repeat(times, 0).repeat(times, 1)
+
+
+def _cut_off(
+    reading: Reading, schema: Schema, row: int, slot: int, sight: Sight
+) -> tuple[str, ...]:
+    """Factors of parts that a close-up does not hold. Parts that are not there in a whole figure
+    are another matter: they were to be seen.
+    """
+    if reading.parts is None or sight.word("camera") != "close":
+        return ()
+    own = reading.masks[row].argmax(0) == slot + 1
+    part = reading.parts[row].argmax(0)
+    return tuple(
+        factor
+        for name, (least, factors) in _PARTS_OF_FACTORS.items()
+        if int((own & (part == 1 + schema.parts.index(name))).sum()) < least
+        for factor in factors
+    )
 
 
 def agreement(a: Sight, b: Sight) -> float | None:
@@ -110,17 +184,50 @@ def agreement(a: Sight, b: Sight) -> float | None:
     return round(min(1.0, max(0.0, sum(parts) / len(parts))), 4) if parts else None
 
 
+@dataclass(frozen=True)
+class Alignment:
+    """Which of the named attributes a picture shows.
+
+    shown, missed: factors. unread: what could not be read, as factors and as words of the prompt;
+    it counts neither way. value: share of the read ones that are shown; None if none was read.
+    """
+
+    shown: tuple[str, ...]
+    missed: tuple[str, ...]
+    unread: tuple[str, ...]
+
+    @property
+    def value(self) -> float | None:
+        """In [0, 1]."""
+        count = len(self.shown) + len(self.missed)
+        return round(len(self.shown) / count, 4) if count else None
+
+
+def aligned(
+    sight: Sight,
+    wanted: Mapping[str, str],
+    anchors: Mapping[str, float],
+    unread: Sequence[str] = (),
+) -> Alignment:
+    """How `sight` fits `wanted` (factor -> word).
+
+    anchors: colour name -> place on the hue circle, in [0, 1). unread: words of the prompt of which
+    no factor was made.
+    """
+    known = {factor: word for factor, word in wanted.items() if sight.reads(factor)}
+    shown = tuple(f for f, word in known.items() if sight.shows(f, word, anchors))
+    return Alignment(
+        shown,
+        tuple(factor for factor in known if factor not in shown),
+        (*(f"{factor}: {word}" for factor, word in wanted.items() if factor not in known), *unread),
+    )
+
+
 def alignment(
     sight: Sight, wanted: Mapping[str, str], anchors: Mapping[str, float]
 ) -> float | None:
-    """Share of the attributes in `wanted` (factor -> word) that are seen; None when it is empty.
-
-    anchors: colour name -> place on the hue circle, in [0, 1).
-    """
-    if not wanted:
-        return None
-    hits = sum(sight.shows(factor, word, anchors) for factor, word in wanted.items())
-    return round(hits / len(wanted), 4)
+    """The value of `aligned`; None when nothing that is named can be read."""
+    return aligned(sight, wanted, anchors).value
 
 
 def _sights(reading: Reading, schema: Schema, reader: str) -> list[list[Sight]]:

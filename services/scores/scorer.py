@@ -18,8 +18,8 @@ from pydantic import TypeAdapter
 from consistent_gen.client.types import ScoreOut
 from consistent_gen.errors import CheckpointError
 from consistent_gen.rewards.looking import SIDE, Looker, fitted
-from consistent_gen.rewards.sight import Sight, agreement, alignment
-from consistent_gen.world.naming import named_factors
+from consistent_gen.rewards.sight import Sight, agreement, aligned
+from consistent_gen.world.naming import read_prompt
 from consistent_gen.world.palette import hue_anchors
 from services.errors import Refusal
 
@@ -43,9 +43,17 @@ def scored(seen: Sequence[Sight], prompts: Sequence[str] | None) -> ScoreOut:
     """Scores from what was seen in each picture."""
     anchors = hue_anchors()
     identity = [[agreement(a, b) for b in seen] for a in seen]
-    wanted = [{} for _ in seen] if prompts is None else [named_factors(text) for text in prompts]
-    aligned = [alignment(s, words, anchors) for s, words in zip(seen, wanted, strict=True)]
-    return ScoreOut(identity=identity, alignment=aligned, scorer=seen[0].reader)
+    asked = [read_prompt(text) for text in ([""] * len(seen) if prompts is None else prompts)]
+    found = [
+        aligned(s, words.factors, anchors, words.unread)
+        for s, words in zip(seen, asked, strict=True)
+    ]
+    return ScoreOut(
+        identity=identity,
+        alignment=[one.value for one in found],
+        scorer=seen[0].reader,
+        unread=[list(one.unread) for one in found],
+    )
 
 
 def small(data: bytes) -> np.ndarray:

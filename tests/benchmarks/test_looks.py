@@ -18,10 +18,10 @@ from benchmarks.looks import (
     told_apart,
     true_pictures,
 )
-from benchmarks.looks_features import PhotoFeatures, read_tensors, said
 from benchmarks.model_card import prompt_set
 from consistent_gen.errors import InputError
 from consistent_gen.rewards.distribution import frechet_distance
+from consistent_gen.rewards.photo_features import PhotoFeatures, read_tensors, said
 
 COUNT = 40
 

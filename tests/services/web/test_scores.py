@@ -44,6 +44,8 @@ def test_the_reader_scores_pictures(reader: Path) -> None:
     assert scores.alignment[1] is None
     assert scores.scorer.startswith("story-world reader")
     assert scorer.score(pictures, None).alignment == [None] * 3
+    told = scorer.score(pictures, ["a fox and a purple dragon", "", "a bear"])
+    assert told.unread == [["purple", "dragon"], [], []]
     # More pictures than one batch holds, each read as it is read alone.
     many = scorer.score([world_png(n % 5) for n in range(70)], None)
     assert many.identity[0] == many.identity[65]

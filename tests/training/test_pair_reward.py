@@ -1,0 +1,124 @@
+"""The pair reward's recipe at toy size, its sets, and the network that it makes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from consistent_gen.checkpoints import load_tensors, write_json
+from consistent_gen.encoders.reader import Reader
+from consistent_gen.errors import CheckpointError, InputError
+from consistent_gen.rewards import pairing
+from consistent_gen.rewards.base import ImageSet
+from consistent_gen.rewards.pair_network import PairNetwork, PairNetworkReward
+from consistent_gen.training import pair_reward
+from consistent_gen.training.pair_sets import (
+    CELLS,
+    FAMILY,
+    GRIDS,
+    PairSets,
+    identities,
+    true_agreements,
+)
+from consistent_gen.training.truth import schema
+from consistent_gen.world.spec import identity_held_out
+
+TRAIN, HELD_OUT = PairSets("train"), PairSets("held_out")
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("eye") / "reader"
+    torch.manual_seed(0)
+    Reader(schema()).save(folder)
+    return folder
+
+
+def toy(folder: Path, reader: Path, vae: Path, images: int = 72) -> pair_reward.PairRewardConfig:
+    return pair_reward.PairRewardConfig(
+        run=folder / "run", sets=folder / "sets", vae=vae, reader=reader, families=3, images=images,
+        batch=24, warmup_images=24, width=16, every_s=0.0, threads=1, device="cpu",
+    )  # fmt: skip
+
+
+def test_the_recipe_at_toy_size(tmp_path: Path, reader: Path, vae: Path) -> None:
+    config = toy(tmp_path, reader, vae)
+    scores = pair_reward.main(config)
+    network = PairNetwork.load(config.run / "weights")
+    assert scores["parameters"] == sum(p.numel() for p in network.parameters())
+    # The eye is the reader's, and nothing was learnt there.
+    theirs = load_tensors(reader / "model.safetensors")
+    own = network.state_dict()
+    for name in ("stem.0.weight", "stage2.3.narrow.bias"):
+        assert torch.equal(own[name], theirs[name].float())
+    again = pair_reward.main(config)  # finished: nothing is learnt any more
+    assert again["parameters"] == scores["parameters"]
+    with pytest.raises(InputError, match="redrawn_share"):
+        from dataclasses import replace
+
+        pair_reward.main(replace(config, redrawn_share=0.0, run=tmp_path / "other"))
+
+
+def test_the_shipped_form_is_small(tmp_path: Path) -> None:
+    network = PairNetwork()
+    assert sum(p.numel() for p in network.parameters()) < 2_000_000
+    network.save(tmp_path)
+    assert (tmp_path / "model.safetensors").stat().st_size <= 4_000_000
+    write_json(tmp_path / "config.json", {"kind": "reader"})
+    with pytest.raises(CheckpointError, match="holds a 'reader'"):
+        PairNetwork.load(tmp_path)
+
+
+def test_the_network_does_not_know_which_picture_comes_first(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    PairNetwork(16).save(tmp_path)
+    reward = PairNetworkReward(tmp_path)
+    shown = tuple(TRAIN.picture(n).rgb for n in range(5))
+    s = reward.similarities(shown)
+    assert np.array_equal(s, s.T) and ((s > 0.0) & (s < 1.0)).all()
+    values = {reward([ImageSet(pictures=order)]).values[0] for order in (shown, shown[::-1])}
+    assert len(values) == 1
+    a, b = shown[:2]
+    one, other = (reward([ImageSet(pictures=p)]).values[0] for p in ((a, b), (b, a)))
+    assert one == other
+    assert not reward([ImageSet(pictures=shown[:1])]).valid[0]
+
+
+@pytest.mark.parametrize("world", [TRAIN, HELD_OUT], ids=["train", "held_out"])
+def test_families_share_words_and_drift(world: PairSets) -> None:
+    for family in range(6):
+        who = identities(world, family)
+        assert len(who) == len(set(who)) == GRIDS and len({w.kind for w in who}) == 1
+        assert all(identity_held_out(w) == (world.split == "held_out") for w in who)
+        agree = true_agreements(world, family)
+        assert np.array_equal(agree, agree.T) and (agree.diagonal() == 1.0).all()
+        others = agree[~np.eye(GRIDS, dtype=bool)]
+        assert others.max() < 1.0
+        for place in range(FAMILY):
+            (subject,) = world.frame(family * FAMILY + place).subjects
+            assert subject.identity == who[place // CELLS]
+
+
+def test_relations_of_cells() -> None:
+    truth = torch.from_numpy(np.stack([true_agreements(TRAIN, n) for n in range(2)]))
+    agree, same, family = pair_reward.relations(truth)
+    assert agree.shape == (2 * FAMILY, 2 * FAMILY)
+    assert int(same.sum()) == 2 * GRIDS * CELLS**2 and int(family.sum()) == 2 * FAMILY**2
+    assert (agree[same] == 1.0).all() and (agree[~family] == 0.0).all()
+    assert agree[0, CELLS] == truth[0, 0, 1]
+
+
+def test_cells_are_cut_and_paired_anew() -> None:
+    """As PaCo's data: 48 ranking instances of 4 grids of 4 cells."""
+    grid = np.arange(8 * 6 * 3, dtype=np.uint8).reshape(8, 6, 3)
+    cells = pairing.cut(grid)
+    assert np.array_equal(np.vstack([np.hstack(cells[:2]), np.hstack(cells[2:])]), grid)
+    with pytest.raises(InputError, match="3 x 2 equal cells"):
+        pairing.cut(grid[:, :5], columns=3)
+    assert len(pairing.ranking_instances(4, 4)) == 48
+    for (grid_number, _), candidates in pairing.ranking_instances(3, 2):
+        assert {other for other, _ in candidates} != {grid_number} and len(candidates) == 2
+    assert len(pairing.pairs(2, 3)) == 15
