@@ -238,7 +238,7 @@ class StoryActions:
             yield self.view(story)
 
     def all_there(self, project: str, index: int) -> StoryView:
-        """Nobody is missing from picture `index`, says the writer; the board without that remark."""
+        """The board without its remark on picture `index`: the writer sees everybody there."""
         story = self.studio.client.story(self.story_of(project))
         if 0 <= index < len(story.frames) and (shown := current_version(story.frames[index])):
             self.studio.all_there(shown.artifact)
