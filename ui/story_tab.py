@@ -152,7 +152,8 @@ class StoryTab:
         tried = wire(self.retry.click, self._retry, [self.project, self.index], self.shown,
                      stream=True)  # fmt: skip
         wire(self.cancel.click, self._cancel, [self.project], [self.status])
-        wire(self.board.pick, self._pick, [self.project], [self.index, self.board, *panel.outputs])
+        shows = [self.index, self.board, self.status, *panel.outputs]
+        wire(self.board.pick, self._pick, [self.project], shows)
         panel.wire_reroll(self.shown, self.show)
         once_more = wire(self.board.again, self._again, [self.project, self.index], self.shown,
                          stream=True)  # fmt: skip
@@ -312,10 +313,10 @@ class StoryTab:
         index = _index(event, "frame")
         if index < 0:
             view = self.actions.all_there(project, _index(event, "there"))
-            return (gr.skip(), self.show(view)[0], *skips(len(self.panel.outputs)))
+            return (gr.skip(), *self.show(view)[:2], *skips(len(self.panel.outputs)))
         story = self.actions.story(project)
         view = self.actions.view(story.id if story else "")
-        return (index, self.show(view, index)[0], *self.panel.open(project, index))
+        return (index, *self.show(view, index)[:2], *self.panel.open(project, index))
 
     def _choices(self, project: str) -> Any:
         return gr.update(choices=self.actions.choices(project), value=self.actions.opened(project))

@@ -8,7 +8,7 @@ how its files look (`sizes`, `prefixes`). Nothing here knows a system by name.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -21,6 +21,7 @@ from consistent_gen.adapters.projectors import TokenProjector
 from consistent_gen.adapters.references import CharacterRef, FeatureSpec
 from consistent_gen.adapters.scales import ScalePlan
 from consistent_gen.adapters.weights import AdapterAttention, LayerPlace, context_width
+from consistent_gen.encoders.faces import Licence
 from consistent_gen.errors import InputError
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -35,15 +36,7 @@ ANTELOPE_V2 = "insightface/antelopev2"
 _INSIGHTFACE = "weights made with insightface's models: not for commercial use"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Licence:
-    """Of published weights. told: one line; commercial: whether they may be used commercially."""
-
-    told: str
-    commercial: bool
-
-
-NOT_COMMERCIAL = Licence(told=_INSIGHTFACE, commercial=False)
+NOT_COMMERCIAL = Licence(name="insightface", text=_INSIGHTFACE, commercial=False)
 
 
 class IdentitySystem(nn.Module):

@@ -38,7 +38,7 @@ class Pickled:
         system = self.found.system
         use = "may" if system.licence.commercial else "must not"
         return (
-            f"{system.title} for {self.found.base}: {system.licence.told}; "
+            f"{system.title} for {self.found.base}: {system.licence.text}; "
             f"these weights {use} be used commercially"
         )
 

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from consistent_gen.adapters.adapter import (
     CLIP_H,
     Adapter,
-    Licence,
     Shapes,
     Uncond,
     depth_of,
@@ -27,8 +26,9 @@ from consistent_gen.adapters.layout import TokenLayout, person
 from consistent_gen.adapters.projectors import HEAD_WIDTH, Perceiver, TokenProjector
 from consistent_gen.adapters.references import CharacterRef, FeatureSpec
 from consistent_gen.adapters.weights import AdapterAttention, LayerPlace
+from consistent_gen.encoders.faces import Licence
 
-LICENCE = Licence(told="Apache-2.0 (h94/IP-Adapter)", commercial=True)
+LICENCE = Licence(name="Apache-2.0", text="Apache-2.0 (h94/IP-Adapter)", commercial=True)
 
 
 class EmbeddingProjector(TokenProjector):

@@ -25,12 +25,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from consistent_gen.adapters.adapter import IdentitySystem, Licence, Shapes, lora_rank
+from consistent_gen.adapters.adapter import IdentitySystem, Shapes, lora_rank
 from consistent_gen.adapters.scales import ScalePlan
 from consistent_gen.adapters.weights import AdapterAttention, LayerPlace
 from consistent_gen.attention.layers import Site
 from consistent_gen.attention.policy import AttentionPolicy, Extra, Heads, Projection
 from consistent_gen.attention.rows import Call, Row
+from consistent_gen.encoders.faces import Licence
 from consistent_gen.errors import ConsistentGenError, InputError
 
 
@@ -41,7 +42,7 @@ class ReferenceTokens(IdentitySystem):
     """
 
     name, title = "reference_tokens", "Reference tokens"
-    licence = Licence(told="trained here: Apache-2.0", commercial=True)
+    licence = Licence(name="Apache-2.0", text="trained here: Apache-2.0", commercial=True)
     prefixes = {  # noqa: RUF012
         "shifts.": ("reference_shift.",),
         "attention.": ("reference_lora.",),
