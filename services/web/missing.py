@@ -5,7 +5,6 @@ from __future__ import annotations
 from consistent_gen.client.types import Missing, MissingOut, StoryFrame, StoryOut
 from consistent_gen.story.plan import FramePlan
 from consistent_gen.story.scoring import missing
-from services.web.routes.access import picture_bytes
 from services.web.state import ServerState
 
 
@@ -27,7 +26,7 @@ def missing_in(state: ServerState, owner: str, story: str) -> MissingOut:
     ]
     if not looked_at:
         return MissingOut(frames=[])
-    seen = state.scorer.look([picture_bytes(state, owner, v.artifact) for _, v, _ in looked_at])
+    seen = state.scorer.look([state.picture(owner, v.artifact) for _, v, _ in looked_at])
     found = [
         Missing(index=frame.index, version=version.version, names=missing(sights, plan))
         for (frame, version, plan), sights in zip(looked_at, seen, strict=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from threading import BoundedSemaphore
 
+from services.errors import NotFound, Refusal
 from services.jobs import JobStore, WorkerBoard
 from services.keys import KeyRing
 from services.personas import OpenPersonas
@@ -24,6 +26,7 @@ from services.web.metrics import Metrics, ServerGauges
 SILENT_LEASES = 5
 CHAT_DRAWINGS, EXPORTS = 16, 2  # at once
 DATABASE_NAME = "server.sqlite"
+_ARTIFACT = re.compile(r"[a-z]+_[0-9a-z]{16,40}")
 
 
 @dataclass
@@ -54,6 +57,20 @@ class ServerState:
     def ready(self) -> bool:
         """Whether a frame that is asked for now can be drawn."""
         return self.workers.ready
+
+    def picture(self, owner: str, artifact: str) -> bytes:
+        """The bytes of a picture. Raises ``Refusal`` (422) for what is no artifact of the owner."""
+        if not _ARTIFACT.fullmatch(artifact):
+            detail = (
+                "a picture is named by the id of an artifact (art_...); addresses and paths are "
+            )
+            raise Refusal(
+                422, "not_an_artifact", detail + "never fetched: POST /v1/artifacts first"
+            )
+        try:
+            return self.artifacts.read(owner, artifact)
+        except NotFound:
+            raise Refusal(422, "unknown_artifact", "there is no such artifact of yours") from None
 
     def stop_streams(self) -> None:
         """Let event streams end, so that the server can stop; call it before shutting down."""

@@ -34,7 +34,7 @@ from services.personas.open_personas import said_out
 from services.web.intake import readable
 from services.web.ordering import order_story
 from services.web.problems import problem_responses
-from services.web.routes.access import ItemId, State, Who, links, picture_bytes
+from services.web.routes.access import ItemId, State, Who, links
 from services.web.security import Caller
 from services.web.state import ServerState
 
@@ -185,7 +185,7 @@ def say(
 ) -> SaidOut:
     """Say something, perhaps with a picture. "Draw ..." draws before it answers."""
     drawer = ChatDrawer(state, who)
-    picture = None if body.picture is None else picture_bytes(state, who.owner, body.picture)
+    picture = None if body.picture is None else state.picture(who.owner, body.picture)
     try:
         said = state.personas.say(who.owner, persona, body.text, picture=picture, drawer=drawer)
     except NotDrawn as reason:
@@ -250,6 +250,6 @@ def search_memories(
     who: Who,
 ) -> MemoryList:
     """Memories that fit words, a picture, or both; best first."""
-    picture = None if body.picture is None else picture_bytes(state, who.owner, body.picture)
+    picture = None if body.picture is None else state.picture(who.owner, body.picture)
     with state.personas.recollections(who.owner, persona) as found:
         return MemoryList(memories=found.search(body.text, picture, body.k))

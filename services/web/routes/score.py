@@ -11,7 +11,7 @@ from consistent_gen.client.types import ScoreIn, ScoreOut
 from services.errors import Refusal
 from services.web.intake import readable
 from services.web.problems import problem_responses
-from services.web.routes.access import State, Who, picture_bytes
+from services.web.routes.access import State, Who
 
 router = APIRouter(prefix="/v1/score", tags=["score"])
 
@@ -24,5 +24,5 @@ def score(
     if body.prompts is not None and len(body.prompts) != len(body.artifacts):
         detail = f"{len(body.prompts)} prompts for {len(body.artifacts)} pictures; give one each"
         raise Refusal(422, "invalid", detail)
-    pictures = [picture_bytes(state, who.owner, artifact) for artifact in body.artifacts]
+    pictures = [state.picture(who.owner, artifact) for artifact in body.artifacts]
     return state.scorer.score(pictures, body.prompts)
