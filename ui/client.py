@@ -66,7 +66,14 @@ class StudioClient(Protocol):
         reroll: RerollIn | None = None,
         idempotency_key: str | None = None,
     ) -> Accepted: ...
-    def export(self, story: str, format: str = "pdf", layout: str | None = None) -> bytes: ...
+    def export(
+        self,
+        story: str,
+        format: str = "pdf",
+        layout: str | None = None,
+        *,
+        enlarge: int | None = None,
+    ) -> bytes: ...
 
     def job(self, job: str) -> Job: ...
     def jobs(

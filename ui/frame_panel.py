@@ -85,6 +85,10 @@ class FramePanel:
                     kind: gr.Button(label, size="sm", elem_id=f"export-{kind}", min_width=110)
                     for label, kind in FORMATS.items()
                 }
+            self.large = gr.Checkbox(
+                label="For printing: pictures of twice the size", container=False,
+                elem_id="export-large",
+            )  # fmt: skip
             self.unwritten = plain_html(elem_id="unwritten")
             self.file = gr.File(
                 label="Ready to download", visible=False, interactive=False, elem_id="export-file"
@@ -108,7 +112,12 @@ class FramePanel:
         wire(self.layout.input, self.print_page, pages, [self.page])
         wire(self.look.click, self._look, pages, [self.page])
         for kind, button in self.exports.items():
-            wire(button.click, self._exporter(kind), pages, [self.file, self.unwritten])
+            wire(
+                button.click,
+                self._exporter(kind),
+                [*pages, self.large],
+                [self.file, self.unwritten],
+            )
 
     def wire_reroll(
         self, shown: list[Any], show: Callable[[StoryView, int], tuple[Any, ...]]
@@ -189,9 +198,9 @@ class FramePanel:
         tell("The words are saved.")
         return (*self.show(view), desk)
 
-    def _exporter(self, kind: str) -> Callable[[str, str], tuple[Any, str]]:
-        def export(project: str, layout: str) -> tuple[Any, str]:
-            path = self.frames.export(project, kind, layout)
+    def _exporter(self, kind: str) -> Callable[[str, str, bool], tuple[Any, str]]:
+        def export(project: str, layout: str, large: bool) -> tuple[Any, str]:
+            path = self.frames.export(project, kind, layout, large=large)
             notices = self.frames.unwritten(project) if kind != "zip" else []
             return gr.update(value=str(path), visible=True), notices_html(notices)
 

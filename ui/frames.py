@@ -30,6 +30,7 @@ from ui.studio import Studio
 FORMATS = {"PDF": "pdf", "Comic archive (CBZ)": "cbz", "Pictures (ZIP)": "zip",
            "Moving picture (GIF)": "gif", "One page (PNG)": "png"}  # fmt: skip
 MAX_BUBBLES = 6
+PRINTED = 2  # times the size, where a file is for printing
 
 
 @dataclass(frozen=True)
@@ -122,14 +123,20 @@ class Frames:
             return None
         return str(self._export(project, story, "png", layout))
 
-    def export(self, project: str, format: str, layout: str) -> Path:
-        """A file to download. Raises InputError while nothing is drawn."""
+    def export(self, project: str, format: str, layout: str, *, large: bool = False) -> Path:
+        """A file to download. large: pictures of twice the size, for printing.
+
+        Raises:
+            InputError: nothing is drawn yet. ConsistentGenError: the server cannot enlarge.
+        """
         story = self.studio.client.story(self.actions.story_of(project))
         if not drawn_frames(story):
             raise InputError("Nothing is drawn yet, so there is nothing to print.")
-        return self._export(project, story, format, layout)
+        return self._export(project, story, format, layout, PRINTED if large else None)
 
-    def _export(self, project: str, story: StoryOut, format: str, layout: str) -> Path:
+    def _export(
+        self, project: str, story: StoryOut, format: str, layout: str, enlarge: int | None = None
+    ) -> Path:
         kept = self.studio.projects.open(project)
         patch = caption_patch(read_draft(kept.draft), story) if kept else None
         if patch is not None:
@@ -137,7 +144,7 @@ class Frames:
         if layout and layout != story.layout:
             wish = StoryPatch(revision=story.revision, layout=layout)
             story = self.studio.client.patch_story(story.id, wish)
-        data = self.studio.client.export(story.id, format, story.layout)
+        data = self.studio.client.export(story.id, format, story.layout, enlarge=enlarge)
         return self.studio.pictures.export(story.title, format, data)
 
     def unwritten(self, project: str) -> list[str]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import threading
+import zipfile
 from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+from PIL import Image
 
 from consistent_gen.client import ApiError
 from consistent_gen.errors import ConsistentGenError, InputError
@@ -314,6 +317,20 @@ def test_every_export_is_a_file_of_its_kind(
     assert file.name == f"Mia_friends.{format}"
     story = actions.story(project)
     assert story is not None and story.layout == "strip"
+
+
+def test_pictures_for_printing_are_twice_as_large(
+    actions: StoryActions, frames: Frames, hand: Hand
+) -> None:
+    pytest.importorskip("ncnn")
+    project, draft = begin(actions)
+    draw(actions, project, draft)
+    sides = []
+    for large in (False, True):
+        with zipfile.ZipFile(frames.export(project, "zip", "grid", large=large)) as archive:
+            first = min(name for name in archive.namelist() if name.endswith(".png"))
+            sides.append(Image.open(io.BytesIO(archive.read(first))).size)
+    assert sides[1] == tuple(2 * side for side in sides[0])
 
 
 def test_words_change_without_drawing(actions: StoryActions, frames: Frames, hand: Hand) -> None:
