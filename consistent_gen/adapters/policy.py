@@ -59,7 +59,8 @@ class IdentityTokens:
 class BranchRules:
     """How a system's branch computes.
 
-    combine: "joint", all tokens in one softmax, or "separate", one softmax for each character.
+    combine: "joint", all tokens in one softmax, or "separate", one softmax for each character, as
+        diffusers does where there are masks.
     residual: what is added to the result over the text: the branch's ("add"), or its part that is
         orthogonal to the text's result over the picture ("orthogonal"; PuLID, arXiv 2404.16022), or
         that with the rest weighted by the attention to the first tokens ("orthogonal_weighted").
@@ -117,6 +118,21 @@ class _ShownRow:
         return self.plan.branch_at(self.row.step, self.row.steps, site, self.identities.layout)
 
 
+@dataclass(frozen=True)
+class _Layer:
+    """Rows that are computed at once in one layer.
+
+    weights: one per group of the layout. allowed: how far each query may read each token, [r n t]
+    in 0..1; None for wholly.
+    """
+
+    site: Site
+    slots: tuple[int, ...]
+    layout: TokenLayout
+    weights: tuple[float, ...]
+    allowed: Tensor | None
+
+
 class IdentityPolicy(AttentionPolicy):
     """An adapter in a UNet's attention.
 
@@ -158,6 +174,8 @@ class IdentityPolicy(AttentionPolicy):
     def begin(self, call: Call) -> None:
         """See `AttentionPolicy`."""
         self._call = call
+        if self.attention.training:
+            self._kept = {}  # of weights that are changing
         self._readings = {
             row.slot: _ShownRow(row, shown, shown.plan or self.plan)
             for row in call.rows
@@ -230,7 +248,8 @@ class IdentityPolicy(AttentionPolicy):
             slots = [r.row.slot for r in readings]
             keys, values = self._keys_values(readings, site, q)  # r t h d
             allowed = self._allowed(readings, layout, site)
-            read = self._attend(q[slots], keys, values, weights, layout, allowed, site, slots)
+            shown = _Layer(site, tuple(slots), layout, weights, allowed)
+            read = self._attend(q[slots], keys, values, shown)
             out[slots] = self._residual(read, q[slots], keys, attended[slots])
         return out
 
@@ -250,12 +269,13 @@ class IdentityPolicy(AttentionPolicy):
     def _keys_values(
         self, readings: Sequence[_ShownRow], site: Site, q: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Keys and values [r t h d] of the rows' tokens; without gradient they are kept, since
+        """Keys and values [r t h d] of the rows' tokens. Where nobody learns they are kept, since
         tokens are the same at every step.
         """
         first = readings[0].row
         key = first.frame, first.branch, site.name
-        if not torch.is_grad_enabled() and key in self._kept:
+        keep = not (torch.is_grad_enabled() or self.attention.training)
+        if keep and key in self._kept:
             return self._kept[key]
         layer: Any = self.attention.at(site.name)
         weight = layer.to_k_ip.weight
@@ -268,42 +288,45 @@ class IdentityPolicy(AttentionPolicy):
             linear(tokens).unflatten(-1, (heads, -1)).to(q)
             for linear in (layer.to_k_ip, layer.to_v_ip)
         )
-        if not torch.is_grad_enabled():
+        if keep:
             self._kept[key] = k, v
         return k, v
 
-    def _attend(
-        self,
-        q: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        weights: tuple[float, ...],
-        layout: TokenLayout,
-        allowed: Tensor | None,
-        site: Site,
-        slots: Sequence[int],
-    ) -> Tensor:
-        """The weighted result [r n h d] of q [r n h d] over tokens [r t h d].
-
-        allowed: how far each query may read each token, [r n t] in 0..1.
-        """
-        uniform = len(set(weights)) == 1
-        if not uniform:
-            scale = torch.tensor(layout.per_token(weights)).to(values)
+    def _attend(self, q: Tensor, keys: Tensor, values: Tensor, shown: _Layer) -> Tensor:
+        """The weighted result [r n h d] of q [r n h d] over tokens [r t h d]."""
+        weights = set(shown.weights)
+        if len(weights) > 1:
+            scale = torch.tensor(shown.layout.per_token(shown.weights)).to(values)
             values = values * F.pad(scale, (0, self.rules.zeros))[:, None, None]
-        capture = self.capture if self.capture and self.capture.layers(site) else None
-        if self.rules.combine == "joint" or allowed is None:
-            mask = None if allowed is None else allowed > 0.5
-            read, attention = _attention(q, keys, values, mask, open_=capture is not None)
-            if capture is not None and attention is not None:
-                kept = Captured(site, self._grid(site), tuple(slots), attention)
-                capture.branch.append(kept)
+        wanted = self.capture is not None and self.capture.layers(shown.site)
+        if self.rules.combine == "joint":
+            mask = None if shown.allowed is None else shown.allowed > 0.5
+            read, attention = _attention(q, keys, values, mask, open_=wanted)
         else:
-            read = torch.zeros_like(q)
-            for tokens in _separately(layout):
-                part, _ = _attention(q, keys[:, tokens], values[:, tokens], None)
-                read = read + part * allowed[:, :, tokens[0], None, None].to(part)
-        return read * weights[0] if uniform else read
+            read, attention = self._apart(q, keys, values, shown, wanted)
+        if wanted:
+            assert self.capture is not None and attention is not None
+            kept = Captured(shown.site, self._grid(shown.site), shown.slots, attention)
+            self.capture.branch.append(kept)
+        return read if len(weights) > 1 else read * shown.weights[0]
+
+    def _apart(
+        self, q: Tensor, keys: Tensor, values: Tensor, shown: _Layer, wanted: bool
+    ) -> tuple[Tensor, Tensor]:
+        """The sum [r n h d] of one attention for each character, weighted by its mask; and, if it
+        is wanted, what each query looks at, [r h n t].
+        """
+        read, length = torch.zeros_like(q), keys.shape[1]
+        maps = q.new_zeros(len(q), q.shape[2], q.shape[1], length if wanted else 0)
+        zeros = list(range(len(shown.layout), length))  # tokens of zeros dilute every softmax
+        for tokens in _separately(shown.layout):
+            own = tokens + zeros
+            part, attention = _attention(q, keys[:, own], values[:, own], None, open_=wanted)
+            share = None if shown.allowed is None else shown.allowed[:, :, tokens[0]].to(q)  # r n
+            read = read + (part if share is None else part * share[..., None, None])
+            if attention is not None:
+                maps[..., tokens] = attention[..., : len(tokens)]
+        return read, maps
 
     def _residual(self, read: Tensor, q: Tensor, keys: Tensor, attended: Tensor) -> Tensor:
         """What is added to `attended`; all [r n h d], keys [r t h d]."""
@@ -371,9 +394,10 @@ def _parts(reading: _ShownRow) -> TokenLayout:
 def _separately(layout: TokenLayout) -> list[list[int]]:
     """Tokens that share a softmax when characters do not: everyone's, and what is nobody's."""
     owners = sorted({-1 if owner is None else owner for owner in layout.owners})
-    groups = [[t for t, o in enumerate(layout.owners) if (-1 if o is None else o) == i]
-              for i in owners]  # fmt: skip
-    return groups
+    return [
+        [t for t, o in enumerate(layout.owners) if (-1 if o is None else o) == owner]
+        for owner in owners
+    ]
 
 
 def _softmax(q: Tensor, k: Tensor) -> Tensor:
