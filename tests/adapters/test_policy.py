@@ -20,6 +20,8 @@ from consistent_gen.adapters.policy import (
 from consistent_gen.adapters.scales import ScalePlan
 from consistent_gen.attention.layers import Site, find_sites
 from consistent_gen.attention.patch import attached
+from consistent_gen.attention.policy import AttentionPolicy
+from consistent_gen.attention.rows import Call, Row
 from consistent_gen.errors import ConsistentGenError, InputError
 from tests.adapters.toys import (
     LATENT,
@@ -401,6 +403,48 @@ def test_what_the_model_cannot_do_is_said(unet: Any) -> None:
             denoise(unet, 4)
         with pytest.raises(InputError, match="attention mask"):
             denoise(unet, 2, encoder_attention_mask=torch.ones(2, TEXT))
+
+
+class Watcher(AttentionPolicy):
+    """Keeps what the rows look at, as sharing methods see it: each row alone."""
+
+    def __init__(self) -> None:
+        self.seen: dict[tuple[str, int], Tensor] = {}
+        self.rows: tuple[Row, ...] = ()
+
+    def begin(self, call: Call) -> None:
+        self.rows = call.rows
+
+    def watched(self, site: Site) -> tuple[Row, ...]:
+        return self.rows
+
+    def text_attention(self, row: Row, attention: Tensor, site: Site) -> None:
+        self.seen[site.name, row.slot] = attention
+
+
+def test_whoever_watches_a_row_sees_it_with_its_lora(unet: Any) -> None:
+    """Watched rows go through the linear maps one by one, and keep the LoRA that is theirs."""
+    adapter = small("faceid", unet)
+    capture = Capture(lambda site: True, text=True)
+    policy, watcher = adapter.policy(capture=capture), Watcher()
+    with attached(unet, policy, watcher), torch.no_grad():
+        policy.show("a", adapter.identities([somebody(adapter, 1)], plan=FULL))
+        call = call_of(["b", "a"])
+        policy.begin(call)
+        watcher.begin(call)
+        denoise(unet, 4)
+    with attached(unet, alone := Watcher()), torch.no_grad():
+        alone.begin(call)
+        denoise(unet, 4)
+    for one in capture.words:
+        for slot, maps in zip(one.slots, one.attention, strict=True):  # h n t
+            assert torch.allclose(watcher.seen[one.site.name, slot].double(), maps.mean(0),
+                                  atol=1e-6)  # fmt: skip
+            assert not torch.allclose(watcher.seen[one.site.name, slot],
+                                      alone.seen[one.site.name, slot], atol=1e-4)  # fmt: skip
+    for key, seen in alone.seen.items():
+        if key[1] in (0, 2):
+            assert torch.allclose(watcher.seen[key], seen, atol=1e-6)
 
 
 def test_a_lora_adds_to_fused_projections_too() -> None:
