@@ -243,12 +243,13 @@ class IdentityPolicy(AttentionPolicy):
         self._check(len(q))
         out = torch.zeros_like(q)
         for (layout, weights), rows in self._together(site):
-            slots = [r.row.slot for r in rows]
+            slots = [shown.row.slot for shown in rows]
+            # One row is a view, which costs nothing.
+            where = slots if len(slots) > 1 else slice(slots[0], slots[0] + 1)
             keys, values = self._keys_values(rows, site, q)  # r t h d
-            allowed = self._allowed(rows, site)
-            here = _Layer(site, tuple(slots), layout, weights, allowed)
-            read = self._attend(q[slots], keys, values, here)
-            out[slots] = self._residual(read, q[slots], keys, attended[slots])
+            here = _Layer(site, tuple(slots), layout, weights, self._allowed(rows, site))
+            read = self._attend(q[where], keys, values, here)
+            out[where] = self._residual(read, q[where], keys, attended[where])
         return out
 
     def _together(
