@@ -113,20 +113,23 @@ class AdapterAttention(nn.ModuleDict):
     def __init__(
         self, places: Iterable[LayerPlace], *, width: int, rank: int = 0, lora_on: str = "all"
     ) -> None:
-        layers, self._numbers = {}, {}
+        super().__init__()
+        self.rank = rank
+        self._numbers: dict[str, str] = {}
         for place in places:
             ranked = rank if lora_on == "all" or not place.cross else 0
             if ranked or (width and place.cross):
-                layers[str(place.number)] = LayerWeights(place, rank=ranked, width=width)
+                self[str(place.number)] = LayerWeights(place, rank=ranked, width=width)
                 self._numbers[place.name] = str(place.number)
-        super().__init__(layers)
-        self.rank = rank
 
     def at(self, name: str) -> LayerWeights | None:
         """What the layer at a module path gets."""
         number = self._numbers.get(name)
-        found: Any = None if number is None else self[number]
-        return found  # type: ignore[no-any-return]
+        if number is None:
+            return None
+        found = self[number]
+        assert isinstance(found, LayerWeights)
+        return found
 
     def added(
         self, name: str, which: Projection, x: Tensor, slots: Sequence[int],
@@ -143,7 +146,7 @@ class AdapterAttention(nn.ModuleDict):
         found = [scales.get(slot, 0.0) for slot in slots]
         if low_rank is None or not any(found):
             return None
-        more = low_rank(x)
+        more: Tensor = low_rank(x)
         if set(found) == {1.0}:
             return more
         by_row = torch.tensor(found, device=x.device)[:, None, None]
