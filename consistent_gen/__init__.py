@@ -9,6 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from consistent_gen.adapters.codec import load_adapter
+    from consistent_gen.adapters.pipelines import adapt
+    from consistent_gen.adapters.references import CharacterRef
     from consistent_gen.draw_settings import DrawSettings
     from consistent_gen.engine.loop import Engine
     from consistent_gen.engine.request import FrameRequest
@@ -36,6 +39,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Backbone": "consistent_gen.models.backbone:Backbone",
     "Cancelled": "consistent_gen.errors:Cancelled",
+    "CharacterRef": "consistent_gen.adapters.references:CharacterRef",
     "CheckpointError": "consistent_gen.errors:CheckpointError",
     "ConsistentGenError": "consistent_gen.errors:ConsistentGenError",
     "DrawSettings": "consistent_gen.draw_settings:DrawSettings",
@@ -48,7 +52,9 @@ _PUBLIC = {
     "Story": "consistent_gen.story.types:Story",
     "StoryError": "consistent_gen.errors:StoryError",
     "UnknownNameError": "consistent_gen.errors:UnknownNameError",
+    "adapt": "consistent_gen.adapters.pipelines:adapt",
     "draw_story": "consistent_gen.story.draw:draw_story",
+    "load_adapter": "consistent_gen.adapters.codec:load_adapter",
     "load_backbone": "consistent_gen.models:load_backbone",
     "load_story": "consistent_gen.story.script:load_story",
     "plan_story": "consistent_gen.story.plan:plan_story",
@@ -58,6 +64,7 @@ _PUBLIC = {
 __all__ = [
     "Backbone",
     "Cancelled",
+    "CharacterRef",
     "CheckpointError",
     "ConsistentGenError",
     "DrawSettings",
@@ -71,7 +78,9 @@ __all__ = [
     "StoryError",
     "UnknownNameError",
     "__version__",
+    "adapt",
     "draw_story",
+    "load_adapter",
     "load_backbone",
     "load_story",
     "plan_story",

@@ -84,6 +84,10 @@ class Adapter(IdentitySystem):
     """
 
     trained_people: ClassVar[int] = 1
+    # Whether rows of a pipeline's ControlNet get the tokens in place of the text.
+    feeds_control: ClassVar[bool] = False
+    # Features that stay without the prompt.
+    kept_blank: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -170,7 +174,7 @@ class Adapter(IdentitySystem):
         values = {s.name: [p.value(s, self.title) for p in people] for s in self.features}
         counts = [max(len(v[i]) for v in values.values()) for i in range(len(people))]
         if blank:
-            for spec in self.features:
+            for spec in (s for s in self.features if s.name not in self.kept_blank):
                 empty = [p.blank(spec, self.title).expand(spec.shape) for p in people]
                 values[spec.name] = [row[None] for row in empty]
         rounds = []

@@ -29,6 +29,8 @@ BASES: dict[tuple[int, int], str] = {
     (1024, 32): "Stable Diffusion 2",
     (2048, 140): "SDXL",
 }
+# Number formats of weights; what is quantised is not read.
+FORMATS = ("F64", "F32", "F16", "BF16")
 # Parts of a training checkpoint that are not the adapter's.
 OTHERS = ("unet.", "vae.", "text_encoder.")
 
@@ -50,7 +52,7 @@ def detect(shapes: Shapes) -> Detected:
     """
     for name in SYSTEMS:
         system: type[IdentitySystem] = resolve(SYSTEMS, name)
-        sizes = system.sizes(shapes)
+        sizes = _sizes(system, shapes)
         if sizes is not None:
             return Detected(system, sizes, _base_of(shapes, sizes.get("width")))
     some = ", ".join(sorted(shapes)[:2])
@@ -131,9 +133,17 @@ def file_shapes(path: str | Path) -> Shapes:
         raise CheckpointError(f"{source} is missing")
     try:
         with safe_open(source, framework="pt") as file:
-            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+            slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
+            shapes = {key: tuple(part.get_shape()) for key, part in slices.items()}
+            formats = {key: str(part.get_dtype()) for key, part in slices.items()}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{source} is damaged or cut short: {error}") from error
+    odd = [key for key, name in formats.items() if name not in FORMATS]
+    if odd:
+        raise CheckpointError(
+            f"{source}: {odd[0]} is of the number format {formats[odd[0]]}; "
+            f"expected one of {', '.join(FORMATS)}"
+        )
     return {key: shape for key, shape in shapes.items() if not key.startswith(OTHERS)}
 
 
@@ -194,10 +204,19 @@ def _wanted(adapter: IdentitySystem, shapes: Shapes) -> dict[str, tuple[int, ...
 
 def _as_system(name: str, shapes: Shapes) -> Detected:
     system: type[IdentitySystem] = resolve(SYSTEMS, name, kind="adapter")
-    sizes = system.sizes(shapes)
+    sizes = _sizes(system, shapes)
     if sizes is None:
         raise CheckpointError(f"it is not {system.title}; nearest is {_nearest(shapes)}")
     return Detected(system, sizes, _base_of(shapes, sizes.get("width")))
+
+
+def _sizes(system: type[IdentitySystem], shapes: Shapes) -> dict[str, Any] | None:
+    try:
+        return system.sizes(shapes)
+    except (ValueError, IndexError, ZeroDivisionError) as error:
+        raise CheckpointError(
+            f"it looks like {system.title}, and its tensors have shapes that this never has"
+        ) from error
 
 
 def _nearest(shapes: Shapes) -> str:
@@ -214,7 +233,8 @@ def _nearest(shapes: Shapes) -> str:
 
 def _base_of(shapes: Shapes, width: int | None) -> str:
     """The model that a file is for, by what its layers look like."""
-    numbers = [int(p) for key in shapes for p in key.split(".")[1:2] if p.isdigit()]
+    parts = (key.split(".")[1:2] for key in shapes)
+    numbers = [n for part in parts for p in part if (n := _layer_number(p)) is not None]
     # Without a LoRA the last layer, a cross-attention layer, is there all the same.
     return _model(width or 0, max(numbers, default=-1) + 1)
 
@@ -227,9 +247,12 @@ def _number(system: type[IdentitySystem], key: str) -> int | None:
     """The number of a layer's tensor."""
     for prefix in system.prefixes["attention."]:
         if key.startswith(prefix):
-            number = key[len(prefix) :].partition(".")[0]
-            return int(number) if number.isdigit() else None
+            return _layer_number(key[len(prefix) :].partition(".")[0])
     return None
+
+
+def _layer_number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 4 else None
 
 
 def _published(adapter: IdentitySystem, key: str) -> str:

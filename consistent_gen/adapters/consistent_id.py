@@ -117,6 +117,8 @@ def fuse_table(
 class ConsistentID(Adapter):
     """Identity tokens behind the text, and parts of the face in its words.
 
+    identity_without_prompt: "zero" as published inference has it, or "kept", since published
+        training drops the text and the picture and never the identity vector.
     shortcut: whether identity tokens are added to what they read: off for SD1.5, on for SDXL as
         published; None takes that by the width. parts: names of the parts, in the order of their
         features. order: see the module.
@@ -139,6 +141,7 @@ class ConsistentID(Adapter):
         part_depth: int = 8, part_heads: int = 16, rank: int = LORA_RANK, width: int | None = None,
         shortcut: bool | None = None, parts: Sequence[str] = PARTS, order: Order = "published",
         encoder: str = BUFFALO_L, picture_encoder: str = CLIP_H, uncond: Uncond = "pixels",
+        identity_without_prompt: Literal["zero", "kept"] = "zero",
     ) -> None:  # fmt: skip
         width = token_width(places, width)
         self.order, self.parts = order, tuple(parts)
@@ -167,6 +170,8 @@ class ConsistentID(Adapter):
             heads=part_heads, head_width=part_width // part_heads, latents=1,
         )  # fmt: skip
         self.facial_encoder = PromptFuser(visual, width)
+        if identity_without_prompt == "kept":
+            self.kept_blank = frozenset({"identity"})
 
     @property
     def fuser(self) -> FuseModule:

@@ -8,6 +8,7 @@ no larger inside than outside; and never on the way of drawing: everything else 
 
 from __future__ import annotations
 
+import itertools
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from consistent_gen.checkpoints import save_tensors
 from consistent_gen.errors import CheckpointError
 
 _DEPTH = 8  # dictionaries in dictionaries
+_MOST_NAMES = 100_000  # a dictionary may hold itself
+_MOST_SHARED = 4  # times a file's bytes that its tensors may have, since they may share memory
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,14 @@ def read_pickled(path: str | Path) -> Pickled:
         ) from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{source} holds a {type(content).__name__}; expected named tensors")
-    leaves = dict(_leaves(content))
-    tensors = {k: v for k, v in leaves.items() if isinstance(v, Tensor) and not _foreign(k)}
+    leaves = dict(itertools.islice(_leaves(content), _MOST_NAMES + 1))
+    tensors = {k: v for k, v in leaves.items() if _is_weight(v) and not k.startswith(OTHERS)}
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    if len(leaves) > _MOST_NAMES or size > _MOST_SHARED * source.stat().st_size:
+        raise CheckpointError(
+            f"{source} names {len(leaves)} things, {size} bytes of tensors, in a file of "
+            f"{source.stat().st_size} bytes; no published file is like that"
+        )
     dropped = tuple(sorted(key for key in leaves if key not in tensors))
     try:
         found = detect({key: tuple(tensor.shape) for key, tensor in tensors.items()})
@@ -107,5 +116,6 @@ def _leaves(
             yield name, value
 
 
-def _foreign(key: str) -> bool:
-    return key.startswith(OTHERS)
+def _is_weight(value: Any) -> bool:
+    # Sparse and quantised tensors are of no adapter, and safetensors has no word for them.
+    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_quantized

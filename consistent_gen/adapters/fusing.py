@@ -94,4 +94,4 @@ class PromptFuser(nn.Module):
     def vectors(self, parts: Tensor) -> Tensor:
         """[n p m f] to [n p c]."""
         found: Tensor = self.visual_projection(parts.flatten(0, 1))[:, 0]
-        return found.unflatten(0, parts.shape[:2])
+        return found.reshape(*parts.shape[:2], -1)

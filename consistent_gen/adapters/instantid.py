@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
@@ -58,6 +57,7 @@ class InstantID(Adapter):
     paper = "arXiv 2401.07519"
     licence = NOT_COMMERCIAL
     marks = ("image_proj.latents", "image_proj.proj_in.weight", "image_proj.proj_out.weight")
+    feeds_control = True
 
     def __init__(
         self, places: Sequence[LayerPlace], *, feature_width: int = 512, tokens: int = 16,
@@ -124,12 +124,3 @@ def _joint(start: Any, end: Any) -> list[tuple[float, float]]:
     angles = np.linspace(0.0, 2.0 * np.pi, 64, endpoint=False)[:, None]
     corners = (start + end) / 2.0 + np.cos(angles) * along + np.sin(angles) * across
     return [(float(x), float(y)) for x, y in corners]
-
-
-def control_states(text: Tensor, tokens: Tensor) -> Tensor:
-    """What IdentityNet is given in place of encoded prompts text [b t c]: tokens [b k c]."""
-    if len(text) != len(tokens):
-        raise InputError(
-            f"{len(text)} prompts and {len(tokens)} rows of identity tokens; expected one each"
-        )
-    return torch.as_tensor(tokens).to(text)

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from consistent_gen.adapters.adapter import Adapter
@@ -35,6 +36,7 @@ class AdaptedPipeline:
     def __init__(self, pipe: Any, adapter: Adapter, capture: Capture | None = None) -> None:
         self.pipe, self.adapter = pipe, adapter
         self.policy = adapter.policy(capture=capture)
+        self._shown: IdentityTokens | None = None
         self._calls: list[Call] = []  # a method may call the UNet within a call
 
     def show(
@@ -53,6 +55,7 @@ class AdaptedPipeline:
         if people:
             shown = self.adapter.identities(people, masks=masks, plan=plan, fusing=fusing)
         self.policy.show(_PICTURE, shown)
+        self._shown = shown
         return shown
 
     def before_call(self, _unet: Any, args: Any, kwargs: dict[str, Any]) -> None:
@@ -61,7 +64,7 @@ class AdaptedPipeline:
         time = args[1] if len(args) > 1 else kwargs["timestep"]
         times = self.pipe.scheduler.timesteps
         at = (times == time.to(times) if isinstance(time, Tensor) else times == time).nonzero()
-        guided = bool(getattr(self.pipe, "do_classifier_free_guidance", False))
+        guided = self._guided()
         branches: tuple[Branch, ...] = ("uncond", "cond") if guided else ("cond",)
         if len(sample) % len(branches) or not len(at):
             raise InputError(
@@ -86,6 +89,24 @@ class AdaptedPipeline:
         if self._calls:
             self.policy.begin(self._calls[-1])
 
+    def before_control(self, _control: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """Forward pre-hook of the ControlNet: it reads the tokens in place of the text."""
+        if self._shown is None:
+            return None
+        named = "encoder_hidden_states" in kwargs
+        text: Tensor = kwargs["encoder_hidden_states"] if named else args[2]
+        # Without guidance, and where the ControlNet guesses, all rows have the prompt.
+        guided = self._guided() and not kwargs.get("guess_mode", False)
+        half = len(text) // 2 if guided else 0
+        rows = [self._shown.uncond] * half + [self._shown.cond] * (len(text) - half)
+        tokens = torch.stack(rows).to(text)
+        if named:
+            return args, {**kwargs, "encoder_hidden_states": tokens}
+        return (*args[:2], tokens, *args[3:]), kwargs
+
+    def _guided(self) -> bool:
+        return bool(getattr(self.pipe, "do_classifier_free_guidance", False))
+
 
 @contextmanager
 def adapt(
@@ -93,7 +114,8 @@ def adapt(
 ) -> Iterator[AdaptedPipeline]:
     """Let an adapter act in a StableDiffusion(XL)Pipeline within a block.
 
-    After the block the UNet is what it was, processors by identity.
+    After the block the UNet is what it was, processors by identity. InstantID's tokens also take
+    the place of the text in the pipeline's ControlNet, of several in the first.
 
     Raises:
         InputError: a pipeline without a UNet, or an adapter that was built for another one.
@@ -116,6 +138,12 @@ def adapt(
             unet.register_forward_pre_hook(drawing.before_call, with_kwargs=True, prepend=True),
             unet.register_forward_hook(drawing.after_call, always_call=True),
         ]
+        control = getattr(pipe, "controlnet", None)
+        if adapter.feeds_control and control is not None:
+            control = next(iter(getattr(control, "nets", [control])))
+            hooks.append(
+                control.register_forward_pre_hook(drawing.before_control, with_kwargs=True)
+            )
         try:
             yield drawing
         finally:

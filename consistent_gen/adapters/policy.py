@@ -59,7 +59,8 @@ class IdentityTokens:
 class BranchRules:
     """How a system's branch computes.
 
-    combine: "joint", all tokens in one softmax, or "separate", one softmax for each character.
+    combine: "joint", all tokens in one softmax, or "separate", one softmax for each character, as
+        diffusers does where there are masks.
     residual: what is added to the result over the text: the branch's ("add"), or its part that is
         orthogonal to the text's result over the picture ("orthogonal"; PuLID, arXiv 2404.16022), or
         that with the rest weighted by the attention to the first tokens ("orthogonal_weighted").
@@ -117,6 +118,21 @@ class _ShownRow:
         return self.plan.branch_at(self.row.step, self.row.steps, site, self.identities.layout)
 
 
+@dataclass(frozen=True)
+class _Layer:
+    """Rows that are computed at once in one layer.
+
+    weights: one per group of the layout. allowed: how far each query may read each token, [r n t]
+    in 0..1; None for wholly.
+    """
+
+    site: Site
+    slots: tuple[int, ...]
+    layout: TokenLayout
+    weights: tuple[float, ...]
+    allowed: Tensor | None
+
+
 class IdentityPolicy(AttentionPolicy):
     """An adapter in a UNet's attention.
 
@@ -142,23 +158,25 @@ class IdentityPolicy(AttentionPolicy):
         self.fuser, self.capture = fuser, capture
         self.acts_on_projections = attention.rank > 0
         self._shown: dict[str, IdentityTokens] = {}
-        self._readings: dict[int, _ShownRow] = {}
+        self._rows: dict[int, _ShownRow] = {}
         self._call: Call | None = None
         self._kept: dict[tuple[str, Branch, str], tuple[Tensor, Tensor]] = {}
-        self._regions: dict[tuple[int, Grid], Tensor] = {}
+        self._regions: dict[tuple[str, Grid], Tensor] = {}
 
     def show(self, frame: str, identities: IdentityTokens | None) -> None:
         """From now on rows of `frame` show these characters; None for nobody."""
         self._shown.pop(frame, None)
         self._kept = {key: kv for key, kv in self._kept.items() if key[0] != frame}
-        self._regions = {}
+        self._regions = {key: where for key, where in self._regions.items() if key[0] != frame}
         if identities is not None:
             self._shown[frame] = identities
 
     def begin(self, call: Call) -> None:
         """See `AttentionPolicy`."""
         self._call = call
-        self._readings = {
+        if self.attention.training:
+            self._kept = {}  # of weights that are changing
+        self._rows = {
             row.slot: _ShownRow(row, shown, shown.plan or self.plan)
             for row in call.rows
             if (shown := self._shown.get(row.frame)) is not None
@@ -166,11 +184,11 @@ class IdentityPolicy(AttentionPolicy):
 
     def end(self) -> None:
         """See `AttentionPolicy`."""
-        self._readings, self._call = {}, None
+        self._rows, self._call = {}, None
 
     def acts(self, site: Site) -> bool:
         """See `AttentionPolicy`."""
-        if site.kind != "cross" or not self._readings:
+        if site.kind != "cross" or not self._rows:
             return False
         wanted = self.capture is not None and self.capture.text and self.capture.layers(site)
         return wanted or self.adds(site)
@@ -179,16 +197,16 @@ class IdentityPolicy(AttentionPolicy):
         """See `AttentionPolicy`."""
         layer = self.attention.at(site.name)
         has = layer is not None and hasattr(layer, "to_k_ip")
-        return has and any(any(r.weights(site)) for r in self._readings.values())
+        return has and any(any(r.weights(site)) for r in self._rows.values())
 
     # Words.
 
     def text(self, encoded: Tensor) -> Tensor:
         """See `AttentionPolicy`: features go into the words that speak of the characters."""
         changed = encoded
-        for slot, reading in self._readings.items():
-            fusing, row = reading.identities.fusing, reading.row
-            if fusing is None or not reading.plan.fuses(row.step, row.steps):
+        for slot, shown in self._rows.items():
+            fusing, row = shown.identities.fusing, shown.row
+            if fusing is None or not shown.plan.fuses(row.step, row.steps):
                 continue
             assert self.fuser is not None, "fusing without a fuser"
             self._check(len(encoded))
@@ -205,7 +223,7 @@ class IdentityPolicy(AttentionPolicy):
         """See `AttentionPolicy`: the LoRA of the rows that show somebody."""
         scales = {
             slot: shown.plan.lora_at(shown.row.step, shown.row.steps, site)
-            for slot, shown in self._readings.items()
+            for slot, shown in self._rows.items()
         }
         return self.attention.added(site.name, which, x, slots, scales)
 
@@ -215,7 +233,7 @@ class IdentityPolicy(AttentionPolicy):
         """See `AttentionPolicy`: attention over the text is kept where it is wanted."""
         capture = self.capture
         if capture is not None and capture.text and capture.layers(site):
-            slots = sorted(self._readings)
+            slots = sorted(self._rows)
             q, k = heads.q[slots], heads.k[slots]  # r n h d, r t h d
             found = Captured(site, self._grid(site), tuple(slots), _softmax(q, k))
             capture.words.append(found)
@@ -224,42 +242,48 @@ class IdentityPolicy(AttentionPolicy):
         """See `AttentionPolicy`: q and the result of attention over the text, [b n h d]."""
         self._check(len(q))
         out = torch.zeros_like(q)
-        for (layout, weights), readings in self._by(lambda r: (_parts(r), r.weights(site))):
-            if not any(weights):
-                continue
-            slots = [r.row.slot for r in readings]
-            keys, values = self._keys_values(readings, site, q)  # r t h d
-            allowed = self._allowed(readings, layout, site)
-            read = self._attend(q[slots], keys, values, weights, layout, allowed, site, slots)
-            out[slots] = self._residual(read, q[slots], keys, attended[slots])
+        for (layout, weights), rows in self._together(site):
+            slots = [shown.row.slot for shown in rows]
+            # One row is a view, which costs nothing.
+            where = slots if len(slots) > 1 else slice(slots[0], slots[0] + 1)
+            keys, values = self._keys_values(rows, site, q)  # r t h d
+            here = _Layer(site, tuple(slots), layout, weights, self._allowed(rows, site))
+            read = self._attend(q[where], keys, values, here)
+            out[where] = self._residual(read, q[where], keys, attended[where])
         return out
 
-    def _by(self, key: Callable[[_ShownRow], Any]) -> Iterator[tuple[Any, list[_ShownRow]]]:
-        """Rows that can be computed at once: in training, all with an equal key; otherwise each
-        alone, so that its bytes know no neighbours.
+    def _together(
+        self, site: Site
+    ) -> Iterator[tuple[tuple[TokenLayout, tuple[float, ...]], list[_ShownRow]]]:
+        """Rows that read something in a layer, with their tokens' names and weights: where somebody
+        learns, all that have these in common; otherwise each alone, so that its bytes know no
+        neighbours.
         """
-        readings = [self._readings[slot] for slot in sorted(self._readings)]
+        rows = [self._rows[slot] for slot in sorted(self._rows)]
+        keyed = [((shown.identities.layout, shown.weights(site)), shown) for shown in rows]
+        keyed = [(key, shown) for key, shown in keyed if any(key[1])]
         if not torch.is_grad_enabled():
-            yield from ((key(reading), [reading]) for reading in readings)
+            yield from ((key, [shown]) for key, shown in keyed)
             return
-        groups: dict[Any, list[_ShownRow]] = {}
-        for reading in readings:
-            groups.setdefault(key(reading), []).append(reading)
+        groups: dict[tuple[TokenLayout, tuple[float, ...]], list[_ShownRow]] = {}
+        for key, shown in keyed:
+            groups.setdefault(key, []).append(shown)
         yield from groups.items()
 
     def _keys_values(
-        self, readings: Sequence[_ShownRow], site: Site, q: Tensor
+        self, rows: Sequence[_ShownRow], site: Site, q: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Keys and values [r t h d] of the rows' tokens; without gradient they are kept, since
+        """Keys and values [r t h d] of the rows' tokens. Where nobody learns they are kept, since
         tokens are the same at every step.
         """
-        first = readings[0].row
+        first = rows[0].row
         key = first.frame, first.branch, site.name
-        if not torch.is_grad_enabled() and key in self._kept:
+        keep = not (torch.is_grad_enabled() or self.attention.training)
+        if keep and key in self._kept:
             return self._kept[key]
         layer: Any = self.attention.at(site.name)
         weight = layer.to_k_ip.weight
-        tokens = torch.stack([r.identities.tokens(r.row.branch) for r in readings])  # r t c
+        tokens = torch.stack([r.identities.tokens(r.row.branch) for r in rows])  # r t c
         tokens = tokens.to(weight)
         if self.rules.zeros:
             tokens = F.pad(tokens, (0, 0, 0, self.rules.zeros))
@@ -268,42 +292,45 @@ class IdentityPolicy(AttentionPolicy):
             linear(tokens).unflatten(-1, (heads, -1)).to(q)
             for linear in (layer.to_k_ip, layer.to_v_ip)
         )
-        if not torch.is_grad_enabled():
+        if keep:
             self._kept[key] = k, v
         return k, v
 
-    def _attend(
-        self,
-        q: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        weights: tuple[float, ...],
-        layout: TokenLayout,
-        allowed: Tensor | None,
-        site: Site,
-        slots: Sequence[int],
-    ) -> Tensor:
-        """The weighted result [r n h d] of q [r n h d] over tokens [r t h d].
-
-        allowed: how far each query may read each token, [r n t] in 0..1.
-        """
-        uniform = len(set(weights)) == 1
-        if not uniform:
-            scale = torch.tensor(layout.per_token(weights)).to(values)
+    def _attend(self, q: Tensor, keys: Tensor, values: Tensor, here: _Layer) -> Tensor:
+        """The weighted result [r n h d] of q [r n h d] over tokens [r t h d]."""
+        weights = set(here.weights)
+        if len(weights) > 1:
+            scale = torch.tensor(here.layout.per_token(here.weights)).to(values)
             values = values * F.pad(scale, (0, self.rules.zeros))[:, None, None]
-        capture = self.capture if self.capture and self.capture.layers(site) else None
-        if self.rules.combine == "joint" or allowed is None:
-            mask = None if allowed is None else allowed > 0.5
-            read, attention = _attention(q, keys, values, mask, open_=capture is not None)
-            if capture is not None and attention is not None:
-                kept = Captured(site, self._grid(site), tuple(slots), attention)
-                capture.branch.append(kept)
+        wanted = self.capture is not None and self.capture.layers(here.site)
+        if self.rules.combine == "joint":
+            mask = None if here.allowed is None else here.allowed > 0.5
+            read, attention = _attention(q, keys, values, mask, open_=wanted)
         else:
-            read = torch.zeros_like(q)
-            for tokens in _separately(layout):
-                part, _ = _attention(q, keys[:, tokens], values[:, tokens], None)
-                read = read + part * allowed[:, :, tokens[0], None, None].to(part)
-        return read * weights[0] if uniform else read
+            read, attention = self._apart(q, keys, values, here, wanted)
+        if wanted:
+            assert self.capture is not None and attention is not None
+            kept = Captured(here.site, self._grid(here.site), here.slots, attention)
+            self.capture.branch.append(kept)
+        return read if len(weights) > 1 else read * here.weights[0]
+
+    def _apart(
+        self, q: Tensor, keys: Tensor, values: Tensor, here: _Layer, wanted: bool
+    ) -> tuple[Tensor, Tensor]:
+        """The sum [r n h d] of one attention for each character, weighted by its mask; and, if it
+        is wanted, what each query looks at, [r h n t].
+        """
+        read, length = torch.zeros_like(q), keys.shape[1]
+        maps = q.new_zeros(len(q), q.shape[2], q.shape[1], length if wanted else 0)
+        zeros = list(range(len(here.layout), length))  # tokens of zeros dilute every softmax
+        for tokens in _separately(here.layout):
+            own = tokens + zeros
+            part, attention = _attention(q, keys[:, own], values[:, own], None, open_=wanted)
+            share = None if here.allowed is None else here.allowed[:, :, tokens[0]].to(q)  # r n
+            read = read + (part if share is None else part * share[..., None, None])
+            if attention is not None:
+                maps[..., tokens] = attention[..., : len(tokens)]
+        return read, maps
 
     def _residual(self, read: Tensor, q: Tensor, keys: Tensor, attended: Tensor) -> Tensor:
         """What is added to `attended`; all [r n h d], keys [r t h d]."""
@@ -321,37 +348,31 @@ class IdentityPolicy(AttentionPolicy):
 
     # Masks.
 
-    def _allowed(
-        self, readings: Sequence[_ShownRow], layout: TokenLayout, site: Site
-    ) -> Tensor | None:
+    def _allowed(self, rows: Sequence[_ShownRow], site: Site) -> Tensor | None:
         """How far queries may read tokens: [r n t] in 0..1, None if nobody has a mask."""
-        if not any(r.identities.masks for r in readings):
+        if not any(shown.identities.masks for shown in rows):
             return None
-        rows = []
-        for reading in readings:
-            masks, grid = reading.identities.masks, self._grid(site)
-            everywhere = torch.ones(math.prod(grid))
-            owned = {i: self._region(mask, grid) for i, mask in masks.items()}
-            columns = [
-                everywhere if owner is None else owned.get(owner, everywhere)
-                for owner in layout.owners
-            ]
-            columns += [everywhere] * self.rules.zeros
-            device = reading.identities.cond.device
-            rows.append(torch.stack([column.to(device) for column in columns], dim=-1))
-        return torch.stack(rows)
+        return torch.stack([self._regions_of(shown, self._grid(site)) for shown in rows])
 
-    def _region(self, mask: Tensor, grid: Grid) -> Tensor:
-        """A mask [h w] on a layer's grid, [n]."""
-        key = id(mask), grid
+    def _regions_of(self, shown: _ShownRow, grid: Grid) -> Tensor:
+        """How far the queries of a grid may read the tokens of a row, [n t]."""
+        key = shown.row.frame, grid
         if key not in self._regions:
-            picture = mask.float()[None, None]
-            if self.rules.masks == "bicubic":
-                found = F.interpolate(picture, size=grid, mode="bicubic")
-            else:
-                found = F.interpolate(picture, size=grid, mode="area")
-            self._regions[key] = found.flatten()
+            identities = shown.identities
+            everywhere = torch.ones(math.prod(grid))
+            owned = {
+                number: self._resized(mask, grid).to(everywhere)
+                for number, mask in identities.masks.items()
+            }
+            owners = [*identities.layout.owners, *[None] * self.rules.zeros]
+            columns = [everywhere if o is None else owned.get(o, everywhere) for o in owners]
+            self._regions[key] = torch.stack(columns, dim=-1).to(identities.cond.device)
         return self._regions[key]
+
+    def _resized(self, mask: Tensor, grid: Grid) -> Tensor:
+        """A mask [h w] on a layer's grid, [n]."""
+        way = "bicubic" if self.rules.masks == "bicubic" else "area"
+        return F.interpolate(mask.float()[None, None], size=grid, mode=way).flatten()
 
     def _grid(self, site: Site) -> Grid:
         assert self._call is not None, "begin() comes before the call"
@@ -364,16 +385,13 @@ class IdentityPolicy(AttentionPolicy):
             )
 
 
-def _parts(reading: _ShownRow) -> TokenLayout:
-    return reading.identities.layout
-
-
 def _separately(layout: TokenLayout) -> list[list[int]]:
     """Tokens that share a softmax when characters do not: everyone's, and what is nobody's."""
     owners = sorted({-1 if owner is None else owner for owner in layout.owners})
-    groups = [[t for t, o in enumerate(layout.owners) if (-1 if o is None else o) == i]
-              for i in owners]  # fmt: skip
-    return groups
+    return [
+        [t for t, o in enumerate(layout.owners) if (-1 if o is None else o) == owner]
+        for owner in owners
+    ]
 
 
 def _softmax(q: Tensor, k: Tensor) -> Tensor:

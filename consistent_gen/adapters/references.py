@@ -17,7 +17,7 @@ from torch import Tensor
 
 from consistent_gen.errors import InputError
 
-Shown = Literal["all", "face", "body"]
+Shown = Literal["all", "face", "body", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +63,9 @@ class CharacterRef:
     """A character given by pictures.
 
     features: by the name of their `FeatureSpec`. pictures: RGB, uint8 [h w 3]. mask: where the
-    character is in the first of them, 0..1 [h w]. shown: what is taken of it, where the adapter can
-    tell face and body apart. weight: how strongly it counts beside others, 1 as trained.
+    character is in the first of them, 0..1 [h w].
+    shown: what is taken of it, where the adapter can tell face and body apart; "none" is for
+        training without either. weight: how strongly it counts beside others, 1 as trained.
     """
 
     name: str

@@ -146,7 +146,9 @@ class StoryMaker(Adapter):
         """See `Adapter`; of who is shown in part, the other tokens are zeros."""
         if all(p.shown == "all" for p in people):
             return super().project(people, features)
-        kept = torch.tensor([[p.shown != "body", p.shown != "face"] for p in people])
+        kept = torch.tensor(
+            [[p.shown in ("all", "face"), p.shown in ("all", "body")] for p in people]
+        )
         tokens: Tensor = self.projector(**features, kept=kept.to(features["identity"]))
         return tokens
 

@@ -113,20 +113,23 @@ class AdapterAttention(nn.ModuleDict):
     def __init__(
         self, places: Iterable[LayerPlace], *, width: int, rank: int = 0, lora_on: str = "all"
     ) -> None:
-        layers, self._numbers = {}, {}
+        super().__init__()
+        self.rank = rank
+        self._numbers: dict[str, str] = {}
         for place in places:
             ranked = rank if lora_on == "all" or not place.cross else 0
             if ranked or (width and place.cross):
-                layers[str(place.number)] = LayerWeights(place, rank=ranked, width=width)
+                self[str(place.number)] = LayerWeights(place, rank=ranked, width=width)
                 self._numbers[place.name] = str(place.number)
-        super().__init__(layers)
-        self.rank = rank
 
     def at(self, name: str) -> LayerWeights | None:
         """What the layer at a module path gets."""
         number = self._numbers.get(name)
-        found: Any = None if number is None else self[number]
-        return found  # type: ignore[no-any-return]
+        if number is None:
+            return None
+        found = self[number]
+        assert isinstance(found, LayerWeights)
+        return found
 
     def added(
         self, name: str, which: Projection, x: Tensor, slots: Sequence[int],
@@ -135,24 +138,19 @@ class AdapterAttention(nn.ModuleDict):
         """What the LoRA adds to a linear map of the layer at a path for its input x [r n c].
 
         slots: the call's rows that x holds. scales: by row; rows that are not named, or have 0, get
-        nothing. Equal rows are computed at once where there is a gradient, otherwise each alone, so
-        that its bytes know no neighbours.
+        nothing. All rows are computed, so that a row's bytes do not depend on how many of the
+        others have a LoRA.
         """
         layer = self.at(name)
         low_rank = None if layer is None else layer.low_rank(which)
-        rows = [(i, scales[slot]) for i, slot in enumerate(slots) if scales.get(slot, 0.0) != 0.0]
-        if low_rank is None or not rows:
+        found = [scales.get(slot, 0.0) for slot in slots]
+        if low_rank is None or not any(found):
             return None
-        groups = [([i], scale) for i, scale in rows]
-        if torch.is_grad_enabled():
-            groups = [
-                ([i for i, s in rows if s == scale], scale)
-                for scale in dict.fromkeys(s for _, s in rows)
-            ]
-        more = x.new_zeros(*x.shape[:-1], low_rank.up.out_features)
-        for places, scale in groups:
-            more[places] = scale * low_rank(x[places])
-        return more
+        more: Tensor = low_rank(x)
+        if set(found) == {1.0}:
+            return more
+        by_row = torch.tensor(found, device=x.device)[:, None, None]
+        return (more * by_row.to(more)).masked_fill(by_row == 0.0, 0.0)
 
     @torch.no_grad()
     def start_from(self, unet: Any) -> None:

@@ -177,7 +177,8 @@ class _Patch:
                 if all(part is None for part in more):
                     return None
                 parts = zip(result.chunk(len(made), dim=-1), more, strict=True)
-                return torch.cat([x if y is None else x + y for x, y in parts], dim=-1)
+                sums = [x if y is None else x + y for x, y in parts]
+                return sums[0] if len(sums) == 1 else torch.cat(sums, dim=-1)
 
             yield linear.register_forward_hook(add)
 

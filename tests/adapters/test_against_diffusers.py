@@ -17,6 +17,7 @@ from consistent_gen.adapters.scales import ScalePlan
 from consistent_gen.adapters.weights import places_of
 from consistent_gen.attention.patch import attached
 from tests.adapters.toys import LATENT, call_of, denoise, noise, small, small_unet
+from tests.every_run import or_slow
 
 FRAMES = ["a", "b"]
 NAMES = ("ip_adapter", "ip_adapter_plus", "ip_adapter_full_face", "faceid_portrait")
@@ -65,7 +66,7 @@ def character(adapter: Adapter, pictures: Tensor) -> CharacterRef:
 
 @pytest.mark.parametrize("xl", [False, True], ids=["sd15", "sdxl"])
 @pytest.mark.parametrize("pictures", [1, 3])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", or_slow(NAMES, ["ip_adapter", "ip_adapter_plus"]))
 def test_several_pictures_share_a_softmax(name: str, pictures: int, xl: bool) -> None:
     unet = small_unet(xl)
     adapter = small(name, unet)

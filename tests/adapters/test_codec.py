@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from consistent_gen.checkpoints import load_tensors, save_tensors
 from consistent_gen.cli import main
 from consistent_gen.errors import CheckpointError, InputError, UnknownNameError
 from tests.adapters.toys import SYSTEM_NAMES, noise, small, small_unet, somebody
+from tests.every_run import or_slow
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,7 @@ def saved(adapter: Adapter, folder: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", or_slow([torch.float32, torch.bfloat16], [torch.float32]))
 @pytest.mark.parametrize("name", SYSTEM_NAMES)
 def test_what_is_loaded_is_dumped(name: str, dtype: torch.dtype, unet: Any, tmp_path: Path) -> None:
     """Keys, shapes, formats and bytes; the projector may be in another format than the rest."""
@@ -125,6 +127,27 @@ def test_another_base_model(unet: Any, tmp_path: Path) -> None:
     assert "its tokens are 64 wide, the model reads 32" in text
     # As wide, with more layers.
     assert "for a model that reads 64 wide with" in wrong(path, small_unet(xl=True))
+
+
+def test_shapes_and_formats_that_nothing_has(unet: Any, tmp_path: Path) -> None:
+    """One line for every odd file: no size, number or format in it is believed."""
+    path = tmp_path / "odd.safetensors"
+
+    def said(tensors: dict[str, Tensor]) -> str:
+        save_tensors(path, tensors)
+        return wrong(path, unet)
+
+    flat = {"image_proj.proj.weight": torch.zeros(4), "image_proj.norm.weight": torch.zeros(2)}
+    assert "shapes that this never has" in said(flat)
+    empty = {"image_proj.proj.weight": torch.zeros(4, 2), "image_proj.norm.weight": torch.zeros(0)}
+    assert "shapes that this never has" in said(empty)
+    good = dump(small("faceid", unet))
+    for number in ("9" * 5000, "²", "-1", "77777"):
+        assert "IP-Adapter-FaceID" in said(good | {f"ip_adapter.{number}.x": torch.zeros(1)})
+    key = "ip_adapter.1.to_k_ip.weight"
+    assert "number format I8" in said(good | {key: good[key].to(torch.int8)})
+    turned = good | {key: good[key].T.contiguous()[:, :3]}
+    assert f"whose {key} is (64, 3)" in said(turned)
 
 
 def test_a_pickle_is_refused_and_the_remedy_named(unet: Any, tmp_path: Path) -> None:
@@ -217,6 +240,25 @@ def test_a_published_pickle_is_converted(
     assert "is there already" in capsys.readouterr().err
 
 
+class Terminal(io.StringIO):
+    """Somebody who types an answer."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("answer", "code"), [("n", 1), ("", 1), ("Yes", 0)])
+def test_the_licence_is_asked_about(
+    answer: str, code: int, unet: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, _ = pickled(small("faceid", unet), tmp_path)
+    out = tmp_path / "elsewhere.safetensors"
+    monkeypatch.setattr("sys.stdin", Terminal(f"{answer}\n"))
+    assert main(["weights", "convert", str(path), "--out", str(out)]) == code
+    assert out.exists() == (code == 0)
+    assert main(["weights", "convert", str(path), "--out", str(tmp_path / "x.bin")]) == 2
+
+
 class Trap:
     """What runs when a reader obeys a pickle."""
 
@@ -241,7 +283,8 @@ def test_what_cannot_be_converted(
     unet: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def told(path: Path) -> str:
-        assert main(["weights", "convert", str(path), "--accept-licence"]) == 2
+        new = str(tmp_path / "new.safetensors")
+        assert main(["weights", "convert", str(path), "--out", new, "--accept-licence"]) == 2
         error = capsys.readouterr().err
         assert error.count("\n") == 1
         return error
@@ -254,6 +297,13 @@ def test_what_cannot_be_converted(
     assert "no adapter that is known here" in told(path)
     torch.save([torch.zeros(2)], path)
     assert "expected named tensors" in told(path)
+    itself: dict[str, Any] = {"x": torch.zeros(2)}
+    itself |= dict.fromkeys("abcdefgh", itself)
+    torch.save(itself, path)
+    assert "no published file is like that" in told(path)
+    torch.save({"image_proj": {"norm.weight": torch.zeros(1).expand(10**9)}}, path)
+    assert "no published file is like that" in told(path)
+    assert "is a safetensors file already" in told(saved(small("faceid", unet), tmp_path))
     import zipfile
 
     with zipfile.ZipFile(path, "w") as archive:

@@ -82,7 +82,7 @@ def test_the_prediction_counts_more_where_somebody_is() -> None:
 
 
 def test_the_gradient_reaches_the_adapter_and_learning_helps() -> None:
-    """On a frozen UNet: 40 steps on two characters lower the attention loss, and nothing but the
+    """On a frozen UNet: 15 steps on two characters lower the attention loss, and nothing but the
     adapter has a gradient, neither values nor what comes after the maps.
     """
     unet = small_unet()
@@ -91,11 +91,11 @@ def test_the_gradient_reaches_the_adapter_and_learning_helps() -> None:
     last = max(site.level for site in find_sites(unet).values())
     capture = Capture(lambda site: site.level == last)
     policy = adapter.policy(capture=capture)
-    optimizer = torch.optim.Adam(adapter.parameters(), lr=2e-3)
+    optimizer = torch.optim.Adam(adapter.parameters(), lr=5e-3)
     masks = halves(2)
     values: list[float] = []
     with attached(unet, policy):
-        for _ in range(40):
+        for _ in range(15):
             capture.clear()
             shown = adapter.identities(cast)
             for frame in ("a", "b"):
@@ -108,7 +108,7 @@ def test_the_gradient_reaches_the_adapter_and_learning_helps() -> None:
             loss.backward()
             optimizer.step()
             values.append(float(loss.detach()))
-    assert values[-1] < 0.6 * values[0]
+    assert values[-1] < 0.7 * values[0]
     assert all(p.grad is None for p in unet.parameters())
     moved = {name.split(".")[-2] for name, p in adapter.named_parameters()
              if p.grad is not None and p.grad.abs().max() > 0}  # fmt: skip

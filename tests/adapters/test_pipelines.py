@@ -14,6 +14,7 @@ from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 import consistent_gen
 from consistent_gen.adapters.codec import load_adapter, save_adapter
 from consistent_gen.adapters.consistent_id import ConsistentID, facial_prompt, word_positions
+from consistent_gen.adapters.instantid import keypoint_picture
 from consistent_gen.adapters.pipelines import adapt
 from consistent_gen.adapters.references import CharacterRef
 from consistent_gen.adapters.scales import ScalePlan
@@ -129,3 +130,48 @@ def test_an_adapter_of_another_model(pipe: Any) -> None:
         adapt(pipe, small("faceid", small_unet())).__enter__()
     with pytest.raises(InputError, match="has no UNet"):
         adapt(object(), small("faceid", small_unet())).__enter__()
+
+
+def test_tokens_take_the_place_of_text_in_a_controlnet(pipe: Any) -> None:
+    """InstantID: where a face is goes through the ControlNet, whose it is through the tokens."""
+    from diffusers import (
+        ControlNetModel,
+        StableDiffusionControlNetPipeline,
+        StableDiffusionXLControlNetPipeline,
+    )
+
+    xl = hasattr(pipe, "text_encoder_2")
+    control = ControlNetModel.from_unet(
+        pipe.unet, conditioning_embedding_out_channels=(4, 8, 8, 16)
+    )
+    redraw(control, 5)
+    family = StableDiffusionXLControlNetPipeline if xl else StableDiffusionControlNetPipeline
+    parts = {**pipe.components, "controlnet": control}
+    guided = family(**parts) if xl else family(**parts, requires_safety_checker=False)
+    guided.set_progress_bar_config(disable=True)
+    adapter = small("instantid", pipe.unet)
+    points = [(40, 50), (80, 50), (60, 70), (45, 90), (75, 90)]
+    hint = {"image": keypoint_picture(points, (128, 128)), "num_inference_steps": 2}
+    untouched = drawn(guided, **hint)
+    with adapt(guided, adapter) as drawing:
+        assert np.array_equal(drawn(guided, **hint), untouched)
+        shown = drawing.show([somebody(adapter, 1)])
+        assert shown is not None
+        first = drawn(guided, **hint)
+        off = drawing.show([somebody(adapter, 1)], plan=ScalePlan(image=0.0))
+        assert off is not None
+        through_control_only = drawn(guided, **hint)
+    with torch.no_grad():
+        wanted = torch.stack([shown.uncond, shown.cond])
+    assert not np.allclose(first, untouched, atol=1e-3)
+    assert not np.allclose(through_control_only, untouched, atol=1e-4)
+    assert np.array_equal(drawn(guided, **hint), untouched)
+    states: list[torch.Tensor] = []
+    with adapt(guided, adapter) as drawing:
+        drawing.show([somebody(adapter, 1)])
+        look = control.down_blocks[0].register_forward_pre_hook(
+            lambda _m, _a, kwargs: states.append(kwargs["encoder_hidden_states"]), with_kwargs=True
+        )
+        drawn(guided, **hint)
+        look.remove()
+    assert all(torch.equal(state, wanted) for state in states) and states

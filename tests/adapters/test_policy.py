@@ -20,6 +20,8 @@ from consistent_gen.adapters.policy import (
 from consistent_gen.adapters.scales import ScalePlan
 from consistent_gen.attention.layers import Site, find_sites
 from consistent_gen.attention.patch import attached
+from consistent_gen.attention.policy import AttentionPolicy
+from consistent_gen.attention.rows import Call, Row
 from consistent_gen.errors import ConsistentGenError, InputError
 from tests.adapters.toys import (
     LATENT,
@@ -196,6 +198,14 @@ def test_two_characters_in_one_softmax_are_not_two_softmaxes(unet: Any) -> None:
     joint = branch_of(unet, adapter, both)
     separate = branch_of(unet, adapter, both, BranchRules(combine="separate"))
     assert not torch.allclose(joint, separate, atol=1e-3)
+    # Ones are no mask, in either.
+    free = replace(both, masks={})
+    assert torch.equal(branch_of(unet, adapter, free), joint)
+    alone = BranchRules(combine="separate")
+    assert torch.allclose(branch_of(unet, adapter, free, alone), separate, atol=1e-12)
+    mia, bruno = (adapter.identities([somebody(adapter, i)]) for i in (1, 2))
+    summed = branch_of(unet, adapter, mia) + branch_of(unet, adapter, bruno)
+    assert torch.allclose(separate, summed, atol=1e-10)
 
 
 def test_order_within_a_group_is_irrelevant(unet: Any) -> None:
@@ -245,6 +255,12 @@ def test_maps_sum_to_one_and_the_open_softmax_is_the_fused_one(unet: Any) -> Non
     assert torch.allclose(groups.sum(-1), torch.ones(()).double())
     capture.clear()
     assert not capture.branch and not capture.words
+    adapter.rules = BranchRules(combine="separate", zeros=2)
+    apart = drawn(unet, adapter, {"a": both}, capture=capture)
+    assert torch.allclose(apart, drawn(unet, adapter, {"a": both}), atol=1e-10)
+    paths = [person(0), person(1), BACKGROUND]
+    shares = both.layout.sums(capture.branch[0].attention, paths)
+    assert ((shares > 0.0) & (shares < 1.0)).all(), "each has a softmax of its own, with zeros"
 
 
 def test_zero_tokens_dilute_and_the_residual_is_orthogonal(unet: Any) -> None:
@@ -330,6 +346,53 @@ def test_fusing_changes_marked_words_only_and_late(unet: Any) -> None:
     assert not torch.allclose(with_words, without, atol=1e-4)
 
 
+def test_identity_without_the_prompt_is_a_switch(unet: Any) -> None:
+    zero, kept = (
+        small("consistent_id", unet, identity_without_prompt=way) for way in ("zero", "kept")
+    )
+    mia = somebody(zero, 1)
+    bruno = replace(
+        mia, features={**mia.features, "identity": somebody(zero, 2).features["identity"]}
+    )
+    one, two = (zero.identities([who]).uncond for who in (mia, bruno))
+    assert torch.equal(one, two)
+    one, two = (kept.identities([who]).uncond for who in (mia, bruno))
+    assert not torch.equal(one, two)
+
+
+def test_half_precision_and_weights_of_another_format(unet: Any) -> None:
+    """A file's float32 in a bfloat16 model, and bfloat16 in one of float32."""
+    for model, weights in ((torch.bfloat16, torch.float32), (torch.float32, torch.bfloat16)):
+        other = small_unet(dtype=model)
+        for name in ("storymaker", "consistent_id", "pulid"):
+            adapter = small(name, other).to(weights)
+            shown: dict[str, IdentityTokens | None] = {
+                "a": adapter.identities([somebody(adapter, 1)], plan=FULL)
+            }
+            out = drawn(other, adapter, shown)
+            assert out.dtype == model
+            assert out.isfinite().all()
+            assert not torch.equal(out, plain(other, 2))
+
+
+def test_weights_that_learn_are_not_kept(unet: Any) -> None:
+    adapter = small("ip_adapter", unet)
+    policy = adapter.policy()
+    with attached(unet, policy), torch.no_grad():
+        policy.show("a", adapter.identities([somebody(adapter, 1)]))
+        outs = []
+        for training in (False, False, True, False):
+            adapter.train(training)
+            policy.begin(call_of(["a"]))
+            outs.append(denoise(unet, 2))
+            if training:
+                for weight in adapter.attention.parameters():
+                    weight.data.mul_(2.0)
+    assert torch.equal(outs[0], outs[1])
+    assert torch.equal(outs[0], outs[2])
+    assert not torch.allclose(outs[0], outs[3], atol=1e-3)
+
+
 def test_what_the_model_cannot_do_is_said(unet: Any) -> None:
     adapter = small("faceid", unet)
     policy = adapter.policy()
@@ -340,6 +403,48 @@ def test_what_the_model_cannot_do_is_said(unet: Any) -> None:
             denoise(unet, 4)
         with pytest.raises(InputError, match="attention mask"):
             denoise(unet, 2, encoder_attention_mask=torch.ones(2, TEXT))
+
+
+class Watcher(AttentionPolicy):
+    """Keeps what the rows look at, as sharing methods see it: each row alone."""
+
+    def __init__(self) -> None:
+        self.seen: dict[tuple[str, int], Tensor] = {}
+        self.rows: tuple[Row, ...] = ()
+
+    def begin(self, call: Call) -> None:
+        self.rows = call.rows
+
+    def watched(self, site: Site) -> tuple[Row, ...]:
+        return self.rows
+
+    def text_attention(self, row: Row, attention: Tensor, site: Site) -> None:
+        self.seen[site.name, row.slot] = attention
+
+
+def test_whoever_watches_a_row_sees_it_with_its_lora(unet: Any) -> None:
+    """Watched rows go through the linear maps one by one, and keep the LoRA that is theirs."""
+    adapter = small("faceid", unet)
+    capture = Capture(lambda site: True, text=True)
+    policy, watcher = adapter.policy(capture=capture), Watcher()
+    with attached(unet, policy, watcher), torch.no_grad():
+        policy.show("a", adapter.identities([somebody(adapter, 1)], plan=FULL))
+        call = call_of(["b", "a"])
+        policy.begin(call)
+        watcher.begin(call)
+        denoise(unet, 4)
+    with attached(unet, alone := Watcher()), torch.no_grad():
+        alone.begin(call)
+        denoise(unet, 4)
+    for one in capture.words:
+        for slot, maps in zip(one.slots, one.attention, strict=True):  # h n t
+            assert torch.allclose(watcher.seen[one.site.name, slot].double(), maps.mean(0),
+                                  atol=1e-6)  # fmt: skip
+            assert not torch.allclose(watcher.seen[one.site.name, slot],
+                                      alone.seen[one.site.name, slot], atol=1e-4)  # fmt: skip
+    for key, seen in alone.seen.items():
+        if key[1] in (0, 2):
+            assert torch.allclose(watcher.seen[key], seen, atol=1e-6)
 
 
 def test_a_lora_adds_to_fused_projections_too() -> None:

@@ -17,7 +17,7 @@ from consistent_gen.adapters.consistent_id import (
     word_positions,
 )
 from consistent_gen.adapters.fusing import FuseModule, Placement
-from consistent_gen.adapters.instantid import control_states, keypoint_picture
+from consistent_gen.adapters.instantid import keypoint_picture
 from consistent_gen.adapters.layout import BACKGROUND, TokenLayout, people_layout, person
 from consistent_gen.adapters.weights import places_of
 from consistent_gen.errors import InputError, UnknownNameError
@@ -186,10 +186,6 @@ def test_a_picture_of_five_points() -> None:
     assert picture[2, 2].tolist() == [0, 0, 0]
     with pytest.raises(InputError, match="5 points"):
         keypoint_picture(points[:3], (64, 64))
-    text, tokens = noise((2, 7, 8), 1), noise((2, 3, 8), 2)
-    assert torch.equal(control_states(text, tokens), tokens)
-    with pytest.raises(InputError, match="one each"):
-        control_states(text, tokens[:1])
 
 
 def test_keys_and_values_can_start_as_those_of_the_text(unet: Any) -> None:

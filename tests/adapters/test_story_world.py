@@ -100,7 +100,7 @@ def test_a_step_of_training(arm: Any, unet: Any) -> None:
     optimizer = torch.optim.Adam(arm.parameters(), lr=1e-3)
     target, losses = noise((2, 50, 16, 16), 5), []
     with attached(unet, policy):
-        for _ in range(4):
+        for _ in range(2):
             capture.clear()
             show(policy, arm, unet, ScalePlan())
             policy.begin(training_call(FRAMES, (), LATENT))
