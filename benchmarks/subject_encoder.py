@@ -26,7 +26,7 @@ from consistent_gen.checkpoints import weights_folder, write_json
 from consistent_gen.encoders.face_story import StoryFaces
 from consistent_gen.encoders.judge import Judge
 from consistent_gen.encoders.reader import Reader
-from consistent_gen.encoders.subject import subject_crop
+from consistent_gen.encoders.subject import SubjectEncoder, subject_crop
 from consistent_gen.engine import Engine, FrameDone, FrameRequest
 from consistent_gen.models import load_backbone
 from consistent_gen.rewards.attributes import read_words
@@ -78,8 +78,6 @@ def of_reader(pictures: np.ndarray, masks: np.ndarray) -> dict[str, Tensor]:
     masks: n h w, of the subject that is meant in each of the pictures (n h w 3, uint8).
     """
     reader = Reader.load(weights_folder("reader"))
-    kept: list[Tensor] = []
-    reader.subject.register_forward_hook(lambda _, __, output: kept.append(output))
     vectors, sights = [], []
     for picture, mask in zip(pictures, masks, strict=True):
         with torch.inference_mode():
@@ -88,17 +86,18 @@ def of_reader(pictures: np.ndarray, masks: np.ndarray) -> dict[str, Tensor]:
         where = F.adaptive_avg_pool2d(torch.from_numpy(mask).float()[None], shares.shape[-2:])
         # Who cannot be told from the others, or is not counted, is the nearest one that is.
         slot = int((shares * where).sum((1, 2))[: max(1, int(reading.count()[0]))].argmax())
-        vectors.append(kept.pop()[0, slot])
+        assert reading.vectors is not None, "readers give them"
+        vectors.append(reading.vectors[0, slot])
         sights.append(all_sights(reading, reader.schema)[0][slot])
     named = torch.tensor([[agreement(a, b) or 0.0 for b in sights] for a in sights])
     features = F.normalize(torch.stack(vectors), dim=1)
     return {"reader's features": nearness(features), "agreement of the reader's factors": named}
 
 
-def on_views(backend: StoryFaces, groups: int) -> dict[str, Any]:
+def on_views(encoder: SubjectEncoder, groups: int) -> dict[str, Any]:
     """Scores on held-out views, by measure."""
     rows = held_out_views(groups)
-    found = {"subject encoder": measure(backend.encoder, rows)}
+    found = {"subject encoder": measure(encoder, rows)}
     masks = F.interpolate((rows["parts"] > 0).float().unsqueeze(1), scale_factor=2.0)
     others = simple_measures(rows["crops"].float() / 255.0, masks)
     views = SubjectViews(held_out=True, seed=HELD_OUT_SEED)
@@ -131,10 +130,10 @@ def drawings(characters: int) -> np.ndarray:
     return np.stack([done[str(i)] for i in range(len(requests))])
 
 
-def on_drawings(backend: StoryFaces, characters: int) -> dict[str, Any]:
+def on_drawings(encoder: SubjectEncoder, characters: int) -> dict[str, Any]:
     """How well each measure agrees with the judge on pictures that the model drew."""
     pictures = drawings(characters)
-    judge = Judge.load(weights_folder("judge"))
+    judge, backend = Judge.load(weights_folder("judge")), StoryFaces()
     kept, words, vectors, crops, masks = [], [], [], [], []
     for number, picture in enumerate(pictures):
         subjects = backend.subjects(picture)
@@ -146,7 +145,7 @@ def on_drawings(backend: StoryFaces, characters: int) -> dict[str, Any]:
         read = read_words(reading, ANCHORS, 0, 0, judge.schema.subject, judge.schema.hues)
         kept.append(number)
         words.append(tuple(read[name] for name in TELLING))
-        vectors.append(backend.encoder.read(picture, [one.box], [one.mask])[0].embeddings[0])
+        vectors.append(encoder.read(picture, [one.box], [one.mask])[0].embeddings[0])
         crop, _ = subject_crop(picture, one.box, one.mask)
         crops.append(torch.from_numpy(crop[:3].astype(np.float32) / 255.0))
         masks.append(torch.from_numpy((crop[3:] > 127).astype(np.float32)))
@@ -175,20 +174,20 @@ def _pairs(square: Tensor) -> Tensor:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print, save."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("--weights", type=Path, help="of the encoder; the shipped ones without it")
+    parser.add_argument("--weights", type=Path, default=Path("runs/subject_encoder/weights"))
     parser.add_argument("--groups", type=int, default=100, help="held-out subjects")
     parser.add_argument("--drawn", type=int, default=20, help="described characters to draw")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(argv)
-    backend = StoryFaces(encoder=options.weights)
+    encoder = SubjectEncoder.load(options.weights)
     result: dict[str, Any] = {
         "groups": options.groups,
-        "encoder": backend.encoder_id,
-        "parameters": sum(p.numel() for p in backend.encoder.parameters()),
-        "views": on_views(backend, options.groups),
+        "encoder": encoder.encoder_id,
+        "parameters": sum(p.numel() for p in encoder.parameters()),
+        "views": on_views(encoder, options.groups),
     }
     if options.drawn:
-        result["drawings"] = on_drawings(backend, options.drawn)
+        result["drawings"] = on_drawings(encoder, options.drawn)
     write_json(options.out, result)
     print(result)
 

@@ -101,7 +101,7 @@ class PartSegmenter(Protocol):
         mask: of the subject, h w in [0, 1], if one is known.
 
         Raises:
-            InputError: the picture or the box shows nothing.
+            InputError: the picture, the box or the mask cannot be used.
         """
 
 

@@ -63,6 +63,7 @@ class Reading:
     scene: per factor b c logits.
     masks: b 4 s s logits of background and subjects. parts: b 1+p s s logits, or None.
     features: b d, the penultimate features of the whole picture.
+    vectors: b 3 w, the features that a subject's factors are read from.
     """
 
     present: Tensor
@@ -73,6 +74,7 @@ class Reading:
     masks: Tensor
     parts: Tensor | None
     features: Tensor
+    vectors: Tensor | None = None
 
     def count(self) -> Tensor:
         """Number of subjects per picture, shape b: slots fill from the left."""
@@ -116,6 +118,7 @@ class FactorHeads(nn.Module):
             masks=masks.float(),
             parts=None if parts is None else parts.float(),
             features=scene.float(),
+            vectors=subjects.float(),
         )
 
 

@@ -71,12 +71,6 @@ PRODUCTS = (
         Path("runs/judge/scores.json"),
         "consistent-gen train reader --set judge=true run=runs/judge seed=1",
     ),
-    Product(
-        "subject_encoder",
-        Path("runs/subject_encoder/weights"),
-        Path("benchmarks/results/subject_encoder.json"),
-        "python -m consistent_gen.training.subject_views; consistent-gen train subject_encoder",
-    ),
 )
 
 

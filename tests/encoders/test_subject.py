@@ -22,6 +22,7 @@ from consistent_gen.encoders.subject import (
     window_of,
 )
 from consistent_gen.errors import CheckpointError, InputError
+from consistent_gen.training.subject_views import SubjectViews
 from consistent_gen.training.truth import schema
 from consistent_gen.world.dataset import StoryWorld
 from consistent_gen.world.painter import PARTS
@@ -147,19 +148,61 @@ def test_a_box_of_cells_is_in_pixels() -> None:
 
 
 @pytest.fixture(scope="module")
-def story(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> StoryFaces:
-    """The backend with networks that have learnt nothing."""
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A reader that has learnt nothing."""
     torch.manual_seed(0)
     place = tmp_path_factory.mktemp("reader")
     Reader(schema(), 32).save(place)
-    return StoryFaces(place, folder)
+    return place
 
 
-def test_the_default_backend_is_one(story: StoryFaces) -> None:
-    assert isinstance(story, FaceAnalyzer) and story.licence.commercial and not story.realistic
-    assert story.encoder_id.startswith("storyworld:") and story.dimensions == 24
+@pytest.mark.parametrize("with_encoder", [False, True])
+def test_the_default_backend_is_one(reader: Path, folder: Path, with_encoder: bool) -> None:
+    story = StoryFaces(reader, folder if with_encoder else None)
+    assert isinstance(story, FaceAnalyzer) and isinstance(story, PartSegmenter)
+    assert story.licence.commercial and not story.realistic
+    kind = "subject_encoder" if with_encoder else "reader"
+    assert story.encoder_id.startswith(f"storyworld:{kind}:")
+    assert story.dimensions == (24 if with_encoder else 128)
     with pytest.raises(InputError, match="expected height x width x 3"):
         story.analyze(np.zeros((8, 8), np.uint8))
     for face in story.analyze(StoryWorld("train").picture(1).rgb):
-        assert face.raw is not None and face.raw.shape == (24,)
+        assert face.raw is not None and face.raw.shape == (story.dimensions,)
         assert face.encoder_id == story.encoder_id
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("index", range(6))
+def test_the_shipped_backend_finds_who_is_there(index: int) -> None:
+    """In a picture of twice the size, as the second stage draws them."""
+    backend = StoryFaces()
+    picture = StoryWorld("held_out").picture(index)
+    rgb, labels = (values.repeat(2, 0).repeat(2, 1) for values in (picture.rgb, picture.labels))
+    seen = backend.subjects(rgb)
+    assert len(seen) == len(picture.figures)
+    for number, (one, figure) in enumerate(zip(seen, picture.figures, strict=True)):
+        true = (labels > 0) & ((labels.astype(int) - 1) // len(PARTS) == number)
+        guess = one.mask > 0.5
+        assert (guess & true).sum() / (guess | true).sum() > 0.7
+        assert one.face is not None
+        x0, y0, x1, y1 = one.face
+        for x, y in np.array(figure.keypoints) * 256:
+            assert x0 <= x <= x1 and y0 <= y <= y1
+        parts = backend.part_masks(rgb, one.box, one.mask)
+        top = labels == 1 + number * len(PARTS) + PARTS.index("top")
+        if top.mean() > 0.01:
+            assert parts["top"][top].mean() > 2.0 * parts["top"][true & ~top].mean()
+
+
+@pytest.mark.weights
+def test_the_shipped_backend_knows_a_held_out_subject_again() -> None:
+    backend, views = StoryFaces(), SubjectViews(held_out=True, seed=3)
+    found = []
+    for row in (0, 1):
+        rows = []
+        for group in range(6):
+            picture, slot = views.view(group, row)
+            rows.append(backend.subjects(picture.rgb)[slot].vector)
+        stacked = np.stack(rows)
+        found.append(stacked / np.linalg.norm(stacked, axis=1, keepdims=True))
+    assert ((found[0] @ found[1].T).argmax(1) == np.arange(6)).all()
