@@ -37,9 +37,9 @@ def mask_mse(
     """StoryMaker's attention loss: each group is looked at where its owner is.
 
     (1/N) [ sum_i mean (A_i - M_i)^2 + mean (A_bg - (1 - min(sum_i M_i, 1)))^2 ], where A_i is the
-    attention to all tokens of character i. captured: published training looks at the coarsest layers
-        that have attention, 1/32 of the picture. masks: [b N h w] of any size. grow: maps are compared at
-    so many times the finest captured grid, 2 as published.
+    attention to all tokens of character i. captured: published training looks at the coarsest
+    layers that have attention, 1/32 of the picture. masks: [b N h w] of any size. grow: maps are
+    compared at so many times the finest captured grid, 2 as published.
     """
     height, width = max((one.grid for one in captured), key=lambda grid: grid[0] * grid[1])
     size = grow * height, grow * width
