@@ -48,7 +48,6 @@ class IdentitySystem(nn.Module):
 
     name: ClassVar[str]
     title: ClassVar[str]
-    paper: ClassVar[str] = ""
     licence: ClassVar[Licence]
     # Ours -> how files call it; the first is the one that is written.
     prefixes: ClassVar[Mapping[str, tuple[str, ...]]] = {

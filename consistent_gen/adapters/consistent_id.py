@@ -125,7 +125,6 @@ class ConsistentID(Adapter):
     """
 
     name, title = "consistent_id", "ConsistentID"
-    paper = "arXiv 2404.16771"
     licence = NOT_COMMERCIAL
     prefixes = {  # noqa: RUF012
         "projector.": ("image_proj.", "image_proj_model."),

@@ -54,7 +54,6 @@ class InstantID(Adapter):
     """
 
     name, title = "instantid", "InstantID"
-    paper = "arXiv 2401.07519"
     licence = NOT_COMMERCIAL
     marks = ("image_proj.latents", "image_proj.proj_in.weight", "image_proj.proj_out.weight")
     feeds_control = True

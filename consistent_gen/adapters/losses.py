@@ -17,13 +17,6 @@ from consistent_gen.adapters.layout import BACKGROUND, TokenLayout, person
 from consistent_gen.adapters.policy import Captured
 
 
-def coarsest(levels: int) -> int:
-    """The level (`Site.level`) of the layers that StoryMaker's loss looks at, in a UNet with so
-    many: the coarsest one that has attention, 1/32 of the picture in SDXL.
-    """
-    return levels - 1
-
-
 def group_maps(captured: Sequence[Captured], layout: TokenLayout, size: tuple[int, int]) -> Tensor:
     """How much of every place of `size` (height, width) looks at each character and, last, at the
     background: [b p+1 h w]. Mean over heads and layers; maps of all layers are resized alike.
@@ -44,8 +37,9 @@ def mask_mse(
     """StoryMaker's attention loss: each group is looked at where its owner is.
 
     (1/N) [ sum_i mean (A_i - M_i)^2 + mean (A_bg - (1 - min(sum_i M_i, 1)))^2 ], where A_i is the
-    attention to all tokens of character i. masks: [b N h w] of any size. grow: maps are compared at
-    so many times the finest captured grid, 2 as published.
+    attention to all tokens of character i. captured: published training looks at the coarsest
+    layers that have attention, 1/32 of the picture. masks: [b N h w] of any size. grow: maps are
+    compared at so many times the finest captured grid, 2 as published.
     """
     height, width = max((one.grid for one in captured), key=lambda grid: grid[0] * grid[1])
     size = grow * height, grow * width

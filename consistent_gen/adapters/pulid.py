@@ -89,7 +89,6 @@ class PuLID(Adapter):
     """
 
     name, title = "pulid", "PuLID"
-    paper = "arXiv 2404.16022"
     licence = NOT_COMMERCIAL
     prefixes = {  # noqa: RUF012
         "projector.": ("id_adapter.",),

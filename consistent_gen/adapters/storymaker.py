@@ -100,7 +100,6 @@ class StoryMaker(Adapter):
     """
 
     name, title = "storymaker", "StoryMaker"
-    paper = "arXiv 2409.12576"
     licence = NOT_COMMERCIAL
     prefixes = {  # noqa: RUF012
         "projector.": ("image_proj_model.",),
