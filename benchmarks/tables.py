@@ -279,31 +279,30 @@ def _soak(result: Mapping[str, Any]) -> str:
 
 
 def _subject_encoder(result: Mapping[str, Any]) -> str:
-    columns = ("retrieval", "retrieval_with_twins", "auc", "auc_twins")
-    drawn = result.get("drawings", {"auc": {}, "pictures": 0, "same": 0})
-    rows = [
-        (
-            name,
-            *(f"{scores[column]:.3f}" for column in columns),
-            f"{drawn['auc'][name]:.3f}" if name in drawn["auc"] else "",
-        )
-        for name, scores in result["views"].items()
-    ]
+    heads = {
+        "retrieval": "nearest is right",
+        "retrieval_with_twins": "among twins",
+        "auc": "AUC",
+        "auc_twins": "AUC against the twin",
+    }
+    rows = [(n, *(f"{v[h]:.3f}" for h in heads)) for n, v in result["views"].items()]
     places = result["views"]["subject encoder"]
-    return (
+    text = (
         "## Knowing a subject again\n\n"
         f"`python -m benchmarks.subject_encoder`, {result['groups']} held-out subjects in two "
-        "views each, other pose, style and place; a twin differs in three factors. The last "
-        "column: "
-        f"{drawn['pictures']} pictures drawn by the model, of whose pairs the judge calls "
-        f"{drawn['same']} the same\n\n"
-        + table(
-            ("", "nearest is right", "among twins", "AUC", "AUC against the twin", "AUC, drawn"),
-            rows,
-        )
-        + f"\nParts: {places['part_accuracy']:.1%} of cells right, mean overlap "
-        f"{places['part_overlap']:.2f}. "
-        f"Keypoints: {places['keypoint_error']:.1%} of the crop off.\n"
+        "views each, other pose, style and place; a twin differs in three factors\n\n"
+        + table(("", *heads.values()), rows)
+        + f"\nThe encoder's parts: {places['part_accuracy']:.1%} of cells right, mean overlap "
+        f"{places['part_overlap']:.2f}. Its keypoints: {places['keypoint_error']:.1%} of the crop "
+        "off.\n"
+    )
+    drawn = result.get("drawings")
+    if drawn is None:
+        return text
+    return text + (
+        f"\n{drawn['pictures']} pictures that the model drew; the judge calls {drawn['same']} of "
+        "their pairs the same:\n\n"
+        + table(("", "AUC"), [(name, f"{value:.3f}") for name, value in drawn["auc"].items()])
     )
 
 
