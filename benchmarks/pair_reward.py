@@ -4,10 +4,10 @@
 a name all four:
 - table: on held-out identities, pairs of true pictures (the same identity or, by the truth, one
   that agrees by at most 0.8) and of drawn ones (labelled by the judge's factors: agreement above
-  0.93 is the same somebody, below 0.8 somebody else, between them nobody says), each apart: accuracy at the threshold that is best on training
-  identities, and the area under the curve; Kendall's tau of four candidates against a reference by
-  the truth, as rank vectors and as the published script computes it; how much the score drops
-  before another background.
+  0.93 is the same somebody, below 0.8 somebody else, between them nobody says), each apart:
+  accuracy at the threshold that is best on training identities, and the area under the curve;
+  Kendall's tau of four candidates against a reference by the truth, as rank vectors and as the
+  published script computes it; how much the score drops before another background.
 - checks: what a reward must pass before it may be trained on.
 - agreement: SCIR's filter over the pair reward and the photo features.
 - vectors: methods of drawing as metric vectors, with tolerances from repeats and the front.
