@@ -71,7 +71,7 @@ from consistent_gen.training.pair_sets import CELLS, FAMILY, GRIDS, PairSets, tr
 from consistent_gen.world.naming import read_prompt
 from consistent_gen.world.palette import HUES, hue_anchors
 from consistent_gen.world.scene import render
-from consistent_gen.world.spec import ACCESSORIES, PLACES, sample_frame, sample_identity
+from consistent_gen.world.spec import ACCESSORIES, INDOOR, PLACES, sample_frame, sample_identity
 
 Floats = NDArray[np.floating[Any]]
 PARTS = ("table", "checks", "agreement", "vectors")
@@ -180,13 +180,14 @@ def tau(world: PairSets, families: Sequence[int], reward: MatrixReward) -> dict[
 
 
 def moved(world: PairSets, families: Sequence[int]) -> list[tuple[Picture, Picture, Picture]]:
-    """a, b of the same somebody, and b before another place under the same light."""
+    """a, b of the same somebody, and b before another place under the same weather."""
     found = []
     for family in families:
         first = family * FAMILY
         frame = world.frame(first + 1)
         rng = random.Random(f"moved {family}")
-        places = [p for p in PLACES if p not in (frame.place, "moon")]
+        inside = frame.place in INDOOR
+        places = [p for p in PLACES if p not in (frame.place, "moon") and (p in INDOOR) == inside]
         other = replace(frame, place=rng.choice(places))
         a, b = family_pictures(world, family)[:2]
         found.append((a, b, np.asarray(render(other).rgb)))
