@@ -69,7 +69,7 @@ class Aggregator(ABC):
         if self.scale == "group":
             centred = _by_group(centred, valid, at, _divided)
         elif self.scale == "batch":
-            centred = centred / max(_batch(centred, valid, gather).std(), LEAST_STD)
+            centred = centred / max(_std(_batch(centred, valid, gather)), LEAST_STD)
         return Advantages(np.where(valid, centred, 0.0), valid, total)
 
     @abstractmethod
@@ -172,8 +172,7 @@ class GDPO(Aggregator):
     ) -> Floats:
         """See `Aggregator`."""
         summed = _weighted(_z_scores(values, valid, at), self.weights)
-        spread = _batch(summed, valid, gather).std() if len(summed) else 0.0
-        found: Floats = summed / max(float(spread), LEAST_STD) if spread > 0.0 else summed
+        found: Floats = summed / max(_std(_batch(summed, valid, gather)), LEAST_STD)
         return found
 
 
@@ -256,8 +255,12 @@ def _z_scores(
 
 def _divided(x: Floats) -> Floats:
     """Centred values over their std; equal values are 0, whatever rounding says."""
-    spread = float(x.std())
+    spread = _std(x)
     return np.zeros_like(x) if spread < LEAST_STD else x / spread
+
+
+def _std(x: Floats) -> float:
+    return float(x.std()) if len(x) else 0.0
 
 
 def _ranked(x: Floats) -> Floats:

@@ -71,6 +71,12 @@ PRODUCTS = (
         Path("runs/judge/scores.json"),
         "consistent-gen train reader --set judge=true run=runs/judge seed=1",
     ),
+    Product(
+        "pair_reward",
+        Path("runs/pair_reward/weights"),
+        Path("runs/pair_reward/scores.json"),
+        "consistent-gen train pair_reward",
+    ),
 )
 
 

@@ -97,6 +97,9 @@ def test_03_equal_samples_get_exactly_nothing(kind: str) -> None:
     for scale in ("none", "group", "batch"):
         found = AGGREGATORS[kind](WEIGHTS, scale=scale)(equal, ["a"] * 4)
         assert found.values.tolist() == [0.0] * 4
+        nobody = {name: Scores.of([None] * 4) for name in WEIGHTS}
+        found = AGGREGATORS[kind](WEIGHTS, scale=scale)(nobody, ["a"] * 4)
+        assert found.values.tolist() == [0.0] * 4 and not found.valid.any()
     alone = AGGREGATORS[kind](WEIGHTS)(scores(count=1), ["a"])
     assert alone.values.tolist() == [0.0]
 
