@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from consistent_gen.adapters import SYSTEMS
 from consistent_gen.adapters.adapter import Adapter, IdentitySystem, Shapes
+from consistent_gen.adapters.index import SYSTEMS
 from consistent_gen.adapters.weights import LayerPlace, context_width, places_of
 from consistent_gen.checkpoints import load_tensors, save_tensors
 from consistent_gen.errors import CheckpointError, InputError
