@@ -69,6 +69,11 @@ SYSTEMS: tuple[System, ...] = (
         "PaCo-RL",
         "consistent_gen/rewards/pairwise.py",
         "consistent-gen score DIR --judge URL --judge-name NAME",
+        Figure(
+            "tau {:.2f} of four candidates, by the small story-world form",
+            "pair_reward",
+            ("table", "rows", "pair_network", "tau"),
+        ),
     ),
     System(5, "Improved consistency training (iCT)"),
     System(6, "ConsistentAvatar"),
