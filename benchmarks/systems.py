@@ -136,12 +136,22 @@ SYSTEMS: tuple[System, ...] = (
         "SCIR",
         "benchmarks/pair_reward.py",
         "python -m benchmarks.pair_reward agreement",
+        Figure(
+            "{:.0%} of pairs masked: pair reward and photo features disagree",
+            "pair_reward",
+            ("agreement", "disagreement"),
+        ),
     ),
     System(
         41,
         "Trickle-down reward inconsistency",
         "benchmarks/pair_reward.py",
         "python -m benchmarks.pair_reward checks",
+        Figure(
+            "response consistency {:.2f} of the pair reward",
+            "pair_reward",
+            ("checks", "pair_network", "response"),
+        ),
     ),
     System(42, "Information-consistent GRPO"),
     System(43, "Consistency Amplifies"),
