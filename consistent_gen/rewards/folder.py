@@ -25,6 +25,7 @@ from consistent_gen.rewards.baselines import (
 )
 from consistent_gen.rewards.files import PictureFile
 from consistent_gen.rewards.looking import Looker
+from consistent_gen.rewards.pair_network import PairNetworkReward
 from consistent_gen.rewards.pairs import MatrixReward, members
 from consistent_gen.rewards.story_world import Asks, DifferentPictures, story_world_rewards
 
@@ -92,7 +93,7 @@ def rewards_of(
     if backend == "world":
         if asks is None or anchors is None:
             raise InputError("the story world's backend needs the world's words")
-        return story_world_rewards(looker, asks, anchors)
+        return [*story_world_rewards(looker, asks, anchors), PairNetworkReward()]
     plain: list[Reward] = [ColorHistogram(), PixelDistance(), DifferentPictures()]
     if backend == "photo":
         from consistent_gen.rewards.photo_features import PhotoFeatures

@@ -75,7 +75,7 @@ PRODUCTS = (
         "pair_reward",
         Path("runs/pair_reward/weights"),
         Path("runs/pair_reward/scores.json"),
-        "consistent-gen train pair_reward",
+        "consistent-gen train pair_reward --set families=400 --set images=23000",
     ),
 )
 
