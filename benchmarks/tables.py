@@ -354,7 +354,7 @@ def _planted_faults(result: Mapping[str, Any]) -> str:
     head = (
         "## Planted faults\n\n`python -m benchmarks.planted_faults`, "
         f"{result['cases']} sets of three pictures for each fault, which one of them has. What was "
-        "expected was written beforehand.\n\n"
+        "expected was written before these cases were drawn, after a pilot of twelve others.\n\n"
     )
     return head + table(("fault", "score", "expected", "mean fall", "fell", "as expected"), rows)
 
