@@ -1,0 +1,330 @@
+"""A listener that parses: what people say in their own words about themselves and theirs.
+
+spaCy's dependency parser cuts each sentence into clauses (`clauses`); those that are meant as true
+become operations. Slots of the tree (name, home, work, diet, ...) are filled by the patterns of
+`rule_listener`, read on clauses about the user alone; everything else becomes a fact in the user's
+words, with its subject and its dates resolved. What repeats, replaces or ends an older fact is
+found by `ledger`.
+
+It reads English. Where the packages of the extra ``language`` are missing, `default_listener` gives
+the listener of patterns and says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from consistent_gen.errors import CheckpointError, MissingExtraError
+from consistent_gen.language.dates import spoken_dates
+from consistent_gen.language.detection import ENGLISH_ONLY, language_of
+from consistent_gen.language.parser import load_parser, parser_folder
+from consistent_gen.language.words import NOT_NAMES
+from consistent_gen.memory.data.operations import Add, Delete, Op, Update
+from consistent_gen.memory.data.records import Fact, Turn
+from consistent_gen.memory.listening.clauses import (
+    Clause,
+    as_typed,
+    clauses_of,
+    own_words,
+    sentences,
+)
+from consistent_gen.memory.listening.ledger import Ledger, topic_words
+from consistent_gen.memory.listening.listener import Heard, KnownState, Listener
+from consistent_gen.memory.listening.rule_listener import (
+    RuleListener,
+    address,
+    gathered,
+    statements,
+    traits_of,
+)
+
+MAX_CHARACTERS = 6_000
+MAX_SENTENCES = 60
+MAX_FACTS = 40
+_FORGET = re.compile(r"^\s*(?:please |now |can you |could you )*(?:forget|delete|erase)\b", re.I)
+_CHANGED = re.compile(
+    r"\bnow\b|\bfrom now on\b|\bno longer\b|\bany ?more\b|\binstead\b|\bmoved?\b|\bchang\w+|"
+    r"\bthese days\b|\bafter all\b|\bactually\b|\bswitch\w*|\bswapp?\w*|\bcancel\w*|\bcalled off\b|"
+    r"\bgave up\b|\bgiven up\b|\bstopp\w*|\bquit\b|\bretire\w*|\bsold\b|\bdied\b|\bpassed away\b|"
+    r"\bsacked off\b|\bpostpone\w*|\bresched\w*|\bput back\b|\bbrought forward\b|\bpushed\b|"
+    r"\bdropped\b|\bended\b|\bover\b|\bfinished\b|\bbroke up\b|\bsplit\b|\bdivorced\b|\bleft\b|"
+    r"\baltered\b|\bdecided against\b|\bnot .{2,40} but\b|\brather than\b|\bnot going\b|\bup to\b|"
+    r"\bdown to\b|\bwent (?:home|back)\b|\bis back\b|\bhas .{2,40} back\b|\bscrub\b|\bturned out\b",
+    re.IGNORECASE,
+)
+_CORRECTED = re.compile(
+    r"^\s*(?:no[, ]+wait|wait[, ]|no[, ]|sorry[, ]|scratch that|correction|i meant?|i misspoke|"
+    r"my mistake|actually[, ])|\b(?:i meant|a (?:small )?correction)\b|\bactually\s*$|\bactualy\b",
+    re.IGNORECASE,
+)
+_NOT_DATE = re.compile(
+    r"\b(?:not|instead of|rather than|from) (?:on )?(?:the )?([\w' ]{2,24}?)(?=[,.;]|$| any| but| now)",
+    re.IGNORECASE,
+)
+_FEMALE = frozenset(
+    "wife girlfriend mother mom mum mam sister daughter aunt auntie grandmother grandma nan nana gran "
+    "granny niece granddaughter fiancee woman girl lady mrs ms miss midwife hen cow mare".split()
+)
+_MALE = frozenset(
+    "husband boyfriend father dad brother son uncle grandfather grandpa grandad nephew grandson "
+    "fiance man boy mr sir".split()
+)
+_OTHERS = frozenset(
+    "partner friend cousin colleague boss manager neighbour neighbor roommate flatmate housemate "
+    "baby child kid twin parent landlord landlady teacher doctor vet dentist tutor supervisor coach "
+    "dog cat puppy kitten rabbit parrot hamster horse pony tortoise bird lurcher terrier spaniel "
+    "labrador collie niece stepson stepdaughter godson goddaughter mate".split()
+)
+_PEOPLE = _FEMALE | _MALE | _OTHERS
+_RELATED = re.compile(
+    rf"\b(?:my|our) (?:(?:[a-z-]+) ){{0,2}}?({'|'.join(sorted(_PEOPLE))})"
+    r"(?:,| is called| is named| called| named|'s name is|'s called)? ([A-Z][\w'\u2019-]+)"
+)
+_RELATED_AFTER = re.compile(
+    rf"\b([A-Z][\w'\u2019-]+)(?:,| is| \(|'s)(?: that is| who is)? ?(?:my|our) "
+    rf"(?:(?:[a-z-]+) ){{0,2}}?({'|'.join(sorted(_PEOPLE))})\b"
+)
+_STATED = re.compile(r"^(?:we|We)('re| are|'ve| have|)\b")
+# States in ordinary words that the patterns of the rules do not know: path, value, pattern.
+_STATES = (
+    ("Identity.Home", "lives in {0}", re.compile(
+        r"^I(?:'m| am) (?:now |still )?(?:in|living in|up in|over in|down in) "
+        r"([A-Z][\w'-]+(?: [A-Z][\w'-]+){0,2})(?: now| these days)?$")),
+    ("Identity.Name", "{0}", re.compile(
+        r"^(?:Name's|name's|The name's|the name's) ([A-Z][\w'-]+(?: (?:van|von|de|der|den|la|"
+        r"[A-Z][\w'-]+\.?)){0,3})")),
+    ("Work.Job", "{0}", re.compile(
+        r"^I ((?:teach|lecture|nurse|drive|translate|paint|farm|tutor) [^,.;]{2,60})$")),
+    ("Work.Job", "{0}", re.compile(r"^I am an? ([a-z ]{3,30}) by trade")),
+    ("Identity.Birthday", "{0}", re.compile(
+        r"^(?:my )?birthday(?:'s| is) (?:on )?(?:the )?(.{3,40})$", re.IGNORECASE)),
+)  # fmt: skip
+
+
+def default_listener() -> Listener:
+    """The parser-backed listener where its packages are installed and whole, else the rules.
+
+    The rules' description then says what is missing.
+    """
+    try:
+        if parser_folder() is None:
+            raise MissingExtraError("spacy", extra="language", what="the parser")
+        load_parser()
+    except (MissingExtraError, CheckpointError) as error:
+        rules = RuleListener()
+        rules.description = f"{rules.description} ({error})"
+        return rules
+    return ParsedListener()
+
+
+@dataclass
+class _Cast:
+    """Who was spoken of, the last one last, with the pronoun where it is known."""
+
+    people: dict[str, str] = field(default_factory=dict)
+    thing: str = ""
+
+    def meet(self, name: str, relation: str = "") -> None:
+        """Somebody is spoken of (again)."""
+        word = relation.lower()
+        known = self.people.pop(name, "")
+        self.people[name] = "she" if word in _FEMALE else "he" if word in _MALE else known
+
+    def meant(self, pronoun: str) -> str:
+        """The name that ``she`` or ``he`` stands for, or nothing."""
+        for name, said in reversed(self.people.items()):
+            if said in ("", pronoun):
+                self.people[name] = pronoun
+                return name
+        return ""
+
+
+class ParsedListener:
+    """Clauses by a dependency parser; see the module for what becomes of them."""
+
+    description = "parsed listener: English clauses by spaCy; reads no other language"
+
+    def listen(self, turns: Sequence[Turn], view: KnownState) -> Heard:
+        """Operations, trait scores and, for another language than English, a word on that."""
+        ops: dict[tuple[str, str], Op] = {}
+        traits, problems = {}, []
+        facts: list[Op] = []
+        for turn in turns:
+            if turn.role != "user":
+                continue
+            traits[turn.id] = traits_of(turn.text)
+            text = own_words(turn.text[:MAX_CHARACTERS])
+            language = language_of(text)
+            if language != "en":
+                problems.append(ENGLISH_ONLY.get(language, ENGLISH_ONLY["en"]))
+                continue
+            hearing = _Hearing(turn, view)
+            hearing.hear(text)
+            for op in hearing.leaves:
+                key = address(op)
+                if isinstance(op, Delete) and key in ops:
+                    continue
+                ops[key] = gathered(ops[key], op) if key in ops else op
+            facts += hearing.ledger.ops()[:MAX_FACTS]
+        return Heard(ops=(*ops.values(), *_distinct(facts)), traits=traits, problems=tuple(problems))
+
+
+def _distinct(ops: Iterable[Op]) -> Iterator[Op]:
+    """One operation per fact, since several turns of a chunk may touch the same one."""
+    known: set[tuple[str, str]] = set()
+    for op in ops:
+        key = address(op)
+        if key not in known:
+            known.add(key)
+            yield op
+
+
+class _Hearing:
+    """One turn on its way from words to operations."""
+
+    def __init__(self, turn: Turn, view: KnownState) -> None:
+        self._turn, self._view = turn, view
+        self._today = (turn.valid_from or datetime.now(UTC)).date()
+        self.leaves: list[Op] = []
+        self.ledger = Ledger.of(view.facts, (turn.id,))
+        self._cast = _cast_of(view.facts)
+
+    def hear(self, text: str) -> None:
+        """Read the whole turn, sentence by sentence."""
+        said = [s for s in sentences(text) if not _FORGET.match(s[0])][:MAX_SENTENCES]
+        typed = [as_typed(sentence) for sentence, _ in said]
+        docs = load_parser().pipe(typed)
+        for number, (doc, sentence, (_, asked)) in enumerate(zip(docs, typed, said, strict=True)):
+            self._relations(sentence)
+            found = clauses_of(doc, number, asked)
+            corrected = bool(_CORRECTED.search(sentence))
+            for clause in found:
+                self._clause(clause, corrected)
+
+    def _relations(self, sentence: str) -> None:
+        pairs = [(m[2], m[1]) for m in _RELATED.finditer(sentence)]
+        pairs += [(m[1], m[2]) for m in _RELATED_AFTER.finditer(sentence)]
+        for name, relation in pairs:
+            if name.lower() in NOT_NAMES or name in ("I", "I'm"):
+                continue
+            self._cast.meet(name, relation)
+            self.ledger.add(f"{name} ({relation})", name, "relation", (name, relation))
+
+    def _clause(self, clause: Clause, corrected: bool) -> None:
+        who, text = self._resolved(clause)
+        dates = [d for d in spoken_dates(clause.text, self._today) if not d.repeats]
+        changed = bool(_CHANGED.search(clause.text)) or corrected
+        if who == "user":
+            self._slots(clause, corrected and not _CHANGED.search(clause.text))
+        if not topic_words(clause.text) and not dates:
+            return
+        isos = tuple(dict.fromkeys(d.iso for d in dates))
+        full = f"{text} ({', '.join(isos)})" if isos else text
+        keywords = (who, *isos)
+        topic = "event" if dates else "statement"
+        if changed and self._changes(clause, who, full, keywords, corrected):
+            return
+        if isos and self._moves(clause, who, full, keywords):
+            return
+        self.ledger.add(full[:600], who, topic, keywords)
+
+    def _resolved(self, clause: Clause) -> tuple[str, str]:
+        """The subject by name and the words of the clause with it."""
+        subject = clause.subject
+        for name in clause.names:
+            if name in self._cast.people and name != subject:
+                self._cast.meet(name)
+        if subject in ("he", "she"):
+            name = self._cast.meant(subject)
+            return (name, f"{name}: {clause.text}") if name else (subject, clause.text)
+        if subject == "it":
+            thing = self._cast.thing
+            return (thing, f"{thing}: {clause.text}") if thing else ("it", clause.text)
+        if subject not in ("user", "they"):
+            if subject[:1].isupper() or subject.lower() in _PEOPLE:
+                self._cast.meet(subject, subject)
+            else:
+                self._cast.thing = subject
+        elif clause.nouns and subject == "user":
+            self._cast.thing = clause.nouns[-1] if not clause.names else self._cast.thing
+        return subject, clause.text
+
+    def _slots(self, clause: Clause, correction: bool) -> None:
+        """Leaves and preferences that the patterns read in a clause about the user."""
+        said = _STATED.sub(r"I\1", clause.text).replace("I are", "I am").replace("I're", "I'm")
+        for path, value, pattern in _STATES:
+            match = pattern.search(said)
+            if match and not spoken_dates(match[1], self._today):
+                self._leaf(path, value.format(match[1].strip()), correction)
+        if clause.negated and not re.search(r"\b(?:any ?more|no longer|like|eat)\b", said, re.I):
+            return
+        for op in statements(said, self._turn, self._view, correction):
+            if isinstance(op, Add) and op.kind == "fact":
+                self.ledger.add(op.value, "user", str(op.fields.get("topic", "")), ("user",))
+            elif isinstance(op, Add | Update | Delete) and op.kind == "fact":
+                entry = next((e for e in self.ledger.entries if e.id == op.target), None)
+                if entry is not None and isinstance(op, Update):
+                    self.ledger.replace(entry, op.value or entry.text)
+                elif entry is not None:
+                    self.ledger.end(entry)
+            elif not isinstance(op, Add) or op.kind != "habit":
+                self.leaves.append(op)
+
+    def _leaf(self, path: str, value: str, correction: bool) -> None:
+        old = self._view.leaf(path)
+        made: Op = Add(target=path, value=value, evidence=(self._turn.id,))
+        if old is not None:
+            made = Update(
+                target=path, value=value, evidence=(self._turn.id,), correction=correction
+            )
+        self.leaves.append(made)
+
+    def _changes(
+        self, clause: Clause, who: str, full: str, keywords: tuple[str, ...], corrected: bool
+    ) -> bool:
+        """Whether the clause took the place of an older statement."""
+        marks = [m[1].strip() for m in _NOT_DATE.finditer(clause.text)]
+        found = self.ledger.meant(full, who, besides=[m for m in marks if len(m) > 2])
+        found = [e for e in found if e.topic != "relation"]
+        if not found:
+            return False
+        best = found[0]
+        vague = clause.subject in ("it", "they") or who in ("it", "") or len(full.split()) <= 5
+        text = _swapped(best.text, full) if vague else full
+        self.ledger.replace(best, text[:600], keywords=keywords, correction=corrected)
+        for other in found[1:4]:
+            if len(topic_words(other.text) & topic_words(full)) >= 2 and other.id:
+                self.ledger.end(other)
+        return True
+
+    def _moves(self, clause: Clause, who: str, full: str, keywords: tuple[str, ...]) -> bool:
+        """Whether the clause gives another date to what an older statement dates."""
+        for entry in self.ledger.meant(full, who, least=0.6)[:3]:
+            if len(entry.keywords) > 1 and entry.topic == "event" and entry.who == who:
+                if set(entry.keywords[1:]) & set(keywords[1:]):
+                    continue
+                self.ledger.replace(entry, full[:600], keywords=keywords)
+                return True
+        return False
+
+
+def _swapped(old: str, new: str) -> str:
+    """What was said before, without its dates, and what is said of it now."""
+    before = re.sub(r"\s*\([\d, -to]+\)\s*$", "", old)
+    return f"{before}; {new}"
+
+
+def _cast_of(facts: Sequence[Fact]) -> _Cast:
+    """Who the stored facts speak of, given newest first."""
+    cast = _Cast()
+    for fact in reversed(facts):
+        who = fact.keywords[0] if fact.keywords else ""
+        if fact.topic == "relation" and len(fact.keywords) > 1:
+            cast.meet(who, fact.keywords[1])
+        elif who[:1].isupper():
+            cast.meet(who)
+    return cast
+
