@@ -66,6 +66,27 @@ def content_words(query: str) -> tuple[str, ...]:
     return tuple(word for word in words if word not in STOP_WORDS) or words
 
 
+_ASKING = re.compile(
+    r"\?[\s\"')\]]*$"
+    # "When is it" asks; "When I was small" and "What a day" do not.
+    r"|^\W*(?:and |so |but |ok |hey |oh )*(?:"
+    r"(?:what|when|where|why|how|which|whose)(?:'?s|'?re|\u2019s|\u2019re)\b"
+    r"|(?:what|when|where|why|how|which|whose)(?! (?:i|we|he|she|they|you|it|my|our|the|a|an|his|her|"
+    r"their|this|that)\b)(?: [\w'-]+){0,3}? (?:is|are|am|was|were|do|does|did|have|has|had|can|could|"
+    r"will|would|should|shall|must)\b"
+    r"|who(?:'?s|\u2019s)?\b(?! knows\b)|whom\b"
+    r"|(?:do|does|did|is|are|am|was|were|can|could|will|would|have|has|had|should|shall) "
+    r"(?:i|you|u|we|he|she|they|it|my|our|the|this|that|there|your|his|her|their|(?-i:[A-Z][a-z]+))\b"
+    r")",
+    re.IGNORECASE,
+)
+
+
+def is_question(text: str) -> bool:
+    """Whether a sentence asks, by its mark or by its order of words."""
+    return _ASKING.search(text.strip()) is not None
+
+
 def read_consent(text: str) -> bool | None:
     """True for yes, False for no, ``None`` for anything else."""
     if _YES.match(text):

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from consistent_gen.language.words import is_question
 
 # How people type: what the parser must see with an apostrophe or a capital letter.
 _TYPED = tuple(
@@ -114,6 +116,21 @@ class Clause:
     sentence: int
     nouns: tuple[str, ...]
     names: tuple[str, ...]
+    words: tuple[Any, ...] = field(default=(), compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Statement:
+    """The clauses of a sentence that are meant as true, and their words together."""
+
+    text: str
+    clauses: tuple[Clause, ...]
+
+
+def statement_of(clauses: Sequence[Clause]) -> Statement:
+    """One statement of the clauses of one sentence, which explain each other."""
+    tokens = sorted({t.i: t for c in clauses for t in c.words}.items())
+    return Statement(_text([token for _, token in tokens]), tuple(clauses))
 
 
 def as_typed(text: str) -> str:
@@ -156,7 +173,7 @@ def sentences(text: str) -> Iterator[tuple[str, bool]]:
                 return
             continue
         kept = _ASKED_TO_KEEP.sub("", _TAG.sub(".", piece))
-        asked = kept.rstrip(" \"')").endswith("?") and kept == piece
+        asked = is_question(kept) and not (kept != piece and kept.endswith("?"))
         yield kept.rstrip("? ") if kept != piece else kept, asked
 
 
@@ -371,6 +388,7 @@ def _made(who: str, own: bool, head: Any, words: Sequence[Any], number: int) -> 
         sentence=number,
         nouns=tuple(t.lemma_.lower() for t in words if t.pos_ in ("NOUN", "PROPN")),
         names=tuple(t.text for t in words if t.pos_ == "PROPN"),
+        words=tuple(words),
     )
 
 

@@ -21,15 +21,17 @@ from consistent_gen.errors import CheckpointError, MissingExtraError
 from consistent_gen.language.dates import spoken_dates
 from consistent_gen.language.detection import ENGLISH_ONLY, language_of
 from consistent_gen.language.parser import load_parser, parser_folder
-from consistent_gen.language.words import NOT_NAMES
+from consistent_gen.language.words import NOT_NAMES, STOP_WORDS
 from consistent_gen.memory.data.operations import Add, Delete, Op, Update
 from consistent_gen.memory.data.records import Fact, Turn
 from consistent_gen.memory.listening.clauses import (
     Clause,
+    Statement,
     as_typed,
     clauses_of,
     own_words,
     sentences,
+    statement_of,
 )
 from consistent_gen.memory.listening.ledger import Ledger, topic_words
 from consistent_gen.memory.listening.listener import Heard, KnownState, Listener
@@ -201,48 +203,50 @@ class _Hearing:
             self._relations(sentence)
             found = clauses_of(doc, number, asked)
             corrected = bool(_CORRECTED.search(sentence))
-            for clause in found:
-                self._clause(clause, corrected)
+            if found:
+                self._statement(statement_of(found), corrected)
 
     def _relations(self, sentence: str) -> None:
         pairs = [(m[2], m[1]) for m in _RELATED.finditer(sentence)]
         pairs += [(m[1], m[2]) for m in _RELATED_AFTER.finditer(sentence)]
         for name, relation in pairs:
-            if name.lower() in NOT_NAMES or name in ("I", "I'm"):
+            if name.lower() in NOT_NAMES | STOP_WORDS or name.startswith("I'"):
                 continue
             self._cast.meet(name, relation)
             self.ledger.add(f"{name} ({relation})", name, "relation", (name, relation))
 
-    def _clause(self, clause: Clause, corrected: bool) -> None:
-        who, text = self._resolved(clause)
-        dates = [d for d in spoken_dates(clause.text, self._today) if not d.repeats]
-        changed = bool(_CHANGED.search(clause.text)) or corrected
-        if who == "user":
-            self._slots(clause, corrected and not _CHANGED.search(clause.text))
-        if not topic_words(clause.text) and not dates:
+    def _statement(self, said: Statement, corrected: bool) -> None:
+        first = said.clauses[0]
+        who, text = self._resolved(first, said.text)
+        dates = [d for d in spoken_dates(said.text, self._today) if not d.repeats]
+        changed = bool(_CHANGED.search(said.text)) or corrected
+        for clause in said.clauses:
+            if clause.subject == "user":
+                self._slots(clause, corrected and not _CHANGED.search(clause.text))
+        if not topic_words(said.text) and not dates:
             return
         isos = tuple(dict.fromkeys(d.iso for d in dates))
         full = f"{text} ({', '.join(isos)})" if isos else text
         keywords = (who, *isos)
         topic = "event" if dates else "statement"
-        if changed and self._changes(clause, who, full, keywords, corrected):
+        if changed and self._changes(said, who, full, keywords, corrected):
             return
-        if isos and self._moves(clause, who, full, keywords):
+        if isos and self._moves(who, full, keywords):
             return
         self.ledger.add(full[:600], who, topic, keywords)
 
-    def _resolved(self, clause: Clause) -> tuple[str, str]:
-        """The subject by name and the words of the clause with it."""
+    def _resolved(self, clause: Clause, text: str) -> tuple[str, str]:
+        """The subject of a statement's first clause by name, and the words with it."""
         subject = clause.subject
         for name in clause.names:
             if name in self._cast.people and name != subject:
                 self._cast.meet(name)
         if subject in ("he", "she"):
             name = self._cast.meant(subject)
-            return (name, f"{name}: {clause.text}") if name else (subject, clause.text)
+            return (name, f"{name}: {text}") if name else (subject, text)
         if subject == "it":
             thing = self._cast.thing
-            return (thing, f"{thing}: {clause.text}") if thing else ("it", clause.text)
+            return (thing, f"{thing}: {text}") if thing else ("it", text)
         if subject not in ("user", "they"):
             if subject[:1].isupper() or subject.lower() in _PEOPLE:
                 self._cast.meet(subject, subject)
@@ -250,7 +254,7 @@ class _Hearing:
                 self._cast.thing = subject
         elif clause.nouns and subject == "user":
             self._cast.thing = clause.nouns[-1] if not clause.names else self._cast.thing
-        return subject, clause.text
+        return subject, text
 
     def _slots(self, clause: Clause, correction: bool) -> None:
         """Leaves and preferences that the patterns read in a clause about the user."""
@@ -283,16 +287,16 @@ class _Hearing:
         self.leaves.append(made)
 
     def _changes(
-        self, clause: Clause, who: str, full: str, keywords: tuple[str, ...], corrected: bool
+        self, said: Statement, who: str, full: str, keywords: tuple[str, ...], corrected: bool
     ) -> bool:
         """Whether the clause took the place of an older statement."""
-        marks = [m[1].strip() for m in _NOT_DATE.finditer(clause.text)]
+        marks = [m[1].strip() for m in _NOT_DATE.finditer(said.text)]
         found = self.ledger.meant(full, who, besides=[m for m in marks if len(m) > 2])
         found = [e for e in found if e.topic != "relation"]
         if not found:
             return False
         best = found[0]
-        vague = clause.subject in ("it", "they") or who in ("it", "") or len(full.split()) <= 5
+        vague = said.clauses[0].subject in ("it", "they") or who in ("it", "") or len(full.split()) <= 5
         text = _swapped(best.text, full) if vague else full
         self.ledger.replace(best, text[:600], keywords=keywords, correction=corrected)
         for other in found[1:4]:
@@ -300,7 +304,7 @@ class _Hearing:
                 self.ledger.end(other)
         return True
 
-    def _moves(self, clause: Clause, who: str, full: str, keywords: tuple[str, ...]) -> bool:
+    def _moves(self, who: str, full: str, keywords: tuple[str, ...]) -> bool:
         """Whether the clause gives another date to what an older statement dates."""
         for entry in self.ledger.meant(full, who, least=0.6)[:3]:
             if len(entry.keywords) > 1 and entry.topic == "event" and entry.who == who:

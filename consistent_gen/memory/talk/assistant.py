@@ -19,7 +19,7 @@ from datetime import UTC, datetime, tzinfo
 from consistent_gen.errors import InputError
 from consistent_gen.language.embedders import TextEmbedder
 from consistent_gen.language.models import LanguageModel
-from consistent_gen.language.words import content_words, read_consent
+from consistent_gen.language.words import content_words, is_question, read_consent
 from consistent_gen.memory.data.operations import Batch
 from consistent_gen.memory.data.records import (
     Concept,
@@ -51,7 +51,7 @@ from consistent_gen.memory.talk.requests import (
     TeachRequest,
     read_request,
 )
-from consistent_gen.memory.talk.rule_model import RuleModel, is_question
+from consistent_gen.memory.talk.rule_model import RuleModel
 from consistent_gen.memory.talk.style_policy import StylePolicy, read_style, style_lines
 
 RECENT_TURNS = 12
