@@ -28,7 +28,9 @@ def parser_folder() -> Path | None:
     spec = importlib.util.find_spec(MODEL_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         return None
-    found = sorted(Path(next(iter(spec.submodule_search_locations))).glob("en_core_web_sm*/config.cfg"))
+    found = sorted(
+        Path(next(iter(spec.submodule_search_locations))).glob("en_core_web_sm*/config.cfg")
+    )
     return found[-1].parent if found else None
 
 

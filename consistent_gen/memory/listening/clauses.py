@@ -41,12 +41,18 @@ _PASTED = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _LINE_OF_A_LIST = re.compile(r"^\s*(?:>|[-*\u2022]\s|\d+[.)]\s|```)")
+# Lists of what is to be bought or done say nothing lasting.
+_ERRANDS = re.compile(
+    r"^\s*(?:shopping|to[- ]?do|to buy|buy|need|groceries|packing|questions?|options?|pros|cons|"
+    r"ideas)\b[^:]{0,30}:",
+    re.IGNORECASE,
+)
 _GAME = re.compile(
     r"\b(?:let'?s (?:pretend|play|say|imagine|role-?play)|pretend|role-?play|imagine|suppose|"
     r"hypothetically|(?:you are|you're|be) (?:now )?(?:a|an|the) (?:\w+ )?(?:pirate|wizard|dragon|"
     r"character|dungeon|narrator|king|queen|captain|detective|knight)|my character|for the game|"
     r"in my (?:novel|story|book|dream)|i dream(?:t|ed)|riddle|lyrics|it goes|knock knock|"
-    r"what if|say i\b|in another life|once upon a time|the joke)\b",
+    r"what if|say i\b|(?:comic|story|novel|film|movie|series|episode|sketch|song|poem|book) about|(?:thought|thinking|talk|dreamt|dreamed|joked) (?:about|of) (?:a|an|me|us|having|getting|buying|taking)\b|considered (?:a|an|getting|buying)|in another life|once upon a time|the joke)\b",
     re.IGNORECASE,
 )
 _TAKEN_BACK = re.compile(
@@ -95,7 +101,7 @@ _AUTHORITY = frozenset(
 )
 _FAIR = frozenset("he she they".split())
 _SKIPPED_SUBJECTS = frozenset(
-    "you that this these those what which who there one everyone everybody anyone anybody nobody "
+    "you what who one everyone everybody anyone anybody nobody "
     "someone somebody people folk folks".split()
 )
 
@@ -142,12 +148,22 @@ def as_typed(text: str) -> str:
 
 
 def own_words(text: str) -> str:
-    """What is left of a turn without quotations, pasted texts, games and lists."""
+    """What is left of a turn without quotations and pasted texts; a list becomes one line."""
     text = _QUOTED.sub(lambda m: " \u2026 " if len(m[0].split()) > 2 else m[0], text)
     pasted = _PASTED.search(text)
     if pasted is not None:
         text = text[: pasted.start()]
-    lines = [line for line in text.split("\n") if not _LINE_OF_A_LIST.match(line)]
+    lines: list[str] = []
+    heading = ""
+    for line in text.split("\n"):
+        item = _LINE_OF_A_LIST.match(line)
+        if item is None:
+            lines.append(line)
+            heading = line if line.rstrip().endswith(":") else ""
+        elif heading and not item[0].strip().startswith((">", "```")) and lines:
+            # "Medication for Ida:" and its items tell one thing together.
+            apart = " " if lines[-1].rstrip().endswith(":") else "; "
+            lines[-1] += apart + line[item.end() :].strip().rstrip(".;")
     return "\n".join(lines)
 
 
@@ -155,8 +171,12 @@ def sentences(text: str) -> Iterator[tuple[str, bool]]:
     """Lines and sentences with whether each is asked, without what takes itself back."""
     found: list[str] = []
     for line in text.split("\n"):
+        if _ERRANDS.match(line):
+            continue
         for piece in re.split(r"(?<=[.!?\u2026])\s+(?=[^a-z]|[a-z]+ )", line):
-            abbreviated = found and re.search(r"\b(?:Mr|Mrs|Ms|Dr|St|Prof|No|vs|approx)\.$", found[-1])
+            abbreviated = found and re.search(
+                r"\b(?:Mr|Mrs|Ms|Dr|St|Prof|No|vs|approx)\.$", found[-1]
+            )
             if abbreviated:
                 found[-1] += " " + piece
             elif piece.strip():
@@ -229,6 +249,10 @@ def _reports(head: Any) -> bool:
 def _tells_itself(head: Any) -> bool:
     subject = _subject(head)
     mine = subject is None or subject.lower_ in ("i", "we")
+    if head.lemma_.lower() == "decide":
+        # "I have decided that Pip was a sergeant" invents.
+        of = next((_subject(c) for c in head.children if c.dep_ == "ccomp"), None)
+        mine = mine and (of is None or of.lower_ in ("i", "we", "it"))
     return mine and head.lemma_.lower() in _OWN_WORD and not _negated(head)
 
 
@@ -261,7 +285,9 @@ def _words(head: Any, heads: Sequence[Any]) -> list[Any]:
     kept, waiting = [head], [head]
     while waiting:
         for child in waiting.pop().children:
-            if child.i not in others and not (child.dep_ in ("cc", "preconj") and child.i < head.i):
+            if child.i in others or _blocked(child):
+                continue
+            if not (child.dep_ in ("cc", "preconj") and child.i < head.i):
                 kept.append(child)
                 waiting.append(child)
     kept.sort(key=lambda token: token.i)
@@ -270,6 +296,17 @@ def _words(head: Any, heads: Sequence[Any]) -> list[Any]:
     while kept and (kept[-1].is_punct or kept[-1].dep_ == "cc"):
         kept.pop()
     return kept
+
+
+def _blocked(child: Any) -> bool:
+    """Whether a clause inside another is no fact, so that the other goes without it."""
+    inner = ("conj", "ccomp", "parataxis", "relcl", "advcl")
+    if child.dep_ not in inner or child.pos_ not in ("VERB", "AUX"):
+        return False
+    subject = _subject(child)
+    if child.dep_ == "ccomp" and child.head.lemma_.lower() in _SAY | _OWN_WORD:
+        return False  # judged with the word that reports it
+    return subject is not None and child.dep_ != "advcl" and _unreal(child, subject)
 
 
 _OPENERS = frozenset(
@@ -284,7 +321,9 @@ def _text(words: Sequence[Any]) -> str:
     for token, following in zip(words, [*words[1:], None], strict=True):
         gap = following is not None and following.i != token.i + 1
         pieces.append(token.text + (" " if gap else token.whitespace_))
-    return re.sub(r"\s+", " ", re.sub(r"\s+([,.;:!?])", r"\1", "".join(pieces))).strip(" ,;:-\u2026")
+    return re.sub(r"\s+", " ", re.sub(r"\s+([,.;:!?])", r"\1", "".join(pieces))).strip(
+        " ,;:-\u2026"
+    )
 
 
 def _clause(head: Any, heads: Sequence[Any], number: int, asked: bool) -> Clause | None:
@@ -328,14 +367,19 @@ def _unreal(head: Any, subject: Any) -> bool:
             return True
         if child.dep_ == "mark" and child.lower_ in _IF:
             return True
-        if child.dep_ == "advcl" and any(c.lower_ in _IF for c in child.children if c.dep_ == "mark"):
+        if child.dep_ == "advcl" and any(
+            c.lower_ in _IF for c in child.children if c.dep_ == "mark"
+        ):
             return True
     above = head
     while above.dep_ in ("conj", "advcl", "ccomp", "xcomp", "relcl") and above.head is not above:
         above = above.head
-        if above.dep_ == "ROOT" and any(
-            c.dep_ == "aux" and _modal(c, above) in _UNREAL_MODALS for c in above.children
-        ) and head.dep_ == "conj" and _subject(head) is None:
+        if (
+            above.dep_ == "ROOT"
+            and any(c.dep_ == "aux" and _modal(c, above) in _UNREAL_MODALS for c in above.children)
+            and head.dep_ == "conj"
+            and _subject(head) is None
+        ):
             return True
     complement = next((c for c in head.children if c.dep_ == "ccomp"), None)
     if lemma in _SAY and complement is not None and complement.i > head.i:
@@ -347,15 +391,16 @@ def _unreal(head: Any, subject: Any) -> bool:
 
 def _modal(aux: Any, head: Any) -> str:
     if aux.lower_ in ("'d", "\u2019d"):
-        return "had" if head.tag_ == "VBN" else "would"
+        after = next((t for t in aux.doc[aux.i + 1 :] if t.pos_ != "ADV"), head)
+        return "had" if after.tag_ in ("VBN", "VBD") or after.lower_ == "better" else "would"
     return str(aux.lower_)
 
 
 def _hearsay(subject: Any, complement: Any, lemma: str) -> bool:
     """Whether somebody's word is not to be taken for a fact, even with their name to it."""
+    of = _subject(complement)
     if subject.lower_ in ("i", "we"):
         return True  # the complement stands for itself
-    of = _subject(complement)
     if any(t.lower_ in _AUTHORITY for t in subject.subtree):
         return False
     return lemma != "say" or of is None or of.lower_ not in _FAIR
@@ -366,6 +411,11 @@ def _who(subject: Any) -> tuple[str, bool]:
     said = subject.lower_
     if said in ("i", "we"):
         return "user", True
+    if said in ("that", "this", "these", "those", "which"):
+        return "that", False
+    if said == "there":  # "there's our Neil": somebody of the user's
+        theirs = any(t.lower_ in ("my", "our") for t in subject.head.subtree)
+        return ("user", True) if theirs else ("", False)
     if said in _SKIPPED_SUBJECTS:
         return "", False
     if said in ("he", "she", "they", "it"):
@@ -377,7 +427,7 @@ def _who(subject: Any) -> tuple[str, bool]:
 
 def _made(who: str, own: bool, head: Any, words: Sequence[Any], number: int) -> Clause | None:
     text = _text(words)
-    if len([t for t in words if t.is_alpha or t.like_num]) < 3 and who not in ("user",):
+    if len([t for t in words if t.is_alpha or t.like_num]) < 3 and who not in ("user", "that"):
         return None
     return Clause(
         text=text,
@@ -397,8 +447,11 @@ def _fragment(head: Any, heads: Sequence[Any], number: int, asked: bool) -> Clau
     if asked:
         return None
     words = _words(head, heads)
-    telling = any(t.like_num or t.pos_ in ("NUM", "PROPN") or t.lower_ in ("my", "our") for t in words)
+    telling = any(
+        t.like_num or t.pos_ in ("NUM", "PROPN") or t.lower_ in ("my", "our") for t in words
+    )
     weighty = sum(t.pos_ in ("NOUN", "PROPN", "NUM", "VERB", "ADJ") for t in words)
-    if not telling or weighty < 2 or head.pos_ in ("INTJ", "SYM"):
+    if weighty < 1 or head.pos_ in ("INTJ", "SYM"):
         return None
-    return _made("user", False, head, words, number)
+    whole = telling and weighty >= 2
+    return _made("user" if whole else "that", False, head, words, number)

@@ -51,6 +51,19 @@ def _all_words(text: str) -> frozenset[str]:
     return frozenset(w[:6] for w in _WORD.findall(text.casefold()) if w not in STOP_WORDS)
 
 
+@functools.lru_cache(maxsize=20_000)
+def _pairs(text: str) -> frozenset[tuple[str, str]]:
+    """Neighbouring words of which the second says what it is about."""
+    words = [w[:5].rstrip("s") for w in _WORD.findall(text.casefold())]
+    topics = topic_words(text)
+    return frozenset(
+        (a, b) for a, b in zip(words, words[1:], strict=False) if b in topics and a not in _LOOSE
+    )
+
+
+_LOOSE = frozenset("my our a an in of to and on at for with from his her their it i is".split())
+
+
 def negative(text: str) -> bool:
     """Whether a statement denies something."""
     return _NEGATIVE.search(text) is not None
@@ -91,18 +104,18 @@ class Ledger:
         """What is to be done, in the order of the entries."""
         return [entry.op for entry in self.entries if entry.op is not None]
 
-    def add(self, text: str, who: str, topic: str, keywords: tuple[str, ...]) -> None:
-        """A new statement, unless it repeats one; it replaces the one that it contradicts."""
+    def add(self, text: str, who: str, topic: str, keywords: tuple[str, ...]) -> Entry:
+        """The entry of a statement: a new one, the one that it repeats or that it contradicts."""
         words = _all_words(text)
         for entry in self.live():
             other = _all_words(entry.text)
             alike = len(words & other) / max(1, len(words | other))
             if negative(entry.text) == negative(text):
                 if words and (alike >= _SAME or words <= other):
-                    return
+                    return entry
             elif alike >= _OPPOSITE and entry.who == who:
                 self.replace(entry, text, keywords=keywords)
-                return
+                return entry
         op = Add(
             kind="fact",
             value=text,
@@ -110,6 +123,7 @@ class Ledger:
             fields={"topic": topic, "keywords": keywords},
         )
         self.entries.append(Entry(text, who, topic, keywords, op=op))
+        return self.entries[-1]
 
     def replace(
         self,
@@ -148,23 +162,31 @@ class Ledger:
         return [entry for entry in reversed(self.entries) if not entry.gone]
 
     def meant(
-        self, text: str, who: str, *, besides: Sequence[str] = (), least: float = _MEANT
+        self,
+        text: str,
+        who: str,
+        *,
+        besides: Sequence[str] = (),
+        least: float = _MEANT,
+        names: frozenset[str] = frozenset(),
     ) -> list[Entry]:
         """Entries that ``text`` speaks of, the likeliest first.
 
         ``besides`` are words that tell of an entry though they are no topic, such as the date that
-        holds no longer ("not Thursday").
+        holds no longer ("not Thursday"). One shared word is enough only with its neighbour ("the
+        teas"), and ``names`` (topic words) alone never are.
         """
         words = topic_words(text)
         found = []
         for place, entry in enumerate(self.live()):
             theirs = topic_words(entry.text)
-            shared = words & theirs
+            shared = (words & theirs) - names
+            close = len(shared) >= 2 or bool(_pairs(text) & _pairs(entry.text))
             marked = any(mark.casefold() in entry.text.casefold() for mark in besides)
-            if not shared and not (marked and place < 12):
+            if not (shared and close) and not (marked and place < 12):
                 continue
             smaller = min(self._weight(words), self._weight(theirs)) or 1.0
-            score = self._weight(shared) / smaller + 0.5 * marked
+            score = self._weight(words & theirs) / smaller + 0.5 * marked
             score -= 0.2 * (entry.who != who and who not in ("it", ""))
             if score >= least:
                 found.append((-score, place, entry))

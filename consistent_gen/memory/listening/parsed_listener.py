@@ -33,7 +33,7 @@ from consistent_gen.memory.listening.clauses import (
     sentences,
     statement_of,
 )
-from consistent_gen.memory.listening.ledger import Ledger, topic_words
+from consistent_gen.memory.listening.ledger import Entry, Ledger, topic_words
 from consistent_gen.memory.listening.listener import Heard, KnownState, Listener
 from consistent_gen.memory.listening.rule_listener import (
     RuleListener,
@@ -52,7 +52,8 @@ _CHANGED = re.compile(
     r"\bthese days\b|\bafter all\b|\bactually\b|\bswitch\w*|\bswapp?\w*|\bcancel\w*|\bcalled off\b|"
     r"\bgave up\b|\bgiven up\b|\bstopp\w*|\bquit\b|\bretire\w*|\bsold\b|\bdied\b|\bpassed away\b|"
     r"\bsacked off\b|\bpostpone\w*|\bresched\w*|\bput back\b|\bbrought forward\b|\bpushed\b|"
-    r"\bdropped\b|\bended\b|\bover\b|\bfinished\b|\bbroke up\b|\bsplit\b|\bdivorced\b|\bleft\b|"
+    r"\bdropped\b|\bended\b|\bis over\b|\bfinished\b|\bbroke up\b|\bsplit\b|\bdivorced\b|"
+    r"\b(?:i|we|he|she|they)(?:'ve|'s)? (?:have |has )?left\b|\bdeleted\b|\bgone up\b|\bshifted\b|"
     r"\baltered\b|\bdecided against\b|\bnot .{2,40} but\b|\brather than\b|\bnot going\b|\bup to\b|"
     r"\bdown to\b|\bwent (?:home|back)\b|\bis back\b|\bhas .{2,40} back\b|\bscrub\b|\bturned out\b",
     re.IGNORECASE,
@@ -66,6 +67,7 @@ _NOT_DATE = re.compile(
     r"\b(?:not|instead of|rather than|from) (?:on )?(?:the )?([\w' ]{2,24}?)(?=[,.;]|$| any| but| now)",
     re.IGNORECASE,
 )
+_FROM_NOW = re.compile(r"\bfrom now on(?:wards)?\b", re.IGNORECASE)
 _FEMALE = frozenset(
     "wife girlfriend mother mom mum mam sister daughter aunt auntie grandmother grandma nan nana gran "
     "granny niece granddaughter fiancee woman girl lady mrs ms miss midwife hen cow mare".split()
@@ -171,7 +173,9 @@ class ParsedListener:
                     continue
                 ops[key] = gathered(ops[key], op) if key in ops else op
             facts += hearing.ledger.ops()[:MAX_FACTS]
-        return Heard(ops=(*ops.values(), *_distinct(facts)), traits=traits, problems=tuple(problems))
+        return Heard(
+            ops=(*ops.values(), *_distinct(facts)), traits=traits, problems=tuple(problems)
+        )
 
 
 def _distinct(ops: Iterable[Op]) -> Iterator[Op]:
@@ -193,6 +197,7 @@ class _Hearing:
         self.leaves: list[Op] = []
         self.ledger = Ledger.of(view.facts, (turn.id,))
         self._cast = _cast_of(view.facts)
+        self._last: Entry | None = None
 
     def hear(self, text: str) -> None:
         """Read the whole turn, sentence by sentence."""
@@ -217,6 +222,9 @@ class _Hearing:
 
     def _statement(self, said: Statement, corrected: bool) -> None:
         first = said.clauses[0]
+        if first.subject == "that" and not corrected:
+            self._continued(said)
+            return
         who, text = self._resolved(first, said.text)
         dates = [d for d in spoken_dates(said.text, self._today) if not d.repeats]
         changed = bool(_CHANGED.search(said.text)) or corrected
@@ -226,6 +234,8 @@ class _Hearing:
         if not topic_words(said.text) and not dates:
             return
         isos = tuple(dict.fromkeys(d.iso for d in dates))
+        # "From now on" reads like an order in what is replayed to a model later.
+        text = _FROM_NOW.sub("now", text)
         full = f"{text} ({', '.join(isos)})" if isos else text
         keywords = (who, *isos)
         topic = "event" if dates else "statement"
@@ -233,7 +243,13 @@ class _Hearing:
             return
         if isos and self._moves(who, full, keywords):
             return
-        self.ledger.add(full[:600], who, topic, keywords)
+        self._last = self.ledger.add(full[:600], who, topic, keywords)
+
+    def _continued(self, said: Statement) -> None:
+        """ "Same place." belongs to what was said just before."""
+        if self._last is not None and len(self._last.text) + len(said.text) < 400:
+            text = f"{self._last.text}; {_FROM_NOW.sub('now', said.text)}"
+            self.ledger.replace(self._last, text)
 
     def _resolved(self, clause: Clause, text: str) -> tuple[str, str]:
         """The subject of a statement's first clause by name, and the words with it."""
@@ -291,14 +307,17 @@ class _Hearing:
     ) -> bool:
         """Whether the clause took the place of an older statement."""
         marks = [m[1].strip() for m in _NOT_DATE.finditer(said.text)]
-        found = self.ledger.meant(full, who, besides=[m for m in marks if len(m) > 2])
+        names = frozenset().union(*(topic_words(name) for name in self._cast.people))
+        found = self.ledger.meant(full, who, besides=[m for m in marks if len(m) > 2], names=names)
         found = [e for e in found if e.topic != "relation"]
         if not found:
             return False
         best = found[0]
-        vague = said.clauses[0].subject in ("it", "they") or who in ("it", "") or len(full.split()) <= 5
+        vague = any(c.subject in ("it", "they", "that") for c in said.clauses) or who in ("it", "")
+        vague = vague or len(full.split()) <= 5
         text = _swapped(best.text, full) if vague else full
         self.ledger.replace(best, text[:600], keywords=keywords, correction=corrected)
+        self._last = best
         for other in found[1:4]:
             if len(topic_words(other.text) & topic_words(full)) >= 2 and other.id:
                 self.ledger.end(other)
@@ -331,4 +350,3 @@ def _cast_of(facts: Sequence[Fact]) -> _Cast:
         elif who[:1].isupper():
             cast.meet(who)
     return cast
-

@@ -38,7 +38,11 @@ _KINDS = tuple(
     (re.compile(asks, re.I), re.compile(holds, flags))
     for asks, holds, flags in (
         (r"\bwhen\b|\bwhat (?:day|date|time|month|year)\b|\bwhich days?\b", _DATED, re.I),
-        (r"\bhow (?:many|much|old|often|long|tall|big|far)\b|\bdose\b|\bsize\b|\bweigh", _COUNTED, re.I),
+        (
+            r"\bhow (?:many|much|old|often|long|tall|big|far)\b|\bdose\b|\bsize\b|\bweigh",
+            _COUNTED,
+            re.I,
+        ),
         (r"\bwho(?:'s|se|m)?\b|\bname\b|\bcalled\b", r"\b[A-Z][a-z]+", re.NOFLAG),
         (r"\bwhere\b", r"\b(?:in|at|to|near|up|on) (?:the |my |our )?[\w']+", re.I),
     )
