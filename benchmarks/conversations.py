@@ -43,7 +43,7 @@ from typing import Any
 import yaml
 
 from consistent_gen.language.embedders import default_embedder
-from consistent_gen.language.words import STOP_WORDS
+from consistent_gen.language.words import STOP_WORDS, word_set
 from consistent_gen.memory import open_memory
 from consistent_gen.memory.data.records import CoreLeaf, Record, Turn
 from consistent_gen.memory.data.store import Store
@@ -52,20 +52,40 @@ from consistent_gen.memory.listening.rule_listener import RuleListener
 from consistent_gen.memory.talk.assistant import Assistant
 from consistent_gen.memory.talk.replies import NO_ANSWER, NO_QUESTION, NOTHING_KNOWN
 
+VERDICTS = ("right", "stale", "wrong", "unknown")
 KEPT, STALE, TRAPPED, SUPPORTED = 0.5, 0.6, 0.75, 0.5
 _WORD = re.compile(r"[^\W_]+")
 # Words of gold sentences that name no content of their own.
-_FRAME = frozenset("user users called name named years year old day since about one also".split())
-_NUMBER_WORDS = """
-zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
-sixteen seventeen eighteen nineteen twenty
-""".split()
+_FRAME = word_set("user users called name named years year old day since about one also")
+_NUMBER_WORDS = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+    "twenty",
+]
 _NUMBERS = {word: str(number) for number, word in enumerate(_NUMBER_WORDS)}
 _ORDINAL = re.compile(r"^(\d+)(?:st|nd|rd|th)$")
 
 
 @dataclass
-class Result:
+class Hearing:
     """Counts of one conversation; ``missed``, ``wrongs`` and the like are for reading."""
 
     name: str
@@ -114,10 +134,10 @@ def covered(wanted: frozenset[str], *texts: frozenset[str]) -> float:
     return len(wanted & frozenset().union(*texts)) / len(wanted) if wanted else 0.0
 
 
-def run(path: Path, listener: Listener, folder: Path, embedder: Any) -> Result:
+def run(path: Path, listener: Listener, folder: Path, embedder: Any) -> Hearing:
     """One conversation through the assistant, and its judgement."""
     told = yaml.safe_load(path.read_text(encoding="utf-8"))
-    result = Result(path.stem)
+    result = Hearing(path.stem)
     timed = Timed(listener)
     with open_memory(folder, path.stem) as store:
         assistant = Assistant(store, listener=timed, text_embedder=embedder)
@@ -147,7 +167,7 @@ def live(store: Store) -> list[Record]:
 
 
 def judge_records(
-    told: dict[str, Any], records: Sequence[Record], numbers: dict[str, int], result: Result
+    told: dict[str, Any], records: Sequence[Record], numbers: dict[str, int], result: Hearing
 ) -> None:
     """Fill in what was kept, what is stale, which traps are stored and what nothing supports."""
     held = {r.id: stems(f"{r.label} {r.text} {' '.join(r.keywords)}") for r in records}
@@ -243,7 +263,7 @@ def place(variants: Iterable[str], answer: str) -> int | None:
     return min(found, default=None)
 
 
-def table(results: Sequence[Result]) -> dict[str, Any]:
+def table(results: Sequence[Hearing]) -> dict[str, Any]:
     """Totals over conversations, as shares."""
     total: Counter[str] = Counter()
     asked: Counter[str] = Counter()
@@ -261,7 +281,7 @@ def table(results: Sequence[Result]) -> dict[str, Any]:
         "precision": round(1 - wrong / max(1, total["records"]), 3),
         "stale_share": round(total["stale"] / max(1, total["ended"]), 3),
         "trapped_share": round(total["trapped"] / max(1, total["traps"]), 3),
-        "questions": {k: round(asked[k] / questions, 3) for k in ("right", "stale", "wrong", "unknown")},
+        "questions": {k: round(asked[k] / questions, 3) for k in VERDICTS},
         "listen_ms_median": round(1000 * seconds[len(seconds) // 2], 1) if seconds else 0,
         "listen_ms_p95": round(1000 * seconds[int(len(seconds) * 0.95)], 1) if seconds else 0,
     }  # fmt: skip

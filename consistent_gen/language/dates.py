@@ -17,7 +17,12 @@ _MONTHS = {name.lower(): number for number, name in enumerate(calendar.month_nam
 _SHORT = {name.lower(): number for number, name in enumerate(calendar.month_abbr) if name}
 _DAYS = {name.lower(): number for number, name in enumerate(calendar.day_name)}
 _NUMBERS = {
-    **{w: n for n, w in enumerate("one two three four five six seven eight nine ten".split(), 1)},
+    **{
+        w: n
+        for n, w in enumerate(
+            ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"], 1
+        )
+    },
     **{"a": 1, "an": 1, "a couple of": 2, "couple of": 2, "a few": 3, "eleven": 11, "twelve": 12},
 }
 _SEASONS = {"spring": 3, "summer": 6, "autumn": 9, "fall": 9, "winter": 12}
@@ -43,16 +48,19 @@ _RULES = tuple(
             r"(?:,? (?P<y>[12]\d{3}))?",
         ),
         ("month_year", rf"(?P<month>{_ANY_MONTH}) (?:of )?(?P<y>[12]\d{{3}})\b"),
-        ("which_month", rf"(?P<which>last|next|this|in|since|until|by|every) (?P<month>{_ANY_MONTH})\b"),
+        ("which_month", rf"(?P<which>last|next|this|in|since|until|by|every) "
+         rf"(?P<month>{_ANY_MONTH})\b"),
         ("which_day", rf"(?:(?P<which>last|next|this|on|every|since|until|by) )?(?P<day>{_DAY})\b"),
         ("which_season", rf"(?P<which>last|next|this|in) (?P<season>{_SEASON})\b"),
         ("which_span", r"(?P<which>last|next|this) (?P<unit>week|weekend|month|year)\b"),
         ("ago", rf"(?P<n>{_COUNT}|\d{{1,3}}) (?P<unit>day|week|month|year)s? ago\b"),
-        ("in_time", rf"in (?P<n>{_COUNT}|\d{{1,3}}) (?P<unit>day|week|month|year)s?(?: time|' time)?\b"),
+        ("in_time", rf"in (?P<n>{_COUNT}|\d{{1,3}}) (?P<unit>day|week|month|year)s?"
+         r"(?:'? time)?\b"),
         ("near", r"(?P<near>the day after tomorrow|day after tomorrow|the day before yesterday|"
                  r"today|tonight|yesterday|tomorrow|last night|this morning|this evening)\b"),
         ("year", r"(?:since|in|from|until|back in|of) (?P<y>1[89]\d\d|20\d\d)\b"),
-        ("nth", r"(?:on |to |for |until |by )?the (?P<d>\d{1,2})(?:st|nd|rd|th)\b(?! (?:of|floor|grade|place|time|year|century|birthday))"),
+        ("nth", r"(?:on |to |for |until |by )?the (?P<d>\d{1,2})(?:st|nd|rd|th)\b"
+         r"(?! (?:of|floor|grade|place|time|year|century|birthday))"),
     )
 )  # fmt: skip
 _FULL = re.compile(r"\b\d{1,2}[./]\d{1,2}[./]\d{2,4}\b")
@@ -66,7 +74,7 @@ _AHEAD = re.compile(r"\b(?:will|going to|is|are|moved to|postponed|rescheduled|'
 
 
 @dataclass(frozen=True)
-class Spoken:
+class SpokenDate:
     """``words`` at ``[start, end)`` of the text name the days ``first`` to ``last``, both in it.
 
     ``precise`` is ``day``, ``week``, ``month``, ``season`` or ``year``; ``repeats`` tells of
@@ -92,13 +100,13 @@ class Spoken:
         )
 
 
-def spoken_dates(text: str, today: date) -> tuple[Spoken, ...]:
+def spoken_dates(text: str, today: date) -> tuple[SpokenDate, ...]:
     """The dates that ``text`` names, in order and without overlaps, seen from ``today``.
 
     At most 10,000 characters are read. Words that name no possible day (31 February) are left out.
     """
     text = text[:10_000]
-    taken: list[Spoken] = []
+    taken: list[SpokenDate] = []
     for name, pattern in _RULES:
         for match in pattern.finditer(text):
             if any(match.start() < t.end and t.start < match.end() for t in taken):
@@ -113,12 +121,12 @@ def spoken_dates(text: str, today: date) -> tuple[Spoken, ...]:
                 first, last, precise = found
                 repeats = (match.groupdict().get("which") or "").lower() == "every"
                 spot = match.start(), match.end()
-                taken.append(Spoken(match[0], *spot, first, last, precise, repeats))
+                taken.append(SpokenDate(match[0], *spot, first, last, precise, repeats))
     taken += [f for f in _full(text) if not any(f.start < t.end and t.start < f.end for t in taken)]
     return tuple(sorted(taken, key=lambda t: t.start))
 
 
-def _full(text: str) -> Iterator[Spoken]:
+def _full(text: str) -> Iterator[SpokenDate]:
     """Dates in digits, by dateparser: its search through free text takes seconds, this does not."""
     matches = list(_FULL.finditer(text))
     if not matches:
@@ -133,7 +141,7 @@ def _full(text: str) -> Iterator[Spoken]:
         )
         if moment is not None:
             day = moment.date()
-            yield Spoken(match[0], match.start(), match.end(), day, day, "day")
+            yield SpokenDate(match[0], match.start(), match.end(), day, day, "day")
 
 
 _Span = tuple[date, date, str]
@@ -188,7 +196,7 @@ def _month_year(month: int, which: str, today: date, behind: bool) -> int:
         return today.year if month < today.month else today.year - 1
     if which == "this":
         return today.year
-    return today.year if month >= today.month and which != "next" or month > today.month else (
+    return today.year if (month >= today.month and which != "next") or month > today.month else (
         today.year + 1
     )  # fmt: skip
 

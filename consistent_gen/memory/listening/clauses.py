@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from consistent_gen.language.words import is_question
+from consistent_gen.language.words import is_question, word_set
 
 # How people type: what the parser must see with an apostrophe or a capital letter.
 _TYPED = tuple(
@@ -52,7 +52,10 @@ _GAME = re.compile(
     r"hypothetically|(?:you are|you're|be) (?:now )?(?:a|an|the) (?:\w+ )?(?:pirate|wizard|dragon|"
     r"character|dungeon|narrator|king|queen|captain|detective|knight)|my character|for the game|"
     r"in my (?:novel|story|book|dream)|i dream(?:t|ed)|riddle|lyrics|it goes|knock knock|"
-    r"what if|say i\b|(?:comic|story|novel|film|movie|series|episode|sketch|song|poem|book) about|(?:thought|thinking|talk|dreamt|dreamed|joked) (?:about|of) (?:a|an|me|us|having|getting|buying|taking)\b|considered (?:a|an|getting|buying)|in another life|once upon a time|the joke)\b",
+    r"what if|say i\b|in another life|"
+    r"(?:comic|story|novel|film|movie|series|episode|sketch|song|poem|book) about|"
+    r"(?:thought|thinking|talk|dreamt|dreamed|joked) (?:about|of) (?:a|an|me|us|having|getting|"
+    r"buying|taking)\b|considered (?:a|an|getting|buying)|once upon a time|the joke)\b",
     re.IGNORECASE,
 )
 _TAKEN_BACK = re.compile(
@@ -78,31 +81,30 @@ _ASKED_TO_KEEP = re.compile(
     re.IGNORECASE,
 )
 _TAG = re.compile(r",? (?:right|ok|okay|you know|innit|isn't it|don't you think)\?+\s*$", re.I)
-_WH = frozenset("what who whom whose where when why how which".split())
-_UNREAL_MODALS = frozenset("would could might may should ought".split())
+_WH = word_set("what who whom whose where when why how which")
+_UNREAL_MODALS = word_set("would could might may should ought")
 _IF = frozenset(("if", "unless", "whether", "supposing", "provided"))
-_WISHED = frozenset("like love prefer".split())
-_SAY = frozenset(
+_WISHED = word_set("like love prefer")
+_SAY = word_set(
     "say tell claim insist argue swear joke complain suggest reckon think believe feel assume "
-    "call keep worry hope wish imagine pretend dream guess suppose bet fear wonder ask want".split()
+    "call keep worry hope wish imagine pretend dream guess suppose bet fear wonder ask want"
 )
-_OWN_WORD = frozenset(
+_OWN_WORD = word_set(
     "think believe guess reckon suppose feel know mean say tell mention find realise realize hear "
-    "see notice remember forget decide swear learn discover admit confess bet".split()
+    "see notice remember forget decide swear learn discover admit confess bet"
 )
-_NOTHING_SAID = frozenset(
-    "thank wonder guess mean suppose swear bet wish hope ask promise dream imagine pretend".split()
+_NOTHING_SAID = word_set(
+    "thank wonder guess mean suppose swear bet wish hope ask promise dream imagine pretend"
 )
 # Who is believed when they say something of the user: it is kept with their name.
-_AUTHORITY = frozenset(
+_AUTHORITY = word_set(
     "doctor gp dr vet nurse midwife consultant surgeon dentist physio optician teacher school "
     "hospital surgery clinic landlord landlady solicitor council scan test result letter therapist "
-    "paediatrician pediatrician radiologist cardiologist specialist pharmacist".split()
+    "paediatrician pediatrician radiologist cardiologist specialist pharmacist"
 )
-_FAIR = frozenset("he she they".split())
-_SKIPPED_SUBJECTS = frozenset(
-    "you what who one everyone everybody anyone anybody nobody "
-    "someone somebody people folk folks".split()
+_FAIR = word_set("he she they")
+_SKIPPED_SUBJECTS = word_set(
+    "you what who one everyone everybody anyone anybody nobody someone somebody people folk folks"
 )
 
 
@@ -193,8 +195,11 @@ def sentences(text: str) -> Iterator[tuple[str, bool]]:
                 return
             continue
         kept = _ASKED_TO_KEEP.sub("", _TAG.sub(".", piece))
-        asked = is_question(kept) and not (kept != piece and kept.endswith("?"))
-        yield kept.rstrip("? ") if kept != piece else kept, asked
+        asked = is_question(kept)
+        if kept != piece:  # "Could you keep in mind that Bo sees the vet on Friday?" tells
+            kept = kept.rstrip("? ")
+            asked = is_question(kept) or kept.split()[0].lower() in _WH
+        yield kept, asked
 
 
 def clauses_of(doc: Any, number: int, asked: bool) -> list[Clause]:
@@ -207,7 +212,7 @@ def clauses_of(doc: Any, number: int, asked: bool) -> list[Clause]:
                 clause = _fragment(head, heads, number, asked)
             else:
                 clause = _clause(head, heads, number, asked)
-            if clause is not None:
+            if clause is not None and not (asked and clause.words[0].lower_ in _WH):
                 found.append(clause)
     return found
 
@@ -309,9 +314,9 @@ def _blocked(child: Any) -> bool:
     return subject is not None and child.dep_ != "advcl" and _unreal(child, subject)
 
 
-_OPENERS = frozenset(
+_OPENERS = word_set(
     "and but so well oh ok okay yes yeah no anyway also plus hi hello lol haha ah right because "
-    "since as that btw".split()
+    "since as that btw"
 )
 
 
@@ -353,7 +358,7 @@ def _declared(head: Any, subject: Any) -> bool:
     asks = head.doc[first].lower_ in _WH and head.dep_ in ("ROOT", "conj")
     inverted = any(c.dep_ in ("aux", "auxpass") and c.i < subject.i for c in head.children)
     if head.pos_ == "AUX" and head.i < subject.i and subject.dep_ != "expl":
-        inverted = inverted or head.dep_ == "ROOT" and subject.i - head.i <= 2
+        inverted = inverted or (head.dep_ == "ROOT" and subject.i - head.i <= 2)
     if asks and head.doc[first].lower_ in ("when", "where", "which", "what", "how"):
         # "When I was small we lived in Bonn" states; "when is it" asks.
         asks = inverted or any(c.i == first and c.dep_ in ("attr", "dobj") for c in head.children)

@@ -8,13 +8,14 @@ that they share, each weighed by how rare it is among all live facts, so that "t
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from consistent_gen.language.words import STOP_WORDS
+from consistent_gen.language.words import STOP_WORDS, word_set
 from consistent_gen.memory.data.operations import Add, Delete, Op, Update
 from consistent_gen.memory.data.records import Fact
 
@@ -30,7 +31,8 @@ tomorrow yesterday week month year day monday tuesday wednesday thursday friday 
 tue tues wed weds thu thur thurs fri sat sun january february march april june july august september
 october november december jan feb mar apr jun jul aug sept oct nov dec morning afternoon evening
 night time new old got get go going went come came make made take took have had has do did say said
-sorry wait mean meant one two three first last next off back only also though think like love
+sorry wait mean meant no not never any called named don't doesn't didn't isn't won't can't live
+lives living one two three first last next off back only also though think like love
 """
 _NO_TOPIC = frozenset(_LISTED.split())
 # Shares of weight: the same statement again, the same in the opposite sense, another value of it.
@@ -57,11 +59,11 @@ def _pairs(text: str) -> frozenset[tuple[str, str]]:
     words = [w[:5].rstrip("s") for w in _WORD.findall(text.casefold())]
     topics = topic_words(text)
     return frozenset(
-        (a, b) for a, b in zip(words, words[1:], strict=False) if b in topics and a not in _LOOSE
+        (a, b) for a, b in itertools.pairwise(words) if b in topics and a not in _LOOSE
     )
 
 
-_LOOSE = frozenset("my our a an in of to and on at for with from his her their it i is".split())
+_LOOSE = word_set("my our a an in of to and on at for with from his her their it i is")
 
 
 def negative(text: str) -> bool:

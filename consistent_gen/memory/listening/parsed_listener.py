@@ -20,9 +20,9 @@ from datetime import UTC, datetime
 from consistent_gen.errors import CheckpointError, MissingExtraError
 from consistent_gen.language.dates import spoken_dates
 from consistent_gen.language.detection import ENGLISH_ONLY, language_of
-from consistent_gen.language.parser import load_parser, parser_folder
-from consistent_gen.language.words import NOT_NAMES, STOP_WORDS
-from consistent_gen.memory.data.operations import Add, Delete, Op, Update
+from consistent_gen.language.parser import load_parser
+from consistent_gen.language.words import NOT_NAMES, STOP_WORDS, word_set
+from consistent_gen.memory.data.operations import Add, Delete, NoOp, Op, Update
 from consistent_gen.memory.data.records import Fact, Turn
 from consistent_gen.memory.listening.clauses import (
     Clause,
@@ -64,23 +64,24 @@ _CORRECTED = re.compile(
     re.IGNORECASE,
 )
 _NOT_DATE = re.compile(
-    r"\b(?:not|instead of|rather than|from) (?:on )?(?:the )?([\w' ]{2,24}?)(?=[,.;]|$| any| but| now)",
+    r"\b(?:not|instead of|rather than|from) (?:on )?(?:the )?([\w' ]{2,24}?)"
+    r"(?=[,.;]|$| any| but| now)",
     re.IGNORECASE,
 )
 _FROM_NOW = re.compile(r"\bfrom now on(?:wards)?\b", re.IGNORECASE)
-_FEMALE = frozenset(
-    "wife girlfriend mother mom mum mam sister daughter aunt auntie grandmother grandma nan nana gran "
-    "granny niece granddaughter fiancee woman girl lady mrs ms miss midwife hen cow mare".split()
+_FEMALE = word_set(
+    "wife girlfriend mother mom mum mam sister daughter aunt auntie grandmother grandma nan nana "
+    "gran granny niece granddaughter fiancee woman girl lady mrs ms miss midwife hen cow mare"
 )
-_MALE = frozenset(
+_MALE = word_set(
     "husband boyfriend father dad brother son uncle grandfather grandpa grandad nephew grandson "
-    "fiance man boy mr sir".split()
+    "fiance man boy mr sir"
 )
-_OTHERS = frozenset(
+_OTHERS = word_set(
     "partner friend cousin colleague boss manager neighbour neighbor roommate flatmate housemate "
-    "baby child kid twin parent landlord landlady teacher doctor vet dentist tutor supervisor coach "
-    "dog cat puppy kitten rabbit parrot hamster horse pony tortoise bird lurcher terrier spaniel "
-    "labrador collie niece stepson stepdaughter godson goddaughter mate".split()
+    "baby child kid twin parent landlord landlady teacher doctor vet dentist tutor supervisor "
+    "coach dog cat puppy kitten rabbit parrot hamster horse pony tortoise bird lurcher terrier "
+    "spaniel labrador collie niece stepson stepdaughter godson goddaughter mate"
 )
 _PEOPLE = _FEMALE | _MALE | _OTHERS
 _RELATED = re.compile(
@@ -114,14 +115,11 @@ def default_listener() -> Listener:
     The rules' description then says what is missing.
     """
     try:
-        if parser_folder() is None:
-            raise MissingExtraError("spacy", extra="language", what="the parser")
-        load_parser()
+        return ParsedListener()
     except (MissingExtraError, CheckpointError) as error:
         rules = RuleListener()
         rules.description = f"{rules.description} ({error})"
         return rules
-    return ParsedListener()
 
 
 @dataclass
@@ -150,6 +148,10 @@ class ParsedListener:
     """Clauses by a dependency parser; see the module for what becomes of them."""
 
     description = "parsed listener: English clauses by spaCy; reads no other language"
+
+    def __init__(self) -> None:
+        """Raises ``MissingExtraError`` or ``CheckpointError``, as `load_parser` does."""
+        load_parser()
 
     def listen(self, turns: Sequence[Turn], view: KnownState) -> Heard:
         """Operations, trait scores and, for another language than English, a word on that."""
@@ -213,12 +215,14 @@ class _Hearing:
 
     def _relations(self, sentence: str) -> None:
         pairs = [(m[2], m[1]) for m in _RELATED.finditer(sentence)]
+        told = re.search(r"\b(?:called|named|name's|name is)\b", sentence) is not None
         pairs += [(m[1], m[2]) for m in _RELATED_AFTER.finditer(sentence)]
         for name, relation in pairs:
             if name.lower() in NOT_NAMES | STOP_WORDS or name.startswith("I'"):
                 continue
             self._cast.meet(name, relation)
-            self.ledger.add(f"{name} ({relation})", name, "relation", (name, relation))
+            if not told:  # else the patterns of the slots read it
+                self.ledger.add(f"{name} ({relation})", name, "relation", (name, relation))
 
     def _statement(self, said: Statement, corrected: bool) -> None:
         first = said.clauses[0]
@@ -228,9 +232,13 @@ class _Hearing:
         who, text = self._resolved(first, said.text)
         dates = [d for d in spoken_dates(said.text, self._today) if not d.repeats]
         changed = bool(_CHANGED.search(said.text)) or corrected
+        told: list[str] = []
         for clause in said.clauses:
-            if clause.subject == "user":
-                self._slots(clause, corrected and not _CHANGED.search(clause.text))
+            if clause.subject == "user" or clause.own:
+                told += self._slots(clause, corrected and not _CHANGED.search(clause.text))
+        slots = frozenset().union(*map(topic_words, told))
+        if told and not dates and topic_words(said.text) <= slots:
+            return  # the slots say all of it
         if not topic_words(said.text) and not dates:
             return
         isos = tuple(dict.fromkeys(d.iso for d in dates))
@@ -272,16 +280,19 @@ class _Hearing:
             self._cast.thing = clause.nouns[-1] if not clause.names else self._cast.thing
         return subject, text
 
-    def _slots(self, clause: Clause, correction: bool) -> None:
-        """Leaves and preferences that the patterns read in a clause about the user."""
+    def _slots(self, clause: Clause, correction: bool) -> list[str]:
+        """Take leaves and preferences that the patterns read in a clause; what they now say."""
+        told: list[str] = []
         said = _STATED.sub(r"I\1", clause.text).replace("I are", "I am").replace("I're", "I'm")
         for path, value, pattern in _STATES:
             match = pattern.search(said)
             if match and not spoken_dates(match[1], self._today):
                 self._leaf(path, value.format(match[1].strip()), correction)
+                told.append(value.format(match[1].strip()))
         if clause.negated and not re.search(r"\b(?:any ?more|no longer|like|eat)\b", said, re.I):
-            return
+            return told
         for op in statements(said, self._turn, self._view, correction):
+            told.append(_said_by(op, self.ledger, self._view))
             if isinstance(op, Add) and op.kind == "fact":
                 self.ledger.add(op.value, "user", str(op.fields.get("topic", "")), ("user",))
             elif isinstance(op, Add | Update | Delete) and op.kind == "fact":
@@ -292,6 +303,9 @@ class _Hearing:
                     self.ledger.end(entry)
             elif not isinstance(op, Add) or op.kind != "habit":
                 self.leaves.append(op)
+            else:
+                told.pop()  # a habit is told by the statement itself
+        return told
 
     def _leaf(self, path: str, value: str, correction: bool) -> None:
         old = self._view.leaf(path)
@@ -332,6 +346,19 @@ class _Hearing:
                 self.ledger.replace(entry, full[:600], keywords=keywords)
                 return True
         return False
+
+
+def _said_by(op: Op, ledger: Ledger, view: KnownState) -> str:
+    """The words that an operation puts into the memory and those that it takes out of it."""
+    assert not isinstance(op, NoOp)
+    old = (
+        ""
+        if isinstance(op, Add)
+        else next((e.text for e in ledger.entries if e.id == op.target), "")
+    )
+    leaf = view.leaf(op.target) if op.kind == "core" and not isinstance(op, Add) else None
+    new = "" if isinstance(op, Delete) else op.value or ""
+    return f"{new} {old} {leaf.text if leaf else ''}"
 
 
 def _swapped(old: str, new: str) -> str:

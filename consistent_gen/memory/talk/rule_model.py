@@ -21,7 +21,7 @@ _LINE = re.compile(
 # Words that many a question has and that name nothing: "what is my dog called?".
 _WEAK = frozenset(("call", "kind", "typ", "thing"))
 # States say how things are; episodes and turns are only what was said.
-_LEAST_SHARE = 0.4
+_LEAST_SHARE, _LEAST_SAID = 0.34, 0.6
 # How much it counts that a line tells the kind of thing asked for, or was only said in passing.
 _TELLING, _SAID, _NEAR = 0.25, 0.1, 0.05
 _DATED = (
@@ -109,10 +109,11 @@ def _fitting(question: str, lines: Sequence[re.Match[str]]) -> list[re.Match[str
     scored = []
     for line, found in usable.values():
         share = sum(rare[w] for w in words & found) / whole
-        if share < _LEAST_SHARE:
+        order = _ORDER.get(line["kind"], 3)
+        if share < (_LEAST_SAID if order else _LEAST_SHARE):
             continue
         fits = _TELLING * _tells(question, line["text"], words)
-        score = share + fits - _SAID * _ORDER.get(line["kind"], 3)
+        score = share + fits - _SAID * order
         scored.append((score, line["date"], line))
     if not scored:
         return []
