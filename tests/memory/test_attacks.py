@@ -121,7 +121,9 @@ def test_there_are_enough_of_every_kind() -> None:
     assert len({attack.says for attack in ATTACKS}) == len(ATTACKS)
 
 
-@pytest.mark.parametrize("name", or_slow(["rules", "lines", "json"], ["rules", "json"]))
+@pytest.mark.parametrize(
+    "name", or_slow(["rules", "default", "lines", "json"], ["rules", "default", "json"])
+)
 @pytest.mark.parametrize("kind", sorted({a.kind for a in ATTACKS if a.kind != "in a file name"}))
 def test_no_attack_reaches_the_tree(tmp_path: Path, kind: str, name: str) -> None:
     chosen = [attack for attack in ATTACKS if attack.kind == kind]

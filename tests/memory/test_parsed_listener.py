@@ -1,4 +1,4 @@
-"""The listener that parses: what it keeps of ordinary talk, what it changes, what it passes over."""
+"""The listener that parses: what it keeps of ordinary talk, changes, and passes over."""
 
 from __future__ import annotations
 
@@ -137,7 +137,8 @@ def test_nobody_else_is_heard(role: str) -> None:
         ("last March", "2025-03"), ("since 1969", "1969"), ("on the 22nd", "2026-03-22"),
         ("3 May 2019", "2019-05-03"), ("in two weeks", "2026-03-16 to 2026-03-22"),
         ("two years ago", "2024"), ("tomorrow", "2026-03-03"), ("next Tuesday", "2026-03-10"),
-        ("Thursday", "2026-03-05"), ("I went on Friday", "2026-02-27"), ("12/05/2024", "2024-05-12"),
+        ("Thursday", "2026-03-05"), ("I went on Friday", "2026-02-27"),
+        ("12/05/2024", "2024-05-12"),
     ],
 )  # fmt: skip
 def test_dates_as_they_are_said(text: str, iso: str) -> None:
