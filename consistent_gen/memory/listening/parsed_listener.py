@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 from consistent_gen.errors import CheckpointError, MissingExtraError
 from consistent_gen.language.dates import spoken_dates
@@ -68,6 +68,8 @@ _NOT_DATE = re.compile(
     r"(?=[,.;]|$| any| but| now)",
     re.IGNORECASE,
 )
+# The dates in digits that stand behind a statement.
+_DATES = re.compile(r"\s*\(\d{4}[\d, to-]*\)")
 _FROM_NOW = re.compile(r"\bfrom now on(?:wards)?\b", re.IGNORECASE)
 _FEMALE = word_set(
     "wife girlfriend mother mom mum mam sister daughter aunt auntie grandmother grandma nan nana "
@@ -226,7 +228,8 @@ class _Hearing:
 
     def _statement(self, said: Statement, corrected: bool) -> None:
         first = said.clauses[0]
-        if first.subject == "that" and not corrected:
+        on = first.subject == "that" or (first.subject == "it" and self._last is not None)
+        if on and not (corrected and self._last is None):
             self._continued(said)
             return
         who, text = self._resolved(first, said.text)
@@ -255,9 +258,21 @@ class _Hearing:
 
     def _continued(self, said: Statement) -> None:
         """ "Same place." belongs to what was said just before."""
-        if self._last is not None and len(self._last.text) + len(said.text) < 400:
-            text = f"{self._last.text}; {_FROM_NOW.sub('now', said.text)}"
-            self.ledger.replace(self._last, text)
+        if self._last is None or len(self._last.text) + len(said.text) > 400:
+            return
+        dates = [d for d in spoken_dates(said.text, self._today) if not d.repeats]
+        told = _FROM_NOW.sub("now", said.text)
+        changes = _CHANGED.search(f"{self._last.text} {told}") is not None
+        isos = tuple(dict.fromkeys(d.iso for d in dates))
+        added = f"{told} ({', '.join(isos)})" if isos else told
+        if dates and changes:
+            text = _swapped(self._last.text, added, self._today)
+        else:
+            text = f"{self._last.text}; {added}"
+        keywords = (*self._last.keywords[:1], *(isos or self._last.keywords[1:]))
+        self.ledger.replace(self._last, text[:600], keywords=keywords)
+        if isos:
+            self._last.topic = "event"
 
     def _resolved(self, clause: Clause, text: str) -> tuple[str, str]:
         """The subject of a statement's first clause by name, and the words with it."""
@@ -322,18 +337,24 @@ class _Hearing:
         """Whether the clause took the place of an older statement."""
         marks = [m[1].strip() for m in _NOT_DATE.finditer(said.text)]
         names = frozenset().union(*(topic_words(name) for name in self._cast.people))
-        found = self.ledger.meant(full, who, besides=[m for m in marks if len(m) > 2], names=names)
+        found = self.ledger.meant(
+            full,
+            who,
+            besides=[m for m in marks if len(m) > 2],
+            names=names,
+            subject=said.clauses[0].subject,
+        )
         found = [e for e in found if e.topic != "relation"]
         if not found:
             return False
         best = found[0]
         vague = any(c.subject in ("it", "they", "that") for c in said.clauses) or who in ("it", "")
         vague = vague or len(full.split()) <= 5
-        text = _swapped(best.text, full) if vague else full
+        text = _swapped(best.text, full, self._today) if vague else full
         self.ledger.replace(best, text[:600], keywords=keywords, correction=corrected)
         self._last = best
         for other in found[1:4]:
-            if len(topic_words(other.text) & topic_words(full)) >= 2 and other.id:
+            if len(topic_words(other.text) & topic_words(full)) >= 3 and other.id:
                 self.ledger.end(other)
         return True
 
@@ -361,10 +382,20 @@ def _said_by(op: Op, ledger: Ledger, view: KnownState) -> str:
     return f"{new} {old} {leaf.text if leaf else ''}"
 
 
-def _swapped(old: str, new: str) -> str:
-    """What was said before, without its dates, and what is said of it now."""
-    before = re.sub(r"\s*\([\d, -to]+\)\s*$", "", old)
-    return f"{before}; {new}"
+def _swapped(old: str, new: str, today: date) -> str:
+    """What was said before, without its dates where ``new`` has others, and what is said now."""
+    if not spoken_dates(new, today):
+        return f"{old}; {new}"
+    pieces = [_DATES.sub("", piece) for piece in old.split("; ")]
+    kept = []
+    for piece in pieces:
+        dates = spoken_dates(piece, today)
+        if dates and re.match(r"(?:it|that|this)\b", piece, re.IGNORECASE):
+            continue
+        for found in reversed(dates):
+            piece = piece[: found.start] + piece[found.end :]
+        kept.append(" ".join(piece.split()))
+    return "; ".join([*kept, new])
 
 
 def _cast_of(facts: Sequence[Fact]) -> _Cast:
