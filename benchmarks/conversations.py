@@ -282,7 +282,7 @@ def place(variants: Iterable[str], answer: str) -> int | None:
         elif words <= stems(answer):
             places = [plain.find(w) for w in words]
             known = [p for p in places if p >= 0]
-            found.append(min(known) if known else 0)
+            found.append(min(known) if known else len(plain))
     return min(found, default=None)
 
 
