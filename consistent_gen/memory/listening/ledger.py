@@ -66,6 +66,21 @@ def _pairs(text: str) -> frozenset[tuple[str, str]]:
 _LOOSE = word_set("my our a an in of to and on at for with from his her their it i is")
 
 
+_TIMETABLE = re.compile(
+    r"\b(?:mon|tue|wed|thu|fri|sat|sun)(?:r?s|days?|nes(?:days?)?|rs(?:days?)?|ur(?:days?)?)?s?\b"
+    r"|\b\d{1,2}(?:[.:]\d\d)? ?(?:am|pm)\b|\b\d{1,2}[.:]\d\d\b"
+    r"|\b(?:once|twice|daily|weekly|every(?: other)? \w+|half past \w+|o'clock)\b"
+    r"|\b\d+(?:\.\d+)? ?(?:mg|g|ml|kg|milligrams?|hours?|hrs?)\b",
+    re.IGNORECASE,
+)
+
+
+@functools.lru_cache(maxsize=20_000)
+def timetable(text: str) -> frozenset[str]:
+    """The weekdays, hours, intervals and doses that a text names."""
+    return frozenset(m[0].casefold()[:3] for m in _TIMETABLE.finditer(text))
+
+
 def negative(text: str) -> bool:
     """Whether a statement denies something."""
     return _NEGATIVE.search(text) is not None
@@ -179,19 +194,22 @@ class Ledger:
         holds no longer ("not Thursday"). One shared word is enough only with its neighbour ("the
         teas") or as the ``subject`` of the text, and ``names`` (topic words) alone never are.
         """
-        words = topic_words(text)
+        words, times = topic_words(text), timetable(text)
         found = []
         for place, entry in enumerate(self.live()):
             theirs = topic_words(entry.text)
             shared = (words & theirs) - names
             close = len(shared) >= 2 or bool(_pairs(text) & _pairs(entry.text))
             led = bool(shared & topic_words(subject))
-            close = close or led
+            # "Metacam every other day now": one rare word is enough between two timetables.
+            timed = bool(times and timetable(entry.text) and times != timetable(entry.text))
+            rare = timed and any(self.frequent[w] <= 1 for w in shared)
+            close = close or led or rare
             marked = any(mark.casefold() in entry.text.casefold() for mark in besides)
             if not (shared and close) and not (marked and place < 12):
                 continue
             smaller = min(self._weight(words), self._weight(theirs)) or 1.0
-            score = self._weight(words & theirs) / smaller + 0.5 * marked + 0.2 * led
+            score = self._weight(words & theirs) / smaller + 0.5 * marked + 0.2 * led + 0.1 * rare
             score -= 0.2 * (entry.who != who and entry.who[:1].isupper() and who[:1].isupper())
             if score >= least:
                 found.append((-score, place, entry))

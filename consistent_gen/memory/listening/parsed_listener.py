@@ -33,7 +33,7 @@ from consistent_gen.memory.listening.clauses import (
     sentences,
     statement_of,
 )
-from consistent_gen.memory.listening.ledger import Entry, Ledger, topic_words
+from consistent_gen.memory.listening.ledger import Entry, Ledger, timetable, topic_words
 from consistent_gen.memory.listening.listener import Heard, KnownState, Listener
 from consistent_gen.memory.listening.rule_listener import (
     RuleListener,
@@ -252,7 +252,7 @@ class _Hearing:
         topic = "event" if dates else "statement"
         if changed and self._changes(said, who, full, keywords, corrected):
             return
-        if isos and self._moves(who, full, keywords):
+        if (isos or timetable(full)) and self._moves(said, who, full, keywords):
             return
         self._last = self.ledger.add(full[:600], who, topic, keywords)
 
@@ -358,9 +358,16 @@ class _Hearing:
                 self.ledger.end(other)
         return True
 
-    def _moves(self, who: str, full: str, keywords: tuple[str, ...]) -> bool:
-        """Whether the clause gives another date to what an older statement dates."""
-        for entry in self.ledger.meant(full, who, least=0.6)[:3]:
+    def _moves(self, said: Statement, who: str, full: str, keywords: tuple[str, ...]) -> bool:
+        """Whether a statement gives another time to what an older one tells a time of."""
+        names = frozenset().union(*(topic_words(name) for name in self._cast.people))
+        subject, times = said.clauses[0].subject, timetable(full)
+        found = self.ledger.meant(full, who, least=0.6, names=names, subject=subject)
+        for entry in found[:3]:
+            old = timetable(entry.text)
+            if entry.id and times and old and not times <= old and entry.who == who:
+                self.ledger.replace(entry, full[:600], keywords=keywords)
+                return True
             if len(entry.keywords) > 1 and entry.topic == "event" and entry.who == who:
                 if set(entry.keywords[1:]) & set(keywords[1:]):
                     continue
