@@ -228,9 +228,11 @@ class _Hearing:
 
     def _statement(self, said: Statement, corrected: bool) -> None:
         first = said.clauses[0]
-        on = first.subject == "that" or (first.subject == "it" and self._last is not None)
-        if on and not (corrected and self._last is None):
-            self._continued(said)
+        if first.subject in ("that", "it") and self._last is not None:
+            if len(self._last.text) + len(said.text) <= 400:
+                self._continued(said, self._last)
+                return
+        elif first.subject == "that" and not corrected:
             return
         who, text = self._resolved(first, said.text)
         dates = [d for d in spoken_dates(said.text, self._today) if not d.repeats]
@@ -256,23 +258,21 @@ class _Hearing:
             return
         self._last = self.ledger.add(full[:600], who, topic, keywords)
 
-    def _continued(self, said: Statement) -> None:
+    def _continued(self, said: Statement, last: Entry) -> None:
         """ "Same place." belongs to what was said just before."""
-        if self._last is None or len(self._last.text) + len(said.text) > 400:
-            return
         dates = [d for d in spoken_dates(said.text, self._today) if not d.repeats]
         told = _FROM_NOW.sub("now", said.text)
-        changes = _CHANGED.search(f"{self._last.text} {told}") is not None
+        changes = _CHANGED.search(f"{last.text} {told}") is not None
         isos = tuple(dict.fromkeys(d.iso for d in dates))
         added = f"{told} ({', '.join(isos)})" if isos else told
         if dates and changes:
-            text = _swapped(self._last.text, added, self._today)
+            text = _swapped(last.text, added, self._today)
         else:
-            text = f"{self._last.text}; {added}"
-        keywords = (*self._last.keywords[:1], *(isos or self._last.keywords[1:]))
-        self.ledger.replace(self._last, text[:600], keywords=keywords)
+            text = f"{last.text}; {added}"
+        keywords = (*last.keywords[:1], *(isos or last.keywords[1:]))
+        self.ledger.replace(last, text[:600], keywords=keywords)
         if isos:
-            self._last.topic = "event"
+            last.topic = "event"
 
     def _resolved(self, clause: Clause, text: str) -> tuple[str, str]:
         """The subject of a statement's first clause by name, and the words with it."""
