@@ -149,6 +149,10 @@ def as_typed(text: str) -> str:
     return _TYPED_ID.sub("I'd ", text)
 
 
+# Stands between the heading of a list and its items once they are one line.
+LISTED = " \u2022 "
+
+
 def own_words(text: str) -> str:
     """What is left of a turn without quotations and pasted texts; a list becomes one line."""
     text = _QUOTED.sub(lambda m: " \u2026 " if len(m[0].split()) > 2 else m[0], text)
@@ -164,7 +168,7 @@ def own_words(text: str) -> str:
             heading = line if line.rstrip().endswith(":") else ""
         elif heading and not item[0].strip().startswith((">", "```")) and lines:
             # "Medication for Ida:" and its items tell one thing together.
-            apart = " " if lines[-1].rstrip().endswith(":") else "; "
+            apart = LISTED if lines[-1].rstrip().endswith(":") else "; "
             lines[-1] += apart + line[item.end() :].strip().rstrip(".;")
     return "\n".join(lines)
 

@@ -25,6 +25,7 @@ from consistent_gen.language.words import NOT_NAMES, STOP_WORDS, word_set
 from consistent_gen.memory.data.operations import Add, Delete, NoOp, Op, Update
 from consistent_gen.memory.data.records import Fact, Turn
 from consistent_gen.memory.listening.clauses import (
+    LISTED,
     Clause,
     Statement,
     as_typed,
@@ -210,6 +211,10 @@ class _Hearing:
         docs = load_parser().pipe(typed)
         for number, (doc, sentence, (_, asked)) in enumerate(zip(docs, typed, said, strict=True)):
             self._relations(sentence)
+            if LISTED in sentence and not asked:
+                # A list says what its heading names; it has no clauses to judge.
+                self._add(" ".join(sentence.split(LISTED)), "user")
+                continue
             found = clauses_of(doc, number, asked)
             corrected = bool(_CORRECTED.search(sentence))
             if found:
@@ -257,6 +262,11 @@ class _Hearing:
         if (isos or timetable(full)) and self._moves(said, who, full, keywords):
             return
         self._last = self.ledger.add(full[:600], who, topic, keywords)
+
+    def _add(self, text: str, who: str) -> None:
+        isos = [d.iso for d in spoken_dates(text, self._today) if not d.repeats]
+        keywords = (who, *dict.fromkeys(isos))
+        self._last = self.ledger.add(text[:600], who, "event" if isos else "statement", keywords)
 
     def _continued(self, said: Statement, last: Entry) -> None:
         """ "Same place." belongs to what was said just before."""
