@@ -33,11 +33,11 @@ $(BIN)/python:
 
 # constraints.txt pins everything: without it, pip may pick a torch build of several gigabytes.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) install -c constraints.txt -e .
+	$(PIP) install -c constraints.txt -e '.[language]'
 	@touch $@
 
 $(VENV)/.installed-ui: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) install -c constraints.txt -e '.[ui,local]'
+	$(PIP) install -c constraints.txt -e '.[ui,local,language]'
 	@touch $(VENV)/.installed $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python

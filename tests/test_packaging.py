@@ -74,6 +74,7 @@ def test_the_extras_are_those_promised() -> None:
         "train",
         "llm",
         "local",
+        "language",
         "encryption",
         "postgres",
         "photos",

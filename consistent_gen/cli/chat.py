@@ -99,7 +99,9 @@ def add_command(commands: Any) -> None:
     add_place(parser)
     add_model_options(parser, "rules")
     parser.add_argument(
-        "--listener", metavar="NAME", default="rules", help="rules or model (default: rules)"
+        "--listener",
+        metavar="NAME",
+        help="parser, rules or model (default: parser where extra 'language' is installed)",
     )
     parser.add_argument(
         "--embedder", metavar="NAME", help="minilm, ngrams or none (default: the best installed)"
@@ -172,14 +174,16 @@ def build_assistant(options: argparse.Namespace, store: Store) -> Assistant:
     from consistent_gen.cli.recognising import picture_embedder
     from consistent_gen.inputs import check_choice
     from consistent_gen.language.embedders import EMBEDDERS, default_embedder
-    from consistent_gen.memory.listening.listener import ModelListener
+    from consistent_gen.memory.listening.listener import Listener, ModelListener
+    from consistent_gen.memory.listening.parsed_listener import ParsedListener, default_listener
     from consistent_gen.memory.listening.rule_listener import RuleListener
     from consistent_gen.memory.talk import ANSWERERS
     from consistent_gen.memory.talk.assistant import Assistant
     from consistent_gen.memory.talk.style_policy import StylePolicy
     from consistent_gen.registry import resolve
 
-    check_choice(options.listener, ("rules", "model"), "listener")
+    if options.listener is not None:
+        check_choice(options.listener, ("parser", "rules", "model"), "listener")
     embedder = None
     if options.embedder != "none":
         name = options.embedder
@@ -188,11 +192,17 @@ def build_assistant(options: argparse.Namespace, store: Store) -> Assistant:
     drawer = None
     if options.draw_with is not None:
         drawer = StoryDrawer(options.draw_with or None, method=options.draw_method)
-    by_model = options.listener == "model"
+    listener: Listener
+    if options.listener == "model":
+        listener = ModelListener(model, embedder=embedder)
+    elif options.listener == "parser":
+        listener = ParsedListener()
+    else:
+        listener = RuleListener() if options.listener == "rules" else default_listener()
     return Assistant(
         store=store,
         model=model,
-        listener=ModelListener(model, embedder=embedder) if by_model else RuleListener(),
+        listener=listener,
         text_embedder=embedder,
         style=StylePolicy(name=options.style),
         drawer=drawer,

@@ -11,7 +11,14 @@ his how i if in into is it its me my of on or our she should so some than that t
 then there these they this those to us was we were what when where which who whom whose why
 will with would you your about tell know remember ever any also just not now today
 """
-STOP_WORDS = frozenset(_LISTED.split())
+
+
+def word_set(listed: str) -> frozenset[str]:
+    """The words of a text that only lists them."""
+    return frozenset(listed.split())
+
+
+STOP_WORDS = word_set(_LISTED)
 _WORD = re.compile(r"[\w'\u2019-]+")
 _YES = re.compile(
     r"^\s*(?:yes|yes please|y|yep|yeah|ok|okay|sure|confirm|do it|correct)[.!]*\s*$", re.I
@@ -64,6 +71,27 @@ def content_words(query: str) -> tuple[str, ...]:
     """The words of a question that can tell records apart; all its words when none can."""
     words = tuple(dict.fromkeys(_WORD.findall(query.casefold())))
     return tuple(word for word in words if word not in STOP_WORDS) or words
+
+
+_ASKING = re.compile(
+    r"\?[\s\"')\]]*$"
+    # "When is it" asks; "When I was small" and "What a day" do not.
+    r"|^\W*(?:and |so |but |ok |hey |oh )*(?:"
+    r"(?:what|when|where|why|how|which|whose)(?:'?s|'?re|\u2019s|\u2019re)\b"
+    r"|(?:what|when|where|why|how|which|whose)(?! (?:i|we|he|she|they|you|it|my|our|"
+    r"the|a|an|his|her|their|this|that)\b)(?: [\w'-]+){0,3}? (?:is|are|am|was|were|do|does|did|"
+    r"have|has|had|can|could|will|would|should|shall|must)\b"
+    r"|who(?:'?s|\u2019s)?\b(?! knows\b)|whom\b"
+    r"|(?:do|does|did|is|are|am|was|were|can|could|will|would|have|has|had|should|shall) "
+    r"(?:i|you|u|we|he|she|they|it|my|our|the|this|that|there|your|his|her|their|(?-i:[A-Z][a-z]+))\b"
+    r")",
+    re.IGNORECASE,
+)
+
+
+def is_question(text: str) -> bool:
+    """Whether a sentence asks, by its mark or by its order of words."""
+    return _ASKING.search(text.strip()) is not None
 
 
 def read_consent(text: str) -> bool | None:

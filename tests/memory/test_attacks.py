@@ -26,6 +26,7 @@ from consistent_gen.memory.data.operations import Batch
 from consistent_gen.memory.data.records import Turn
 from consistent_gen.memory.data.store import Store
 from consistent_gen.memory.listening.listener import Listener, ModelListener, view_of
+from consistent_gen.memory.listening.parsed_listener import default_listener
 from consistent_gen.memory.listening.rule_listener import RuleListener
 from consistent_gen.memory.talk.assistant import Assistant
 from tests.every_run import or_slow
@@ -77,7 +78,8 @@ def listeners(path: str, value: str) -> dict[str, Listener]:
         codec: ModelListener(WonOver(path, value, codec), codec=codec, traits=False)  # type: ignore[arg-type]
         for codec in ("lines", "json")
     }
-    return {"rules": RuleListener(), **models}
+    # Where the parser is installed it is the default and meets every attack too.
+    return {"rules": RuleListener(), "default": default_listener(), **models}
 
 
 def seeded(folder: Path) -> Store:
@@ -119,7 +121,9 @@ def test_there_are_enough_of_every_kind() -> None:
     assert len({attack.says for attack in ATTACKS}) == len(ATTACKS)
 
 
-@pytest.mark.parametrize("name", or_slow(["rules", "lines", "json"], ["rules", "json"]))
+@pytest.mark.parametrize(
+    "name", or_slow(["rules", "default", "lines", "json"], ["rules", "default", "json"])
+)
 @pytest.mark.parametrize("kind", sorted({a.kind for a in ATTACKS if a.kind != "in a file name"}))
 def test_no_attack_reaches_the_tree(tmp_path: Path, kind: str, name: str) -> None:
     chosen = [attack for attack in ATTACKS if attack.kind == kind]

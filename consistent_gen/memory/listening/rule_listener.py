@@ -23,7 +23,7 @@ _UNREAL = re.compile(
     r"|^\s*[\"\u201c>]|\bI wish\b|\bas if\b",
     re.IGNORECASE,
 )
-_CORRECTION = re.compile(
+CORRECTION = re.compile(
     r"^\s*(?:no|actually|sorry|correction|i meant|i misspoke|that'?s (?:wrong|not right))\b"
     r"[\s,:.-]*",
     re.IGNORECASE,
@@ -230,7 +230,10 @@ class RuleListener:
     a sentence that begins with "no", "actually" or the like corrects instead of changing.
     """
 
-    description = "rule listener: English patterns, no model; it misses what they do not cover"
+    def __init__(self) -> None:
+        self.description = (
+            "rule listener: English patterns, no model; it misses what they do not cover"
+        )
 
     def listen(self, turns: Sequence[Turn], view: KnownState) -> Heard:
         """Operations and trait scores of the user turns; other turns are not read."""
@@ -239,21 +242,21 @@ class RuleListener:
         for turn in turns:
             if turn.role != "user":
                 continue
-            traits[turn.id] = _traits(turn.text)
+            traits[turn.id] = traits_of(turn.text)
             for op in _read(turn, view):
-                address = _address(op)
+                key = address(op)
                 # What a chunk says now stands; the end of what was before adds nothing to it.
-                if isinstance(op, Delete) and address in ops:
+                if isinstance(op, Delete) and key in ops:
                     continue
                 # The newest statement of a chunk wins, except where entries gather.
-                ops[address] = _gathered(ops[address], op) if address in ops else op
+                ops[key] = gathered(ops[key], op) if key in ops else op
         return Heard(ops=tuple(ops.values()), traits=traits)
 
 
 def _read(turn: Turn, view: KnownState) -> Iterator[Op]:
     for sentence in _SENTENCE.split(turn.text[:20_000]):
-        correction = bool(_CORRECTION.match(sentence)) and not _CHANGED.search(sentence)
-        sentence = _CORRECTION.sub("", sentence).strip()
+        correction = bool(CORRECTION.match(sentence)) and not _CHANGED.search(sentence)
+        sentence = CORRECTION.sub("", sentence).strip()
         if not sentence or len(sentence) > 600 or _UNREAL.search(sentence):
             continue
         if _FORGET.search(sentence):
@@ -262,10 +265,10 @@ def _read(turn: Turn, view: KnownState) -> Iterator[Op]:
         introduced = _GREETING.match(turn.text) and _INTRODUCED.search(sentence)
         if introduced and introduced[1].split()[0].lower() not in NOT_NAMES:
             yield _leaf("Identity.Name", introduced[1], (turn.id,), view, correction)
-        yield from _statements(sentence, turn, view, correction)
+        yield from statements(sentence, turn, view, correction)
 
 
-def _statements(sentence: str, turn: Turn, view: KnownState, correction: bool) -> Iterator[Op]:
+def statements(sentence: str, turn: Turn, view: KnownState, correction: bool) -> Iterator[Op]:
     evidence = (turn.id,)
     for target, text, pattern in _RULES:
         match = pattern.search(sentence)
@@ -303,7 +306,7 @@ def _statements(sentence: str, turn: Turn, view: KnownState, correction: bool) -
         yield Add(kind="habit", target=name, value=_clean(match[0]), evidence=evidence)
 
 
-def _gathered(earlier: Op, op: Op) -> Op:
+def gathered(earlier: Op, op: Op) -> Op:
     if not (isinstance(earlier, Add | Update) and isinstance(op, Add | Update)):
         return op
     if op.target not in _GATHERING or not earlier.value or not op.value:
@@ -369,7 +372,7 @@ def _clean(text: str) -> str:
     return " ".join(_TIME.sub("", text).split()).strip(" '\"")
 
 
-def _traits(text: str) -> dict[str, int]:
+def traits_of(text: str) -> dict[str, int]:
     """Scores of the cues that occur; a trait with cues both ways, or none, is left out."""
     hits: dict[str, set[int]] = {}
     for (trait, score), cue in _CUES.items():
@@ -378,7 +381,7 @@ def _traits(text: str) -> dict[str, int]:
     return {trait: min(scores) for trait, scores in hits.items() if len(scores) == 1}
 
 
-def _address(op: Op) -> tuple[str, str]:
+def address(op: Op) -> tuple[str, str]:
     if isinstance(op, Add) and op.kind == "fact":
         return "fact", op.value.casefold()
     assert isinstance(op, Add | Update | Delete)

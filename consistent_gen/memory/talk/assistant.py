@@ -19,7 +19,7 @@ from datetime import UTC, datetime, tzinfo
 from consistent_gen.errors import InputError
 from consistent_gen.language.embedders import TextEmbedder
 from consistent_gen.language.models import LanguageModel
-from consistent_gen.language.words import content_words, read_consent
+from consistent_gen.language.words import content_words, is_question, read_consent
 from consistent_gen.memory.data.operations import Batch
 from consistent_gen.memory.data.records import (
     Concept,
@@ -34,7 +34,7 @@ from consistent_gen.memory.data.store import Outcome, Store
 from consistent_gen.memory.data.tree_schema import COMPACT, TreeSchema
 from consistent_gen.memory.listening.consolidation import SESSION_GAP, episodes, sessions
 from consistent_gen.memory.listening.listener import Listener, view_of
-from consistent_gen.memory.listening.rule_listener import RuleListener
+from consistent_gen.memory.listening.parsed_listener import default_listener
 from consistent_gen.memory.recall.concepts import Checked, ConceptBook, Proposal, RememberedIdentity
 from consistent_gen.memory.recall.indexing import index_text
 from consistent_gen.memory.recall.pictures import ColourLayout, ImageEmbedder, Picture, read_picture
@@ -51,12 +51,12 @@ from consistent_gen.memory.talk.requests import (
     TeachRequest,
     read_request,
 )
-from consistent_gen.memory.talk.rule_model import RuleModel, is_question
+from consistent_gen.memory.talk.rule_model import RuleModel
 from consistent_gen.memory.talk.style_policy import StylePolicy, read_style, style_lines
 
 RECENT_TURNS = 12
-FIRST_SIGHT: dict[Kind, int] = {"fact": 4, "habit": 2}
-BUDGET_TOKENS = {"profile": 600, "notes": 200, "recent conversation": 800}
+FIRST_SIGHT: dict[Kind, int] = {"fact": 8, "habit": 2}
+BUDGET_TOKENS = {"profile": 600, "notes": 400, "recent conversation": 800}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,8 @@ class Assistant:
     """One conversation partner over one store. Not for use by several threads at once.
 
     model: answers, and writes episodes unless it is the rule model.
-    listener: proposes operations. text_embedder: None searches by words only.
+    listener: proposes operations; the parser where it is installed, else the rules.
+    text_embedder: None searches by words only.
     style: how far answers follow the user's style; static by default.
     drawer: draws a picture from a `DrawJob`; None says that nothing can be drawn here. What its
         ``details`` say, if it has any, is recorded with the picture.
@@ -102,7 +103,7 @@ class Assistant:
 
     store: Store
     model: LanguageModel = field(default_factory=RuleModel)
-    listener: Listener = field(default_factory=RuleListener)
+    listener: Listener = field(default_factory=default_listener)
     text_embedder: TextEmbedder | None = None
     image_embedder: ImageEmbedder = field(default_factory=ColourLayout)
     style: StylePolicy = field(default_factory=StylePolicy)

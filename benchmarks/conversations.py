@@ -1,0 +1,351 @@
+"""What an assistant keeps of natural conversations, and what it answers afterwards.
+
+    python -m benchmarks.conversations FOLDER [--listener rules] [--out FILE.json] [--show]
+
+FOLDER holds YAML files: ``turns`` (n, at, text), ``facts`` (about, fact, perhaps value, ``from``
+turns, ``ended`` with ``ended_turn``), ``traps`` (turn, clause) and ``questions`` (q, answer, also,
+stale, unknown). The turns go through `Assistant.say` with the listener and the rule answerer, then
+the questions, on the day after the last turn.
+
+All judging is by words, so a figure is what it says and no more. Words are lower-cased and cut to
+five letters; words without meaning are left out; dates are compared as day and month.
+
+- kept: a gold fact that still holds at the end counts as kept when one live record (leaf, fact,
+  habit), or two together that share its ``about`` or come from its turns, hold at least half of its
+  content words. Episodes and turns do not count.
+- stale: a gold fact that ended counts as stale when a live record that rests only on turns before
+  the end holds at least 60 % of its words and shares no more of them with a fact that still holds.
+- trap stored: a live record from the trap's turn holds at least 75 % of the words of its clause
+  and is not the record of a gold fact of that turn. A leaf of the tree, which speaks of the user,
+  is excused by facts about the user alone.
+- precision: of the live records, the share that is neither a stored trap nor unsupported (less
+  than half of its words in the turns that it names or in any gold fact).
+- questions: right when the answer holds the expected words of one variant (and, where it quotes a
+  stale one too, holds the right one first); stale when it holds a stale variant instead; don't know
+  when it says so; wrong otherwise. For what was never said only "don't know" is right.
+"""
+
+from __future__ import annotations
+
+import argparse
+import calendar
+import json
+import re
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from consistent_gen.language.embedders import default_embedder
+from consistent_gen.language.words import STOP_WORDS, word_set
+from consistent_gen.memory import open_memory
+from consistent_gen.memory.data.records import CoreLeaf, Record, Turn
+from consistent_gen.memory.data.store import Store
+from consistent_gen.memory.listening.listener import Heard, KnownState, Listener
+from consistent_gen.memory.listening.rule_listener import RuleListener
+from consistent_gen.memory.talk.assistant import Assistant
+from consistent_gen.memory.talk.replies import NO_ANSWER, NO_QUESTION, NOTHING_KNOWN
+
+VERDICTS = ("right", "stale", "wrong", "unknown")
+KEPT, STALE, TRAPPED, SUPPORTED = 0.5, 0.6, 0.75, 0.5
+_WORD = re.compile(r"[^\W_]+")
+# Words of gold sentences that name no content of their own.
+_FRAME = word_set("user users called name named years year old day since about one also")
+_NUMBER_WORDS = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+    "twenty",
+]
+_NUMBERS = {word: str(number) for number, word in enumerate(_NUMBER_WORDS)}
+_ISO = re.compile(r"\b(\d{4})-(\d\d)(?:-(\d\d))?\b")
+_NAMES = [n.casefold() for n in (*calendar.day_name, *calendar.month_name[1:])]
+_SHORT = {name[:3]: name for name in _NAMES}
+# What people write for days and months; "mar", "sun" and "sat" are taken for these, too.
+_CALENDAR = (
+    {name[:n] for name in _NAMES for n in (3, 4, 5, len(name))}
+    | {f"{name}s" for name in _NAMES}
+    | {"weds"}
+)
+_ORDINAL = re.compile(r"^(\d+)(?:st|nd|rd|th)$")
+
+
+@dataclass
+class Hearing:
+    """Counts of one conversation; ``missed``, ``wrongs`` and the like are for reading."""
+
+    name: str
+    facts: int = 0
+    kept: int = 0
+    ended: int = 0
+    stale: int = 0
+    records: int = 0
+    unsupported: int = 0
+    traps: int = 0
+    trapped: int = 0
+    questions: Counter[str] = field(default_factory=Counter)
+    seconds: list[float] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+class Timed:
+    """A listener with a stopwatch."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self.description = listener.description
+        self.seconds: list[float] = []
+
+    def listen(self, turns: Sequence[Turn], view: KnownState) -> Heard:
+        start = time.perf_counter()
+        heard = self._listener.listen(turns, view)
+        self.seconds.append(time.perf_counter() - start)
+        return heard
+
+
+def stems(text: str) -> frozenset[str]:
+    """The content words of a text, cut to five letters; numbers as digits."""
+    found = set()
+    text = _ISO.sub(_spoken, text.casefold().replace("\u2019", "'").replace("'s ", " "))
+    for word in _WORD.findall(text):
+        word = _SHORT.get(word[:3], word) if word in _CALENDAR else word
+        word = _NUMBERS.get(word, word)
+        word = _ORDINAL.sub(r"\1", word)
+        if word in STOP_WORDS or word in _FRAME or (len(word) < 2 and not word.isdigit()):
+            continue
+        found.add(word if word.isdigit() else word[:5].rstrip("s"))
+    return frozenset(found)
+
+
+def _spoken(match: re.Match[str]) -> str:
+    """A date in digits with the words that people say for it."""
+    try:
+        day = date(int(match[1]), int(match[2]), int(match[3] or 1))
+    except ValueError:
+        return match[0]
+    return f"{match[1]} {day:%B}".casefold() + (
+        f" {day.day} {day:%A}".casefold() if match[3] else ""
+    )
+
+
+def covered(wanted: frozenset[str], *texts: frozenset[str]) -> float:
+    """The share of the wanted words that the texts hold together; 0 where none are wanted."""
+    return len(wanted & frozenset().union(*texts)) / len(wanted) if wanted else 0.0
+
+
+def run(path: Path, listener: Listener, folder: Path, embedder: Any) -> Hearing:
+    """One conversation through the assistant, and its judgement."""
+    told = yaml.safe_load(path.read_text(encoding="utf-8"))
+    result = Hearing(path.stem)
+    timed = Timed(listener)
+    with open_memory(folder, path.stem) as store:
+        assistant = Assistant(store, listener=timed, text_embedder=embedder)
+        numbers: dict[str, int] = {}
+        at = datetime.now(UTC)
+        for turn in told["turns"]:
+            at = datetime.fromisoformat(turn["at"]).replace(tzinfo=UTC)
+            before = {t.id for t in store.list("turn", limit=4, newest_first=True)}
+            assistant.say(turn["text"], at=at)
+            for stored in store.list("turn", limit=4, newest_first=True):
+                if stored.id not in before and isinstance(stored, Turn) and stored.role == "user":
+                    numbers[stored.id] = turn["n"]
+        judge_records(told, live(store), numbers, result)
+        result.seconds = timed.seconds[:]
+        for asked in told["questions"]:
+            answer = assistant.say(asked["q"], at=at + timedelta(days=1)).text
+            verdict = judged(asked, answer)
+            result.questions[verdict] += 1
+            if verdict != "right":
+                result.notes.append(f"{verdict}: {asked['q']} -> {answer[:300]}")
+    return result
+
+
+def live(store: Store) -> list[Record]:
+    """The states that hold now."""
+    return [r for kind in ("core", "fact", "habit") for r in store.list(kind)]  # type: ignore[arg-type]
+
+
+def judge_records(
+    told: dict[str, Any], records: Sequence[Record], numbers: dict[str, int], result: Hearing
+) -> None:
+    """Fill in what was kept, what is stale, which traps are stored and what nothing supports."""
+    held = {r.id: stems(f"{r.label} {r.text} {' '.join(r.keywords)}") for r in records}
+    own = {r.id: stems(r.text) for r in records}
+    turns = {r.id: {numbers[e] for e in r.evidence if e in numbers} for r in records}
+    gold = [(fact, stems(fact["fact"])) for fact in told["facts"]]
+    true = [(fact, words) for fact, words in gold if not fact.get("ended")]
+    for fact, words in gold:
+        about = stems(str(fact.get("about", "")))
+        near = [r.id for r in records if turns[r.id] & set(fact["from"]) or about & held[r.id]]
+        if not fact.get("ended"):
+            result.facts += 1
+            best = max((covered(words, held[a], held[b]) for a in near for b in near), default=0.0)
+            if best >= KEPT:
+                result.kept += 1
+            else:
+                result.notes.append(f"missed ({best:.2f}): {fact['fact']} {fact['from']}")
+            continue
+        result.ended += 1
+        for r in records:
+            now = max((covered(w, held[r.id]) for _, w in true), default=0.0)
+            share = covered(words, held[r.id])
+            early = turns[r.id] and max(turns[r.id]) < fact.get("ended_turn", 10**6)
+            if share >= STALE and early and now < share:
+                result.stale += 1
+                result.notes.append(f"stale: {fact['fact']} <- {r.text}")
+                break
+    result.records = len(records)
+    for trap in told["traps"]:
+        result.traps += 1
+        if (record := sprung(trap, records, held, turns, gold)) is not None:
+            result.trapped += 1
+            result.notes.append(f"trap: {trap['clause']} <- {record.label}: {record.text}")
+    texts = {turn["n"]: stems(turn["text"]) for turn in told["turns"]}
+    for r in records:
+        said = [texts[n] for n in turns[r.id]]
+        if max(covered(own[r.id], *said), max(covered(own[r.id], w) for _, w in gold)) < SUPPORTED:
+            result.unsupported += 1
+            result.notes.append(f"unsupported: {r.label}: {r.text}")
+
+
+def sprung(
+    trap: dict[str, Any],
+    records: Sequence[Record],
+    held: dict[str, frozenset[str]],
+    turns: dict[str, set[int]],
+    gold: Sequence[tuple[dict[str, Any], frozenset[str]]],
+) -> Record | None:
+    """The record that holds the trap's clause and no gold fact of that turn, if there is one."""
+    clause = stems(trap["clause"])
+    for r in records:
+        if trap["turn"] not in turns[r.id] or covered(clause, held[r.id]) < TRAPPED:
+            continue
+        excused = [
+            fact
+            for fact, words in gold
+            if trap["turn"] in fact["from"] and covered(words, held[r.id]) >= KEPT
+        ]
+        if isinstance(r, CoreLeaf):
+            excused = [fact for fact in excused if fact.get("about") == "user"]
+        if not excused:
+            return r
+    return None
+
+
+def judged(asked: dict[str, Any], answer: str) -> str:
+    """``right``, ``stale``, ``wrong`` or ``unknown`` for an answer in words."""
+    silent = answer.strip() in (NOTHING_KNOWN, NO_ANSWER, NO_QUESTION, "")
+    if silent or re.match(r"I (?:do not|don't) (?:know|remember)", answer):
+        return "right" if asked.get("unknown") else "unknown"
+    if asked.get("unknown"):
+        return "wrong"
+    right = place([asked["answer"], *asked.get("also", ())], answer)
+    stale = place(asked.get("stale", ()), answer)
+    if right is not None and (stale is None or right <= stale):
+        return "right"
+    return "stale" if stale is not None else "wrong"
+
+
+def place(variants: Iterable[str], answer: str) -> int | None:
+    """Where the first variant stands whose content words the answer holds; None for nowhere."""
+    found = []
+    plain = answer.casefold()
+    for variant in map(str, variants):
+        words = stems(variant)
+        if not words:
+            match = re.search(rf"\b{re.escape(variant.casefold())}\b", plain)
+            found += [match.start()] if match else []
+        elif words <= stems(answer):
+            places = [plain.find(w) for w in words]
+            known = [p for p in places if p >= 0]
+            found.append(min(known) if known else len(plain))
+    return min(found, default=None)
+
+
+def table(results: Sequence[Hearing]) -> dict[str, Any]:
+    """Totals over conversations, as shares."""
+    total: Counter[str] = Counter()
+    asked: Counter[str] = Counter()
+    seconds = sorted(s for r in results for s in r.seconds)
+    for r in results:
+        asked.update(r.questions)
+        for name in ("facts", "kept", "ended", "stale", "records", "unsupported", "traps"):
+            total[name] += getattr(r, name)
+        total["trapped"] += r.trapped
+    questions = max(1, sum(asked.values()))
+    wrong = total["unsupported"] + total["trapped"]
+    return {
+        **total,
+        "kept_share": round(total["kept"] / max(1, total["facts"]), 3),
+        "precision": round(1 - wrong / max(1, total["records"]), 3),
+        "stale_share": round(total["stale"] / max(1, total["ended"]), 3),
+        "trapped_share": round(total["trapped"] / max(1, total["traps"]), 3),
+        "questions": {k: round(asked[k] / questions, 3) for k in VERDICTS},
+        "listen_ms_median": round(1000 * seconds[len(seconds) // 2], 1) if seconds else 0,
+        "listen_ms_p95": round(1000 * seconds[int(len(seconds) * 0.95)], 1) if seconds else 0,
+    }  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure every conversation of a folder; see the module."""
+    parser = argparse.ArgumentParser(description="what is kept of natural conversations")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--listener", default="default", choices=("default", "rules"))
+    parser.add_argument("--words-only", action="store_true", help="search without an embedder")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--show", action="store_true", help="print every miss")
+    options = parser.parse_args(arguments)
+    paths = sorted(options.folder.glob("*.yaml"))
+    if not paths:
+        parser.error(f"{options.folder} holds no conversation (*.yaml)")
+    listener: Listener = RuleListener()
+    if options.listener == "default":
+        from consistent_gen.memory.listening.parsed_listener import default_listener
+
+        listener = default_listener()
+    embedder = None if options.words_only else default_embedder()
+    results = []
+    for path in paths:
+        with tempfile.TemporaryDirectory() as folder:
+            results.append(run(path, listener, Path(folder), embedder))
+        r = results[-1]
+        print(
+            f"{r.name}: kept {r.kept}/{r.facts}, stale {r.stale}/{r.ended}, traps {r.trapped}/"
+            f"{r.traps}, records {r.records}, unsupported {r.unsupported}, {dict(r.questions)}"
+        )
+        if options.show:
+            print("\n".join(f"    {note}" for note in r.notes))
+    whole = {"listener": listener.description, **table(results)}
+    print(json.dumps(whole, indent=1))
+    if options.out is not None:
+        each = [{**vars(r), "seconds": [], "questions": dict(r.questions)} for r in results]
+        options.out.write_text(json.dumps({"total": whole, "each": each}, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
