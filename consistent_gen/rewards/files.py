@@ -22,6 +22,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", "
 MAX_FILES = 300  # every two of them are compared
 MAX_FILE_BYTES = 64 << 20
 MAX_PIXELS = 60_000_000
+TOO_LARGE = f"too many pixels; at most {MAX_PIXELS:,} are read"
 KEPT_SIDE = 512  # pixels a side of what is kept: scores look at less, and memory has an end
 LEAST_SIDE = 8
 
@@ -80,7 +81,7 @@ def read_file(path: Path) -> PictureFile:
     except UnidentifiedImageError:
         return PictureFile(path.name, None, "not a PNG, JPEG or WebP file")
     except Image.DecompressionBombError:
-        return PictureFile(path.name, None, f"too many pixels; at most {MAX_PIXELS:,} are read")
+        return PictureFile(path.name, None, TOO_LARGE)  # by a limit that others set lower
     except FileNotFoundError:
         return PictureFile(path.name, None, "no such file")
     except PermissionError:
@@ -95,8 +96,7 @@ def _decoded(path: Path) -> PictureFile:
         with Image.open(path, formats=FORMATS) as opened:
             width, height = opened.size
             if width * height > MAX_PIXELS:
-                told = f"{width} x {height} pixels; at most {MAX_PIXELS:,} are read"
-                return PictureFile(path.name, None, told)
+                return PictureFile(path.name, None, TOO_LARGE)
             if min(width, height) < LEAST_SIDE:
                 told = f"{width} x {height} pixels; at least {LEAST_SIDE} a side are needed"
                 return PictureFile(path.name, None, told)
