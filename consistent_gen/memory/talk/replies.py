@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from consistent_gen.memory.data.operations import Delete
 from consistent_gen.memory.data.records import Kind, Record
-from consistent_gen.memory.data.store import Outcome, Receipt, Store
+from consistent_gen.memory.data.store import ErasureReceipt, Outcome, Store
 from consistent_gen.memory.recall.concepts import Checked
 
 SHOWN: tuple[Kind, ...] = ("core", "fact", "habit", "concept", "episode", "media")
@@ -52,7 +52,7 @@ def shall_i_erase(lines: Sequence[str], sentences: bool) -> str:
     return f"Shall I erase this for good (yes/no)?\n{listed}{also}"
 
 
-def erased(receipts: Sequence[Receipt]) -> str:
+def erased(receipts: Sequence[ErasureReceipt]) -> str:
     """What is gone, and whether every byte of it is."""
     rows = sum(sum(receipt.rows.values()) for receipt in receipts)
     blobs = sum(receipt.media for receipt in receipts)
@@ -61,7 +61,9 @@ def erased(receipts: Sequence[Receipt]) -> str:
     return f"Erased: {rows} rows and {blobs} picture files; {state}."
 
 
-def is_it_there(name: str, box: tuple[int, int, int, int], similar: Sequence[str]) -> str:
+def is_it_there(
+    name: str, box: tuple[int, int, int, int], similar: tuple[str, float] | None
+) -> str:
     """The question before somebody is learnt from a picture."""
     left, top, right, bottom = box
     looks = f" It looks like {similar[0]}." if similar else ""
