@@ -359,6 +359,27 @@ def _planted_faults(result: Mapping[str, Any]) -> str:
     return head + table(("fault", "score", "expected", "mean fall", "fell", "as expected"), rows)
 
 
+def _conversations(result: Mapping[str, Any]) -> str:
+    total, asked = result["total"], result["total"]["questions"]
+    rows = [
+        ("facts that hold at the end, kept", f"{total['kept']} of {total['facts']}"),
+        ("precision of what is stored", f"{total['precision']:.2f}"),
+        ("facts that ended and are still there", f"{total['stale']} of {total['ended']}"),
+        ("clauses that should not be kept, kept", f"{total['trapped']} of {total['traps']}"),
+        *(
+            (f"questions: {name}", f"{asked[name]:.2f}")
+            for name in ("right", "stale", "wrong", "unknown")
+        ),
+        ("a turn's listening, 95th percentile", f"{total['listen_ms_p95']:.0f} ms"),
+    ]
+    return (
+        "## Natural conversations\n\n`python -m benchmarks.conversations benchmarks/conversations "
+        f"--words-only`, {len(result['each'])} conversations of 40 turns, {total['listener']}, and "
+        "the answerer that needs no language model. What four others gave, which its writer had not "
+        "read, stands in [memory](memory.md#listening).\n\n" + table(("", ""), rows)
+    )
+
+
 SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "speed": _speed,
     "default_story": _default_story,
@@ -371,6 +392,7 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "sharing_cost": _sharing_cost,
     "subject_encoder": _subject_encoder,
     "persona_synthetic": _persona,
+    "conversations_parser": _conversations,
     "memory_speed": _memory_speed,
     "serving": _serving,
     "first_frame": _first_frame,

@@ -73,12 +73,13 @@ def test_list_show_search_correct_undo_history(run: Run) -> None:
 
 
 def test_search_within_dates(run: Run) -> None:
+    # What is told would be a fact, and a fact holds in the time after it, too; a question is not.
     chat(
         run,
         "/at 2026-03-01T09:00",
-        "The violin broke.",
+        "Who broke the violin?",
         "/at 2026-04-01T09:00",
-        "The violin works.",
+        "Who says that the violin works?",
     )
     out = run("memory", "search", "violin", "--since", "2026-03-15")[1]
     assert "works" in out and "broke" not in out
@@ -88,7 +89,7 @@ def test_search_within_dates(run: Run) -> None:
 def test_a_search_that_finds_nothing_says_so(run: Run) -> None:
     code, out, _ = run("memory", "search", "zebra")
     assert code == 0 and "nothing that is remembered fits 'zebra'" in out
-    chat(run, "/at 2026-03-01T09:00", "The violin broke.")
+    chat(run, "/at 2026-03-01T09:00", "Who broke the violin?")
     out = run("memory", "search", "violin", "--since", "2027-01-01")[1]
     assert "nothing that is remembered in this time fits 'violin'" in out
 
