@@ -374,9 +374,10 @@ def _conversations(result: Mapping[str, Any]) -> str:
     ]
     return (
         "## Natural conversations\n\n`python -m benchmarks.conversations benchmarks/conversations "
-        f"--words-only`, {len(result['each'])} conversations of 40 turns, {total['listener']}, and "
-        "the answerer that needs no language model. What four others gave, which its writer had not "
-        "read, stands in [memory](memory.md#listening).\n\n" + table(("", ""), rows)
+        f"--words-only`, {len(result['each'])} conversations of 40 turns, "
+        f"{total['listener']}, and "
+        "the answerer that needs no language model. What four others gave, which its writer had "
+        "not read, stands in [memory](memory.md#listening).\n\n" + table(("", ""), rows)
     )
 
 
