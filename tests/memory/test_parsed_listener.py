@@ -41,6 +41,12 @@ def heard(text: str, *facts: Fact) -> list[Add | Update | Delete]:
     return [op for op in ops if isinstance(op, Add | Update | Delete)]
 
 
+def test_a_home_is_a_place_without_the_day_of_the_move(tmp_path: Path) -> None:
+    said = told("We moved to Leeds last March because my wife got a job there.", folder=tmp_path)
+    assert "lives in Leeds" in said
+    assert any("2025-03" in text for text in said)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 
 from consistent_gen.errors import CheckpointError, MissingExtraError
@@ -71,6 +71,8 @@ _NOT_DATE = re.compile(
 )
 # The dates in digits that stand behind a statement.
 _DATES = re.compile(r"\s*\(\d{4}[\d, to-]*\)")
+_PLACES = ("Identity.Home", "Identity.Roots", "Work.Job")  # leaves that are no dates
+_TO_DATE = re.compile(r" (?:in|on|since|from|by|until|back)$")
 _FROM_NOW = re.compile(r"\bfrom now on(?:wards)?\b", re.IGNORECASE)
 _FEMALE = word_set(
     "wife girlfriend mother mom mum mam sister daughter aunt auntie grandmother grandma nan nana "
@@ -317,6 +319,7 @@ class _Hearing:
         if clause.negated and not re.search(r"\b(?:any ?more|no longer|like|eat)\b", said, re.I):
             return told
         for op in statements(said, self._turn, self._view, correction):
+            op = self._without_date(op)
             told.append(_said_by(op, self.ledger, self._view))
             if isinstance(op, Add) and op.kind == "fact":
                 self.ledger.add(op.value, "user", str(op.fields.get("topic", "")), ("user",))
@@ -331,6 +334,17 @@ class _Hearing:
             else:
                 told.pop()  # a habit is told by the statement itself
         return told
+
+    def _without_date(self, op: Op) -> Op:
+        """A home or a job without the day on which it began: the fact beside it has that."""
+        if not isinstance(op, Add | Update) or not (op.target or "").startswith(_PLACES):
+            return op
+        said = (op.value or "").rstrip()
+        dates = spoken_dates(said, self._today)
+        if not dates or dates[-1].end < len(said):
+            return op
+        value = _TO_DATE.sub("", said[: dates[-1].start].rstrip(" ,"))
+        return replace(op, value=value) if len(value.split()) > 2 else op
 
     def _leaf(self, path: str, value: str, correction: bool) -> None:
         old = self._view.leaf(path)
