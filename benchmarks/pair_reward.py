@@ -167,7 +167,7 @@ def tau(world: PairSets, families: Sequence[int], reward: MatrixReward) -> dict[
         rng.shuffle(candidates)
         s = matrix(reward, [shown[0], *(shown[i] for i in candidates)])[0, 1:]
         truth = [float(true_agreements(world, family)[0, i // CELLS]) for i in candidates]
-        s = np.nan_to_num(s, nan=-1.0)
+        s = np.nan_to_num(s, nan=-1.0)  # who has no score is ranked last
         known = {
             "tau": ranking.kendall(list(s), truth),
             "rho": ranking.spearman(list(s), truth),
@@ -409,7 +409,10 @@ def vectors(options: argparse.Namespace, rewards: Mapping[str, MatrixReward]) ->
         )
         for name in metrics
     }
-    clean = {m: {n: list(np.nan_to_num(v)) for n, v in s.items()} for m, s in samples.items()}
+    # A story that some method or metric has no value for is left out for all.
+    every = np.array([column for s in samples.values() for column in s.values()])
+    kept = np.isfinite(every).all(0)
+    clean = {m: {n: np.array(v)[kept].tolist() for n, v in s.items()} for m, s in samples.items()}
     standings = pareto.standings(clean)
     means = {s.name: s.values for s in standings}
     return {
