@@ -4,7 +4,7 @@ spaCy's dependency parser cuts each sentence into clauses (`clauses`); those tha
 become operations. Slots of the tree (name, home, work, diet, ...) are filled by the patterns of
 `rule_listener`, read on clauses about the user alone; everything else becomes a fact in the user's
 words, with its subject and its dates resolved. What repeats, replaces or ends an older fact is
-found by `ledger`.
+found by `known_facts`.
 
 It reads English. Where the packages of the extra ``language`` are missing, `default_listener` gives
 the listener of patterns and says so.
@@ -34,7 +34,7 @@ from consistent_gen.memory.listening.clauses import (
     sentences,
     statement_of,
 )
-from consistent_gen.memory.listening.ledger import Entry, Ledger, timetable, topic_words
+from consistent_gen.memory.listening.known_facts import Entry, KnownFacts, timetable, topic_words
 from consistent_gen.memory.listening.listener import Heard, KnownState, Listener
 from consistent_gen.memory.listening.rule_listener import (
     RuleListener,
@@ -179,7 +179,7 @@ class ParsedListener:
                 if isinstance(op, Delete) and key in ops:
                     continue
                 ops[key] = gathered(ops[key], op) if key in ops else op
-            facts += hearing.ledger.ops()[:MAX_FACTS]
+            facts += hearing.known.ops()[:MAX_FACTS]
         return Heard(
             ops=(*ops.values(), *_distinct(facts)), traits=traits, problems=tuple(problems)
         )
@@ -202,7 +202,7 @@ class _Hearing:
         self._turn, self._view = turn, view
         self._today = (turn.valid_from or datetime.now(UTC)).date()
         self.leaves: list[Op] = []
-        self.ledger = Ledger.of(view.facts, (turn.id,))
+        self.known = KnownFacts.of(view.facts, (turn.id,))
         self._cast = _cast_of(view.facts)
         self._last: Entry | None = None
 
@@ -231,7 +231,7 @@ class _Hearing:
                 continue
             self._cast.meet(name, relation)
             if not told:  # else the patterns of the slots read it
-                self.ledger.add(f"{name} ({relation})", name, "relation", (name, relation))
+                self.known.add(f"{name} ({relation})", name, "relation", (name, relation))
 
     def _statement(self, said: Statement, corrected: bool) -> None:
         first = said.clauses[0]
@@ -263,12 +263,12 @@ class _Hearing:
             return
         if (isos or timetable(full)) and self._moves(said, who, full, keywords):
             return
-        self._last = self.ledger.add(full[:600], who, topic, keywords)
+        self._last = self.known.add(full[:600], who, topic, keywords)
 
     def _add(self, text: str, who: str) -> None:
         isos = [d.iso for d in spoken_dates(text, self._today) if not d.repeats]
         keywords = (who, *dict.fromkeys(isos))
-        self._last = self.ledger.add(text[:600], who, "event" if isos else "statement", keywords)
+        self._last = self.known.add(text[:600], who, "event" if isos else "statement", keywords)
 
     def _continued(self, said: Statement, last: Entry) -> None:
         """ "Same place." belongs to what was said just before."""
@@ -282,7 +282,7 @@ class _Hearing:
         else:
             text = f"{last.text}; {added}"
         keywords = (*last.keywords[:1], *(isos or last.keywords[1:]))
-        self.ledger.replace(last, text[:600], keywords=keywords)
+        self.known.replace(last, text[:600], keywords=keywords)
         if isos:
             last.topic = "event"
 
@@ -320,15 +320,15 @@ class _Hearing:
             return told
         for op in statements(said, self._turn, self._view, correction):
             op = self._without_date(op)
-            told.append(_said_by(op, self.ledger, self._view))
+            told.append(_said_by(op, self.known, self._view))
             if isinstance(op, Add) and op.kind == "fact":
-                self.ledger.add(op.value, "user", str(op.fields.get("topic", "")), ("user",))
+                self.known.add(op.value, "user", str(op.fields.get("topic", "")), ("user",))
             elif isinstance(op, Add | Update | Delete) and op.kind == "fact":
-                entry = next((e for e in self.ledger.entries if e.id == op.target), None)
+                entry = next((e for e in self.known.entries if e.id == op.target), None)
                 if entry is not None and isinstance(op, Update):
-                    self.ledger.replace(entry, op.value or entry.text)
+                    self.known.replace(entry, op.value or entry.text)
                 elif entry is not None:
-                    self.ledger.end(entry)
+                    self.known.end(entry)
             elif not isinstance(op, Add) or op.kind != "habit":
                 self.leaves.append(op)
             else:
@@ -361,7 +361,7 @@ class _Hearing:
         """Whether the clause took the place of an older statement."""
         marks = [m[1].strip() for m in _NOT_DATE.finditer(said.text)]
         names = frozenset().union(*(topic_words(name) for name in self._cast.people))
-        found = self.ledger.meant(
+        found = self.known.meant(
             full,
             who,
             besides=[m for m in marks if len(m) > 2],
@@ -375,38 +375,38 @@ class _Hearing:
         vague = any(c.subject in ("it", "they", "that") for c in said.clauses) or who in ("it", "")
         vague = vague or len(full.split()) <= 5
         text = _swapped(best.text, full, self._today) if vague else full
-        self.ledger.replace(best, text[:600], keywords=keywords, correction=corrected)
+        self.known.replace(best, text[:600], keywords=keywords, correction=corrected)
         self._last = best
         for other in found[1:4]:
             if len(topic_words(other.text) & topic_words(full)) >= 3 and other.id:
-                self.ledger.end(other)
+                self.known.end(other)
         return True
 
     def _moves(self, said: Statement, who: str, full: str, keywords: tuple[str, ...]) -> bool:
         """Whether a statement gives another time to what an older one tells a time of."""
         names = frozenset().union(*(topic_words(name) for name in self._cast.people))
         subject, times = said.clauses[0].subject, timetable(full)
-        found = self.ledger.meant(full, who, least=0.6, names=names, subject=subject)
+        found = self.known.meant(full, who, least=0.6, names=names, subject=subject)
         for entry in found[:3]:
             old = timetable(entry.text)
             if entry.id and times and old and not times <= old and entry.who == who:
-                self.ledger.replace(entry, full[:600], keywords=keywords)
+                self.known.replace(entry, full[:600], keywords=keywords)
                 return True
             if len(entry.keywords) > 1 and entry.topic == "event" and entry.who == who:
                 if set(entry.keywords[1:]) & set(keywords[1:]):
                     continue
-                self.ledger.replace(entry, full[:600], keywords=keywords)
+                self.known.replace(entry, full[:600], keywords=keywords)
                 return True
         return False
 
 
-def _said_by(op: Op, ledger: Ledger, view: KnownState) -> str:
+def _said_by(op: Op, known: KnownFacts, view: KnownState) -> str:
     """The words that an operation puts into the memory and those that it takes out of it."""
     assert not isinstance(op, NoOp)
     old = (
         ""
         if isinstance(op, Add)
-        else next((e.text for e in ledger.entries if e.id == op.target), "")
+        else next((e.text for e in known.entries if e.id == op.target), "")
     )
     leaf = view.leaf(op.target) if op.kind == "core" and not isinstance(op, Add) else None
     new = "" if isinstance(op, Delete) else op.value or ""

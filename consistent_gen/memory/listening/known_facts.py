@@ -100,7 +100,7 @@ class Entry:
 
 
 @dataclass
-class Ledger:
+class KnownFacts:
     """The entries, oldest first, and how often each topic word occurs in them."""
 
     entries: list[Entry]
@@ -108,8 +108,8 @@ class Ledger:
     frequent: Counter[str] = field(default_factory=Counter)
 
     @classmethod
-    def of(cls, facts: Sequence[Fact], evidence: tuple[str, ...]) -> Ledger:
-        """A ledger over live facts, given newest first."""
+    def of(cls, facts: Sequence[Fact], evidence: tuple[str, ...]) -> KnownFacts:
+        """A known over live facts, given newest first."""
         entries = [
             Entry(f.text, f.keywords[0] if f.keywords else "user", f.topic, f.keywords, f.id)
             for f in reversed(facts)
