@@ -7,8 +7,10 @@ the world's and not ours.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -50,27 +52,30 @@ class Views:
 
     def __init__(self, looker: Looker | None = None) -> None:
         self.looker = looker or Looker()
-        self._last: tuple[Sequence[Picture], list[list[Sight]], NDArray[Any]] | None = None
+        self._last: tuple[ImageSet, NDArray[np.uint8], list[list[Sight]], NDArray[Any]] | None
+        self._last = None
 
     def sights(self, item: ImageSet) -> list[list[Sight]]:
         """All characters of each picture. Raises ``CheckpointError`` without weights."""
-        return self._see(item)[0]
-
-    def planes(self, item: ImageSet) -> NDArray[Any]:
-        """Whose each pixel is, n SIDE SIDE."""
-        return self._see(item)[1]
+        return self.everything(item)[1][: len(item.pictures)]
 
     def backgrounds(self, item: ImageSet) -> Floats:
         """How different the backgrounds are, n n."""
-        shown = list(stacked(item.pictures)) if item.pictures else []
-        return background_differences(shown, [plane > 0 for plane in self.planes(item)])
+        small, _, planes = self.everything(item)
+        count = len(item.pictures)
+        return background_differences(list(small[:count]), [plane > 0 for plane in planes[:count]])
 
-    def _see(self, item: ImageSet) -> tuple[list[list[Sight]], NDArray[Any]]:
-        if self._last is None or self._last[0] is not item.pictures:
-            shape = (0, SIDE, SIDE, 3)
-            small = stacked(item.pictures) if item.pictures else np.zeros(shape, np.uint8)
-            self._last = item.pictures, *self.looker.all_with_planes(small)
-        return self._last[1], self._last[2]
+    def everything(
+        self, item: ImageSet
+    ) -> tuple[NDArray[np.uint8], list[list[Sight]], NDArray[Any]]:
+        """Of the pictures and then the references: they themselves (n + r SIDE SIDE 3), all
+        characters of each, and whose each pixel is (n + r SIDE SIDE). Read once for all rewards.
+        """
+        if self._last is None or self._last[0] is not item:
+            shown: Sequence[Picture] = (*item.pictures, *item.references)
+            small = stacked(shown) if shown else np.zeros((0, SIDE, SIDE, 3), np.uint8)
+            self._last = item, small, *self.looker.all_with_planes(small)
+        return self._last[1:]
 
 
 class ReaderConsistency(MatrixReward):
@@ -90,12 +95,30 @@ class ReaderConsistency(MatrixReward):
 
     def matrix(self, item: ImageSet) -> Floats:
         """See `MatrixReward`."""
-        shown = ImageSet(pictures=(*item.pictures, *item.references)) if item.references else item
-        main = [_main(sights) for sights in self._views.sights(shown)]
-        return _agreements(main)
+        return _agreements([_main(sights) for sights in self._views.everything(item)[1]])
 
 
-class ReaderAlignment(Reward):
+class _OfPrompts(Reward):
+    """What needs to know what was asked for.
+
+    asks: what a prompt says. anchors: colour name -> place on the hue circle, in [0, 1).
+    """
+
+    def __init__(
+        self, views: Views, asks: Asks, anchors: Mapping[str, float] = MappingProxyType({})
+    ) -> None:
+        self._views, self._asks, self._anchors = views, asks, anchors
+
+    def one(self, item: ImageSet) -> SetScore:
+        """See `Reward`."""
+        return self.prompted(item) if item.prompts else SetScore(None, reason=NO_PROMPTS)
+
+    @abstractmethod
+    def prompted(self, item: ImageSet) -> SetScore:
+        """`one` of a set that has prompts."""
+
+
+class ReaderAlignment(_OfPrompts):
     """Share of what the prompts name that is shown."""
 
     card = MetricCard(
@@ -107,13 +130,8 @@ class ReaderAlignment(Reward):
         **_READER_CARD,
     )
 
-    def __init__(self, views: Views, asks: Asks, anchors: Mapping[str, float]) -> None:
-        self._views, self._asks, self._anchors = views, asks, anchors
-
-    def one(self, item: ImageSet) -> SetScore:
+    def prompted(self, item: ImageSet) -> SetScore:
         """See `Reward`; the mean over pictures."""
-        if not item.prompts:
-            return SetScore(None, reason=NO_PROMPTS)
         found = []
         unread: list[str] = []
         for sights, prompt in zip(self._views.sights(item), item.prompts, strict=True):
@@ -127,7 +145,7 @@ class ReaderAlignment(Reward):
         return SetScore(value, parts, told or ("" if value is not None else "nothing is named"))
 
 
-class PromptMatching(Reward):
+class PromptMatching(_OfPrompts):
     """Do pictures fit their own prompts best?"""
 
     card = MetricCard(
@@ -139,13 +157,8 @@ class PromptMatching(Reward):
         **_READER_CARD,
     )
 
-    def __init__(self, views: Views, asks: Asks, anchors: Mapping[str, float]) -> None:
-        self._views, self._asks, self._anchors = views, asks, anchors
-
-    def one(self, item: ImageSet) -> SetScore:
+    def prompted(self, item: ImageSet) -> SetScore:
         """See `Reward`."""
-        if not item.prompts:
-            return SetScore(None, reason=NO_PROMPTS)
         wanted = [self._asks(prompt).factors for prompt in item.prompts]
         fit = np.array(
             [
@@ -159,7 +172,7 @@ class PromptMatching(Reward):
         )
 
 
-class CharacterCount(Reward):
+class CharacterCount(_OfPrompts):
     """Are there as many characters as asked for?"""
 
     card = MetricCard(
@@ -171,13 +184,8 @@ class CharacterCount(Reward):
         **_READER_CARD,
     )
 
-    def __init__(self, views: Views, asks: Asks) -> None:
-        self._views, self._asks = views, asks
-
-    def one(self, item: ImageSet) -> SetScore:
+    def prompted(self, item: ImageSet) -> SetScore:
         """See `Reward`; prompts that name nobody are left out."""
-        if not item.prompts:
-            return SetScore(None, reason=NO_PROMPTS)
         found = []
         for sights, prompt in zip(self._views.sights(item), item.prompts, strict=True):
             expected = self._asks(prompt).characters
@@ -187,7 +195,7 @@ class CharacterCount(Reward):
         return SetScore(value, reason="" if value is not None else "no prompt names a character")
 
 
-class NothingUnasked(Reward):
+class NothingUnasked(_OfPrompts):
     """Is anything there that nobody asked for?"""
 
     card = MetricCard(
@@ -199,13 +207,8 @@ class NothingUnasked(Reward):
         **_READER_CARD,
     )
 
-    def __init__(self, views: Views, asks: Asks) -> None:
-        self._views, self._asks = views, asks
-
-    def one(self, item: ImageSet) -> SetScore:
+    def prompted(self, item: ImageSet) -> SetScore:
         """See `Reward`; `reason` names what is there, where something is."""
-        if not item.prompts:
-            return SetScore(None, reason=NO_PROMPTS)
         found = [
             unasked(sights, self._asks(prompt).factors)
             for sights, prompt in zip(self._views.sights(item), item.prompts, strict=True)
@@ -232,11 +235,9 @@ class FigureColors(MatrixReward):
 
     def matrix(self, item: ImageSet) -> Floats:
         """See `MatrixReward`."""
-        shown = ImageSet(pictures=(*item.pictures, *item.references)) if item.references else item
-        whose = zip(self._views.planes(shown), self._views.sights(shown), strict=True)
-        masks = [plane == _largest(sights) for plane, sights in whose]
-        small = list(stacked(shown.pictures)) if shown.pictures else []
-        return color_similarities(small, masks)
+        small, seen, planes = self._views.everything(item)
+        masks = [plane == _largest(sights) for plane, sights in zip(planes, seen, strict=True)]
+        return color_similarities(list(small), masks)
 
 
 class BackgroundDiversity(Reward):
