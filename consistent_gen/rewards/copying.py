@@ -8,12 +8,11 @@ t changed, both measures change their sign.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.floating[Any]]
+from consistent_gen.rewards.pairs import Floats, cosine
+
 ALIKE = 1e-6  # of t and r: nothing to choose between
 
 
@@ -34,15 +33,10 @@ def angular_copy(g: Floats, r: Floats, t: Floats) -> float | None:
     return (_angle(g, t) - _angle(g, r)) / between if between >= ALIKE else None
 
 
-def _cosine(a: Floats, b: Floats) -> float:
-    length = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return max(-1.0, min(1.0, float(a @ b) / length)) if length else 0.0
-
-
 def _chord(a: Floats, b: Floats) -> float:
-    return 0.0 if np.array_equal(a, b) else math.sqrt(max(0.0, 2.0 - 2.0 * _cosine(a, b)))
+    return 0.0 if np.array_equal(a, b) else math.sqrt(max(0.0, 2.0 - 2.0 * cosine(a, b)))
 
 
 def _angle(a: Floats, b: Floats) -> float:
     # acos is blind next to 1: rounding alone would make two equal vectors differ by 1e-8.
-    return 0.0 if np.array_equal(a, b) else math.acos(_cosine(a, b))
+    return 0.0 if np.array_equal(a, b) else math.acos(cosine(a, b))

@@ -11,14 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Protocol
 
 from consistent_gen.rewards.base import Picture, mean
-
-Floats = NDArray[np.floating[Any]]
+from consistent_gen.rewards.pairs import Floats, cosine
 
 
 class FindsFaces(Protocol):
@@ -128,9 +124,3 @@ def assignment(cost: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
             owner[column] = owner[way[column]]
             column = way[column]
     return sorted((owner[j] - 1, j - 1) for j in range(1, columns + 1) if owner[j])
-
-
-def cosine(a: Floats, b: Floats) -> float:
-    """Cosine of two vectors; 0 if one of them is nothing."""
-    length = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return float(a @ b) / length if length else 0.0

@@ -133,6 +133,12 @@ def unit_rows(features: Floats) -> Floats:
     return found
 
 
+def cosine(a: Floats, b: Floats) -> float:
+    """Cosine of two vectors, in [-1, 1] whatever rounding says; 0 if one of them is nothing."""
+    length = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return max(-1.0, min(1.0, float(a @ b) / length)) if length else 0.0
+
+
 class MatrixReward(Reward):
     """A reward of sets that begins with how alike every two pictures are.
 
