@@ -14,16 +14,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from consistent_gen.errors import InputError
-from consistent_gen.rewards.base import Scores
+from consistent_gen.rewards.base import Floats, Scores
 from consistent_gen.rewards.ranking import ranks
 
-Floats = NDArray[np.floating[Any]]
 Flags = NDArray[np.bool_]
 Places = NDArray[np.intp]
 Gather = Callable[[Floats], Floats]

@@ -18,6 +18,7 @@ from consistent_gen.errors import InputError
 
 Picture = NDArray[np.uint8]  # h w 3, sRGB
 Plane = NDArray[np.bool_]  # h w
+Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)

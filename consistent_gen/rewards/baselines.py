@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from consistent_gen.rewards.base import ImageSet, MetricCard, Picture
+from consistent_gen.rewards.base import Floats, ImageSet, MetricCard, Picture
 from consistent_gen.rewards.colors import color_similarities, oklab
 from consistent_gen.rewards.foreground import EmbeddingConsistency, Embeds, whole
 from consistent_gen.rewards.pairs import MatrixReward
@@ -20,7 +20,6 @@ from consistent_gen.rewards.photo_features import WEIGHTS_SHA256, PhotoFeatures
 if TYPE_CHECKING:
     from consistent_gen.rewards.looking import Looker
 
-Floats = NDArray[np.floating[Any]]
 PIXEL_SIDE = 64
 _ANY: Mapping[str, Any] = {
     "range": (0.0, 1.0),

@@ -8,14 +8,12 @@ dark, else the nearest of eight hues.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from consistent_gen.rewards.base import Picture, Plane
+from consistent_gen.rewards.base import Floats, Picture, Plane
 
-Floats = NDArray[np.floating[Any]]
 # OKLCH hue in degrees.
 HUE_DEGREES = {
     "red": 25.0, "orange": 58.0, "yellow": 97.0, "green": 145.0, "teal": 195.0, "blue": 255.0,

@@ -14,16 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from consistent_gen.rewards.base import Picture
+from consistent_gen.rewards.base import Floats, Picture
 from consistent_gen.rewards.pairs import PairFunction
 from consistent_gen.rewards.ranking import spearman
 
-Floats = NDArray[np.floating[Any]]
 LEAST_CONTRAST = 0.9
 MOST_CHANGE = 0.03
 LEAST_SCALE = 0.7

@@ -11,7 +11,8 @@ import math
 
 import numpy as np
 
-from consistent_gen.rewards.pairs import Floats, cosine
+from consistent_gen.rewards.base import Floats
+from consistent_gen.rewards.pairs import cosine
 
 ALIKE = 1e-6  # of t and r: nothing to choose between
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from consistent_gen.rewards.base import Picture, mean
-from consistent_gen.rewards.pairs import Floats, cosine
+from consistent_gen.rewards.base import Floats, Picture, mean
+from consistent_gen.rewards.pairs import cosine
 
 
 class FindsFaces(Protocol):

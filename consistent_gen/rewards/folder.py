@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from consistent_gen.errors import InputError
-from consistent_gen.rewards.base import ImageSet, Picture, Reward
+from consistent_gen.rewards.base import Floats, ImageSet, Picture, Reward
 from consistent_gen.rewards.baselines import (
     ColorHistogram,
     PhotoStyle,
@@ -29,7 +28,6 @@ from consistent_gen.rewards.pair_network import PairNetworkReward
 from consistent_gen.rewards.pairs import MatrixReward, members
 from consistent_gen.rewards.story_world import Asks, DifferentPictures, story_world_rewards
 
-Floats = NDArray[np.floating[Any]]
 BACKENDS = {
     "world": "the story world's own pictures: factors of characters, by the shipped reader",
     "photo": "pictures of any kind: features of EfficientNet-lite0 (kinds of things, not people)",

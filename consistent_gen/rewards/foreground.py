@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from consistent_gen.rewards.base import ImageSet, MetricCard, Picture, Plane, SetScore
+from consistent_gen.rewards.base import Floats, ImageSet, MetricCard, Picture, Plane, SetScore
 from consistent_gen.rewards.pairs import MatrixReward, unit_rows
 
-Floats = NDArray[np.floating[Any]]
 FIELD = 128  # the gray of the field
 MARGIN = 0.1  # of the box's sides
 LEAST, MOST = 0.02, 0.95  # share of a picture that a mask may cover

@@ -10,18 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from consistent_gen.rewards.base import Picture, Plane
+from consistent_gen.rewards.base import Floats, Picture, Plane
 from consistent_gen.rewards.colors import oklab
 from consistent_gen.rewards.pairs import mean_pair, off_diagonal
 from consistent_gen.rewards.sight import Sight
 
-Floats = NDArray[np.floating[Any]]
 DUPLICATE = 0.02  # difference of two pictures below which they are one (`difference`)
 COPIED = 0.04  # difference of two backgrounds below which they are one
 SMALL = 32  # pixels a side at which pictures are compared for being the same

@@ -29,9 +29,9 @@ from consistent_gen.checkpoints import (
 from consistent_gen.encoders.factors import normalized
 from consistent_gen.encoders.reader import ConvNeXtBlock
 from consistent_gen.errors import CheckpointError
-from consistent_gen.rewards.base import ImageSet, MetricCard, Picture
+from consistent_gen.rewards.base import Floats, ImageSet, MetricCard, Picture
 from consistent_gen.rewards.looking import MAX_BATCH, SIDE, stacked
-from consistent_gen.rewards.pairs import Floats, MatrixReward
+from consistent_gen.rewards.pairs import MatrixReward
 
 KIND = "pair network"
 WEIGHTS = "pair_reward"  # folder of the weights

@@ -11,14 +11,11 @@ import itertools
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from consistent_gen.rewards.base import ImageSet, MetricCard, Picture, Reward, SetScore
+from consistent_gen.rewards.base import Floats, ImageSet, MetricCard, Picture, Reward, SetScore
 
-Floats = NDArray[np.floating[Any]]
 PairFunction = Callable[[Picture, Picture], float | None]
 TAU = 0.1  # of the soft minimum
 TOO_FEW = "fewer than two pictures that can be compared"

@@ -25,8 +25,8 @@ from PIL import Image
 from consistent_gen.errors import CheckpointError, ConsistentGenError, InputError
 from consistent_gen.language.embedders import quiet_loading
 from consistent_gen.language.endpoints import Endpoint, EndpointError
-from consistent_gen.rewards.base import ImageSet, MetricCard, Picture, SetScore
-from consistent_gen.rewards.pairs import Floats, MatrixReward, similarities
+from consistent_gen.rewards.base import Floats, ImageSet, MetricCard, Picture, SetScore
+from consistent_gen.rewards.pairs import MatrixReward, similarities
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.floating[Any]]
+from consistent_gen.rewards.base import Floats
 
 
 def ranks(scores: Sequence[float]) -> Floats:

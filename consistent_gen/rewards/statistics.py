@@ -10,14 +10,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from consistent_gen.errors import InputError
+from consistent_gen.rewards.base import Floats
 
-Floats = NDArray[np.floating[Any]]
 Values = Sequence[Sequence[float]]
 RESAMPLES = 10_000
 SKEWED = 0.5  # skewness of the resampled means above which percentiles are corrected (BCa)

@@ -16,7 +16,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from consistent_gen.rewards.base import ImageSet, MetricCard, Picture, Reward, SetScore, mean
+from consistent_gen.rewards.base import (
+    Floats,
+    ImageSet,
+    MetricCard,
+    Picture,
+    Reward,
+    SetScore,
+    mean,
+)
 from consistent_gen.rewards.colors import color_similarities
 from consistent_gen.rewards.guards import (
     Asked,
@@ -32,7 +40,6 @@ from consistent_gen.rewards.looking import SIDE, Looker, stacked
 from consistent_gen.rewards.pairs import TOO_FEW, MatrixReward
 from consistent_gen.rewards.sight import Sight, agreement, aligned
 
-Floats = NDArray[np.floating[Any]]
 Asks = Callable[[str], Asked]
 READER = "story-world reader"
 NO_PROMPTS = "the set has no prompts"
