@@ -214,7 +214,7 @@ def test_a_mistake_is_a_sentence_and_no_traceback(walk: Walk) -> None:
 
 def test_a_reload_finds_everything(walk: Walk) -> None:
     walk.page.wait_for_timeout(1500)  # the desk is saved a moment after the last key
-    walk.page.reload()
+    walk.reload()
     walk.wait(".frame img")
     walk.says("All 2 scenes are drawn.")
     page = walk.page

@@ -57,11 +57,11 @@ def test_typing_after_a_rename_is_kept(visit: Visit) -> None:
 def test_a_reload_in_the_middle_of_a_word_keeps_it(visit: Visit) -> None:
     prompt = visit.page.locator(".scene-card textarea").nth(0)
     prompt.fill("{Mia} reading in the snow")
-    visit.page.reload()  # sooner than anything is saved
+    visit.reload()  # sooner than anything is saved
     visit.page.wait_for_selector("#script .cast-card")
     visit.until("document.querySelector('.scene-card textarea')?.value.includes('snow')")
     visit.saved()
-    visit.page.reload()
+    visit.reload()
     visit.until("document.querySelector('.scene-card textarea')?.value.includes('snow')")
 
 
@@ -124,7 +124,7 @@ def test_what_goes_into_the_story_survives_a_reload(visit: Visit) -> None:
     page.click("#use-character")
     page.wait_for_selector("text=Bruno is in the story now")
     page.wait_for_timeout(800)
-    page.reload()
+    visit.reload()
     page.wait_for_selector("#script .cast-card")
     names = "[...document.querySelectorAll('#script .cast-card input')]"
     visit.until(f"{names}.some((node) => node.value === 'Bruno')")
