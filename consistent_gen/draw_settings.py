@@ -156,6 +156,13 @@ class DrawSettings:
         kind=int, high=1, off=0, sign="0|1",
     )  # fmt: skip
 
+    # Acts on characters with reference pictures, where an identity adapter fits the model
+    # (`story.identity`), beside what the method does with these pictures.
+    likeness: float = _setting(
+        1.0, "how closely an adapter follows reference pictures; 0 is off", kind=float, high=2,
+        off=0.0, sign="L",
+    )  # fmt: skip
+
     # (width, height) that the denoiser draws at; None is the model's own size.
     size: tuple[int, int] | None = _setting(
         None, "pixels, such as 128x128", kind=tuple, low=32, high=2048, sign="WxH"

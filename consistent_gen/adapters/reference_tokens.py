@@ -86,20 +86,27 @@ class ReferencePolicy(AttentionPolicy):
         self.adapter = adapter
         self._recorded: dict[str, dict[str, tuple[Tensor, Tensor]]] = {}
         self._recording: tuple[str, ...] = ()
+        self._wanted: Mapping[str, Tensor] = {}
         self._shown: dict[str, tuple[Mapping[str, float], Mapping[str, Tensor], ScalePlan]] = {}
         self._rows: tuple[Row, ...] = ()
         self._call: Call | None = None
 
     @contextmanager
-    def recording(self, names: Sequence[str]) -> Iterator[None]:
-        """For the length of a block, row i of the model's calls is the reference `names[i]`."""
-        self._recording = tuple(names)
+    def recording(
+        self, names: Sequence[str], *, masks: Mapping[str, Tensor] | None = None
+    ) -> Iterator[None]:
+        """For the length of a block, row i of the model's calls is the reference `names[i]`.
+
+        masks: what counts of a reference, 0..1 [h w]: places without any of it are not kept, so
+            that nothing is read of what stands around a character.
+        """
+        self._recording, self._wanted = tuple(names), dict(masks or {})
         for name in names:
             self._recorded[name] = {}
         try:
             yield
         finally:
-            self._recording = ()
+            self._recording, self._wanted = (), {}
 
     def forget(self, name: str) -> None:
         """Free what was recorded of a reference."""
@@ -170,7 +177,11 @@ class ReferencePolicy(AttentionPolicy):
                     f"{len(self._recording)} references; expected one each"
                 )
             for i, name in enumerate(self._recording):
-                self._recorded[name][site.name] = heads.k[i], heads.v[i]
+                k, v = heads.k[i], heads.v[i]  # n h d
+                if name in self._wanted:
+                    kept = self._kept(self._wanted[name], len(k))
+                    k, v = k[kept], v[kept]
+                self._recorded[name][site.name] = k, v
             return
         shift = self.adapter.shift(site.name).unflatten(0, heads.k.shape[2:])  # h d
         for row in self._rows:
@@ -184,6 +195,14 @@ class ReferencePolicy(AttentionPolicy):
                 if weight * own > 0.0:
                     extra = Extra(k + shift.to(k), v, math.log(weight * own), regions.get(name))
                     heads.reads.setdefault(row.slot, []).append(extra)
+
+    def _kept(self, mask: Tensor, count: int) -> Tensor:
+        """Numbers of the places of a square layer that a mask touches; all if it touches none."""
+        side = math.isqrt(count)
+        assert side * side == count, "references are square"
+        where = F.adaptive_max_pool2d(mask.float()[None, None], side).flatten() > 0.5
+        found: Tensor = (where if where.any() else ~where).nonzero()[:, 0]
+        return found
 
     def _weight(self, row: Row, site: Site) -> float:
         """How strongly a row reads its references: only with the prompt, so that guidance moves

@@ -48,6 +48,23 @@ class StoryWorldFeatures:
     encoder: str = "storyworld/subject"
     picture_encoder: str = "storyworld/subject"
 
+    def switches(self, arm: str) -> dict[str, Any]:
+        """What a file of an arm does not say of it, for `codec.load_system`."""
+        picture = {"patches": self.patches, "uncond": "features"}
+        if arm == "picture":
+            return {**picture, "encoder": self.picture_encoder}
+        both = {"encoder": self.encoder, "picture_encoder": self.picture_encoder}
+        if arm == "parts":
+            return {**picture, **both, "shortcut": True, "parts": self.parts, "order": "semantic"}
+        return {**picture, **both} if arm == "people" else {}
+
+
+# What the shipped reader gives (`encoders.subject_features`).
+READER = "storyworld/reader"
+FEATURES = StoryWorldFeatures(
+    vector=384, patch=97, patches=64, encoder=READER, picture_encoder=READER
+)
+
 
 def _picture(unet: Any, given: StoryWorldFeatures) -> IdentitySystem:
     return IPAdapterPlus(

@@ -95,6 +95,7 @@ class StoryIn(Input):
     guidance_until: float | None = setting("guidance_until")
     retouch: float | None = setting("retouch")
     refine: int | None = setting("refine")
+    likeness: float | None = setting("likeness")
     size: str | None = setting("size")
     preview_every: int = Field(default=5, ge=0, le=1000, description="0 sends no previews")
     deadline_s: float | None = Field(default=None, gt=0.0, le=86_400.0)

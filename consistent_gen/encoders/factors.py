@@ -64,6 +64,7 @@ class Reading:
     masks: b 4 s s logits of background and subjects. parts: b 1+p s s logits, or None.
     features: b d, the penultimate features of the whole picture.
     vectors: b 3 w, the features that a subject's factors are read from.
+    maps: b c s s, the features that masks and parts are read from.
     """
 
     present: Tensor
@@ -75,6 +76,7 @@ class Reading:
     parts: Tensor | None
     features: Tensor
     vectors: Tensor | None = None
+    maps: Tensor | None = None
 
     def count(self) -> Tensor:
         """Number of subjects per picture, shape b: slots fill from the left."""

@@ -98,6 +98,7 @@ class Reader(PictureReader):
         behind = _pool(pooled, background.unsqueeze(1)).squeeze(1)
         scene = self.scene(torch.cat([high.mean((2, 3)), behind], 1))
         reading: Reading = self.heads(self.subject(subjects), scene, masks, parts)
+        reading.maps = fused.float()
         return reading
 
     def _pool_subjects(self, features: Tensor, masks: Tensor, parts: Tensor) -> Tensor:

@@ -13,7 +13,9 @@ Three ways to tie frames, from loose to tight:
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from consistent_gen.attention.rows import Call, Row
 
@@ -48,3 +50,17 @@ class Coupling:
 
     def release(self, frame: str) -> None:
         """`frame` left the engine: finished, failed or cancelled. Called once per frame."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identities:
+    """Who is in a picture, as an identity adapter was told.
+
+    coupling: brings the adapter into the model; one for all pictures that it draws in an engine.
+    tokens: what the adapter made of the characters (`adapters.policy.IdentityTokens`).
+    record: JSON values that say so in the picture's metadata.
+    """
+
+    coupling: Coupling
+    tokens: Any
+    record: Mapping[str, Any]

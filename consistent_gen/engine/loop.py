@@ -333,13 +333,13 @@ class Engine:
     def _leave(self, group: Group, failed: Sequence[str]) -> None:
         self._graph.remove(group, failed=failed)
         for frame in group.frames:
-            if frame.request.coupling is not None:
-                frame.request.coupling.release(frame.id)
+            for coupling in frame.request.couplings:
+                coupling.release(frame.id)
 
 
 def _couplings(frames: Sequence[FrameState]) -> list[Coupling]:
     """The distinct couplings of a call, in order of first row."""
-    found = {id(c): c for frame in frames if (c := frame.request.coupling) is not None}
+    found = {id(c): c for frame in frames for c in frame.request.couplings}
     return list(found.values())
 
 

@@ -31,6 +31,7 @@ from consistent_gen.models.backbone import Backbone
 SCHEMA = 1
 CHUNK = "consistent_gen"
 PARAMETERS_CHUNK = "parameters"
+IDENTITIES = "identities"  # in a picture's story: who is in it, as an adapter was told
 MAX_FILE_BYTES = 64 << 20
 MAX_PIXELS = 32_000_000
 MAX_TEXT_CHARACTERS = 1 << 20
@@ -46,6 +47,9 @@ def describe(
     settings = dict(vars(request.settings))
     del settings["size"]
     width, height = request.size(backbone)
+    story = dict(request.story)
+    if request.identities is not None:
+        story[IDENTITIES] = dict(request.identities.record)
     return {
         "schema": SCHEMA,
         "model": _model(backbone, refined=bool(request.settings.refine)),
@@ -56,7 +60,7 @@ def describe(
         "width": width,
         "height": height,
         "method": request.method,
-        "story": dict(request.story),
+        "story": story,
         "mode": "throughput" if bucket is None else "exact",
         "bucket": bucket,
         "dtype": str(backbone.dtype).removeprefix("torch."),

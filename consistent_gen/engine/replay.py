@@ -12,7 +12,7 @@ import numpy as np
 from consistent_gen.draw_settings import GONE, OFF, SETTINGS, DrawSettings, without_gone
 from consistent_gen.engine.events import FrameDone
 from consistent_gen.engine.loop import Engine
-from consistent_gen.engine.metadata import pixels_sha256
+from consistent_gen.engine.metadata import IDENTITIES, pixels_sha256
 from consistent_gen.engine.request import FrameRequest
 from consistent_gen.engine.sharing_record import RecipeOf, submit_again
 from consistent_gen.errors import InputError
@@ -83,6 +83,11 @@ def replay(
 
 
 def _drawn(engine: Engine, request: FrameRequest, recipe_of: RecipeOf | None) -> FrameDone:
+    if IDENTITIES in request.story:
+        raise InputError(
+            "the picture was drawn after reference pictures of its characters, which it does not "
+            "hold; draw the story file again instead"
+        )
     if request.method == ALONE:
         engine.submit(request)
     elif recipe_of is None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from consistent_gen.attention.roles import Subject as Subject
 from consistent_gen.draw_settings import MAX_SEED, SETTINGS, DrawSettings
-from consistent_gen.engine.coupling import Coupling
+from consistent_gen.engine.coupling import Coupling, Identities
 from consistent_gen.errors import InputError, LimitError
 from consistent_gen.registry import unknown_name
 
@@ -47,6 +47,7 @@ class FrameRequest:
         reference: a picture, uint8 [h w 3] of the frame's size, that stands in for the drawing: at
             every step the latent is this picture noised to the step's level, and the model only
             looks at it. So a picture of the user's own can be what other frames read.
+        identities: who is in the picture, as an identity adapter was told, beside `coupling`.
         method: name that goes into the metadata; "vanilla" is a frame on its own.
         story: further JSON values for the metadata (title, frame index, version).
     """
@@ -67,6 +68,7 @@ class FrameRequest:
     hidden: bool = False
     twin_of: str | None = None
     reference: np.ndarray | None = field(default=None, compare=False)
+    identities: Identities | None = field(default=None, compare=False)
     method: str = "vanilla"
     story: Mapping[str, Any] = field(default_factory=dict)
 
@@ -86,6 +88,12 @@ class FrameRequest:
         """The same request with what it leaves to the model: recommended settings and the size."""
         settings = self.settings.settled(backbone.recommended, backbone.default_size)
         return replace(self, settings=settings)
+
+    @property
+    def couplings(self) -> tuple[Coupling, ...]:
+        """All that acts inside the model for this frame."""
+        own = () if self.identities is None else (self.identities.coupling,)
+        return own if self.coupling is None else (self.coupling, *own)
 
     def size(self, backbone: Backbone) -> tuple[int, int]:
         """(width, height) in pixels on this model."""

@@ -41,11 +41,13 @@ if TYPE_CHECKING:
     import numpy as np
 
     from consistent_gen.attention.settings import Recipe
+    from consistent_gen.engine.coupling import Identities
     from consistent_gen.engine.events import FrameDone
     from consistent_gen.engine.loop import Engine
     from consistent_gen.engine.request import FrameRequest
     from consistent_gen.engine.sharing import SharedStory
     from consistent_gen.memory.talk.assistant import DrawJob
+    from consistent_gen.story.identity import ReadReference, StoryAdapter
     from consistent_gen.story.plan import FramePlan, Model, StoryPlan
 
 ARTICLES = ("a", "an", "the")
@@ -341,10 +343,56 @@ class Cast:
                 self._submit_anchors(self._anchors[wanted], frame, seen)
         if key is not None:
             return next(id_ for id_, at in self._submitted[key].items() if at == frame.index)
-        request = frame_request(self.plan, frame, id=self._id(str(frame.index)), **seen)
+        request = self._request(frame, id=self._id(str(frame.index)), **seen)
         request = request if seed is None else replace(request, seed=seed)
         submit = self._shared.submit if self._recipe.anchors else self._engine.submit
         return submit(request)
+
+    def _request(self, frame: FramePlan, **fields: Any) -> FrameRequest:
+        """What the engine is asked for, with who is in the frame by their reference pictures."""
+        by_name = {member.name: member for member in frame.members}
+        named = dict.fromkeys(subject.name for subject in frame.subjects)
+        shown = self._shown([by_name[name] for name in named if name in by_name])
+        return frame_request(self.plan, frame, identities=shown, **fields)
+
+    def _shown(self, members: Sequence[CastMember]) -> Identities | None:
+        """What an adapter is told of those of these who have reference pictures."""
+        found = [self._read[m.name] for m in members if m.references and self._read.get(m.name)]
+        people = [one for one in found if one is not None]
+        return self._adapter.shown(people) if people and self._adapter is not None else None
+
+    @cached_property
+    def _adapter(self) -> StoryAdapter | None:
+        from consistent_gen.story.identity import story_adapter
+
+        likeness = self.plan.settings.likeness
+        given = any(m.references for frame in self.plan.frames for m in frame.members)
+        return story_adapter(self._engine.backbone, scale=likeness) if likeness and given else None
+
+    @cached_property
+    def _read(self) -> dict[str, ReadReference | None]:
+        """What the adapter read of the characters who have reference pictures, by name."""
+        if self._adapter is None:
+            return {}
+        members = {m.name: m for frame in self.plan.frames for m in frame.members if m.references}
+        return {
+            name: self._adapter.read(name, [_opened(one) for one in member.references])
+            for name, member in members.items()
+        }
+
+    @property
+    def references(self) -> dict[str, dict[str, Any]]:
+        """By character with reference pictures, what was made of them, for reports."""
+        named = {m.name: m for frame in self.plan.frames for m in frame.members if m.references}
+        found: dict[str, dict[str, Any]] = {}
+        for name, member in named.items():
+            by = ["attention"] if self._recipe.anchors else []
+            read = self._read.get(name)
+            by += ["adapter"] if read is not None and read.used else []
+            found[name] = {"pictures": len(member.references), "used_by": by}
+            if read is not None and read.notes:
+                found[name]["notes"] = list(read.notes)
+        return found
 
     def _wanted(self, frame: FramePlan) -> list[str]:
         """Keys of the anchors that a frame reads, the first frame of its characters last."""
@@ -361,7 +409,7 @@ class Cast:
     def _submit_anchors(self, anchors: Anchors, frame: FramePlan, seen: Mapping[str, Any]) -> None:
         """Draw them from the story as first asked for, whatever `frame` says, which reads them."""
         own = [
-            frame_request(self.plan, self.plan.frames[index], id=self._id(str(index)), **seen)
+            self._request(self.plan.frames[index], id=self._id(str(index)), **seen)
             for index in anchors.frames
         ]
         if anchors.together:
@@ -400,6 +448,7 @@ class Cast:
                 "subjects": subjects_of(prompt, backbone.tokenizer),
                 "hidden": True,
                 "reference": picture,
+                "identities": self._shown([member]) if picture is None else None,
             }
             found.append(replace(like, **own))
         return found
@@ -492,3 +541,10 @@ def _fitted(reference: Path | bytes, width: int, height: int) -> np.ndarray:
     import numpy as np
 
     return np.asarray(ImageOps.fit(open_picture(reference), (width, height)))
+
+
+def _opened(reference: Path | bytes) -> np.ndarray:
+    """A reference picture, uint8 [h w 3], as it is."""
+    import numpy as np
+
+    return np.asarray(open_picture(reference), dtype=np.uint8)

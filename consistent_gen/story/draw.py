@@ -76,7 +76,9 @@ def draw_story(
     chosen = reader_scorers(backbone) if scorers is None else scorers
     with story_folder(out) as folder:
         started = time.perf_counter()
-        frames = _draw_frames(plan, backbone, folder, bucket, on_event)
+        engine = Engine(backbone, bucket=bucket)
+        cast = Cast(plan, engine)
+        frames = _draw_frames(plan, engine, cast, folder, on_event)
         seconds = time.perf_counter() - started
         drawing = Drawing(
             plan=plan,
@@ -86,6 +88,7 @@ def draw_story(
             seconds_total=seconds,
             scores=score(chosen, [frame.picture for frame in frames], plan),
             wording=wording,
+            references=cast.references,
         )
         _write_pages(drawing, folder, enlarge)
         if provenance is not None:
@@ -104,13 +107,11 @@ def _sign(provenance: Provenance, plan: StoryPlan, folder: Path) -> None:
 
 def _draw_frames(
     plan: StoryPlan,
-    backbone: Backbone,
+    engine: Engine,
+    cast: Cast,
     folder: Path,
-    bucket: int,
     on_event: Callable[[Event], None] | None,
 ) -> tuple[DrawnFrame, ...]:
-    engine = Engine(backbone, bucket=bucket)
-    cast = Cast(plan, engine)
     ids = [cast.draw(frame) for frame in plan.frames]
     steps: dict[str, int] = {}
     done: dict[str, np.ndarray] = {}

@@ -52,6 +52,7 @@ class Drawing:
     seconds_total: float
     scores: Mapping[str, StoryScores] = field(default_factory=dict)
     wording: Mapping[str, Any] | None = None
+    references: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def score(
@@ -77,7 +78,7 @@ def build_report(drawing: Drawing) -> dict[str, Any]:
         "seconds_total": round(drawing.seconds_total, 3),
         "seconds_per_frame": round(drawing.seconds_total / len(drawing.frames), 3),
         "frames": [_frame(drawing, i) for i in range(len(drawing.frames))],
-        "characters": {name: {"scores": character_scores(drawing, name)} for name in _cast(plan)},
+        "characters": {name: _character(drawing, name) for name in _cast(plan)},
         "scores": {
             name: round(verdict.story, DECIMALS)
             for name, verdict in drawing.scores.items()
@@ -98,6 +99,12 @@ def character_scores(drawing: Drawing, name: str) -> dict[str, float]:
     """The scores of one character that apply, by name."""
     verdicts = {kind: verdict.characters.get(name) for kind, verdict in drawing.scores.items()}
     return {kind: round(value, DECIMALS) for kind, value in verdicts.items() if value is not None}
+
+
+def _character(drawing: Drawing, name: str) -> dict[str, Any]:
+    scores = {"scores": character_scores(drawing, name)}
+    given = drawing.references.get(name)
+    return scores if given is None else {**scores, "references": dict(given)}
 
 
 def _cast(plan: StoryPlan) -> list[str]:

@@ -9,5 +9,6 @@ RECIPES: dict[str, str] = {
     "story_model": "consistent_gen.training.story_model:main",
     "reader": "consistent_gen.training.reader:main",
     "subject_encoder": "consistent_gen.training.subject_encoder:main",
+    "adapter": "consistent_gen.training.adapter:main",
     "pair_reward": "consistent_gen.training.pair_reward:main",
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from consistent_gen.checkpoints import load_tensors, save_tensors
+from consistent_gen.checkpoints import load_tensors, save_tensors, weights_folder
 from consistent_gen.models.patch_autoencoder import PatchAutoencoder
 from consistent_gen.models.story_world import (
     StoryWorldConfig,
@@ -15,6 +15,7 @@ from consistent_gen.models.story_world import (
     build_unet,
     save_story_world,
 )
+from consistent_gen.training.adapter_rows import adapter_row_maker
 from consistent_gen.training.rows import draw_rows, row_maker
 from consistent_gen.training.shards import (
     FORMAT,
@@ -87,6 +88,16 @@ def views(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two shards of 4 groups of views."""
     folder = tmp_path_factory.mktemp("views")
     draw = view_maker(folder, SubjectViews(), 4, None)
+    for number in (0, 1):
+        draw(number)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def adapter_rows(tmp_path_factory: pytest.TempPathFactory, vae: Path) -> Path:
+    """A folder with two shards of 8 rows for adapters, read by the shipped reader."""
+    folder = tmp_path_factory.mktemp("adapter_rows")
+    draw = adapter_row_maker(folder, vae, weights_folder("reader"), count=8)
     for number in (0, 1):
         draw(number)
     return folder

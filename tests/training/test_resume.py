@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 import torch
 
+from consistent_gen.checkpoints import weights_folder
 from consistent_gen.models.story_world import StoryWorldConfig
 from consistent_gen.training import (
+    adapter,
     autoencoder,
     reader,
     refiner,
@@ -47,6 +49,8 @@ def _recipes(run: Path, given: dict[str, Path]) -> dict[str, Recipe]:
     paired = drawn | {"rows": given["paired_rows"]}
     story = {**vae, "model": TOY, "processes": 1, "grow_images": 8}
     seen = {**vae, **pictures, "width": 32, "measured": 8}
+    adapted = {"run": run, "out": run / "out", "model": given["model"], **SHARED}
+    adapted |= {"rows": given["adapter_rows"], "reader": weights_folder("reader")}
     return {
         "autoencoder": (
             autoencoder.main,
@@ -74,6 +78,8 @@ def _recipes(run: Path, given: dict[str, Path]) -> dict[str, Recipe]:
                 run=run, views=given["views"], width=16, measured=2, **SHARED
             ),
         ),
+        "adapter": (adapter.main, adapter.AdapterConfig(arm="people", **adapted)),
+        "adapter of references": (adapter.main, adapter.AdapterConfig(arm="reference", **adapted)),
         "refiner": (
             refiner.main,
             refiner.RefinerConfig(
@@ -106,11 +112,11 @@ def _stop_at(monkeypatch: pytest.MonkeyPatch, seen: int) -> None:
 
 RECIPES = (
     "autoencoder", "semantics", "story_model", "story_model in pairs", "reader", "judge", "refiner",
-    "subject_encoder",
+    "subject_encoder", "adapter", "adapter of references",
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", or_slow(RECIPES, ["semantics", "judge"]))
+@pytest.mark.parametrize("name", or_slow(RECIPES, ["semantics", "judge", "adapter of references"]))
 @pytest.mark.filterwarnings("ignore:.*should be kept in float32.*")
 def test_stopped_and_resumed_equals_uninterrupted(
     name: str,
@@ -120,12 +126,13 @@ def test_stopped_and_resumed_equals_uninterrupted(
     paired_rows: Path,
     story_model: Path,
     views: Path,
+    adapter_rows: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(refiner, "ROWS", 2)  # so that rows are made between steps
     given = {"pictures": pictures, "vae": vae, "rows": rows, "paired_rows": paired_rows}
-    given |= {"model": story_model, "views": views}
+    given |= {"model": story_model, "views": views, "adapter_rows": adapter_rows}
     main, whole = _recipes(tmp_path / "whole", given)[name]
     result = main(whole)
     main, parts = _recipes(tmp_path / "parts", given)[name]

@@ -1,0 +1,227 @@
+"""Characters given by pictures, drawn through an identity adapter.
+
+    adapter = story_adapter(backbone)          # None: the model has none
+    mia = adapter.read("Mia", [picture])
+    FrameRequest(prompt=..., identities=adapter.shown([mia]))
+
+The adapter acts beside whatever method shares attention between the frames: that keeps a story's
+frames alike, and the adapter keeps them like the pictures. What it is told of a character is what
+the reader reads of it (`encoders.subject_features`).
+
+An adapter lies in a folder beside the weights of the model that it was trained on: its tensors in
+the layout of the system that it is like, and `config.json` with the arm's name and hashes of the
+denoiser and of the reader. It is used with that denoiser alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from consistent_gen.adapters.references import CharacterRef, Feature
+from consistent_gen.adapters.scales import ScalePlan
+from consistent_gen.adapters.story_world import FEATURES, READER
+from consistent_gen.attention.patch import attach, detach
+from consistent_gen.attention.rows import Call, Row
+from consistent_gen.checkpoints import (
+    file_sha256,
+    folder_sha256,
+    read_json,
+    weights_folder,
+    weights_root,
+)
+from consistent_gen.encoders.factors import SIDE
+from consistent_gen.encoders.reader import Reader
+from consistent_gen.encoders.subject_features import subject_features
+from consistent_gen.engine.coupling import Coupling, Identities
+from consistent_gen.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from consistent_gen.adapters.adapter import Adapter
+    from consistent_gen.models.backbone import Backbone
+
+DENOISER = Path("unet") / "diffusion_pytorch_model.safetensors"
+ADAPTER, CONFIG = "adapter.safetensors", "config.json"
+FOLDER = "adapter"  # among the shipped weights
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ReadReference:
+    """What an adapter knows of a character.
+
+    character: what was read, of the pictures that show somebody; None if none does. pictures:
+    SHA-256 of the pixels of those. notes: what a user should know of the others.
+    """
+
+    name: str
+    character: CharacterRef | None
+    pictures: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def used(self) -> bool:
+        """Whether there is anything to tell the adapter."""
+        return self.character is not None
+
+
+class StoryAdapter(Coupling):
+    """An adapter in one engine's model: attached while frames need it.
+
+    Args:
+        backbone: the model. adapter: built for it. reader: reads references.
+        name: of the arm, for metadata. sha256: of the adapter's folder.
+        scale: how strongly it acts, 1 as trained.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        adapter: Adapter,
+        reader: Reader,
+        *,
+        name: str,
+        sha256: str,
+        scale: float = 1.0,
+    ) -> None:
+        self.backbone, self.adapter, self.reader = backbone, adapter, reader
+        self.name, self.sha256 = name, sha256
+        self.plan = ScalePlan(image=scale, lora=scale)
+        self._policy = adapter.policy()
+        self._live: dict[str, Any] = {}
+
+    @torch.inference_mode()
+    def read(self, name: str, pictures: Sequence[np.ndarray]) -> ReadReference:
+        """What the adapter is told of a character, of pictures of it, uint8 [h w 3].
+
+        Of a picture that shows several, the largest figure is meant. A picture in which nobody is
+        found is left out; `ReadReference.notes` says so.
+        """
+        found, used, notes = [], [], []
+        for number, picture in enumerate(pictures, 1):
+            x = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 255.0
+            reading = self.reader(F.interpolate(x, (SIDE, SIDE), mode="area"))
+            count = int(reading.count()[0])
+            if count == 0:
+                notes.append(
+                    f"picture {number} shows nobody that {self.name!r} can read; "
+                    "only attention looks at it"
+                )
+                continue
+            if count > 1:
+                notes.append(
+                    f"picture {number} shows {count} characters and the largest is taken; "
+                    "cut the picture to the one that is meant"
+                )
+            sizes = reading.masks.softmax(1)[0, 1 : count + 1].sum((1, 2))
+            slot, first = sizes.argmax()[None], torch.zeros(1, dtype=torch.long)
+            found.append(subject_features(reading, self.reader.schema, first, slot))
+            used.append(hashlib.sha256(picture.tobytes()).hexdigest())
+        if not found:
+            return ReadReference(name=name, character=None, pictures=(), notes=tuple(notes))
+        parts = {
+            part: torch.cat([getattr(one, part) for one in found])
+            for part in ("identity", "face", "crop")
+        }
+        parts["picture"] = parts["crop"]
+        features = {part: Feature(value=v, encoder=READER) for part, v in parts.items()}
+        return ReadReference(
+            name=name, character=CharacterRef(name=name, features=features),
+            pictures=tuple(used), notes=tuple(notes),
+        )  # fmt: skip
+
+    @torch.inference_mode()
+    def shown(self, people: Sequence[ReadReference]) -> Identities | None:
+        """What a frame's request is given to show these characters, in the order of the prompt;
+        None if nothing is known of any.
+        """
+        people = [one for one in people if one.used]
+        known = [one.character for one in people if one.character is not None]
+        if not known:
+            return None
+        tokens = self.adapter.identities(known, plan=self.plan)
+        record = {
+            "adapter": self.name,
+            "sha256": self.sha256,
+            "scale": self.plan.image,
+            "characters": {one.name: list(one.pictures) for one in people},
+        }
+        return Identities(coupling=self, tokens=tokens, record=record)
+
+    # See `Coupling`.
+
+    def rows_in(self, call: Call) -> tuple[Row, ...]:
+        """The rows of frames that show somebody through this adapter."""
+        return tuple(
+            row
+            for row in call.rows
+            if (shown := row.request.identities) is not None and shown.coupling is self
+        )
+
+    def begin_call(self, call: Call) -> None:
+        """Show the model who is in these rows."""
+        if not self._live:
+            attach(self.backbone.unet, self._policy)
+        rows = self.rows_in(call)
+        for row in rows:
+            if row.frame not in self._live:
+                self._live[row.frame] = row.request.identities.tokens
+                self._policy.show(row.frame, self._live[row.frame])
+        self._policy.begin(Call(call.size, call.latent, rows))
+
+    def end_call(self) -> None:
+        """Nothing is shown until the next call."""
+        self._policy.end()
+
+    def release(self, frame: str) -> None:
+        """Forget a frame; after the last one the model is what it was."""
+        if self._live.pop(frame, None) is None:
+            return
+        self._policy.show(frame, None)
+        if not self._live:
+            detach(self.backbone.unet, self._policy)
+
+
+def story_adapter(
+    backbone: Backbone, folder: str | Path | None = None, *, scale: float = 1.0
+) -> StoryAdapter | None:
+    """The adapter in a folder, by default the shipped one; None if it is of another model or there
+    is none.
+
+    Raises:
+        CheckpointError: it is damaged, a folder that was named is missing or of another model, or
+            it was trained with another reader than the one that is there.
+    """
+    from consistent_gen.adapters.codec import load_adapter
+
+    named = folder is not None
+    place = Path(folder) if folder is not None else weights_root() / FOLDER
+    if not named and not (place / CONFIG).is_file():
+        return None
+    config = read_json(place / CONFIG)
+    denoiser = backbone.path / DENOISER
+    if not denoiser.is_file() or file_sha256(denoiser) != config.get("denoiser"):
+        if named:
+            raise CheckpointError(
+                f"the adapter in {place} was trained on another denoiser than that of "
+                f"{backbone.name!r}; take that model, or train it with consistent-gen train adapter"
+            )
+        return None
+    reader = weights_folder("reader")
+    if folder_sha256(reader) != config.get("reader"):
+        raise CheckpointError(
+            f"the adapter in {place} learnt from another reader than the one in {reader}; "
+            "train it again with consistent-gen train adapter"
+        )
+    arm = str(config.get("arm"))
+    adapter = load_adapter(place / ADAPTER, backbone.unet, **FEATURES.switches(arm))
+    return StoryAdapter(
+        backbone, adapter.to(backbone.device, torch.float32), Reader.load(reader),
+        name=arm, sha256=folder_sha256(place), scale=scale,
+    )  # fmt: skip
