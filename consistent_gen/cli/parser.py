@@ -13,6 +13,7 @@ from consistent_gen.cli import (
     importing,
     memory,
     models,
+    redraw,
     replay,
     score,
     serve,
@@ -71,6 +72,7 @@ def build_parser() -> Parser:
     importing.add_command(commands)
     export.add_command(commands)
     replay.add_command(commands)
+    redraw.add_command(commands)
     score.add_command(commands)
     world.add_command(commands)
     train.add_command(commands)

@@ -51,7 +51,8 @@ def subject_features(
     faces = masks * reading.parts[pictures].softmax(1)[:, rows].sum(1)  # n s s
     maps = reading.maps[pictures]
     return SubjectFeatures(
-        identity=reading.vectors[pictures, slots],
+        # Of equal length for everybody: a vector's length says how sure the reader is.
+        identity=F.layer_norm(reading.vectors[pictures, slots], reading.vectors.shape[-1:]),
         face=_patches(maps, faces, masks),
         crop=_patches(maps, masks, masks),
         masks=masks,

@@ -310,6 +310,8 @@ class Engine:
                     "or load the model as float32"
                 )
             image = self._picture(frame)
+            if frame.request.redrawing is not None:
+                image = frame.request.redrawing.laid_over(image)
         except (ConsistentGenError, RuntimeError, ValueError) as error:
             events.append(FrameError(frame.id, _ours(error, "decoding")))
             return False

@@ -31,6 +31,7 @@ from consistent_gen.models.backbone import Backbone
 SCHEMA = 1
 CHUNK = "consistent_gen"
 PARAMETERS_CHUNK = "parameters"
+REDRAWN = "redrawn"  # likewise: which part of which picture was drawn again
 IDENTITIES = "identities"  # in a picture's story: who is in it, as an adapter was told
 MAX_FILE_BYTES = 64 << 20
 MAX_PIXELS = 32_000_000
@@ -50,6 +51,8 @@ def describe(
     story = dict(request.story)
     if request.identities is not None:
         story[IDENTITIES] = dict(request.identities.record)
+    if request.redrawing is not None:
+        story[REDRAWN] = request.redrawing.record()
     return {
         "schema": SCHEMA,
         "model": _model(backbone, refined=bool(request.settings.refine)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -12,9 +12,10 @@ import numpy as np
 from consistent_gen.draw_settings import GONE, OFF, SETTINGS, DrawSettings, without_gone
 from consistent_gen.engine.events import FrameDone
 from consistent_gen.engine.loop import Engine
-from consistent_gen.engine.metadata import IDENTITIES, pixels_sha256
+from consistent_gen.engine.metadata import IDENTITIES, REDRAWN, pixels_sha256
+from consistent_gen.engine.redrawing import Redrawing
 from consistent_gen.engine.request import FrameRequest
-from consistent_gen.engine.sharing_record import RecipeOf, submit_again
+from consistent_gen.engine.sharing_record import KEY, RecipeOf, submit_again
 from consistent_gen.errors import InputError
 from consistent_gen.models.backbone import Backbone
 
@@ -82,11 +83,69 @@ def replay(
     return compare(image, last.image, reasons)
 
 
+def redraw(
+    image: np.ndarray,
+    metadata: Mapping[str, Any],
+    backbone: Backbone,
+    mask: np.ndarray,
+    *,
+    seed: int,
+    prompt: str | None = None,
+    recipe_of: RecipeOf | None = None,
+) -> FrameDone:
+    """Draw a part of a picture, uint8 [h w 3], again, as its metadata say; the rest stays.
+
+    mask: bool [h w], True where it is drawn again. seed: of what is drawn. prompt: instead of the
+    picture's own; it has to say the words that stand for the characters, if they are shared.
+    recipe_of: as of `replay`; anchors of a shared story are drawn again first.
+
+    Raises:
+        InputError: as `replay` and `Redrawing`, or the prompt lacks a character's words.
+    """
+    request = request_of(metadata)
+    story = {name: value for name, value in request.story.items() if name != REDRAWN}
+    if prompt is not None:
+        story = _with_prompt(story, request.prompt, prompt, backbone)
+    redrawing = Redrawing(picture=image, mask=mask)
+    asked = replace(
+        request, seed=seed, story=story, prompt=prompt or request.prompt, redrawing=redrawing
+    )
+    bucket = metadata["bucket"]
+    options: dict[str, Any] = {} if bucket is None else {"bucket": bucket}
+    return _drawn(Engine(backbone, exact=bucket is not None, **options), asked, recipe_of)
+
+
+def _with_prompt(
+    story: Mapping[str, Any], old: str, new: str, backbone: Backbone
+) -> dict[str, Any]:
+    """The record of a shared frame with the places of its characters' words in another prompt."""
+    record = story.get(KEY)
+    if not isinstance(record, dict) or not isinstance(record.get("subjects"), list):
+        return dict(story)
+    was, now = (backbone.tokenizer(text).input_ids for text in (old, new))
+    subjects = []
+    for entry in record["subjects"]:
+        name, tokens = entry if isinstance(entry, list) and len(entry) == 2 else ("?", [])
+        words = [was[t] for t in tokens if isinstance(t, int) and 0 <= t < len(was)]
+        if any(word not in now for word in words) or len(words) != len(tokens):
+            raise InputError(
+                f"the new prompt does not say the word that stands for {name}: "
+                f"{backbone.tokenizer.decode(words)!r}"
+            )
+        subjects.append([name, [now.index(word) for word in words]])
+    return {**story, KEY: {**record, "subjects": subjects}}
+
+
 def _drawn(engine: Engine, request: FrameRequest, recipe_of: RecipeOf | None) -> FrameDone:
     if IDENTITIES in request.story:
         raise InputError(
             "the picture was drawn after reference pictures of its characters, which it does not "
             "hold; draw the story file again instead"
+        )
+    if REDRAWN in request.story and request.redrawing is None:
+        raise InputError(
+            "a part of the picture was drawn again over an older one, which it does not hold; "
+            "draw the older one again, and that part of it"
         )
     if request.method == ALONE:
         engine.submit(request)

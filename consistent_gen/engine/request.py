@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from consistent_gen.attention.roles import Subject as Subject
 from consistent_gen.draw_settings import MAX_SEED, SETTINGS, DrawSettings
 from consistent_gen.engine.coupling import Coupling, Identities
+from consistent_gen.engine.redrawing import Redrawing
 from consistent_gen.errors import InputError, LimitError
 from consistent_gen.registry import unknown_name
 
@@ -47,6 +48,8 @@ class FrameRequest:
         reference: a picture, uint8 [h w 3] of the frame's size, that stands in for the drawing: at
             every step the latent is this picture noised to the step's level, and the model only
             looks at it. So a picture of the user's own can be what other frames read.
+        redrawing: a finished picture of which only a part is drawn (see `engine.redrawing`); what
+            comes out has that picture's size.
         identities: who is in the picture, as an identity adapter was told, beside `coupling`.
         method: name that goes into the metadata; "vanilla" is a frame on its own.
         story: further JSON values for the metadata (title, frame index, version).
@@ -68,6 +71,7 @@ class FrameRequest:
     hidden: bool = False
     twin_of: str | None = None
     reference: np.ndarray | None = field(default=None, compare=False)
+    redrawing: Redrawing | None = field(default=None, compare=False)
     identities: Identities | None = field(default=None, compare=False)
     method: str = "vanilla"
     story: Mapping[str, Any] = field(default_factory=dict)

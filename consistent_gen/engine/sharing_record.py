@@ -150,6 +150,7 @@ def _drawn_again(entry: Any, name: str, like: FrameRequest, frame_id: str) -> Fr
         subjects=_read_subjects(entry),
         id=frame_id,
         hidden=True,
+        redrawing=None,
     )
 
 

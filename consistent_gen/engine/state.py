@@ -45,6 +45,7 @@ class FrameState:
     generator: torch.Generator | None = None
     latent: torch.Tensor | None = None  # [c h w] float32
     reference: tuple[torch.Tensor, torch.Tensor] | None = None  # clean latent and its noise
+    redrawn: torch.Tensor | None = None  # [h w], which cells are not the reference's
     scheduler: Any = None
     conditions: dict[Branch, Conditioning] = field(default_factory=dict)
 
@@ -113,10 +114,17 @@ class FrameState:
         noise = torch.randn(self.latent_shape, generator=self.generator)
         self.latent = (noise * self.scheduler.init_noise_sigma).to(backbone.device)
         self.conditions = conditions
-        if request.reference is not None:
-            clean = backbone.encode(request.reference[None])[0]
+        picture = request.reference
+        if request.redrawing is not None:
+            picture = request.redrawing.drawn_at(*request.size(backbone))
+            self.redrawn = request.redrawing.cells(self.latent_shape[1:]).to(backbone.device)
+        if picture is not None:
+            clean = backbone.encode(picture[None])[0]
             self.reference = clean, noise.to(clean)
-            self.latent = self._noised_reference()
+            known = self._noised_reference()
+            if self.redrawn is not None:
+                known = torch.where(self.redrawn, self.latent, known)
+            self.latent = known
 
     def layout_rows(self, first_slot: int) -> list[Row]:
         """Its rows in the next call: cond, then uncond if it is guided, then looks at both."""
@@ -141,7 +149,7 @@ class FrameState:
     def advance(self, predictions: torch.Tensor) -> None:
         """Take the frame's rows of a call's result [rows c h w] and move one step on."""
         assert self.latent is not None
-        if self.reference is not None:
+        if self.reference is not None and self.redrawn is None:
             self.index += 1
             self.latent = self._noised_reference()
             return
@@ -157,6 +165,8 @@ class FrameState:
         )
         self.latent = moved[0]
         self.index += 1
+        if self.redrawn is not None:
+            self.latent = torch.where(self.redrawn, self.latent, self._noised_reference())
 
     def _noised_reference(self) -> torch.Tensor:
         """The reference [c h w] at the noise level of the next step; clean after the last."""
@@ -175,7 +185,9 @@ class FrameState:
     @property
     def clean_estimate(self) -> torch.Tensor:
         """The model's latest guess of the finished latent, [c h w]."""
-        if self.reference is not None:
+        if self.reference is not None and self.redrawn is None:
             return self.reference[0]
         estimate: torch.Tensor = self.scheduler.model_outputs[-1]
+        if self.reference is not None and self.redrawn is not None:
+            estimate = torch.where(self.redrawn, estimate, self.reference[0])
         return estimate
