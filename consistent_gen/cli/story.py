@@ -27,6 +27,7 @@ from consistent_gen.story.script import load_story
 from consistent_gen.story.types import SEED, STRENGTH
 
 if TYPE_CHECKING:
+    from consistent_gen.models.backbone import Backbone
     from consistent_gen.story.report import Drawing
     from consistent_gen.story.types import Story
     from consistent_gen.story.wording import Wording
@@ -115,13 +116,16 @@ def run(options: argparse.Namespace) -> int:
         from consistent_gen.story.draw import draw_story
 
         plan = plan_story(story, backbone, overrides, Path(options.file).parent)
-        _note_unused(plan)
+        _note_unused(plan, backbone)
         with drawing_progress(plan) as on_event:
             drawing = draw_story(
                 plan, backbone, options.out, bucket=options.bucket, on_event=on_event,
                 wording=None if wording is None else wording.to_json(), enlarge=options.enlarge,
                 provenance=provenance,
             )  # fmt: skip
+        for name, told in drawing.references.items():
+            for note in told.get("notes", ()):
+                print(f"note: references of {name}: {note}", file=sys.stderr)
         console().print(_summary(drawing, Path(options.out)), highlight=False, markup=False)
     return 0
 
@@ -151,10 +155,13 @@ def _summary(drawing: Drawing, out: Path) -> str:
     return f"{frames} in {seconds:.1f} s ({seconds / count:.1f} s each): open {out / 'index.html'}"
 
 
-def _note_unused(plan: StoryPlan) -> None:
+def _note_unused(plan: StoryPlan, backbone: Backbone) -> None:
     """Say when something in the file has no effect, rather than ignore it in silence."""
+    from consistent_gen.story.identity import has_adapter
+
     with_pictures = {i.name for frame in plan.frames for i in frame.members if i.references}
-    if with_pictures and not resolve(METHODS, plan.method).rules:
+    adapts = plan.settings.likeness > 0.0 and has_adapter(backbone)
+    if with_pictures and not adapts and not resolve(METHODS, plan.method).rules:
         names = ", ".join(sorted(with_pictures))
         message = f"note: method {plan.method!r} does not look at the reference pictures of {names}"
         print(message, file=sys.stderr)

@@ -188,6 +188,15 @@ class StoryAdapter(Coupling):
             detach(self.backbone.unet, self._policy)
 
 
+def has_adapter(backbone: Backbone) -> bool:
+    """Whether the shipped adapter is of this model."""
+    place = weights_root() / FOLDER
+    denoiser = backbone.path / DENOISER
+    if not (place / CONFIG).is_file() or not denoiser.is_file():
+        return False
+    return bool(file_sha256(denoiser) == read_json(place / CONFIG).get("denoiser"))
+
+
 def story_adapter(
     backbone: Backbone, folder: str | Path | None = None, *, scale: float = 1.0
 ) -> StoryAdapter | None:
@@ -200,19 +209,16 @@ def story_adapter(
     """
     from consistent_gen.adapters.codec import load_adapter
 
-    named = folder is not None
     place = Path(folder) if folder is not None else weights_root() / FOLDER
-    if not named and not (place / CONFIG).is_file():
+    if folder is None and not has_adapter(backbone):
         return None
     config = read_json(place / CONFIG)
     denoiser = backbone.path / DENOISER
     if not denoiser.is_file() or file_sha256(denoiser) != config.get("denoiser"):
-        if named:
-            raise CheckpointError(
-                f"the adapter in {place} was trained on another denoiser than that of "
-                f"{backbone.name!r}; take that model, or train it with consistent-gen train adapter"
-            )
-        return None
+        raise CheckpointError(
+            f"the adapter in {place} was trained on another denoiser than that of "
+            f"{backbone.name!r}; take that model, or train it with consistent-gen train adapter"
+        )
     reader = weights_folder("reader")
     if folder_sha256(reader) != config.get("reader"):
         raise CheckpointError(

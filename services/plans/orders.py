@@ -14,8 +14,6 @@ from pydantic import ValidationError
 
 from consistent_gen.client.types import StoryIn
 from consistent_gen.errors import InputError
-from consistent_gen.methods import METHODS
-from consistent_gen.registry import resolve
 from consistent_gen.story.plan import Model, StoryPlan
 from services.plans.planner import validate_story, with_prompt
 
@@ -117,7 +115,7 @@ class PlanBook:
         if key not in self._plans:
             story = order.story if prompt is None else with_prompt(order.story, order.frame, prompt)
             plan = validate_story(story, self._model)
-            if order.references and resolve(METHODS, plan.method, kind="method").rules:
+            if order.references:
                 plan = validate_story(
                     story, self._model, references=order.references, folder=folder
                 )

@@ -88,11 +88,12 @@ class _Closed(StoryReader):
 
     def _complete(self) -> None:
         taken: list[tuple[str, str]] = []
-        for name in self.story.characters:
+        for name, character in self.story.characters.items():
             sheet = self.described[name].sheet
             if name in self.reworded:
-                complete(sheet, self.seed, taken)
-                taken.append((sheet.kind, sheet.factors["top_colour"]))
+                if not character.references:  # a picture says what the words leave open
+                    complete(sheet, self.seed, taken)
+                    taken.append((sheet.kind, sheet.factors["top_colour"]))
                 self._restrict(name)
 
     def _restrict(self, name: str) -> None:
