@@ -85,7 +85,7 @@ FLOOR, CEILING, SHARING = "kind named", "all named", "sharing"
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedStory:
     """A story: who is in it, the picture that each is given by, and what each frame asks for.
 
     frames: as the world would draw them, their subjects in the order of `people`. templates: with
@@ -102,7 +102,7 @@ class Asked:
     named: tuple[Wanted, ...]
 
 
-def asked(part: str, number: int, people: int, frames: int) -> Asked:
+def asked(part: str, number: int, people: int, frames: int) -> AskedStory:
     """Story `number` of a part."""
     rng = random.Random(f"identity {part} {number}")
     kinds = rng.sample(KINDS, people)
@@ -111,7 +111,7 @@ def asked(part: str, number: int, people: int, frames: int) -> Asked:
     given = tuple(_given(rng, one, scenes) for one in who)
     captions = [_captions(rng, scene) for scene in scenes]
     opened, full = captions[0]
-    return Asked(
+    return AskedStory(
         people=who, given=given, frames=scenes,
         templates=tuple(_template(one)[0] for one, _ in captions),
         kinds=_template(opened)[1], wholes=_template(full)[1],
@@ -204,7 +204,7 @@ def rows(arms: Mapping[str, Path | None], method: str) -> list[Arm]:
     return found
 
 
-def story_of(one: Asked, arm: Arm) -> Story:
+def story_of(one: AskedStory, arm: Arm) -> Story:
     """What a row draws of a story."""
     characters = {}
     for i, name in enumerate(NAMES[: len(one.people)]):
@@ -231,7 +231,7 @@ class Drawings:
     def __init__(self, backbone: Backbone, keep: Path, steps: int) -> None:
         self.backbone, self.keep, self.steps = backbone, keep, steps
 
-    def of(self, arm: Arm, stories: Sequence[Asked]) -> list[list[Rgb]]:
+    def of(self, arm: Arm, stories: Sequence[AskedStory]) -> list[list[Rgb]]:
         """The frames of every story."""
         engine, adapter = Engine(self.backbone), None
         if arm.adapter != "":
@@ -250,7 +250,7 @@ class Drawings:
         return found
 
     def _draw(
-        self, engine: Engine, arm: Arm, one: Asked, adapter: StoryAdapter | None, prefix: str
+        self, engine: Engine, arm: Arm, one: AskedStory, adapter: StoryAdapter | None, prefix: str
     ) -> list[Rgb]:
         seed = int(hashlib.sha256(repr(one.people).encode()).hexdigest()[:8], 16)
         settings = {"steps": self.steps, "likeness": 0.0 if adapter is None else 1.0}
@@ -269,7 +269,7 @@ class Drawings:
                     pictures[event.id] = event.image
         return [pictures[name] for name in ids]
 
-    def _place(self, arm: Arm, one: Asked, frame: int) -> Path:
+    def _place(self, arm: Arm, one: AskedStory, frame: int) -> Path:
         told: Any = arm.adapter
         if arm.adapter != "":
             told = folder_sha256(arm.adapter or weights_folder("adapter"))
@@ -311,7 +311,7 @@ def fits(reading: Reading, row: int, slot: int, scene: FrameSpec, which: int) ->
 Measured = dict[str, list[list[float]]]  # by measure and story, a value for each frame
 
 
-def measured(judge: Judge, drawn: Sequence[Sequence[Rgb]], stories: Sequence[Asked]) -> Measured:
+def measured(judge: Judge, drawn: Sequence[Sequence[Rgb]], stories: Sequence[AskedStory]) -> Measured:
     """What the judge reads of the frames of every story."""
     names, found = schema(), dict[str, list[list[float]]]()
     for pictures, one in zip(drawn, stories, strict=True):
@@ -377,7 +377,7 @@ def show(title: str, table_rows: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def table_of(
-    stories: Sequence[Asked], arms: Sequence[Arm], drawings: Drawings, judge: Judge
+    stories: Sequence[AskedStory], arms: Sequence[Arm], drawings: Drawings, judge: Judge
 ) -> dict[str, Any]:
     """Rows of a table, by name."""
     result: dict[str, Any] = {}

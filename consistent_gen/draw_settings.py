@@ -39,8 +39,8 @@ class SettingFacts:
         low, high: inclusive range of numbers, and of both sides of a size.
         sign: what stands for the value in help texts, such as N.
         label: what a picture's text for people calls it; with "" it is not named there.
-        off: for a setting that is left to the model (default None): the value that changes nothing.
-            It holds where the model recommends none, and for pictures older than the setting.
+        off: the value that changes nothing, for a setting that is left to the model (default None),
+            where it holds if the model recommends none, and for one that pictures are older than.
         offered: whether stories, options and requests may name it.
         slider: highest value that a slider offers, None for no slider.
     """
@@ -206,11 +206,11 @@ class DrawSettings:
 
 SETTINGS: Mapping[str, SettingFacts] = {f.name: f.metadata["setting"] for f in fields(DrawSettings)}
 OFFERED = {name: setting for name, setting in SETTINGS.items() if setting.offered}
-# What is left to the model, with the values that change nothing.
+# The values that change nothing: of what is left to the model, and for older pictures.
 OFF = {name: setting.off for name, setting in SETTINGS.items() if setting.off is not None}
 # What a model's folder may recommend: that, and the numbers that a story begins with.
-RECOMMENDABLE = ("steps", "guidance", *OFF)
 _LEFT = {f.name for f in fields(DrawSettings) if f.default is None}
+RECOMMENDABLE = ("steps", "guidance", *(name for name in OFF if name in _LEFT))
 
 
 @dataclass(frozen=True)

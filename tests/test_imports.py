@@ -30,7 +30,10 @@ LEVEL_2 = {
 }
 LEVEL_3 = {
     "engine": {"models", "attention", "diffusion"},
-    "story": {"attention", "engine", "models", "methods", "adapters", "rewards", "language"},
+    "story": {
+        *("attention", "encoders", "language"),
+        *("engine", "models", "methods", "adapters", "rewards"),
+    },
     "training": LEVEL_1 | LEVEL_2.keys() | {"engine"},
     "pipeline": {"methods", "attention", "saved_character"},
 }

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from consistent_gen.attention.roles import Subject as Subject
 from consistent_gen.draw_settings import MAX_SEED, SETTINGS, DrawSettings
 from consistent_gen.engine.coupling import Coupling, Identities
-from consistent_gen.engine.redrawing import Redrawing
 from consistent_gen.errors import InputError, LimitError
 from consistent_gen.registry import unknown_name
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from consistent_gen.engine.redrawing import Redrawing
     from consistent_gen.models.backbone import Backbone
 
 Preview = Literal["none", "linear", "decode"]

@@ -118,7 +118,7 @@ def main(config: AdapterConfig) -> None:
     tune_allocator()
     torch.set_num_threads(config.threads)
     place = device(config.device or None)
-    step = _Step(config, place)
+    step = _AdapterStep(config, place)
     for seen in step.training.steps():
         layered = seen < config.layered and config.arm != "reference"
         step.training.update(**(step.by_layers() if layered else step.backward()))
@@ -137,7 +137,7 @@ def main(config: AdapterConfig) -> None:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Batch:
+class _AdapterBatch:
     """Pictures of a step: rows and token ids as in `adapter_rows`, clean and noised latents
     b c h w, timesteps b, sigma b 1 1 1, names and call of the frames, b bool of those without
     references, loss weights b 1 h w.
@@ -155,7 +155,7 @@ class _Batch:
     weight: Tensor
 
 
-class _Step:
+class _AdapterStep:
     """The loss of one batch and its gradients."""
 
     def __init__(self, config: AdapterConfig, place: torch.device) -> None:
@@ -226,7 +226,7 @@ class _Step:
             (loss + self.config.attention_weight * looked).backward()
         return {"lacking": loss.detach(), "looked": looked.detach()}
 
-    def _inputs(self, batch: _Batch, text: Tensor) -> dict[str, Tensor]:
+    def _inputs(self, batch: _AdapterBatch, text: Tensor) -> dict[str, Tensor]:
         """What every cross-attention layer is given, b n c, when the denoiser reads `text`."""
         found: dict[str, Tensor] = {}
 
@@ -244,12 +244,12 @@ class _Step:
                 hook.remove()
         return found
 
-    def _weight(self, batch: _Batch, grid: tuple[int, int]) -> Tensor:
+    def _weight(self, batch: _AdapterBatch, grid: tuple[int, int]) -> Tensor:
         """How much the places of a layer's grid count, b n 1 1 with mean 1."""
         weight = F.adaptive_avg_pool2d(batch.weight, grid).flatten(1)
         return (weight / weight.mean())[:, :, None, None]
 
-    def _batch(self) -> _Batch:
+    def _batch(self) -> _AdapterBatch:
         config = self.config
         choice = self.training.generator("rows, captions and timesteps")
         rows, captions = self._rows(choice)
@@ -261,7 +261,7 @@ class _Step:
         frames = [str(i) for i in range(config.batch)]
         dropped = torch.rand(config.batch, generator=choice) < config.drop
         without = [frame for frame, d in zip(frames, dropped.tolist(), strict=True) if d]
-        return _Batch(
+        return _AdapterBatch(
             rows=rows, captions=captions, x0=x0, x_t=x_t, t=t, sigma=sigma, frames=frames,
             dropped=dropped.to(x0.device),
             call=training_call(frames, without, (x0.shape[2], x0.shape[3])),
