@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from consistent_gen.adapters.adapter import IdentitySystem
@@ -59,6 +60,8 @@ class StoryWorldFeatures:
         return {**picture, **both} if arm == "people" else {}
 
 
+# The file whose hash names the denoiser that an adapter was trained on, in a model's folder.
+DENOISER = Path("unet") / "diffusion_pytorch_model.safetensors"
 # What the shipped reader gives (`encoders.subject_features`).
 READER = "storyworld/reader"
 FEATURES = StoryWorldFeatures(

@@ -27,7 +27,7 @@ import torch.nn.functional as F
 
 from consistent_gen.adapters.references import CharacterRef, Feature
 from consistent_gen.adapters.scales import ScalePlan
-from consistent_gen.adapters.story_world import FEATURES, READER
+from consistent_gen.adapters.story_world import DENOISER, FEATURES, READER
 from consistent_gen.attention.patch import attach, detach
 from consistent_gen.attention.rows import Call, Row
 from consistent_gen.checkpoints import (
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from consistent_gen.adapters.adapter import Adapter
     from consistent_gen.models.backbone import Backbone
 
-DENOISER = Path("unet") / "diffusion_pytorch_model.safetensors"
 ADAPTER, CONFIG = "adapter.safetensors", "config.json"
 FOLDER = "adapter"  # among the shipped weights
 

@@ -41,6 +41,7 @@ from consistent_gen.adapters.reference_tokens import ReferencePolicy
 from consistent_gen.adapters.references import CharacterRef, Feature
 from consistent_gen.adapters.scales import ScalePlan
 from consistent_gen.adapters.story_world import (
+    DENOISER,
     FEATURES,
     READER,
     build_arm,
@@ -68,7 +69,6 @@ from consistent_gen.world.dataset import StoryWorld
 from consistent_gen.world.painter import PARTS
 
 LOWEST = 150  # timestep
-DENOISER = Path("unet") / "diffusion_pytorch_model.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from consistent_gen.adapters.story_world import DENOISER
 from consistent_gen.checkpoints import (
     MANIFEST,
     ManifestEntry,
     atomic_dir,
     atomic_file,
     describe,
+    file_sha256,
     model_files,
     read_json,
     read_manifest,
@@ -60,6 +62,12 @@ PRODUCTS = (
         "consistent-gen train refiner",
     ),
     Product(
+        "adapter",
+        Path("runs/adapter/weights"),
+        Path("benchmarks/results/identity.json"),
+        "python -m consistent_gen.training.adapter_rows; consistent-gen train adapter",
+    ),
+    Product(
         "reader",
         Path("runs/reader/weights"),
         Path("runs/reader/scores.json"),
@@ -87,10 +95,12 @@ def publish(root: Path, products: tuple[Product, ...] = PRODUCTS) -> dict[str, M
     finished run.
 
     Raises:
-        InputError: a second stage would stand beside another denoiser than it learnt from.
+        InputError: a second stage or an adapter would stand beside another denoiser than it learnt
+            from.
     """
     known = read_manifest(root) if (root / MANIFEST).exists() else {}
     _check_second_stage(root, products)
+    _check_adapter(root, products)
     for product in products:
         if product.made.is_dir():
             inside = [p.name for p in products if p.name.startswith(f"{product.name}/")]
@@ -138,6 +148,18 @@ def _check_second_stage(root: Path, products: tuple[Product, ...]) -> None:
                 f"{folder} has learnt from another denoiser than that in {base}; train it again "
                 f"with consistent-gen train refiner --set model={base}, or remove it"
             )
+
+
+def _check_adapter(root: Path, products: tuple[Product, ...]) -> None:
+    lies = {p.name: p.made if p.made.is_dir() else root / p.name for p in products}
+    adapter, base = lies.get("adapter"), lies.get("storyworld")
+    if adapter is None or base is None or not (adapter.is_dir() and base.is_dir()):
+        return
+    if read_json(adapter / "config.json").get("denoiser") != file_sha256(base / DENOISER):
+        raise InputError(
+            f"{adapter} has learnt on another denoiser than that in {base}; train it again with "
+            f"consistent-gen train adapter --set model={base}, or remove it"
+        )
 
 
 def _state_hashes(root: Path, name: str, entries: Mapping[str, ManifestEntry]) -> None:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from consistent_gen.adapters.codec import save_adapter
-from consistent_gen.adapters.story_world import FEATURES, build_arm
+from consistent_gen.adapters.story_world import DENOISER, FEATURES, build_arm
 from consistent_gen.checkpoints import (
     file_sha256,
     folder_sha256,
@@ -26,7 +26,7 @@ from consistent_gen.errors import CheckpointError, InputError
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.story import identity
 from consistent_gen.story.draw import draw_story
-from consistent_gen.story.identity import DENOISER, StoryAdapter, story_adapter
+from consistent_gen.story.identity import StoryAdapter, story_adapter
 from consistent_gen.story.plan import Overrides, StoryPlan, plan_story
 from consistent_gen.story.types import Character, Frame, Story
 from consistent_gen.world.dataset import StoryWorld

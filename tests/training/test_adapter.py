@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from consistent_gen.adapters.story_world import DENOISER
 from consistent_gen.checkpoints import file_sha256, load_tensors, read_json, weights_folder
 from consistent_gen.errors import InputError, UnknownNameError
 from consistent_gen.models import load_backbone
 from consistent_gen.models.story_world import MAX_TOKENS
 from consistent_gen.models.words import word_tokenizer
-from consistent_gen.story.identity import DENOISER, story_adapter
+from consistent_gen.story.identity import story_adapter
 from consistent_gen.training import adapter
 from consistent_gen.training.adapter_rows import adapter_row_maker
 from consistent_gen.training.shards import shard_path

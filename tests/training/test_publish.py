@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from consistent_gen.checkpoints import folder_sha256, read_manifest, verify_manifest, write_json
+from consistent_gen.adapters.story_world import DENOISER
+from consistent_gen.checkpoints import (
+    file_sha256,
+    folder_sha256,
+    read_manifest,
+    verify_manifest,
+    write_json,
+)
 from consistent_gen.errors import InputError
 from consistent_gen.models import load_backbone
 from consistent_gen.models.refiner import Refiner, load_refiner, save_refiner
@@ -86,3 +93,15 @@ def test_the_second_stage_is_a_part_of_the_model(story_model: Path, tmp_path: Pa
     with pytest.raises(InputError, match="another denoiser"):
         publish(root, (base, second))
     assert verify_manifest(root) == []
+
+
+def test_an_adapter_stands_beside_its_own_denoiser(story_model: Path, tmp_path: Path) -> None:
+    base, adapter = _product(tmp_path, "storyworld"), _product(tmp_path, "adapter")
+    shutil.copytree(story_model, base.made)
+    adapter.made.mkdir()
+    write_json(adapter.made / "config.json", {"denoiser": file_sha256(story_model / DENOISER)})
+    (root := tmp_path / "weights").mkdir()
+    assert set(publish(root, (base, adapter))) == {"storyworld", "adapter"}
+    write_json(adapter.made / "config.json", {"denoiser": "0"})
+    with pytest.raises(InputError, match="another denoiser"):
+        publish(root, (base, adapter))
