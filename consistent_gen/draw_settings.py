@@ -213,6 +213,7 @@ BEST_OF = SettingFacts(
     low=1,
     high=8,
     slider=8,
+    label="Best of",
     about="how many candidates of each frame are drawn; the one that shows its words and is most "
     "like its characters' other frames is kept",
 )

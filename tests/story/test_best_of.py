@@ -21,6 +21,7 @@ from consistent_gen.story.cast import Cast, first_shown, plan_anchors
 from consistent_gen.story.draw import draw_story
 from consistent_gen.story.plan import FramePlan, Overrides, StoryPlan, plan_story
 from consistent_gen.story.script import dump_story, parse_story
+from tests.story.choosing import by_brightness
 
 STORY = """\
 title: x
@@ -43,19 +44,6 @@ def plan_of(
     settings = {"steps": 2, "size": (64, 64)}
     overrides = Overrides(method=method, settings=settings, best_of=best_of)
     return plan_story(parse_story(text), backbone, overrides)
-
-
-def by_brightness(
-    pictures: Sequence[np.ndarray], frame: FramePlan, others: Sequence[np.ndarray] = ()
-) -> list[dict[str, float]]:
-    """Bright pictures show their words, and are alike when they are equally bright."""
-    found = []
-    for picture in pictures:
-        scores = {"alignment": float(round(picture.mean() / 4.0))}
-        if others:
-            scores["likeness"] = -abs(float(picture.mean() - np.mean(others)))
-        found.append(scores)
-    return found
 
 
 def chosen(
