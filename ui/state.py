@@ -35,8 +35,10 @@ MAX_DRAWN_SEED = 2**31 - 1
 MAX_TITLE = 120
 # An edited scene is this much like the one that it was.
 _LIKE = 0.5
-_OF_THE_DESK = ("title", "style", "method", "steps", "best_of", "preview_every", "words", "characters",
-                "frames")  # fmt: skip
+_OF_THE_DESK = (
+    *("title", "style", "method", "steps", "best_of"),
+    *("preview_every", "words", "characters", "frames"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -251,7 +251,9 @@ class Event(Output):
 
 # What was drawn -----------------------------------------------------------------------------------
 class FrameVersion(Output):
-    """One drawing of a frame."""
+    """One drawing of a frame. `scores`, where they apply: `alignment` (its words), `likeness` (to
+    the first frames of its characters), `nothing_unasked`, and with `best_of` the kept `candidate`.
+    """
 
     version: int
     artifact: str
