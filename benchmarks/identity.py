@@ -222,7 +222,8 @@ class AdaptedCast(Cast):
 
     def __init__(self, plan: StoryPlan, engine: Engine, adapter: StoryAdapter | None, **more: Any):
         super().__init__(plan, engine, **more)
-        self.__dict__["_adapter"] = adapter  # where the cast would look for the shipped one
+        # Where the cast would look for the shipped one.
+        self.references.__dict__["_adapter"] = adapter
 
 
 class Drawings:
@@ -311,7 +312,9 @@ def fits(reading: Reading, row: int, slot: int, scene: FrameSpec, which: int) ->
 Measured = dict[str, list[list[float]]]  # by measure and story, a value for each frame
 
 
-def measured(judge: Judge, drawn: Sequence[Sequence[Rgb]], stories: Sequence[AskedStory]) -> Measured:
+def measured(
+    judge: Judge, drawn: Sequence[Sequence[Rgb]], stories: Sequence[AskedStory]
+) -> Measured:
     """What the judge reads of the frames of every story."""
     names, found = schema(), dict[str, list[list[float]]]()
     for pictures, one in zip(drawn, stories, strict=True):

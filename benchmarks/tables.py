@@ -381,6 +381,30 @@ def _conversations(result: Mapping[str, Any]) -> str:
     )
 
 
+def _best_of(result: Mapping[str, Any]) -> str:
+    names = ("c_star_judge", "c_star_reader", "alignment", "prompt_matching", "nothing_unasked")
+    parts = [
+        "## The best of four candidates\n\n`python -m benchmarks.suite` with `--set world:Nx4` and "
+        f"`--steps {result['steps']}`. C* of the judge, which chose nothing, counts; differences "
+        "are paired by story.\n"
+    ]
+    for one in result["runs"]:
+        base, *_ = systems = one["systems"]
+        rows = []
+        for label, entry in systems.items():
+            cells = [_interval(entry[name]["mean"]) for name in names]
+            over = "" if label == base else _interval(entry["c_star_judge"]["over_first"])
+            rows.append((label, over, *cells))
+        head = f"{len(one['stories'])} stories of 4 frames, two seeds each:\n\n"
+        columns = (
+            "system",
+            "C* of the judge over the first",
+            *(n.replace("_", " ") for n in names),
+        )
+        parts.append(head + table(columns, rows))
+    return "\n".join(parts)
+
+
 SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "speed": _speed,
     "default_story": _default_story,
@@ -388,6 +412,7 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "consistency": _consistency("Consistency, one style per story"),
     "consistency_pairs": _pairs,
     "consistency_styles": _consistency("The same, another style per frame"),
+    "best_of": _best_of,
     "pair_reward": _pair_reward,
     "planted_faults": _planted_faults,
     "sharing_cost": _sharing_cost,

@@ -213,6 +213,19 @@ _LEFT = {f.name for f in fields(DrawSettings) if f.default is None}
 RECOMMENDABLE = ("steps", "guidance", *(name for name in OFF if name in _LEFT))
 
 
+# A choice among drawings, and no part of how one of them is drawn: so it is no field of
+# `DrawSettings`, and a picture's replay needs the seed that was chosen and not this.
+BEST_OF = SettingFacts(
+    kind=int,
+    low=1,
+    high=8,
+    slider=8,
+    label="Best of",
+    about="how many candidates of each frame are drawn; the one that shows its words and is most "
+    "like its characters' other frames is kept",
+)
+
+
 @dataclass(frozen=True)
 class GoneSetting:
     """A setting of earlier versions. off: the value that changed nothing; about: what it was, and

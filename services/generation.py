@@ -17,6 +17,7 @@ os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 import bentoml
 
 from consistent_gen.errors import InputError
+from consistent_gen.story.scoring import FrameScorer
 from services.launch.options import TOKEN_VARIABLE, URL_VARIABLE
 from services.painting.warm_up import painter_maker
 from services.settings import load_settings
@@ -38,10 +39,12 @@ class Generation:
         self._settings = load_settings(None, os.environ)
         self._settings.check()
         self._source = HttpLeases(url, os.environ.get(TOKEN_VARIABLE, ""), worker_name())
+        threads, scorer = int(os.environ.get(THREADS_VARIABLE, "1")), FrameScorer()
         self._worker = Worker(
-            painter_maker(self._settings, threads=int(os.environ.get(THREADS_VARIABLE, "1"))),
+            painter_maker(self._settings, threads=threads, scorer=scorer),
             self._source,
             lease_s=self._settings.engine.lease_s,
+            scorer=scorer,
         )
         self._worker.start()
 

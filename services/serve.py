@@ -100,10 +100,16 @@ def _run_here(
             app = _with_studio(app, settings, address, studio)
         if not options.gateway_only:
             source = StoreLeases(worker_name(), state.jobs, state.artifacts, state.workers)
+            from consistent_gen.story.scoring import FrameScorer
+
+            scorer = FrameScorer()
             maker = painter_maker(
-                settings, threads=drawing_threads(options), late_join=not options.no_late_join
+                settings,
+                threads=drawing_threads(options),
+                late_join=not options.no_late_join,
+                scorer=scorer,
             )
-            worker = Worker(maker, source, lease_s=settings.engine.lease_s)
+            worker = Worker(maker, source, lease_s=settings.engine.lease_s, scorer=scorer)
             worker.start()
             print(f"starting at {address}", flush=True)
             _tell_when_ready(worker, address, started)

@@ -51,6 +51,7 @@ def run(options: argparse.Namespace) -> int:
         CheckpointError: the model cannot be loaded.
     """
     from consistent_gen.errors import InputError
+    from consistent_gen.story.scoring import FrameScorer
     from services.painting.warm_up import painter_maker
     from services.worker.leases import HttpLeases
     from services.worker.loop import Worker, worker_name
@@ -65,12 +66,17 @@ def run(options: argparse.Namespace) -> int:
         raise InputError(f"a worker needs the gateway's address; give --url or set {URL_VARIABLE}")
     settings = settings_of(options)
     source = HttpLeases(url, os.environ.get(TOKEN_VARIABLE, ""), options.name or worker_name())
+    scorer = FrameScorer()
     worker = Worker(
         painter_maker(
-            settings, threads=drawing_threads(options), late_join=not options.no_late_join
+            settings,
+            threads=drawing_threads(options),
+            late_join=not options.no_late_join,
+            scorer=scorer,
         ),
         source,
         lease_s=settings.engine.lease_s,
+        scorer=scorer,
         on_hang=lambda: os._exit(EXIT_HANGS),
     )
     worker.start()

@@ -105,8 +105,22 @@ def _facts(cell: BoardCell) -> str:
         parts.append(f"seed {cell.seed}")
     if cell.versions > 1 and cell.version:
         parts.append(f"version {cell.version} of {cell.versions}")
-    parts += [f"{escape(name)} {value:.2f}" for name, value in sorted(cell.scores.items())]
+    parts += [escape(text) for text in score_words(cell.scores)]
     return " · ".join(parts) or "&nbsp;"
+
+
+def score_words(scores: Mapping[str, float]) -> list[str]:
+    """A picture's scores in the words of somebody who tells a story."""
+    told: dict[str, Callable[[float], str]] = {
+        "alignment": lambda value: f"{value:.0%} of its words shown",
+        "likeness": lambda value: f"{value:.0%} sure: the same as in other scenes",
+        "nothing_unasked": lambda value: "something is in it that nobody asked for",
+        "candidate": lambda value: f"candidate {value:.0f} was kept",
+    }
+    silent = {"nothing_unasked"} if scores.get("nothing_unasked", 1.0) >= 1.0 else set()
+    known = [told[name](scores[name]) for name in told if name in scores and name not in silent]
+    others = sorted(scores.keys() - told.keys())
+    return known + [f"{name.replace('_', ' ')} {scores[name]:.2f}" for name in others]
 
 
 # One frame -------------------------------------------------------------------------------------
@@ -128,7 +142,7 @@ def _figure(frame: StoryFrame, version: FrameVersion, picture: FindPicture, titl
         if file
         else '<span class="no-picture">?</span>'
     )
-    scores = " · ".join(f"{escape(k)} {v:.2f}" for k, v in sorted(version.scores.items()))
+    scores = " · ".join(escape(text) for text in score_words(version.scores))
     return (
         f"<figure>{drawn}<figcaption><strong>{title}</strong> · version {version.version}<br>"
         f"seed <code>{version.seed}</code>{f'<br>{scores}' if scores else ''}</figcaption></figure>"

@@ -35,8 +35,10 @@ MAX_DRAWN_SEED = 2**31 - 1
 MAX_TITLE = 120
 # An edited scene is this much like the one that it was.
 _LIKE = 0.5
-_OF_THE_DESK = ("title", "style", "method", "steps", "preview_every", "words", "characters",
-                "frames")  # fmt: skip
+_OF_THE_DESK = (
+    *("title", "style", "method", "steps", "best_of"),
+    *("preview_every", "words", "characters", "frames"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,9 @@ class SceneCard:
 
 @dataclass(frozen=True)
 class Draft:
-    """Everything on the desk. `locked` keeps the seed from one drawing to the next."""
+    """Everything on the desk. `locked` keeps the seed from one drawing to the next; `best_of` is
+    None for one drawing of each scene.
+    """
 
     title: str = ""
     style: str = ""
@@ -70,6 +74,7 @@ class Draft:
     steps: int | None = None
     seed: str = ""
     locked: bool = False
+    best_of: int | None = None
     cast: tuple[CastCard, ...] = ()
     scenes: tuple[SceneCard, ...] = ()
 
@@ -106,12 +111,16 @@ def read_draft(value: object) -> Draft:
     """A draft from the JSON that `write_draft` made."""
     tree = value if isinstance(value, Mapping) else {}
     cast, scenes = read_script(tree)
-    steps = tree.get("steps")
+    steps, best_of = (
+        found if isinstance(found, int) and not isinstance(found, bool) else None
+        for found in (tree.get("steps"), tree.get("best_of"))
+    )
     return Draft(
         title=_line(tree.get("title")),
         style=_line(tree.get("style")),
         method=_line(tree.get("method")),
-        steps=steps if isinstance(steps, int) and not isinstance(steps, bool) else None,
+        steps=steps,
+        best_of=best_of,
         seed=_line(tree.get("seed")),
         locked=tree.get("locked") is True,
         cast=cast,
@@ -121,7 +130,8 @@ def read_draft(value: object) -> Draft:
 
 def write_draft(draft: Draft) -> dict[str, Any]:
     """A draft as JSON, for the project's file."""
-    settings = {key: getattr(draft, key) for key in ("title", "style", "method", "steps", "seed")}
+    names = ("title", "style", "method", "steps", "best_of", "seed")
+    settings = {key: getattr(draft, key) for key in names}
     return settings | {"locked": draft.locked} | write_script(draft)
 
 
@@ -133,6 +143,7 @@ def draft_of_file(story: Story) -> Draft:
         style=story.style or "",
         method=story.method or "",
         steps=story.settings.get("steps"),
+        best_of=story.best_of,
         seed="" if story.seed is None else str(story.seed),
         locked=story.seed is not None,
         cast=tuple(
@@ -170,6 +181,7 @@ def draft_of_story(story: StoryOut) -> Draft:
         style=asked.style or "",
         method=asked.method or "",
         steps=asked.steps,
+        best_of=asked.best_of,
         seed="" if asked.seed is None else str(asked.seed),
         locked=asked.seed is not None,
         cast=tuple(
@@ -195,6 +207,7 @@ def story_request(draft: Draft, *, preview_every: int = 5) -> StoryIn:
         style=draft.style or None,
         method=draft.method or None,
         steps=draft.steps,
+        best_of=draft.best_of,
         seed=read_seed(draft.seed),
         preview_every=preview_every,
         words="own",

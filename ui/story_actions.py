@@ -287,7 +287,14 @@ class StoryActions:
 
 
 def read_form(
-    script: object, title: str, style: str, method: str, steps: float, seed: str, locked: bool
+    script: object,
+    title: str,
+    style: str,
+    method: str,
+    steps: float,
+    seed: str,
+    locked: bool,
+    best_of: float | None = None,
 ) -> Draft:
     """A draft from the desk's JSON and the form fields beside it."""
     cast, scenes = read_script(script)
@@ -295,7 +302,10 @@ def read_form(
         {"title": title, "style": style, "method": method, "seed": str(seed or "").strip()}
     )
     number = int(steps) if isinstance(steps, int | float) else None
-    return replace(draft, steps=number, locked=bool(locked), cast=cast, scenes=scenes)
+    several = int(best_of) if isinstance(best_of, int | float) and best_of > 1 else None
+    return replace(
+        draft, steps=number, best_of=several, locked=bool(locked), cast=cast, scenes=scenes
+    )
 
 
 def drawn_frames(story: StoryOut) -> int:

@@ -11,6 +11,7 @@ import gradio as gr
 from pydantic import ValidationError
 
 from consistent_gen.client.types import LibraryCharacterIn
+from consistent_gen.draw_settings import BEST_OF
 from consistent_gen.errors import ConsistentGenError, InputError
 from ui.board import missing_line
 from ui.frame_panel import FramePanel
@@ -21,7 +22,7 @@ from ui.markup import board_html
 from ui.messages import readable, tell
 from ui.state import MAX_TITLE, Draft, new_seed, write_script
 from ui.story_actions import StoryActions, StoryView, read_form
-from ui.wiring import arrived, html_part, plain_html, setting_slider, uploaded, wire
+from ui.wiring import arrived, html_part, plain_html, setting_slider, slider_of, uploaded, wire
 
 # A page that is left before its last words are saved leaves them to the next one in the same tab.
 TAKE_UNSAVED = "(project) => [project, sessionStorage.getItem('studio-unsaved') || '']"
@@ -84,6 +85,10 @@ class StoryTab:
                 self.style = gr.Dropdown([""], value="", label="Style", min_width=120)
                 self.method = gr.Dropdown([""], value="", label="Method", min_width=120)
             self.steps = setting_slider("steps", "steps")
+            self.best_of = slider_of(
+                BEST_OF, 1, "best-of", "Each picture is drawn so often. Kept is the one that shows "
+                "your words and is most like the others. It takes as many times as long.",
+            )  # fmt: skip
             with gr.Row(elem_classes="seed-row"):
                 self.seed = gr.Textbox(
                     label="Seed", max_lines=1, max_length=20, buttons=["copy"], elem_id="seed",
@@ -115,6 +120,7 @@ class StoryTab:
         """What a draft is read from, in the order of `read_form`."""
         return [
             self.script, self.title, self.style, self.method, self.steps, self.seed, self.locked,
+            self.best_of,
         ]  # fmt: skip
 
     @property
@@ -128,6 +134,7 @@ class StoryTab:
         changed = (
             self.script.edited, self.style.input, self.method.input, self.locked.input,
             self.title.input, self.seed.input, self.steps.release,
+            self.best_of.release,
         )  # fmt: skip
         for event in changed:
             wire(event, self.keep, here, [self.script], trigger_mode="always_last")
@@ -200,6 +207,8 @@ class StoryTab:
             draft.steps or model.steps,
             draft.seed,
             draft.locked,
+            # What chooses knows the pictures of the story world only.
+            gr.update(value=draft.best_of or 1, visible=model.words is not None),
             gr.update(choices=model.layouts, value=story.layout if story else model.layouts[0]),
         )
         first = True
@@ -262,7 +271,7 @@ class StoryTab:
     def _lay_out(self, draft: Draft) -> tuple[Any, ...]:
         steps = draft.steps or self.actions.studio.model().steps
         return (write_script(draft), draft.title, draft.style, draft.method, steps, draft.seed,
-                draft.locked)  # fmt: skip
+                draft.locked, draft.best_of or 1)  # fmt: skip
 
     def _draw(self, project: str, *fields: Any) -> Iterator[tuple[Any, ...]]:
         *desk, _ = fields

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from consistent_gen.draw_settings import SETTINGS, DrawSettings
+from consistent_gen.draw_settings import SETTINGS, DrawSettings, SettingFacts
 from consistent_gen.errors import InputError
 from ui.messages import guarded
 from ui.style import script
@@ -48,14 +48,19 @@ def wire(
 
 def setting_slider(name: str, elem_id: str) -> gr.Slider:
     """A slider for a setting of drawings, over the values that are worth choosing."""
-    setting = SETTINGS[name]
-    assert setting.slider is not None, f"{name} has no slider"
+    return slider_of(SETTINGS[name], getattr(DrawSettings, name), elem_id)
+
+
+def slider_of(setting: SettingFacts, value: float, elem_id: str, info: str = "") -> gr.Slider:
+    """The same for what is chosen beside the settings of drawings."""
+    assert setting.slider is not None, f"{setting.label} has no slider"
     return gr.Slider(
         setting.low,
-        setting.slider or setting.high,
-        value=getattr(DrawSettings, name),
+        setting.slider,
+        value=value,
         step=1 if setting.kind is int else None,
         label=setting.label,
+        info=info or None,
         elem_id=elem_id,
     )
 

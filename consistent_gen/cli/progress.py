@@ -30,12 +30,15 @@ def waiting(what: str) -> Iterator[None]:
 
 @contextmanager
 def drawing_progress(plan: StoryPlan) -> Iterator[Callable[[Event], None]]:
-    """A bar over all steps of all frames; gives the function to call with every event."""
-    total = len(plan.frames)
+    """A bar over all steps of all frames, or of all their candidates; gives the function to call
+    with every event.
+    """
+    total = len(plan.frames) * plan.best_of
+    what = "frames" if plan.best_of == 1 else "candidates"
     bar = Progress(
         TextColumn("drawing"),
         BarColumn(bar_width=None),
-        TextColumn("{task.fields[done]}/" + str(total) + " frames"),
+        TextColumn("{task.fields[done]}/" + f"{total} {what}"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
@@ -50,7 +53,7 @@ def drawing_progress(plan: StoryPlan) -> Iterator[Callable[[Event], None]]:
             if isinstance(event, Step):
                 bar.advance(task)
             elif isinstance(event, FrameDone):
-                done += 1
+                done = min(done + 1, total)  # what others read is drawn once more
                 bar.update(task, done=done)
 
         yield on_event

@@ -15,7 +15,7 @@ from consistent_gen.attention.backends import BACKENDS, check_backend
 from consistent_gen.cli.check import add_wording_options
 from consistent_gen.cli.export import add_enlarging_option
 from consistent_gen.cli.provenance import add_provenance_options, provenance_of
-from consistent_gen.draw_settings import OFFERED, SettingFacts
+from consistent_gen.draw_settings import BEST_OF, OFFERED, SettingFacts
 from consistent_gen.errors import CheckpointError, InputError
 from consistent_gen.methods import METHODS
 from consistent_gen.registry import resolve
@@ -48,6 +48,10 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--out", metavar="DIR", required=True, help="the folder to fill")
     parser.add_argument("--method", metavar="NAME", help=f"one of: {', '.join(METHODS)}")
     parser.add_argument("--seed", metavar="N", type=value_of(SEED), help=SEED.about)
+    parser.add_argument(
+        "--best-of", metavar=BEST_OF.sign, type=value_of(BEST_OF), help=f"{BEST_OF.about}; 1 to "
+        f"{BEST_OF.high:g} (default: 1)",
+    )  # fmt: skip
     for name, setting in OFFERED.items():
         parser.add_argument(
             option_of(name), metavar=setting.sign, type=value_of(setting), help=setting.about
@@ -93,6 +97,7 @@ def run(options: argparse.Namespace) -> int:
         overrides = Overrides(
             method=options.method,
             seed=options.seed,
+            best_of=options.best_of,
             settings={
                 name: value for name in OFFERED if (value := getattr(options, name)) is not None
             },
@@ -152,6 +157,8 @@ def _worded(story: Story, options: argparse.Namespace) -> Wording | None:
 def _summary(drawing: Drawing, out: Path) -> str:
     seconds, count = drawing.seconds_total, len(drawing.frames)
     frames = "1 frame" if count == 1 else f"{count} frames"
+    if drawing.plan.best_of > 1:
+        frames += f", each the best of {drawing.plan.best_of},"
     return f"{frames} in {seconds:.1f} s ({seconds / count:.1f} s each): open {out / 'index.html'}"
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from consistent_gen.client.base import Id, Input, Name, Output, Prompt, Seed, Words, setting
+from consistent_gen.draw_settings import BEST_OF
 
 
 class WordOut(Output):
@@ -97,6 +98,12 @@ class StoryIn(Input):
     refine: int | None = setting("refine")
     likeness: float | None = setting("likeness")
     size: str | None = setting("size")
+    best_of: int | None = Field(
+        default=None,
+        ge=int(BEST_OF.low),
+        le=int(BEST_OF.high),
+        description=f"{BEST_OF.about}; its number is the score `candidate`, `seed` the first one's",
+    )
     preview_every: int = Field(default=5, ge=0, le=1000, description="0 sends no previews")
     deadline_s: float | None = Field(default=None, gt=0.0, le=86_400.0)
     bulk: bool = Field(default=False, description="drawn when no interactive work waits")
@@ -245,7 +252,9 @@ class Event(Output):
 
 # What was drawn -----------------------------------------------------------------------------------
 class FrameVersion(Output):
-    """One drawing of a frame."""
+    """One drawing of a frame. `scores`, where they apply: `alignment` (its words), `likeness` (to
+    the first frames of its characters), `nothing_unasked`, and with `best_of` the kept `candidate`.
+    """
 
     version: int
     artifact: str

@@ -13,6 +13,7 @@ from consistent_gen.rewards.baselines import (
     PhotoStyle,
     PixelDistance,
 )
+from consistent_gen.rewards.faces import FaceLikeness, FaceLikenessIntended, FacesFound
 from consistent_gen.rewards.pair_network import PairNetworkReward
 from consistent_gen.rewards.pairwise import JUDGE_CARD
 from consistent_gen.rewards.story_world import STORY_WORLD
@@ -24,6 +25,9 @@ CARDS: tuple[MetricCard, ...] = (
     PHOTO_CARD,
     PhotoStyle.card,
     FOLDER_CARD,
+    FacesFound.card,
+    FaceLikeness.card,
+    FaceLikenessIntended.card,
     JUDGE_CARD,
     ColorHistogram.card,
     PixelDistance.card,

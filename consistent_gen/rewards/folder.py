@@ -22,6 +22,7 @@ from consistent_gen.rewards.baselines import (
     PixelDistance,
     photo_consistency,
 )
+from consistent_gen.rewards.faces import installed_faces, photo_face_rewards
 from consistent_gen.rewards.files import PictureFile
 from consistent_gen.rewards.looking import Looker
 from consistent_gen.rewards.pair_network import PairNetworkReward
@@ -97,15 +98,20 @@ def rewards_of(
         from consistent_gen.rewards.photo_features import PhotoFeatures
 
         features = PhotoFeatures()
-        return [photo_consistency(features), PhotoStyle(features), *plain]
+        return [photo_consistency(features), PhotoStyle(features), *_faces(), *plain]
     if backend == "model":
         from consistent_gen.rewards.baselines import folder_consistency
         from consistent_gen.rewards.vision_folder import FolderFeatures
 
         if model is None:
             raise InputError("the backend 'model' needs a model folder", source="--model")
-        return [folder_consistency(FolderFeatures(model)), *plain]
-    return plain
+        return [folder_consistency(FolderFeatures(model)), *_faces(), *plain]
+    return [plain[0], *_faces(), *plain[1:]]
+
+
+def _faces() -> list[Reward]:
+    """Faces of photographs, where they can be read here."""
+    return photo_face_rewards() if installed_faces() else []
 
 
 def missing_eyes(backend: str, *, judged: bool) -> list[str]:
@@ -116,7 +122,8 @@ def missing_eyes(backend: str, *, judged: bool) -> list[str]:
     if backend in ("colors", "photo"):
         found.append("--model DIR with CLIP or DINOv2, for features that tell more apart")
     if backend != "world":
-        found.append("pip install 'consistent-gen[face]' for faces (not used by this command yet)")
+        if not installed_faces():
+            found.append("pip install 'consistent-gen[photos]' for faces of photographs")
         found.append("--backend world, if the pictures are of the story world")
     if not judged:
         found.append("--judge URL or DIR, for a vision-language model that is asked")

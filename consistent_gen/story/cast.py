@@ -31,6 +31,9 @@ from consistent_gen.errors import InputError
 from consistent_gen.inputs import open_picture
 from consistent_gen.methods.tuning import tuned
 from consistent_gen.runtime import frame_seed
+from consistent_gen.story.anchors import Anchors, compared, first_shown, plan_anchors
+from consistent_gen.story.best_of import KEY as BEST_OF
+from consistent_gen.story.best_of import Choice, ScoresFrames, Trial, candidate_seed, choose
 from consistent_gen.story.portraits import portrait_words
 from consistent_gen.story.prompts import render, subjects_of
 from consistent_gen.story.script import NAME
@@ -41,13 +44,12 @@ if TYPE_CHECKING:
     import numpy as np
 
     from consistent_gen.attention.settings import Recipe
-    from consistent_gen.engine.coupling import Identities
     from consistent_gen.engine.events import FrameDone
     from consistent_gen.engine.loop import Engine
     from consistent_gen.engine.request import FrameRequest
     from consistent_gen.engine.sharing import SharedStory
     from consistent_gen.memory.talk.assistant import DrawJob
-    from consistent_gen.story.identity import ReadReference, StoryAdapter
+    from consistent_gen.story.identity import References
     from consistent_gen.story.plan import FramePlan, Model, StoryPlan
 
 ARTICLES = ("a", "an", "the")
@@ -181,84 +183,8 @@ def remembered_story(job: DrawJob, model: Model) -> Story:
     return Story(title="Drawn in a talk", characters=characters, frames=(frame,))
 
 
-# Which frames are whose anchors -------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Anchors:
-    """What frames read of one character, or of several who are shown together.
-
-    frames: indices of the story's own frames among these; portraits come before them, and then the
-    character is one. together: the first frame of several who have anchors of their own, which it
-    reads itself.
-    """
-
-    members: tuple[CastMember, ...]
-    frames: tuple[int, ...]
-    together: bool = False
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Of the characters."""
-        return tuple(member.name for member in self.members)
-
-    @property
-    def key(self) -> str:
-        """Names them among the anchors of a story."""
-        return " & ".join(sorted(self.names))
-
-    @property
-    def strengths(self) -> dict[str, float]:
-        """By character."""
-        return {m.name: 1.0 if m.strength is None else m.strength for m in self.members}
-
-
-def plan_anchors(plan: StoryPlan, recipe: Recipe) -> list[Anchors]:
-    """Which frames of a story are whose anchors, for all of its characters.
-
-    A recipe says how many a character has, and whether the first one is a portrait. Without,
-    whoever has no reference pictures has the first frames of a group that shows it: of two,
-    otherwise of it alone, otherwise of more; of several such groups that which most frames show.
-    What is left has portraits, one at least and one for each reference picture, and then the first
-    frames that show nobody else.
-    """
-    left = {m.name: m for frame in plan.frames for m in frame.members}
-    shown = [frozenset(m.name for m in frame.members) for frame in plan.frames]
-    found = []
-    for group in [] if recipe.portrait else _by_preference(shown):
-        frames = [index for index, names in enumerate(shown) if names == group][: recipe.anchors]
-        free = all(name in left and not left[name].references for name in group)
-        if free and len(frames) == recipe.anchors:
-            found.append(Anchors(tuple(left.pop(name) for name in sorted(group)), tuple(frames)))
-    for name, member in left.items():
-        portraits = min(max(1, len(member.references)), recipe.anchors)
-        alone = [index for index, names in enumerate(shown) if names == {name}]
-        found.append(Anchors((member,), tuple(alone[: recipe.anchors - portraits])))
-    return found + (_first_together(plan, shown, found) if recipe.together else [])
-
-
-def _by_preference(shown: Sequence[frozenset[str]]) -> list[frozenset[str]]:
-    """Groups of characters, those first whose frames are the best anchors.
-
-    Two are better than one, since frames of both and of each alone have what they need there. More
-    than two are drawn small, and are hard to tell apart.
-    """
-    groups = [group for group in dict.fromkeys(shown) if group]
-    return sorted(groups, key=lambda group: (len(group) != 2, len(group), -shown.count(group)))
-
-
-def _first_together(
-    plan: StoryPlan, shown: Sequence[frozenset[str]], own: Sequence[Anchors]
-) -> list[Anchors]:
-    """The first frames of all groups of several characters that two frames or more show and that
-    do not have their anchors in common.
-    """
-    common = {frozenset(anchors.names) for anchors in own}
-    return [
-        Anchors(plan.frames[shown.index(group)].members, (shown.index(group),), together=True)
-        for group in dict.fromkeys(shown)
-        if len(group) > 1 and group not in common and shown.count(group) > 1
-    ]
+def _trial_key(first: Anchors) -> str:
+    return f"candidates of {first.key}"
 
 
 # Drawing ------------------------------------------------------------------------------------------
@@ -292,10 +218,17 @@ class Cast:
         plan: the story as it was first asked for: what anchors are drawn from.
         prefix: of the ids of its frames, unlike that of every other story in the engine.
         limit_bytes: most memory for what anchors leave; None is the default of `AnchorBank`.
+        scorer: by which candidates are chosen; None for `scoring.FrameScorer`.
     """
 
     def __init__(
-        self, plan: StoryPlan, engine: Engine, *, prefix: str = "", limit_bytes: int | None = None
+        self,
+        plan: StoryPlan,
+        engine: Engine,
+        *,
+        prefix: str = "",
+        limit_bytes: int | None = None,
+        scorer: ScoresFrames | None = None,
     ) -> None:
         self.plan = plan
         self._engine = engine
@@ -313,6 +246,10 @@ class Cast:
         self._left: dict[str, set[str]] = {}  # key -> ids of those that are being drawn
         self._pictures: dict[int, FrameDone] = {}
         self._ids = Counter[str]()
+        self._given_scorer = scorer
+        self._firsts = first_shown(plan, found) if plan.best_of > 1 else []
+        self._trials: dict[str, Trial] = {}  # key (see `_trial_key`) -> what is being drawn
+        self._choices: dict[int, Choice] = {}  # of `_firsts`, by index in the story
 
     @cached_property
     def _shared(self) -> SharedStory:
@@ -322,10 +259,13 @@ class Cast:
         limit = DEFAULT_LIMIT_BYTES if self._limit_bytes is None else self._limit_bytes
         return SharedStory(self._engine, self._recipe, seed=self.plan.seed, limit_bytes=limit)
 
-    def draw(self, frame: FramePlan, *, seed: int | None = None, **seen: Any) -> str | FrameDone:
+    def draw(
+        self, frame: FramePlan, *, seed: int | None = None, candidate: int = 0, **seen: Any
+    ) -> str | FrameDone:
         """Submit a frame, and the anchors that it reads and that are not there yet.
 
         frame: one of the plan's, or the same with another prompt. seed: instead of its own.
+        candidate: which one of the frame's, where it has several (see `candidates`).
         seen: further fields of the requests of frames that are shown (`preview`, `preview_every`).
 
         Returns the frame's id in the engine, or its picture if it is an anchor that is drawn.
@@ -343,56 +283,28 @@ class Cast:
                 self._submit_anchors(self._anchors[wanted], frame, seen)
         if key is not None:
             return next(id_ for id_, at in self._submitted[key].items() if at == frame.index)
-        request = self._request(frame, id=self._id(str(frame.index)), **seen)
-        request = request if seed is None else replace(request, seed=seed)
+        fields = {"id": self._id(str(frame.index)), **seen}
+        if planned:
+            request = self._request(frame, candidate, **fields)
+        else:
+            request = self._told(frame, **fields)
+            request = request if seed is None else replace(request, seed=seed)
         submit = self._shared.submit if self._recipe.anchors else self._engine.submit
         return submit(request)
 
-    def _request(self, frame: FramePlan, **fields: Any) -> FrameRequest:
+    def _told(self, frame: FramePlan, **fields: Any) -> FrameRequest:
         """What the engine is asked for, with who is in the frame by their reference pictures."""
         by_name = {member.name: member for member in frame.members}
         named = dict.fromkeys(subject.name for subject in frame.subjects)
-        shown = self._shown([by_name[name] for name in named if name in by_name])
+        shown = self.references.shown([by_name[n] for n in named if n in by_name])
         return frame_request(self.plan, frame, identities=shown, **fields)
 
-    def _shown(self, members: Sequence[CastMember]) -> Identities | None:
-        """What an adapter is told of those of these who have reference pictures."""
-        found = [self._read[m.name] for m in members if m.references and self._read.get(m.name)]
-        people = [one for one in found if one is not None]
-        return self._adapter.shown(people) if people and self._adapter is not None else None
-
     @cached_property
-    def _adapter(self) -> StoryAdapter | None:
-        from consistent_gen.story.identity import story_adapter
+    def references(self) -> References:
+        """What an adapter is told of the characters who have pictures."""
+        from consistent_gen.story.identity import References
 
-        likeness = self.plan.settings.likeness
-        given = any(m.references for frame in self.plan.frames for m in frame.members)
-        return story_adapter(self._engine.backbone, scale=likeness) if likeness and given else None
-
-    @cached_property
-    def _read(self) -> dict[str, ReadReference | None]:
-        """What the adapter read of the characters who have reference pictures, by name."""
-        if self._adapter is None:
-            return {}
-        members = {m.name: m for frame in self.plan.frames for m in frame.members if m.references}
-        return {
-            name: self._adapter.read(name, [_opened(one) for one in member.references])
-            for name, member in members.items()
-        }
-
-    @property
-    def references(self) -> dict[str, dict[str, Any]]:
-        """By character with reference pictures, what was made of them, for reports."""
-        named = {m.name: m for frame in self.plan.frames for m in frame.members if m.references}
-        found: dict[str, dict[str, Any]] = {}
-        for name, member in named.items():
-            by = ["attention"] if self._recipe.anchors else []
-            read = self._read.get(name)
-            by += ["adapter"] if read is not None and read.used else []
-            found[name] = {"pictures": len(member.references), "used_by": by}
-            if read is not None and read.notes:
-                found[name]["notes"] = list(read.notes)
-        return found
+        return References(self.plan, self._engine.backbone, attention=bool(self._recipe.anchors))
 
     def _wanted(self, frame: FramePlan) -> list[str]:
         """Keys of the anchors that a frame reads, the first frame of its characters last."""
@@ -408,10 +320,11 @@ class Cast:
 
     def _submit_anchors(self, anchors: Anchors, frame: FramePlan, seen: Mapping[str, Any]) -> None:
         """Draw them from the story as first asked for, whatever `frame` says, which reads them."""
-        own = [
-            self._request(self.plan.frames[index], id=self._id(str(index)), **seen)
-            for index in anchors.frames
-        ]
+        own = []
+        for index in anchors.frames:
+            number = self._choices[index].number if index in self._choices else 0
+            fields = {"id": self._id(str(index)), **seen}
+            own.append(self._request(self.plan.frames[index], number, **fields))
         if anchors.together:
             ids = [self._shared.cast_together(own[0])]
         else:
@@ -448,7 +361,7 @@ class Cast:
                 "subjects": subjects_of(prompt, backbone.tokenizer),
                 "hidden": True,
                 "reference": picture,
-                "identities": self._shown([member]) if picture is None else None,
+                "identities": self.references.shown([member]) if picture is None else None,
             }
             found.append(replace(like, **own))
         return found
@@ -459,21 +372,123 @@ class Cast:
         again = f" ({self._ids[what]})" if self._ids[what] > 1 else ""
         return f"{self._prefix}{what}{again}"
 
+    def _request(self, frame: FramePlan, number: int, **fields: Any) -> FrameRequest:
+        """What candidate `number` of a frame of the plan is asked for."""
+        request = self._told(frame, **fields)
+        if self.plan.best_of == 1:
+            return request
+        record = {"of": self.plan.best_of, "candidate": number + 1, "seed": frame.seed}
+        seed = candidate_seed(frame.seed, number)
+        return replace(request, seed=seed, story={**request.story, BEST_OF: record})
+
+    # The best of several candidates (see `story.best_of`).
+
+    def before(self, frame: FramePlan, **seen: Any) -> tuple[str, ...]:
+        """What must be drawn before a frame of a story with `best_of` may be: the candidates of
+        the frames that it is compared with, and that others read. They are submitted if they were
+        not; ids of what is left, none when the frame may be drawn.
+
+        Raises:
+            CheckpointError: the weights of what chooses are missing. InputError, LimitError: as
+                `draw`.
+        """
+        left: list[str] = []
+        for first in compared(frame, self._firsts):
+            if all(index in self._choices for index in first.frames):
+                continue
+            if first.together and left:
+                break  # it reads what is chosen of the others
+            key = _trial_key(first)
+            if key not in self._trials:
+                self._trials[key] = self._try(first, seen)
+            trial = self._trials[key]
+            left += trial.left
+            if not trial.left:
+                for index in first.frames:
+                    at = self.plan.frames[index]
+                    drawn = trial.of(index)
+                    self._choices[index] = choose(at, drawn, self.others(at), self._scorer)
+                del self._trials[key]
+        return tuple(left)
+
+    def candidates(self, frame: FramePlan, **seen: Any) -> list[str | FrameDone]:
+        """Submit a frame of the plan as often as it has candidates, in their order, when nothing is
+        left `before` it. As `draw`; of a frame that was chosen already it is one alone.
+        """
+        chosen = self._choices.get(frame.index)
+        if chosen is not None:
+            return [self.draw(frame, **seen) if self._recipe.anchors else chosen.done]
+        return [self.draw(frame, candidate=number, **seen) for number in range(self.plan.best_of)]
+
+    def choose(self, frame: FramePlan, drawn: Sequence[FrameDone]) -> Choice:
+        """The best of what `candidates` submitted, drawn. Raises as `before`."""
+        chosen = self._choices.get(frame.index)
+        if chosen is not None:
+            return replace(chosen, done=drawn[0])  # drawn again, so that others could read it
+        return choose(frame, drawn, self.others(frame), self._scorer)
+
+    def others(self, frame: FramePlan) -> list[np.ndarray]:
+        """Pictures of whom a frame shows, from the frames that were chosen first; of those who are
+        in none the writer's own. Where one shows the same characters, only such.
+        """
+        found = {
+            index: self._choices[index].done.image
+            for first in compared(frame, self._firsts)
+            for index in first.frames
+            if index in self._choices and index != frame.index
+        }
+        names = {member.name for member in frame.members}
+        alike = [i for i in found if {m.name for m in self.plan.frames[i].members} == names]
+        if found:
+            return [found[index] for index in alike or found]
+        size = frame_request(self.plan, frame).size(self._engine.backbone)
+        return [_fitted(given, *size) for member in frame.members for given in member.references]
+
+    def _try(self, first: Anchors, seen: Mapping[str, Any]) -> Trial:
+        """Submit all candidates of frames that are chosen first. They read nobody, since they are
+        whom others read; but for the first frame of several, which reads the anchors of each.
+        """
+        submit = self._engine.submit
+        if first.together:
+            for name in first.names:
+                if (key := self._key_of_member[name]) not in self._submitted:
+                    self._submit_anchors(
+                        self._anchors[key], self.plan.frames[first.frames[0]], seen
+                    )
+            submit = self._shared.submit
+        trial = Trial({})
+        for index in first.frames:
+            for number in range(self.plan.best_of):
+                name = self._id(f"{index} candidate {number + 1}")
+                request = self._request(self.plan.frames[index], number, id=name, **seen)
+                trial.ids[submit(request)] = index, number
+        return trial
+
+    @cached_property
+    def _scorer(self) -> ScoresFrames:
+        from consistent_gen.story.scoring import FrameScorer
+
+        return self._given_scorer or FrameScorer()
+
     # What a server asks of a cast whose story goes on for as long as somebody draws it.
 
     def drawn(self, done: FrameDone) -> None:
-        """Keep the picture of a frame if it is an anchor."""
+        """Keep the picture of a frame if it is an anchor, or one that is chosen first."""
+        for trial in self._trials.values():
+            trial.take(done)
         for anchors in self._submitted.values():
             if (index := anchors.get(done.id)) is not None:
                 self._pictures[index] = done
 
     def key_of(self, frame_id: str) -> str | None:
         """The key of the anchors among which a frame of the engine stands."""
-        return self._key_of_id.get(frame_id)
+        tried = (key for key, trial in self._trials.items() if frame_id in trial.ids)
+        return next(tried, self._key_of_id.get(frame_id))
 
     def reads(self, frame: FramePlan, key: str) -> bool:
         """Whether a frame needs the anchors with that key."""
-        return key in self._wanted(frame)
+        tried = (_trial_key(first) for first in compared(frame, self._firsts))
+        return key in self._wanted(frame) or key in tried
 
     @property
     def has_twins(self) -> bool:
@@ -483,7 +498,7 @@ class Cast:
     @property
     def drawing(self) -> bool:
         """Whether anchors are being drawn."""
-        return any(self._left.values())
+        return any(self._left.values()) or any(trial.left for trial in self._trials.values())
 
     @property
     def bytes(self) -> int:
@@ -491,7 +506,9 @@ class Cast:
         bank = self._shared.run.bank.bytes
         if self.drawing:
             bank = max(bank, self._bytes_of(self._submitted))
-        return bank + sum(done.image.nbytes for done in self._pictures.values())
+        kept = [*self._pictures.values(), *(choice.done for choice in self._choices.values())]
+        kept += [done for trial in self._trials.values() for done in trial.drawn.values()]
+        return bank + sum(done.image.nbytes for done in kept)
 
     def predicted_bytes(self, frame: FramePlan) -> int:
         """What the anchors that `frame` reads will add."""
@@ -514,11 +531,13 @@ class Cast:
     def stop(self) -> None:
         """Forget the anchors that are being drawn; finished ones stay."""
         self.settle()
-        for key in [key for key, left in self._left.items() if left]:
+        for key in [*(key for key, left in self._left.items() if left), *self._trials]:
             self.forget(key)
 
     def forget(self, key: str) -> None:
         """Stop drawing anchors that failed or are not wanted, and drop them and what reads them."""
+        for frame_id in self._trials.pop(key, Trial({})).ids:
+            self._engine.cancel(frame_id)
         submitted = self._submitted.pop(key, None)
         if submitted is None:
             return
@@ -541,10 +560,3 @@ def _fitted(reference: Path | bytes, width: int, height: int) -> np.ndarray:
     import numpy as np
 
     return np.asarray(ImageOps.fit(open_picture(reference), (width, height)))
-
-
-def _opened(reference: Path | bytes) -> np.ndarray:
-    """A reference picture, uint8 [h w 3], as it is."""
-    import numpy as np
-
-    return np.asarray(open_picture(reference), dtype=np.uint8)

@@ -1,7 +1,8 @@
 """What the pictures of a planned story follow from, so that two plans can be told apart by frames.
 
 A frame that is drawn from the same in two plans has the same pixels in both. What it is drawn from
-is its own prompt, seed and settings, and all of that of every anchor that it reads.
+is its own prompt, seed and settings, and all of that of every anchor that it reads; where it is the
+best of several candidates, also of every frame that these were compared with.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Sequence
 
 from consistent_gen.attention.settings import Recipe
-from consistent_gen.story.cast import Anchors, CastMember, plan_anchors
+from consistent_gen.story.anchors import Anchors, compared, first_shown, plan_anchors
+from consistent_gen.story.cast import CastMember
 from consistent_gen.story.plan import FramePlan, StoryPlan
 
 
@@ -22,14 +24,28 @@ def drawn_from(
     the anchors of the plan (see `cast.Cast.draw`). A frame's index counts only through its seed.
     """
     anchored = plan_anchors(plan, recipe) if recipe.anchors else []
+    firsts = first_shown(plan, anchored) if plan.best_of > 1 else []
     return [
-        (plan.method, plan.settings, _own(frame), *_read(plan, recipe, frame, anchored))
+        (
+            plan.method,
+            plan.settings,
+            plan.best_of,
+            _own(frame),
+            _seen(plan, frame, firsts),
+            *_read(plan, recipe, frame, anchored),
+        )
         for frame in (plan.frames if frames is None else frames)
     ]
 
 
 def _own(frame: FramePlan) -> Hashable:
     return frame.prompt, frame.negative, frame.seed, frame.subjects
+
+
+def _seen(plan: StoryPlan, frame: FramePlan, firsts: Sequence[Anchors]) -> Hashable:
+    """The frames with which a frame's candidates are compared."""
+    indices = [index for first in compared(frame, firsts) for index in first.frames]
+    return tuple(_own(plan.frames[index]) for index in indices)
 
 
 def _read(

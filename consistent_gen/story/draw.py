@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from PIL import Image
 
 from consistent_gen.checkpoints import write_json
@@ -80,6 +81,7 @@ def draw_story(
         cast = Cast(plan, engine)
         frames = _draw_frames(plan, engine, cast, folder, on_event)
         seconds = time.perf_counter() - started
+        plan = _as_drawn(plan, frames)
         drawing = Drawing(
             plan=plan,
             frames=frames,
@@ -88,7 +90,7 @@ def draw_story(
             seconds_total=seconds,
             scores=score(chosen, [frame.picture for frame in frames], plan),
             wording=wording,
-            references=cast.references,
+            references=cast.references.report(),
         )
         _write_pages(drawing, folder, enlarge)
         if provenance is not None:
@@ -112,22 +114,49 @@ def _draw_frames(
     folder: Path,
     on_event: Callable[[Event], None] | None,
 ) -> tuple[DrawnFrame, ...]:
-    ids = [cast.draw(frame) for frame in plan.frames]
     steps: dict[str, int] = {}
-    done: dict[str, np.ndarray] = {}
-    while not engine.idle:
-        for event in engine.step():
-            if isinstance(event, FrameError):
-                raise event.error
-            if isinstance(event, Step):
-                steps[event.id] = event.step
-            if isinstance(event, FrameDone):
-                path = frame_path(ids.index(event.id))
-                write_png(folder / path, event.image, event.metadata)
-                done[event.id] = event.image
-            if on_event is not None:
-                on_event(event)
-    return tuple(DrawnFrame(picture=done[id_], steps=steps[id_]) for id_ in map(str, ids))
+
+    def run() -> Iterator[FrameDone]:
+        while not engine.idle:
+            for event in engine.step():
+                if isinstance(event, FrameError):
+                    raise event.error
+                if isinstance(event, Step):
+                    steps[event.id] = event.step
+                if isinstance(event, FrameDone):
+                    yield event
+                if on_event is not None:
+                    on_event(event)
+
+    while any([cast.before(frame) for frame in plan.frames]):
+        for done in run():
+            cast.drawn(done)
+    submitted = [cast.candidates(frame) for frame in plan.frames]
+    ids = [[one if isinstance(one, str) else one.id for one in frame] for frame in submitted]
+    place = {id_: index for index, frame in enumerate(ids) for id_ in frame}
+    there = [one for frame in submitted for one in frame if not isinstance(one, str)]
+    drawn: dict[str, FrameDone] = {}
+    found: dict[int, DrawnFrame] = {}
+    for done in chain(there, run()):
+        drawn[done.id], index = done, place[done.id]
+        if any(id_ not in drawn for id_ in ids[index]):
+            continue  # another candidate of the frame is still drawn
+        choice = None
+        if plan.best_of > 1:
+            choice = cast.choose(plan.frames[index], [drawn[id_] for id_ in ids[index]])
+            done = choice.done
+        write_png(folder / frame_path(index), done.image, done.metadata)
+        found[index] = DrawnFrame(picture=done.image, steps=steps[done.id], choice=choice)
+    return tuple(found[index] for index in range(len(plan.frames)))
+
+
+def _as_drawn(plan: StoryPlan, drawn: Sequence[DrawnFrame]) -> StoryPlan:
+    """The plan with the seeds of the candidates that were kept."""
+    frames = [
+        frame if one.choice is None else replace(frame, seed=one.choice.seed)
+        for frame, one in zip(plan.frames, drawn, strict=True)
+    ]
+    return replace(plan, frames=tuple(frames))
 
 
 def _write_pages(drawing: Drawing, folder: Path, enlarge: int | None) -> None:

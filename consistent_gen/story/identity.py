@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,10 +43,13 @@ from consistent_gen.encoders.reader import Reader
 from consistent_gen.encoders.subject_features import subject_features
 from consistent_gen.engine.coupling import Coupling, Identities
 from consistent_gen.errors import CheckpointError
+from consistent_gen.inputs import open_picture
 
 if TYPE_CHECKING:
     from consistent_gen.adapters.adapter import Adapter
     from consistent_gen.models.backbone import Backbone
+    from consistent_gen.story.cast import CastMember
+    from consistent_gen.story.plan import StoryPlan
 
 ADAPTER, CONFIG = "adapter.safetensors", "config.json"
 FOLDER = "adapter"  # among the shipped weights
@@ -185,6 +189,56 @@ class StoryAdapter(Coupling):
         self._policy.show(frame, None)
         if not self._live:
             detach(self.backbone.unet, self._policy)
+
+
+class References:
+    """What an adapter makes of a story's characters who have reference pictures.
+
+    Args:
+        plan: the story. backbone: the model. attention: whether the method looks at the pictures.
+    """
+
+    def __init__(self, plan: StoryPlan, backbone: Backbone, *, attention: bool) -> None:
+        self._backbone, self._likeness, self._attention = (
+            backbone, plan.settings.likeness, attention,
+        )  # fmt: skip
+        members = {m.name: m for frame in plan.frames for m in frame.members if m.references}
+        self._given = {name: member.references for name, member in members.items()}
+
+    @cached_property
+    def _adapter(self) -> StoryAdapter | None:
+        wanted = self._likeness > 0.0 and self._given
+        return story_adapter(self._backbone, scale=self._likeness) if wanted else None
+
+    @cached_property
+    def _read(self) -> dict[str, ReadReference]:
+        if self._adapter is None:
+            return {}
+        return {
+            name: self._adapter.read(
+                name, [np.asarray(open_picture(one), dtype=np.uint8) for one in given]
+            )
+            for name, given in self._given.items()
+        }
+
+    def shown(self, members: Sequence[CastMember]) -> Identities | None:
+        """For the request of a frame that shows these, in the order of its prompt; None if the
+        adapter knows nobody of them.
+        """
+        people = [self._read[m.name] for m in members if m.name in self._read]
+        return self._adapter.shown(people) if people and self._adapter is not None else None
+
+    def report(self) -> dict[str, dict[str, Any]]:
+        """By character with pictures: how many, what looks at them, and what should be known."""
+        found: dict[str, dict[str, Any]] = {}
+        for name, given in self._given.items():
+            by = ["attention"] if self._attention else []
+            read = self._read.get(name)
+            by += ["adapter"] if read is not None and read.used else []
+            found[name] = {"pictures": len(given), "used_by": by}
+            if read is not None and read.notes:
+                found[name]["notes"] = list(read.notes)
+        return found
 
 
 def has_adapter(backbone: Backbone) -> bool:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from consistent_gen.draw_settings import DrawSettings, chosen, fitting_mistake, mistakes
+from consistent_gen.draw_settings import BEST_OF, DrawSettings, chosen, fitting_mistake, mistakes
 from consistent_gen.engine.request import Subject
 from consistent_gen.errors import InputError, all_of, all_read
 from consistent_gen.methods import DEFAULT_METHOD, METHODS
@@ -80,7 +80,7 @@ class FramePlan:
 @dataclass(frozen=True, kw_only=True)
 class StoryPlan:
     """A story, settled for one model. Its `settings` know the size; what else they leave to the
-    model holds as its folder recommends.
+    model holds as its folder recommends. Of each frame `best_of` candidates are drawn.
     """
 
     title: str
@@ -88,6 +88,7 @@ class StoryPlan:
     seed: int
     settings: DrawSettings
     frames: tuple[FramePlan, ...]
+    best_of: int = 1
 
     @property
     def size(self) -> tuple[int, int]:
@@ -106,6 +107,7 @@ class Overrides:
 
     method: str | None = None
     seed: int | None = None
+    best_of: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     strengths: Mapping[str, float] = field(default_factory=dict)
 
@@ -134,6 +136,7 @@ def plan_story(
         method=_first(overrides.method, story.method, DEFAULT_METHOD),
         seed=seed,
         settings=settings,
+        best_of=_best_of(story, overrides, backbone),
         frames=tuple(
             _plan_frame(story, frame, i, cast, backbone, seed)
             for i, frame in enumerate(story.frames)
@@ -147,6 +150,7 @@ def _checks(
     """Everything that may be wrong, so that it can be told at once."""
     yield partial(check_names, story, overrides)
     yield partial(_size, story, overrides, backbone)
+    yield partial(_best_of, story, overrides, backbone)
     for member in cast.values():
         # The article of later mentions may be the only new word: check both forms at once.
         words = f"{member.words} {member.later_mention()}"
@@ -178,6 +182,9 @@ def _mistakes(overrides: Overrides) -> Iterator[InputError]:
         yield wrong.at(option_of(name))
     if overrides.seed is not None and (mistake := SEED.mistake("seed", overrides.seed)):
         yield mistake.at("--seed")
+    best_of = overrides.best_of
+    if best_of is not None and (mistake := BEST_OF.mistake("best_of", best_of)):
+        yield mistake.at("--best-of")
     for strength in overrides.strengths.values():
         if mistake := STRENGTH.mistake("strength", strength):
             yield mistake.at("--strength")
@@ -208,6 +215,18 @@ def _size(story: Story, overrides: Overrides, backbone: Model) -> tuple[int, int
     if mistake := fitting_mistake(size, backbone.size_multiple):
         raise mistake.at(*(SourcePlace("--size") if by_option else story.place_of("size")))
     return size
+
+
+def _best_of(story: Story, overrides: Overrides, backbone: Model) -> int:
+    found = _first(overrides.best_of, story.best_of, 1)
+    if found > 1 and backbone.vocabulary() is None:
+        by_option = overrides.best_of is not None
+        raise refusal(
+            f"best_of is {found}, but what chooses knows the pictures of the story world only, "
+            f"and {shown(backbone.name)} draws others; leave it out",
+            SourcePlace("--best-of") if by_option else story.place_of("best_of"),
+        )
+    return found
 
 
 def _plan_frame(

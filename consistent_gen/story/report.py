@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from consistent_gen.runtime import versions
+from consistent_gen.story.best_of import Choice
 from consistent_gen.story.output import SCHEMA, frame_path
 from consistent_gen.story.plan import StoryPlan
 
@@ -35,10 +36,14 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class DrawnFrame:
-    """What came out of the engine for one frame: uint8 [h w 3] and the steps that really ran."""
+    """What came out of the engine for one frame: uint8 [h w 3] and the steps that really ran.
+
+    choice: of which candidates it is the best, where there were several.
+    """
 
     picture: np.ndarray
     steps: int
+    choice: Choice | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +80,7 @@ def build_report(drawing: Drawing) -> dict[str, Any]:
         "method": plan.method,
         **plan.settings.to_json(),
         "seed": plan.seed,
+        **({"best_of": plan.best_of} if plan.best_of > 1 else {}),
         "seconds_total": round(drawing.seconds_total, 3),
         "seconds_per_frame": round(drawing.seconds_total / len(drawing.frames), 3),
         "frames": [_frame(drawing, i) for i in range(len(drawing.frames))],
@@ -127,4 +133,5 @@ def _frame(drawing: Drawing, index: int) -> dict[str, Any]:
         "height": int(height),
         "steps": drawn.steps,
         "scores": frame_scores(drawing, index),
+        **({} if drawn.choice is None else {"best_of": drawn.choice.to_json()}),
     }

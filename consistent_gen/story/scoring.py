@@ -1,7 +1,9 @@
-"""The scores of report.json: what the shipped reader sees of a drawn story.
+"""What the shipped networks see of a drawn story: the scores of report.json and of single frames.
 
 alignment: share of the attributes named in a frame's prompt that its picture shows.
 consistency: how well the characters of a frame agree with themselves in the story's other frames.
+likeness: how surely the pair network says that a picture and others show the same somebody.
+nothing_unasked: 1 less the share of conspicuous things that nobody asked for.
 What cannot be told has no score, which is not a score of 0.
 
 The reader knows the story world, so pictures of other models are not scored, and neither is
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations, permutations
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,10 +25,14 @@ from consistent_gen.errors import CheckpointError
 from consistent_gen.registry import resolve
 from consistent_gen.rewards.base import Scores, mean
 from consistent_gen.rewards.consistency import character_consistency
+from consistent_gen.rewards.guards import CONSPICUOUS, unasked
 from consistent_gen.rewards.looking import MAX_SUBJECTS, READER, Looker, stacked
 from consistent_gen.rewards.sight import Sight, alignment
 from consistent_gen.story.plan import FramePlan, Model, StoryPlan
 from consistent_gen.story.report import Scorer, StoryScores
+
+if TYPE_CHECKING:
+    from consistent_gen.rewards.pair_network import PairNetworkReward
 
 # The story world's own words; looked up by name, as other models draw without it.
 WORLD_WORDS = {
@@ -71,6 +78,62 @@ def missing(sights: Sequence[Sight], frame: FramePlan) -> list[str]:
     anchors: Mapping[str, float] = resolve(WORLD_WORDS, "colors")()
     there = _best(sights, _told(frame, sights[0]), anchors)[1]
     return [name for index, name in enumerate(names) if index not in there]
+
+
+class FrameScorer:
+    """Scores of single pictures of a frame: of its candidates, and of what a server draws.
+
+    looker, pair: instead of those with the shipped weights. Safe to share between threads.
+    """
+
+    def __init__(self, looker: Looker | None = None, pair: PairNetworkReward | None = None) -> None:
+        from consistent_gen.rewards.pair_network import PairNetworkReward
+
+        self._looker = looker or Looker()
+        self._pair = pair or PairNetworkReward()
+
+    def __call__(
+        self,
+        pictures: Sequence[np.ndarray],
+        frame: FramePlan,
+        others: Sequence[np.ndarray] = (),
+    ) -> list[dict[str, float]]:
+        """alignment, nothing_unasked and likeness of each picture (uint8 [h w 3]), where they
+        apply. others: pictures of the story's other frames that show the same characters.
+
+        Raises:
+            CheckpointError: the weights are missing or damaged.
+        """
+        anchors: Mapping[str, float] = resolve(WORLD_WORDS, "colors")()
+        seen = self._looker.all(stacked(pictures))
+        likeness = self._likeness(pictures, others) if frame.members else [None] * len(pictures)
+        found = []
+        for sights, alike in zip(seen, likeness, strict=True):
+            extra = things_unasked(sights, frame)
+            values = {
+                "alignment": _aligned(sights, frame, anchors),
+                "likeness": alike,
+                "nothing_unasked": 1.0 - len(extra) / max(len(CONSPICUOUS), len(extra)),
+            }
+            found.append({name: value for name, value in values.items() if value is not None})
+        return found
+
+    def _likeness(
+        self, pictures: Sequence[np.ndarray], others: Sequence[np.ndarray]
+    ) -> list[float | None]:
+        if not others:
+            return [None] * len(pictures)
+        count = len(pictures)
+        similar = self._pair.similarities((*pictures, *others))[:count, count:]
+        return [float(row.mean()) for row in similar]
+
+
+def things_unasked(sights: Sequence[Sight], frame: FramePlan) -> list[str]:
+    """Conspicuous things in a picture of `frame` for which no word of its asks."""
+    factors: NamedFactors = resolve(WORLD_WORDS, "factors")
+    asked = [factors(frame.prompt), *(factors(member.words) for member in frame.members)]
+    wanted = {words[name] for words in asked for name in CONSPICUOUS if name in words}
+    return [thing for thing in unasked(sights, {}).unasked if thing not in wanted]
 
 
 class _Reading:

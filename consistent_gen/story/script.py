@@ -17,6 +17,7 @@ from typing import Any, NoReturn, TypeVar
 import yaml
 
 from consistent_gen.draw_settings import (
+    BEST_OF,
     GONE,
     OFFERED,
     SettingFacts,
@@ -40,7 +41,7 @@ from consistent_gen.story.yaml_tree import (
     shown,
 )
 
-STORY_KEYS = ("title", "style", "method", "seed", *OFFERED, "characters", "frames")
+STORY_KEYS = ("title", "style", "method", "seed", "best_of", *OFFERED, "characters", "frames")
 CHARACTER_KEYS = ("description", "references", "strength")
 FRAME_KEYS = ("prompt", "caption", "style", "seed", "negative")
 
@@ -115,6 +116,7 @@ def read_story(root: Node) -> Story:
         style=_optional_text(get("style"), "style"),
         method=_optional_text(get("method"), "method"),
         seed=_optional_number(get("seed"), "seed", SEED),
+        best_of=_optional_number(get("best_of"), "best_of", BEST_OF),
         settings=_settings(root),
         characters=characters,
         frames=_frames(root.items["frames"], characters),
@@ -149,7 +151,7 @@ def placeholders(prompt: str, names: Iterable[str]) -> list[Placeholder]:
 
 def dump_story(story: Story) -> str:
     """The text of a story file that reads back as `story` (apart from line numbers)."""
-    said = {key: getattr(story, key) for key in ("title", "style", "method", "seed")}
+    said = {key: getattr(story, key) for key in ("title", "style", "method", "seed", "best_of")}
     tree: dict[str, object] = {key: value for key, value in said.items() if value is not None}
     tree |= written(story.settings)
     if story.characters:

@@ -70,6 +70,7 @@ class Story:
     style: str | None = None
     method: str | None = None
     seed: int | None = None
+    best_of: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     characters: dict[str, Character] = field(default_factory=dict)
     frames: tuple[Frame, ...] = ()

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from consistent_gen.engine import Engine, FrameDone
 from consistent_gen.engine.graph import REMEMBERED_FRAMES
+from consistent_gen.story.best_of import ScoresFrames
 from consistent_gen.story.cast import Cast
 from consistent_gen.story.plan import FramePlan, StoryPlan
 
@@ -49,14 +50,20 @@ class AnchorCache:
     Args:
         limit_bytes: of all stories together.
         in_use: whether somebody draws frames of a story (its key); such a story stays.
+        scorer: of the casts (see `Cast`).
     """
 
     def __init__(
-        self, engine: Engine, limit_bytes: int, in_use: Callable[[StoryKey], bool]
+        self,
+        engine: Engine,
+        limit_bytes: int,
+        in_use: Callable[[StoryKey], bool],
+        scorer: ScoresFrames | None = None,
     ) -> None:
         self.limit_bytes = limit_bytes
         self._engine = engine
         self._in_use = in_use
+        self._scorer = scorer
         self._stories: OrderedDict[StoryKey, CachedCast] = OrderedDict()
 
     @property
@@ -91,7 +98,9 @@ class AnchorCache:
         cached = self._stories.get(story)
         if cached is None:
             limit = self.limit_bytes
-            cast = Cast(base, self._engine, prefix=f"s{number}/", limit_bytes=limit)
+            cast = Cast(
+                base, self._engine, prefix=f"s{number}/", limit_bytes=limit, scorer=self._scorer
+            )
             cached = CachedCast(cast, born=number)
         cast = cached.cast
         wanted = cast.predicted_bytes(frame)

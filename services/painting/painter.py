@@ -15,7 +15,7 @@ import gc
 import itertools
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from consistent_gen.engine.state import FrameState
 from consistent_gen.errors import Cancelled, ConsistentGenError
 from consistent_gen.methods.tuning import tuned
 from consistent_gen.models.backbone import Backbone
+from consistent_gen.story.best_of import ScoresFrames
 from consistent_gen.story.cast import Cast
 from consistent_gen.story.plan import FramePlan, StoryPlan
 from services.jobs import Lease
@@ -113,7 +114,12 @@ def _ends_with_next_call(state: FrameState) -> bool:
 
 @dataclass(eq=False)
 class LeasedFrame:
-    """A lease on its way. `engine_id` is None until its anchors have room in memory."""
+    """A lease on its way.
+
+    candidates: how many drawings are made of the frame, of which the best is kept. ids: the
+    engine's of those, none until its anchors have room in memory and what comes before it is
+    drawn. steps, drawn: of these ids.
+    """
 
     lease: Lease
     plan: StoryPlan
@@ -122,8 +128,24 @@ class LeasedFrame:
     preview_every: int
     story: StoryKey | None  # its key in the anchor cache; None for methods that tie nothing
     base: StoryPlan  # the story as first asked for: what anchors are drawn from
-    engine_id: str | None = None
+    candidates: int = 1
     cohort: int = 0
+    ids: list[str] = field(default_factory=list)
+    steps: dict[str, int] = field(default_factory=dict)
+    drawn: dict[str, FrameDone] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that is drawn of it is there."""
+        return bool(self.ids) and all(one in self.drawn for one in self.ids)
+
+    def stepped(self, engine_id: str, step: int) -> int:
+        """Note a step of one of its drawings; how many steps of all candidates that makes. What
+        was drawn before, to choose by, counts as done.
+        """
+        self.steps[engine_id] = step
+        before = self.candidates - len(self.ids)
+        return before * self.plan.settings.steps + sum(self.steps.values())
 
 
 class LeaseTable:
@@ -152,27 +174,38 @@ class LeaseTable:
         """Forget a lease and return what it was if there was one. Its frame is not touched."""
         return self._by_lease.pop(lease, None)
 
-    def wait(self, work: LeasedFrame, engine_id: str) -> None:
-        """From now on it waits for a frame of the engine."""
-        work.engine_id = engine_id
-        self._by_frame.setdefault(engine_id, []).append(work)
+    def wait(self, work: LeasedFrame, found: Sequence[str | FrameDone]) -> None:
+        """From now on it waits for frames of the engine, of which some may be there."""
+        for one in found:
+            if isinstance(one, str):
+                self._by_frame.setdefault(one, []).append(work)
+            else:
+                work.drawn[one.id] = one
+        work.ids = [one if isinstance(one, str) else one.id for one in found]
 
-    def unwait(self, work: LeasedFrame) -> str | None:
-        """It waits no more; returns the frame if nobody else waits for it."""
-        engine_id, work.engine_id = work.engine_id, None
-        if engine_id is None:
-            return None
-        others = [other for other in self._by_frame.pop(engine_id, ()) if other is not work]
-        if others:
-            self._by_frame[engine_id] = others
-        return None if others else engine_id
+    def unwait(self, work: LeasedFrame) -> list[str]:
+        """It waits no more; returns the frames that nobody else waits for."""
+        ids, work.ids = work.ids, []
+        work.steps, work.drawn = {}, {}
+        left = []
+        for engine_id in ids:
+            waiting = self._by_frame.pop(engine_id, [])
+            others = [other for other in waiting if other is not work]
+            if others:
+                self._by_frame[engine_id] = others
+            elif waiting:
+                left.append(engine_id)
+        return left
 
-    def drawn(self, engine_id: str) -> list[LeasedFrame]:
-        """A frame is drawn: forget and return those who waited for it."""
-        works = self._by_frame.pop(engine_id, [])
+    def drawn(self, done: FrameDone) -> list[LeasedFrame]:
+        """A frame is drawn: forget and return those who wait for no other."""
+        works = self._by_frame.pop(done.id, [])
         for work in works:
+            work.drawn[done.id] = done
+        complete = [work for work in works if work.complete]
+        for work in complete:
             del self._by_lease[work.lease.id]
-        return works
+        return complete
 
     def of_frame(self, engine_id: str) -> list[LeasedFrame]:
         """Who waits for a frame."""
@@ -215,6 +248,7 @@ class Painter:
         preview: how previews are made: "linear" or "decode".
         late_join: whether leases may join between two steps; without it a batch is drawn to its
             end before the next one, which is what step batching is measured against.
+        scorer: by which the best of several candidates is chosen (see `story.cast.Cast`).
     """
 
     def __init__(
@@ -227,6 +261,7 @@ class Painter:
         anchor_bytes: int = DEFAULT_ANCHOR_BYTES,
         preview: Preview = "linear",
         late_join: bool = True,
+        scorer: ScoresFrames | None = None,
     ) -> None:
         self.backbone = backbone
         self._choice = CallChoice(lambda group: standing_of(group, self._table, self._cache))
@@ -237,7 +272,7 @@ class Painter:
         self._deferred: list[LeasedFrame] = []
         self._early: list[Report] = []
         self._cache = AnchorCache(
-            self.engine, anchor_bytes, lambda story: bool(self._table.of_story(story))
+            self.engine, anchor_bytes, lambda story: bool(self._table.of_story(story)), scorer
         )
         self._plans = PlanBook(backbone)
         self._cancels: set[str] = set()
@@ -288,7 +323,7 @@ class Painter:
         """
         order = FrameOrder.from_json(lease.order)
         base, plan = self._plans.plans(order, folder)
-        tied = tuned(plan.method, self.backbone).anchors > 0
+        tied = tuned(plan.method, self.backbone).anchors > 0 or plan.best_of > 1
         work = LeasedFrame(
             lease=lease,
             plan=plan,
@@ -297,6 +332,7 @@ class Painter:
             preview_every=order.preview_every,
             story=(lease.story, order.digest) if tied else None,
             base=base,
+            candidates=order.candidates(base),
         )
         self._table.add(work)
         try:
@@ -306,7 +342,8 @@ class Painter:
             if isinstance(error, OSError):
                 raise _unreadable(error) from None
             raise
-        self._capacity.joined(1 if plan.settings.guidance == 1.0 else 2, self._table.leases)
+        rows = work.candidates * (1 if plan.settings.guidance == 1.0 else 2)
+        self._capacity.joined(rows, self._table.leases)
 
     def cancel(self, lease: str) -> None:
         """Stop drawing for a lease: from the next call on it has no rows. Callable anywhere."""
@@ -342,7 +379,10 @@ class Painter:
         return [
             Stepped(
                 work.lease.id,
-                (event.steps + event.step) // 2 if self._has_twin(work) else event.step,
+                work.stepped(
+                    event.id,
+                    (event.steps + event.step) // 2 if self._has_twin(work) else event.step,
+                ),
                 event.preview,
             )
             for work in self._table.of_frame(event.id)
@@ -352,7 +392,7 @@ class Painter:
         """A frame with a twin is halfway when that is drawn; the engine is silent about twins."""
         twins = [f for g in self._choice.called for f in g.frames if f.request.twin_of]
         return [
-            Stepped(work.lease.id, twin.index // 2)
+            Stepped(work.lease.id, work.stepped(twin.drawing, twin.index // 2))
             for twin in twins
             for work in self._table.of_frame(twin.drawing)
         ]
@@ -363,8 +403,26 @@ class Painter:
 
     def _drawn(self, event: FrameDone) -> list[Report]:
         self._cache.drawn(event)
-        works = self._table.drawn(event.id)
-        return [Drawn(work.lease.id, event.image, event.metadata) for work in works]
+        return [self._finished(work) for work in self._table.drawn(event)]
+
+    def _finished(self, work: LeasedFrame) -> Report:
+        """What came of a work all of whose drawings are there: the best of them."""
+        drawn = [work.drawn[one] for one in work.ids]
+        cast, scores = self._cache.get(work.story), dict[str, float]()
+        done = drawn[0]
+        if work.candidates > 1:
+            assert cast is not None, "a story with candidates has a cast of its own"
+            try:
+                choice = cast.choose(work.frame, drawn)
+            except ConsistentGenError as error:
+                return Failed(work.lease.id, error, retryable=False)
+            done = choice.done
+            scores = {**choice.scores[choice.number], "candidate": choice.number + 1.0}
+        known = self.backbone.vocabulary() is not None
+        others = () if cast is None else tuple(cast.others(work.frame))
+        return Drawn(
+            work.lease.id, done.image, done.metadata, work.frame if known else None, others, scores
+        )
 
     # Starting -----------------------------------------------------------------------------------
 
@@ -380,11 +438,16 @@ class Painter:
         seen: dict[str, Any] = {}
         if work.preview_every:
             seen = {"preview": self.preview, "preview_every": work.preview_every}
-        found = cast.draw(work.frame, seed=work.seed, **seen)
-        if isinstance(found, str):
-            self._table.wait(work, found)
+        if cast.before(work.frame, **seen):
+            self._deferred.append(work)
+            return
+        if work.candidates > 1:
+            found = cast.candidates(work.frame, **seen)
         else:
-            self._early.append(Drawn(work.lease.id, found.image, found.metadata))
+            found = [cast.draw(work.frame, seed=work.seed, **seen)]
+        self._table.wait(work, found)
+        if work.complete:
+            self._early.append(self._finished(work))
             self._table.pop(work.lease.id)
 
     def _retry_deferred(self) -> None:
@@ -395,6 +458,7 @@ class Painter:
     def _restart(self, work: LeasedFrame) -> None:
         if work not in self._table:
             return
+        self._deferred = [other for other in self._deferred if other is not work]
         self._untrack(work)
         try:
             self._start(work)
@@ -406,10 +470,10 @@ class Painter:
     # Leaving ------------------------------------------------------------------------------------
 
     def _untrack(self, work: LeasedFrame) -> None:
-        """Take a work off its frame, and the frame off the engine when nobody else wants it."""
-        left = self._table.unwait(work)
-        if left is not None and self._cache.anchor_of(left) is None:
-            self.engine.cancel(left)
+        """Take a work off its frames, and those off the engine that nobody else wants."""
+        for left in self._table.unwait(work):
+            if self._cache.anchor_of(left) is None:
+                self.engine.cancel(left)
 
     def _apply_cancels(self) -> None:
         with self._lock:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from consistent_gen.errors import ConsistentGenError
+from consistent_gen.story.plan import FramePlan
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,18 @@ class Stepped:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A lease's picture, uint8 [h w 3], and the metadata for its PNG."""
+    """A lease's picture, uint8 [h w 3], and the metadata for its PNG.
+
+    frame: what it shows, for scores; None for models whose pictures nobody can score. others:
+    pictures of the same characters. scores: what is known already.
+    """
 
     lease: str
     image: np.ndarray
     metadata: Mapping[str, Any]
+    frame: FramePlan | None = None
+    others: tuple[np.ndarray, ...] = ()
+    scores: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from consistent_gen.checkpoints import atomic_file
 from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.errors import ConsistentGenError, OutputError
 from consistent_gen.runtime import versions
+from consistent_gen.story.best_of import ScoresFrames
 from services.settings import Settings
 
 if TYPE_CHECKING:
@@ -38,11 +39,12 @@ def painter_maker(
     threads: int | None = 1,
     exact: bool | None = None,
     late_join: bool = True,
+    scorer: ScoresFrames | None = None,
 ) -> Callable[[], Painter]:
     """A function that makes a warm painter, as `Worker` wants it.
 
-    threads: of torch on a CPU; None leaves its default. exact: see `engine.Engine`. late_join: see
-    `Painter`.
+    threads: of torch on a CPU; None leaves its default. exact: see `engine.Engine`. late_join,
+    scorer: see `Painter`.
     """
 
     def make() -> Painter:
@@ -65,6 +67,7 @@ def painter_maker(
             max_frames=settings.engine.max_frames,
             preview=preview,
             late_join=late_join,
+            scorer=scorer,
         )
 
     return make

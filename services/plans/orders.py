@@ -83,6 +83,13 @@ class FrameOrder:
             raise InputError(f"the story has {len(found.story.frames)} frames, none {found.frame}")
         return found
 
+    def candidates(self, plan: StoryPlan) -> int:
+        """How many drawings of the frame are made, of which the best is kept: those of the plan,
+        unless somebody asked for another seed or other words.
+        """
+        asked = self.prompt is None and self.seed == plan.frames[self.frame].seed
+        return plan.best_of if asked else 1
+
     @property
     def digest(self) -> str:
         """Names all that the story's pictures follow from, for one model."""

@@ -243,7 +243,8 @@ def ordered(
         references=references,
         preview_every=request.preview_every,
     )
-    return OrderedFrame(index, version, seed, plan.settings.steps, order.to_json())
+    steps = plan.settings.steps * order.candidates(plan)
+    return OrderedFrame(index, version, seed, steps, order.to_json())
 
 
 def _mistakes_of_counts(state: ServerState, request: StoryIn) -> Iterator[InputError]:

@@ -13,7 +13,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ from PIL import Image
 from consistent_gen.checkpoints import atomic_file
 from consistent_gen.client.types import Problem
 from consistent_gen.engine import write_png
-from consistent_gen.errors import ConsistentGenError, InputError
+from consistent_gen.errors import CheckpointError, ConsistentGenError, InputError
+from consistent_gen.story.best_of import ScoresFrames
 from services.errors import NotFound, StorageFull
 from services.jobs import Lease
 from services.painting.reports import Drawn, Failed, Report, Stepped
@@ -56,6 +57,7 @@ class Tally:
 class _Delivery:
     lease: Lease
     png: bytes | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
     problem: Problem | None = None
     retryable: bool = False
 
@@ -66,6 +68,7 @@ class Courier:
     Args:
         keep_s: longest time between two reports of a lease, well below the lease's own.
         folder: for reference pictures; emptied now and then.
+        scorer: of what is handed in; None for no scores.
     """
 
     def __init__(
@@ -75,11 +78,13 @@ class Courier:
         *,
         keep_s: float,
         clock: Callable[[], float] = time.monotonic,
+        scorer: ScoresFrames | None = None,
     ) -> None:
         self._source = source
         self._folder = folder
         self._keep_s = min(keep_s, source.renew_every_s)
         self._clock = clock
+        self._scorer = scorer
         self._held: dict[str, _Held] = {}
         self._deliveries: list[_Delivery] = []
         self.tally = Tally()
@@ -118,9 +123,21 @@ class Courier:
             elif isinstance(report, Drawn):
                 del self._held[report.lease]
                 png = png_bytes(report.image, report.metadata)
-                self._deliveries.append(_Delivery(held.lease, png=png))
+                scores = {**self._scores(report), **report.scores}
+                self._deliveries.append(_Delivery(held.lease, png=png, scores=scores))
             elif isinstance(report, Failed):
                 self.refuse(held.lease, report.error, retryable=report.retryable)
+
+    def _scores(self, drawn: Drawn) -> dict[str, float]:
+        """Of a drawing; none where nobody can tell. A drawing is worth more than its scores."""
+        if self._scorer is None or drawn.frame is None:
+            return {}
+        try:
+            return self._scorer([drawn.image], drawn.frame, drawn.others)[0]
+        except CheckpointError as error:
+            _log.warning("drawings have no scores: %s", error.message)
+            self._scorer = None
+            return {}
 
     def refuse(self, lease: Lease, error: Exception, *, retryable: bool) -> None:
         """Fail a lease."""
@@ -168,7 +185,7 @@ class Courier:
                 assert delivery.problem is not None
                 self._source.fail(lease, delivery.problem, retryable=delivery.retryable)
                 self.tally.failed += 1
-            elif self._source.finish(lease, delivery.png, {}):
+            elif self._source.finish(lease, delivery.png, delivery.scores):
                 self.tally.drawn += 1
             else:
                 self.tally.dropped += 1

@@ -11,7 +11,8 @@ from PIL import Image
 from consistent_gen.engine import Engine, FrameRequest
 from consistent_gen.methods.tuning import tuned
 from consistent_gen.models.backbone import Backbone
-from consistent_gen.story.cast import Anchors, Cast, plan_anchors
+from consistent_gen.story.anchors import Anchors, plan_anchors
+from consistent_gen.story.cast import Cast
 from consistent_gen.story.plan import Overrides, StoryPlan, plan_story
 from consistent_gen.story.script import load_story
 from tests.every_run import METHOD_CASES
