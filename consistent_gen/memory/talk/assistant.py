@@ -51,7 +51,7 @@ from consistent_gen.memory.talk.requests import (
     TeachRequest,
     read_request,
 )
-from consistent_gen.memory.talk.rule_model import RuleModel
+from consistent_gen.memory.talk.rule_model import RuleModel, meaning_of
 from consistent_gen.memory.talk.style_policy import StylePolicy, read_style, style_lines
 
 RECENT_TURNS = 12
@@ -120,6 +120,8 @@ class Assistant:
             self.book.boxes = self.boxes
         self.retriever = Retriever(self.store, self.text_embedder, self.image_embedder)
         self._pending: Proposal | ForgetPlan | None = None
+        if isinstance(self.model, RuleModel) and not self.model.by_meaning:
+            self.model = RuleModel(meaning_of(self.text_embedder))
 
     @property
     def description(self) -> str:
