@@ -310,7 +310,8 @@ class Assistant:
             return Said(text=replies.taught(taught.concept.name, outlier=taught.outlier))
         receipts = carry_out(self.store, pending, self.book)
         self._index()
-        return Said(text=replies.erased(receipts))
+        left = self.store.still_holds(pending.words)
+        return Said(text=replies.erased(receipts, left))
 
     def _requested(self, text: str, picture: bytes | None, at: datetime) -> Said | None:
         request = read_request(text)
@@ -325,7 +326,10 @@ class Assistant:
         return None
 
     def _ask_to_forget(self, request: ForgetRequest) -> Said:
-        plan = plan_forgetting(self.store, request.what, self.book, everything=request.everything)
+        plan = plan_forgetting(
+            self.store, request.what, self.book, everything=request.everything,
+            embedder=meaning_of(self.text_embedder),
+        )  # fmt: skip
         if plan.empty:
             return Said(text=replies.NOTHING_KNOWN)
         self._pending = plan

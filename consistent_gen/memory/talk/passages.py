@@ -8,6 +8,7 @@ it, and whether it holds the kind of thing that is asked for.
 
 from __future__ import annotations
 
+import calendar
 import math
 import re
 from collections import Counter
@@ -17,8 +18,9 @@ from dataclasses import dataclass
 
 from consistent_gen.language.embedders import TextEmbedder, Vectors
 
+from consistent_gen.language.words import word_set
 from consistent_gen.memory.listening.clauses import own_words, sentences
-from consistent_gen.memory.talk.questions import Question, Wanted, denies, stem, stems_of, words_of
+from consistent_gen.memory.talk.questions import Question, Wanted, also_said, denies, stem, stems_of, words_of
 
 _LINE = re.compile(
     r"^\[(?P<id>[^|\]]+) \| (?P<kind>\w+) from (?P<who>[^|]*) \| (?P<date>[^\]]*)\] (?P<text>.*)$"
@@ -61,12 +63,12 @@ _HOLDS: dict[Wanted, re.Pattern[str]] = {
                  rf"times|{_WEEKDAY}s)\b|\b(?:a|an|per) (?:day|week|month|year|hour)\b",
         "long": rf"\b(?:since|until|till|from)\b|{_NUMBER}(?: or so)? (?:hour|day|week|month|year|"
                 rf"minute)s?|\b(?:19|20)\d\d\b|\banniversary\b",
-        "age": rf"\b{_NUMBER} (?:years?|months?|weeks?|yrs?)\b(?! ago)|\b(?:is|am|'s|'m|turn\w*|aged?"
-               rf"|are|was|of|,) (?:now )?{_NUMBER}\b(?! [ap]\.?m)|\b\d{{1,3}}(?:th|st|nd|rd)\b|"
-               rf"\bborn\b|, \d{{1,2}}\b",
+        "age": rf"\b{_NUMBER}[- ]years?\b(?! ago)|\b(?:is|am|'s|'m|s|turn\w*|aged?) (?:now )?"
+               rf"{_NUMBER}\b(?= now|[,.;!]|$| and| in)|\b[A-Z]\w+,? \(?\d{{1,2}}\b(?!:|\.\d| ?[ap]m)"
+               r"|\bborn\b",
         "money": r"[\u00a3$\u20ac]\s?\d|\b\d[\d.,]* ?(?:k|grand|quid|pounds?|euros?|dollars?|bucks?|"
                  rf"p|pcm|pm|a (?:week|month|year))\b|\b{_COUNT} (?:grand|quid|pounds?|thousand|"
-                 r"hundred|euros?|dollars?)\b|\b\d{3,}\b|\b\d\d\b",
+                 rf"hundred|euros?|dollars?)\b|(?<!:)\b\d{{2,}}\b(?! ?{_MONTH}|[:.]\d|(?:st|nd|rd|th))",
         "number": rf"\b{_NUMBER}\b|\d",
         "place": r"\b(?:in|at|to|near|up|on|from|for|by|round|into|with|outside|behind|under|over) "
                  r"(?:the |my |our |a |an |his |her )?[\w']+",
@@ -112,9 +114,9 @@ class Passage:
     size: int = 1
 
     @property
-    def state(self) -> bool:
-        """Whether a record says it, not a turn."""
-        return self.line.kind not in ("turn", "episode")
+    def label(self) -> str:
+        """The words of a leaf's path."""
+        return self.line.text.partition(":")[0].replace(".", " ") if self.line.kind == "core" else ""
 
 
 def read_lines(text: str) -> list[Line]:
@@ -165,15 +167,20 @@ def _windows(line: Line) -> Iterator[Passage]:
 _LONGEST = 280
 
 
-def holds(question: Question, passage: Passage) -> bool:
-    """Whether a passage has the kind of thing that is asked for, besides the question's words."""
+def holds(question: Question, passage: Passage, names: frozenset[str] = frozenset()) -> bool:
+    """Whether a passage has the kind of thing that is asked for, besides the question's words.
+
+    names: words known as names, which count at the start of a sentence, too.
+    """
     own = {w.casefold() for w in words_of(question.text)}
     text = passage.text
     if question.choice:
         return len(question.choice & stems_of(text)) == 1 and not denies(text)
     if question.wants in ("person", "name"):
         named = any(m[0].casefold() not in own for m in _NAME.finditer(text))
-        small = text == text.casefold()  # who types no capitals types none in names
+        named = named or any(w in names and w.casefold() not in own for w in words_of(text))
+        # Who types no capitals types none in names.
+        small = passage.whole == passage.whole.casefold()
         if question.wants == "person":
             return named or small
         return (named or small) and bool(_NAMING.search(text) or _apposed(question, text))
@@ -186,13 +193,28 @@ def holds(question: Question, passage: Passage) -> bool:
 
 def _apposed(question: Question, text: str) -> bool:
     """ "My sister Ida", "She's got a lad, Jude": a name beside the word for its bearer."""
-    for topic in question.topics:
-        for match in re.finditer(r"[^\W_]+", text):
-            if stem(match[0]) == topic:
-                after = text[match.end() :]
-                if re.match(r",? (?:is |was |called |named )*[A-Z][a-z]+", after):
-                    return True
+    own = {stem(n) for n in question.names}
+    for match in re.finditer(r"[^\W_]+", text):
+        if stem(match[0]) in question.topics - own:
+            after = re.match(
+                r"(,? (?:is |was |called |named )*)([A-Z][a-z]+)", text[match.end() :]
+            )
+            if after is None or after[2].casefold() in _CALENDAR | {w.casefold() for w in own}:
+                continue
+            # "Taught French" names nobody, "my sister Ida" does.
+            if after[1] != " " or match[0].casefold() in _BEARERS:
+                return stem(after[2]) not in question.topics
     return False
+
+
+_BEARERS = word_set(
+    "mum mother mom dad father sister brother son daughter wife husband partner boyfriend girlfriend "
+    "aunt uncle cousin nan gran grandad niece nephew friend mate boss manager teacher neighbour dog "
+    "cat rabbit horse puppy kitten baby lad girl boy tutor coach"
+)
+_CALENDAR = frozenset(
+    name.casefold() for name in (*calendar.day_name, *calendar.month_name) if name
+)
 
 
 # --- how well a passage answers -------------------------------------------------------------------
@@ -204,20 +226,35 @@ _WORDS_ALONE = 0.85
 # What counts against a passage: each further sentence, that it holds no longer, whose word it is,
 # that nobody whom the question names is in it, that it says what the question leaves out.
 _LONGER, _ENDED, _OTHERS, _NAMELESS, _LEFT_OUT = 0.03, 0.25, 0.1, 0.25, 0.4
+# What speaks for it: that it is new, and that it tells of a change.
+_NEWER, _CHANGING = 0.1, 0.06
 # The newer of two passages that fit about as well is meant, more so where "now" is asked.
-_NEWER, _NEAR, _NEAR_NOW = 0.05, 0.1, 0.15
+_NEAR, _NEAR_NOW = 0.25, 0.35
 _AROUND = 0.5  # what a word counts that only the rest of the turn has
+# Without any word of the question besides its names only this much meaning will do.
+_ALIKE = 0.75
+_CHANGED = re.compile(
+    r"\b(?:now|from (?:next|now|today)|moved?|moving|chang\w+|instead|no longer|any ?more|new|"
+    r"switch\w*|swapp?\w*|increased|reduced|put (?:me|him|her) (?:up|down|on)|taking over|actually|"
+    r"turns? out|put back|brought forward|advanced|after all|not \w+ but)\b",
+    re.IGNORECASE,
+)
+_PRONOUN = re.compile(r"\b(?:he|she|they|him|her|them|his|their|it|its)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A passage with its score, whether it holds what is asked for, and the part of meaning."""
+    """A passage with its score, whether it holds what is asked for, and what that rests on.
+
+    ``rarest`` is the rarest topic word of the question that the passage has, itself or another way.
+    """
 
     passage: Passage
     score: float
     holds: bool
     meaning: float
     words: float
+    rarest: str
 
 
 class Scorer:
@@ -241,15 +278,19 @@ class Scorer:
             for w in question.topics | question.light
         }
         meanings = self._meanings(question, passages)
+        names = frozenset(m[0] for p in passages for m in _NAME.finditer(p.text))
         times = sorted({p.line.date for p in passages})
         place = {at: n / max(1, len(times) - 1) for n, at in enumerate(times)}
         scored = []
         for passage, meaning in zip(passages, meanings, strict=True):
             words = _covered(question, weights, stems_of(passage.text), whole[passage.line.id])
-            fits = holds(question, passage)
+            fits = holds(question, passage, names) and _speaks_of_it(
+                question, weights, passage, whole[passage.line.id], meaning
+            )
             score = _MEANING * meaning + _WORDS * words if self.by_meaning else _WORDS_ALONE * words
             score += _KIND * fits + _NEWER * place[passage.line.date] - _against(question, passage)
-            scored.append(Scored(passage, score, fits, meaning, words))
+            rarest = _rarest(question, weights, passage)
+            scored.append(Scored(passage, score, fits, meaning, words, rarest))
         return sorted(scored, key=lambda s: (-s.score, s.passage.line.id, s.passage.place))
 
     def _meanings(self, question: Question, passages: Sequence[Passage]) -> list[float]:
@@ -265,13 +306,19 @@ class Scorer:
         return [float(self._vectors[p.text] @ asked) for p in passages]
 
 
+def _rarest(question: Question, weights: dict[str, float], passage: Passage) -> str:
+    own = stems_of(passage.text) | stems_of(passage.label)
+    had = [w for w in question.topics if w in own or also_said(w) & own]
+    return max(had, key=lambda w: (weights[w], w), default="")
+
+
 def _covered(
     question: Question, weights: dict[str, float], own: frozenset[str], around: frozenset[str]
 ) -> float:
     """The weighed share of the question's words that a passage has, or its turn around it."""
     found = 0.0
     for word, weight in weights.items():
-        also = question.answered_by(word)
+        also = also_said(word)
         if word in own:
             found += weight
         elif also & own:
@@ -281,6 +328,23 @@ def _covered(
     return found / (sum(weights.values()) or 1.0)
 
 
+def _speaks_of_it(
+    question: Question,
+    weights: dict[str, float],
+    passage: Passage,
+    around: frozenset[str],
+    meaning: float,
+) -> bool:
+    """Whether a passage is about more than the names in a question."""
+    said = stems_of(passage.label) | around
+    if question.essential and not ({question.essential} | also_said(question.essential)) & said:
+        return meaning >= _ALIKE
+    besides = question.topics - {stem(n) for n in question.names}
+    if not besides:
+        return True
+    return meaning >= _ALIKE or any(({w} | also_said(w)) & said for w in besides)
+
+
 def _against(question: Question, passage: Passage) -> float:
     minus = _LONGER * (passage.size - 1)
     if "replaced" in passage.line.who and not question.before:
@@ -288,19 +352,37 @@ def _against(question: Question, passage: Passage) -> float:
     if not passage.line.who.startswith("user"):
         minus += _OTHERS
     names = {stem(n) for n in question.names}
-    if names and not names & stems_of(passage.whole):
+    if names and not names & stems_of(passage.whole) and not _PRONOUN.search(passage.text):
         minus += _NAMELESS
+    minus -= _CHANGING * bool(_CHANGED.search(passage.text))
     if question.besides and question.besides & stems_of(passage.text):
         minus += _LEFT_OUT
     return minus
 
 
 def newest_of_the_best(question: Question, scored: Sequence[Scored]) -> Scored:
-    """Of the passages that fit about as well as the best one, the best of the newest turn."""
+    """Of the passages that speak of what the best one speaks of, the best of the newest turn.
+
+    What a question is about is its rarest word that the best passage has; what was said of that
+    last is what holds.
+    """
     best = scored[0]
     if question.before:
         return best
     near = best.score - (_NEAR_NOW if question.now else _NEAR)
-    close = [s for s in scored if s.score >= near and s.holds >= best.holds]
+    close = [s for s in scored if s.score >= near and s.rarest == best.rarest]
     newest = max(s.passage.line.date for s in close)
     return max((s for s in close if s.passage.line.date == newest), key=lambda s: s.score)
+
+
+def in_context(passage: Passage, longest: int = 240) -> str:
+    """The words of a passage with what was said just after it and, where it points back, before."""
+    if passage.line.kind != "turn":
+        return passage.text
+    said = [sentence for sentence, _ in sentences(own_words(passage.line.text))]
+    first, last = passage.place, passage.place + passage.size
+    if first > 0 and len(passage.text) + len(said[first - 1]) <= longest // 2 + 60:
+        first -= 1
+    while last < len(said) and len(" ".join(said[first : last + 1])) <= longest:
+        last += 1
+    return " ".join(said[first:last])

@@ -59,6 +59,16 @@ _ASKS_WHETHER = re.compile(
     r"don'?t|doesn'?t|didn'?t|isn'?t|aren'?t|wasn'?t|haven'?t|hasn'?t|can'?t|won'?t)\b",
     re.IGNORECASE,
 )
+_ASKED_NOUN = re.compile(
+    r"^\W*(?:what|which) (?:[\w'-]+ ){0,2}?([\w-]+) (?:do|does|did|is|are|am|was|were|have|has|had|"
+    r"can|could|will|must|should|shall)\b",
+    re.IGNORECASE,
+)
+_ASKED_OF = re.compile(
+    r"^\W*(?:what|when|where|who)(?:'?s|'?re| is| are| was| were)\b.*?\b([\w-]+)"
+    r"(?: (?:now|these days|currently|again|called))*\W*$",
+    re.IGNORECASE,
+)
 _CHOICE = re.compile(r"\b(\w+) or (?:the |a |an |in )?(\w+)\W*$", re.IGNORECASE)
 _BESIDES = re.compile(
     r"\b(?:apart from|besides|other than|except(?: for)?|in addition to) (.+)$", re.IGNORECASE
@@ -77,7 +87,7 @@ _ENDED = re.compile(
     r"\b(?:not|never|no|none|neither|nor|nobody|nothing|without|cannot|stopped|stop|quit|gave up|"
     r"given up|giving up|gone off|no longer|any ?more|left|died|passed away|over|cancelled|"
     r"canceled|called off|finished|ended|broke up|split up|sold|packed in|jacked in|dropped|"
-    r"turned down|instead|rather than|retired|deleted|lost|hate|moved out|went home)\b|"
+    r"turned down|declined|refused|done (?:with|since)|are done|r done|talked \w+ out|instead|rather than|retired|deleted|lost|hate|moved out|went home)\b|"
     r"n['\u2019]t\b|\b(?:dont|doesnt|didnt|isnt|cant|wont|havent|hasnt|wasnt|arent)\b",
     re.IGNORECASE,
 )
@@ -243,6 +253,11 @@ def stems_of(text: str) -> frozenset[str]:
     return frozenset(stem(w) for w in words_of(text) if w.casefold() not in STOP_WORDS)
 
 
+def also_said(topic: str) -> frozenset[str]:
+    """The stems of narrower, everyday and neighbouring words for the stem of a word."""
+    return _ALSO_STEMS.get(topic, frozenset())
+
+
 def denies(text: str) -> bool:
     """Whether a statement says that something is not so, or no longer."""
     return _ENDED.search(text) is not None
@@ -254,7 +269,8 @@ class Question:
 
     ``topics`` are the stems of the words that say what it is about, ``light`` those that only help
     ("name", "day"); ``names`` are proper names in it; ``choice`` are the two things of "wool or
-    cotton"; ``besides`` is what "apart from the cat" leaves out; ``now`` and ``before`` tell of
+    cotton"; ``besides`` is what "apart from the cat" leaves out; ``essential`` is the stem of the word
+    without which nothing answers ("position" in "what position does he play"); ``now`` and ``before`` tell of
     which time it asks where it says so.
     """
 
@@ -265,12 +281,9 @@ class Question:
     names: tuple[str, ...]
     choice: frozenset[str]
     besides: frozenset[str]
+    essential: str
     now: bool
     before: bool
-
-    def answered_by(self, topic: str) -> frozenset[str]:
-        """The stems of an answer that speak of the topic word of a question."""
-        return _ALSO_STEMS.get(topic, frozenset())
 
 
 def read_question(text: str) -> Question:
@@ -298,9 +311,16 @@ def read_question(text: str) -> Question:
         names=tuple(n for n in names if n.casefold() not in _LIGHT),
         choice=frozenset((stem(either[1]), stem(either[2]))) if either else frozenset(),
         besides=left_out,
+        essential=_essential(asked, topics),
         now=bool(_NOW.search(asked)),
         before=bool(_BEFORE.search(asked)),
     )
+
+
+def _essential(asked: str, topics: frozenset[str]) -> str:
+    match = _ASKED_NOUN.match(asked) or _ASKED_OF.match(asked)
+    word = stem(match[1]) if match else ""
+    return word if word in topics else ""
 
 
 def _wanted(asked: str) -> Wanted:

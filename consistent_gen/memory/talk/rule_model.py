@@ -22,20 +22,22 @@ from consistent_gen.memory.talk.passages import (
     Passage,
     Scored,
     Scorer,
+    in_context,
     newest_of_the_best,
     passages_of,
     read_lines,
 )
-from consistent_gen.memory.talk.questions import Question, denies, read_question, stem, words_of
+from consistent_gen.memory.talk.questions import Question, also_said, denies, read_question, stem, words_of
 from consistent_gen.memory.talk.replies import NO_QUESTION, NOTHING_KNOWN
 
 LOOK_UPS = 2
 # The least score of an answer, with an embedder and without; "yes" and "no" need more.
-_LEAST, _LEAST_BY_WORDS, _WHETHER_MORE = 0.62, 0.62, 0.03
+_LEAST, _LEAST_BY_WORDS, _WHETHER_MORE = 0.85, 0.85, 0.03
 # From here on a leaf of the tree is answer enough, without a look-up.
 _SURE = 0.9
 _DATED = ("when", "day", "date", "year", "long")
-_BEARER = re.compile(r"\b(?:called|named|name(?:'s| is)|(?<=is )a Mr|Mr|Mrs|Ms|Dr)\b")
+# What a day is not: "27th not 20th", "Friday rather than Thursday".
+_NO_DAY = re.compile(r"\b(?:not|instead of|rather than)(?: on)?(?: the)? [\w']+", re.IGNORECASE)
 
 
 class RuleModel:
@@ -108,7 +110,7 @@ def _look_up(question: Question, asked: str, lines: Sequence[Line], looks: int) 
     """What to search for: first the question itself, then its words with those that mean them."""
     if looks == 0:
         return " ".join(asked.split())
-    also = [w for topic in sorted(question.topics) for w in sorted(question.answered_by(topic))]
+    also = [w for topic in sorted(question.topics) for w in sorted(also_said(topic))]
     named = [
         match[1]
         for line in lines
@@ -128,7 +130,7 @@ def _told(question: Question, passage: Passage) -> str:
         source = f"you said on {line.date[:10]}"
     else:
         source = f"noted on {line.date[:10]}"
-    said = _said(passage)
+    said = in_context(passage) if line.kind == "turn" else _said(passage)
     quoted = f'"{said}"' if line.kind == "turn" else said
     start = f"{head}: {source}" if head else source[0].upper() + source[1:]
     return f"{start}: {quoted} [{line.id}]"
@@ -158,8 +160,8 @@ def _day(passage: Passage) -> str:
         said = date.fromisoformat(passage.line.date[:10])
     except ValueError:
         return ""
-    found = {d.first for d in spoken_dates(passage.text, said) if d.precise == "day"
-             and not d.repeats}  # fmt: skip
+    text = _NO_DAY.sub("", passage.text)
+    found = {d.first for d in spoken_dates(text, said) if d.precise == "day" and not d.repeats}
     if len(found) != 1:
         return ""
     day = found.pop()
