@@ -146,6 +146,10 @@ class Retriever:
         turns = self._store.get(list(dict.fromkeys(ids))[:limit])
         return tuple(turn for turn in turns if isinstance(turn, Turn))
 
+    def replaced(self, records: Sequence[Record]) -> frozenset[str]:
+        """Ids of the turns among ``records`` from which nothing holds any more."""
+        return self._store.outdated([r.id for r in records if r.kind == "turn"])
+
     def _outdated(self, scores: dict[str, float], hits: Sequence[Hit]) -> frozenset[str]:
         turns = sorted((h.id for h in hits if h.kind == "turn"), key=lambda id: -scores[id])
         found = self._store.outdated(turns[: self._pool])

@@ -265,7 +265,8 @@ class Assistant:
         self, profile: Sequence[Record], notes: Sequence[Record], recent: Sequence[Turn]
     ) -> str:
         sections = {"profile": profile, "notes": notes, "recent conversation": recent}
-        parts = [data_block(sections, self.zone, BUDGET_TOKENS)]
+        replaced = self.retriever.replaced(recent)
+        parts = [data_block(sections, self.zone, BUDGET_TOKENS, replaced)]
         if lines := self.alignment():
             parts.append("How to speak with this person:\n" + "\n".join(f"- {x}" for x in lines))
         return "\n\n".join(parts)

@@ -55,7 +55,7 @@ _HOLDS: dict[Wanted, re.Pattern[str]] = {
     for kind, pattern in {
         "clock": _CLOCK,
         "date": rf"\b\d{{1,2}}(?:st|nd|rd|th)?(?: of)? {_MONTH}\b|\b{_MONTH} \d|"
-                rf"\d{{4}}-\d\d-\d\d|\bthe [\w-]+(?:th|rst|nd|rd)\b|\b\d{{1,2}}(?:st|nd|rd|th)\b",
+                rf"\d{{4}}-\d\d-\d\d(?! to)|\bthe [\w-]+(?:th|rst|nd|rd)\b|\b\d{{1,2}}(?:st|nd|rd|th)\b",
         "day": rf"{_DATE}|{_RELATIVE}",
         "when": rf"{_CLOCK}|{_DATE}|{_RELATIVE}",
         "year": r"\b(?:19|20)\d\d\b|\byears? ago\b",
@@ -229,7 +229,9 @@ _LONGER, _ENDED, _OTHERS, _NAMELESS, _LEFT_OUT = 0.03, 0.25, 0.1, 0.25, 0.4
 # What speaks for it: that it is new, and that it tells of a change.
 _NEWER, _CHANGING = 0.1, 0.06
 # The newer of two passages that fit about as well is meant, more so where "now" is asked.
-_NEAR, _NEAR_NOW = 0.25, 0.35
+_NEAR, _NEAR_NOW, _NEAR_WHETHER = 0.25, 0.35, 0.1
+# In how many turns a word is rare, and the share of a fact's words that make a sentence its source.
+_RARE, _SAME = 4, 0.6
 _AROUND = 0.5  # what a word counts that only the rest of the turn has
 # Without any word of the question besides its names only this much meaning will do.
 _ALIKE = 0.75
@@ -370,19 +372,61 @@ def newest_of_the_best(question: Question, scored: Sequence[Scored]) -> Scored:
     if question.before:
         return best
     near = best.score - (_NEAR_NOW if question.now else _NEAR)
+    if question.wants == "whether":
+        near = best.score - _NEAR_WHETHER
     close = [s for s in scored if s.score >= near and s.rarest == best.rarest]
     newest = max(s.passage.line.date for s in close)
-    return max((s for s in close if s.passage.line.date == newest), key=lambda s: s.score)
+    chosen = max((s for s in close if s.passage.line.date == newest), key=lambda s: s.score)
+    return _as_said(overtaken(question, chosen, scored), scored)
 
 
-def in_context(passage: Passage, longest: int = 240) -> str:
-    """The words of a passage with what was said just after it and, where it points back, before."""
+def overtaken(question: Question, chosen: Scored, scored: Sequence[Scored]) -> Scored:
+    """The newest passage that tells of a change of what ``chosen`` speaks of, else ``chosen``.
+
+    "From today it is candesartan, the ramipril makes me cough" shares no word with a question for
+    the medicine, but a rare one with its old answer.
+    """
+    frequent = Counter(w for words in {s.passage.line.id: stems_of(s.passage.whole)
+                                       for s in scored}.values() for w in words)  # fmt: skip
+    own = {w for w in stems_of(chosen.passage.text) if frequent[w] <= _RARE and not w.isdigit()}
+    later = [
+        (len(own & stems_of(s.passage.text)), s)
+        for s in scored
+        if s.passage.line.date > chosen.passage.line.date
+        and s.passage.line.who.startswith("user")
+        and (_CHANGED.search(s.passage.text) or denies(s.passage.text))
+    ]
+    shared = max((n for n, _ in later), default=0)
+    if not shared:
+        return chosen
+    meant = [s for n, s in later if n == shared]
+    newest = max(s.passage.line.date for s in meant)
+    return max((s for s in meant if s.passage.line.date == newest), key=lambda s: s.score)
+
+
+def _as_said(chosen: Scored, scored: Sequence[Scored]) -> Scored:
+    """The user's own sentence in the place of a fact that was read from it."""
+    if chosen.passage.line.kind != "fact":
+        return chosen
+    words = stems_of(chosen.passage.text)
+    for s in scored:
+        same = s.passage.line.kind == "turn" and s.passage.line.date == chosen.passage.line.date
+        if same and len(words & stems_of(s.passage.text)) >= _SAME * len(words):
+            return s
+    return chosen
+
+
+def in_context(passage: Passage, longest: int = 260) -> str:
+    """The words of a passage with what was stated just before and after it in the same turn."""
     if passage.line.kind != "turn":
         return passage.text
-    said = [sentence for sentence, _ in sentences(own_words(passage.line.text))]
+    said = list(sentences(own_words(passage.line.text)))
     first, last = passage.place, passage.place + passage.size
-    if first > 0 and len(passage.text) + len(said[first - 1]) <= longest // 2 + 60:
-        first -= 1
-    while last < len(said) and len(" ".join(said[first : last + 1])) <= longest:
+    if first > 0 and not said[first - 1][1]:
+        if len(passage.text) + len(said[first - 1][0]) <= longest - 60:
+            first -= 1
+    text = " ".join(sentence for sentence, _ in said[first:last])
+    while last < len(said) and not said[last][1] and len(text) + len(said[last][0]) < longest:
+        text = f"{text} {said[last][0]}"
         last += 1
-    return " ".join(said[first:last])
+    return text
