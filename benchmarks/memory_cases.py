@@ -60,9 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         counts: Counter[str] = Counter()
         for case in yaml.safe_load(found[name].read_text(encoding="utf-8")):
             with tempfile.TemporaryDirectory() as folder, open_memory(folder, "case") as store:
-                assistant = Assistant(
-                    store, listener=default_listener(), text_embedder=embedder
-                )
+                assistant = Assistant(store, listener=default_listener(), text_embedder=embedder)
                 got, notes = judge(case, assistant, store, Path(folder))
             counts.update(got)
             if options.show and notes:

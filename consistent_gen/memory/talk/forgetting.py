@@ -10,6 +10,7 @@ back.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -38,13 +39,17 @@ _ASKING = word_set(
 _ASIDE = re.compile(r"(?:[.!;]|, (?:she|he|it|they|i|we|and she|keep)\b|\bwants to\b).*$", re.S)
 _PIECE = re.compile(r"(?<=[.!?;\u2026])\s+|\n+|;\s+")
 _CLAUSE = re.compile(r"\s*(?:,\s+and\s+|,\s+|\s+and\s+)")
-# What points back to what was said just before.
-_POINTS_BACK = re.compile(
-    r"^\W*(?:and |but |so |oh |also |he|she|it|they|his|her|its|their)(?:'|\u2019|\b)", re.IGNORECASE
-)
+# What stands before the entries of a list.
+_HEAD = re.compile(r"^(?:(?:dis)?likes|prefers|loves|hates) |^[^:,]{1,60}: ", re.IGNORECASE)
+# What points back to what was said just before: a pronoun, or an answer without a subject.
 _POINTER = re.compile(
-    r"^\W*(?:and |but |so |oh )*(?:he|she|it|they|his|her|hers|its|their|theirs|that)\b", re.IGNORECASE
+    r"^\W*(?:and |but |so |oh )*(?:he|she|it|they|his|her|hers|its|their|theirs|that)\b"
+    r"|^\W*(?:no|been|thought|\d)\b|^(?!.*\b(?:i|we|my|our)\b)\S+(?: \S+){0,2}\W*$",
+    re.IGNORECASE,
 )
+_PAPERS = frozenset(map(stem, word_set(
+    "letter document file attachment pdf will contract report certificate statement form essay"
+)))  # fmt: skip
 # How like the request a turn must be in meaning, and how much of the request's words it has.
 _LIKE, _SHARED = 0.42, 0.5
 
@@ -100,7 +105,7 @@ def plan_forgetting(
     records = _speaking_of(store, subject, None if concepts else embedder)
     rest = [_without(record, subject) for record in records]
     kept = [k for record, left in zip(records, rest, strict=True) if left
-            for k in _written_back(record, left)]  # fmt: skip
+            for k in _written_back(record, left, subject)]  # fmt: skip
     said = [replace(_bare(record), text=left) for record, left in zip(records, rest, strict=True)
             if left and isinstance(record, Turn) and record.role == "user"]  # fmt: skip
     kept += _bystanders(store, records, {c.id for c in concepts}, subject)
@@ -140,10 +145,11 @@ def carry_out(
 
 @dataclass
 class Subject:
-    """What shall be forgotten: its words (stems), the names it goes by, and what it was called."""
+    """What shall be forgotten: the stems of its words, the names it goes by, its words as said."""
 
     topics: frozenset[str]
     names: set[str] = field(default_factory=set)
+    words: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, what: str, names: Iterable[str] = ()) -> Subject:
@@ -154,7 +160,7 @@ class Subject:
         words = [w for w in words_of(_ASIDE.sub("", what)) if w.casefold() not in _ASKING]
         named = {w for w in words if w[:1].isupper() and not w.isupper()}
         topics = frozenset(stem(w) for w in words if w not in named) - {""}
-        return cls(topics & stems_of(" ".join(words)), named)
+        return cls(topics & stems_of(" ".join(words)), named, tuple(words))
 
     def names_word(self, word: str) -> bool:
         """Whether a word by itself speaks of it."""
@@ -184,8 +190,8 @@ class Subject:
                 for pattern in (
                     rf"\b([A-Z][\w'-]+)(?:'s| is|,) (?:the|my|our) (?:\w+ )?{w}\b",
                     rf"\b([A-Z][\w'-]+) \((?:the |my |our |a )?{w}\b",
-                    rf"(?i:\b{w}(?:'s called| is called| called| is|'s|,))(?: (?:Dr|Mr|Mrs|Ms)\.?)? "
-                    r"([A-Z][\w'-]+)",
+                    rf"(?i:\b{w}(?:'s called| is called| called| is|'s|,))"
+                    r"(?: (?:Dr|Mr|Mrs|Ms)\.?)? ([A-Z][\w'-]+)",
                 ):
                     found |= {m for m in re.findall(pattern, text) if len(m) > 1}
         return found
@@ -194,14 +200,15 @@ class Subject:
 def _speaking_of(store: Store, subject: Subject, embedder: TextEmbedder | None) -> list[Record]:
     """Every record that speaks of the subject, oldest first."""
     found: dict[str, Record] = {}
-    words = [*subject.names, *subject.topics, *(w for t in subject.topics for w in also_said(t))]
-    for record in _with_words(store, words):
+    for record in _candidates(store, subject):
         if any(subject.meant_in(piece) for piece in _pieces(record)):
             found[record.id] = record
             subject.names |= subject.called(record.text)
-    for record in _with_words(store, sorted(subject.names)):
-        if subject.names and any(subject.meant_in(piece) for piece in _pieces(record)):
+    for record in _candidates(store, subject):  # now with the names that it goes by
+        if any(subject.meant_in(piece) for piece in _pieces(record)):
             found.setdefault(record.id, record)
+    for document in _attached(store, subject, found):
+        found.setdefault(document.id, document)
     for record in _alike(store, subject, embedder):
         found.setdefault(record.id, record)
     for turn in _pointing_back(store, found):
@@ -209,11 +216,25 @@ def _speaking_of(store: Store, subject: Subject, embedder: TextEmbedder | None) 
     return sorted(found.values(), key=lambda r: r.id)
 
 
-def _with_words(store: Store, words: Sequence[str]) -> Iterator[Record]:
-    hits = {h.id for word in dict.fromkeys(words)
-            for h in store.full_text(word, kinds=_SPOKEN, limit=_MOST)}  # fmt: skip
-    leaves = {r.id for r in store.list("core")}  # "address" is in the name of no leaf
-    yield from store.get(sorted(hits | leaves))
+def _candidates(store: Store, subject: Subject) -> Iterator[Record]:
+    """Records that may speak of it: those with one of its words, in any form that people use."""
+    words = {*subject.names, *subject.words, *(w for t in subject.topics for w in also_said(t))}
+    forms = {f"{word}{ending}" for word in {*words, *subject.topics}
+             for ending in ("", "s", "es", "ed", "ing", "e", "d", "y", "ies")}  # fmt: skip
+    found = {r.id for r in store.list("core")}  # "address" is in the name of no leaf
+    if forms:
+        query = " ".join(sorted(forms))
+        found |= {h.id for h in store.full_text(query, kinds=_SPOKEN, limit=_MOST, each_kind=True)}
+    yield from store.get(sorted(found))
+
+
+def _attached(store: Store, subject: Subject, found: dict[str, Record]) -> list[Turn]:
+    """Documents that were given with a turn that goes, where a paper is to be forgotten."""
+    if not subject.topics & _PAPERS:
+        return []
+    times = {r.valid_from for r in found.values() if isinstance(r, Turn)}
+    return [t for t in store.list("turn") if isinstance(t, Turn) and t.role == "document"
+            and t.valid_from in times]  # fmt: skip
 
 
 def _alike(store: Store, subject: Subject, embedder: TextEmbedder | None) -> list[Record]:
@@ -228,7 +249,7 @@ def _pointing_back(store: Store, found: dict[str, Record]) -> list[Turn]:
     """Turns that follow at once and only point back to what goes."""
     turns = [t for t in store.list("turn") if isinstance(t, Turn) and t.role == "user"]
     after = []
-    for earlier, later in zip(turns, turns[1:], strict=False):
+    for earlier, later in itertools.pairwise(turns):
         goes = earlier.id in found or any(t.id == earlier.id for t in after)
         if goes and later.id not in found and _POINTER.match(later.text):
             after.append(later)
@@ -246,32 +267,24 @@ def _without(record: Record, subject: Subject) -> str:
         return ""
     if isinstance(record, Turn) and record.role != "user":
         return ""
-    left: list[str] = []
-    whole = [piece.strip() for piece in _PIECE.split(record.text) if piece.strip()]
-    for piece in whole:
-        if not subject.meant_in(piece):
-            left.append(piece)
-            continue
-        clauses = [c.strip() for c in _CLAUSE.split(piece) if c.strip()]
-        kept = [c for c in clauses if not subject.meant_in(c)]
-        # A list or a row of clauses: what stands beside it is kept only where it stands alone.
-        alone = [c for c in kept if len(words_of(c)) > 2 or _listed(piece, clauses)]
-        if len(kept) < len(clauses) and alone:
-            head = re.match(r"^[\w' ]{0,30}(?::| likes| dislikes| prefers)|^(?:dis)?likes\b", piece)
-            joined = " and ".join(alone) if _listed(piece, clauses) else ", ".join(alone)
-            first = head[0] if head and not joined.startswith(head[0]) else ""
-            left.append(f"{first} {joined}".strip())
-    if not any(subject.meant_in(piece) for piece in whole):
-        return ""  # found by meaning or because it points back: it goes as it is
+    pieces = [piece.strip() for piece in _PIECE.split(record.text) if piece.strip()]
+    if not any(subject.meant_in(piece) for piece in pieces):
+        return ""  # found by meaning, or because it points back: it goes as it is
+    left = [_rest_of_list(p, subject) if subject.meant_in(p) else p for p in pieces]
     separator = "; " if isinstance(record, CoreLeaf) else " "
-    return separator.join(left).strip()
+    return separator.join(piece for piece in left if piece).strip()
 
 
-def _listed(piece: str, clauses: Sequence[str]) -> bool:
-    """Whether the clauses are entries of a list: a preference or short things after one verb."""
-    return bool(re.match(r"(?:dis)?likes\b|prefers\b", piece)) or all(
-        len(words_of(c)) <= 3 for c in clauses[1:]
-    )
+def _rest_of_list(piece: str, subject: Subject) -> str:
+    """The other entries of a list ("likes olives and hiking", "buy: milk, bread"), else nothing."""
+    head = _HEAD.match(piece)
+    if head is None:
+        return ""
+    entries = [e.strip() for e in _CLAUSE.split(piece[head.end() :]) if e.strip()]
+    kept = [entry for entry in entries if not subject.meant_in(entry)]
+    if not kept or len(kept) == len(entries) or subject.meant_in(head[0]):
+        return ""
+    return head[0] + (", " if ":" in head[0] else " and ").join(kept)
 
 
 def _bare(turn: Turn) -> Turn:
@@ -279,13 +292,17 @@ def _bare(turn: Turn) -> Turn:
     return Turn(text="", role=turn.role, valid_from=turn.valid_from, session=turn.session)
 
 
-def _written_back(record: Record, text: str) -> list[Add]:
+def _written_back(record: Record, text: str, subject: Subject) -> list[Add]:
     if isinstance(record, CoreLeaf):
         return [Add(target=record.path, value=text)]
     if isinstance(record, Fact):
-        fields = {"topic": record.topic, "keywords": record.keywords}
+        fields = {"topic": record.topic, "keywords": _keywords(record, subject)}
         return [Add(kind="fact", value=text, fields=fields, at=record.valid_from)]
     return []
+
+
+def _keywords(record: Record, subject: Subject) -> tuple[str, ...]:
+    return tuple(word for word in record.keywords if not subject.meant_in(word))
 
 
 def _bystanders(
@@ -301,7 +318,9 @@ def _bystanders(
         wholly = any(r.id in state.evidence and not _without(r, subject) for r in records)
         if wholly and not _said_apart(state, records, subject):
             continue
-        fields = {**state.body(), "keywords": state.keywords} if isinstance(state, Fact) else {}
+        fields = {}
+        if isinstance(state, Fact):
+            fields = {**state.body(), "keywords": _keywords(state, subject)}
         target = "" if isinstance(state, Fact) else state.label
         kept.append(
             Add(

@@ -15,12 +15,18 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-
 from consistent_gen.language.embedders import TextEmbedder, Vectors
-
 from consistent_gen.language.words import word_set
 from consistent_gen.memory.listening.clauses import own_words, sentences
-from consistent_gen.memory.talk.questions import Question, Wanted, also_said, denies, stem, stems_of, words_of
+from consistent_gen.memory.talk.questions import (
+    Question,
+    Wanted,
+    also_said,
+    denies,
+    stem,
+    stems_of,
+    words_of,
+)
 
 _LINE = re.compile(
     r"^\[(?P<id>[^|\]]+) \| (?P<kind>\w+) from (?P<who>[^|]*) \| (?P<date>[^\]]*)\] (?P<text>.*)$"
@@ -45,9 +51,9 @@ _DATE = (
     r"\b\d{1,2}(?:st|nd|rd|th)\b|\b\d{1,2}/\d{1,2}\b"
 )
 _RELATIVE = (
-    rf"\b(?:today|tomorrow|yesterday|tonight|christmas|easter|new year\w*|weekends?|ago|spring|summer|"
-    rf"autumn|winter)\b|\b(?:last|next|this|every) (?:week|month|year|night|{_WEEKDAY}|{_MONTH})\b|"
-    rf"\b{_NUMBER} (?:day|week|month|year)s\b"
+    rf"\b(?:today|tomorrow|yesterday|tonight|christmas|easter|new year\w*|weekends?|ago|spring|"
+    rf"summer|autumn|winter)\b|\b{_NUMBER} (?:day|week|month|year)s\b|"
+    rf"\b(?:last|next|this|every) (?:week|month|year|night|{_WEEKDAY}|{_MONTH})\b"
 )
 # What shows that a passage holds the kind of thing that is asked for.
 _HOLDS: dict[Wanted, re.Pattern[str]] = {
@@ -55,7 +61,8 @@ _HOLDS: dict[Wanted, re.Pattern[str]] = {
     for kind, pattern in {
         "clock": _CLOCK,
         "date": rf"\b\d{{1,2}}(?:st|nd|rd|th)?(?: of)? {_MONTH}\b|\b{_MONTH} \d|"
-                rf"\d{{4}}-\d\d-\d\d(?! to)|\bthe [\w-]+(?:th|rst|nd|rd)\b|\b\d{{1,2}}(?:st|nd|rd|th)\b",
+                rf"\d{{4}}-\d\d-\d\d(?! to)|\bthe [\w-]+(?:th|rst|nd|rd)\b|"
+                r"\b\d{1,2}(?:st|nd|rd|th)\b",
         "day": rf"{_DATE}|{_RELATIVE}",
         "when": rf"{_CLOCK}|{_DATE}|{_RELATIVE}",
         "year": r"\b(?:19|20)\d\d\b|\byears? ago\b",
@@ -64,21 +71,26 @@ _HOLDS: dict[Wanted, re.Pattern[str]] = {
         "long": rf"\b(?:since|until|till|from)\b|{_NUMBER}(?: or so)? (?:hour|day|week|month|year|"
                 rf"minute)s?|\b(?:19|20)\d\d\b|\banniversary\b",
         "age": rf"\b{_NUMBER}[- ]years?\b(?! ago)|\b(?:is|am|'s|'m|s|turn\w*|aged?) (?:now )?"
-               rf"{_NUMBER}\b(?= now|[,.;!]|$| and| in)|\b[A-Z]\w+,? \(?\d{{1,2}}\b(?!:|\.\d| ?[ap]m)"
+               rf"{_NUMBER}\b(?= now|[,.;!]|$| and| in)|"
+               r"\b[A-Z]\w+,? \(?\d{1,2}\b(?!:|\.\d| ?[ap]m)"
                r"|\bborn\b",
-        "money": r"[\u00a3$\u20ac]\s?\d|\b\d[\d.,]* ?(?:k|grand|quid|pounds?|euros?|dollars?|bucks?|"
+        "money": r"[\u00a3$\u20ac]\s?\d|"
+                 r"\b\d[\d.,]* ?(?:k|grand|quid|pounds?|euros?|dollars?|bucks?|"
                  rf"p|pcm|pm|a (?:week|month|year))\b|\b{_COUNT} (?:grand|quid|pounds?|thousand|"
-                 rf"hundred|euros?|dollars?)\b|(?<!:)\b\d{{2,}}\b(?! ?{_MONTH}|[:.]\d|(?:st|nd|rd|th))",
+                 r"hundred|euros?|dollars?)\b|"
+                 rf"(?<!:)\b\d{{2,}}\b(?! ?{_MONTH}|[:.]\d|(?:st|nd|rd|th))",
         "number": rf"\b{_NUMBER}\b|\d",
         "place": r"\b(?:in|at|to|near|up|on|from|for|by|round|into|with|outside|behind|under|over) "
                  r"(?:the |my |our |a |an |his |her )?[\w']+",
         "reason": r"\b(?:because|since|cos|cause|as|so|for|due to|after|too|to)\b",
     }.items()
 }  # fmt: skip
-_NAME = re.compile(r"(?<![.!?\u2026] )(?<!^)\b[A-Z][\w\u00c0-\u017f]+|^[A-Z]\w+(?= \()|(?<=: )[A-Z]\w+")
+_NAME = re.compile(
+    r"(?<![.!?\u2026] )(?<!^)\b[A-Z][\w\u00c0-\u017f]+|^[A-Z]\w+(?= \()|(?<=: )[A-Z]\w+"
+)
 _NAMING = re.compile(
-    r"\b(?:called|named|name(?:'s| is)?|known as|goes by|mr|mrs|ms|miss|dr)\b\.?,? [\w\u00c0-\u017f]"
-    r"|^[A-Z]\w+ \(|\w+: \w+$",
+    r"\b(?:called|named|name(?:'s| is)?|known as|goes by|mr|mrs|ms|miss|dr)\b\.?,? "
+    r"[\w\u00c0-\u017f]|^[A-Z]\w+ \(|\w+: \w+$",
     re.IGNORECASE,
 )
 # Sentences that suppose are not meant as true, though the listener may have kept half of them.
@@ -116,7 +128,9 @@ class Passage:
     @property
     def label(self) -> str:
         """The words of a leaf's path."""
-        return self.line.text.partition(":")[0].replace(".", " ") if self.line.kind == "core" else ""
+        return (
+            self.line.text.partition(":")[0].replace(".", " ") if self.line.kind == "core" else ""
+        )
 
 
 def read_lines(text: str) -> list[Line]:
@@ -196,9 +210,7 @@ def _apposed(question: Question, text: str) -> bool:
     own = {stem(n) for n in question.names}
     for match in re.finditer(r"[^\W_]+", text):
         if stem(match[0]) in question.topics - own:
-            after = re.match(
-                r"(,? (?:is |was |called |named )*)([A-Z][a-z]+)", text[match.end() :]
-            )
+            after = re.match(r"(,? (?:is |was |called |named )*)([A-Z][a-z]+)", text[match.end() :])
             if after is None or after[2].casefold() in _CALENDAR | {w.casefold() for w in own}:
                 continue
             # "Taught French" names nobody, "my sister Ida" does.
@@ -208,9 +220,9 @@ def _apposed(question: Question, text: str) -> bool:
 
 
 _BEARERS = word_set(
-    "mum mother mom dad father sister brother son daughter wife husband partner boyfriend girlfriend "
-    "aunt uncle cousin nan gran grandad niece nephew friend mate boss manager teacher neighbour dog "
-    "cat rabbit horse puppy kitten baby lad girl boy tutor coach"
+    "mum mother mom dad father sister brother son daughter wife husband partner boyfriend "
+    "girlfriend aunt uncle cousin nan gran grandad niece nephew friend mate boss manager teacher "
+    "neighbour dog cat rabbit horse puppy kitten baby lad girl boy tutor coach"
 )
 _CALENDAR = frozenset(
     name.casefold() for name in (*calendar.day_name, *calendar.month_name) if name
@@ -230,8 +242,10 @@ _LONGER, _ENDED, _OTHERS, _NAMELESS, _LEFT_OUT = 0.03, 0.25, 0.1, 0.25, 0.4
 _NEWER, _CHANGING = 0.1, 0.06
 # The newer of two passages that fit about as well is meant, more so where "now" is asked.
 _NEAR, _NEAR_NOW, _NEAR_WHETHER = 0.25, 0.35, 0.1
-# In how many turns a word is rare, and the share of a fact's words that make a sentence its source.
-_RARE, _SAME = 4, 0.6
+# In how many turns a word is rare, how long the stem of a word that tells something is at least,
+# and the share of a fact's words that make a sentence its source.
+_RARE, _TELLING, _SAME = 4, 5, 0.6
+_LIGHT = 0.3  # what a word counts that only helps, such as "name"
 _AROUND = 0.5  # what a word counts that only the rest of the turn has
 # Without any word of the question besides its names only this much meaning will do.
 _ALIKE = 0.75
@@ -276,7 +290,8 @@ class Scorer:
         whole = {p.line.id: stems_of(p.whole) for p in passages}
         frequent = Counter(w for words in whole.values() for w in words)
         weights = {
-            w: math.log((len(whole) + 1.5) / (frequent[w] + 0.5)) * (1 if w in question.topics else 0.3)
+            w: math.log((len(whole) + 1.5) / (frequent[w] + 0.5))
+            * (1 if w in question.topics else 0.3)
             for w in question.topics | question.light
         }
         meanings = self._meanings(question, passages)
@@ -388,7 +403,7 @@ def overtaken(question: Question, chosen: Scored, scored: Sequence[Scored]) -> S
     """
     frequent = Counter(w for words in {s.passage.line.id: stems_of(s.passage.whole)
                                        for s in scored}.values() for w in words)  # fmt: skip
-    own = {w for w in stems_of(chosen.passage.text) if frequent[w] <= _RARE and not w.isdigit()}
+    own = {w for w in stems_of(chosen.passage.text) if frequent[w] <= _RARE and len(w) >= _TELLING}
     later = [
         (len(own & stems_of(s.passage.text)), s)
         for s in scored
@@ -423,8 +438,7 @@ def in_context(passage: Passage, longest: int = 260) -> str:
     said = list(sentences(own_words(passage.line.text)))
     first, last = passage.place, passage.place + passage.size
     if first > 0 and not said[first - 1][1]:
-        if len(passage.text) + len(said[first - 1][0]) <= longest - 60:
-            first -= 1
+        first -= len(passage.text) + len(said[first - 1][0]) <= longest - 60
     text = " ".join(sentence for sentence, _ in said[first:last])
     while last < len(said) and not said[last][1] and len(text) + len(said[last][0]) < longest:
         text = f"{text} {said[last][0]}"

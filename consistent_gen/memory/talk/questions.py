@@ -87,7 +87,8 @@ _ENDED = re.compile(
     r"\b(?:not|never|no|none|neither|nor|nobody|nothing|without|cannot|stopped|stop|quit|gave up|"
     r"given up|giving up|gone off|no longer|any ?more|left|died|passed away|over|cancelled|"
     r"canceled|called off|finished|ended|broke up|split up|sold|packed in|jacked in|dropped|"
-    r"turned down|declined|refused|done (?:with|since)|are done|r done|talked \w+ out|instead|rather than|retired|deleted|lost|hate|moved out|went home)\b|"
+    r"turned down|declined|refused|done (?:with|since)|are done|r done|"
+    r"talked \w+ out|instead|rather than|retired|deleted|lost|hate|moved out|went home)\b|"
     r"n['\u2019]t\b|\b(?:dont|doesnt|didnt|isnt|cant|wont|havent|hasnt|wasnt|arent)\b",
     re.IGNORECASE,
 )
@@ -96,9 +97,10 @@ _LIGHT = word_set(
     "call name kind type sort thing day date time month year week night evening morning many much "
     "long often old last first next new now these days currently still again actually exactly "
     "please remind say said tell told get got go going gone have having take taking give given "
-    "make made do doing done did does need want keep use used is be been let put see may might must "
-    "shall at of on ever up down away out off back present moment rn n w u r am pm whats wheres whos "
-    "hows else one way far well full lot start end end who what where when which why how"
+    "make made do doing done did does need want keep use used is be been let put see may might "
+    "must shall at of on ever up down away out off back present moment rn n w u r am pm whats "
+    "wheres whos hows else one way far well full lot start end end who what where when which why "
+    "how "
 )
 # What also answers to a word of a question: the narrower, the everyday and the neighbouring word.
 _ALSO: dict[str, frozenset[str]] = {}
@@ -208,7 +210,8 @@ _IRREGULAR = {
         "be": "was were been", "buy": "bought", "teach": "taught", "drive": "drove driven driving",
         "sell": "sold", "wed": "wedding", "eat": "ate eaten", "drink": "drank drunk",
         "write": "wrote written", "meet": "met", "leave": "left leaving", "lose": "lost",
-        "break": "broke broken", "fall": "fell fallen", "fly": "flew flown flies", "sing": "sang sung",
+        "break": "broke broken", "fall": "fell fallen", "fly": "flew flown flies",
+        "sing": "sang sung",
         "swim": "swam swum", "run": "ran running", "begin": "began begun", "see": "saw seen",
         "think": "thought", "grow": "grew grown", "know": "knew known", "send": "sent",
         "spend": "spent", "sleep": "slept", "feel": "felt", "find": "found", "win": "won",
@@ -269,9 +272,9 @@ class Question:
 
     ``topics`` are the stems of the words that say what it is about, ``light`` those that only help
     ("name", "day"); ``names`` are proper names in it; ``choice`` are the two things of "wool or
-    cotton"; ``besides`` is what "apart from the cat" leaves out; ``essential`` is the stem of the word
-    without which nothing answers ("position" in "what position does he play"); ``now`` and ``before`` tell of
-    which time it asks where it says so.
+    cotton"; ``besides`` is what "apart from the cat" leaves out; ``essential`` is the stem of the
+    word without which nothing answers ("position" in "what position does he play"); ``now`` and
+    ``before`` tell of which time it asks where it says so.
     """
 
     text: str
@@ -300,8 +303,8 @@ def read_question(text: str) -> Question:
     first = asked.split(" ")[0] if asked else ""
     names = tuple(
         w for w in words
-        if w[:1].isupper() and not (w == first.rstrip(",?'s") and w.casefold() in STOP_WORDS | _LIGHT)
-        and w != "I"
+        if w[:1].isupper() and w != "I"
+        and not (w == first.rstrip(",?'s") and w.casefold() in STOP_WORDS | _LIGHT)
     )  # fmt: skip
     return Question(
         text=asked,

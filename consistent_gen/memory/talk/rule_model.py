@@ -27,7 +27,14 @@ from consistent_gen.memory.talk.passages import (
     passages_of,
     read_lines,
 )
-from consistent_gen.memory.talk.questions import Question, also_said, denies, read_question, stem, words_of
+from consistent_gen.memory.talk.questions import (
+    Question,
+    also_said,
+    denies,
+    read_question,
+    stem,
+    words_of,
+)
 from consistent_gen.memory.talk.replies import NO_QUESTION, NOTHING_KNOWN
 
 LOOK_UPS = 2
@@ -74,7 +81,9 @@ class RuleModel:
                     "<think>I look for what was said about it.</think><retrieve>\n"
                     f"keywords: {words}\nstart_time: null\nend_time: null\n</retrieve>"
                 )
-        return f"<think>I say what fits best.</think><answer>{self._answer(question, scored)}</answer>"
+        return (
+            f"<think>I say what fits best.</think><answer>{self._answer(question, scored)}</answer>"
+        )
 
     def _sure(self, scored: Sequence[Scored]) -> bool:
         return bool(scored) and scored[0].score >= _SURE and scored[0].passage.line.kind == "core"
