@@ -50,6 +50,9 @@ _POINTER = re.compile(
 _PAPERS = frozenset(map(stem, word_set(
     "letter document file attachment pdf will contract report certificate statement form essay"
 )))  # fmt: skip
+# "The will" is a paper, though "will" says nothing elsewhere.
+_AS_NOUN = re.compile(r"\b(?:the|my|our|his|her|their|a) (will)\b", re.IGNORECASE)
+_FULL_NAME = re.compile(r"\b[A-Z][a-z\u00c0-\u017f]+(?: [A-Z][a-z\u00c0-\u017f]+)*")
 # How like the request a turn must be in meaning, and how much of the request's words it has.
 _LIKE, _SHARED = 0.42, 0.5
 
@@ -158,13 +161,16 @@ class Subject:
         if told:
             return cls(frozenset(), set(told))
         words = [w for w in words_of(_ASIDE.sub("", what)) if w.casefold() not in _ASKING]
-        named = {w for w in words if w[:1].isupper() and not w.isupper()}
-        topics = frozenset(stem(w) for w in words if w not in named) - {""}
-        return cls(topics & stems_of(" ".join(words)), named, tuple(words))
+        named = {m for m in _FULL_NAME.findall(what) if m.casefold() not in _ASKING}
+        parts = {part for name in named for part in words_of(name)}
+        topics = frozenset(stem(w) for w in words if w not in parts) - {""}
+        known = stems_of(" ".join(words)) | _PAPERS
+        return cls(topics & known, named, tuple(words))
 
     def names_word(self, word: str) -> bool:
         """Whether a word by itself speaks of it."""
-        return word in self.names or stem(word) in self.topics
+        named = any(word in words_of(name) for name in self.names)
+        return named or stem(word) in self.topics
 
     def meant_in(self, text: str) -> bool:
         """Whether a text speaks of it: by its name, or by half of the words that it has."""
@@ -172,7 +178,7 @@ class Subject:
         named = [n for n in self.names if all(p.casefold() in said for p in words_of(n))]
         if named and not self.topics:
             return True
-        own = stems_of(text)
+        own = stems_of(text) | {stem(m) for m in _AS_NOUN.findall(text)}
         found = sum(1.0 if t in own else 0.8 if also_said(t) & own else 0.0 for t in self.topics)
         needed = len(self.topics) + 0.0
         if self.names and self.topics:

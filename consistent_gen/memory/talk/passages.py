@@ -245,7 +245,8 @@ _NEAR, _NEAR_NOW, _NEAR_WHETHER = 0.25, 0.35, 0.1
 # In how many turns a word is rare, how long the stem of a word that tells something is at least,
 # and the share of a fact's words that make a sentence its source.
 _RARE, _TELLING, _SAME = 4, 5, 0.6
-_LIGHT = 0.3  # what a word counts that only helps, such as "name"
+# What a topic word counts however frequent it is, and the share that one counts which only helps.
+_EVEN, _LIGHT = 0.5, 0.1
 _AROUND = 0.5  # what a word counts that only the rest of the turn has
 # Without any word of the question besides its names only this much meaning will do.
 _ALIKE = 0.75
@@ -289,11 +290,11 @@ class Scorer:
         """All passages, best first."""
         whole = {p.line.id: stems_of(p.whole) for p in passages}
         frequent = Counter(w for words in whole.values() for w in words)
-        weights = {
-            w: math.log((len(whole) + 1.5) / (frequent[w] + 0.5))
-            * (1 if w in question.topics else 0.3)
-            for w in question.topics | question.light
-        }
+        weights = {w: math.log((len(whole) + 1.5) / (frequent[w] + 0.5)) + _EVEN
+                   for w in question.topics}  # fmt: skip
+        # Words that only help count what their topic lets them, however rare they are.
+        helping = _LIGHT * max(weights.values(), default=1.0)
+        weights |= dict.fromkeys(question.light - question.topics, helping)
         meanings = self._meanings(question, passages)
         names = frozenset(m[0] for p in passages for m in _NAME.finditer(p.text))
         times = sorted({p.line.date for p in passages})

@@ -17,6 +17,7 @@ from consistent_gen.language.embedders import HashedNgrams, TextEmbedder
 from consistent_gen.language.models import Message, check_messages
 from consistent_gen.language.words import content_words, is_question
 from consistent_gen.memory.recall.prompts import BLOCK_END, BLOCK_START, LAST_ROUND
+from consistent_gen.memory.recall.retriever import commands
 from consistent_gen.memory.talk.passages import (
     Line,
     Passage,
@@ -39,7 +40,7 @@ from consistent_gen.memory.talk.replies import NO_QUESTION, NOTHING_KNOWN
 
 LOOK_UPS = 2
 # The least score of an answer, with an embedder and without; "yes" and "no" need more.
-_LEAST, _LEAST_BY_WORDS, _WHETHER_MORE = 0.86, 0.8, 0.03
+_LEAST, _LEAST_BY_WORDS, _WHETHER_MORE = 0.85, 0.8, 0.03
 # From here on a leaf of the tree is answer enough, without a look-up.
 _SURE = 0.9
 _DATED = ("when", "day", "date", "year", "long")
@@ -89,7 +90,7 @@ class RuleModel:
         return bool(scored) and scored[0].score >= _SURE and scored[0].passage.line.kind == "core"
 
     def _answer(self, question: Question, scored: Sequence[Scored]) -> str:
-        fitting = [s for s in scored if s.holds]
+        fitting = [s for s in scored if s.holds and not commands(s.passage.text)]
         if not fitting:
             return NOTHING_KNOWN
         least = _LEAST if self._scorer.by_meaning else _LEAST_BY_WORDS
