@@ -53,6 +53,8 @@ _PAPERS = frozenset(map(stem, word_set(
 # "The will" is a paper, though "will" says nothing elsewhere.
 _AS_NOUN = re.compile(r"\b(?:the|my|our|his|her|their|a) (will)\b", re.IGNORECASE)
 _FULL_NAME = re.compile(r"\b[A-Z][a-z\u00c0-\u017f]+(?: [A-Z][a-z\u00c0-\u017f]+)*")
+_READ_FROM = 0.6  # share of a state's words in the sentence that it was read from
+_FRAGMENT = 3  # words of a sentence that does not stand alone
 # How like the request a turn must be in meaning, and how much of the request's words it has.
 _LIKE, _SHARED = 0.42, 0.5
 
@@ -276,7 +278,13 @@ def _without(record: Record, subject: Subject) -> str:
     pieces = [piece.strip() for piece in _PIECE.split(record.text) if piece.strip()]
     if not any(subject.meant_in(piece) for piece in pieces):
         return ""  # found by meaning, or because it points back: it goes as it is
-    left = [_rest_of_list(p, subject) if subject.meant_in(p) else p for p in pieces]
+    left, told = [], False
+    for piece in pieces:
+        # "I have a tattoo. Left hip.": a fragment belongs to the sentence before it.
+        short = len(words_of(piece)) <= _FRAGMENT or _POINTER.match(piece)
+        goes_on = told and short and isinstance(record, Turn)
+        told = subject.meant_in(piece) or bool(goes_on)
+        left.append(_rest_of_list(piece, subject) if told else piece)
     separator = "; " if isinstance(record, CoreLeaf) else " "
     return separator.join(piece for piece in left if piece).strip()
 
@@ -321,8 +329,7 @@ def _bystanders(
         about = isinstance(state, Fact) and state.subject in concepts
         if state.id in meant or about or not turns & set(state.evidence):
             continue
-        wholly = any(r.id in state.evidence and not _without(r, subject) for r in records)
-        if wholly and not _said_apart(state, records, subject):
+        if _goes_along(state, records, subject):
             continue
         fields = {}
         if isinstance(state, Fact):
@@ -336,7 +343,14 @@ def _bystanders(
     return kept
 
 
-def _said_apart(state: Record, records: Sequence[Record], subject: Subject) -> bool:
-    """Whether a state that rests on an erased turn speaks of something else in it."""
-    own = [r for r in records if r.id in state.evidence and r.kind == "turn"]
-    return all(any(subject.meant_in(piece) for piece in _pieces(r)) for r in own)
+def _goes_along(state: Record, records: Sequence[Record], subject: Subject) -> bool:
+    """Whether a state was read from words that go without naming the subject: a fragment after a
+    sentence that does, or a turn that only points back.
+    """
+    words = stems_of(state.text)
+    for turn in (r for r in records if r.kind == "turn" and r.id in state.evidence):
+        rest = _without(turn, subject)
+        fragments = (p for p in _pieces(turn) if not subject.meant_in(p) and p not in rest)
+        if any(len(words & stems_of(p)) >= _READ_FROM * len(words) for p in fragments):
+            return True
+    return False

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from consistent_gen.language.embedders import TextEmbedder, Vectors
-from consistent_gen.language.words import word_set
+from consistent_gen.language.words import STOP_WORDS, word_set
 from consistent_gen.memory.listening.clauses import own_words, sentences
 from consistent_gen.memory.talk.questions import (
     Question,
@@ -197,7 +197,8 @@ def holds(question: Question, passage: Passage, names: frozenset[str] = frozense
         small = passage.whole == passage.whole.casefold()
         if question.wants == "person":
             return named or small
-        return (named or small) and bool(_NAMING.search(text) or _apposed(question, text))
+        naming = _NAMING.search(text) or _apposed(question, text)
+        return (named and bool(naming)) or (small and bool(naming or _called(question, text)))
     pattern = _HOLDS.get(question.wants)
     if pattern is None:
         return True
@@ -217,6 +218,12 @@ def _apposed(question: Question, text: str) -> bool:
             if after[1] != " " or match[0].casefold() in _BEARERS:
                 return stem(after[2]) not in question.topics
     return False
+
+
+def _called(question: Question, text: str) -> bool:
+    """ "my hamster is meatloaf", of who types no capitals."""
+    heads = re.finditer(r"([^\W_]+)(?: is|'s| was|,) [^\W_]+\W*$", text)
+    return any(stem(match[1]) in question.topics for match in heads)
 
 
 _BEARERS = word_set(
@@ -296,7 +303,7 @@ class Scorer:
         helping = _LIGHT * max(weights.values(), default=1.0)
         weights |= dict.fromkeys(question.light - question.topics, helping)
         meanings = self._meanings(question, passages)
-        names = frozenset(m[0] for p in passages for m in _NAME.finditer(p.text))
+        names = _names_in(passages)
         times = sorted({p.line.date for p in passages})
         place = {at: n / max(1, len(times) - 1) for n, at in enumerate(times)}
         scored = []
@@ -322,6 +329,15 @@ class Scorer:
             self._vectors |= dict(zip(new, self._embedder.text(new), strict=True))
         asked = self._vectors[question.text]
         return [float(self._vectors[p.text] @ asked) for p in passages]
+
+
+def _names_in(passages: Sequence[Passage]) -> frozenset[str]:
+    """Words that are names: with a capital inside a sentence, or never without one anywhere."""
+    spelt = {w for p in passages for w in words_of(p.whole)}
+    inside = {m[0] for p in passages for m in _NAME.finditer(p.text)}
+    first = {w for p in passages for w in words_of(p.text)[:1] if w[:1].isupper()}
+    common = STOP_WORDS | _CALENDAR
+    return frozenset(inside | {w for w in first if w.lower() not in spelt | common and len(w) > 2})
 
 
 def _rarest(question: Question, weights: dict[str, float], passage: Passage) -> str:
@@ -378,11 +394,13 @@ def _against(question: Question, passage: Passage) -> float:
     return minus
 
 
-def newest_of_the_best(question: Question, scored: Sequence[Scored]) -> Scored:
+def newest_of_the_best(
+    question: Question, scored: Sequence[Scored], others: Sequence[Scored] = ()
+) -> Scored:
     """Of the passages that speak of what the best one speaks of, the best of the newest turn.
 
     What a question is about is its rarest word that the best passage has; what was said of that
-    last is what holds.
+    last is what holds. ``others`` do not answer by themselves but may tell of a change.
     """
     best = scored[0]
     if question.before:
@@ -393,7 +411,7 @@ def newest_of_the_best(question: Question, scored: Sequence[Scored]) -> Scored:
     close = [s for s in scored if s.score >= near and s.rarest == best.rarest]
     newest = max(s.passage.line.date for s in close)
     chosen = max((s for s in close if s.passage.line.date == newest), key=lambda s: s.score)
-    return _as_said(overtaken(question, chosen, scored), scored)
+    return _as_said(overtaken(question, chosen, [*scored, *others]), scored)
 
 
 def overtaken(question: Question, chosen: Scored, scored: Sequence[Scored]) -> Scored:
@@ -409,6 +427,7 @@ def overtaken(question: Question, chosen: Scored, scored: Sequence[Scored]) -> S
         (len(own & stems_of(s.passage.text)), s)
         for s in scored
         if s.passage.line.date > chosen.passage.line.date
+        and (s.holds or holds(question, s.passage))
         and s.passage.line.who.startswith("user")
         and (_CHANGED.search(s.passage.text) or denies(s.passage.text))
     ]

@@ -21,7 +21,8 @@ _WORD = re.compile(r"[^\W_]+(?:['\u2019](?:s|t|re|ve|ll|d|m)\b)?")
 _ENDING = re.compile(r"['\u2019](?:s|re|ve|ll|d|m)$")
 # What stands before a question and is none of it.
 _LEAD = re.compile(
-    r"^\s*(?:(?:please|and|so|oh|ok|okay|hey|hi|but|well|also|sorry|quick one|remind me(?: again)?|"
+    r"^\s*(?:(?:please|wait|hang on|and|so|oh|ok|okay|hey|hi|but|well|also|sorry|quick one|"
+    r"remind me(?: again)?|"
     r"(?:can|could|would|will) you (?:please )?(?:tell|remind) me(?: again)?|"
     r"do you (?:still )?(?:know|remember|recall)|tell me|i forget|i forgot|again)\b[\s,:;.-]*)+"
     r"(?=\S+ \S+)",
@@ -95,7 +96,8 @@ _ENDED = re.compile(
 # Words that many a question has and that name nothing by themselves.
 _LIGHT = word_set(
     "call name kind type sort thing day date time month year week night evening morning many much "
-    "long often old last first next new now these days currently still again actually exactly "
+    "come came coming long often old last first next new now these days currently still again "
+    "actually exactly "
     "please remind say said tell told get got go going gone have having take taking give given "
     "make made do doing done did does need want keep use used is be been let put see may might "
     "must shall at of on ever up down away out off back present moment rn n w u r am pm whats "
@@ -228,8 +230,7 @@ _IRREGULAR = {
 def stem(word: str) -> str:
     """A word in the form in which question and answer are compared."""
     word = _ENDING.sub("", word.casefold())
-    if word in _IRREGULAR:
-        return _IRREGULAR[word]
+    word = _IRREGULAR.get(word, word)
     for ending, least in (("ings", 4), ("ing", 4), ("ied", 3), ("ies", 3), ("ed", 4), ("es", 4),
                           ("s", 3), ("e", 3)):  # fmt: skip
         if word.endswith(ending) and len(word) - len(ending) >= least and not word.endswith("ss"):

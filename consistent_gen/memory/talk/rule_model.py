@@ -40,7 +40,7 @@ from consistent_gen.memory.talk.replies import NO_QUESTION, NOTHING_KNOWN
 
 LOOK_UPS = 2
 # The least score of an answer, with an embedder and without; "yes" and "no" need more.
-_LEAST, _LEAST_BY_WORDS, _WHETHER_MORE = 0.85, 0.8, 0.03
+_LEAST, _LEAST_BY_WORDS, _WHETHER_MORE = 0.87, 0.8, 0.03
 # From here on a leaf of the tree is answer enough, without a look-up.
 _SURE = 0.9
 _DATED = ("when", "day", "date", "year", "long")
@@ -94,7 +94,8 @@ class RuleModel:
         if not fitting:
             return NOTHING_KNOWN
         least = _LEAST if self._scorer.by_meaning else _LEAST_BY_WORDS
-        chosen = newest_of_the_best(question, fitting)
+        others = [s for s in scored if not s.holds and not commands(s.passage.text)]
+        chosen = newest_of_the_best(question, fitting, others)
         if fitting[0].score < least + _WHETHER_MORE * (question.wants == "whether"):
             return NOTHING_KNOWN
         return _told(question, chosen.passage)
