@@ -234,6 +234,7 @@ _BEARERS = word_set(
 _CALENDAR = frozenset(
     name.casefold() for name in (*calendar.day_name, *calendar.month_name) if name
 )
+_CALENDAR_STEMS = frozenset(map(stem, _CALENDAR))
 
 
 # --- how well a passage answers -------------------------------------------------------------------
@@ -422,7 +423,10 @@ def overtaken(question: Question, chosen: Scored, scored: Sequence[Scored]) -> S
     """
     frequent = Counter(w for words in {s.passage.line.id: stems_of(s.passage.whole)
                                        for s in scored}.values() for w in words)  # fmt: skip
-    own = {w for w in stems_of(chosen.passage.text) if frequent[w] <= _RARE and len(w) >= _TELLING}
+    own = {
+        w for w in stems_of(chosen.passage.text) - _CALENDAR_STEMS
+        if frequent[w] <= _RARE and len(w) >= _TELLING
+    }  # fmt: skip
     later = [
         (len(own & stems_of(s.passage.text)), s)
         for s in scored
@@ -440,8 +444,10 @@ def overtaken(question: Question, chosen: Scored, scored: Sequence[Scored]) -> S
 
 
 def _as_said(chosen: Scored, scored: Sequence[Scored]) -> Scored:
-    """The user's own sentence in the place of a fact that was read from it."""
-    if chosen.passage.line.kind != "fact":
+    """The user's own sentence in the place of a fact that was read from it, unless the fact says
+    whom its "she" means.
+    """
+    if chosen.passage.line.kind != "fact" or re.match(r"[\w.' -]{1,40}: ", chosen.passage.text):
         return chosen
     words = stems_of(chosen.passage.text)
     for s in scored:

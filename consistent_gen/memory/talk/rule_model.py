@@ -40,7 +40,7 @@ from consistent_gen.memory.talk.replies import NO_QUESTION, NOTHING_KNOWN
 
 LOOK_UPS = 2
 # The least score of an answer, with an embedder and without; "yes" and "no" need more.
-_LEAST, _LEAST_BY_WORDS, _WHETHER_MORE = 0.87, 0.8, 0.03
+_LEAST, _LEAST_BY_WORDS, _WHETHER_MORE = 0.88, 0.8, 0.03
 # From here on a leaf of the tree is answer enough, without a look-up.
 _SURE = 0.9
 _DATED = ("when", "day", "date", "year", "long")
