@@ -342,6 +342,12 @@ class Store(Protocol):
     def purge(self, scope: Scope) -> ErasureReceipt:
         """Erase for good, with everything derived; see `Scope`. Cannot be undone."""
 
+    def still_holds(self, words: Sequence[str]) -> tuple[str, ...]:
+        """Which of the words some row of any version, or any byte of the files, still spells.
+
+        Upper and lower case are one. After an erasure this is what "no byte is left" rests on.
+        """
+
     def verify(self) -> Verification:
         """Check the whole store: integrity, links, index, vectors, blobs on both sides."""
 

@@ -146,6 +146,10 @@ class Retriever:
         turns = self._store.get(list(dict.fromkeys(ids))[:limit])
         return tuple(turn for turn in turns if isinstance(turn, Turn))
 
+    def replaced(self, records: Sequence[Record]) -> frozenset[str]:
+        """Ids of the turns among ``records`` from which nothing holds any more."""
+        return self._store.outdated([r.id for r in records if r.kind == "turn"])
+
     def _outdated(self, scores: dict[str, float], hits: Sequence[Hit]) -> frozenset[str]:
         turns = sorted((h.id for h in hits if h.kind == "turn"), key=lambda id: -scores[id])
         found = self._store.outdated(turns[: self._pool])
@@ -315,11 +319,16 @@ def set_back(scores: dict[str, float], outdated: Collection[str]) -> None:
         scores[id] *= OUTDATED
 
 
+def commands(text: str) -> bool:
+    """Whether a text speaks as "the system": it may be shown, but it answers nothing."""
+    return forged(text[:_CHARACTERS])
+
+
 def set_back_forged(scores: dict[str, float], hits: Sequence[Hit]) -> tuple[str, ...]:
     """Weaken the best turns of others that read like a forged instruction; their ids."""
     others = [h for h in hits if h.kind == "turn" and h.origin in ("document", "assistant")]
     best = sorted(others, key=lambda hit: -scores[hit.id])[:_SCREENED]
-    found = tuple(hit.id for hit in best if forged(hit.text[:_CHARACTERS]))
+    found = tuple(hit.id for hit in best if commands(hit.text))
     for id in found:
         scores[id] *= FORGED
     return found

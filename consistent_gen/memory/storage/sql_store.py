@@ -452,6 +452,14 @@ class SqlStore(ABC):
                 write_meta(self.db, erasure.PENDING, "0")
         return pending
 
+    def still_holds(self, words: Sequence[str]) -> tuple[str, ...]:
+        spelt = [
+            str(text).casefold()
+            for table, column in (("records", "text"), ("records", "keywords"), ("outcomes", "op"))
+            for (text,) in self.db.rows(f"SELECT {column} FROM {table}")
+        ]
+        return tuple(word for word in words if any(word.casefold() in text for text in spelt))
+
     def verify(self) -> Verification:
         found = (*self._engine_problems(), *_problems(self.db, self.blobs))
         records, stored, blobs = (

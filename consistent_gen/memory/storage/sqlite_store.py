@@ -127,6 +127,15 @@ class SqliteStore(SqlStore):
         ((busy, _, _),) = self.db.rows("PRAGMA wal_checkpoint(TRUNCATE)")
         return ("a reader in another process (write-ahead log)",) if busy else ()
 
+    def still_holds(self, words: Sequence[str]) -> tuple[str, ...]:
+        found = set(super().still_holds(words))
+        for path in sorted(self.folder.rglob("*")):
+            waiting = [word for word in words if word not in found]
+            if waiting and path.is_file():
+                spelt = path.read_bytes().lower()
+                found |= {w for w in waiting if w.lower().encode() in spelt}
+        return tuple(word for word in words if word in found)
+
     def _engine_problems(self) -> Iterator[str]:
         for (line,) in self.db.rows("PRAGMA integrity_check"):
             if line != "ok":

@@ -51,7 +51,7 @@ from consistent_gen.memory.talk.requests import (
     TeachRequest,
     read_request,
 )
-from consistent_gen.memory.talk.rule_model import RuleModel
+from consistent_gen.memory.talk.rule_model import RuleModel, meaning_of
 from consistent_gen.memory.talk.style_policy import StylePolicy, read_style, style_lines
 
 RECENT_TURNS = 12
@@ -120,6 +120,8 @@ class Assistant:
             self.book.boxes = self.boxes
         self.retriever = Retriever(self.store, self.text_embedder, self.image_embedder)
         self._pending: Proposal | ForgetPlan | None = None
+        if isinstance(self.model, RuleModel) and not self.model.by_meaning:
+            self.model = RuleModel(meaning_of(self.text_embedder))
 
     @property
     def description(self) -> str:
@@ -263,7 +265,8 @@ class Assistant:
         self, profile: Sequence[Record], notes: Sequence[Record], recent: Sequence[Turn]
     ) -> str:
         sections = {"profile": profile, "notes": notes, "recent conversation": recent}
-        parts = [data_block(sections, self.zone, BUDGET_TOKENS)]
+        replaced = self.retriever.replaced(recent)
+        parts = [data_block(sections, self.zone, BUDGET_TOKENS, replaced)]
         if lines := self.alignment():
             parts.append("How to speak with this person:\n" + "\n".join(f"- {x}" for x in lines))
         return "\n\n".join(parts)
@@ -308,7 +311,8 @@ class Assistant:
             return Said(text=replies.taught(taught.concept.name, outlier=taught.outlier))
         receipts = carry_out(self.store, pending, self.book)
         self._index()
-        return Said(text=replies.erased(receipts))
+        left = self.store.still_holds(pending.words)
+        return Said(text=replies.erased(receipts, left))
 
     def _requested(self, text: str, picture: bytes | None, at: datetime) -> Said | None:
         request = read_request(text)
@@ -323,7 +327,10 @@ class Assistant:
         return None
 
     def _ask_to_forget(self, request: ForgetRequest) -> Said:
-        plan = plan_forgetting(self.store, request.what, self.book, everything=request.everything)
+        plan = plan_forgetting(
+            self.store, request.what, self.book, everything=request.everything,
+            embedder=meaning_of(self.text_embedder),
+        )  # fmt: skip
         if plan.empty:
             return Said(text=replies.NOTHING_KNOWN)
         self._pending = plan

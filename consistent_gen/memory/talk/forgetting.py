@@ -1,40 +1,79 @@
 """From "forget X" to what exactly will be erased, shown before it happens.
 
 Erasure follows the links of records by itself (`Store.purge`); what only links cannot tell is
-which other sentences speak of X. Those are found by its words and listed with the rest.
+which other sentences speak of X. They are looked for in everything that was said, in documents, in
+questions, in episodes and in what was derived: by the words of X, by the names that X goes by ("the
+cat" is Duchess), by meaning where there is an embedder, and in what follows at once and only points
+back ("it's negative"). Of a list or a turn that also speaks of other things the rest is written
+back.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from consistent_gen.language.words import content_words
+from consistent_gen.language.embedders import TextEmbedder
+from consistent_gen.language.words import word_set
 from consistent_gen.memory.data.operations import Add, Batch
-from consistent_gen.memory.data.records import Concept, CoreLeaf, Fact, Kind, Record
+from consistent_gen.memory.data.records import Concept, CoreLeaf, Fact, Kind, Record, Turn
 from consistent_gen.memory.data.store import ErasureReceipt, Scope, Store
 from consistent_gen.memory.recall.concepts import ConceptBook
+from consistent_gen.memory.talk.questions import also_said, stem, stems_of, words_of
 from consistent_gen.memory.talk.replies import describe
 
 _STATES: tuple[Kind, ...] = ("core", "fact", "habit")
 _SPOKEN: tuple[Kind, ...] = ("core", "fact", "habit", "episode", "turn")
 _MOST = 1_000
+# Words of a request that do not say what shall be forgotten.
+_ASKING = word_set(
+    "forget everything anything all thing things stuff business bit part please say said tell told "
+    "ask asked mention mentioned talk talked know note notes memory memories keep kept nothing it "
+    "whole lot one of from with for about that this these those what whom my mine i me you she he "
+    "they her his their wants want herself himself themselves anyway dead can u never not ready "
+    "again ever more no too also mum's"
+)
+_ASIDE = re.compile(r"(?:[.!;]|, (?:she|he|it|they|i|we|and she|keep)\b|\bwants to\b).*$", re.S)
+_PIECE = re.compile(r"(?<=[.!?;\u2026])\s+|\n+|;\s+")
+_CLAUSE = re.compile(r"\s*(?:,\s+and\s+|,\s+|\s+and\s+)")
+# What stands before the entries of a list.
+_HEAD = re.compile(r"^(?:(?:dis)?likes|prefers|loves|hates) |^[^:,]{1,60}: ", re.IGNORECASE)
+# What points back to what was said just before: a pronoun, or an answer without a subject.
+_POINTER = re.compile(
+    r"^\W*(?:and |but |so |oh )*(?:he|she|it|they|his|her|hers|its|their|theirs|that)\b"
+    r"|^\W*(?:no|been|thought|\d)\b|^(?!.*\b(?:i|we|my|our)\b)\S+(?: \S+){0,2}\W*$",
+    re.IGNORECASE,
+)
+_PAPERS = frozenset(map(stem, word_set(
+    "letter document file attachment pdf will contract report certificate statement form essay"
+)))  # fmt: skip
+# "The will" is a paper, though "will" says nothing elsewhere.
+_AS_NOUN = re.compile(r"\b(?:the|my|our|his|her|their|a) (will)\b", re.IGNORECASE)
+_FULL_NAME = re.compile(r"\b[A-Z][a-z\u00c0-\u017f]+(?: [A-Z][a-z\u00c0-\u017f]+)*")
+_READ_FROM = 0.6  # share of a state's words in the sentence that it was read from
+_FRAGMENT = 3  # words of a sentence that does not stand alone
+# How like the request a turn must be in meaning, and how much of the request's words it has.
+_LIKE, _SHARED = 0.42, 0.5
 
 
 @dataclass(frozen=True)
 class ForgetPlan:
     """What would go. ``concepts`` take their pictures, crops, vectors and facts with them.
 
-    ``kept`` writes back what would go without being meant: the other entries of list-like leaves,
-    and states that rest on an erased turn but do not speak of what is forgotten.
+    ``kept`` writes back what would go without being meant: the other entries of lists, and states
+    that rest on an erased turn but do not speak of what is forgotten; ``said`` are the sentences of
+    erased turns that speak of other things. ``words`` must not be found in any file afterwards.
     """
 
     what: str
     concepts: tuple[Concept, ...] = ()
     records: tuple[Record, ...] = ()
     kept: tuple[Add, ...] = ()
+    said: tuple[Turn, ...] = ()
+    words: tuple[str, ...] = ()
     everything: bool = False
 
     @property
@@ -52,30 +91,35 @@ class ForgetPlan:
 
 
 def plan_forgetting(
-    store: Store, what: str, book: ConceptBook | None = None, *, everything: bool = False
+    store: Store,
+    what: str,
+    book: ConceptBook | None = None,
+    *,
+    everything: bool = False,
+    embedder: TextEmbedder | None = None,
 ) -> ForgetPlan:
     """What "forget ``what``" means here. Reads only.
 
-    A named concept means it and every record that names it. Anything else means the states that
-    hold at least half of its content words, and their sources.
+    embedder: compares turns with ``what`` by meaning; without it words and names decide.
     """
     if everything:
         return ForgetPlan(what, everything=True)
-    concepts = (
-        []
-        if book is None
-        else [c for m in book.mentions(what) if m.how == "alias" for c in m.candidates]
+    mentions = [] if book is None else book.mentions(what)
+    concepts = [c for m in mentions if m.how == "alias" for c in m.candidates]
+    subject = Subject.of(what, [n for c in concepts for n in (c.name, *c.aliases)])
+    records = _speaking_of(store, subject, None if concepts else embedder)
+    rest = [_without(record, subject) for record in records]
+    kept = [k for record, left in zip(records, rest, strict=True) if left
+            for k in _written_back(record, left, subject)]  # fmt: skip
+    said = [replace(_bare(record), text=left) for record, left in zip(records, rest, strict=True)
+            if left and isinstance(record, Turn) and record.role == "user"]  # fmt: skip
+    kept += _bystanders(store, records, {c.id for c in concepts}, subject)
+    left_over = stems_of(" ".join([*(k.value for k in kept), *(t.text for t in said)]))
+    words = [w for r in records for w in words_of(r.text)
+             if len(w) > 4 and subject.names_word(w) and stem(w) not in left_over]  # fmt: skip
+    return ForgetPlan(
+        what, tuple(concepts), tuple(records), tuple(kept), tuple(said), tuple(dict.fromkeys(words))
     )
-    if concepts:
-        names = [name for c in concepts for name in (c.name, *c.aliases)]
-        records = tuple(r for r in _speaking_of(store, names))
-        kept = [Add(target=r.path, value=rest) for r in records if isinstance(r, CoreLeaf)
-                if (rest := _without(r.text, names))]  # fmt: skip
-        kept += _bystanders(store, records, {c.id for c in concepts})
-        return ForgetPlan(what, tuple(concepts), records, tuple(kept))
-    words = content_words(what)
-    states = [r for kind in _STATES for r in store.list(kind) if _fits(r, words)]
-    return ForgetPlan(what, records=tuple(states))
 
 
 def carry_out(
@@ -85,7 +129,7 @@ def carry_out(
     *,
     generated: Literal["erase", "keep"] = "erase",
 ) -> tuple[ErasureReceipt, ...]:
-    """Erase what the plan says, then write back what its list-like leaves still held."""
+    """Erase what the plan says, write back what did not speak of it, and look at every file."""
     ids = tuple(record.id for record in plan.records)
     receipts: list[ErasureReceipt] = []
     if plan.everything:
@@ -97,23 +141,187 @@ def carry_out(
             receipts.append(book.forget(concept, also=also, generated=generated))
     elif ids:
         receipts.append(store.purge(Scope(ids=ids, generated=generated)))
+    if plan.said:
+        store.record(plan.said)
     if plan.kept:
         store.apply(Batch(ops=plan.kept, author="user"))
     return tuple(receipts)
 
 
-def _speaking_of(store: Store, names: list[str]) -> list[Record]:
-    patterns = [re.compile(rf"(?<!\w){re.escape(n)}(?!\w)", re.IGNORECASE) for n in names]
-    hits = {h.id for name in names for h in store.full_text(name, kinds=_SPOKEN, limit=_MOST)}
-    found = []
-    for record in store.get(sorted(hits)):
-        text = " ".join((record.text, record.label, *record.keywords))
-        if any(pattern.search(text) for pattern in patterns):
-            found.append(record)
-    return found
+@dataclass
+class Subject:
+    """What shall be forgotten: the stems of its words, the names it goes by, its words as said."""
+
+    topics: frozenset[str]
+    names: set[str] = field(default_factory=set)
+    words: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, what: str, names: Iterable[str] = ()) -> Subject:
+        """Read the object of a request."""
+        told = list(names)
+        if told:
+            return cls(frozenset(), set(told))
+        words = [w for w in words_of(_ASIDE.sub("", what)) if w.casefold() not in _ASKING]
+        named = {m for m in _FULL_NAME.findall(what) if m.casefold() not in _ASKING}
+        parts = {part for name in named for part in words_of(name)}
+        topics = frozenset(stem(w) for w in words if w not in parts) - {""}
+        known = stems_of(" ".join(words)) | _PAPERS
+        return cls(topics & known, named, tuple(words))
+
+    def names_word(self, word: str) -> bool:
+        """Whether a word by itself speaks of it."""
+        named = any(word in words_of(name) for name in self.names)
+        return named or stem(word) in self.topics
+
+    def meant_in(self, text: str) -> bool:
+        """Whether a text speaks of it: by its name, or by half of the words that it has."""
+        said = {w.casefold() for w in words_of(text)}
+        named = [n for n in self.names if all(p.casefold() in said for p in words_of(n))]
+        if named and not self.topics:
+            return True
+        own = stems_of(text) | {stem(m) for m in _AS_NOUN.findall(text)}
+        found = sum(1.0 if t in own else 0.8 if also_said(t) & own else 0.0 for t in self.topics)
+        needed = len(self.topics) + 0.0
+        if self.names and self.topics:
+            return bool(named) and (found > 0 or len(self.names) == len(named))
+        return needed > 0 and found / needed >= _SHARED
+
+    def called(self, text: str) -> set[str]:
+        """The names that a text gives to it: "Duchess is the cat", "my therapist is Dr Anand"."""
+        found = set()
+        for topic in self.topics:
+            for word in set(words_of(text)):
+                if stem(word) != topic and stem(word) not in also_said(topic):
+                    continue
+                w = re.escape(word)
+                for pattern in (
+                    rf"\b([A-Z][\w'-]+)(?:'s| is|,) (?:the|my|our) (?:\w+ )?{w}\b",
+                    rf"\b([A-Z][\w'-]+) \((?:the |my |our |a )?{w}\b",
+                    rf"(?i:\b{w}(?:'s called| is called| called| is|'s|,))"
+                    r"(?: (?:Dr|Mr|Mrs|Ms)\.?)? ([A-Z][\w'-]+)",
+                ):
+                    found |= {m for m in re.findall(pattern, text) if len(m) > 1}
+        return found
 
 
-def _bystanders(store: Store, records: Sequence[Record], concepts: set[str]) -> list[Add]:
+def _speaking_of(store: Store, subject: Subject, embedder: TextEmbedder | None) -> list[Record]:
+    """Every record that speaks of the subject, oldest first."""
+    found: dict[str, Record] = {}
+    for record in _candidates(store, subject):
+        if any(subject.meant_in(piece) for piece in _pieces(record)):
+            found[record.id] = record
+            subject.names |= subject.called(record.text)
+    for record in _candidates(store, subject):  # now with the names that it goes by
+        if any(subject.meant_in(piece) for piece in _pieces(record)):
+            found.setdefault(record.id, record)
+    for document in _attached(store, subject, found):
+        found.setdefault(document.id, document)
+    for record in _alike(store, subject, embedder):
+        found.setdefault(record.id, record)
+    for turn in _pointing_back(store, found):
+        found.setdefault(turn.id, turn)
+    return sorted(found.values(), key=lambda r: r.id)
+
+
+def _candidates(store: Store, subject: Subject) -> Iterator[Record]:
+    """Records that may speak of it: those with one of its words, in any form that people use."""
+    words = {*subject.names, *subject.words, *(w for t in subject.topics for w in also_said(t))}
+    forms = {f"{word}{ending}" for word in {*words, *subject.topics}
+             for ending in ("", "s", "es", "ed", "ing", "e", "d", "y", "ies")}  # fmt: skip
+    found = {r.id for r in store.list("core")}  # "address" is in the name of no leaf
+    if forms:
+        query = " ".join(sorted(forms))
+        found |= {h.id for h in store.full_text(query, kinds=_SPOKEN, limit=_MOST, each_kind=True)}
+    yield from store.get(sorted(found))
+
+
+def _attached(store: Store, subject: Subject, found: dict[str, Record]) -> list[Turn]:
+    """Documents that were given with a turn that goes, where a paper is to be forgotten."""
+    if not subject.topics & _PAPERS:
+        return []
+    times = {r.valid_from for r in found.values() if isinstance(r, Turn)}
+    return [t for t in store.list("turn") if isinstance(t, Turn) and t.role == "document"
+            and t.valid_from in times]  # fmt: skip
+
+
+def _alike(store: Store, subject: Subject, embedder: TextEmbedder | None) -> list[Record]:
+    if embedder is None or not subject.topics or embedder.space not in store.spaces():
+        return []
+    asked = embedder.text([" ".join(sorted(subject.topics | subject.names))])[0]
+    hits = store.nearest(embedder.space, asked, kinds=("turn", "fact"), limit=12)
+    return list(store.get([h.id for h in hits if h.score >= _LIKE]))
+
+
+def _pointing_back(store: Store, found: dict[str, Record]) -> list[Turn]:
+    """Turns that follow at once and only point back to what goes."""
+    turns = [t for t in store.list("turn") if isinstance(t, Turn) and t.role == "user"]
+    after = []
+    for earlier, later in itertools.pairwise(turns):
+        goes = earlier.id in found or any(t.id == earlier.id for t in after)
+        if goes and later.id not in found and _POINTER.match(later.text):
+            after.append(later)
+    return after
+
+
+def _pieces(record: Record) -> list[str]:
+    label = record.label.replace(".", " ").replace("_", " ") if record.kind == "core" else ""
+    return [f"{label} {piece}".strip() for piece in _PIECE.split(record.text) if piece.strip()]
+
+
+def _without(record: Record, subject: Subject) -> str:
+    """What a record says besides the subject, or nothing where all of it speaks of that."""
+    if record.kind == "episode":
+        return ""
+    if isinstance(record, Turn) and record.role != "user":
+        return ""
+    pieces = [piece.strip() for piece in _PIECE.split(record.text) if piece.strip()]
+    if not any(subject.meant_in(piece) for piece in pieces):
+        return ""  # found by meaning, or because it points back: it goes as it is
+    left, told = [], False
+    for piece in pieces:
+        # "I have a tattoo. Left hip.": a fragment belongs to the sentence before it.
+        short = len(words_of(piece)) <= _FRAGMENT or _POINTER.match(piece)
+        goes_on = told and short and isinstance(record, Turn)
+        told = subject.meant_in(piece) or bool(goes_on)
+        left.append(_rest_of_list(piece, subject) if told else piece)
+    separator = "; " if isinstance(record, CoreLeaf) else " "
+    return separator.join(piece for piece in left if piece).strip()
+
+
+def _rest_of_list(piece: str, subject: Subject) -> str:
+    """The other entries of a list ("likes olives and hiking", "buy: milk, bread"), else nothing."""
+    head = _HEAD.match(piece)
+    if head is None:
+        return ""
+    entries = [e.strip() for e in _CLAUSE.split(piece[head.end() :]) if e.strip()]
+    kept = [entry for entry in entries if not subject.meant_in(entry)]
+    if not kept or len(kept) == len(entries) or subject.meant_in(head[0]):
+        return ""
+    return head[0] + (", " if ":" in head[0] else " and ").join(kept)
+
+
+def _bare(turn: Turn) -> Turn:
+    """The turn as a new one."""
+    return Turn(text="", role=turn.role, valid_from=turn.valid_from, session=turn.session)
+
+
+def _written_back(record: Record, text: str, subject: Subject) -> list[Add]:
+    if isinstance(record, CoreLeaf):
+        return [Add(target=record.path, value=text)]
+    if isinstance(record, Fact):
+        fields = {"topic": record.topic, "keywords": _keywords(record, subject)}
+        return [Add(kind="fact", value=text, fields=fields, at=record.valid_from)]
+    return []
+
+
+def _keywords(record: Record, subject: Subject) -> tuple[str, ...]:
+    return tuple(word for word in record.keywords if not subject.meant_in(word))
+
+
+def _bystanders(
+    store: Store, records: Sequence[Record], concepts: set[str], subject: Subject
+) -> list[Add]:
     turns = {r.id for r in records if r.kind == "turn"}
     meant = {r.id for r in records}
     kept = []
@@ -121,7 +329,11 @@ def _bystanders(store: Store, records: Sequence[Record], concepts: set[str]) -> 
         about = isinstance(state, Fact) and state.subject in concepts
         if state.id in meant or about or not turns & set(state.evidence):
             continue
-        fields = state.body() if isinstance(state, Fact) else {}
+        if _goes_along(state, records, subject):
+            continue
+        fields = {}
+        if isinstance(state, Fact):
+            fields = {**state.body(), "keywords": _keywords(state, subject)}
         target = "" if isinstance(state, Fact) else state.label
         kept.append(
             Add(
@@ -131,28 +343,14 @@ def _bystanders(store: Store, records: Sequence[Record], concepts: set[str]) -> 
     return kept
 
 
-def _without(text: str, names: list[str]) -> str:
-    parts = [part.strip() for part in text.split(";")]
-    named = re.compile("|".join(rf"(?<!\w){re.escape(n)}(?!\w)" for n in names), re.IGNORECASE)
-    return "; ".join(part for part in parts if not named.search(part)) if len(parts) > 1 else ""
-
-
-def _fits(record: Record, words: tuple[str, ...]) -> bool:
-    label = record.label.replace(".", " ").replace("_", " ")
-    own = {_stem(w) for w in content_words(f"{label} {record.text}")}
-    shared = sum(_stem(word) in own or _SAME.get(word, "") in own for word in words)
-    return bool(words) and 2 * shared >= len(words) and shared > 0
-
-
-# What people call a leaf that is named otherwise in the tree.
-_SAME = {
-    "address": "hom", "live": "hom", "work": "job", "occupation": "job", "allergy": "allergic",
-    "allergies": "allergic", "dog": "pet", "cat": "pet", "hometown": "root",
-}  # fmt: skip
-
-
-def _stem(word: str) -> str:
-    for ending in ("ing", "es", "s", "e"):
-        if word.endswith(ending) and len(word) - len(ending) >= 3:
-            return word[: -len(ending)]
-    return word
+def _goes_along(state: Record, records: Sequence[Record], subject: Subject) -> bool:
+    """Whether a state was read from words that go without naming the subject: a fragment after a
+    sentence that does, or a turn that only points back.
+    """
+    words = stems_of(state.text)
+    for turn in (r for r in records if r.kind == "turn" and r.id in state.evidence):
+        rest = _without(turn, subject)
+        fragments = (p for p in _pieces(turn) if not subject.meant_in(p) and p not in rest)
+        if any(len(words & stems_of(p)) >= _READ_FROM * len(words) for p in fragments):
+            return True
+    return False

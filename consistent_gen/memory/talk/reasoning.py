@@ -153,7 +153,8 @@ def _render(
     known = {record.id for record in records}
     said: list[Record] = [turn for turn in sources if turn.id not in known]
     sections = {"found": records, "said then": said}
-    return data_block(sections, zone, {"found": 800, "said then": 1200})
+    replaced = retriever.replaced([*records, *said])
+    return data_block(sections, zone, {"found": 800, "said then": 1200}, replaced)
 
 
 def _moment(text: str, zone: tzinfo, *, end: bool) -> datetime | None:

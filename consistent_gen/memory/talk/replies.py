@@ -52,12 +52,14 @@ def shall_i_erase(lines: Sequence[str], sentences: bool) -> str:
     return f"Shall I erase this for good (yes/no)?\n{listed}{also}"
 
 
-def erased(receipts: Sequence[ErasureReceipt]) -> str:
-    """What is gone, and whether every byte of it is."""
+def erased(receipts: Sequence[ErasureReceipt], left: Sequence[str] = ()) -> str:
+    """What is gone, and whether every byte of it is. left: words that some file still spells."""
     rows = sum(sum(receipt.rows.values()) for receipt in receipts)
     blobs = sum(receipt.media for receipt in receipts)
     clean = all(receipt.scrubbed for receipt in receipts)
     state = "no byte is left" if clean else "`memory verify` tells what is still pending"
+    if left:
+        state = f"other sentences still have the words {', '.join(left)}"
     return f"Erased: {rows} rows and {blobs} picture files; {state}."
 
 

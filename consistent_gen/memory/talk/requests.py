@@ -19,8 +19,10 @@ _DRAW = re.compile(
     re.I | re.S,
 )
 _FORGET = re.compile(
-    r"^\s*(?:please |can you |could you |i want you to |now )*(?:forget|erase|delete)"
-    r"(?: everything)?(?: (?:about|that|what i (?:said|told you) about))?\s+"
+    r"^\s*(?:(?:please|pls|ok|okay|now|just|and|(?:can|could|would|will) (?:you|u)|you (?:can|may|"
+    r"should)|i(?:'d| would) like you to|i want you to)[, ]+)*(?:forget|erase|delete|wipe|scrub)"
+    r"(?: all of| everything| all| any(?:thing)?)?"
+    r"(?: (?:about|that|what (?:i|we) (?:said|asked|told you|wrote|mentioned)(?: about)?))?\s+"
     r"(?P<what>.{1,300}?)[.!?]*\s*$",
     re.I | re.S,
 )

@@ -1,81 +1,109 @@
-"""A language model made of rules: it quotes memory and invents nothing. Works offline at once.
+"""A language model made of rules: it answers from memory and invents nothing. Works offline.
 
-It reads the data block of the prompt, finds the lines that share words with the question and
-repeats what they say. It cannot reason, paraphrase or talk about anything else, and says so.
+It reads what a question asks for (`questions`), weighs the remembered passages in front of it
+(`passages`), and says the best one with its source: when it was said, and by whom. A weak match is
+"I do not remember", a document is named as a document, what was replaced is left out. It cannot
+reason over several passages or talk about anything else, and says so.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
+from datetime import date
 
+from consistent_gen.language.dates import spoken_dates
+from consistent_gen.language.embedders import HashedNgrams, TextEmbedder
 from consistent_gen.language.models import Message, check_messages
 from consistent_gen.language.words import content_words, is_question
 from consistent_gen.memory.recall.prompts import BLOCK_END, BLOCK_START, LAST_ROUND
+from consistent_gen.memory.recall.retriever import commands
+from consistent_gen.memory.talk.passages import (
+    Line,
+    Passage,
+    Scored,
+    Scorer,
+    in_context,
+    newest_of_the_best,
+    passages_of,
+    read_lines,
+)
+from consistent_gen.memory.talk.questions import (
+    Question,
+    also_said,
+    denies,
+    read_question,
+    stem,
+    words_of,
+)
 from consistent_gen.memory.talk.replies import NO_QUESTION, NOTHING_KNOWN
 
-_LINE = re.compile(
-    r"^\[(?P<id>[^|\]]+) \| (?P<kind>\w+) from (?P<who>[^|]*) \| (?P<date>[^\]]*)\] (?P<text>.*)$"
-)
-# Words that many a question has and that name nothing: "what is my dog called?".
-_WEAK = frozenset(("call", "kind", "typ", "thing"))
-# States say how things are; episodes and turns are only what was said.
-_LEAST_SHARE, _LEAST_SAID = 0.5, 0.75
-# How much it counts against a line that it was only said in passing, and what counts as equal.
-_SAID, _NEAR = 0.1, 0.05
-_DATED = (
-    r"\b\d|\b(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?s?\b|\b(?:january|february|"
-    r"march|april|june|july|august|september|october|november|december|jan|feb|apr|aug|sept?|oct|nov|"
-    r"dec|noon|midnight|daily|weekly|every|tomorrow|yesterday)\b"
-)
-_COUNTED = (
-    r"\b\d|\b(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\w+teen|\w+ty|once|"
-    r"twice|half|every|a couple)\b"
-)
-# What a question asks for, and what shows that a line tells it.
-_KINDS = tuple(
-    (re.compile(asks, re.I), re.compile(holds, flags))
-    for asks, holds, flags in (
-        (r"\bwhen\b|\bwhat (?:day|date|time|month|year)\b|\bwhich days?\b", _DATED, re.I),
-        (
-            r"\bhow (?:many|much|old|often|long|tall|big|far)\b|\bdose\b|\bsize\b|\bweigh",
-            _COUNTED,
-            re.I,
-        ),
-        (
-            r"\bwho(?:'s|se|m)?\b|\bname\b|\bcalled\b",
-            r"(?<=[\w,] )(?!I\b)[A-Z][a-z]+|^[\w]+(?= \()|(?<=: )[A-Z]\w+",
-            re.NOFLAG,
-        ),
-        (r"\bwhere\b", r"\b(?:in|at|to|near|up|on) (?:the |my |our )?[\w']+", re.I),
-    )
-)
-_ORDER = {"core": 0, "fact": 0, "habit": 0, "concept": 0, "episode": 1, "turn": 2}
+LOOK_UPS = 2
+# The least score of an answer, with an embedder and without; "yes" and "no" need more.
+_LEAST, _LEAST_BY_WORDS, _WHETHER_MORE = 0.88, 0.8, 0.03
+# From here on a leaf of the tree is answer enough, without a look-up.
+_SURE = 0.9
+_DATED = ("when", "day", "date", "year", "long")
+# What a day is not: "27th not 20th", "Friday rather than Thursday".
+_NO_DAY = re.compile(r"\b(?:not|instead of|rather than)(?: on)?(?: the)? [\w']+", re.IGNORECASE)
 
 
 class RuleModel:
-    """Quotes the remembered lines that fit the newest user message, at most three."""
+    """Answers the newest user message from the remembered lines of the prompt.
+
+    embedder: compares by meaning; None compares words.
+    """
 
     name = "rules (no language model)"
     sees = False
 
+    def __init__(self, embedder: TextEmbedder | None = None) -> None:
+        self._scorer = Scorer(embedder)
+
+    @property
+    def by_meaning(self) -> bool:
+        """Whether it compares by meaning, not by words alone."""
+        return self._scorer.by_meaning
+
     def chat(self, messages: Sequence[Message], *, max_tokens: int = 512) -> str:
         """In the agreed form of the reasoning loop: think, then retrieve or answer."""
         check_messages(messages)
-        question = _question(messages)
+        asked = _question(messages)
+        if not is_question(asked):
+            return f"<think>Nothing is asked.</think><answer>{NO_QUESTION}</answer>"
         text = "\n".join(m.content for m in messages if m.role == "user")
-        lines = [m for m in map(_LINE.match, text.splitlines()) if m is not None]
-        fitting = _fitting(question, lines)
-        looked = any("<retrieve>" in m.content for m in messages if m.role == "assistant")
-        if not fitting and not looked and LAST_ROUND not in text and is_question(question):
-            words = " ".join(content_words(question)[:12])
-            return (
-                "<think>Nothing in front of me fits.</think><retrieve>\n"
-                f"keywords: {words}\nstart_time: null\nend_time: null\n</retrieve>"
-            )
-        answer = _answer(question, fitting)
-        return f"<think>I quote what fits.</think><answer>{answer}</answer>"
+        question, lines = read_question(asked), read_lines(text)
+        scored = self._scorer.score(question, passages_of(lines, asked))
+        looks = sum("<retrieve>" in m.content for m in messages if m.role == "assistant")
+        if looks < LOOK_UPS and LAST_ROUND not in text and not self._sure(scored):
+            words = _look_up(question, asked, lines, looks)
+            if words:
+                return (
+                    "<think>I look for what was said about it.</think><retrieve>\n"
+                    f"keywords: {words}\nstart_time: null\nend_time: null\n</retrieve>"
+                )
+        return (
+            f"<think>I say what fits best.</think><answer>{self._answer(question, scored)}</answer>"
+        )
+
+    def _sure(self, scored: Sequence[Scored]) -> bool:
+        return bool(scored) and scored[0].score >= _SURE and scored[0].passage.line.kind == "core"
+
+    def _answer(self, question: Question, scored: Sequence[Scored]) -> str:
+        fitting = [s for s in scored if s.holds and not commands(s.passage.text)]
+        if not fitting:
+            return NOTHING_KNOWN
+        least = _LEAST if self._scorer.by_meaning else _LEAST_BY_WORDS
+        others = [s for s in scored if not s.holds and not commands(s.passage.text)]
+        chosen = newest_of_the_best(question, fitting, others)
+        if fitting[0].score < least + _WHETHER_MORE * (question.wants == "whether"):
+            return NOTHING_KNOWN
+        return _told(question, chosen.passage)
+
+
+def meaning_of(embedder: TextEmbedder | None) -> TextEmbedder | None:
+    """The embedder, unless it only compares spelling."""
+    return None if isinstance(embedder, HashedNgrams) else embedder
 
 
 def _question(messages: Sequence[Message]) -> str:
@@ -89,76 +117,74 @@ def _question(messages: Sequence[Message]) -> str:
     return outside.strip()
 
 
-def _fitting(question: str, lines: Sequence[re.Match[str]]) -> list[re.Match[str]]:
-    """The lines that fit best, the newest first; none when the best fits weakly."""
-    words = {_stem(word) for word in content_words(question)}
-    words = (words - _WEAK) or words
-    asked = " ".join(question.casefold().split())
-    usable: dict[str, tuple[re.Match[str], set[str]]] = {}
-    for line in lines:
-        said = line["text"].strip()
-        if line["who"].startswith("assistant") or said.casefold() == asked:
-            continue  # quoting oneself turns one mistake into many
-        if line["kind"] == "turn" and is_question(said):
-            continue  # what the user asked is no answer
-        if line["kind"] == "episode" and "The user asked:" in said:
-            continue
-        found = {_stem(w) for w in content_words(said.replace(".", " "))}
-        usable[line["id"]] = (line, found)
-    rare = {
-        w: math.log((len(usable) + 1.5) / (sum(w in f for _, f in usable.values()) + 0.5))
-        for w in words
-    }
-    whole = sum(rare.values()) or 1.0
-    scored = []
-    for line, found in usable.values():
-        share = sum(rare[w] for w in words & found) / whole
-        order = _ORDER.get(line["kind"], 3)
-        if share < (_LEAST_SAID if order else _LEAST_SHARE):
-            continue
-        if not _tells(question, line["text"], words):
-            continue
-        score = share - _SAID * order
-        scored.append((score, line["date"], line))
-    if not scored:
-        return []
-    best = max(score for score, _, _ in scored)
-    near = sorted((s for s in scored if s[0] >= best - _NEAR), key=lambda s: -s[0])[:3]
-    return [line for _, _, line in sorted(near, key=lambda s: s[1], reverse=True)]
+def _look_up(question: Question, asked: str, lines: Sequence[Line], looks: int) -> str:
+    """What to search for: first the question itself, then its words with those that mean them."""
+    if looks == 0:
+        return " ".join(asked.split())
+    also = [w for topic in sorted(question.topics) for w in sorted(also_said(topic))]
+    named = [
+        match[1]
+        for line in lines
+        if (match := re.match(r"(\w+) \((\w+)\)$", line.text)) and stem(match[2]) in question.topics
+    ]
+    words = dict.fromkeys([*named, *question.names, *content_words(asked)[:12], *also[:12]])
+    return " ".join(words) if named or also else ""
 
 
-def _tells(question: str, text: str, words: set[str]) -> bool:
-    """Whether a text holds the kind of thing that a question asks for, besides its own words."""
-    for asks, holds in _KINDS:
-        if asks.search(question):
-            return any(_stem(m[0].casefold()) not in words for m in holds.finditer(text))
-    return True
+def _told(question: Question, passage: Passage) -> str:
+    """The answer in a word where there is one, and the words that it rests on."""
+    line = passage.line
+    head = _in_a_word(question, passage)
+    if line.who.startswith("document"):
+        source = f"your document of {line.date[:10]} says"
+    elif line.kind == "turn":
+        source = f"you said on {line.date[:10]}"
+    else:
+        source = f"noted on {line.date[:10]}"
+    said = in_context(passage) if line.kind == "turn" else _said(passage)
+    quoted = f'"{said}"' if line.kind == "turn" else said
+    start = f"{head}: {source}" if head else source[0].upper() + source[1:]
+    return f"{start}: {quoted} [{line.id}]"
 
 
-def _stem(word: str) -> str:
-    for ending in ("ing", "ies", "es", "ed", "s", "e"):
-        if word.endswith(ending) and len(word) - len(ending) >= 3:
-            return word[: -len(ending)]
-    return word
+def _said(passage: Passage) -> str:
+    """What a passage says, without what only sorts it: a leaf's branch, an episode's topic."""
+    label, colon, rest = passage.text.partition(": ")
+    if not colon or passage.line.kind not in ("core", "episode"):
+        return passage.text
+    return rest if passage.line.kind == "episode" else f"{label.rpartition('.')[2]}: {rest}"
 
 
-def _said(line: re.Match[str]) -> str:
-    """What a line says, without what only sorts it: a leaf's branch, an episode's topic."""
-    label, colon, rest = line["text"].partition(": ")
-    if not colon or line["kind"] not in ("core", "episode"):
-        return line["text"]
-    return rest if line["kind"] == "episode" else f"{label.rpartition('.')[2]}: {rest}"
+def _in_a_word(question: Question, passage: Passage) -> str:
+    if question.wants == "whether":
+        return "No" if denies(passage.text) != denies(question.text) else "Yes"
+    if question.wants in _DATED:
+        return _day(passage)
+    if question.wants == "name":
+        return _name(question, passage.text)
+    return ""
 
 
-def _answer(question: str, fitting: Sequence[re.Match[str]]) -> str:
-    if not is_question(question):
-        return NO_QUESTION
-    if not fitting:
-        return NOTHING_KNOWN
-    quotes = []
-    for line in fitting:
-        source = (
-            "you said" if line["kind"] == "turn" and line["who"].startswith("user") else "noted"
-        )
-        quotes.append(f"{source} on {line['date'][:10]}: {_said(line)} [{line['id'].strip()}]")
-    return "From memory, " + "; ".join(quotes) + "."
+def _day(passage: Passage) -> str:
+    """The one day that a passage names, where it names one only."""
+    try:
+        said = date.fromisoformat(passage.line.date[:10])
+    except ValueError:
+        return ""
+    text = _NO_DAY.sub("", passage.text)
+    found = {d.first for d in spoken_dates(text, said) if d.precise == "day" and not d.repeats}
+    if len(found) != 1:
+        return ""
+    day = found.pop()
+    return f"{day:%A} {day.day} {day:%B %Y}"
+
+
+def _name(question: Question, text: str) -> str:
+    """The name in a text that says how somebody is called."""
+    own = {w.casefold() for w in words_of(question.text)}
+    match = re.search(
+        r"(?:\b(?:called|named|name's|name is|name:|Name:) |^)([A-Z][\w'-]+(?: [A-Z][\w'-]+){0,2})"
+        r"(?: \(|[.,;!]|$)",
+        text,
+    )
+    return match[1] if match and match[1].casefold() not in own else ""
