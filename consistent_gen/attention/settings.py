@@ -354,6 +354,12 @@ def has_edit(rules: Iterable[Rule], kind: type) -> bool:
     return any(isinstance(edit, kind) for rule in rules for edit in rule.align)
 
 
+def edited_parts(rules: Iterable[Rule]) -> frozenset[str]:
+    """Which of "q", "k", "v" the rules replace in a row by what was recorded of another."""
+    blended = {"q"} if has_edit(rules, BlendQueries) else set[str]()
+    return frozenset(blended | ({"v"} if has_edit(rules, TwinValues) else set[str]()))
+
+
 def wanted_statistics(rules: Iterable[Rule]) -> tuple[str, ...]:
     """Of which of "q", "k", "v" the rules need an anchor's statistics."""
     edits = [edit for rule in rules for edit in rule.align if isinstance(edit, AlignStatistics)]
