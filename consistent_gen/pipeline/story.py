@@ -191,6 +191,8 @@ class PipelineStory:
     def close(self) -> None:
         """Free everything; nothing can be drawn any more. `share` does so at the end."""
         self._open = False
+        for name in self.run.subjects():
+            self.calls.forget(name)
         self.run.bank.close()
 
     def load(self, path: str | Path) -> SavedCharacter:
