@@ -25,13 +25,15 @@ class Support:
 
     share: `consistent_gen.share`. engine: `load_backbone` and story files draw its folders.
     needs: options that `share` must be given. of_frame: options that each frame may have of its
-    own. pictures: what else decides a picture beside words and noise.
+    own. repeated: options that the pipeline wants once per picture of a batch. pictures: what else
+    decides a picture beside words and noise.
     """
 
     share: str = "Y"
     engine: str = "the engine draws from words alone; use `share`"
     needs: tuple[str, ...] = ()
     of_frame: tuple[str, ...] = ("negative_prompt",)
+    repeated: tuple[str, ...] = ()
     pictures: str = "words"
 
 
@@ -63,10 +65,13 @@ PIPELINES: dict[str, Support] = {
         needs=("image",), of_frame=(*_XL, "image"), pictures="ControlNet"
     ),
     "StableDiffusionAdapterPipeline": Support(
-        needs=("image",), of_frame=("negative_prompt", "image"), pictures="T2I-Adapter"
+        needs=("image",),
+        of_frame=("negative_prompt", "image"),
+        repeated=("image",),
+        pictures="T2I-Adapter",
     ),
     "StableDiffusionXLAdapterPipeline": Support(
-        needs=("image",), of_frame=(*_XL, "image"), pictures="T2I-Adapter"
+        needs=("image",), of_frame=(*_XL, "image"), repeated=("image",), pictures="T2I-Adapter"
     ),
     "LatentConsistencyModelPipeline": Support(of_frame=()),
 }

@@ -63,7 +63,7 @@ def fingerprint(model: nn.Module) -> str | None:
         digest.update(f"{name} {tuple(weight.shape)} ".encode())
         flat = weight.detach().reshape(-1)
         if len(flat):
-            places = torch.linspace(0, len(flat) - 1, _SAMPLES, device=flat.device).long()
+            places = torch.arange(_SAMPLES, device=flat.device) * (len(flat) - 1) // (_SAMPLES - 1)
             numbers.append(flat[places].float())
     if numbers:
         digest.update(torch.cat(numbers).cpu().numpy().tobytes())

@@ -240,6 +240,9 @@ class PipelineStory:
         for name in ("negative_prompt", "negative_prompt_2", "prompt_2"):
             if isinstance(options.get(name), str):
                 options[name] = [options[name]] * len(prompts)
+        for name in self._support.repeated:
+            if not isinstance(options[name], list):
+                options[name] = [options[name]] * len(prompts)
         one = Pass(tuple(frames))
         for number, picture in pictures.items():
             noise = generator(seeds[number], "reference")
