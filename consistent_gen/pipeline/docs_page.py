@@ -30,8 +30,10 @@ line and the server, which read folders of these classes.
   ```
 
 - Saved characters open where the weights of the UNet (a fingerprint of them), the scheduler, the
-  options (pictures by content), LoRA and IP-Adapter scales and FreeU are the same. `pictures` and
-  `masks` of anchors are not saved.
+  options (pictures by content), LoRA and IP-Adapter scales and FreeU are the same. Anchors that
+  were made from `pictures` or `masks` are loaded with the same, which the file does not hold.
+- Models of few steps: every window of a method has a step at least, with the first step where
+  there is but one; `head_start`, which looks for characters in earlier steps, needs two.
 """
 TAIL = """\
 "Of each frame" are options that `frame(..., name=...)` takes; all others hold for a story and are
@@ -59,8 +61,8 @@ def page() -> str:
         "## Refused\n", "| pipeline | why |", "|---|---|", *refused,
         "| any other | how it calls its UNet is not known |", "",
         "## Schedulers\n",
-        "Each call's step and noise level are read from its timestep, so schedules of any length, of "
-        "second order, and started in the middle are right. Refused are:\n",
+        "Each call's step and noise level are read from its timestep, so schedules of any length, "
+        "of second order, and started in the middle are right. Refused are:\n",
         "| scheduler | why |", "|---|---|", *schedulers,
         "| `DPMSolverSDEScheduler` | its noise comes from no seed, unless made with "
         "`noise_sampler_seed` |",

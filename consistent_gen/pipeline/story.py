@@ -37,7 +37,7 @@ from consistent_gen.pipeline.contract import (
     check_scheduler,
     compiled_form,
 )
-from consistent_gen.pipeline.settings import settings_of
+from consistent_gen.pipeline.settings import by_content, settings_of
 from consistent_gen.runtime import generator
 from consistent_gen.saved_character import SavedCharacter, read_character
 
@@ -130,7 +130,7 @@ class PipelineStory:
         self.run.bank.drawn(Source(name))
         return SavedCharacter(
             name=name, subject=subject, prompts=tuple(prompts), seeds=tuple(seeds),
-            strength=strength, settings=settings, images=tuple(images),
+            strength=strength, settings=settings | _given(pictures, masks), images=tuple(images),
         )  # fmt: skip
 
     def frame(
@@ -168,13 +168,10 @@ class PipelineStory:
                 f"each frame has a prompt and a seed; got {len(prompts)} prompts and "
                 f"{len(seeds)} seeds"
             )
-        roles = []
-        for prompt in prompts:
-            uses = tuple(
-                Subject(name=c.name, tokens=self._tokens(prompt, c.subject), strength=c.strength)
-                for c in subjects
-            )
-            roles.append(FrameRole(frame=self._free_id(), subjects=uses))
+        roles = [
+            FrameRole(frame=self._free_id(), subjects=self._uses(prompt, subjects))
+            for prompt in prompts
+        ]
         settings = self._settings()
         try:
             twins = [self.run.add_with_twin(role, settings) for role in roles]
@@ -195,17 +192,25 @@ class PipelineStory:
             self.calls.forget(name)
         self.run.bank.close()
 
-    def load(self, path: str | Path) -> SavedCharacter:
+    def load(
+        self,
+        path: str | Path,
+        *,
+        pictures: Mapping[int, Any] | None = None,
+        masks: Mapping[int, Tensor] | None = None,
+    ) -> SavedCharacter:
         """Draw the anchors of a saved character again.
+
+        pictures, masks: those that they were drawn from, if any; a file holds none.
 
         Raises:
             InputError: the file is no saved character, or was saved under other settings.
         """
         self._check_open()
-        saved = read_character(Path(path), self._settings())
+        saved = read_character(Path(path), self._settings() | _given(pictures, masks))
         return self.anchor(
-            saved["prompts"], saved["seeds"], saved["subject"],
-            name=saved["name"], strength=saved["strength"],
+            saved["prompts"], saved["seeds"], saved["subject"], name=saved["name"],
+            strength=saved["strength"], pictures=pictures, masks=masks,
         )  # fmt: skip
 
     def _free_id(self) -> str:
@@ -286,6 +291,7 @@ class PipelineStory:
             refused.append("hidden")
         if beside or len(policies_in(self._unet)) > 1:
             refused.append("replay")
+        self._check_steps(drawing.steps)
         device = self._execution_device()
         plan = choose(
             self._memory, self.run, self._sites.values(), drawing, self._free,
@@ -304,6 +310,14 @@ class PipelineStory:
         if now is not None and name is not None:
             again = self.plans[name].keeping.what == "replay"
             now.anchors_of = name if again else None
+
+    def _check_steps(self, steps: int) -> None:
+        probe = self.run.recipe.masks
+        if probe is not None and probe.source == "running" and steps < 2:
+            raise InputError(
+                f"method {self.method!r} looks for a character in earlier steps, and one step has "
+                "none; draw in two steps or more, or choose 'style_aligned' or 'story_diffusion'"
+            )
 
     def _check_way(self, what: str, beside: Sequence[str]) -> None:
         if what != "replay":
@@ -340,6 +354,22 @@ class PipelineStory:
             raise InputError(f"the UNet was compiled ({form}) after the story began")
         check_scheduler(self.pipe.scheduler)
 
+    def _uses(self, prompt: str, subjects: Sequence[SavedCharacter]) -> tuple[Subject, ...]:
+        """The subjects with their words; several with equal words have one mention each."""
+        uses = []
+        for character in subjects:
+            tokens = self._tokens(prompt, character.subject)
+            same = [other.name for other in subjects if other.subject == character.subject]
+            if len(same) > 1:
+                if len(tokens) != len(same):
+                    raise InputError(
+                        f"{len(same)} characters are called {character.subject!r}, and the prompt "
+                        f"says it {len(tokens)} times; name each once, in their order"
+                    )
+                tokens = (tokens[same.index(character.name)],)
+            uses.append(Subject(name=character.name, tokens=tokens, strength=character.strength))
+        return tuple(uses)
+
     def _tokens(self, prompt: str, subject: str) -> tuple[int, ...]:
         """Where the subject's last word stands in the text that the model reads."""
         tokenizer = self.pipe.tokenizer or self.pipe.tokenizer_2
@@ -359,6 +389,13 @@ class PipelineStory:
 
     def _settings(self) -> dict[str, Any]:
         return settings_of(self.pipe, self.run, self._options)
+
+
+def _given(
+    pictures: Mapping[int, Any] | None, masks: Mapping[int, Tensor] | None
+) -> dict[str, Any]:
+    """What anchors were drawn from beside words, by content."""
+    return {"pictures": by_content(pictures or {}), "masks": by_content(masks or {})}
 
 
 @contextmanager
@@ -396,7 +433,8 @@ def share(
     check_options(pipe, support, options)
     if memory != AUTO:
         keeping(memory)
-    recipe = recipe_of(method, settings)
+    # Models of one to eight steps would step over most windows.
+    recipe = recipe_of(method, settings).at_few_steps()
     if attention_backend is not None:
         select_backend(pipe.unet, attention_backend)
     run = SharedRun(
