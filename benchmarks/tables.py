@@ -101,7 +101,7 @@ def _sharing_cost(result: Mapping[str, Any]) -> str:
     modes = [
         (
             model, name, *(f"{entry['bytes'] / 1e9:.2f}" for entry in row["modes"].values()),
-            f"{row['modes']['hidden']['tflop']:.1f}", row["modes"]["replay"]["extra_calls"],
+            f"{row['modes']['hidden']['tflop']:.1f}", str(row["modes"]["replay"]["extra_calls"]),
             row["auto_24_gb"],
         )
         for model, methods in result.get("modes", {}).items()
