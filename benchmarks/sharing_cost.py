@@ -13,6 +13,8 @@ For the story-world model and for untrained UNets shaped like Stable Diffusion 1
 - Wall time, medians of interleaved repeats.
 - Bytes of a character's bank: predicted before anything is drawn (at most so many: as if it filled
   the picture), and used.
+- What each way of keeping anchors takes and costs on the published sizes, and which of them fits a
+  card of 24 GB (`benchmarks.sharing_memory`).
 - Peak memory of stories of 4 to 32 frames, each in a process of its own, and its slope per frame.
 
 The large UNets that are timed have one layer per block, one transformer layer per attention block,
@@ -46,7 +48,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import sharing_flop
+from benchmarks import sharing_flop, sharing_memory
 from benchmarks.speed import flop_counter
 from consistent_gen.attention.layers import find_sites
 from consistent_gen.attention.roles import Source
@@ -73,7 +75,7 @@ RECIPES: dict[str, Recipe] = {
 }
 FRAME_COUNTS = (4, 8, 16, 32)
 PLAIN = "vanilla"
-PARTS = ["world", "sd15", "sdxl", "full", "memory"]
+PARTS = ["world", "sd15", "sdxl", "full", "modes", "memory"]
 # The two published shapes: block widths, attention per block, heads per block.
 SHAPES: dict[str, dict[str, Any]] = {
     "sd15": {
@@ -272,6 +274,13 @@ def print_tables(result: dict[str, Any], console: Console) -> None:
             ratios = f"{row['flop_ratio']:.3f}", f"{row['flop_ratio_formula']:.3f}"
             table.add_row(model, name, *ratios, "", "", "")
     console.print(table)
+    for model, rows in result.get("modes", {}).items():
+        names = sharing_memory.SHOWN
+        modes = Table(model, *(f"{mode}, GB" for mode in names), "24 GB card")
+        for name, row in rows.items():
+            sizes = (f"{row['modes'][mode]['bytes'] / 1e9:.2f}" for mode in names)
+            modes.add_row(name, *sizes, row["auto_24_gb"])
+        console.print(modes)
     memory = Table("method", *(f"{count} frames, MB" for count in FRAME_COUNTS), "MB per frame")
     for name, row in result["memory"].items():
         peaks = [f"{peak:.0f}" for peak in row["peak_mb"]]
@@ -289,6 +298,9 @@ def measure_part(part: str, options: argparse.Namespace, result: dict[str, Any])
     elif part == "full":
         steps = options.full_steps
         result["full_size"] = sharing_flop.measure(RECIPES, steps) if steps else {}
+    elif part == "modes":
+        steps = options.count_steps
+        result["modes"] = sharing_memory.measure(recipes, options.mode_steps, steps)
     elif part == "memory":
         slopes = memory_slopes(options.memory_steps, options.model)
         result["memory"] = {} if options.counts_only else dict(slopes)
@@ -319,6 +331,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--full-steps", type=int, default=DrawSettings.steps, help="for counting on shapes alone"
     )
+    parser.add_argument("--mode-steps", type=int, default=50, help="for what each mode takes")
+    parser.add_argument("--count-steps", type=int, default=10, help="for counting what is kept")
     parser.add_argument("--memory-steps", type=int, default=8, help="for the slope of memory")
     parser.add_argument("--counts-only", action="store_true", help="no time, no memory")
     parser.add_argument("--repeats", type=int, default=5)
@@ -332,7 +346,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     whole = options.only == PARTS and not options.method
     known = options.out is not None and options.out.exists() and not whole
     result = read_json(options.out) if known else {}
-    result = {"models": {}, "full_size": {}, "memory": {}, **result}
+    result = {"models": {}, "full_size": {}, "modes": {}, "memory": {}, **result}
     for part in options.only:
         measure_part(part, options, result)
         result |= {

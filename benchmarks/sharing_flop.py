@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from benchmarks.speed import flop_counter
+from consistent_gen.attention.keeping import KV, Keeping
 from consistent_gen.attention.layers import Site, find_sites
 from consistent_gen.attention.matching import Match
 from consistent_gen.attention.ops import BIAS_CHANNELS
@@ -97,7 +98,28 @@ def frame_flop(shapes: Shapes, recipe: Recipe, steps: int) -> tuple[float, float
     base = float(plain.get_total_flops()) * steps
     if not recipe.rules:
         return base, base
-    run = SharedRun(recipe, limit_bytes=sys.maxsize)  # shapes alone take no memory
+    policy, anchors = _story(shapes, recipe, 0.25)
+    with attached(shapes.unet, policy):
+        for names in (anchors, ["frame"]):
+            with flop_counter() as counter:
+                _draw(shapes, policy, names, steps)
+    return float(counter.get_total_flops()), base
+
+
+def bank_bytes(shapes: Shapes, recipe: Recipe, steps: int, keeping: Keeping) -> int:
+    """What a character that fills its pictures leaves, counted after its anchors were drawn."""
+    policy, anchors = _story(shapes, recipe, 1.0, keeping)
+    with attached(shapes.unet, policy):
+        _draw(shapes, policy, anchors, steps)
+    return policy.run.bank.bytes
+
+
+def _story(
+    shapes: Shapes, recipe: Recipe, cover: float, keeping: Keeping = KV
+) -> tuple[Sharing, list[str]]:
+    """A run with anchors and one frame, whose subject covers a share of every picture."""
+    # Shapes alone take no memory.
+    run = SharedRun(recipe, limit_bytes=sys.maxsize, keeping=keeping)
     policy = Sharing(run)
     sites = find_sites(shapes.unet)
     policy.bind(sites)
@@ -106,15 +128,12 @@ def frame_flop(shapes: Shapes, recipe: Recipe, steps: int) -> tuple[float, float
         role = FrameRole(frame=name, subjects=(HERO,), anchor=number if name in anchors else None)
         twin = run.add_with_twin(role)
         mask = torch.zeros(shapes.latent)
-        mask[: shapes.side // 2, : shapes.side // 2] = 1.0
+        side = round(shapes.side * cover**0.5)
+        mask[:side, :side] = 1.0
         for drawing in filter(None, (name, twin)):
             run.masks.set_external(drawing, HERO.name, mask)
     _foresee_matches(run, sites.values(), shapes, anchors)
-    with attached(shapes.unet, policy):
-        for names in (anchors, ["frame"]):
-            with flop_counter() as counter:
-                _draw(shapes, policy, names, steps)
-    return float(counter.get_total_flops()), base
+    return policy, anchors
 
 
 def _draw(shapes: Shapes, policy: Sharing, names: Sequence[str], steps: int) -> None:

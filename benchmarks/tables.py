@@ -98,6 +98,18 @@ def _sharing_cost(result: Mapping[str, Any]) -> str:
         for name, row in methods.items()
     ]
     counts = result["frame_counts"]
+    modes = [
+        (
+            model, name, *(f"{entry['bytes'] / 1e9:.2f}" for entry in row["modes"].values()),
+            f"{row['modes']['hidden']['tflop']:.1f}", str(row["modes"]["replay"]["extra_calls"]),
+            row["auto_24_gb"],
+        )
+        for model, methods in result.get("modes", {}).items()
+        for name, row in methods.items()
+    ]  # fmt: skip
+    shown = [
+        list(row["modes"]) for rows in result.get("modes", {}).values() for row in rows.values()
+    ]
     memory = [
         (name, *(f"{peak:.0f}" for peak in row["peak_mb"]), f"{row['mb_per_frame']:.2f}")
         for name, row in result["memory"].items()
@@ -110,9 +122,20 @@ def _sharing_cost(result: Mapping[str, Any]) -> str:
         "filled its pictures, so methods with masks take less; the last column is from an earlier "
         "version, which waited for the masks.\n\n"
         + table(columns, rows)
+        + (_modes(shown[0], modes) if shown else "")
         + "\nPeak memory of a whole process, in MB, by frames of the story:\n\n"
         + table(("method", *map(str, counts), "per frame"), memory)
     )
+
+
+def _modes(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    head = (
+        "\nWhat one character's anchors take in each [memory mode](memory_modes.md) in GB, as if "
+        "it filled its pictures (50 steps, half precision, guidance); what `hidden` projects again "
+        "(TFLOP) and `replay` draws again (steps of one anchor) per added frame; and what `auto` "
+        "takes on a card of 24 GB:\n\n"
+    )
+    return head + table(("model", "method", *names, "TFLOP", "steps", "24 GB"), rows)
 
 
 def _consistency(title: str) -> Callable[[Mapping[str, Any]], str]:

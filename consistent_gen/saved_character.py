@@ -53,8 +53,9 @@ def read_character(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     if missing := [key for key in _KEPT if key not in saved]:
         raise InputError(f"{path} does not say {', '.join(missing)}; save the character again")
     now = json.loads(json.dumps(dict(settings)))
-    for key in sorted({*saved["settings"], *now}):
-        was, found = saved["settings"].get(key), now.get(key)
+    # Files from before a setting was kept do not say what it was.
+    for key in sorted(saved["settings"].keys() & now.keys()):
+        was, found = saved["settings"][key], now[key]
         if was != found:
             raise InputError(f"{path} was saved with {key} {was!r}; this story has {found!r}")
     return saved

@@ -34,7 +34,7 @@ class Site:
     block: "down", "mid", "up" of a UNet; "joint" of SD3; "double" or "single" of FLUX.
     level: how often the latent was halved. rank: the grid's fineness among layers with attention.
     depth: place among all layers that see image keys, from 0 to 1. patch: latent cells per token.
-    channels: heads times head width.
+    channels: heads times head width. heads: how many.
     """
 
     name: str
@@ -45,6 +45,7 @@ class Site:
     depth: float = 0.0
     patch: int = 1
     channels: int = 0
+    heads: int = 1
 
     def grid(self, latent: Grid) -> Grid:
         """(height, width) in tokens for a latent of (height, width) cells."""
@@ -136,7 +137,7 @@ def _unet_sites(model: Any) -> Iterator[Site]:
         index = int(place[2] or 0)
         level = {"down": index, "mid": levels - 1, "up": levels - 1 - index}[place[1]]
         kind: Literal["self", "cross"] = "cross" if module.is_cross_attention else "self"
-        yield Site(name, kind, place[1], level, channels=int(module.inner_dim))
+        yield Site(name, kind, place[1], level, **_widths(module))
 
 
 def _transformer_sites(model: Any, family: str) -> Iterator[Site]:
@@ -150,7 +151,11 @@ def _transformer_sites(model: Any, family: str) -> Iterator[Site]:
             kind = block = "single"
         elif family == "SD3Transformer2DModel" and name.endswith("attn2"):
             kind = "self"
-        yield Site(name, kind, block, patch=patch, channels=int(module.inner_dim))
+        yield Site(name, kind, block, patch=patch, **_widths(module))
+
+
+def _widths(module: Any) -> dict[str, int]:
+    return {"channels": int(module.inner_dim), "heads": int(module.heads)}
 
 
 def _is_attention(module: Any) -> bool:
@@ -217,6 +222,20 @@ def project(
     assert encoder is not None, "a joint layer without text"
     words = _text_heads(attn, encoder, q.shape[-1])
     return (q, k, v), Text(*words, first=site.block == "double")
+
+
+def project_again(attn: Any, hidden: Tensor, which: Literal["q", "k", "v"]) -> Tensor:
+    """Queries, keys or values [u h d] of image tokens' hidden states [u c], as `project` has them.
+
+    The product of fewer rows may round otherwise than that of the whole picture.
+    """
+    if getattr(attn, "fused_projections", False):
+        found = attn.to_qkv(hidden).chunk(3, dim=-1)["qkv".index(which)]
+    else:
+        found = getattr(attn, f"to_{which}")(hidden)
+    split = _split(found, attn.heads)  # u c -> u h d
+    norm = {"q": attn.norm_q, "k": attn.norm_k, "v": None}[which]
+    return _normed(norm, split)
 
 
 def unproject(

@@ -20,8 +20,10 @@ BIAS_CHANNELS = 8
 def token_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of every channel over the tokens of x [n h d], each [1 h d].
 
-    The deviation is sqrt(variance + 1e-5), with the unbiased variance.
+    The deviation is sqrt(variance + 1e-5), with the unbiased variance. In float32 at least: squares
+    of half-precision features exceed what 16 bits hold.
     """
+    x = x if x.dtype == torch.float64 else x.float()
     mean = x.mean(dim=0, keepdim=True)
     # Two plain sums: torch.var_mean takes three times as long on a CPU.
     variance = (x - mean).square().sum(dim=0, keepdim=True) / (len(x) - 1)
@@ -33,7 +35,7 @@ def adain(x: Tensor, source: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor
     mean, deviation = source
     factor = target[1] / deviation
     # One pass over x instead of four; the small tensors cost nothing.
-    return torch.addcmul(target[0] - mean * factor, x, factor)
+    return torch.addcmul(target[0] - mean * factor, x.to(factor.dtype), factor).to(x.dtype)
 
 
 def join(

@@ -7,6 +7,7 @@ and scaled as always, and are only watched; they get ours when a policy asks to 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from consistent_gen.attention.layers import (
     find_sites,
     positions,
     project,
+    project_again,
     unproject,
 )
 from consistent_gen.attention.ops import text_attention
@@ -85,6 +87,17 @@ def one_row(model: nn.Module, slot: int) -> Iterator[None]:
         yield
     finally:
         patch.shared.slots = before
+
+
+def policies_in(model: nn.Module) -> tuple[AttentionPolicy, ...]:
+    """The policies that are attached to a model, in order."""
+    patch: _Patch | None = getattr(model, _PATCH, None)
+    return () if patch is None else tuple(patch.shared.policies)
+
+
+def adds_to_projections(model: nn.Module) -> bool:
+    """Whether a policy is attached that adds something of each row's own to projections."""
+    return any(policy.acts_on_projections for policy in policies_in(model))
 
 
 @dataclass
@@ -306,6 +319,10 @@ class PolicyProcessor:
         rotary = binding.shared.rotary
         qkv, text = project(attn, hidden_states, encoder_hidden_states, site, rotary)
         heads = Heads(*qkv, rotary=rotary)
+        if not any(policy.acts_on_projections for policy in policies):
+            first = 0 if site.kind != "single" or rotary is None else rotary.text
+            heads.hidden = hidden_states[:, first:]
+            heads.project = functools.partial(project_again, attn)
         if text is not None:
             for policy in policies:
                 for row in policy.watched(site):

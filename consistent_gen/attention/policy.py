@@ -7,7 +7,7 @@ Sharing methods and identity adapters are both policies; a layer holds an ordere
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -42,6 +42,9 @@ class Heads:
 
     reads: extras per slot. without_self: slots whose own image keys are left out if they read.
     rotary: positions in models with rotary embeddings.
+    hidden: what the layer projects, of image tokens [b n c]; project: hidden states [u c] of such
+        tokens to the layer's "q", "k" or "v" [u h d]. None where an adapter adds something of the
+        row's own to projections.
     """
 
     q: Tensor
@@ -50,6 +53,8 @@ class Heads:
     reads: dict[int, list[Extra]] = field(default_factory=dict)
     without_self: set[int] = field(default_factory=set)
     rotary: Rotary | None = None
+    hidden: Tensor | None = None
+    project: Callable[[Tensor, Literal["q", "k", "v"]], Tensor] | None = None
     _edited: set[str] = field(default_factory=set)
 
     @property

@@ -8,6 +8,7 @@ latent without sharing, for its queries.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from consistent_gen.attention.bank import DEFAULT_LIMIT_BYTES, AnchorBank
+from consistent_gen.attention.keeping import KV, Keeping
 from consistent_gen.attention.layers import Grid, Site
 from consistent_gen.attention.masks import AFTER_ALL, SubjectMasks
 from consistent_gen.attention.matching import Features, Match, match_tokens
@@ -26,6 +28,8 @@ from consistent_gen.attention.settings import (
     MatchedQueriesKeys,
     Recipe,
     Rule,
+    TwinValues,
+    edited_parts,
     has_edit,
     sharing_rule,
     source_step,
@@ -40,7 +44,7 @@ class SharedRun:
 
     Args:
         recipe: the method. seed: of every random choice of the method (dropout, coins).
-        limit_bytes, bank_device: see `AnchorBank`.
+        limit_bytes, keeping: see `AnchorBank`.
     """
 
     def __init__(
@@ -49,11 +53,11 @@ class SharedRun:
         *,
         seed: int = 0,
         limit_bytes: int = DEFAULT_LIMIT_BYTES,
-        bank_device: torch.device | None = None,
+        keeping: Keeping = KV,
     ) -> None:
         self.recipe = recipe
         self.seed = seed
-        self.bank = AnchorBank(limit_bytes, bank_device)
+        self.bank = AnchorBank(limit_bytes, keeping=keeping)
         self.features = None if recipe.features is None else Features(recipe.features)
         self.roles: dict[str, FrameRole] = {}
         self.masks = SubjectMasks(recipe.masks or MaskProbe(), self.roles, seed)
@@ -126,22 +130,66 @@ class SharedRun:
         guided: int,
         element_bytes: int,
         anchors: int | None = None,
+        keeping: Keeping = KV,
     ) -> int:
         """Bytes that one subject takes in the bank at most: as if it filled the picture.
 
         Exact for methods that share every token. latent: height and width in cells. guided: how
         many steps, the first ones, have rows for both branches. anchors: how many frames leave
-        something, None for those of the recipe.
+        something, None for those of the recipe. keeping: how; of anchors that are drawn again
+        beside every step, what lives for one step.
         """
-        per_anchor = 0
+        each = []
+        seeing = [site for site in sites if site.sees_images]
+        for step in range(steps):
+            branches = BOTH if step < guided else BOTH[:1]
+            each.append(
+                sum(
+                    _most_bytes(
+                        self.exports_at(site, step, steps, branch),
+                        self.rules_at(site, step, steps, branch),
+                        math.prod(site.grid(latent)), site, element_bytes, keeping,
+                    )
+                    for site in seeing
+                    for branch in branches
+                )
+            )  # fmt: skip
+        per_anchor = max(each, default=0) if keeping.what == "replay" else sum(each)
+        return per_anchor * (self.recipe.anchors if anchors is None else anchors)
+
+    def recorded_bytes(
+        self, sites: Iterable[Site], latent: Grid, *, steps: int, branches: int, element_bytes: int
+    ) -> int:
+        """Bytes of the values that one frame's first pass leaves for it, kept while it is drawn."""
+        numbers = 0
         for site in sites:
-            height, width = site.grid(latent)
             for step in range(steps) if site.sees_images else ():
-                for branch in BOTH if step < guided else BOTH[:1]:
-                    rules = self.exports_at(site, step, steps, branch)
-                    per_anchor += _most_numbers(rules, height * width) * site.channels
-        count = self.recipe.anchors if anchors is None else anchors
-        return per_anchor * count * element_bytes
+                for branch in BOTH[:branches]:
+                    rules = self.rules_at(site, step, steps, branch)
+                    if has_edit(rules, TwinValues):
+                        numbers += math.prod(site.grid(latent)) * site.channels
+        return numbers * element_bytes
+
+    def read_steps(self, sites: Iterable[Site], step: int, steps: int, branches: int) -> list[int]:
+        """The anchors' steps that a frame reads at `step`, in whichever layers; ascending."""
+        found = set()
+        for site in sites:
+            for branch in BOTH[:branches] if site.sees_images else ():
+                rules = self.rules_at(site, step, steps, branch)
+                if rules and self.exports_at(
+                    site, read := source_step(rules, step, steps), steps, branch
+                ):
+                    found.add(read)
+        return sorted(found)
+
+    def copies(self, sites: Iterable[Site], step: int, steps: int, branches: int) -> bool:
+        """Whether values of a first pass are put in place at a step, in any layer."""
+        return any(
+            has_edit(self.rules_at(site, step, steps, branch), TwinValues)
+            for site in sites
+            if site.sees_images
+            for branch in BOTH[:branches]
+        )
 
     # What policies ask for.
 
@@ -263,10 +311,26 @@ class SharedRun:
             del self._matches[key]
 
 
-def _most_numbers(rules: tuple[Rule, ...], n: int) -> int:
-    """Numbers per channel that one anchor of n tokens leaves under `rules`, if all are its own."""
-    sharing = sharing_rule(rules)
-    found = 0 if sharing is None else 2 * kept_count(n, sharing.select.dropout)
-    found += 2 * len(wanted_statistics(rules))
-    found += 2 * n * has_edit(rules, MatchedQueriesKeys)
-    return found + n * any(rule.mix.inject > 0.0 for rule in rules)
+def _most_bytes(
+    rules: tuple[Rule, ...],
+    by: tuple[Rule, ...],
+    n: int,
+    site: Site,
+    element_bytes: int,
+    keeping: Keeping,
+) -> int:
+    """Bytes that one anchor of n tokens leaves at a layer, if all are its own.
+
+    rules: by which it is read. by: those that edit it.
+    """
+    sharing, matched = sharing_rule(rules), has_edit(rules, MatchedQueriesKeys)
+    rows = 0 if sharing is None else kept_count(n, sharing.select.dropout)
+    loose = 2 * len(wanted_statistics(rules)) * site.channels * max(4, element_bytes)
+    if keeping.what == "hidden":
+        edited, shared = edited_parts(by), rows
+        rows, loose = (n, loose + 4 * n) if matched else (rows, loose)
+        rows += shared * ("v" in edited) + n * (matched and "q" in edited)
+    else:
+        rows = 2 * rows + 2 * n * matched
+    rows += n * any(rule.mix.inject > 0.0 for rule in rules)
+    return loose + keeping.bytes(rows, site.channels, site.heads, element_bytes)

@@ -20,7 +20,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from consistent_gen.attention.rows import BOTH, Branch
@@ -41,6 +41,8 @@ class Window:
     steps: (start, stop) as shares of all steps, stop exclusive.
     coin: (until, chance) pairs; before the share `until` of the steps, a layer takes part in a
         step with probability `chance`. Empty for always.
+    least: how many steps there are at least in a window that is not empty, however few the schedule
+        has; 0 as stories are drawn. Of no account for what a recipe is called.
     """
 
     blocks: tuple[str, ...] = ("up", "joint", "single")
@@ -50,6 +52,7 @@ class Window:
     steps: tuple[float, float] = (0.0, 1.0)
     branches: tuple[Branch, ...] = BOTH
     coin: tuple[tuple[float, float], ...] = ()
+    least: int = field(default=0, repr=False)
 
     def covers(self, site: Site) -> bool:
         """Whether the layer is one of the window's."""
@@ -61,7 +64,11 @@ class Window:
         """The steps (0-based) of `steps` that lie in the window."""
         start, stop = self.steps
         first = max(self.skip, math.floor(start * steps + 0.5))
-        return range(first, max(first, math.ceil(stop * steps - 1e-9)))
+        end = max(first, math.ceil(stop * steps - 1e-9))
+        if self.least and stop > start:
+            first = max(0, min(first, steps - self.least))
+            end = min(steps, max(end, first + self.least))
+        return range(first, end)
 
     def chance(self, step: int, steps: int) -> float:
         """The coin's probability at a step."""
@@ -290,6 +297,11 @@ class Recipe:
         """The guidance branches in which anything is shared."""
         return frozenset(branch for rule in self.rules for branch in rule.window.branches)
 
+    def at_few_steps(self) -> Recipe:
+        """The same with a step at least in every window that has any."""
+        rules = tuple(replace(rule, window=replace(rule.window, least=1)) for rule in self.rules)
+        return replace(self, rules=rules)
+
     def lead(self, steps: int) -> int:
         """How many steps anchors stay ahead of their readers, at least one."""
         return 1 + max((rule.topology.lead_steps(steps) for rule in self.rules), default=0)
@@ -352,6 +364,12 @@ CHARACTER_SETTINGS: Mapping[str, tuple[str, ...]] = {
 def has_edit(rules: Iterable[Rule], kind: type) -> bool:
     """Whether any of the rules makes edits of this kind."""
     return any(isinstance(edit, kind) for rule in rules for edit in rule.align)
+
+
+def edited_parts(rules: Iterable[Rule]) -> frozenset[str]:
+    """Which of "q", "k", "v" the rules replace in a row by what was recorded of another."""
+    blended = {"q"} if has_edit(rules, BlendQueries) else set[str]()
+    return frozenset(blended | ({"v"} if has_edit(rules, TwinValues) else set[str]()))
 
 
 def wanted_statistics(rules: Iterable[Rule]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +29,7 @@ from consistent_gen.attention.settings import (
     Rule,
     ScaleShared,
     TwinValues,
+    edited_parts,
     has_edit,
     sharing_rule,
     source_step,
@@ -92,6 +94,19 @@ class Sharing(AttentionPolicy):
         self._finest: Grid = (0, 0)
         self._sites: Mapping[str, Site] = {}
         self._device = torch.device("cpu")
+        self._again = False
+        self._read_here: dict[Key, list[Export]] = {}
+
+    @contextmanager
+    def drawing_again(self) -> Iterator[None]:
+        """Anchors are drawn again beside a frame: they leave what they left, and nothing is looked
+        for in them.
+        """
+        self._again = True
+        try:
+            yield
+        finally:
+            self._again = False
 
     def bind(self, sites: Mapping[str, Site]) -> None:
         """Tell the policy the model's layers (`layers.find_sites`); once, before the first call."""
@@ -103,14 +118,14 @@ class Sharing(AttentionPolicy):
         roles = self.run.roles
         self._call, self._work = call, {}
         self._rows = [(row, roles[row.frame]) for row in call.rows if row.frame in roles]
-        if self.run.recipe.masks is not None:
+        if self.run.recipe.masks is not None and not self._again:
             self._watched = self.run.masks.watched(self._sites.values(), call.latent)
             grids = (site.grid(call.latent) for site in self._watched.values())
             self._finest = max(grids, key=lambda grid: grid[0] * grid[1], default=(0, 0))
 
     def end(self) -> None:
         """See `AttentionPolicy`."""
-        self._rows, self._work, self._watched = [], {}, {}
+        self._rows, self._work, self._watched, self._read_here = [], {}, {}, {}
 
     def acts(self, site: Site) -> bool:
         """See `AttentionPolicy`."""
@@ -123,6 +138,7 @@ class Sharing(AttentionPolicy):
                 f"the model was called with {len(heads.q)} rows, {self._call.size} were announced"
             )
         self._device = heads.q.device
+        self._read_here = {}
         work = self._at(site)
         drawn = [item for item in work if not item.aside]
         for item in work:
@@ -177,7 +193,7 @@ class Sharing(AttentionPolicy):
 
     def features(self, output: Tensor) -> None:
         """See `AttentionPolicy`: keep the features of twins at the probe's noise level."""
-        features = self.run.features
+        features = None if self._again else self.run.features
         for row, role in self._rows if features is not None else ():
             if row.branch != "cond" or role.twin_of is None:  # looks are no twins
                 continue
@@ -228,16 +244,19 @@ class Sharing(AttentionPolicy):
     ) -> None:
         row, role, (use, source) = item.row, item.role, leaving
         q, k, v = (heads.get(which, row.slot) for which in "qkv")  # n h d
-        none = tokens = own = torch.empty(0, dtype=torch.int64, device=k.device)
+        tokens = torch.empty(0, dtype=torch.int64, device=k.device)
         sharing = sharing_rule(item.exports)
-        if sharing is not None:
+        recalled = self.run.bank.recalled(item.key(source, site), role.number)
+        if recalled is not None:
+            tokens = recalled.to(k.device)  # m
+        elif sharing is not None:
             known = self.run.mask_step(role, row.step, row.steps)
             chosen = self.run.masks.shared(
                 role, leaving, sharing.select, row.step, self._grid(site), k.device, known=known
             )
-            tokens = none if chosen is None else chosen.to(k.device)  # m
-        matched = has_edit(item.concerned, MatchedQueriesKeys)
-        if matched:
+            tokens = tokens if chosen is None else chosen.to(k.device)  # m
+        own = None
+        if has_edit(item.concerned, MatchedQueriesKeys):
             own = self._subject_tokens(item, use, site).to(k.device)  # s
         export = Export(
             anchor=role.number,
@@ -248,8 +267,11 @@ class Sharing(AttentionPolicy):
                 which: token_statistics(heads.get(which, row.slot))
                 for which in wanted_statistics(item.exports)
             },
-            subject_q=q[own] if matched else None,
-            subject_k=k[own] if matched else None,
+            own=own,
+            subject_q=None if own is None else q[own],
+            subject_k=None if own is None else k[own],
+            hidden=None if heads.hidden is None else heads.hidden[row.slot],
+            edited=edited_parts(item.rules),
         )
         self.run.bank.put(item.key(source, site), export)
 
@@ -262,7 +284,7 @@ class Sharing(AttentionPolicy):
             for edit in rule.align:
                 if isinstance(edit, AlignStatistics) and edit.toward == "source":
                     # One picture has one style: that of its first subject's first anchor.
-                    first = self._exports(item, item.role.reading[0].sources, site)[0]
+                    first = self._exports(item, item.role.reading[0].sources, site, heads)[0]
                     for which in edit.which:
                         x = heads.get(which, row.slot)  # n h d
                         aligned = adain(x, token_statistics(x), first.statistics[which])
@@ -274,7 +296,7 @@ class Sharing(AttentionPolicy):
     def _gather(self, item: _Work, use: Subject, heads: Heads, site: Site) -> None:
         """q and k at the subject's tokens from the corresponding ones of its anchors."""
         match = self.run.match(item.frame, use, self._grid(site))
-        exports = self._exports(item, use.sources, site)
+        exports = self._exports(item, use.sources, site, heads)
         tokens, source = match.tokens.to(heads.q.device), match.source.to(heads.q.device)  # p
         for which in ("q", "k"):
             pool = torch.cat([getattr(export, f"subject_{which}") for export in exports])  # s h d
@@ -319,7 +341,7 @@ class Sharing(AttentionPolicy):
         bias = 0.0 if source.among else rule.mix.bias
         bias += 0.0 if item.role.leaving else math.log(use.strength)
         grid = self._grid(site)
-        for export in self._exports(item, (source,), site):
+        for export in self._exports(item, (source,), site, heads):
             k, v = _as_read(export, rule, heads, item.row.slot)  # m h d
             angles = None
             if heads.rotary is not None:
@@ -331,21 +353,29 @@ class Sharing(AttentionPolicy):
         """Blend into a row's hidden states [n c], in place."""
         for use in item.role.reading:
             match = self.run.match(item.frame, use, self._grid(site))
-            results = [e.result for e in self._exports(item, use.sources, site)]
-            pool = torch.cat([result for result in results if result is not None])  # s c
+            bank, keys = self.run.bank, self._keys(item, use.sources, site)
+            pool = torch.cat([found for key in keys for found in bank.results(key, hidden.device)])
             tokens, source = match.tokens.to(hidden.device), match.source.to(hidden.device)  # p
             w = item.inject * min(use.strength, 1.0)
             hidden[tokens] = _blend(hidden[tokens], pool[source], w)
 
-    def _exports(self, item: _Work, sources: Sequence[Source], site: Site) -> list[Export]:
-        """What a row reads there: of anchors at its own step, otherwise of who is ahead."""
-        row, anchor = item.row, item.role.anchor
-        step = row.step if anchor is not None else source_step(item.rules, row.step, row.steps)
-        found = []
-        for source in sources:
-            key = source, site.name, step, row.branch
-            found += [e for e in self.run.bank.get(key, self._device) if e.anchor != anchor]
+    def _exports(
+        self, item: _Work, sources: Sequence[Source], site: Site, heads: Heads
+    ) -> list[Export]:
+        """What a row reads there; what several rows read is fetched once."""
+        found: list[Export] = []
+        for key in self._keys(item, sources, site):
+            if key not in self._read_here:
+                self._read_here[key] = self.run.bank.get(key, self._device, heads.project)
+            found += [e for e in self._read_here[key] if e.anchor != item.role.anchor]
         return found
+
+    def _keys(self, item: _Work, sources: Sequence[Source], site: Site) -> list[Key]:
+        """Where that lies: of anchors at the row's own step, otherwise of who is ahead."""
+        row = item.row
+        ahead = item.role.anchor is None
+        step = source_step(item.rules, row.step, row.steps) if ahead else row.step
+        return [(source, site.name, step, row.branch) for source in sources]
 
 
 def _blend(x: Tensor, other: Tensor, weight: float) -> Tensor:

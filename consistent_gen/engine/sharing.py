@@ -48,8 +48,7 @@ class SharedStory(Coupling):
     Args:
         engine: draws the frames; one engine serves any number of stories.
         recipe: the method as data. seed: of the method's own random choices.
-        limit_bytes: most memory for the anchors' bank. bank_device: where it is kept; None is
-            beside the model.
+        limit_bytes: most memory for the anchors' bank.
 
     Raises:
         InputError: a model family whose attention cannot be shared.
@@ -62,10 +61,9 @@ class SharedStory(Coupling):
         *,
         seed: int = 0,
         limit_bytes: int = DEFAULT_LIMIT_BYTES,
-        bank_device: torch.device | None = None,
     ) -> None:
         self.engine = engine
-        self.run = SharedRun(recipe, seed=seed, limit_bytes=limit_bytes, bank_device=bank_device)
+        self.run = SharedRun(recipe, seed=seed, limit_bytes=limit_bytes)
         self._sites = find_sites(engine.backbone.unet)
         self._policy = Sharing(self.run)
         self._policy.bind(self._sites)

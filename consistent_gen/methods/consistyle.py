@@ -12,9 +12,9 @@
 Departures: the copy also serves as the pass that finds masks and features: 2.08 times the calls of
 a plain frame, where the released code makes three passes of two calls per step. Vanilla queries
 come from a second, unshared row with the latent that is being denoised, as in that code, but in the
-first tenth of the steps only, as in ConsiStory; in all steps (`mixing_steps=1`) they make it three
-times the calls. All frames are edited from unedited anchors; which anchor tokens are dropped
-depends on the anchor's number, so their order is free only without dropout.
+first tenth of the steps only (1 to 4 of 50), as in ConsiStory; in all steps (`mixing_steps=1`) they
+make it three times the calls. All frames are edited from unedited anchors; which anchor tokens are
+dropped depends on the anchor's number, so their order is free only without dropout.
 
 Settings, with the defaults of the released code; windows are shares of the steps:
 

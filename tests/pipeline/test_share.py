@@ -140,7 +140,7 @@ def test_mistakes_are_named(pipe: Any) -> None:
         story.drop(hero)
         assert story.run.bank.bytes == 0
     with (
-        consistent_gen.share(pipe, "consistory", limit_bytes=1000, **OPTIONS) as story,
+        consistent_gen.share(pipe, "consistory", memory="kv", limit_bytes=1000, **OPTIONS) as story,
         pytest.raises(LimitError, match="MB are allowed"),
     ):
         fox(story)
@@ -151,11 +151,12 @@ def test_a_bank_that_might_be_too_large_is_refused_and_leaves_nothing(pipe: Any)
     with consistent_gen.share(pipe, "consistory", **OPTIONS) as story:
         fox(story, masks=dict.fromkeys(range(2), torch.ones(16, 16)))
         whole = story.run.bank.bytes
-    with consistent_gen.share(pipe, "consistory", limit_bytes=whole - 1, **OPTIONS) as story:
+    kept: dict[str, Any] = {"memory": "kv", **OPTIONS}
+    with consistent_gen.share(pipe, "consistory", limit_bytes=whole - 1, **kept) as story:
         with pytest.raises(LimitError, match=f"takes {whole / 1e6:.1f} MB, and .* raise the limit"):
             fox(story)
         assert story.run.bank.bytes == 0 and story.run.subjects() == ()
-    with consistent_gen.share(pipe, "consistory", limit_bytes=whole, **OPTIONS) as story:
+    with consistent_gen.share(pipe, "consistory", limit_bytes=whole, **kept) as story:
         with pytest.raises(InputError, match="a prompt does not say 'cat'"):
             story.anchor(PORTRAITS, [1, 2], subject="cat")  # keeps no room
         hero = fox(story)

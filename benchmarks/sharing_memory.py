@@ -1,0 +1,87 @@
+"""What each way of keeping anchors takes on UNets of the published size, and what it costs.
+
+Part of `benchmarks.sharing_cost` (`--only modes`). Bytes and costs are by formula, in half
+precision and with guidance; that the formula is what a bank holds is counted on shapes alone, at
+fewer steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.sharing_flop import Shapes, bank_bytes
+from consistent_gen.attention.budget import SPARE, Drawing, Plan, choose, plan_for
+from consistent_gen.attention.keeping import AUTO, MODES, Where
+from consistent_gen.attention.layers import find_sites
+from consistent_gen.attention.run import SharedRun
+from consistent_gen.attention.settings import Recipe
+
+HALF = 2  # bytes of a number
+CARD_BYTES, HOST_BYTES, DISK_BYTES = 24_000_000_000, 32_000_000_000, 100_000_000_000
+# Weights beside the UNet: text encoders and autoencoder.
+BESIDE = {"Stable Diffusion 1.5, 512 px": 207_000_000, "Stable Diffusion XL, 1024 px": 902_000_000}
+SHOWN = ("kv", "hidden", "hidden-8bit", "hidden-host", "replay")
+# The formula is held against a count in one mode each: they differ in what is kept only.
+COUNTED = ("kv", "hidden", "hidden-8bit")
+
+
+def drawing_of(shapes: Shapes, steps: int) -> Drawing:
+    """How a pipeline calls the network: with guidance, in half precision."""
+    return Drawing(shapes.latent, steps, 2, HALF, 4 * shapes.side**2 * HALF)
+
+
+def room_on_card(shapes: Shapes, name: str) -> int:
+    """What 24 GB leave beside the weights and for drawing."""
+    weights = sum(weight.numel() for weight in shapes.unet.parameters()) + BESIDE[name]
+    return int(CARD_BYTES * (1.0 - SPARE)) - weights * HALF
+
+
+def plan_on_card(shapes: Shapes, name: str, recipe: Recipe, steps: int) -> Plan:
+    """What "auto" chooses on a card of 24 GB in a machine with 32 GB of memory to spare."""
+    room: dict[Where, int] = {
+        "device": room_on_card(shapes, name), "host": HOST_BYTES, "disk": DISK_BYTES,
+    }  # fmt: skip
+    sites = find_sites(shapes.unet).values()
+    return choose(
+        AUTO, SharedRun(recipe), sites, drawing_of(shapes, steps), lambda where: room[where],
+        on_processor=False,
+    )  # fmt: skip
+
+
+def measure(
+    recipes: dict[str, Recipe], steps: int, count_steps: int, names: Sequence[str] = tuple(BESIDE)
+) -> dict[str, Any]:
+    """Per network and method: what every mode takes and costs, and what "auto" chooses."""
+    found: dict[str, Any] = {}
+    for name in names:
+        shapes = Shapes.of(name)
+        sites = list(find_sites(shapes.unet).values())
+        rows: dict[str, Any] = {}
+        for method, recipe in recipes.items():
+            run = SharedRun(recipe)
+            modes = {}
+            for mode in SHOWN:
+                plan = plan_for(
+                    MODES[mode], run, sites, drawing_of(shapes, steps), lambda _: CARD_BYTES
+                )
+                modes[mode] = {
+                    "bytes": plan.bytes, "moved_bytes": plan.moved, "tflop": plan.flop / 1e12,
+                    "extra_calls": plan.calls, "steps": steps,
+                }  # fmt: skip
+                if mode in COUNTED and count_steps:
+                    predicted, counted = held_to_formula(shapes, recipe, count_steps, mode)
+                    modes[mode] |= {"counted_over_formula": counted / predicted}
+            chosen = plan_on_card(shapes, name, recipe, steps)
+            rows[method] = {"modes": modes, "auto_24_gb": chosen.keeping.name}
+        found[name] = rows
+    return found
+
+
+def held_to_formula(shapes: Shapes, recipe: Recipe, steps: int, mode: str) -> tuple[int, int]:
+    """Bytes of one character by formula, and counted on shapes (which are of float32)."""
+    predicted = SharedRun(recipe).most_bytes(
+        find_sites(shapes.unet).values(), shapes.latent, steps=steps, guided=steps,
+        element_bytes=4, keeping=MODES[mode],
+    )  # fmt: skip
+    return predicted, bank_bytes(shapes, recipe, steps, MODES[mode])

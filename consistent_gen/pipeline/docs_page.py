@@ -1,0 +1,78 @@
+"""docs/backbones.md, made from the contract by `python -m consistent_gen.pipeline.docs_page`."""
+
+from __future__ import annotations
+
+from consistent_gen.pipeline.contract import OPTIONS, PIPELINES, REFUSED, SCHEDULERS
+
+HEAD = """\
+# Backbones
+
+Made from `consistent_gen.pipeline.contract` by
+`python -m consistent_gen.pipeline.docs_page > docs/backbones.md`; a test holds the two together and
+tests draw with every class that shares, on diffusers' own classes at tiny size. What is not listed
+is refused: a pipeline that calls its denoiser otherwise would draw pictures that look well and
+share nothing.
+
+`share` is `consistent_gen.share(pipe, ...)`; "engine" is `load_backbone`, story files, the command
+line and the server, which read folders of these classes.
+
+- LoRA, textual inversion, IP-Adapter and FreeU: whatever is loaded into the pipeline acts, in
+  `share`. Another weight, another adapter or another UNet than when the anchors were drawn is
+  refused by name.
+- Offloading: model by model and layer by layer (accelerate's hooks), in `share`.
+- `torch.compile`: a UNet, block or forward function that is compiled is refused, since what is
+  compiled cannot look at other frames. Compile the parts without attention:
+
+  ```python
+  for part in pipe.unet.modules():
+      if type(part).__name__ in ("FeedForward", "ResnetBlock2D"):
+          part.compile()
+  ```
+
+- Saved characters open where the weights of the UNet (a fingerprint of them), the scheduler, the
+  options (pictures by content), LoRA and IP-Adapter scales and FreeU are the same. Anchors that
+  were made from `pictures` or `masks` are loaded with the same, which the file does not hold.
+- Models of few steps: every window of a method has a step at least, with the first step where
+  there is but one; `head_start`, which looks for characters in earlier steps, needs two.
+"""
+TAIL = """\
+"Of each frame" are options that `frame(..., name=...)` takes; all others hold for a story and are
+given to `share`.
+"""
+
+
+def page() -> str:
+    """The text of docs/backbones.md."""
+    rows = [
+        "| pipeline | share | engine, story files | decided by | needs | of each frame |"
+        " LoRA | offload | compile |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, entry in PIPELINES.items():
+        needs = ", ".join(f"`{option}`" for option in entry.needs) or "nothing"
+        own = ", ".join(f"`{option}`" for option in entry.of_frame) or "nothing"
+        cells = (f"`{name}`", entry.share, entry.engine, entry.pictures, needs, own)
+        rows.append(f"| {' | '.join(cells)} | Y | Y | parts without attention |")
+    refused = [f"| `{name}` | {reason} |" for name, reason in REFUSED.items()]
+    schedulers = [f"| `{name}` | {reason} |" for name, reason in SCHEDULERS.items()]
+    options = [f"| `{name}` | {reason} |" for name, reason in OPTIONS.items()]
+    parts = [
+        HEAD, *rows, "", TAIL,
+        "## Refused\n", "| pipeline | why |", "|---|---|", *refused,
+        "| any other | how it calls its UNet is not known |", "",
+        "## Schedulers\n",
+        "Each call's step and noise level are read from its timestep, so schedules of any length, "
+        "of second order, and started in the middle are right. Refused are:\n",
+        "| scheduler | why |", "|---|---|", *schedulers,
+        "| `DPMSolverSDEScheduler` | its noise comes from no seed, unless made with "
+        "`noise_sampler_seed` |",
+        "| any with `timestep_type=\"continuous\"` | its timesteps are no places in a training "
+        "schedule |", "",
+        "## Options that a story cannot have\n", "| option | why |", "|---|---|", *options,
+        "| `num_images_per_prompt` above 1 | draw frames with other seeds instead |", "",
+    ]  # fmt: skip
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    print(page(), end="")
