@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,19 +28,21 @@ class Worded:
     problems: tuple[InputError, ...] = ()
 
 
-def word_request(request: StoryIn, model: Model) -> Worded:
+def word_request(request: StoryIn, model: Model, pictured: Collection[str] = ()) -> Worded:
     """Put `request` into the model's words, as its `words` asks.
+
+    pictured: characters who have reference pictures, which say what their words leave open.
 
     Raises:
         InputError: what cannot be drawn, all of it, with its places in the request.
     """
-    worded = read_request(request, model)
+    worded = read_request(request, model, pictured)
     if worded.problems:
         raise all_of(worded.problems)
     return worded
 
 
-def read_request(request: StoryIn, model: Model) -> Worded:
+def read_request(request: StoryIn, model: Model, pictured: Collection[str] = ()) -> Worded:
     """As `word_request`, but what cannot be drawn stands in `problems`.
 
     Raises:
@@ -49,7 +51,8 @@ def read_request(request: StoryIn, model: Model) -> Worded:
     if request.words == "as_written":
         return Worded(request, None)
     vocabulary = vocabulary_of(model)
-    wording = word_story(story_of(request, {}), vocabulary)
+    # That they are there counts, not which ones.
+    wording = word_story(story_of(request, dict.fromkeys(pictured, ("picture",))), vocabulary)
     wrong = telling.problems(wording, vocabulary, strict=request.words == "strict")
     return Worded(_drawn(request, wording), _told(wording), tuple(wrong))
 

@@ -10,7 +10,7 @@ engine can hold one.
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -171,21 +171,21 @@ class Planner:
         """
         return validate_story(request, self.model)
 
-    def word(self, request: StoryIn) -> Worded:
+    def word(self, request: StoryIn, pictured: Collection[str] = ()) -> Worded:
         """As `word_request`, for this planner's model.
 
         Raises:
             InputError: as `word_request`. CheckpointError: as `model`.
         """
-        return word_request(request, self.model)
+        return word_request(request, self.model, pictured)
 
-    def read(self, request: StoryIn) -> Worded:
+    def read(self, request: StoryIn, pictured: Collection[str] = ()) -> Worded:
         """As `word`, but what cannot be drawn stands in its `problems`.
 
         Raises:
             InputError: what needs no model to be wrong. CheckpointError: as `model`.
         """
-        return read_request(request, self.model)
+        return read_request(request, self.model, pictured)
 
     def plan_reroll(self, request: StoryIn, index: int, prompt: str | None) -> StoryPlan:
         """The plan with another prompt in frame `index`; errors name `prompt`.
@@ -200,14 +200,16 @@ class Planner:
         with _of_a_reroll(index):
             return self.plan(with_prompt(request, index, prompt))
 
-    def word_reroll(self, request: StoryIn, index: int, prompt: str) -> str:
+    def word_reroll(
+        self, request: StoryIn, index: int, prompt: str, pictured: Collection[str] = ()
+    ) -> str:
         """Another prompt for frame `index`, in the model's words; errors name `prompt`.
 
         Raises:
             InputError: as `word`.
         """
         with _of_a_reroll(index):
-            worded = self.word(with_prompt(request, index, prompt)).request
+            worded = self.word(with_prompt(request, index, prompt), pictured).request
         return worded.frames[index].prompt
 
     def drawn_from(

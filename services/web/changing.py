@@ -16,7 +16,13 @@ from consistent_gen.runtime import frame_seed
 from consistent_gen.story.plan import DEFAULT_SEED, StoryPlan
 from consistent_gen.story.script import placeholders
 from services.jobs import OrderedFrame
-from services.web.ordering import References, library_references, ordered, planned
+from services.web.ordering import (
+    References,
+    library_references,
+    ordered,
+    pictured,
+    planned,
+)
 from services.web.security import Caller
 from services.web.state import ServerState
 
@@ -49,8 +55,8 @@ def order_change(state: ServerState, caller: Caller, story: str, change: StoryCh
     request = settled(change.story, stored, origins)
     frames = zip(change.story.frames, request.frames, strict=True)
     rerolled = {i: a.prompt for i, (a, b) in enumerate(frames) if a.prompt != b.prompt}
-    told = _told(state, request, rerolled)
-    shown = library_references(state, caller.owner, told.request)
+    shown = library_references(state, caller.owner, request)
+    told = _told(state, request, rerolled, shown)
     places = _to_draw(state, stored, told, origins, shown)
     with state.database.transaction():
         state.stories.change(caller.owner, story, change.revision, told.request, origins)
@@ -68,7 +74,7 @@ def order_change(state: ServerState, caller: Caller, story: str, change: StoryCh
         revision=change.revision + 1,
         drawn=places,
         job=None if job is None else job.id,
-        wording=state.planner.word(change.story).wording,
+        wording=state.planner.word(change.story, pictured(shown)).wording,
     )
 
 
@@ -102,10 +108,15 @@ def settled(request: StoryIn, stored: StoryOut, origins: Sequence[int | None]) -
     return request.model_copy(update={"seed": seed, "frames": frames})
 
 
-def _told(state: ServerState, request: StoryIn, rerolled: dict[int, str]) -> _Drawn:
-    drawn = state.planner.word(request).request
+def _told(
+    state: ServerState, request: StoryIn, rerolled: dict[int, str], shown: References
+) -> _Drawn:
+    given = pictured(shown)
+    drawn = state.planner.word(request, given).request
     plan = planned(state, drawn)
-    prompts = {i: state.planner.word_reroll(request, i, text) for i, text in rerolled.items()}
+    prompts = {
+        i: state.planner.word_reroll(request, i, text, given) for i, text in rerolled.items()
+    }
     return _Drawn(request, drawn, plan, prompts)
 
 
@@ -122,8 +133,8 @@ def _to_draw(
         for frame in stored.frames
         if frame.prompt != stored.request.frames[frame.index].prompt
     }
-    were = _told(state, stored.request, rerolled)
     pictures = state.jobs.references(stored.id)
+    were = _told(state, stored.request, rerolled, shown if pictures is None else pictures)
     before = state.planner.drawn_from(
         were.drawn, were.prompts, shown if pictures is None else pictures
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from consistent_gen.client.types import Missing, MissingOut, StoryFrame, StoryOut
 from consistent_gen.story.plan import FramePlan
 from consistent_gen.story.scoring import missing
+from services.web.ordering import library_references, pictured
 from services.web.state import ServerState
 
 
@@ -20,7 +21,7 @@ def missing_in(state: ServerState, owner: str, story: str) -> MissingOut:
         return MissingOut(frames=[])
     looked_at = [
         (frame, version, plan)
-        for frame, plan in zip(stored.frames, _plans(state, stored), strict=True)
+        for frame, plan in zip(stored.frames, _plans(state, owner, stored), strict=True)
         for version in frame.versions
         if version.version == frame.current and plan.members
     ]
@@ -34,16 +35,17 @@ def missing_in(state: ServerState, owner: str, story: str) -> MissingOut:
     return MissingOut(frames=[one for one in found if one.names])
 
 
-def _plans(state: ServerState, stored: StoryOut) -> list[FramePlan]:
+def _plans(state: ServerState, owner: str, stored: StoryOut) -> list[FramePlan]:
     """The plan of each frame, with the words of its re-roll."""
     asked = stored.request
-    drawn = state.planner.word(asked).request
+    given = pictured(library_references(state, owner, asked, missing_ok=True))
+    drawn = state.planner.word(asked, given).request
     plan = state.planner.plan(drawn)
 
     def of(frame: StoryFrame) -> FramePlan:
         if frame.prompt == asked.frames[frame.index].prompt:
             return plan.frames[frame.index]
-        words = state.planner.word_reroll(asked, frame.index, frame.prompt)
+        words = state.planner.word_reroll(asked, frame.index, frame.prompt, given)
         return state.planner.plan_reroll(drawn, frame.index, words).frames[frame.index]
 
     return [of(frame) for frame in stored.frames]

@@ -48,9 +48,9 @@ def order_story(
     """
     if idempotency and (known := state.jobs.replay(caller.owner, caller.user, idempotency)):
         return known
-    drawn = state.planner.word(request).request
-    plan = planned(state, drawn)
     shown = {**library_references(state, caller.owner, request), **(references or {})}
+    drawn = state.planner.word(request, pictured(shown)).request
+    plan = planned(state, drawn)
     frames = [
         ordered(drawn, plan, index, version=1, seed=frame.seed, references=shown)
         for index, frame in enumerate(plan.frames)
@@ -103,11 +103,12 @@ def order_reroll(
     # A prompt that an earlier re-roll changed stays changed.
     prompt = request.prompt or stored.frames[index].prompt
     override = None if prompt == asked.frames[index].prompt else prompt
-    drawn = state.planner.word(asked).request
-    words = override and state.planner.word_reroll(asked, index, override)
+    references = library_references(state, caller.owner, asked, missing_ok=True)
+    given = pictured(references)
+    drawn = state.planner.word(asked, given).request
+    words = override and state.planner.word_reroll(asked, index, override, given)
     plan = state.planner.plan_reroll(drawn, index, words)
     _refuse(_mistakes_of_settings(state, plan))
-    references = library_references(state, caller.owner, asked, missing_ok=True)
     with state.database.transaction():
         if idempotency and (known := state.jobs.replay(caller.owner, caller.user, idempotency)):
             return known
@@ -134,11 +135,12 @@ def order_reroll(
     return job
 
 
-def checked(state: ServerState, request: StoryIn) -> WordingOut:
+def checked(state: ServerState, owner: str, request: StoryIn) -> WordingOut:
     """What would be drawn of a story, with what keeps it from being drawn."""
     model = state.planner.model.name
     try:
-        worded = state.planner.read(request)
+        shown = library_references(state, owner, request, missing_ok=True)
+        worded = state.planner.read(request, pictured(shown))
     except InputError as error:
         return WordingOut(model=model, problems=[str(part) for part in error.all])
     wrong = worded.problems
@@ -158,7 +160,8 @@ def reroll_wording(
     if prompt is None:
         return None
     asked = state.stories.get(caller.owner, story).request
-    return state.planner.word(with_prompt(asked, index, prompt)).wording
+    shown = library_references(state, caller.owner, asked, missing_ok=True)
+    return state.planner.word(with_prompt(asked, index, prompt), pictured(shown)).wording
 
 
 def image_story(request: ImageIn, frames: int = 1, title: str = IMAGE_TITLE) -> StoryIn:
@@ -222,6 +225,11 @@ def library_references(
             ) from None
         found[name] = [reference.artifact for reference in entry.references]
     return found
+
+
+def pictured(references: References) -> frozenset[str]:
+    """The characters who have pictures; what their words leave open is not made up."""
+    return frozenset(name for name, ids in references.items() if ids)
 
 
 def ordered(

@@ -118,7 +118,7 @@ def _order(state: ServerState, caller: Caller, data: bytes, body: EditsIn) -> Jo
         raise Refusal(422, "method_reads_no_pictures", detail)
     story = _story(state, body)
     # Whether it can be drawn at all, before anything is kept.
-    planned(state, state.planner.word(story).request)
+    planned(state, state.planner.word(story, {NAME}).request)
     picture = admitted(state.intake, data)
     held = state.artifacts.put(caller.owner, picture.data, picture.media_type, temporary=True)
     return order_story(state, caller, story, kind="image", references={NAME: [held.id]})

@@ -32,8 +32,10 @@ from services.web.ordering import (
     accepted,
     checked,
     fingerprint,
+    library_references,
     order_reroll,
     order_story,
+    pictured,
     reroll_wording,
 )
 from services.web.problems import problem_responses
@@ -68,7 +70,8 @@ def create_story(
     """Draw a story."""
     job = order_story(state, who, body, idempotency=fingerprint(key, "story", body))
     response.headers["Location"] = f"/v1/jobs/{job.id}"
-    return accepted(state, job, state.planner.word(body).wording)
+    given = pictured(library_references(state, who.owner, body, missing_ok=True))
+    return accepted(state, job, state.planner.word(body, given).wording)
 
 
 @router.post("/check", operation_id="check_story")
@@ -78,7 +81,7 @@ def check_story(
     """What would be drawn of a story: nothing is ordered. What keeps it from being drawn stands in
     `problems`.
     """
-    return checked(state, body)
+    return checked(state, who.owner, body)
 
 
 @router.post("/ideas", operation_id="write_story")

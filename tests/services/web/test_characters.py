@@ -116,6 +116,25 @@ def test_openai_streams_partial_pictures(raw: httpx.Client, hand: Hand) -> None:
     assert base64.b64decode(found[-1]["b64_json"]).startswith(b"\x89PNG")
 
 
+def test_what_a_picture_shows_is_not_made_up(alice: Client) -> None:
+    """Casting completes a description that leaves things open, unless there are pictures."""
+    made = alice.create_character(LibraryCharacterIn(name="Kid", description="my kid sister"))
+    story = StoryIn(
+        title="x",
+        words="own",
+        characters={"Kid": CharacterIn(description=made.description, library=made.id)},
+        frames=[{"prompt": "{Kid} reads in the garden."}],
+    )
+
+    def drawn() -> str:
+        texts = alice.check_story(story).texts
+        return next(t.drawn for t in texts if t.place == "characters.Kid.description")
+
+    assert "wearing" in drawn()
+    alice.add_reference(made.id, world_png(2))
+    assert drawn() == "a girl"
+
+
 def test_openai_with_characters_of_the_library(
     raw: httpx.Client, alice: Client, hand: Hand
 ) -> None:
