@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ from consistent_gen.rewards.pairs import MatrixReward
 from consistent_gen.rewards.statistics import bootstrap
 
 PAIR = "pair_network"
-MEASURES = {
+MEASURES: dict[str, Callable[[Sequence[float], Sequence[float]], float | None]] = {
     "accuracy": ranking.positions_right,
     "tau": ranking.kendall,
     "rho": ranking.spearman,

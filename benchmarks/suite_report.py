@@ -243,7 +243,7 @@ def bars_svg(metric: str, systems: Mapping[str, Any]) -> str:
     high = max([1e-6, *(v["high"] for v in known.values())])
 
     def x(value: float) -> float:
-        return 200.0 + 420.0 * (value - low) / (high - low)
+        return float(200.0 + 420.0 * (value - low) / (high - low))
 
     rows = []
     for number, (name, value) in enumerate(known.items()):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import gc
 import itertools
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -499,6 +499,8 @@ class Painter:
         together = self._choice.failed_together(failures)
         if scarce and self.engine.exact:
             together = []  # calls have one size, so halves would fail too
+        if not scarce and len({self._for_whom(group) for group in together}) == 1:
+            together = []  # candidates of one frame: they stay together, and so is the fault
         again: dict[str, LeasedFrame] = {}
         for half in halves(together):
             cohort = next(self._cohorts)
@@ -517,6 +519,14 @@ class Painter:
         for work in again.values():
             self._restart(work)
         return reports
+
+    def _for_whom(self, group: Group) -> Hashable:
+        """What is set apart as a whole: groups that are equal by this share a cohort."""
+        drawing = group.frames[0].drawing
+        anchor = self._cache.anchor_of(drawing)
+        if anchor is not None:
+            return anchor.story, anchor.key
+        return frozenset(work.lease.id for work in self._table.of_frame(drawing))
 
     def _set_apart(self, engine_id: str, cohort: int) -> list[LeasedFrame]:
         """Put a frame that failed, and who must start again with it, into a cohort."""

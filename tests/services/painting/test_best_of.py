@@ -129,6 +129,21 @@ def test_a_first_frame_that_cannot_be_drawn_fails_who_is_compared_with_it(
     assert failed == {0, 1, 2, 4} and drawn == {3}
 
 
+def test_only_the_frame_at_fault_fails(tiny: Backbone, make_lease: MakeLease) -> None:
+    request = story("vanilla", best_of=2)
+    words = validate_story(request, tiny).frames[3].prompt
+    painter = painter_of(tiny)
+    leases: dict[str, int] = {}
+    for index in (2, 3):
+        lease = make_lease(request, index)
+        leases[lease.id] = index
+        painter.submit(lease)
+    with poisoned(tiny, words):
+        reports: list[Any] = drive(painter)
+    assert {leases[r.lease] for r in reports if isinstance(r, Failed)} == {3}
+    assert {leases[r.lease] for r in reports if isinstance(r, Drawn)} == {2}
+
+
 def test_the_first_candidate_has_the_seed_that_was_asked_for(
     tiny: Backbone, make_lease: MakeLease
 ) -> None:
