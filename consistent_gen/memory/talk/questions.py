@@ -86,7 +86,7 @@ _BEFORE = re.compile(
 )
 _ENDED = re.compile(
     r"\b(?:not|never|no|none|neither|nor|nobody|nothing|without|cannot|stopped|stop|quit|gave up|"
-    r"given up|giving up|gone off|no longer|any ?more|left|died|passed away|over|cancelled|"
+    r"given up|giving up|gone off|no longer|any ?more|left|died|passed (?:away|on)|over|cancelled|"
     r"canceled|called off|finished|ended|broke up|split up|sold|packed in|jacked in|dropped|"
     r"turned down|declined|refused|done (?:with|since)|are done|r done|"
     r"talked \w+ out|instead|rather than|retired|deleted|lost|hate|moved out|went home)\b|"
