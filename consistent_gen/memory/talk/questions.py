@@ -268,7 +268,7 @@ def denies(text: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Question:
+class AskedFor:
     """A question as it was understood.
 
     ``topics`` are the stems of the words that say what it is about, ``light`` those that only help
@@ -290,7 +290,7 @@ class Question:
     before: bool
 
 
-def read_question(text: str) -> Question:
+def read_question(text: str) -> AskedFor:
     """Understand a question; what is no question is read as one about its words."""
     asked = _LEAD.sub("", " ".join(text.split())).replace("\u2019", "'")
     besides = _BESIDES.search(asked)
@@ -307,7 +307,7 @@ def read_question(text: str) -> Question:
         if w[:1].isupper() and w != "I"
         and not (w == first.rstrip(",?'s") and w.casefold() in STOP_WORDS | _LIGHT)
     )  # fmt: skip
-    return Question(
+    return AskedFor(
         text=asked,
         wants=_wanted(asked),
         topics=topics or light,
