@@ -19,6 +19,7 @@ from consistent_gen.language.embedders import TextEmbedder, Vectors
 from consistent_gen.language.words import STOP_WORDS, word_set
 from consistent_gen.memory.listening.clauses import own_words, sentences
 from consistent_gen.memory.talk.questions import (
+    AskedFor,
     Wanted,
     also_said,
     denies,

@@ -29,6 +29,7 @@ from consistent_gen.memory.talk.passages import (
     read_lines,
 )
 from consistent_gen.memory.talk.questions import (
+    AskedFor,
     also_said,
     denies,
     read_question,
