@@ -73,6 +73,16 @@ def test_the_answer_is_the_users_sentence_with_its_day() -> None:
     assert 'You said on 2026-05-02: "Sanjay fixes my bike, he is quick."' in told
 
 
+def test_relations_answer_for_names_and_names_for_relations(tmp_path: Path) -> None:
+    with open_memory(tmp_path, "ana") as store:
+        ana = Assistant(store, listener=RuleListener())
+        ana.say("My friend is called Ida.", at=MAY)
+        ana.say("We adopted a dog called Biscuit.", at=MAY)
+        later = MAY + timedelta(days=2)
+        assert ana.say("What's my dog called?", at=later).text.startswith("Biscuit: ")
+        assert "friend" in ana.say("Who is Ida?", at=later).text
+
+
 def test_what_follows_the_sentence_is_quoted_with_it() -> None:
     told = answer("What was my typography mark?", "My typography mark came. It is 68.")
     assert "68" in told

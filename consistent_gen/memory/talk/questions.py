@@ -55,6 +55,7 @@ _KINDS: tuple[tuple[Wanted, re.Pattern[str]], ...] = tuple(
         ("thing", r"\b(?:what|which|how)(?:'?s|'?re|'?d|'?ll)?\b"),
     )
 )  # fmt: skip
+_WHO_IS = re.compile(r"^\W*(?i:who(?:'?s| is| was)) [A-Z][a-z]+(?: [A-Z][a-z]+)?\W*$")
 _ASKS_WHETHER = re.compile(
     r"^\W*(?:do|does|did|is|are|am|was|were|have|has|had|can|could|will|would|shall|should|"
     r"don'?t|doesn'?t|didn'?t|isn'?t|aren'?t|wasn'?t|haven'?t|hasn'?t|can'?t|won'?t)\b",
@@ -330,4 +331,6 @@ def _essential(asked: str, topics: frozenset[str]) -> str:
 def _wanted(asked: str) -> Wanted:
     if _ASKS_WHETHER.match(asked):
         return "whether"
+    if _WHO_IS.match(asked):
+        return "thing"  # "who is Ida?" is answered by anything about her
     return next((kind for kind, pattern in _KINDS if pattern.search(asked)), "thing")
