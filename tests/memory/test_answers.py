@@ -70,7 +70,7 @@ def test_what_a_question_is_about() -> None:
 def test_the_answer_is_the_users_sentence_with_its_day() -> None:
     told = answer("Who fixes my bike?", "I bought a lamp.", "Sanjay fixes my bike, he is quick.")
     assert '"I bought a lamp' not in told
-    assert 'You said on 2026-05-02: "Sanjay fixes my bike, he is quick."' in told
+    assert 'From memory, you said on 2026-05-02: "Sanjay fixes my bike, he is quick."' in told
 
 
 def test_relations_answer_for_names_and_names_for_relations(tmp_path: Path) -> None:
@@ -132,7 +132,10 @@ def test_whose_word_it_is() -> None:
     said = "The insurance number is 4711."
     assert answer("What is my insurance number?", said, role="assistant") == NOTHING_KNOWN
     document = answer("What is my insurance number?", said, role="document")
-    assert document.startswith("Your document of 2026-05-01 says:") or document == NOTHING_KNOWN
+    assert (
+        document.startswith("From memory, your document of 2026-05-01 says:")
+        or document == NOTHING_KNOWN
+    )
 
 
 def test_instructions_in_what_is_remembered_do_not_act() -> None:

@@ -143,7 +143,7 @@ def _told(question: AskedFor, passage: SaidPassage) -> str:
         source = f"noted on {line.date[:10]}"
     said = in_context(passage) if line.kind == "turn" else _said(passage)
     quoted = f'"{said}"' if line.kind == "turn" else said
-    start = f"{head}: {source}" if head else source[0].upper() + source[1:]
+    start = f"{head}: {source}" if head else f"From memory, {source}"
     return f"{start}: {quoted} [{line.id}]"
 
 
