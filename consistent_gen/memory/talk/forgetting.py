@@ -256,7 +256,7 @@ def _alike(store: Store, subject: Forgotten, embedder: TextEmbedder | None) -> l
 def _pointing_back(store: Store, found: dict[str, Record]) -> list[Turn]:
     """Turns that follow at once and only point back to what goes."""
     turns = [t for t in store.list("turn") if isinstance(t, Turn) and t.role == "user"]
-    after = []
+    after: list[Turn] = []
     for earlier, later in itertools.pairwise(turns):
         goes = earlier.id in found or any(t.id == earlier.id for t in after)
         if goes and later.id not in found and _POINTER.match(later.text):

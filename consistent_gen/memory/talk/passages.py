@@ -57,7 +57,7 @@ _RELATIVE = (
 )
 # What shows that a passage holds the kind of thing that is asked for.
 _HOLDS: dict[Wanted, re.Pattern[str]] = {
-    kind: re.compile(pattern, re.IGNORECASE)
+    kind: re.compile(pattern, re.IGNORECASE)  # type: ignore[misc]
     for kind, pattern in {
         "clock": _CLOCK,
         "date": rf"\b\d{{1,2}}(?:st|nd|rd|th)?(?: of)? {_MONTH}\b|\b{_MONTH} \d|"
