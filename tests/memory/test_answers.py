@@ -70,7 +70,17 @@ def test_what_a_question_is_about() -> None:
 def test_the_answer_is_the_users_sentence_with_its_day() -> None:
     told = answer("Who fixes my bike?", "I bought a lamp.", "Sanjay fixes my bike, he is quick.")
     assert '"I bought a lamp' not in told
-    assert 'You said on 2026-05-02: "Sanjay fixes my bike, he is quick."' in told
+    assert 'From memory, you said on 2026-05-02: "Sanjay fixes my bike, he is quick."' in told
+
+
+def test_relations_answer_for_names_and_names_for_relations(tmp_path: Path) -> None:
+    with open_memory(tmp_path, "ana") as store:
+        ana = Assistant(store, listener=RuleListener())
+        ana.say("My friend is called Ida.", at=MAY)
+        ana.say("We adopted a dog called Biscuit.", at=MAY)
+        later = MAY + timedelta(days=2)
+        assert ana.say("What's my dog called?", at=later).text.startswith("Biscuit: ")
+        assert "friend" in ana.say("Who is Ida?", at=later).text
 
 
 def test_what_follows_the_sentence_is_quoted_with_it() -> None:
@@ -122,7 +132,10 @@ def test_whose_word_it_is() -> None:
     said = "The insurance number is 4711."
     assert answer("What is my insurance number?", said, role="assistant") == NOTHING_KNOWN
     document = answer("What is my insurance number?", said, role="document")
-    assert document.startswith("Your document of 2026-05-01 says:") or document == NOTHING_KNOWN
+    assert (
+        document.startswith("From memory, your document of 2026-05-01 says:")
+        or document == NOTHING_KNOWN
+    )
 
 
 def test_instructions_in_what_is_remembered_do_not_act() -> None:

@@ -12,7 +12,7 @@ from consistent_gen.memory.data.records import Turn
 from consistent_gen.memory.data.store import Store
 from consistent_gen.memory.listening.rule_listener import RuleListener
 from consistent_gen.memory.talk.assistant import Assistant
-from consistent_gen.memory.talk.forgetting import Subject
+from consistent_gen.memory.talk.forgetting import Forgotten
 from consistent_gen.memory.talk.replies import erased
 from consistent_gen.memory.talk.requests import ForgetRequest, read_request
 
@@ -107,9 +107,9 @@ def test_requests_to_forget(text: str, what: str | None) -> None:
 
 
 def test_what_a_text_must_have_to_speak_of_it() -> None:
-    wine = Subject.of("the red wine")
+    wine = Forgotten.of("the red wine")
     assert wine.meant_in("a bottle of red wine") and wine.called("the wine is called Rioja")
-    ben = Subject.of("Ben Hollis")
+    ben = Forgotten.of("Ben Hollis")
     assert ben.meant_in("Ben Hollis rang") and not ben.meant_in("Ben Marsh rang")
 
 

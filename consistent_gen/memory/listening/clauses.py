@@ -51,7 +51,9 @@ _GAME = re.compile(
     r"\b(?:let'?s (?:pretend|play|say|imagine|role-?play)|pretend|role-?play|imagine|suppose|"
     r"hypothetically|(?:you are|you're|be) (?:now )?(?:a|an|the) (?:\w+ )?(?:pirate|wizard|dragon|"
     r"character|dungeon|narrator|king|queen|captain|detective|knight)|my character|for the game|"
-    r"in my (?:novel|story|book|dream)|i dream(?:t|ed)|riddle|lyrics|it goes|knock knock|"
+    r"in (?:my|the|this|that|a) (?:\w+ )?(?:novel|story|book|dream|film|movie|game|series|show|"
+    r"play|sketch|comic)\b|in my (?:head|mind)|dream(?:t|ed)|riddle|lyrics|it goes|knock knock|"
+    r"repeat after me|"
     r"what if|say i\b|in another life|"
     r"(?:comic|story|novel|film|movie|series|episode|sketch|song|poem|book) about|"
     r"(?:thought|thinking|talk|dreamt|dreamed|joked) (?:about|of) (?:a|an|me|us|having|getting|"
@@ -66,8 +68,21 @@ _TAKEN_BACK = re.compile(
 _SARCASM = re.compile(
     r"^\s*(?:oh,? (?:great|good|sure|yay|joy|wonderful|lovely|brilliant|fantastic|yes,? because)|"
     r"yeah,? (?:because|sure)|sure,? because|because (?:i|we) (?:just|totally|absolutely|so)\b|"
-    r"(?:i|we) (?:just|totally|absolutely|so) (?:love|adore|enjoy) (?:it when|being|having to|"
-    r"waiting|standing|when))|\U0001f644|/s\s*$",
+    r"(?:i|we) (?:just|totally|absolutely|so) (?:love|adore|enjoy) (?:it when|when|how|\w+ing)\b|"
+    r"i(?:'|\u2019)?m so \w+,? (?:that )?(?:i|my|even)\b)|\U0001f644|/s\s*$",
+    re.IGNORECASE,
+)
+# What did not happen, may happen, or is another's word: "nearly bought a van", "maybe I'll learn
+# it", "Her: we're going gluten free", "Aunt Lou's opinion is", "they had me down as".
+_NOT_SO = re.compile(
+    r"^\W*(?:(?:i|we) )?(?:(?:have|had|'ve) )?(?:very )?(?:nearly|almost) (?:\w+ed|bought|went|got|"
+    r"took|came|had|made|sold|left|said|did|told|died)\b"
+    r"|^\W*(?:well |oh |so |and |but )?(?:maybe|perhaps|possibly|one day) "
+    r"(?:i|we)(?:'ll| will| should| could| might)\b"
+    r"|^\W*(?:her|him|he|she|them|they|mum|dad|mom|boss|wife|husband|[A-Z][a-z]+): "
+    r"(?=(?:i|i'm|we|we're|you|you're|my|our)\b)"
+    r"|\b(?:opinion|view|theory|guess|verdict|idea) (?:is|was)(?: that)? (?=(?:i|we|my|our)\b)"
+    r"|\b(?:had|have|has|put) (?:me|us) down as\b",
     re.IGNORECASE,
 )
 _ASKED_TO_KEEP = re.compile(
@@ -87,7 +102,8 @@ _IF = frozenset(("if", "unless", "whether", "supposing", "provided"))
 _WISHED = word_set("like love prefer")
 _SAY = word_set(
     "say tell claim insist argue swear joke complain suggest reckon think believe feel assume "
-    "call keep worry hope wish imagine pretend dream guess suppose bet fear wonder ask want"
+    "call keep worry hope wish imagine pretend dream guess suppose bet fear wonder ask want "
+    "announce declare"
 )
 _OWN_WORD = word_set(
     "think believe guess reckon suppose feel know mean say tell mention find realise realize hear "
@@ -102,6 +118,8 @@ _AUTHORITY = word_set(
     "hospital surgery clinic landlord landlady solicitor council scan test result letter therapist "
     "paediatrician pediatrician radiologist cardiologist specialist pharmacist"
 )
+# What even they only suppose.
+_SUPPOSED = word_set("think ask wonder hope wish guess suppose assume imagine fear worry bet dream")
 _FAIR = word_set("he she they")
 _SKIPPED_SUBJECTS = word_set(
     "you what who one everyone everybody anyone anybody nobody someone somebody people folk folks"
@@ -191,7 +209,7 @@ def sentences(text: str) -> Iterator[tuple[str, bool]]:
         follows = found[number + 1] if number + 1 < len(found) else ""
         if _TAKEN_BACK.search(piece) or _TAKEN_BACK.match(follows):
             continue
-        if _SARCASM.search(piece):
+        if _SARCASM.search(piece) or _NOT_SO.search(piece):
             continue
         if _GAME.search(piece):
             # A game goes on to the end of what is said; a mere supposition ends with its sentence.
@@ -410,8 +428,11 @@ def _hearsay(subject: Any, complement: Any, lemma: str) -> bool:
     of = _subject(complement)
     if subject.lower_ in ("i", "we"):
         return True  # the complement stands for itself
+    asked = any(c.lower_ in _IF for c in complement.children if c.dep_ == "mark")
+    if asked or (of is not None and of.lower_ == "you"):
+        return True  # "asked if I grind my teeth", "says you have high cortisol"
     if any(t.lower_ in _AUTHORITY for t in subject.subtree):
-        return False
+        return lemma in _SUPPOSED
     return lemma != "say" or of is None or of.lower_ not in _FAIR
 
 

@@ -55,7 +55,8 @@ _CHANGED = re.compile(
     r"\bsacked off\b|\bpostpone\w*|\bresched\w*|\bput back\b|\bbrought forward\b|\bpushed\b|"
     r"\bdropped\b|\bended\b|\bis over\b|\bfinished\b|\bbroke up\b|\bsplit\b|\bdivorced\b|"
     r"\b(?:i|we|he|she|they)(?:'ve|'s)? (?:have |has )?left\b|\bdeleted\b|\bgone up\b|\bshifted\b|"
-    r"\baltered\b|\bdecided against\b|\bnot .{2,40} but\b|\brather than\b|\bnot going\b|\bup to\b|"
+    r"\baltered\b|\bscrap\b|\bpassed on\b|\bdecided against\b|"
+    r"\bnot .{2,40} but\b|\brather than\b|\bnot going\b|\bup to\b|"
     r"\bdown to\b|\bwent (?:home|back)\b|\bis back\b|\bhas .{2,40} back\b|\bscrub\b|\bturned out\b",
     re.IGNORECASE,
 )

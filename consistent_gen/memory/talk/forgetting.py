@@ -106,7 +106,7 @@ def plan_forgetting(
         return ForgetPlan(what, everything=True)
     mentions = [] if book is None else book.mentions(what)
     concepts = [c for m in mentions if m.how == "alias" for c in m.candidates]
-    subject = Subject.of(what, [n for c in concepts for n in (c.name, *c.aliases)])
+    subject = Forgotten.of(what, [n for c in concepts for n in (c.name, *c.aliases)])
     records = _speaking_of(store, subject, None if concepts else embedder)
     rest = [_without(record, subject) for record in records]
     kept = [k for record, left in zip(records, rest, strict=True) if left
@@ -149,7 +149,7 @@ def carry_out(
 
 
 @dataclass
-class Subject:
+class Forgotten:
     """What shall be forgotten: the stems of its words, the names it goes by, its words as said."""
 
     topics: frozenset[str]
@@ -157,7 +157,7 @@ class Subject:
     words: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, what: str, names: Iterable[str] = ()) -> Subject:
+    def of(cls, what: str, names: Iterable[str] = ()) -> Forgotten:
         """Read the object of a request."""
         told = list(names)
         if told:
@@ -205,7 +205,7 @@ class Subject:
         return found
 
 
-def _speaking_of(store: Store, subject: Subject, embedder: TextEmbedder | None) -> list[Record]:
+def _speaking_of(store: Store, subject: Forgotten, embedder: TextEmbedder | None) -> list[Record]:
     """Every record that speaks of the subject, oldest first."""
     found: dict[str, Record] = {}
     for record in _candidates(store, subject):
@@ -224,7 +224,7 @@ def _speaking_of(store: Store, subject: Subject, embedder: TextEmbedder | None) 
     return sorted(found.values(), key=lambda r: r.id)
 
 
-def _candidates(store: Store, subject: Subject) -> Iterator[Record]:
+def _candidates(store: Store, subject: Forgotten) -> Iterator[Record]:
     """Records that may speak of it: those with one of its words, in any form that people use."""
     words = {*subject.names, *subject.words, *(w for t in subject.topics for w in also_said(t))}
     forms = {f"{word}{ending}" for word in {*words, *subject.topics}
@@ -236,7 +236,7 @@ def _candidates(store: Store, subject: Subject) -> Iterator[Record]:
     yield from store.get(sorted(found))
 
 
-def _attached(store: Store, subject: Subject, found: dict[str, Record]) -> list[Turn]:
+def _attached(store: Store, subject: Forgotten, found: dict[str, Record]) -> list[Turn]:
     """Documents that were given with a turn that goes, where a paper is to be forgotten."""
     if not subject.topics & _PAPERS:
         return []
@@ -245,7 +245,7 @@ def _attached(store: Store, subject: Subject, found: dict[str, Record]) -> list[
             and t.valid_from in times]  # fmt: skip
 
 
-def _alike(store: Store, subject: Subject, embedder: TextEmbedder | None) -> list[Record]:
+def _alike(store: Store, subject: Forgotten, embedder: TextEmbedder | None) -> list[Record]:
     if embedder is None or not subject.topics or embedder.space not in store.spaces():
         return []
     asked = embedder.text([" ".join(sorted(subject.topics | subject.names))])[0]
@@ -256,7 +256,7 @@ def _alike(store: Store, subject: Subject, embedder: TextEmbedder | None) -> lis
 def _pointing_back(store: Store, found: dict[str, Record]) -> list[Turn]:
     """Turns that follow at once and only point back to what goes."""
     turns = [t for t in store.list("turn") if isinstance(t, Turn) and t.role == "user"]
-    after = []
+    after: list[Turn] = []
     for earlier, later in itertools.pairwise(turns):
         goes = earlier.id in found or any(t.id == earlier.id for t in after)
         if goes and later.id not in found and _POINTER.match(later.text):
@@ -269,7 +269,7 @@ def _pieces(record: Record) -> list[str]:
     return [f"{label} {piece}".strip() for piece in _PIECE.split(record.text) if piece.strip()]
 
 
-def _without(record: Record, subject: Subject) -> str:
+def _without(record: Record, subject: Forgotten) -> str:
     """What a record says besides the subject, or nothing where all of it speaks of that."""
     if record.kind == "episode":
         return ""
@@ -289,7 +289,7 @@ def _without(record: Record, subject: Subject) -> str:
     return separator.join(piece for piece in left if piece).strip()
 
 
-def _rest_of_list(piece: str, subject: Subject) -> str:
+def _rest_of_list(piece: str, subject: Forgotten) -> str:
     """The other entries of a list ("likes olives and hiking", "buy: milk, bread"), else nothing."""
     head = _HEAD.match(piece)
     if head is None:
@@ -306,7 +306,7 @@ def _bare(turn: Turn) -> Turn:
     return Turn(text="", role=turn.role, valid_from=turn.valid_from, session=turn.session)
 
 
-def _written_back(record: Record, text: str, subject: Subject) -> list[Add]:
+def _written_back(record: Record, text: str, subject: Forgotten) -> list[Add]:
     if isinstance(record, CoreLeaf):
         return [Add(target=record.path, value=text)]
     if isinstance(record, Fact):
@@ -315,12 +315,12 @@ def _written_back(record: Record, text: str, subject: Subject) -> list[Add]:
     return []
 
 
-def _keywords(record: Record, subject: Subject) -> tuple[str, ...]:
+def _keywords(record: Record, subject: Forgotten) -> tuple[str, ...]:
     return tuple(word for word in record.keywords if not subject.meant_in(word))
 
 
 def _bystanders(
-    store: Store, records: Sequence[Record], concepts: set[str], subject: Subject
+    store: Store, records: Sequence[Record], concepts: set[str], subject: Forgotten
 ) -> list[Add]:
     turns = {r.id for r in records if r.kind == "turn"}
     meant = {r.id for r in records}
@@ -343,7 +343,7 @@ def _bystanders(
     return kept
 
 
-def _goes_along(state: Record, records: Sequence[Record], subject: Subject) -> bool:
+def _goes_along(state: Record, records: Sequence[Record], subject: Forgotten) -> bool:
     """Whether a state was read from words that go without naming the subject: a fragment after a
     sentence that does, or a turn that only points back.
     """

@@ -19,7 +19,7 @@ from consistent_gen.language.embedders import TextEmbedder, Vectors
 from consistent_gen.language.words import STOP_WORDS, word_set
 from consistent_gen.memory.listening.clauses import own_words, sentences
 from consistent_gen.memory.talk.questions import (
-    Question,
+    AskedFor,
     Wanted,
     also_said,
     denies,
@@ -57,7 +57,7 @@ _RELATIVE = (
 )
 # What shows that a passage holds the kind of thing that is asked for.
 _HOLDS: dict[Wanted, re.Pattern[str]] = {
-    kind: re.compile(pattern, re.IGNORECASE)
+    kind: re.compile(pattern, re.IGNORECASE)  # type: ignore[misc]
     for kind, pattern in {
         "clock": _CLOCK,
         "date": rf"\b\d{{1,2}}(?:st|nd|rd|th)?(?: of)? {_MONTH}\b|\b{_MONTH} \d|"
@@ -102,7 +102,7 @@ _SUPPOSED = re.compile(
 
 
 @dataclass(frozen=True)
-class Line:
+class RememberedLine:
     """One line of the data block: what `render_record` wrote."""
 
     id: str
@@ -113,13 +113,13 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Passage:
+class SaidPassage:
     """``text`` is what may be quoted; ``whole`` all that was said in that turn, which explains it.
 
     ``place`` and ``size`` are its first sentence in the turn and how many it has.
     """
 
-    line: Line
+    line: RememberedLine
     text: str
     whole: str
     place: int = 0
@@ -133,17 +133,17 @@ class Passage:
         )
 
 
-def read_lines(text: str) -> list[Line]:
+def read_lines(text: str) -> list[RememberedLine]:
     """The remembered lines in a prompt, each id once."""
-    found: dict[str, Line] = {}
+    found: dict[str, RememberedLine] = {}
     for row in text.splitlines():
         if match := _LINE.match(row):
             values = {name: value.strip() for name, value in match.groupdict().items()}
-            found.setdefault(values["id"], Line(**values))
+            found.setdefault(values["id"], RememberedLine(**values))
     return list(found.values())
 
 
-def passages_of(lines: Iterable[Line], question: str) -> list[Passage]:
+def passages_of(lines: Iterable[RememberedLine], question: str) -> list[SaidPassage]:
     """What of the lines may answer: nothing that the assistant said, nobody's questions."""
     asked = " ".join(question.casefold().split())
     found = []
@@ -153,7 +153,7 @@ def passages_of(lines: Iterable[Line], question: str) -> list[Passage]:
         if line.kind == "episode" and _EXCERPT.match(line.text):
             continue  # the turn itself says it better
         if line.kind != "turn":
-            found.append(Passage(line, line.text, line.text))
+            found.append(SaidPassage(line, line.text, line.text))
         else:
             found += _windows(line)
     return found
@@ -162,26 +162,26 @@ def passages_of(lines: Iterable[Line], question: str) -> list[Passage]:
 _EXCERPT = re.compile(r"(?:[^:]*: )?The \w+ (?:said|asked): ")
 
 
-def _windows(line: Line) -> Iterator[Passage]:
+def _windows(line: RememberedLine) -> Iterator[SaidPassage]:
     """Runs of one to three sentences of a turn that state something."""
     said = list(sentences(own_words(line.text)))
     for first, (sentence, asked) in enumerate(said):
         if asked or _SUPPOSED.search(sentence):
             continue
         text = sentence
-        yield Passage(line, text, line.text, first)
+        yield SaidPassage(line, text, line.text, first)
         for last in range(first + 1, min(first + 3, len(said))):
             following, asked = said[last]
             if asked or len(text) + len(following) > _LONGEST:
                 break
             text = f"{text} {following}"
-            yield Passage(line, text, line.text, first, last - first + 1)
+            yield SaidPassage(line, text, line.text, first, last - first + 1)
 
 
 _LONGEST = 280
 
 
-def holds(question: Question, passage: Passage, names: frozenset[str] = frozenset()) -> bool:
+def holds(question: AskedFor, passage: SaidPassage, names: frozenset[str] = frozenset()) -> bool:
     """Whether a passage has the kind of thing that is asked for, besides the question's words.
 
     names: words known as names, which count at the start of a sentence, too.
@@ -206,7 +206,7 @@ def holds(question: Question, passage: Passage, names: frozenset[str] = frozense
     return any(not ({w.casefold() for w in words_of(m)} <= own) for m in found)
 
 
-def _apposed(question: Question, text: str) -> bool:
+def _apposed(question: AskedFor, text: str) -> bool:
     """ "My sister Ida", "She's got a lad, Jude": a name beside the word for its bearer."""
     own = {stem(n) for n in question.names}
     for match in re.finditer(r"[^\W_]+", text):
@@ -220,7 +220,7 @@ def _apposed(question: Question, text: str) -> bool:
     return False
 
 
-def _called(question: Question, text: str) -> bool:
+def _called(question: AskedFor, text: str) -> bool:
     """ "my hamster is meatloaf", of who types no capitals."""
     heads = re.finditer(r"([^\W_]+)(?: is|'s| was|,) [^\W_]+\W*$", text)
     return any(stem(match[1]) in question.topics for match in heads)
@@ -268,13 +268,13 @@ _PRONOUN = re.compile(r"\b(?:he|she|they|him|her|them|his|their|it|its)\b", re.I
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredPassage:
     """A passage with its score, whether it holds what is asked for, and what that rests on.
 
     ``rarest`` is the rarest topic word of the question that the passage has, itself or another way.
     """
 
-    passage: Passage
+    passage: SaidPassage
     score: float
     holds: bool
     meaning: float
@@ -282,7 +282,7 @@ class Scored:
     rarest: str
 
 
-class Scorer:
+class PassageScorer:
     """Scores passages for questions; sentences that were embedded before are not embedded again."""
 
     def __init__(self, embedder: TextEmbedder | None) -> None:
@@ -294,7 +294,7 @@ class Scorer:
         """Whether meaning is compared, not words alone."""
         return self._embedder is not None
 
-    def score(self, question: Question, passages: Sequence[Passage]) -> list[Scored]:
+    def score(self, question: AskedFor, passages: Sequence[SaidPassage]) -> list[ScoredPassage]:
         """All passages, best first."""
         whole = {p.line.id: stems_of(p.whole) for p in passages}
         frequent = Counter(w for words in whole.values() for w in words)
@@ -316,10 +316,10 @@ class Scorer:
             score = _MEANING * meaning + _WORDS * words if self.by_meaning else _WORDS_ALONE * words
             score += _KIND * fits + _NEWER * place[passage.line.date] - _against(question, passage)
             rarest = _rarest(question, weights, passage)
-            scored.append(Scored(passage, score, fits, meaning, words, rarest))
+            scored.append(ScoredPassage(passage, score, fits, meaning, words, rarest))
         return sorted(scored, key=lambda s: (-s.score, s.passage.line.id, s.passage.place))
 
-    def _meanings(self, question: Question, passages: Sequence[Passage]) -> list[float]:
+    def _meanings(self, question: AskedFor, passages: Sequence[SaidPassage]) -> list[float]:
         if self._embedder is None:
             return [0.0] * len(passages)
         if len(self._vectors) > 5_000:
@@ -332,7 +332,7 @@ class Scorer:
         return [float(self._vectors[p.text] @ asked) for p in passages]
 
 
-def _names_in(passages: Sequence[Passage]) -> frozenset[str]:
+def _names_in(passages: Sequence[SaidPassage]) -> frozenset[str]:
     """Words that are names: with a capital inside a sentence, or never without one anywhere."""
     spelt = {w for p in passages for w in words_of(p.whole)}
     inside = {m[0] for p in passages for m in _NAME.finditer(p.text)}
@@ -341,14 +341,14 @@ def _names_in(passages: Sequence[Passage]) -> frozenset[str]:
     return frozenset(inside | {w for w in first if w.lower() not in spelt | common and len(w) > 2})
 
 
-def _rarest(question: Question, weights: dict[str, float], passage: Passage) -> str:
+def _rarest(question: AskedFor, weights: dict[str, float], passage: SaidPassage) -> str:
     own = stems_of(passage.text) | stems_of(passage.label)
     had = [w for w in question.topics if w in own or also_said(w) & own]
     return max(had, key=lambda w: (weights[w], w), default="")
 
 
 def _covered(
-    question: Question, weights: dict[str, float], own: frozenset[str], around: frozenset[str]
+    question: AskedFor, weights: dict[str, float], own: frozenset[str], around: frozenset[str]
 ) -> float:
     """The weighed share of the question's words that a passage has, or its turn around it."""
     found = 0.0
@@ -364,9 +364,9 @@ def _covered(
 
 
 def _speaks_of_it(
-    question: Question,
+    question: AskedFor,
     weights: dict[str, float],
-    passage: Passage,
+    passage: SaidPassage,
     around: frozenset[str],
     meaning: float,
 ) -> bool:
@@ -380,7 +380,7 @@ def _speaks_of_it(
     return meaning >= _ALIKE or any(({w} | also_said(w)) & said for w in besides)
 
 
-def _against(question: Question, passage: Passage) -> float:
+def _against(question: AskedFor, passage: SaidPassage) -> float:
     minus = _LONGER * (passage.size - 1)
     if "replaced" in passage.line.who and not question.before:
         minus += _ENDED
@@ -396,8 +396,8 @@ def _against(question: Question, passage: Passage) -> float:
 
 
 def newest_of_the_best(
-    question: Question, scored: Sequence[Scored], others: Sequence[Scored] = ()
-) -> Scored:
+    question: AskedFor, scored: Sequence[ScoredPassage], others: Sequence[ScoredPassage] = ()
+) -> ScoredPassage:
     """Of the passages that speak of what the best one speaks of, the best of the newest turn.
 
     What a question is about is its rarest word that the best passage has; what was said of that
@@ -415,7 +415,9 @@ def newest_of_the_best(
     return _as_said(overtaken(question, chosen, [*scored, *others]), scored)
 
 
-def overtaken(question: Question, chosen: Scored, scored: Sequence[Scored]) -> Scored:
+def overtaken(
+    question: AskedFor, chosen: ScoredPassage, scored: Sequence[ScoredPassage]
+) -> ScoredPassage:
     """The newest passage that tells of a change of what ``chosen`` speaks of, else ``chosen``.
 
     "From today it is candesartan, the ramipril makes me cough" shares no word with a question for
@@ -443,7 +445,7 @@ def overtaken(question: Question, chosen: Scored, scored: Sequence[Scored]) -> S
     return max((s for s in meant if s.passage.line.date == newest), key=lambda s: s.score)
 
 
-def _as_said(chosen: Scored, scored: Sequence[Scored]) -> Scored:
+def _as_said(chosen: ScoredPassage, scored: Sequence[ScoredPassage]) -> ScoredPassage:
     """The user's own sentence in the place of a fact that was read from it, unless the fact says
     whom its "she" means.
     """
@@ -457,7 +459,7 @@ def _as_said(chosen: Scored, scored: Sequence[Scored]) -> Scored:
     return chosen
 
 
-def in_context(passage: Passage, longest: int = 260) -> str:
+def in_context(passage: SaidPassage, longest: int = 260) -> str:
     """The words of a passage with what was stated just before and after it in the same turn."""
     if passage.line.kind != "turn":
         return passage.text

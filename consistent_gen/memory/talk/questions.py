@@ -55,6 +55,7 @@ _KINDS: tuple[tuple[Wanted, re.Pattern[str]], ...] = tuple(
         ("thing", r"\b(?:what|which|how)(?:'?s|'?re|'?d|'?ll)?\b"),
     )
 )  # fmt: skip
+_WHO_IS = re.compile(r"^\W*(?i:who(?:'?s| is| was)) [A-Z][a-z]+(?: [A-Z][a-z]+)?\W*$")
 _ASKS_WHETHER = re.compile(
     r"^\W*(?:do|does|did|is|are|am|was|were|have|has|had|can|could|will|would|shall|should|"
     r"don'?t|doesn'?t|didn'?t|isn'?t|aren'?t|wasn'?t|haven'?t|hasn'?t|can'?t|won'?t)\b",
@@ -86,7 +87,7 @@ _BEFORE = re.compile(
 )
 _ENDED = re.compile(
     r"\b(?:not|never|no|none|neither|nor|nobody|nothing|without|cannot|stopped|stop|quit|gave up|"
-    r"given up|giving up|gone off|no longer|any ?more|left|died|passed away|over|cancelled|"
+    r"given up|giving up|gone off|no longer|any ?more|left|died|passed (?:away|on)|over|cancelled|"
     r"canceled|called off|finished|ended|broke up|split up|sold|packed in|jacked in|dropped|"
     r"turned down|declined|refused|done (?:with|since)|are done|r done|"
     r"talked \w+ out|instead|rather than|retired|deleted|lost|hate|moved out|went home)\b|"
@@ -268,7 +269,7 @@ def denies(text: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Question:
+class AskedFor:
     """A question as it was understood.
 
     ``topics`` are the stems of the words that say what it is about, ``light`` those that only help
@@ -290,7 +291,7 @@ class Question:
     before: bool
 
 
-def read_question(text: str) -> Question:
+def read_question(text: str) -> AskedFor:
     """Understand a question; what is no question is read as one about its words."""
     asked = _LEAD.sub("", " ".join(text.split())).replace("\u2019", "'")
     besides = _BESIDES.search(asked)
@@ -307,7 +308,7 @@ def read_question(text: str) -> Question:
         if w[:1].isupper() and w != "I"
         and not (w == first.rstrip(",?'s") and w.casefold() in STOP_WORDS | _LIGHT)
     )  # fmt: skip
-    return Question(
+    return AskedFor(
         text=asked,
         wants=_wanted(asked),
         topics=topics or light,
@@ -330,4 +331,6 @@ def _essential(asked: str, topics: frozenset[str]) -> str:
 def _wanted(asked: str) -> Wanted:
     if _ASKS_WHETHER.match(asked):
         return "whether"
+    if _WHO_IS.match(asked):
+        return "thing"  # "who is Ida?" is answered by anything about her
     return next((kind for kind, pattern in _KINDS if pattern.search(asked)), "thing")

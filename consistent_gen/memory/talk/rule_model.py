@@ -19,17 +19,17 @@ from consistent_gen.language.words import content_words, is_question
 from consistent_gen.memory.recall.prompts import BLOCK_END, BLOCK_START, LAST_ROUND
 from consistent_gen.memory.recall.retriever import commands
 from consistent_gen.memory.talk.passages import (
-    Line,
-    Passage,
-    Scored,
-    Scorer,
+    PassageScorer,
+    RememberedLine,
+    SaidPassage,
+    ScoredPassage,
     in_context,
     newest_of_the_best,
     passages_of,
     read_lines,
 )
 from consistent_gen.memory.talk.questions import (
-    Question,
+    AskedFor,
     also_said,
     denies,
     read_question,
@@ -58,7 +58,7 @@ class RuleModel:
     sees = False
 
     def __init__(self, embedder: TextEmbedder | None = None) -> None:
-        self._scorer = Scorer(embedder)
+        self._scorer = PassageScorer(embedder)
 
     @property
     def by_meaning(self) -> bool:
@@ -86,10 +86,10 @@ class RuleModel:
             f"<think>I say what fits best.</think><answer>{self._answer(question, scored)}</answer>"
         )
 
-    def _sure(self, scored: Sequence[Scored]) -> bool:
+    def _sure(self, scored: Sequence[ScoredPassage]) -> bool:
         return bool(scored) and scored[0].score >= _SURE and scored[0].passage.line.kind == "core"
 
-    def _answer(self, question: Question, scored: Sequence[Scored]) -> str:
+    def _answer(self, question: AskedFor, scored: Sequence[ScoredPassage]) -> str:
         fitting = [s for s in scored if s.holds and not commands(s.passage.text)]
         if not fitting:
             return NOTHING_KNOWN
@@ -117,7 +117,7 @@ def _question(messages: Sequence[Message]) -> str:
     return outside.strip()
 
 
-def _look_up(question: Question, asked: str, lines: Sequence[Line], looks: int) -> str:
+def _look_up(question: AskedFor, asked: str, lines: Sequence[RememberedLine], looks: int) -> str:
     """What to search for: first the question itself, then its words with those that mean them."""
     if looks == 0:
         return " ".join(asked.split())
@@ -131,7 +131,7 @@ def _look_up(question: Question, asked: str, lines: Sequence[Line], looks: int) 
     return " ".join(words) if named or also else ""
 
 
-def _told(question: Question, passage: Passage) -> str:
+def _told(question: AskedFor, passage: SaidPassage) -> str:
     """The answer in a word where there is one, and the words that it rests on."""
     line = passage.line
     head = _in_a_word(question, passage)
@@ -143,11 +143,11 @@ def _told(question: Question, passage: Passage) -> str:
         source = f"noted on {line.date[:10]}"
     said = in_context(passage) if line.kind == "turn" else _said(passage)
     quoted = f'"{said}"' if line.kind == "turn" else said
-    start = f"{head}: {source}" if head else source[0].upper() + source[1:]
+    start = f"{head}: {source}" if head else f"From memory, {source}"
     return f"{start}: {quoted} [{line.id}]"
 
 
-def _said(passage: Passage) -> str:
+def _said(passage: SaidPassage) -> str:
     """What a passage says, without what only sorts it: a leaf's branch, an episode's topic."""
     label, colon, rest = passage.text.partition(": ")
     if not colon or passage.line.kind not in ("core", "episode"):
@@ -155,7 +155,7 @@ def _said(passage: Passage) -> str:
     return rest if passage.line.kind == "episode" else f"{label.rpartition('.')[2]}: {rest}"
 
 
-def _in_a_word(question: Question, passage: Passage) -> str:
+def _in_a_word(question: AskedFor, passage: SaidPassage) -> str:
     if question.wants == "whether":
         return "No" if denies(passage.text) != denies(question.text) else "Yes"
     if question.wants in _DATED:
@@ -165,7 +165,7 @@ def _in_a_word(question: Question, passage: Passage) -> str:
     return ""
 
 
-def _day(passage: Passage) -> str:
+def _day(passage: SaidPassage) -> str:
     """The one day that a passage names, where it names one only."""
     try:
         said = date.fromisoformat(passage.line.date[:10])
@@ -179,7 +179,7 @@ def _day(passage: Passage) -> str:
     return f"{day:%A} {day.day} {day:%B %Y}"
 
 
-def _name(question: Question, text: str) -> str:
+def _name(question: AskedFor, text: str) -> str:
     """The name in a text that says how somebody is called."""
     own = {w.casefold() for w in words_of(question.text)}
     match = re.search(
