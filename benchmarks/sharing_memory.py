@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.sharing_flop import Shapes, bank_bytes
-from consistent_gen.attention.budget import SPARE, Sampling, KeepingPlan, choose, plan_for
+from consistent_gen.attention.budget import SPARE, KeepingPlan, Sampling, choose, plan_for
 from consistent_gen.attention.keeping import AUTO, MODES, Where
 from consistent_gen.attention.layers import find_sites
 from consistent_gen.attention.run import SharedRun

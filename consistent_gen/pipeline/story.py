@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from consistent_gen.attention.backends import select_backend
-from consistent_gen.attention.budget import Sampling, KeepingPlan, choose, free_bytes
+from consistent_gen.attention.budget import KeepingPlan, Sampling, choose, free_bytes
 from consistent_gen.attention.keeping import AUTO, KV, Where, keeping
 from consistent_gen.attention.layers import find_sites
 from consistent_gen.attention.patch import adds_to_projections, attached, policies_in

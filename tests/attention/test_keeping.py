@@ -10,8 +10,8 @@ import torch
 
 from consistent_gen.attention.bank import AnchorBank, Export
 from consistent_gen.attention.budget import (
-    Sampling,
     KeepingPlan,
+    Sampling,
     available_memory,
     choose,
     free_bytes,
