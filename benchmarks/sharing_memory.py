@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.sharing_flop import Shapes, bank_bytes
-from consistent_gen.attention.budget import SPARE, Drawing, Plan, choose, plan_for
+from consistent_gen.attention.budget import SPARE, KeepingPlan, Sampling, choose, plan_for
 from consistent_gen.attention.keeping import AUTO, MODES, Where
 from consistent_gen.attention.layers import find_sites
 from consistent_gen.attention.run import SharedRun
@@ -26,9 +26,9 @@ SHOWN = ("kv", "hidden", "hidden-8bit", "hidden-host", "replay")
 COUNTED = ("kv", "hidden", "hidden-8bit")
 
 
-def drawing_of(shapes: Shapes, steps: int) -> Drawing:
+def drawing_of(shapes: Shapes, steps: int) -> Sampling:
     """How a pipeline calls the network: with guidance, in half precision."""
-    return Drawing(shapes.latent, steps, 2, HALF, 4 * shapes.side**2 * HALF)
+    return Sampling(shapes.latent, steps, 2, HALF, 4 * shapes.side**2 * HALF)
 
 
 def room_on_card(shapes: Shapes, name: str) -> int:
@@ -37,7 +37,7 @@ def room_on_card(shapes: Shapes, name: str) -> int:
     return int(CARD_BYTES * (1.0 - SPARE)) - weights * HALF
 
 
-def plan_on_card(shapes: Shapes, name: str, recipe: Recipe, steps: int) -> Plan:
+def plan_on_card(shapes: Shapes, name: str, recipe: Recipe, steps: int) -> KeepingPlan:
     """What "auto" chooses on a card of 24 GB in a machine with 32 GB of memory to spare."""
     room: dict[Where, int] = {
         "device": room_on_card(shapes, name), "host": HOST_BYTES, "disk": DISK_BYTES,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     )
     from consistent_gen.models import load_backbone
     from consistent_gen.models.backbone import Backbone
-    from consistent_gen.pipeline import share
+    from consistent_gen.pipeline.story import share
     from consistent_gen.story.draw import draw_story
     from consistent_gen.story.plan import plan_story
     from consistent_gen.story.script import load_story
@@ -58,7 +58,7 @@ _PUBLIC = {
     "load_backbone": "consistent_gen.models:load_backbone",
     "load_story": "consistent_gen.story.script:load_story",
     "plan_story": "consistent_gen.story.plan:plan_story",
-    "share": "consistent_gen.pipeline:share",
+    "share": "consistent_gen.pipeline.story:share",
 }
 
 __all__ = [

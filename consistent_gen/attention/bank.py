@@ -267,7 +267,10 @@ class AnchorBank:
             shared["hidden"] = export.hidden[rows].unflatten(-1, (heads, -1))
         parts = {name: self._packed(source, x) for name, x in shared.items() if x is not None}
         place = self._place(way)
-        at = (lambda x: x) if place is None else (lambda x: x.to(place))
+
+        def at(x: Tensor) -> Tensor:
+            return x if place is None else x.to(place)
+
         return _Kept(
             export.anchor,
             heads,

@@ -30,7 +30,7 @@ _ON_PROCESSOR = ("kv", "hidden", "hidden-disk", "kv-disk", "replay")
 
 
 @dataclass(frozen=True)
-class Drawing:
+class Sampling:
     """How a model is called for one story, as its first call shows.
 
     latent: height and width in cells. branches: rows per frame. element_bytes: of a number of the
@@ -45,7 +45,7 @@ class Drawing:
 
 
 @dataclass(frozen=True)
-class Plan:
+class KeepingPlan:
     """How one character's exports are kept, and what that costs.
 
     bytes: at most, as if the character filled its pictures. free: what there was for it.
@@ -80,12 +80,12 @@ def choose(
     name: str,
     run: SharedRun,
     sites: Iterable[Site],
-    drawing: Drawing,
+    drawing: Sampling,
     free: Callable[[Where], int],
     *,
     on_processor: bool,
     refused: Sequence[str] = (),
-) -> Plan:
+) -> KeepingPlan:
     """The plan for one more character: the mode called `name`, or the cheapest that fits.
 
     free: bytes to be had in a place. refused: what "auto" may not choose ("hidden", "replay").
@@ -116,9 +116,9 @@ def plan_for(
     way: Keeping,
     run: SharedRun,
     sites: Sequence[Site],
-    drawing: Drawing,
+    drawing: Sampling,
     free: Callable[[Where], int],
-) -> Plan:
+) -> KeepingPlan:
     """What one way takes and costs for one character."""
     steps, guided = drawing.steps, drawing.steps if drawing.branches > 1 else 0
     count = max(run.recipe.anchors, 1)
@@ -137,13 +137,13 @@ def plan_for(
         passes = 1 + run.recipe.twin
         kept += drawing.latent_bytes * drawing.branches * count * steps * passes
         calls = [_drawn_again(run, sites, step, drawing) for step in range(steps)]
-        return Plan(way, kept, max(found, 0), calls=count * sum(calls))
+        return KeepingPlan(way, kept, max(found, 0), calls=count * sum(calls))
     moved = 0 if way.where == "device" else kept
     flop = _projecting(run, sites, drawing) * count if way.what == "hidden" else 0.0
-    return Plan(way, kept, max(found, 0), moved, flop)
+    return KeepingPlan(way, kept, max(found, 0), moved, flop)
 
 
-def _drawn_again(run: SharedRun, sites: Sequence[Site], step: int, drawing: Drawing) -> int:
+def _drawn_again(run: SharedRun, sites: Sequence[Site], step: int, drawing: Sampling) -> int:
     """Calls for an anchor beside a frame's `step`: itself, a look, its first pass."""
     calls = 0
     for read in run.read_steps(sites, step, drawing.steps, drawing.branches):
@@ -152,7 +152,7 @@ def _drawn_again(run: SharedRun, sites: Sequence[Site], step: int, drawing: Draw
     return calls
 
 
-def _projecting(run: SharedRun, sites: Sequence[Site], drawing: Drawing) -> float:
+def _projecting(run: SharedRun, sites: Sequence[Site], drawing: Sampling) -> float:
     """FLOP to make what one anchor leaves from hidden states, once for every step and branch."""
     total = 0.0
     for site in sites:

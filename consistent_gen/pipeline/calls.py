@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from consistent_gen.attention.budget import Drawing
+from consistent_gen.attention.budget import Sampling
 from consistent_gen.attention.layers import Site
 from consistent_gen.attention.roles import Source
 from consistent_gen.attention.rows import Branch, Call, Row
@@ -61,7 +61,7 @@ class Calls:
         run: SharedRun,
         policy: Sharing,
         sites: Mapping[str, Site],
-        plan: Callable[[Drawing, Mapping[str, Any]], None],
+        plan: Callable[[Sampling, Mapping[str, Any]], None],
     ) -> None:
         self.pipe, self.run, self.policy = pipe, run, policy
         self._plan = plan
@@ -99,7 +99,7 @@ class Calls:
             branches = len(sample) // len(now.frames)
             size = sample[0].numel() * sample.element_size()
             steps = call.rows[0].steps
-            self._plan(Drawing(call.latent, steps, branches, sample.element_size(), size), kwargs)
+            self._plan(Sampling(call.latent, steps, branches, sample.element_size(), size), kwargs)
         now.calls += 1
         if now.anchors_of is not None:
             twins = self.run.roles[now.frames[0]].twin_of is not None
@@ -229,8 +229,10 @@ def _position(timesteps: Tensor, time: float, last: int) -> int:
 
 def _kept(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments for one call: models take residuals out of the lists that they are given."""
-    copies = {dict: dict, list: list}
-    return {name: copies.get(type(value), lambda x: x)(value) for name, value in kwargs.items()}
+    return {
+        name: value.copy() if type(value) in (dict, list) else value
+        for name, value in kwargs.items()
+    }
 
 
 def residuals(kwargs: Mapping[str, Any]) -> Sequence[str]:

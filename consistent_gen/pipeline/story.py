@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from consistent_gen.attention.backends import select_backend
-from consistent_gen.attention.budget import Drawing, Plan, choose, free_bytes
+from consistent_gen.attention.budget import KeepingPlan, Sampling, choose, free_bytes
 from consistent_gen.attention.keeping import AUTO, KV, Where, keeping
 from consistent_gen.attention.layers import find_sites
 from consistent_gen.attention.patch import adds_to_projections, attached, policies_in
@@ -61,8 +61,8 @@ class PipelineStory:
         self.pipe = pipe
         self.method = method
         self.run = run
-        self.plans: dict[str, Plan] = {}
-        """How each character's anchors are kept, and what that costs (see `budget.Plan`)."""
+        self.plans: dict[str, KeepingPlan] = {}
+        """How each character's anchors are kept, and what that costs (see `budget.KeepingPlan`)."""
         self.policy = Sharing(run)
         self._unet = pipe.unet
         self._support = support
@@ -281,7 +281,7 @@ class PipelineStory:
         latent = (latent * vae.config.scaling_factor).to(self.pipe.unet.dtype)
         return latent, torch.randn(latent.shape, generator=noise).to(latent)
 
-    def _plan(self, drawing: Drawing, kwargs: Mapping[str, Any]) -> None:
+    def _plan(self, drawing: Sampling, kwargs: Mapping[str, Any]) -> None:
         """Choose how the character whose anchors are about to be drawn is kept."""
         name, beside = self._planning, residuals(kwargs)
         if name is None or name in self.plans:

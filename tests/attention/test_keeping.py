@@ -10,8 +10,8 @@ import torch
 
 from consistent_gen.attention.bank import AnchorBank, Export
 from consistent_gen.attention.budget import (
-    Drawing,
-    Plan,
+    KeepingPlan,
+    Sampling,
     available_memory,
     choose,
     free_bytes,
@@ -174,10 +174,10 @@ def test_an_adapter_on_projections_and_hidden_states_are_refused_together() -> N
 # What fits.
 
 
-def plans(room: dict[str, int], name: str = "auto", **more: Any) -> Plan:
+def plans(room: dict[str, int], name: str = "auto", **more: Any) -> KeepingPlan:
     run = SharedRun(recipe_of("style_aligned"))
     sites = find_sites(toy_of("unet").model).values()
-    drawing = Drawing((8, 12), 4, 2, 8, 4 * 96 * 8)
+    drawing = Sampling((8, 12), 4, 2, 8, 4 * 96 * 8)
 
     def free(where: Where) -> int:
         return room.get(where, 0)
@@ -232,7 +232,7 @@ def test_looks_and_first_passes_count_where_anchors_are_drawn_again() -> None:
     run = SharedRun(recipe_of("consistyle"))
     sites = list(find_sites(toy_of("unet").model).values())
     plan = plan_for(
-        MODES["replay"], run, sites, Drawing((8, 12), 4, 2, 8, 1), lambda where: 1 << 40
+        MODES["replay"], run, sites, Sampling((8, 12), 4, 2, 8, 1), lambda where: 1 << 40
     )
     # Of two anchors: steps 1 to 3, a look in step 1, values of a first pass in step 2.
     assert plan.calls == 2 * (3 + 1 + 1)
