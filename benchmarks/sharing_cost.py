@@ -94,7 +94,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Trial:
+class CostTrial:
     """A model and the frames that are drawn with it: `prompt` names the hero at `token`."""
 
     name: str
@@ -112,12 +112,14 @@ class Trial:
         )  # fmt: skip
 
 
-def story_world_trial(steps: int, model: str | None = None) -> Trial:
+def story_world_trial(steps: int, model: str | None = None) -> CostTrial:
     """The shipped model (or the folder `model`)."""
-    return Trial("story world", load_backbone(model, device="cpu"), "a fox in the forest", 2, steps)
+    return CostTrial(
+        "story world", load_backbone(model, device="cpu"), "a fox in the forest", 2, steps
+    )
 
 
-def shaped_trial(shape: str, folder: Path, steps: int, divide: int = 1) -> Trial:
+def shaped_trial(shape: str, folder: Path, steps: int, divide: int = 1) -> CostTrial:
     """An untrained UNet with the widths of `shape`, divided by `divide`."""
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
@@ -139,13 +141,13 @@ def shaped_trial(shape: str, folder: Path, steps: int, divide: int = 1) -> Trial
         )
     unet.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     backbone = replace(tiny, name=shape, unet=unet)
-    return Trial(f"{shape} shape", backbone, "a fox in the forest", 2, steps)
+    return CostTrial(f"{shape} shape", backbone, "a fox in the forest", 2, steps)
 
 
 class BenchStory:
     """A shared story whose anchors are drawn, ready for added frames."""
 
-    def __init__(self, trial: Trial, recipe: Recipe) -> None:
+    def __init__(self, trial: CostTrial, recipe: Recipe) -> None:
         self.trial, self.recipe = trial, recipe
         self.engine = Engine(trial.backbone, bucket=2)
         self.shared = SharedStory(self.engine, recipe)
@@ -165,7 +167,7 @@ class BenchStory:
 class PlainStory:
     """The same frames without sharing."""
 
-    def __init__(self, trial: Trial) -> None:
+    def __init__(self, trial: CostTrial) -> None:
         self.trial, self.engine = trial, Engine(trial.backbone, bucket=2)
         self._next = 0
 
@@ -183,7 +185,9 @@ def frame_flop(story: BenchStory | PlainStory) -> float:
     return float(counter.get_total_flops())
 
 
-def measure(trial: Trial, recipes: dict[str, Recipe], repeats: int) -> dict[str, dict[str, Any]]:
+def measure(
+    trial: CostTrial, recipes: dict[str, Recipe], repeats: int
+) -> dict[str, dict[str, Any]]:
     """Cost of an added frame per method, as ratios to a plain frame of the same run."""
     plain = PlainStory(trial)
     plain.add()

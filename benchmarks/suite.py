@@ -24,7 +24,7 @@ from pathlib import Path
 from benchmarks import suite_report
 from benchmarks.suite_pool import run
 from benchmarks.suite_sets import read_set
-from benchmarks.suite_tasks import Plan, System, Task, tasks
+from benchmarks.suite_tasks import DrawnSystem, SuitePlan, SuiteTask, tasks
 from consistent_gen.checkpoints import atomic_file, write_json
 from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.errors import ConsistentGenError, InputError
@@ -50,7 +50,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def plan_of(options: argparse.Namespace) -> Plan:
+def plan_of(options: argparse.Namespace) -> SuitePlan:
     """The plan that the command line asks for; what is to be told goes to stderr.
 
     Raises:
@@ -68,12 +68,12 @@ def plan_of(options: argparse.Namespace) -> Plan:
     if not systems and any(not entry.pictures for set_ in sets.values() for entry in set_):
         raise InputError("no system; give --system, such as --system head_start, or --quick")
     for label in systems:
-        System.parse(label)
+        DrawnSystem.parse(label)
     seeds = [part.strip() for part in options.seeds.split(",")]
     if not all(seed.isdigit() for seed in seeds) or len(set(seeds)) != len(seeds):
         raise InputError(f"--seeds {options.seeds!r}: expected whole numbers such as 1,2")
     steps = options.steps or (QUICK_STEPS if options.quick else DrawSettings.steps)
-    return Plan(
+    return SuitePlan(
         sets=sets, systems=tuple(systems), seeds=tuple(map(int, seeds)), steps=steps,
         bucket=options.bucket, model=options.model,
     )  # fmt: skip
@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     root.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
 
-    def tell(task: Task, number: int, total: int) -> None:
+    def tell(task: SuiteTask, number: int, total: int) -> None:
         about = " ".join(str(part) for part in task.about.values())
         print(f"{number} of {total}: {task.kind} {about}", file=sys.stderr, flush=True)
 

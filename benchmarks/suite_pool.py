@@ -14,14 +14,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 
-from benchmarks.suite_tasks import Task, done, execute
+from benchmarks.suite_tasks import SuiteTask, done, execute
 from consistent_gen.errors import ConsistentGenError
 
-Tell = Callable[[Task, int, int], None]
+Tell = Callable[[SuiteTask, int, int], None]
 
 
 def run(
-    tasks: Sequence[Task], root: Path, *, processes: int = 1, tell: Tell | None = None
+    tasks: Sequence[SuiteTask], root: Path, *, processes: int = 1, tell: Tell | None = None
 ) -> dict[str, str]:
     """Make what is missing; key -> why there is none. A task whose needs failed is not tried.
 
@@ -39,7 +39,7 @@ def run(
         return failed
     context = multiprocessing.get_context("spawn")  # torch does not survive a fork
     with ProcessPoolExecutor(processes, context, _begin, (os.getpid(),)) as pool:
-        running: dict[Future[str], Task] = {}
+        running: dict[Future[str], SuiteTask] = {}
         while left or running:
             for task in [task for task in left.values() if not set(task.needs) & left.keys()]:
                 if any(key in {t.key for t in running.values()} for key in task.needs):
@@ -60,12 +60,12 @@ def run(
     return failed
 
 
-def _attempt(task: Task, root: Path, failed: dict[str, str]) -> str:
+def _attempt(task: SuiteTask, root: Path, failed: dict[str, str]) -> str:
     lost = set(task.needs) & failed.keys()
     return "what it needs could not be made" if lost else _made(task, root)
 
 
-def _made(task: Task, root: Path) -> str:
+def _made(task: SuiteTask, root: Path) -> str:
     """Make an artifact; why not, or "" """
     try:
         execute(task, root)
@@ -74,7 +74,7 @@ def _made(task: Task, root: Path) -> str:
     return ""
 
 
-def _note(task: Task, problem: str, failed: dict[str, str]) -> None:
+def _note(task: SuiteTask, problem: str, failed: dict[str, str]) -> None:
     if problem:
         failed[task.key] = problem
 

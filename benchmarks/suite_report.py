@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.suite_tasks import RESULT, Plan, Task, artifact, drawn_pictures
+from benchmarks.suite_tasks import RESULT, SuitePlan, SuiteTask, artifact, drawn_pictures
 from consistent_gen.checkpoints import read_json
 from consistent_gen.errors import InputError
 from consistent_gen.rewards.pareto import conflicts, standings, tolerance
@@ -31,7 +31,9 @@ SHEET_STORIES, SHEET_SIDE = 2, 144
 Numbers = dict[str, dict[str, list[list[float]]]]  # system -> metric -> per story, per seed
 
 
-def results(plan: Plan, tasks: Sequence[Task], root: Path, failed: Mapping[str, str]) -> Any:
+def results(
+    plan: SuitePlan, tasks: Sequence[SuiteTask], root: Path, failed: Mapping[str, str]
+) -> Any:
     """Means with intervals over stories, differences to the first system, fronts and conflicts."""
     scored = [t for t in tasks if t.kind != "draw" and t.key not in failed]
     found: dict[str, Any] = {}
@@ -51,7 +53,9 @@ def results(plan: Plan, tasks: Sequence[Task], root: Path, failed: Mapping[str, 
     }
 
 
-def _numbers(tasks: Sequence[Task], root: Path, names: Sequence[str]) -> tuple[Numbers, list[str]]:
+def _numbers(
+    tasks: Sequence[SuiteTask], root: Path, names: Sequence[str]
+) -> tuple[Numbers, list[str]]:
     """The values of the stories that every system has, in the set's order."""
     read: dict[str, dict[str, Mapping[str, Any]]] = {}
     for task in tasks:
@@ -200,7 +204,7 @@ td, th { border: 1px solid #ccc; padding: .25rem .5rem; text-align: left; vertic
 """
 
 
-def html(found: Mapping[str, Any], tasks: Sequence[Task], root: Path) -> str:
+def html(found: Mapping[str, Any], tasks: Sequence[SuiteTask], root: Path) -> str:
     """The page. Pictures are those of the first stories that were drawn."""
     parts = []
     for name, one in found["sets"].items():
@@ -290,7 +294,7 @@ def front_svg(axes: Sequence[str], front: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _sheets(name: str, stories: Sequence[str], tasks: Sequence[Task], root: Path) -> list[str]:
+def _sheets(name: str, stories: Sequence[str], tasks: Sequence[SuiteTask], root: Path) -> list[str]:
     found = []
     for story in stories:
         rows = []

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.consistency_stories import FRAMES, make_story
-from benchmarks.suite_tasks import Entry
+from benchmarks.suite_tasks import SetEntry
 from consistent_gen.checkpoints import read_json
 from consistent_gen.errors import InputError
 from consistent_gen.story.foreign import import_story
@@ -36,7 +36,7 @@ HERO = "Ada"
 _WORLD = re.compile(r"world(-styles)?:(\d+)(?:x(\d))?")
 
 
-def read_set(said: str, model: str | None = None) -> tuple[list[Entry], list[str]]:
+def read_set(said: str, model: str | None = None) -> tuple[list[SetEntry], list[str]]:
     """(the stories of a set, what is to be told of it). model: in whose words foreign ones are put.
 
     Raises:
@@ -57,7 +57,7 @@ def read_set(said: str, model: str | None = None) -> tuple[list[Entry], list[str
     return foreign_entries(place, most, model)
 
 
-def world_entry(number: int, frames: int, style_diverse: bool) -> Entry:
+def world_entry(number: int, frames: int, style_diverse: bool) -> SetEntry:
     """The story of that number of `benchmarks.consistency`, as a story file."""
     made = make_story(number, style_diverse=style_diverse)
     shown = [
@@ -70,17 +70,17 @@ def world_entry(number: int, frames: int, style_diverse: bool) -> Entry:
     ]
     hero = Character(name=HERO, description=made.words)
     story = Story(title=f"story {number}", characters={HERO: hero}, frames=tuple(shown))
-    return Entry(name=f"story {number}", number=number, text=dump_story(story))
+    return SetEntry(name=f"story {number}", number=number, text=dump_story(story))
 
 
-def foreign_entries(file: Path, most: int, model: str | None) -> tuple[list[Entry], list[str]]:
+def foreign_entries(file: Path, most: int, model: str | None) -> tuple[list[SetEntry], list[str]]:
     """The stories of a file in the model's words, and why others are left out.
 
     Raises:
         InputError: no story of the file can be drawn; says why.
     """
     vocabulary = read_vocabulary(model)
-    entries: list[Entry] = []
+    entries: list[SetEntry] = []
     told: list[str] = []
     for number, story in _stories(file, most):
         name = f"{file.stem} {number}"
@@ -88,7 +88,7 @@ def foreign_entries(file: Path, most: int, model: str | None) -> tuple[list[Entr
         if wrong := telling.problems(wording, vocabulary, strict=False):
             told.append(f"{name} is left out: {wrong[0]}")
             continue
-        entries.append(Entry(name=name, number=number, text=dump_story(wording.story)))
+        entries.append(SetEntry(name=name, number=number, text=dump_story(wording.story)))
     if not entries:
         raise InputError(f"no story of it can be drawn ({'; '.join(told[:3])})", source=file)
     return entries, told
@@ -111,7 +111,7 @@ def _stories(file: Path, most: int) -> Iterator[tuple[int, Story]]:
         yield number, import_story(file, number=number).story
 
 
-def picture_entries(folder: Path) -> list[Entry]:
+def picture_entries(folder: Path) -> list[SetEntry]:
     """The stories of a folder's manifest, with the places of their pictures.
 
     Raises:
@@ -127,7 +127,7 @@ def picture_entries(folder: Path) -> list[Entry]:
     return [_pictured(file, number, story) for number, story in enumerate(stories, 1)]
 
 
-def _pictured(file: Path, number: int, story: Any) -> Entry:
+def _pictured(file: Path, number: int, story: Any) -> SetEntry:
     def fail(what: str) -> InputError:
         return InputError(f"stories[{number - 1}]: {what}", source=file)
 
@@ -150,7 +150,7 @@ def _pictured(file: Path, number: int, story: Any) -> Entry:
     if not pictures:
         raise fail("no pictures")
     name = str(story.get("name", f"story {number}"))
-    return Entry(name=name, number=number, pictures=pictures, prompts=prompts)
+    return SetEntry(name=name, number=number, pictures=pictures, prompts=prompts)
 
 
 def _inside(folder: Path, name: str, fail: Any) -> str:

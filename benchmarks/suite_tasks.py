@@ -1,6 +1,6 @@
 """What the offline benchmark does, in pieces that anybody may run anywhere in any order.
 
-A `Plan` is data. `tasks` turns it into `Task`s: a drawing of one story by one system under one
+A `SuitePlan` is data. `tasks` turns it into `SuiteTask`s: a drawing of one story by one system under one
 seed, or the scores of a story from its drawings. A task's artifact is a folder named by the hash of
 all that decides what is in it, and appears by rename: it is whole or it is not there. So a run that
 was killed goes on where it was, two runs share what they have in common, and who runs the tasks (a
@@ -39,7 +39,7 @@ Kind = Literal["draw", "score", "pictures"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class SetEntry:
     """A story of a set: its file's text, or pictures that are there already.
 
     number: its place in the set, which goes into the seed that it is drawn with.
@@ -54,7 +54,7 @@ class Entry:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class SuitePlan:
     """Sets x systems x seeds.
 
     sets: name -> its stories. systems: "METHOD" or "METHOD best_of=4", for stories that are drawn;
@@ -62,7 +62,7 @@ class Plan:
     bucket: rows of a denoiser call, of which bytes depend. model: its folder, None for the shipped.
     """
 
-    sets: Mapping[str, Sequence[Entry]]
+    sets: Mapping[str, Sequence[SetEntry]]
     systems: Sequence[str]
     seeds: Sequence[int] = (1, 2)
     steps: int = 25
@@ -75,7 +75,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Task:
+class SuiteTask:
     """One piece of work. inputs: JSON values that decide its artifact; needs: keys of tasks whose
     artifacts it reads. about: for people and reports, and of no account for the key.
     """
@@ -94,14 +94,14 @@ class Task:
 
 
 @dataclass(frozen=True)
-class System:
+class DrawnSystem:
     """How stories are drawn: "head_start best_of=4"."""
 
     method: str
     best_of: int = 1
 
     @classmethod
-    def parse(cls, text: str) -> System:
+    def parse(cls, text: str) -> DrawnSystem:
         """The system that a text names.
 
         Raises:
@@ -125,12 +125,12 @@ def artifact(root: Path, key: str) -> Path:
     return root / "artifacts" / key
 
 
-def done(root: Path, task: Task) -> bool:
+def done(root: Path, task: SuiteTask) -> bool:
     """Whether a task's artifact is there, and so whole."""
     return artifact(root, task.key).is_dir()
 
 
-def tasks(plan: Plan) -> list[Task]:
+def tasks(plan: SuitePlan) -> list[SuiteTask]:
     """All tasks of a plan, those first that others need.
 
     Raises:
@@ -138,25 +138,27 @@ def tasks(plan: Plan) -> list[Task]:
     """
     model = folder_sha256(_model_folder(plan.model))
     networks = {name: folder_sha256(weights_folder(name)) for name in NETWORKS}
-    draws: list[Task] = []
-    scores: list[Task] = []
+    draws: list[SuiteTask] = []
+    scores: list[SuiteTask] = []
     for set_name, entries in plan.sets.items():
         for entry in entries:
             if entry.pictures:
                 scores += _picture_tasks(set_name, entry, networks)
                 continue
             for label in plan.systems:
-                system = System.parse(label)
+                system = DrawnSystem.parse(label)
                 own = [_draw_task(plan, model, entry, system, seed) for seed in plan.seeds]
                 about = {"set": set_name, "story": entry.name, "system": label}
                 draws += [replace(one, about={**about, "seed": s})
                           for one, s in zip(own, plan.seeds, strict=True)]  # fmt: skip
                 inputs = {"networks": networks, "model": plan.model}
-                scores.append(Task("score", inputs, tuple(one.key for one in own), about))
+                scores.append(SuiteTask("score", inputs, tuple(one.key for one in own), about))
     return [*draws, *scores]
 
 
-def _draw_task(plan: Plan, model: str, entry: Entry, system: System, seed: int) -> Task:
+def _draw_task(
+    plan: SuitePlan, model: str, entry: SetEntry, system: DrawnSystem, seed: int
+) -> SuiteTask:
     inputs: dict[str, Any] = {
         "story": entry.text, "method": system.method, "steps": plan.steps,
         # Stories that shared a seed would share their noise, and so be no independent samples.
@@ -166,10 +168,12 @@ def _draw_task(plan: Plan, model: str, entry: Entry, system: System, seed: int) 
     if system.best_of > 1:
         chooses = {name: folder_sha256(weights_folder(name)) for name in ("reader", "pair_reward")}
         inputs |= {"best_of": system.best_of, "chooses": chooses}
-    return Task("draw", inputs)
+    return SuiteTask("draw", inputs)
 
 
-def _picture_tasks(set_name: str, entry: Entry, networks: Mapping[str, str]) -> Iterator[Task]:
+def _picture_tasks(
+    set_name: str, entry: SetEntry, networks: Mapping[str, str]
+) -> Iterator[SuiteTask]:
     for system, by_seed in entry.pictures.items():
         files = {
             seed: [[path, hashlib.sha256(Path(path).read_bytes()).hexdigest()] for path in paths]
@@ -177,10 +181,10 @@ def _picture_tasks(set_name: str, entry: Entry, networks: Mapping[str, str]) -> 
         }
         inputs = {"files": files, "prompts": list(entry.prompts), "networks": dict(networks)}
         about = {"set": set_name, "story": entry.name, "system": system}
-        yield Task("pictures", inputs, (), about)
+        yield SuiteTask("pictures", inputs, (), about)
 
 
-def execute(task: Task, root: Path) -> None:
+def execute(task: SuiteTask, root: Path) -> None:
     """Make a task's artifact, unless it is there.
 
     Raises:
@@ -251,7 +255,7 @@ def _networks() -> dict[str, Any]:
     return {name: kinds[name].load(weights_folder(name)) for name in NETWORKS}
 
 
-def _score(task: Task, root: Path) -> dict[str, Any]:
+def _score(task: SuiteTask, root: Path) -> dict[str, Any]:
     """metric -> a value per seed; excess consistency has one for all seeds."""
     from consistent_gen.rewards.base import ImageSet
 

@@ -241,7 +241,7 @@ class PipelineStory:
         pictures: Mapping[int, Any],
         own: Mapping[str, Any],
     ) -> Any:
-        options = self._options | own
+        options = {**self._options, **own}
         for name in ("negative_prompt", "negative_prompt_2", "prompt_2"):
             if isinstance(options.get(name), str):
                 options[name] = [options[name]] * len(prompts)

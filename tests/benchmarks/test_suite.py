@@ -17,7 +17,7 @@ from PIL import Image
 from benchmarks import suite, suite_ranking, suite_report
 from benchmarks.suite_pool import run
 from benchmarks.suite_sets import read_set, world_entry
-from benchmarks.suite_tasks import Entry, Plan, System, artifact, done, tasks
+from benchmarks.suite_tasks import DrawnSystem, SetEntry, SuitePlan, artifact, done, tasks
 from consistent_gen.checkpoints import weights_root
 from consistent_gen.errors import InputError
 from consistent_gen.models.tiny import build_tiny
@@ -45,19 +45,19 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(build_tiny(tmp_path_factory.mktemp("models") / "tiny"))
 
 
-def plan_of(model: str, *systems: str, stories: int = 2) -> Plan:
-    entries = [Entry(name=f"s{n}", number=n, text=STORY) for n in range(stories)]
-    return Plan(sets={"mine": entries}, systems=systems, steps=2, model=model)
+def plan_of(model: str, *systems: str, stories: int = 2) -> SuitePlan:
+    entries = [SetEntry(name=f"s{n}", number=n, text=STORY) for n in range(stories)]
+    return SuitePlan(sets={"mine": entries}, systems=systems, steps=2, model=model)
 
 
 @pytest.fixture(scope="module")
-def finished(model: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path]:
+def finished(model: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[SuitePlan, Path]:
     plan, root = plan_of(model, "vanilla", "head_start"), tmp_path_factory.mktemp("suite")
     assert run(tasks(plan), root) == {}
     return plan, root
 
 
-def test_a_plan_becomes_drawings_and_then_scores(finished: tuple[Plan, Path]) -> None:
+def test_a_plan_becomes_drawings_and_then_scores(finished: tuple[SuitePlan, Path]) -> None:
     plan, root = finished
     found = tasks(plan)
     assert [task.kind for task in found] == ["draw"] * 8 + ["score"] * 4
@@ -67,7 +67,7 @@ def test_a_plan_becomes_drawings_and_then_scores(finished: tuple[Plan, Path]) ->
 
 
 def test_what_is_there_is_not_made_again_and_more_costs_only_itself(
-    finished: tuple[Plan, Path], model: str
+    finished: tuple[SuitePlan, Path], model: str
 ) -> None:
     _, root = finished
     before = {path.name: path.stat().st_mtime_ns for path in (root / "artifacts").iterdir()}
@@ -79,7 +79,7 @@ def test_what_is_there_is_not_made_again_and_more_costs_only_itself(
     assert before.items() <= after.items()
 
 
-def test_two_runs_give_equal_results(finished: tuple[Plan, Path], tmp_path: Path) -> None:
+def test_two_runs_give_equal_results(finished: tuple[SuitePlan, Path], tmp_path: Path) -> None:
     plan, root = finished
     run(tasks(plan), tmp_path)
     first, second = (suite_report.results(plan, tasks(plan), at, {}) for at in (root, tmp_path))
@@ -89,7 +89,7 @@ def test_two_runs_give_equal_results(finished: tuple[Plan, Path], tmp_path: Path
     assert "over_first" not in entry["vanilla"]["pair_network"]
 
 
-def test_the_page_stands_alone(finished: tuple[Plan, Path]) -> None:
+def test_the_page_stands_alone(finished: tuple[SuitePlan, Path]) -> None:
     plan, root = finished
     found = suite_report.results(plan, tasks(plan), root, {})
     page = suite_report.html(found, tasks(plan), root)
@@ -100,9 +100,9 @@ def test_the_page_stands_alone(finished: tuple[Plan, Path]) -> None:
 
 
 def test_a_story_that_cannot_be_drawn_costs_the_others_nothing(model: str, tmp_path: Path) -> None:
-    bad = Entry(name="bad", number=1, text=STORY.replace("walking", "xylophoning"))
-    good = Entry(name="good", number=0, text=STORY)
-    plan = Plan(sets={"mine": [bad, good]}, systems=("vanilla",), steps=2, model=model)
+    bad = SetEntry(name="bad", number=1, text=STORY.replace("walking", "xylophoning"))
+    good = SetEntry(name="good", number=0, text=STORY)
+    plan = SuitePlan(sets={"mine": [bad, good]}, systems=("vanilla",), steps=2, model=model)
     found = tasks(plan)
     failed = run(found, tmp_path)
     assert len(failed) == 3 and any("xylophoning" in why for why in failed.values())
@@ -113,7 +113,7 @@ def test_a_story_that_cannot_be_drawn_costs_the_others_nothing(model: str, tmp_p
 
 @pytest.mark.slow
 def test_a_run_that_was_killed_goes_on(
-    finished: tuple[Plan, Path], model: str, tmp_path: Path
+    finished: tuple[SuitePlan, Path], model: str, tmp_path: Path
 ) -> None:
     (tmp_path / "my.yaml").write_text(STORY)
     out = tmp_path / "out"
@@ -191,7 +191,7 @@ def test_pictures_of_a_manifest_are_scored_and_not_drawn(tmp_path: Path) -> None
     }  # fmt: skip
     (tmp_path / "manifest.json").write_text(json.dumps({"stories": [story]}))
     entries, _ = read_set(str(tmp_path))
-    plan = Plan(sets={"pictures": entries}, systems=())
+    plan = SuitePlan(sets={"pictures": entries}, systems=())
     found = tasks(plan)
     assert [task.kind for task in found] == ["pictures"] * 2
     assert run(found, tmp_path / "out") == {}
@@ -241,8 +241,8 @@ def test_mistakes_are_told(
 
 
 def test_systems_are_read() -> None:
-    assert System.parse("head_start best_of=4") == System("head_start", 4)
-    assert System.parse("vanilla") == System("vanilla")
+    assert DrawnSystem.parse("head_start best_of=4") == DrawnSystem("head_start", 4)
+    assert DrawnSystem.parse("vanilla") == DrawnSystem("vanilla")
 
 
 # Rankings -----------------------------------------------------------------------------------------
