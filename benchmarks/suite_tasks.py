@@ -1,10 +1,10 @@
 """What the offline benchmark does, in pieces that anybody may run anywhere in any order.
 
-A `SuitePlan` is data. `tasks` turns it into `SuiteTask`s: a drawing of one story by one system under one
-seed, or the scores of a story from its drawings. A task's artifact is a folder named by the hash of
-all that decides what is in it, and appears by rename: it is whole or it is not there. So a run that
-was killed goes on where it was, two runs share what they have in common, and who runs the tasks (a
-pool of this machine's processes, see `suite_pool`) is nobody's concern here.
+A `SuitePlan` is data. `tasks` turns it into `SuiteTask`s: a drawing of one story by one system
+under one seed, or the scores of a story from its drawings. A task's artifact is a folder named by
+the hash of all that decides what is in it, and appears by rename: it is whole or it is not there.
+So a run that was killed goes on where it was, two runs share what they have in common, and who runs
+the tasks (a pool of this machine's processes, see `suite_pool`) is nobody's concern here.
 """
 
 from __future__ import annotations

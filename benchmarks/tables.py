@@ -301,6 +301,33 @@ def _soak(result: Mapping[str, Any]) -> str:
     )
 
 
+def _identity(result: Mapping[str, Any]) -> str:
+    columns = ("identity", "alignment", "pose", "copied place", "all there", "swapped", "late",
+               "angular copy")  # fmt: skip
+    text = (
+        "## Characters given by a picture\n\n`python -m benchmarks.identity`, held-out identities, "
+        "one true picture each in another place, pose and style, sentences that name the kind "
+        f"alone; {result['steps']} steps; sharing is {result['method']}. Read by the judge; "
+        "intervals are 95 % over stories. `of the way`: from kind named to all named.\n"
+    )
+    for name, part in result.items():
+        if not isinstance(part, dict) or "rows" not in part:
+            continue
+        shown = [c for c in columns if any(c in row for row in part["rows"].values())]
+        rows = [
+            (
+                label,
+                *(_interval(row[c]) if c in row and c in ("identity", "late")
+                  else f"{row[c]['mean']:.3f}" if c in row else "" for c in shown),
+                f"{row['of the way']:.2f}",
+            )
+            for label, row in part["rows"].items()
+        ]  # fmt: skip
+        text += f"\n{name}, {part['stories']} stories\n\n"
+        text += table(("", *shown, "of the way"), rows)
+    return text
+
+
 def _subject_encoder(result: Mapping[str, Any]) -> str:
     heads = {
         "retrieval": "nearest is right",
@@ -440,6 +467,7 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "planted_faults": _planted_faults,
     "sharing_cost": _sharing_cost,
     "subject_encoder": _subject_encoder,
+    "identity": _identity,
     "persona_synthetic": _persona,
     "conversations_parser": _conversations,
     "memory_speed": _memory_speed,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks import sharing_cost, sharing_flop
-from benchmarks.sharing_cost import RECIPES, Trial, measure
+from benchmarks.sharing_cost import RECIPES, CostTrial, measure
 from consistent_gen.methods.tuning import recipe_of
 from consistent_gen.models import load_backbone
 from consistent_gen.models.tiny import build_tiny
@@ -16,13 +16,13 @@ STEPS = 5
 
 
 @pytest.fixture(scope="module")
-def trial(tmp_path_factory: pytest.TempPathFactory) -> Trial:
+def trial(tmp_path_factory: pytest.TempPathFactory) -> CostTrial:
     backbone = load_backbone(build_tiny(tmp_path_factory.mktemp("models") / "tiny"), device="cpu")
-    return Trial("tiny", backbone, "a fox in the forest", 2, STEPS)
+    return CostTrial("tiny", backbone, "a fox in the forest", 2, STEPS)
 
 
 @pytest.fixture(scope="module")
-def rows(trial: Trial) -> dict[str, dict[str, float]]:
+def rows(trial: CostTrial) -> dict[str, dict[str, float]]:
     return measure(trial, RECIPES, repeats=0)
 
 
@@ -51,7 +51,7 @@ def test_bytes_are_predicted_before_an_anchor_leaves_any(
 
 
 @pytest.mark.slow
-def test_the_last_frame_of_a_long_story_costs_what_the_first_did(trial: Trial) -> None:
+def test_the_last_frame_of_a_long_story_costs_what_the_first_did(trial: CostTrial) -> None:
     story = sharing_cost.BenchStory(trial, recipe_of("consistory"))
     counted, sizes = [], []
     for _ in range(4):

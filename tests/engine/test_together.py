@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from consistent_gen.attention.roles import Source, group_name
 from consistent_gen.attention.settings import Recipe
@@ -105,7 +106,13 @@ def test_the_portrait_reads_the_anchors(tiny: Backbone, method: str) -> None:
     alone.engine.drain()
     last = max(key[2] for key in left)
     pairs = [
-        (next(iter(kept.values())).v, alone.run.bank._exports[Source("cat"), *key[1:]][0].v)
+        tuple(
+            one.parts["v"].on(torch.device("cpu"))
+            for one in (
+                next(iter(kept.values())),
+                alone.run.bank._exports[Source("cat"), *key[1:]][0],
+            )
+        )
         for key, kept in left.items()
         if key[2] == last
     ]

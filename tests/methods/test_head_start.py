@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from consistent_gen.attention.keeping import pack
 from consistent_gen.attention.layers import find_sites
 from consistent_gen.attention.patch import attached
 from consistent_gen.attention.roles import FrameRole
@@ -61,7 +62,9 @@ def test_readers_read_nothing_but_what_is_ahead() -> None:
     exports = run.bank._exports
     assert {key[2] for key in exports} == {2, 3}, "a lone anchor leaves what somebody reads"
     for key in [key for key in exports if key[2] == 2]:
-        exports[key] = {n: replace(e, v=e.v + 1.0) for n, e in exports[key].items()}
+        for number, kept in exports[key].items():
+            other = pack(kept.parts["v"].on(torch.device("cpu")) + 1.0, run.bank.keeping)
+            exports[key][number] = replace(kept, parts={**kept.parts, "v": other})
     assert not torch.allclose(draw(toy, run, [[Sketch("a", 1, (FOX,))]])["a"], first, atol=1e-3)
 
 

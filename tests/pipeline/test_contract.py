@@ -507,7 +507,9 @@ def test_what_is_not_finite_is_named_with_layer_and_step() -> None:
     with consistent_gen.share(tried, "style_aligned", **OPTIONS) as story:
         hero = hero_of(story)
         tried.unet.conv_out.bias.data[0] = float("nan")
-        story._settings = lambda: dict(hero.settings)  # type: ignore[method-assign]
+        # As if the weights had been so before the anchor was drawn.
+        model, settings = hero.settings["model"], story._settings
+        story._settings = lambda: settings() | {"model": model}  # type: ignore[method-assign]
         with pytest.raises(InputError, match="result is not finite at step 1 of frame-1"):
             story.frame("a fox reading", 3, [hero])
     broken = made("StableDiffusionPipeline")
