@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
     image, metadata = read_png(options.picture)
     mask = marked(image, options)
     from consistent_gen.cli.progress import load_model, waiting
-    from consistent_gen.engine.replay import redraw
+    from consistent_gen.engine.replaying import redraw
 
     named = metadata.get("dtype")
     backbone = load_model(options.model, None, named if named in DTYPES else None)

@@ -14,7 +14,7 @@ from consistent_gen.runtime import DTYPES
 
 if TYPE_CHECKING:
     from consistent_gen.attention.settings import Recipe
-    from consistent_gen.engine.replay import ReplayResult
+    from consistent_gen.engine.replaying import ReplayResult
     from consistent_gen.models.backbone import Backbone
 
 EXIT_OTHER = 1

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from consistent_gen.engine.graph import Choose, Group, leaders_first
     from consistent_gen.engine.loop import Engine
     from consistent_gen.engine.metadata import read_png, write_png
-    from consistent_gen.engine.replay import ReplayResult, replay
+    from consistent_gen.engine.replaying import ReplayResult, redraw, replay
     from consistent_gen.engine.request import FrameRequest, Subject
     from consistent_gen.engine.state import FrameState
 
@@ -28,7 +28,7 @@ _NAMES = {
     "engine.loop": ("Engine",),
     "engine.metadata": ("read_png", "write_png"),
     "engine.graph": ("Choose", "Group", "leaders_first"),
-    "engine.replay": ("ReplayResult", "replay"),
+    "engine.replaying": ("ReplayResult", "redraw", "replay"),
     "engine.request": ("FrameRequest", "Subject"),
     "engine.state": ("FrameState",),
 }
@@ -53,6 +53,7 @@ __all__ = [
     "leaders_first",
     "profile_buckets",
     "read_png",
+    "redraw",
     "replay",
     "write_png",
 ]

@@ -16,7 +16,7 @@ denoiser and of the reader. It is used with that denoiser alone.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from consistent_gen.adapters.references import CharacterRef, Feature
 from consistent_gen.adapters.scales import ScalePlan
@@ -38,7 +37,6 @@ from consistent_gen.checkpoints import (
     weights_folder,
     weights_root,
 )
-from consistent_gen.encoders.factors import SIDE
 from consistent_gen.encoders.reader import Reader
 from consistent_gen.encoders.subject_features import subject_features
 from consistent_gen.engine.coupling import Coupling, Identities
@@ -108,8 +106,7 @@ class StoryAdapter(Coupling):
         """
         found, used, notes = [], [], []
         for number, picture in enumerate(pictures, 1):
-            x = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 255.0
-            reading = self.reader(F.interpolate(x, (SIDE, SIDE), mode="area"))
+            reading = self.reader(torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None])
             count = int(reading.count()[0])
             if count == 0:
                 notes.append(
@@ -244,10 +241,12 @@ class References:
 def has_adapter(backbone: Backbone) -> bool:
     """Whether the shipped adapter is of this model."""
     place = weights_root() / FOLDER
+    return (place / CONFIG).is_file() and _is_of(read_json(place / CONFIG), backbone)
+
+
+def _is_of(config: Mapping[str, Any], backbone: Backbone) -> bool:
     denoiser = backbone.path / DENOISER
-    if not (place / CONFIG).is_file() or not denoiser.is_file():
-        return False
-    return bool(file_sha256(denoiser) == read_json(place / CONFIG).get("denoiser"))
+    return denoiser.is_file() and file_sha256(denoiser) == config.get("denoiser")
 
 
 def story_adapter(
@@ -263,11 +262,12 @@ def story_adapter(
     from consistent_gen.adapters.codec import load_adapter
 
     place = Path(folder) if folder is not None else weights_root() / FOLDER
-    if folder is None and not has_adapter(backbone):
+    if folder is None and not (place / CONFIG).is_file():
         return None
     config = read_json(place / CONFIG)
-    denoiser = backbone.path / DENOISER
-    if not denoiser.is_file() or file_sha256(denoiser) != config.get("denoiser"):
+    if not _is_of(config, backbone):
+        if folder is None:
+            return None
         raise CheckpointError(
             f"the adapter in {place} was trained on another denoiser than that of "
             f"{backbone.name!r}; take that model, or train it with consistent-gen train adapter"

@@ -54,19 +54,16 @@ from consistent_gen.checkpoints import file_sha256, folder_sha256, write_json
 from consistent_gen.encoders.factors import MAX_SUBJECTS
 from consistent_gen.models import load_backbone
 from consistent_gen.models.patch_autoencoder import load_autoencoder
-from consistent_gen.models.story_world import MAX_TOKENS
-from consistent_gen.models.words import word_tokenizer
 from consistent_gen.runtime import device, tune_allocator
-from consistent_gen.training.adapter_rows import adapter_rows_inputs
+from consistent_gen.training.adapter_rows import adapter_rows_inputs, owners
 from consistent_gen.training.attention_kernel import training_attention
 from consistent_gen.training.denoising import alphas_cumprod, loss_weights, noised, timesteps
 from consistent_gen.training.loop import RecipeConfig, Training
 from consistent_gen.training.optim import build_optimizers, split_parameters
 from consistent_gen.training.pairs import swapped
+from consistent_gen.training.rows import without_words
 from consistent_gen.training.shards import ShardPool, world_inputs
-from consistent_gen.world.captions import vocabulary
 from consistent_gen.world.dataset import StoryWorld
-from consistent_gen.world.painter import PARTS
 
 LOWEST = 150  # timestep
 
@@ -179,9 +176,7 @@ class _AdapterStep:
         inputs = adapter_rows_inputs(load_autoencoder(config.model / "vae"), config.reader)
         self.pool = ShardPool(config.rows, place, inputs | world_inputs(world))
         self.pool.follow(self.training.facts)
-        tokenizer = word_tokenizer(vocabulary(), max_tokens=MAX_TOKENS)
-        encoded = tokenizer([""], padding="max_length", truncation=True, return_tensors="pt")
-        self.wordless = encoded.input_ids.to(place)  # 1 t
+        self.wordless = without_words()["tokens"].to(place)  # t
         self.alpha_bar = alphas_cumprod().to(place)
         vae: Any = load_autoencoder(config.model / "vae").config
         self.scale = vae["scaling_factor"]
@@ -338,8 +333,7 @@ class _AdapterStep:
     def _record(self, rows: Mapping[str, Tensor], frames: Sequence[str]) -> None:
         """Let the model read every picture without noise, as a reference of its partner's."""
         # What a picture has of characters that its partner shows.
-        labels = rows["labels"].long()
-        owner = torch.where(labels > 0, (labels - 1) // len(PARTS), -1)  # b 32 32
+        owner = owners(rows["labels"])  # b 32 32
         theirs = swapped(rows["partner"]).long()  # b 3: whom of this one the partner shows
         wanted = (owner[:, None] == theirs[:, :, None, None]) & (theirs >= 0)[:, :, None, None]
         masks = {name: mask.float() for name, mask in zip(frames, wanted.any(1), strict=True)}
@@ -362,8 +356,7 @@ class _AdapterStep:
     ) -> Tensor:
         """StoryMaker's attention loss, the mean over rows that show somebody."""
         assert self.capture is not None
-        labels = labels.long()
-        owner = torch.where(labels > 0, (labels - 1) // len(PARTS), -1)
+        owner = owners(labels)  # b 32 32
         total, count = labels.new_zeros((), dtype=torch.float32), 0
         by_slots: dict[tuple[int, ...], list[Any]] = {}
         for one in self.capture.branch:

@@ -81,8 +81,7 @@ def _features(
     chosen = torch.rand(len(x), generator=g) < REDRAWN_SHARE
     reading = reader(torch.where(chosen[:, None, None, None], again, pictures))
     owned = reading.masks.softmax(1)[:, 1:]  # n 3 s s, from left to right
-    labels = part["labels"].long()
-    owner = F.one_hot(torch.where(labels > 0, (labels - 1) // len(PARTS) + 1, 0), 1 + MAX_SUBJECTS)
+    owner = F.one_hot(owners(part["labels"]) + 1, 1 + MAX_SUBJECTS)
     truth = owner[..., 1:].permute(0, 3, 1, 2).float()  # n 3 s s, in the world's order
     overlap = torch.einsum("nihw,njhw->nij", truth, owned)
     size = truth.sum((2, 3))  # n 3
@@ -95,6 +94,12 @@ def _features(
     found = {"identity": read.identity, "face": read.face, "crop": read.crop}
     found = {k: v.half().unflatten(0, (n, MAX_SUBJECTS)) for k, v in found.items()}
     return {**found, "seen": seen.to(torch.uint8)}
+
+
+def owners(labels: Tensor) -> Tensor:
+    """Whose each label byte is: the number of the subject, -1 for nobody's."""
+    labels = labels.long()
+    return torch.where(labels > 0, (labels - 1) // len(PARTS), -1)
 
 
 def _partners(world: StoryWorld, number: int) -> list[int]:

@@ -122,7 +122,7 @@ class RowPool(ShardPool):
     ) -> None:
         super().__init__(folder, place, inputs)
         self.group = group
-        self._without = {name: x.to(place) for name, x in _without_words().items()}
+        self._without = {name: x.to(place) for name, x in without_words().items()}
 
     def batch(
         self, size: int, generator: torch.Generator, *, drop: float, full: float
@@ -151,7 +151,7 @@ class RowPool(ShardPool):
         return rows
 
 
-def _without_words() -> dict[str, Tensor]:
+def without_words() -> dict[str, Tensor]:
     """Token ids and targets of a picture without a caption."""
     tokenizer = word_tokenizer(vocabulary(), max_tokens=MAX_TOKENS)
     encoded = tokenizer([""], padding="max_length", truncation=True, return_tensors="pt")

@@ -12,7 +12,7 @@ import pytest
 from consistent_gen.cli.replay import recipe_named
 from consistent_gen.engine import Engine, FrameRequest
 from consistent_gen.engine.redrawing import Redrawing
-from consistent_gen.engine.replay import redraw, replay
+from consistent_gen.engine.replaying import redraw, replay
 from consistent_gen.errors import InputError
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.story.cast import Cast

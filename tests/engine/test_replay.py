@@ -9,7 +9,7 @@ import pytest
 
 from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.engine import Engine, FrameDone, FrameRequest, read_png, replay, write_png
-from consistent_gen.engine.replay import compare
+from consistent_gen.engine.replaying import compare
 from consistent_gen.errors import InputError
 from consistent_gen.models import load_backbone
 from consistent_gen.models.backbone import Backbone

@@ -21,7 +21,7 @@ from consistent_gen.checkpoints import (
     write_json,
 )
 from consistent_gen.engine import Engine, FrameRequest
-from consistent_gen.engine.replay import replay
+from consistent_gen.engine.replaying import replay
 from consistent_gen.errors import CheckpointError, InputError
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.story import identity

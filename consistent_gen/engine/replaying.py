@@ -73,10 +73,7 @@ def replay(
         InputError: the metadata lack something, or the frame stands on what they do not hold.
     """
     request = request_of(metadata)
-    bucket = metadata["bucket"]
-    options: dict[str, Any] = {} if bucket is None else {"bucket": bucket}
-    engine = Engine(backbone, exact=bucket is not None, **options)
-    last = _drawn(engine, request, recipe_of)
+    last = _drawn(_engine_of(metadata, backbone), request, recipe_of)
     reasons = differences(metadata, last.metadata)
     if pixels_sha256(image) != metadata["pixels_sha256"]:
         reasons.append("the file's pixels were changed after it was drawn")
@@ -110,9 +107,14 @@ def redraw(
     asked = replace(
         request, seed=seed, story=story, prompt=prompt or request.prompt, redrawing=redrawing
     )
+    return _drawn(_engine_of(metadata, backbone), asked, recipe_of)
+
+
+def _engine_of(metadata: Mapping[str, Any], backbone: Backbone) -> Engine:
+    """An engine whose calls have the size of those that drew a picture."""
     bucket = metadata["bucket"]
     options: dict[str, Any] = {} if bucket is None else {"bucket": bucket}
-    return _drawn(Engine(backbone, exact=bucket is not None, **options), asked, recipe_of)
+    return Engine(backbone, exact=bucket is not None, **options)
 
 
 def _with_prompt(
