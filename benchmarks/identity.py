@@ -72,7 +72,14 @@ from consistent_gen.world.captions import Caption, caption, words_of
 from consistent_gen.world.painter import PARTS as BODY
 from consistent_gen.world.palette import HUES
 from consistent_gen.world.scene import ScenePicture, render
-from consistent_gen.world.spec import KINDS, FrameSpec, Identity, sample_frame, sample_identity
+from consistent_gen.world.spec import (
+    KINDS,
+    FrameSpec,
+    Identity,
+    identity_held_out,
+    sample_frame,
+    sample_identity,
+)
 
 Rgb = NDArray[np.uint8]
 PARTS = {"one": 60, "crowd": 20, "drift": 6}  # and how many stories each draws
@@ -108,6 +115,13 @@ def asked(part: str, number: int, people: int, frames: int) -> AskedStory:
     kinds = rng.sample(KINDS, people)
     who = tuple(sample_identity(rng, held_out=True, kind=kind) for kind in kinds)
     scenes = tuple(sample_frame(rng, held_out=True, identities=who) for _ in range(frames))
+    return asked_story(rng, who, scenes)
+
+
+def asked_story(
+    rng: random.Random, who: tuple[Identity, ...], scenes: tuple[FrameSpec, ...]
+) -> AskedStory:
+    """The story of these scenes, each of which shows all of `who`."""
     given = tuple(_given(rng, one, scenes) for one in who)
     captions = [_captions(rng, scene) for scene in scenes]
     opened, full = captions[0]
@@ -123,7 +137,7 @@ def _given(rng: random.Random, who: Identity, scenes: Sequence[FrameSpec]) -> Fr
     """Another scene with one character: another place, pose and style than the first one's."""
     first = scenes[0]
     while True:
-        found = sample_frame(rng, held_out=True, identities=(who,))
+        found = sample_frame(rng, held_out=identity_held_out(who), identities=(who,))
         pose = first.subjects[[s.identity for s in first.subjects].index(who)].action
         elsewhere = found.place != first.place and found.style != first.style
         if elsewhere and found.subjects[0].action != pose and found.camera != "far":

@@ -3,8 +3,9 @@
 `python -m benchmarks.pair_reward [table] [checks] [agreement] [vectors] [--out FILE.json]`; without
 a name all four:
 - table: on held-out identities, pairs of true pictures (the same identity or, by the truth, one
-  that agrees by at most 0.8) and of drawn ones (labelled by the judge's factors: agreement above
-  0.93 is the same somebody, below 0.8 somebody else, between them nobody says), each apart:
+  that agrees by at most 0.8) and of drawn ones (`benchmarks.pair_families`, labelled by the judge's
+  factors: agreement above 0.93 is the same somebody, below 0.8 somebody else, between them nobody
+  says), each apart:
   accuracy at the threshold that is best on training identities, and the area under the curve;
   Kendall's tau of four candidates against a reference by the truth, as rank vectors and as the
   published script computes it; how much the score drops before another background.
@@ -28,7 +29,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
@@ -42,6 +42,8 @@ from benchmarks.consistency_drawing import (
     parse_candidate,
 )
 from benchmarks.consistency_stories import FRAMES, make_story
+from benchmarks.identity import Rgb, read
+from benchmarks.pair_families import drawn_families
 from consistent_gen.checkpoints import read_json, weights_folder, write_json
 from consistent_gen.encoders.judge import Judge
 from consistent_gen.models import load_backbone
@@ -229,18 +231,16 @@ def _drawn(backbone: Any, candidate: Any, settings: DrawingSettings, part: Seque
 
 
 def judged_pairs(
-    sets: Mapping[str, Sequence[NDArray[np.uint8]]],
+    sets: Mapping[str, Sequence[Sequence[Rgb]]],
 ) -> list[tuple[str, int, int, int, bool]]:
-    """(method, story, frame, frame, same) of all pairs of a story's frames that the judge calls
-    clearly one thing or the other.
+    """(way of drawing, family, picture, picture, same) of all pairs inside families that the judge
+    calls clearly one thing or the other.
     """
     judge = Judge.load(weights_folder("judge"))
     found = []
-    for method, stories in sets.items():
-        for number, pictures in enumerate(stories):
-            x = torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()
-            with torch.inference_mode():
-                sights = main_sights(judge(x), judge.schema)
+    for method, families in sets.items():
+        for number, pictures in enumerate(families):
+            sights = main_sights(read(judge, pictures), judge.schema)
             for i, j in combinations(range(len(sights)), 2):
                 value = agreement(sights[i], sights[j])
                 if value is not None and (value >= SAME or value <= OTHER):
@@ -250,7 +250,7 @@ def judged_pairs(
 
 def drawn_scores(
     reward: MatrixReward,
-    sets: Mapping[str, Sequence[NDArray[np.uint8]]],
+    sets: Mapping[str, Sequence[Sequence[Rgb]]],
     pairs: Sequence[tuple[str, int, int, int, bool]],
 ) -> Floats:
     """The scores of the judged pairs."""
@@ -266,7 +266,7 @@ def table(options: argparse.Namespace, rewards: Mapping[str, MatrixReward]) -> d
     """Accuracy, area, tau and drop of every measure."""
     train, held_out = PairSets("train", seed=3), PairSets("held_out")
     families = range(options.families)
-    drawn = {method: drawn_stories(options, method, STORY_SEED) for method in METHODS}
+    drawn = drawn_families(held_out, families, keep=options.keep, steps=options.steps)
     pairs = judged_pairs(drawn)
     labels = np.array([same for *_, same in pairs])
     trios = moved(held_out, families)

@@ -1,9 +1,11 @@
 """PaCo-Reward in small, for the story world: do two pictures show the same somebody?
 
-Each picture becomes a few region vectors, pooled where the network sees the figure; two pictures
-are compared region by region through |a - b| and a b, which do not know which one came first. So
-the score is symmetric by construction, and a set of n pictures costs n passes. The first layers are
-the reader's, as they are; what is learnt is what to look at, and what to make of a difference.
+Each picture becomes a vector for each part of the figure (face, hair, top, ...), pooled where the
+network sees that part; two pictures are compared part by part through |a - b| and a b, which do not
+know which one came first, and a part that one of them hardly shows hardly counts. So the score is
+symmetric by construction, and a set of n pictures costs n passes. The first layers are the
+reader's, as they are; what is learnt is where the parts are, what to keep of them, and what to make
+of a difference.
 """
 
 from __future__ import annotations
@@ -27,26 +29,27 @@ from consistent_gen.checkpoints import (
     write_json,
 )
 from consistent_gen.encoders.factors import normalized
-from consistent_gen.encoders.reader import ConvNeXtBlock
+from consistent_gen.encoders.reader import REGIONS, ConvNeXtBlock
 from consistent_gen.errors import CheckpointError
 from consistent_gen.rewards.base import Floats, ImageSet, MetricCard, Picture
 from consistent_gen.rewards.looking import MAX_BATCH, SIDE, stacked
 from consistent_gen.rewards.pairs import MatrixReward
+from consistent_gen.world.painter import PARTS
 
-KIND = "pair network"
+KIND = "pair network 2"
 WEIGHTS = "pair_reward"  # folder of the weights
-REGIONS, REGION_WIDTH = 6, 48
+REGION_WIDTH = 64
 EYE = 96  # channels at 32 x 32, as the reader has them
 EYE_PARTS = ("stem", "stage1", "stage2")  # modules that are the reader's, by its names
-SEEN = 3 * EYE  # channels of what the eye gives
+SEEN_CELLS = 2.0  # of 32 x 32: a part of this size counts half
 
 
 class PairNetwork(nn.Module):
-    """Pictures b 3 128 128 to regions, and two pictures' regions to a logit. `width` is the number
-    of channels at 8 x 8.
+    """Pictures b 3 128 128 to parts, and two pictures' parts to a logit. `width` is the number of
+    channels that are learnt.
     """
 
-    def __init__(self, width: int = 112) -> None:
+    def __init__(self, width: int = 96) -> None:
         super().__init__()
         self.width = width
         self.stem = nn.Sequential(
@@ -58,47 +61,65 @@ class PairNetwork(nn.Module):
         self.stage2 = nn.Sequential(
             nn.Conv2d(EYE, 2 * EYE, 2, stride=2), *[ConvNeXtBlock(2 * EYE) for _ in range(3)]
         )
-        self.norm = nn.GroupNorm(1, SEEN)
-        self.enter = nn.Conv2d(SEEN, width, 1)
+        self.norm_low, self.norm_middle = nn.GroupNorm(1, EYE), nn.GroupNorm(1, 2 * EYE)
+        self.enter = nn.Conv2d(2 * EYE, width, 1)
         self.coarse = nn.Sequential(
             nn.Conv2d(width, width, 2, stride=2), *[ConvNeXtBlock(width) for _ in range(2)]
         )
         self.fuse = ConvNeXtBlock(width)
-        self.figure = nn.Conv2d(width, 1, 1)
-        self.places = nn.Conv2d(width, REGIONS, 1)
-        self.regions = nn.Linear(SEEN + width, REGION_WIDTH)
-        self.own = nn.Parameter(torch.zeros(REGIONS, REGION_WIDTH))
+        self.fine = nn.Conv2d(EYE, width, 1)
+        self.refine = ConvNeXtBlock(width)
+        self.parts = nn.Conv2d(width, 1 + len(PARTS), 1)  # background first
+        # Which parts make a region, r p: the reader's regions, the whole figure first.
+        belongs = [[float(part in region) for part in PARTS] for region in REGIONS]
+        self.register_buffer("belongs", torch.tensor(belongs), persistent=False)
+        # A region has its own words for what it shows, of itself and of the whole figure.
+        pooled = width + EYE
+        self.first = nn.Parameter(torch.empty(len(REGIONS), 2 * pooled, 2 * REGION_WIDTH))
+        self.second = nn.Parameter(torch.empty(len(REGIONS), 2 * REGION_WIDTH, REGION_WIDTH))
+        for weight in (self.first, self.second):
+            nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
         self.compare = nn.Sequential(
-            nn.Linear(2 * REGIONS * REGION_WIDTH, 96), nn.GELU(), nn.Linear(96, 1)
+            nn.Linear(len(REGIONS) * (2 * REGION_WIDTH + 1), 128), nn.GELU(), nn.Linear(128, 1)
         )
 
-    def eye(self, pictures: Tensor) -> Tensor:
-        """What the reader's first layers see, b c 16 16, of pictures b 3 h w (uint8, or floats in
-        [0, 1]; brought to 128 pixels a side).
+    def eye(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """What the reader's first layers see, b c 32 32 and b 2c 16 16, of pictures b 3 h w (uint8,
+        or floats in [0, 1]; brought to 128 pixels a side).
         """
-        x = normalized(pictures).to(self.own.dtype)
-        low = self.stage1(self.stem(x))  # b c 32 32
-        return torch.cat([self.stage2(low), F.avg_pool2d(low, 2)], 1)
+        x = normalized(pictures).to(self.first.dtype)
+        low = self.stage1(self.stem(x))
+        return low, self.stage2(low)
 
-    def look(self, seen: Tensor) -> tuple[Tensor, Tensor]:
-        """Regions b k d, and where the figure is as logits b 1 16 16, of what the eye gave."""
-        seen = self.norm(seen)
-        x = self.enter(seen)
+    def look(self, low: Tensor, middle: Tensor) -> tuple[Tensor, Tensor]:
+        """Regions b r d + 1 (what each shows, and how much of it is to be seen, in [0, 1]), and
+        where the parts are as logits b p 32 32, of what the eye gave.
+        """
+        low = self.norm_low(low)
+        x = self.enter(self.norm_middle(middle))  # b w 16 16
         x = self.fuse(x + F.interpolate(self.coarse(x), scale_factor=2.0))
-        figure = self.figure(x)
-        # Regions look where the figure is: what is behind it has next to no weight.
-        at = self.places(x).flatten(2) + 4.0 * F.logsigmoid(figure).flatten(2)
-        features = torch.cat([seen, x], 1).flatten(2)  # b c n
-        pooled = at.softmax(-1) @ features.transpose(1, 2)  # b k c
-        return torch.tanh(self.regions(pooled) + self.own), figure
+        x = self.refine(F.interpolate(x, scale_factor=2.0) + self.fine(low))  # b w 32 32
+        parts = self.parts(x)
+        where = parts.flatten(2).softmax(1)[:, 1:]  # b p n
+        where = self.belongs @ where  # b r n
+        size = where.sum(-1, keepdim=True)
+        features = torch.cat([x, low], 1).flatten(2).transpose(1, 2)  # b n c
+        pooled = (where / (size + 0.5)) @ features  # b r c
+        both = torch.cat([pooled, pooled[:, :1].expand_as(pooled)], -1)
+        hidden = F.gelu(torch.einsum("brc,rcd->brd", both, self.first))
+        shown = torch.einsum("brd,rde->bre", hidden, self.second).tanh()
+        return torch.cat([shown, size / (size + SEEN_CELLS)], -1), parts
 
     def embed(self, pictures: Tensor) -> Tensor:
-        """Regions b k d of pictures, as `eye` takes them."""
-        return self.look(self.eye(pictures))[0]
+        """Regions b r d + 1 of pictures, as `eye` takes them."""
+        return self.look(*self.eye(pictures))[0]
 
     def logits(self, a: Tensor, b: Tensor) -> Tensor:
-        """How surely pictures with regions n k d show the same somebody: n."""
-        found: Tensor = self.compare(torch.cat([(a - b).abs(), a * b], -1).flatten(1)).squeeze(-1)
+        """How surely pictures with regions n r d + 1 show the same somebody: n."""
+        seen = a[..., -1:] * b[..., -1:]
+        a, b = a[..., :-1], b[..., :-1]
+        pairs = torch.cat([(a - b).abs() * seen, a * b * seen, seen], -1).flatten(1)
+        found: Tensor = self.compare(pairs).squeeze(-1)
         return found
 
     def save(self, folder: str | Path, dtype: torch.dtype = torch.float16) -> None:
@@ -134,7 +155,7 @@ class PairNetworkReward(MatrixReward):
         says="how surely a network trained on re-paired sets says that two pictures show the same",
         range=(0.0, 1.0),
         symmetric=True,
-        version=1,
+        version=2,
         features=KIND,
         resolution=f"{SIDE} x {SIDE}",
         mask="the figure, as the network itself sees it",

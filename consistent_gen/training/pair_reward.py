@@ -4,7 +4,7 @@ PaCo-Reward (arXiv 2512.04784) in small. Departures from it: pairs are labelled 
 the world has instead of by people; the network compares two pictures itself instead of answering in
 words, so that it is symmetric by construction; and beside yes and no it learns the order of
 candidates (a logistic loss on which one agrees more) and, as an aid that is thrown away afterwards,
-where the figure is and what its factors are. Its first layers are the reader's and stay so: what
+where the figure's parts are and what its factors are. Its first layers are the reader's and stay so: what
 they see of each picture is computed once and stored, which makes a step several times faster. As
 for the reader, a share of the pictures goes through the autoencoder with noisy latents first, since
 the network must judge drawings.
@@ -31,9 +31,9 @@ from consistent_gen.checkpoints import (
     write_json,
 )
 from consistent_gen.encoders.factors import Schema
-from consistent_gen.encoders.reader import Reader
+from consistent_gen.encoders.reader import REGIONS, Reader
 from consistent_gen.models.patch_autoencoder import load_autoencoder
-from consistent_gen.rewards.pair_network import EYE_PARTS, REGION_WIDTH, REGIONS, PairNetwork
+from consistent_gen.rewards.pair_network import EYE_PARTS, REGION_WIDTH, PairNetwork
 from consistent_gen.runtime import device, frame_seed, generator, tune_allocator
 from consistent_gen.training.loop import RecipeConfig, Training
 from consistent_gen.training.optim import build_optimizers, split_parameters
@@ -43,7 +43,7 @@ from consistent_gen.training.reader import augment
 from consistent_gen.training.shards import available, claim, draw_shard, shard_path, world_inputs
 from consistent_gen.training.truth import schema
 
-FORMAT = "pair sets 1"
+FORMAT = "pair sets 2"
 KEPT = ("labels", "factors", "hues", "scalars")
 ORDER_GAP = 0.02  # of true agreement, from which on one candidate is better than another
 
@@ -56,7 +56,7 @@ class PairRewardConfig(RecipeConfig):
     sets: Path = Path("runs/pair_sets")
     vae: Path | None = None  # None: the shipped one
     reader: Path | None = None  # None: the shipped one
-    families: int = 800  # of 12 pictures each
+    families: int = 1200  # of 12 pictures each
     images: int = 120_000
     batch: int = 48  # whole families
     lr: float = 1.5e-3
@@ -73,14 +73,14 @@ class FactorAid(nn.Module):
 
     def __init__(self, names: Schema) -> None:
         super().__init__()
-        width = REGIONS * REGION_WIDTH
+        width = len(REGIONS) * REGION_WIDTH
         sizes = [len(classes) for classes in names.subject.values()]
         self.sizes = [*sizes, 2 * len(names.hues), len(names.scalars)]
         self.all = nn.Linear(width, sum(self.sizes))
 
     def forward(self, regions: Tensor) -> tuple[Tensor, ...]:
         """Logits of each discrete factor b c, hues b 2u, scalars b s."""
-        parts: tuple[Tensor, ...] = self.all(regions.flatten(1)).float().split(self.sizes, 1)
+        parts: tuple[Tensor, ...] = self.all(regions[..., :-1].flatten(1)).float().split(self.sizes, 1)
         return parts
 
 
@@ -144,9 +144,10 @@ def draw_sets(config: PairRewardConfig, world: PairSets, network: PairNetwork) -
         x = drawn["pictures"].float() / 255.0
         x[order] = augment(x[order], vae, config.redrawn_share, random_numbers)
         with torch.inference_mode():
-            seen = network.eye(x).half()
+            low, middle = network.eye(x)
         kept = {name: drawn[name] for name in KEPT}
-        save_tensors(shard_path(config.sets, number), {"seen": seen, **kept})
+        seen = {"low": low.half(), "middle": middle.half()}
+        save_tensors(shard_path(config.sets, number), {**seen, **kept})
     return inputs
 
 
@@ -207,18 +208,19 @@ def main(config: PairRewardConfig) -> dict[str, float]:
 
     for _ in training.steps():
         target, truth = next(stream)
-        regions, figure = network.look(target["seen"].to(place).float())
+        seen = (target[name].to(place).float() for name in ("low", "middle"))
+        regions, parts = network.look(*seen)
         rows, columns = torch.triu_indices(len(regions), len(regions), 1)
         values = network.logits(regions[rows], regions[columns]).cpu()
         logits = torch.zeros(len(regions), len(regions)).index_put((rows, columns), values)
         logits = logits + logits.T
         agree, same, family = relations(truth)
         losses = pair_loss(logits, agree, same, family)
-        mask = (target["labels"][:, 1::2, 1::2] > 0).float()
-        losses["figure"] = F.binary_cross_entropy_with_logits(figure.cpu()[:, 0], mask)
+        labels = target["labels"].long()  # of one figure, so a label is a part
+        losses["parts"] = F.cross_entropy(parts.cpu(), labels)
         said = tuple(part.cpu() for part in model["aid"](regions))
         losses["factors"] = factor_loss(said, target)
-        loss = losses["answer"] + 0.5 * losses["order"] + losses["figure"] + 0.1 * losses["factors"]
+        loss = losses["answer"] + 0.5 * losses["order"] + losses["parts"] + 0.1 * losses["factors"]
         loss.backward()
         right = ((logits > 0) == same)[family & ~torch.eye(len(logits), dtype=torch.bool)]
         hits = float(right.float().mean())
