@@ -7,10 +7,12 @@
 `--quick` is 20 stories of 5 frames, three methods, 8 steps: under 30 minutes on two idle cores.
 Sets are those of `benchmarks.suite_sets`. Every drawing and every story's scores are files under
 `--out`, named by all that decides them: a run that was stopped or killed goes on, another system or
-more stories cost only themselves, and two runs give equal numbers. `results.json`, `results.md` and
-`results.html` (one file, pictures in it) are written at the end; times stand in `times.json`.
-Stories' seeds are made of `--seeds` and the story's number. Excess consistency C* compares two
-drawings of a story, so it needs two seeds; the judge was never trained or selected against.
+more stories cost only themselves, and two runs give equal numbers. With several GPUs, put
+`accelerate launch --num_processes N -m benchmarks.suite` in front: every process has one of its
+own. `results.json`, `results.md` and `results.html` (one file, pictures in it) are written at the
+end; times stand in `times.json`. Stories' seeds are made of `--seeds` and the story's number.
+Excess consistency C* compares two drawings of a story, so it needs two seeds; the judge was never
+trained or selected against.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import suite_report
+from benchmarks import suite_devices, suite_report
 from benchmarks.suite_pool import run
 from benchmarks.suite_sets import read_set
 from benchmarks.suite_tasks import DrawnSystem, SuitePlan, SuiteTask, tasks
@@ -96,7 +98,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         about = " ".join(str(part) for part in task.about.values())
         print(f"{number} of {total}: {task.kind} {about}", file=sys.stderr, flush=True)
 
-    failed = run(found, root, processes=options.processes, tell=tell)
+    state = suite_devices.launched()
+    if state is None:
+        failed = run(found, root, processes=options.processes, tell=tell)
+    else:
+        failed = suite_devices.run(found, root, state, tell=tell)
+        if not state.is_main_process:  # one of them writes
+            return 1 if failed else 0
     seconds = round(time.perf_counter() - started, 1)
     results = suite_report.results(plan, found, root, failed)
     write_json(root / "results.json", results)

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def run(
     total, finished = len(left), 0
     if processes <= 1:
         for task in left.values():
-            _note(task, _attempt(task, root, failed), failed)
+            failed |= attempt(task, root, failed)
             finished += 1
             if tell is not None:
                 tell(task, finished, total)
@@ -53,16 +53,19 @@ def run(
             ended, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in ended:
                 task = running.pop(future)
-                _note(task, future.result(), failed)
+                if future.result():
+                    failed[task.key] = future.result()
                 finished += 1
                 if tell is not None:
                     tell(task, finished, total)
     return failed
 
 
-def _attempt(task: SuiteTask, root: Path, failed: dict[str, str]) -> str:
+def attempt(task: SuiteTask, root: Path, failed: Mapping[str, str]) -> dict[str, str]:
+    """Make an artifact here; its key and why there is none, if so."""
     lost = set(task.needs) & failed.keys()
-    return "what it needs could not be made" if lost else _made(task, root)
+    problem = "what it needs could not be made" if lost else _made(task, root)
+    return {task.key: problem} if problem else {}
 
 
 def _made(task: SuiteTask, root: Path) -> str:
@@ -72,11 +75,6 @@ def _made(task: SuiteTask, root: Path) -> str:
     except ConsistentGenError as error:
         return str(error)
     return ""
-
-
-def _note(task: SuiteTask, problem: str, failed: dict[str, str]) -> None:
-    if problem:
-        failed[task.key] = problem
 
 
 def _begin(parent: int) -> None:

@@ -143,6 +143,24 @@ def test_a_run_that_was_killed_goes_on(
 
 
 # Sets ---------------------------------------------------------------------------------------------
+@pytest.mark.slow
+def test_processes_of_accelerate_share_the_tasks(model: str, tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text(STORY)
+    told = ["--set", str(tmp_path / "my.yaml"), "--system", "vanilla", "--system", "head_start",
+            "--steps", "2", "--model", model]  # fmt: skip
+    shared, alone = tmp_path / "shared", tmp_path / "alone"
+    subprocess.run(
+        [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2",
+         "--main_process_port", "0", "-m", "benchmarks.suite", *told, "--out", str(shared)],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        check=True, capture_output=True, timeout=500,
+    )  # fmt: skip
+    assert suite.main([*told, "--processes", "1", "--out", str(alone)]) == 0
+    for name in ("results.json", "results.md"):
+        assert (shared / name).read_bytes() == (alone / name).read_bytes()
+    assert len(list((shared / "artifacts").iterdir())) == 6
+
+
 def test_stories_of_the_world_are_those_of_the_consistency_benchmark() -> None:
     from benchmarks.consistency_stories import make_story
     from consistent_gen.runtime import frame_seed
