@@ -57,6 +57,7 @@ EXPECTED: Mapping[str, Mapping[str, str]] = {
         "background_diversity": STAYS,
         "different_backgrounds": STAYS,
         "different_pictures": STAYS,
+        "looks": STAYS,
     },
     "a figure in another colour": {
         "figure_colors": FALLS,
@@ -68,6 +69,7 @@ EXPECTED: Mapping[str, Mapping[str, str]] = {
         "background_diversity": STAYS,
         "different_backgrounds": STAYS,
         "different_pictures": STAYS,
+        "looks": STAYS,
     },
     "a missing third character": {
         "character_count": FALLS,
@@ -79,6 +81,7 @@ EXPECTED: Mapping[str, Mapping[str, str]] = {
         "figure_colors": MAY,
         "background_diversity": MAY,  # more of it is to be seen
         "different_backgrounds": STAYS,
+        "looks": STAYS,
     },
     "a copied background": {
         "different_backgrounds": FALLS,
@@ -90,6 +93,7 @@ EXPECTED: Mapping[str, Mapping[str, str]] = {
         "nothing_unasked": STAYS,
         "character_count": STAYS,
         "different_pictures": STAYS,
+        "looks": STAYS,
     },
 }
 

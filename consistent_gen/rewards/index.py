@@ -13,6 +13,7 @@ REWARDS: dict[str, str] = {
     "face_likeness_intended": "consistent_gen.rewards.faces:FaceLikenessIntended",
     "faces_found": "consistent_gen.rewards.faces:FacesFound",
     "figure_colors": "consistent_gen.rewards.story_world:FigureColors",
+    "looks": "consistent_gen.rewards.looks:Looks",
     "model_consistency": "consistent_gen.rewards.baselines:folder_consistency",
     "nothing_unasked": "consistent_gen.rewards.story_world:NothingUnasked",
     "pair_judge": "consistent_gen.rewards.pairwise:YesNoReward",

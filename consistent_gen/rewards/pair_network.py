@@ -34,24 +34,23 @@ from consistent_gen.errors import CheckpointError
 from consistent_gen.rewards.base import Floats, ImageSet, MetricCard, Picture
 from consistent_gen.rewards.looking import MAX_BATCH, SIDE, stacked
 from consistent_gen.rewards.pairs import MatrixReward
-from consistent_gen.world.painter import PARTS
 
 KIND = "pair network 2"
 WEIGHTS = "pair_reward"  # folder of the weights
-REGION_WIDTH = 64
+WIDTH, REGION_WIDTH = 96, 64
 EYE = 96  # channels at 32 x 32, as the reader has them
 EYE_PARTS = ("stem", "stage1", "stage2")  # modules that are the reader's, by its names
 SEEN_CELLS = 2.0  # of 32 x 32: a part of this size counts half
 
 
 class PairNetwork(nn.Module):
-    """Pictures b 3 128 128 to parts, and two pictures' parts to a logit. `width` is the number of
-    channels that are learnt.
+    """Pictures b 3 128 128 to parts, and two pictures' parts to a logit. names: of the parts that a
+    figure has; width: how many channels are learnt.
     """
 
-    def __init__(self, width: int = 96) -> None:
+    def __init__(self, names: Sequence[str], width: int = WIDTH) -> None:
         super().__init__()
-        self.width = width
+        self.names, self.width = tuple(names), width
         self.stem = nn.Sequential(
             nn.Conv2d(3, 32, 3, stride=2, padding=1),
             nn.GELU(),
@@ -69,9 +68,9 @@ class PairNetwork(nn.Module):
         self.fuse = ConvNeXtBlock(width)
         self.fine = nn.Conv2d(EYE, width, 1)
         self.refine = ConvNeXtBlock(width)
-        self.parts = nn.Conv2d(width, 1 + len(PARTS), 1)  # background first
+        self.parts = nn.Conv2d(width, 1 + len(self.names), 1)  # background first
         # Which parts make a region, r p: the reader's regions, the whole figure first.
-        belongs = [[float(part in region) for part in PARTS] for region in REGIONS]
+        belongs = [[float(name in region) for name in self.names] for region in REGIONS]
         self.register_buffer("belongs", torch.tensor(belongs), persistent=False)
         # A region has its own words for what it shows, of itself and of the whole figure.
         pooled = width + EYE
@@ -124,7 +123,8 @@ class PairNetwork(nn.Module):
 
     def save(self, folder: str | Path, dtype: torch.dtype = torch.float16) -> None:
         """Write the weights to `folder`."""
-        write_json(Path(folder) / "config.json", {"kind": KIND, "width": self.width})
+        told = {"kind": KIND, "width": self.width, "parts": list(self.names)}
+        write_json(Path(folder) / "config.json", told)
         tensors = {name: t.to(dtype) for name, t in self.state_dict().items()}
         save_tensors(Path(folder) / "model.safetensors", tensors)
 
@@ -138,7 +138,7 @@ class PairNetwork(nn.Module):
         config = read_json(Path(folder) / "config.json")
         if config.get("kind") != KIND:
             raise CheckpointError(f"{folder} holds a {config.get('kind')!r}; expected a {KIND!r}")
-        model = cls(config["width"])
+        model = cls(config["parts"], config["width"])
         tensors = load_tensors(Path(folder) / "model.safetensors")
         try:
             model.load_state_dict({name: t.float() for name, t in tensors.items()})

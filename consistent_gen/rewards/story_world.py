@@ -37,6 +37,7 @@ from consistent_gen.rewards.guards import (
     unasked,
 )
 from consistent_gen.rewards.looking import SIDE, Looker, stacked
+from consistent_gen.rewards.looks import Looks
 from consistent_gen.rewards.pairs import TOO_FEW, MatrixReward
 from consistent_gen.rewards.sight import Sight, agreement, aligned
 
@@ -326,6 +327,7 @@ STORY_WORLD: tuple[type[Reward], ...] = (
     BackgroundDiversity,
     DifferentBackgrounds,
     DifferentPictures,
+    Looks,
 )
 
 
@@ -350,6 +352,7 @@ def story_world_rewards(
         BackgroundDiversity(views),
         DifferentBackgrounds(views),
         DifferentPictures(),
+        Looks(),
     ]
     digest = views.looker.sha256()
     for reward in rewards:

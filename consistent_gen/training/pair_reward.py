@@ -4,10 +4,10 @@ PaCo-Reward (arXiv 2512.04784) in small. Departures from it: pairs are labelled 
 the world has instead of by people; the network compares two pictures itself instead of answering in
 words, so that it is symmetric by construction; and beside yes and no it learns the order of
 candidates (a logistic loss on which one agrees more) and, as an aid that is thrown away afterwards,
-where the figure's parts are and what its factors are. Its first layers are the reader's and stay so: what
-they see of each picture is computed once and stored, which makes a step several times faster. As
-for the reader, a share of the pictures goes through the autoencoder with noisy latents first, since
-the network must judge drawings.
+what the factors of the figure are; where its parts are it learns for good. Its first layers are the
+reader's and stay so: what they see of each picture is computed once and stored, which makes a step
+several times faster. As for the reader, a share of the pictures goes through the autoencoder with
+noisy latents first, since the network must judge drawings.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from consistent_gen.checkpoints import (
 from consistent_gen.encoders.factors import Schema
 from consistent_gen.encoders.reader import REGIONS, Reader
 from consistent_gen.models.patch_autoencoder import load_autoencoder
-from consistent_gen.rewards.pair_network import EYE_PARTS, REGION_WIDTH, PairNetwork
+from consistent_gen.rewards.pair_network import EYE_PARTS, REGION_WIDTH, WIDTH, PairNetwork
 from consistent_gen.runtime import device, frame_seed, generator, tune_allocator
 from consistent_gen.training.loop import RecipeConfig, Training
 from consistent_gen.training.optim import build_optimizers, split_parameters
@@ -80,7 +80,9 @@ class FactorAid(nn.Module):
 
     def forward(self, regions: Tensor) -> tuple[Tensor, ...]:
         """Logits of each discrete factor b c, hues b 2u, scalars b s."""
-        parts: tuple[Tensor, ...] = self.all(regions[..., :-1].flatten(1)).float().split(self.sizes, 1)
+        parts: tuple[Tensor, ...] = (
+            self.all(regions[..., :-1].flatten(1)).float().split(self.sizes, 1)
+        )
         return parts
 
 
@@ -197,7 +199,7 @@ def main(config: PairRewardConfig) -> dict[str, float]:
     place = device(config.device or None)
     world = PairSets("train")
     torch.manual_seed(config.seed)  # initial weights only
-    network = PairNetwork(config.width) if config.width else PairNetwork()
+    network = PairNetwork(schema().parts, config.width or WIDTH)
     readers_eye(network, config.reader or weights_folder("reader"))
     draw_sets(config, world, network)
     model = nn.ModuleDict({"network": network, "aid": FactorAid(schema())}).to(place)

@@ -63,7 +63,7 @@ def test_the_recipe_at_toy_size(tmp_path: Path, reader: Path, vae: Path) -> None
 
 
 def test_the_shipped_form_is_small(tmp_path: Path) -> None:
-    network = PairNetwork()
+    network = PairNetwork(schema().parts)
     assert sum(p.numel() for p in network.parameters()) < 2_000_000
     network.save(tmp_path)
     assert (tmp_path / "model.safetensors").stat().st_size <= 4_000_000
@@ -74,7 +74,7 @@ def test_the_shipped_form_is_small(tmp_path: Path) -> None:
 
 def test_the_network_does_not_know_which_picture_comes_first(tmp_path: Path) -> None:
     torch.manual_seed(1)
-    PairNetwork(16).save(tmp_path)
+    PairNetwork(schema().parts, 16).save(tmp_path)
     reward = PairNetworkReward(tmp_path)
     shown = tuple(TRAIN.picture(n).rgb for n in range(5))
     s = reward.similarities(shown)
