@@ -56,8 +56,8 @@ class PairRewardConfig(RecipeConfig):
     sets: Path = Path("runs/pair_sets")
     vae: Path | None = None  # None: the shipped one
     reader: Path | None = None  # None: the shipped one
-    families: int = 1200  # of 12 pictures each
-    images: int = 120_000
+    families: int = 800  # of 12 pictures each
+    images: int = 60_000
     batch: int = 48  # whole families
     lr: float = 1.5e-3
     warmup_images: int = 1500
