@@ -94,13 +94,18 @@ MAX_REMEMBERED = 4096
 
 
 class KeyCheck:
-    """Verifies bearer tokens: right ones are remembered for a moment, guessing is slowed down."""
+    """Verifies bearer tokens: right ones are remembered for a moment, guessing is slowed down.
+
+    Many callers may share an address (a proxy's), so a right key is let in however often others
+    there were wrong; but from an address with many wrong ones, one token at a time is looked at.
+    """
 
     def __init__(self, keys: KeyRing, clock: Callable[[], float] = time.monotonic) -> None:
         self._keys, self._clock = keys, clock
         self._known: dict[bytes, tuple[Key, float]] = {}
         self._wrong: Counter[str] = Counter()
         self._minute = 0
+        self._suspects = asyncio.Lock()
 
     async def verify(self, token: str, client: str) -> Key:
         """The token's key. Raises ``Refusal``: 401 for a wrong one, 429 after many wrong ones."""
@@ -114,10 +119,12 @@ class KeyCheck:
         if int(now / 60) != self._minute:
             self._minute = int(now / 60)
             self._wrong.clear()
-        if self._wrong[client] >= WRONG_KEYS_PER_MINUTE:
-            raise Refusal(429, "too_many_wrong_keys", "too many wrong keys", retry_after=60.0)
+        suspect = self._wrong[client] >= WRONG_KEYS_PER_MINUTE
         # Hashing takes time on purpose, which must not be the event loop's.
-        key = await run_in_threadpool(self._keys.verify, token)
+        async with self._suspects if suspect else contextlib.nullcontext():
+            key = await run_in_threadpool(self._keys.verify, token)
+        if key is None and suspect:
+            raise Refusal(429, "too_many_wrong_keys", "too many wrong keys", retry_after=60.0)
         if key is None:
             if len(self._wrong) < MAX_REMEMBERED:
                 self._wrong[client] += 1
@@ -144,6 +151,7 @@ _UPLOADS = re.compile(
 _LOCAL_HOST = re.compile(
     r"(localhost|.+\.localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", re.IGNORECASE
 )
+_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 _UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _API_HEADERS = {
     "Cache-Control": "no-store",
@@ -280,9 +288,11 @@ class Gate:
         # Paths that are no route of ours could be endlessly many, or hold anything.
         name = route if isinstance(route, str) and route else "(other)"
         seconds = (answer.started_at or self._clock()) - started
-        self._metrics.observe(scope["method"], name, answer.status, seconds)
+        # So could methods: any word is one to HTTP.
+        method = scope["method"] if scope["method"] in _METHODS else "(other)"
+        self._metrics.observe(method, name, answer.status, seconds)
         id = scope["state"]["request_id"]
-        _log.info("%s %s %d %.3fs %s", scope["method"], name, answer.status, seconds, id)
+        _log.info("%s %s %d %.3fs %s", method, name, answer.status, seconds, id)
 
 
 class _Broken(Exception):
