@@ -151,7 +151,7 @@ _UPLOADS = re.compile(
 _LOCAL_HOST = re.compile(
     r"(localhost|.+\.localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", re.IGNORECASE
 )
-_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
+METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 _UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _API_HEADERS = {
     "Cache-Control": "no-store",
@@ -221,7 +221,9 @@ class Gate:
     ) -> None:
         path = scope["path"]
         if path in OPEN_PATHS:
-            await self.app(scope, receive, answer)
+            # Probes may ask with HEAD; the server leaves out the body by the method it was sent.
+            heads = {"method": "GET"} if scope["method"] == "HEAD" else {}
+            await self.app({**scope, **heads}, receive, answer)
             return
         self._check_origin(scope, headers)
         if not _is_api(path):
@@ -289,7 +291,7 @@ class Gate:
         name = route if isinstance(route, str) and route else "(other)"
         seconds = (answer.started_at or self._clock()) - started
         # So could methods: any word is one to HTTP.
-        method = scope["method"] if scope["method"] in _METHODS else "(other)"
+        method = scope["method"] if scope["method"] in METHODS else "(other)"
         self._metrics.observe(method, name, answer.status, seconds)
         id = scope["state"]["request_id"]
         _log.info("%s %s %d %.3fs %s", method, name, answer.status, seconds, id)
