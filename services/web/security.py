@@ -251,20 +251,24 @@ class Gate:
                 del self._open[caller.owner]
 
     def _check_origin(self, scope: Scope, headers: Headers) -> None:
-        """Where anyone on this machine may call, others and web pages of other sites may not."""
+        """Where anyone on this machine may call, others and web pages of other sites may not. The
+        studio speaks with a key of its own, so pages of other sites may never use it.
+        """
+        host = headers.get("host", "")
+        origin = headers.get("origin")
+        foreign = origin is not None and urlsplit(origin).netloc not in {host} | self._public
+        if foreign and not _is_api(scope["path"]):
+            raise Refusal(403, "cross_site", "a page of another site may not use the studio")
         if not self._anonymous:
             return
         if _is_remote(scope):
             # Whatever address the server was told to listen on in the end.
             detail = "this server has no keys, so it serves this machine only"
             raise Refusal(403, "not_local", detail)
-        host = headers.get("host", "")
         if host not in self._public and not _LOCAL_HOST.fullmatch(host):
             # Else a page could give this machine a name of its own and read the answers.
             detail = "this server answers to localhost only; set server.public_url for other names"
             raise Refusal(403, "wrong_host", detail)
-        origin = headers.get("origin")
-        foreign = origin is not None and urlsplit(origin).netloc not in {host} | self._public
         if scope["method"] in _UNSAFE and (
             foreign or headers.get("sec-fetch-site") == "cross-site"
         ):

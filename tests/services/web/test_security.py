@@ -59,6 +59,14 @@ def test_what_is_mounted_beside_the_interface_does_not_answer_for_it(
     headers = {"Authorization": f"Bearer {keys[1]}"}
     with TestClient(app, base_url="http://127.0.0.1", headers=headers) as client:
         assert client.get("/anything").text == "the page"
+        same, other = {"Origin": "http://127.0.0.1"}, {"Origin": "https://elsewhere.example"}
+        assert client.get("/anything", headers=same).text == "the page"
+        for method in ("GET", "POST"):
+            answer = client.request(method, "/queue/data", headers=other)
+            problem(answer, 403, "cross_site")
+            assert "access-control-allow-origin" not in answer.headers
+        # The interface wants a key, which no browser sends by itself.
+        assert client.get("/v1/limits", headers=other).status_code == 200
         for path in ("/v1/nothing", "/v1", "/v1/", "/v1/stories/a/b/c/d"):
             for method in ("GET", "POST", "BREW"):
                 problem(client.request(method, path), 404)
