@@ -85,6 +85,7 @@ def _run_here(
 ) -> int:
     import uvicorn
 
+    from services.launch.waiting import PromptProtocol
     from services.painting.warm_up import painter_maker
     from services.web import build_app, open_state
     from services.worker.leases import StoreLeases
@@ -116,6 +117,7 @@ def _run_here(
         server = _server(
             uvicorn.Config(
                 app,
+                http=PromptProtocol,
                 log_level="warning",
                 access_log=False,
                 server_header=False,

@@ -104,7 +104,10 @@ class StoryIn(Input):
         le=int(BEST_OF.high),
         description=f"{BEST_OF.about}; its number is the score `candidate`, `seed` the first one's",
     )
-    preview_every: int = Field(default=5, ge=0, le=1000, description="0 sends no previews")
+    preview_every: int | None = Field(
+        default=None, ge=0, le=1000,
+        description="steps between previews, 0 for none; the server's number if it is not given",
+    )  # fmt: skip
     deadline_s: float | None = Field(default=None, gt=0.0, le=86_400.0)
     bulk: bool = Field(default=False, description="drawn when no interactive work waits")
     words: Literal["own", "strict", "as_written"] = Field(

@@ -18,7 +18,8 @@ def listen(host: str, port: int, inherited: int | None = None) -> socket.socket:
     if inherited is not None:
         return socket.socket(fileno=inherited)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # Named, since asyncio sends small answers at once (TCP_NODELAY) only where it sees this number.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))

@@ -12,6 +12,9 @@ from typing import Any
 import anyio.to_thread
 from fastapi import FastAPI
 from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match, Mount, Route
+from starlette.types import Receive, Scope, Send
 
 from consistent_gen import __version__
 from consistent_gen.client.types import Problem
@@ -34,7 +37,7 @@ from services.web.routes import (
     stories,
     system,
 )
-from services.web.security import Gate
+from services.web.security import METHODS, Gate
 from services.web.state import ServerState, open_state
 
 __all__ = ["ServerState", "build_app", "open_state"]
@@ -112,8 +115,37 @@ def build_app(
     )
     for module in ROUTERS if only is None else only:
         app.include_router(module.router)
+    # Below these nothing of another application that is mounted later shows through.
+    for path in ("/v1", "/internal"):
+        app.router.routes += [
+            Route(path, NoSuchPlace()),
+            Route(path + "/{rest:path}", NoSuchPlace()),
+        ]
     app.openapi = lambda: _schema(app)  # type: ignore[method-assign]
     return app
+
+
+class NoSuchPlace:
+    """Answers whatever no route of the interface takes: 404, or 405 where the path is one of ours
+    and the method is not.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse. Raises ``HTTPException``."""
+        # One of ours would have come first, if it took the method.
+        ours = [r for r in scope["app"].routes if not isinstance(r, Mount) and not _is_last(r)]
+        allowed = [
+            method
+            for method in sorted(METHODS)
+            if any(r.matches({**scope, "method": method})[0] is Match.FULL for r in ours)
+        ]
+        if allowed:
+            raise HTTPException(405, headers={"Allow": ", ".join(allowed)})
+        raise HTTPException(404)
+
+
+def _is_last(route: BaseRoute) -> bool:
+    return isinstance(route, Route) and isinstance(route.endpoint, NoSuchPlace)
 
 
 async def _keep_house(server: ServerState) -> None:

@@ -166,6 +166,7 @@ def _ordered(
     ):
         kept = _rerolled_seed(stored, stored.frames[origin])
     return ordered(
+        state,
         told.drawn,
         told.plan,
         index,

@@ -7,6 +7,8 @@ same Idempotency-Key with the same request gives the same job, also when both co
 from __future__ import annotations
 
 import hashlib
+import json
+import logging
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -27,6 +29,7 @@ from services.web.state import ServerState
 IMAGE_TITLE = "Picture"
 MAX_KEY_CHARACTERS = 255
 References = Mapping[str, Sequence[str]]
+_prompts = logging.getLogger("services.prompts")
 
 
 def order_story(
@@ -52,7 +55,7 @@ def order_story(
     drawn = state.planner.word(request, pictured(shown)).request
     plan = planned(state, drawn)
     frames = [
-        ordered(drawn, plan, index, version=1, seed=frame.seed, references=shown)
+        ordered(state, drawn, plan, index, version=1, seed=frame.seed, references=shown)
         for index, frame in enumerate(plan.frames)
     ]
     with state.database.transaction():
@@ -115,6 +118,7 @@ def order_reroll(
         version = state.stories.next_version(caller.owner, story, index, caption=request.caption)
         derived = frame_seed(plan.seed, index, version - 1)
         frame = ordered(
+            state,
             drawn,
             plan,
             index,
@@ -233,6 +237,7 @@ def pictured(references: References) -> frozenset[str]:
 
 
 def ordered(
+    state: ServerState,
     request: StoryIn,
     plan: StoryPlan,
     index: int,
@@ -242,6 +247,15 @@ def ordered(
     prompt: str | None = None,
     references: References,
 ) -> OrderedFrame:
+    """A frame as it goes into a job; `prompt` and `references` as in `FrameOrder`. Its words are
+    logged where the operator asked for that (`privacy.log_prompts`).
+    """
+    every = state.settings.engine.preview_every  # 0: this server sends none, whoever asks
+    if request.preview_every is not None:
+        every = every and request.preview_every
+    if state.settings.privacy.log_prompts:
+        # As JSON, so that a line break in a prompt does not begin a line of the log.
+        _prompts.info("%s", json.dumps(plan.frames[index].prompt, ensure_ascii=False))
     order = FrameOrder(
         story=request,
         frame=index,
@@ -249,7 +263,7 @@ def ordered(
         seed=seed,
         prompt=prompt,
         references=references,
-        preview_every=request.preview_every,
+        preview_every=every,
     )
     steps = plan.settings.steps * order.candidates(plan)
     return OrderedFrame(index, version, seed, steps, order.to_json())

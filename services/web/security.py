@@ -94,13 +94,18 @@ MAX_REMEMBERED = 4096
 
 
 class KeyCheck:
-    """Verifies bearer tokens: right ones are remembered for a moment, guessing is slowed down."""
+    """Verifies bearer tokens: right ones are remembered for a moment, guessing is slowed down.
+
+    Many callers may share an address (a proxy's), so a right key is let in however often others
+    there were wrong; but from an address with many wrong ones, one token at a time is looked at.
+    """
 
     def __init__(self, keys: KeyRing, clock: Callable[[], float] = time.monotonic) -> None:
         self._keys, self._clock = keys, clock
         self._known: dict[bytes, tuple[Key, float]] = {}
         self._wrong: Counter[str] = Counter()
         self._minute = 0
+        self._suspects = asyncio.Lock()
 
     async def verify(self, token: str, client: str) -> Key:
         """The token's key. Raises ``Refusal``: 401 for a wrong one, 429 after many wrong ones."""
@@ -114,10 +119,12 @@ class KeyCheck:
         if int(now / 60) != self._minute:
             self._minute = int(now / 60)
             self._wrong.clear()
-        if self._wrong[client] >= WRONG_KEYS_PER_MINUTE:
-            raise Refusal(429, "too_many_wrong_keys", "too many wrong keys", retry_after=60.0)
+        suspect = self._wrong[client] >= WRONG_KEYS_PER_MINUTE
         # Hashing takes time on purpose, which must not be the event loop's.
-        key = await run_in_threadpool(self._keys.verify, token)
+        async with self._suspects if suspect else contextlib.nullcontext():
+            key = await run_in_threadpool(self._keys.verify, token)
+        if key is None and suspect:
+            raise Refusal(429, "too_many_wrong_keys", "too many wrong keys", retry_after=60.0)
         if key is None:
             if len(self._wrong) < MAX_REMEMBERED:
                 self._wrong[client] += 1
@@ -144,6 +151,7 @@ _UPLOADS = re.compile(
 _LOCAL_HOST = re.compile(
     r"(localhost|.+\.localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", re.IGNORECASE
 )
+METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 _UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _API_HEADERS = {
     "Cache-Control": "no-store",
@@ -213,7 +221,9 @@ class Gate:
     ) -> None:
         path = scope["path"]
         if path in OPEN_PATHS:
-            await self.app(scope, receive, answer)
+            # Probes may ask with HEAD; the server leaves out the body by the method it was sent.
+            heads = {"method": "GET"} if scope["method"] == "HEAD" else {}
+            await self.app({**scope, **heads}, receive, answer)
             return
         self._check_origin(scope, headers)
         if not _is_api(path):
@@ -241,20 +251,24 @@ class Gate:
                 del self._open[caller.owner]
 
     def _check_origin(self, scope: Scope, headers: Headers) -> None:
-        """Where anyone on this machine may call, others and web pages of other sites may not."""
+        """Where anyone on this machine may call, others and web pages of other sites may not. The
+        studio speaks with a key of its own, so pages of other sites may never use it.
+        """
+        host = headers.get("host", "")
+        origin = headers.get("origin")
+        foreign = origin is not None and urlsplit(origin).netloc not in {host} | self._public
+        if foreign and not _is_api(scope["path"]):
+            raise Refusal(403, "cross_site", "a page of another site may not use the studio")
         if not self._anonymous:
             return
         if _is_remote(scope):
             # Whatever address the server was told to listen on in the end.
             detail = "this server has no keys, so it serves this machine only"
             raise Refusal(403, "not_local", detail)
-        host = headers.get("host", "")
         if host not in self._public and not _LOCAL_HOST.fullmatch(host):
             # Else a page could give this machine a name of its own and read the answers.
             detail = "this server answers to localhost only; set server.public_url for other names"
             raise Refusal(403, "wrong_host", detail)
-        origin = headers.get("origin")
-        foreign = origin is not None and urlsplit(origin).netloc not in {host} | self._public
         if scope["method"] in _UNSAFE and (
             foreign or headers.get("sec-fetch-site") == "cross-site"
         ):
@@ -280,9 +294,11 @@ class Gate:
         # Paths that are no route of ours could be endlessly many, or hold anything.
         name = route if isinstance(route, str) and route else "(other)"
         seconds = (answer.started_at or self._clock()) - started
-        self._metrics.observe(scope["method"], name, answer.status, seconds)
+        # So could methods: any word is one to HTTP.
+        method = scope["method"] if scope["method"] in METHODS else "(other)"
+        self._metrics.observe(method, name, answer.status, seconds)
         id = scope["state"]["request_id"]
-        _log.info("%s %s %d %.3fs %s", scope["method"], name, answer.status, seconds, id)
+        _log.info("%s %s %d %.3fs %s", method, name, answer.status, seconds, id)
 
 
 class _Broken(Exception):

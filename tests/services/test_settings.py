@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -129,3 +131,17 @@ def test_settings_errors_and_keys_load_nothing_heavy() -> None:
         capture_output=True, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_every_documented_setting_is_read() -> None:
+    """And every setting is documented. Code reads one as an attribute of its section, which it may
+    have given a name of its own (`limits = state.settings.limits`).
+    """
+    page = (ROOT / "docs" / "serving.md").read_text()
+    told = set(re.findall(r"^\| `([a-z_]+\.[a-z_]+)` \|", page, re.MULTILINE))
+    sections = {f.name: f.default_factory for f in fields(Settings) if callable(f.default_factory)}
+    known = {f"{name}.{f.name}" for name, kind in sections.items() for f in fields(kind)}  # type: ignore[arg-type]
+    assert told == known
+    code = "\n".join(path.read_text() for path in (ROOT / "services").rglob("*.py"))
+    unread = [n for n in known if not re.search(rf"\b_?{n.replace('.', '[.]')}\b", code)]
+    assert unread == []

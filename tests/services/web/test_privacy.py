@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
+from services.settings import PrivacySettings
 from services.web import build_app
 from tests.services.web.answers import problem
 from tests.services.web.hand import settings_in
@@ -53,3 +55,16 @@ def test_the_log_holds_no_word_of_a_user(
     for word in (*SECRET_WORDS.split(), keys[1], keys[1].rpartition("-")[2]):
         assert word not in written
     assert not any(word in fault.text for word in SECRET_WORDS.split())
+
+
+def test_prompts_are_logged_where_the_operator_asks(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    settings = replace(settings_in(tmp_path), privacy=PrivacySettings(log_prompts=True))
+    app = build_app(settings)
+    with TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 1)) as client:
+        frames = [{"prompt": "a fox in a forest", "caption": "quagmire"}]
+        assert client.post("/v1/stories", json={"title": "x", "frames": frames}).status_code == 202
+    written = [r.getMessage() for r in caplog.records if r.name == "services.prompts"]
+    assert written == ['"a fox in a forest"']

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
+from starlette.types import Receive, Scope, Send
 
 from consistent_gen.client import Client
 from consistent_gen.client.types import StoryIn
@@ -41,6 +43,37 @@ def test_no_key_no_answer(server: Server, path: str, authorization: str | None) 
 def test_health_needs_no_key(server: Server) -> None:
     for path in ("/healthz", "/livez", "/metrics", "/openapi.json"):
         assert httpx.get(server.url + path).status_code == 200
+        head = httpx.head(server.url + path)
+        assert head.status_code == 200 and not head.content
+
+
+def test_what_is_mounted_beside_the_interface_does_not_answer_for_it(
+    tmp_path: Path, keys: tuple[Path, str, str]
+) -> None:
+    app = build_app(settings_in(tmp_path, keys_file=keys[0]))
+
+    async def page(scope: Scope, receive: Receive, send: Send) -> None:
+        await PlainTextResponse("the page")(scope, receive, send)
+
+    app.mount("/", page)
+    headers = {"Authorization": f"Bearer {keys[1]}"}
+    with TestClient(app, base_url="http://127.0.0.1", headers=headers) as client:
+        assert client.get("/anything").text == "the page"
+        same, other = {"Origin": "http://127.0.0.1"}, {"Origin": "https://elsewhere.example"}
+        assert client.get("/anything", headers=same).text == "the page"
+        for method in ("GET", "POST"):
+            answer = client.request(method, "/queue/data", headers=other)
+            problem(answer, 403, "cross_site")
+            assert "access-control-allow-origin" not in answer.headers
+        # The interface wants a key, which no browser sends by itself.
+        assert client.get("/v1/limits", headers=other).status_code == 200
+        for path in ("/v1/nothing", "/v1", "/v1/", "/v1/stories/a/b/c/d"):
+            for method in ("GET", "POST", "BREW"):
+                problem(client.request(method, path), 404)
+        wrong = client.request("PATCH", "/v1/limits")
+        problem(wrong, 405)
+        assert wrong.headers["allow"] == "GET"
+        assert "GET" in client.put("/v1/stories", json={}).headers["allow"]
 
 
 def test_the_worker_paths_need_the_worker_token(server: Server, raw: httpx.Client) -> None:
@@ -69,9 +102,12 @@ def test_guessing_keys_is_slowed_down_and_good_keys_go_on(keys: tuple[Path, str,
             statuses.append(refusal.value.status)
         assert statuses == [401] * WRONG_KEYS_PER_MINUTE + [429] * 2
         assert (await check.verify(keys[1], "1.2.3.4")).id == "alice"
-        assert (await check.verify(keys[2], "5.6.7.8")).id == "bob"
-        time[0] = 61.0
+        # A right key that nobody has used yet is let in from there, too: others may share it.
         assert (await check.verify(keys[2], "1.2.3.4")).id == "bob"
+        time[0] = 61.0
+        with pytest.raises(Refusal) as refusal:
+            await check.verify("cg-alice-" + "0" * 43, "1.2.3.4")
+        assert refusal.value.status == 401
 
     import asyncio
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import socket
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -12,7 +14,7 @@ from starlette.testclient import TestClient
 from consistent_gen.client import ApiError, Client
 from consistent_gen.client.types import StoryIn
 from services.jobs import WorkerBoard
-from services.settings import LimitSettings
+from services.settings import EngineSettings, LimitSettings
 from services.web import build_app
 from tests.services.web.hand import TOKEN, Hand, Server, settings_in, until, world_png
 
@@ -29,6 +31,16 @@ def metric(text: str, name: str) -> float:
     found = re.search(rf"^{re.escape(name)} ([0-9.e+]+)$", text, re.MULTILINE)
     assert found, f"{name} is not in\n{text}"
     return float(found[1])
+
+
+def test_what_a_caller_makes_up_is_no_label(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as caller:
+        caller.settimeout(30)
+        for number in range(20):
+            caller.sendall(b"M%d /x%d HTTP/1.1\r\nHost: localhost\r\n\r\n" % (number, number))
+            assert caller.recv(1 << 16)
+    text = httpx.get(f"{server.url}/metrics").text
+    assert 'method="(other)"' in text and "M1" not in text and "x1" not in text
 
 
 def test_metrics_count_what_happens(
@@ -210,3 +222,18 @@ def test_export_of_a_stranger_is_not_found(bob: Client) -> None:
     with pytest.raises(ApiError) as problem:
         bob.export("sto_" + "0" * 24)
     assert problem.value.status == 404
+
+
+@pytest.mark.parametrize(("server_says", "asked", "sent"), [(5, None, 5), (3, 2, 2), (0, 2, 0)])
+def test_previews_are_as_the_operator_and_then_the_caller_say(
+    tmp_path: Path, server_says: int, asked: int | None, sent: int
+) -> None:
+    engine = EngineSettings(lease_s=3.0, preview_every=server_says)
+    app = build_app(replace(settings_in(tmp_path), engine=engine))
+    with TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 1)) as client:
+        frames = [{"prompt": "a fox in a forest"}]
+        story = {"title": "x", "frames": frames, "preview_every": asked}
+        assert client.post("/v1/stories", json=story).status_code == 202
+        answer = client.post("/internal/leases", json={"worker": "w", "count": 1}, headers=WORKER)
+        (lease,) = answer.json()
+    assert lease["order"]["preview_every"] == sent
