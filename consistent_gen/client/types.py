@@ -70,14 +70,23 @@ class CharacterIn(Input):
     library: Id | None = None
 
 
+PlaceIn = (
+    Annotated[str, StringConstraints(max_length=20)]
+    | Annotated[list[float], Field(min_length=4, max_length=4)]
+)
+
+
 class FrameIn(Input):
-    """A frame; `{name}` in `prompt` stands for a character."""
+    """A frame; `{name}` in `prompt` stands for a character. `boxes`: where characters stand, by
+    name: left, middle, right, or [x0, y0, x1, y1] in shares of the picture.
+    """
 
     prompt: Prompt
     caption: Words | None = None
     style: Annotated[str, StringConstraints(max_length=80)] | None = None
     seed: Seed | None = None
     negative: Annotated[str, StringConstraints(max_length=800)] = ""
+    boxes: dict[Name, PlaceIn] | None = Field(default=None, max_length=MAX_CHARACTERS)
 
 
 class StoryIn(Input):

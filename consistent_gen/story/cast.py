@@ -34,6 +34,7 @@ from consistent_gen.runtime import frame_seed
 from consistent_gen.story.anchors import Anchors, compared, first_shown, plan_anchors
 from consistent_gen.story.best_of import KEY as BEST_OF
 from consistent_gen.story.best_of import Choice, ScoresFrames, Trial, candidate_seed, choose
+from consistent_gen.story.boxes import moved
 from consistent_gen.story.portraits import portrait_words
 from consistent_gen.story.prompts import render, subjects_of
 from consistent_gen.story.script import NAME
@@ -200,6 +201,7 @@ def frame_request(plan: StoryPlan, frame: FramePlan, **fields: Any) -> FrameRequ
         seed=frame.seed,
         settings=plan.settings,
         subjects=frame.subjects,
+        moved=moved([member.name for member in frame.members], frame.boxes),
         method=plan.method,
         story={"title": plan.title, "frame": frame.index, "seed": plan.seed},
         **fields,
@@ -296,8 +298,10 @@ class Cast:
         """What the engine is asked for, with who is in the frame by their reference pictures."""
         by_name = {member.name: member for member in frame.members}
         named = dict.fromkeys(subject.name for subject in frame.subjects)
-        shown = self.references.shown([by_name[n] for n in named if n in by_name])
-        return frame_request(self.plan, frame, identities=shown, **fields)
+        people = [by_name[name] for name in named if name in by_name]
+        request = frame_request(self.plan, frame, **fields)
+        shown = self.references.shown(people, frame.boxes, moved=request.moved)
+        return replace(request, identities=shown)
 
     @cached_property
     def references(self) -> References:
@@ -360,6 +364,7 @@ class Cast:
                 "id": self._id(f"portrait {number + 1} of {member.name}"),
                 "subjects": subjects_of(prompt, backbone.tokenizer),
                 "hidden": True,
+                "moved": 0.0,
                 "reference": picture,
                 "identities": self.references.shown([member]) if picture is None else None,
             }

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from consistent_gen.adapters.references import CharacterRef, Feature
 from consistent_gen.adapters.scales import ScalePlan
@@ -48,9 +49,11 @@ if TYPE_CHECKING:
     from consistent_gen.models.backbone import Backbone
     from consistent_gen.story.cast import CastMember
     from consistent_gen.story.plan import StoryPlan
+    from consistent_gen.story.types import Box
 
 ADAPTER, CONFIG = "adapter.safetensors", "config.json"
 FOLDER = "adapter"  # among the shipped weights
+CELLS = 64  # of a mask along a side
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -137,20 +140,34 @@ class StoryAdapter(Coupling):
         )  # fmt: skip
 
     @torch.inference_mode()
-    def shown(self, people: Sequence[ReadReference]) -> Identities | None:
+    def shown(
+        self,
+        people: Sequence[ReadReference],
+        boxes: Mapping[str, Box] | None = None,
+        *,
+        moved: float = 0.0,
+    ) -> Identities | None:
         """What a frame's request is given to show these characters, in the order of the prompt;
         None if nothing is known of any.
+
+        boxes: by name, where some of them stand; their tokens are read there and nowhere else.
+        moved: of the request: what is moved to its box is drawn before where it comes from.
         """
         people = [one for one in people if one.used]
         known = [one.character for one in people if one.character is not None]
         if not known:
             return None
-        tokens = self.adapter.identities(known, plan=self.plan)
+        boxes = boxes or {}
+        masks = {
+            i: _region(boxes[one.name], moved) for i, one in enumerate(known) if one.name in boxes
+        }
+        tokens = self.adapter.identities(known, plan=self.plan, masks=masks)
         record = {
             "adapter": self.name,
             "sha256": self.sha256,
             "scale": self.plan.image,
             "characters": {one.name: list(one.pictures) for one in people},
+            **({"boxes": {n: list(box) for n, box in boxes.items()}} if masks else {}),
         }
         return Identities(coupling=self, tokens=tokens, record=record)
 
@@ -188,6 +205,14 @@ class StoryAdapter(Coupling):
             detach(self.backbone.unet, self._policy)
 
 
+def _region(box: Box, moved: float) -> Tensor:
+    """A box, with where it is before it is moved, as a mask [h w]."""
+    mask = torch.zeros(CELLS, CELLS)
+    x0, y0, x1, y1 = (round(share * CELLS) for share in box)
+    mask[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)] = 1.0
+    return mask.maximum(torch.roll(mask, -round(moved * CELLS), 1))
+
+
 class References:
     """What an adapter makes of a story's characters who have reference pictures.
 
@@ -218,12 +243,20 @@ class References:
             for name, given in self._given.items()
         }
 
-    def shown(self, members: Sequence[CastMember]) -> Identities | None:
+    def shown(
+        self,
+        members: Sequence[CastMember],
+        boxes: Mapping[str, Box] | None = None,
+        *,
+        moved: float = 0.0,
+    ) -> Identities | None:
         """For the request of a frame that shows these, in the order of its prompt; None if the
-        adapter knows nobody of them.
+        adapter knows nobody of them. boxes, moved: see `StoryAdapter.shown`.
         """
         people = [self._read[m.name] for m in members if m.name in self._read]
-        return self._adapter.shown(people) if people and self._adapter is not None else None
+        if self._adapter is None or not people:
+            return None
+        return self._adapter.shown(people, boxes, moved=moved)
 
     def report(self) -> dict[str, dict[str, Any]]:
         """By character with pictures: how many, what looks at them, and what should be known."""
