@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from consistent_gen.attention.settings import Recipe
     from consistent_gen.engine.events import FrameDone
     from consistent_gen.engine.loop import Engine
+    from consistent_gen.engine.redrawing import Redrawing
     from consistent_gen.engine.request import FrameRequest
     from consistent_gen.engine.sharing import SharedStory
     from consistent_gen.memory.talk.assistant import DrawJob
@@ -262,12 +263,19 @@ class Cast:
         return SharedStory(self._engine, self._recipe, seed=self.plan.seed, limit_bytes=limit)
 
     def draw(
-        self, frame: FramePlan, *, seed: int | None = None, candidate: int = 0, **seen: Any
+        self,
+        frame: FramePlan,
+        *,
+        seed: int | None = None,
+        candidate: int = 0,
+        redrawing: Redrawing | None = None,
+        **seen: Any,
     ) -> str | FrameDone:
         """Submit a frame, and the anchors that it reads and that are not there yet.
 
         frame: one of the plan's, or the same with another prompt. seed: instead of its own.
         candidate: which one of the frame's, where it has several (see `candidates`).
+        redrawing: a picture of the frame of which only a part is drawn.
         seen: further fields of the requests of frames that are shown (`preview`, `preview_every`).
 
         Returns the frame's id in the engine, or its picture if it is an anchor that is drawn.
@@ -276,7 +284,8 @@ class Cast:
             InputError: as `SharedStory.cast_all` and `SharedStory.submit`, or a reference picture
                 can no longer be read. LimitError: there is no room for the anchors.
         """
-        planned = seed in (None, frame.seed) and frame == self.plan.frames[frame.index]
+        own = seed in (None, frame.seed) and frame == self.plan.frames[frame.index]
+        planned = own and redrawing is None
         key = self._key_of_frame.get(frame.index) if planned else None
         if key is not None and frame.index in self._pictures:
             return self._pictures[frame.index]
@@ -289,7 +298,7 @@ class Cast:
         if planned:
             request = self._request(frame, candidate, **fields)
         else:
-            request = self._told(frame, **fields)
+            request = self._told(frame, redrawing=redrawing, **fields)
             request = request if seed is None else replace(request, seed=seed)
         submit = self._shared.submit if self._recipe.anchors else self._engine.submit
         return submit(request)

@@ -308,7 +308,7 @@ def _box(name: str, node: Node) -> Box:
         known = ", ".join(PLACES)
         _fail(f"the box of {name} is one of {known} or four numbers: [x0, y0, x1, y1]", node.place)
     box = Box(*sides)
-    if not (0.0 <= box.x0 < box.x1 <= 1.0 and 0.0 <= box.y0 < box.y1 <= 1.0):
+    if not box.fits:
         said = ", ".join(f"{side:g}" for side in sides)
         message = f"the box of {name} is [{said}]; expected shares of the picture from 0 to 1, "
         _fail(message + "left before right and top before bottom", node.place)

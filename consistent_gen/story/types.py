@@ -35,6 +35,11 @@ class Box(NamedTuple):
     y1: float
 
     @property
+    def fits(self) -> bool:
+        """Whether it is a rectangle within the picture."""
+        return 0.0 <= self.x0 < self.x1 <= 1.0 and 0.0 <= self.y0 < self.y1 <= 1.0
+
+    @property
     def middle(self) -> float:
         """How far from the left its middle is, 0 to 1."""
         return (self.x0 + self.x1) / 2
