@@ -82,13 +82,16 @@ class PartPanel:
         ) -> Iterator[tuple[Any, ...]]:
             wish = wish_of(who, corners)
             before = self._frames.counting(project, index)
-            unchanged = tuple(gr.skip() for _ in panel)
+            unchanged, drawn = tuple(gr.skip() for _ in panel), False
             for view in self._frames.actions.redraw(project, index, wish):
-                yield (*show(view, index), *unchanged, before)
-            updates = list(open_frame(project, index))
-            undone = self._frames.counting(project, index) != before
-            updates[panel.index(self.undo)] = gr.update(visible=undone)
-            yield (*show(view, index), *updates, before)
+                there = self._frames.counting(project, index) != before
+                if drawn or not there or view.board.busy:
+                    yield (*show(view, index), *unchanged, before)
+                    continue
+                # At once, and not when all has been looked at: the next box may be marked by then.
+                drawn, updates = True, list(open_frame(project, index))
+                updates[panel.index(self.undo)] = gr.update(visible=True)
+                yield (*show(view, index), *updates, before)
 
         def undo(project: str, index: int, before: int) -> tuple[Any, ...]:
             self._frames.choose(project, index, before)
@@ -100,7 +103,7 @@ class PartPanel:
         wire(self.undo.click, undo, [*here, self._before], [*shown, *panel])
         return wire(
             self.draw.click, draw, [*here, self.who, self._corners],
-            [*shown, *panel, self._before], stream=True,
+            [*shown, *panel, self._before], stream=True, trigger_mode="multiple",
         )  # fmt: skip
 
     def _mark(

@@ -243,7 +243,8 @@ class Event(Output):
 # What was drawn -----------------------------------------------------------------------------------
 class FrameVersion(Output):
     """One drawing of a frame. `scores`, where they apply: `alignment` (its words), `likeness` (to
-    the first frames of its characters), `nothing_unasked`, and with `best_of` the kept `candidate`.
+    the first frames of its characters), `nothing_unasked`, `reference_likeness` (to the characters'
+    pictures; of each as `reference_likeness/NAME`), and with `best_of` the kept `candidate`.
     """
 
     version: int

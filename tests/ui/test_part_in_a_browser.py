@@ -45,6 +45,7 @@ def test_a_box_is_marked_drawn_and_undone(visit: Visit, hand: Hand, tmp_path: Pa
     visit.press("Draw this part again")  # Ada, who is offered first
     visit.until("document.querySelector('#board').innerText.includes('version 2 of 2')")
     assert orders[-1]["part"]["character"] == [1, 1]
+    visit.wait("#part-undo")
 
     side = picture.bounding_box()["width"]  # type: ignore[index]
     picture.click(position={"x": side * 0.5, "y": side * 0.25})
