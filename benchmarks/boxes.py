@@ -38,7 +38,7 @@ SETTINGS = ("in a meadow", "on the beach", "in the forest")
 
 
 @dataclass(frozen=True)
-class Asked:
+class BoxedStory:
     """A story of one frame; kinds: who shall be seen, from left to right; side: of one alone."""
 
     story: Story
@@ -46,7 +46,7 @@ class Asked:
     side: str = ""
 
 
-def asked(number: int, people: int) -> Asked:
+def asked(number: int, people: int) -> BoxedStory:
     """What frame `number` of so many people asks for."""
     pair = PAIRS[number % len(PAIRS)]
     first, second = pair if number % 2 else pair[::-1]
@@ -65,7 +65,7 @@ def asked(number: int, people: int) -> Asked:
         prompt, boxes = f"{{A}} {what}", {"A": PLACES[side]}
     frame = Frame(prompt=prompt, seed=number, boxes=boxes)
     story = Story(title="boxes", characters=characters, frames=(frame,))
-    return Asked(story, tuple(reversed(kinds)), side)
+    return BoxedStory(story, tuple(reversed(kinds)), side)
 
 
 def drawn(backbone: Backbone, stories: Sequence[Story], method: str) -> list[NDArray[np.uint8]]:
@@ -78,7 +78,7 @@ def drawn(backbone: Backbone, stories: Sequence[Story], method: str) -> list[NDA
     return [done[str(one)].image for one in ids]
 
 
-def right(judge: Judge, reading: Reading, row: int, one: Asked) -> float:
+def right(judge: Judge, reading: Reading, row: int, one: BoxedStory) -> float:
     """Whether everybody is there and on the asked side."""
     kinds = judge.schema.subject["kind"]
     count = int(reading.count()[row])

@@ -13,7 +13,7 @@ from consistent_gen.cli.story import value_of
 from consistent_gen.draw_settings import MAX_SEED, SettingFacts
 from consistent_gen.errors import InputError
 from consistent_gen.runtime import DTYPES
-from consistent_gen.story.types import Box
+from consistent_gen.story.types import PictureBox
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,7 +81,7 @@ def marked(image: np.ndarray, options: argparse.Namespace) -> np.ndarray:
     if options.mask is not None:
         return _at(options.mask, lambda: painted_mask(size, Path(options.mask)))
     if options.box is not None:
-        return _at("--box", lambda: box_mask(size, Box(*options.box)))
+        return _at("--box", lambda: box_mask(size, PictureBox(*options.box)))
     return _at("--character", lambda: character_mask(image, options.character))
 
 

@@ -16,7 +16,7 @@ from itertools import pairwise, permutations
 
 from consistent_gen.registry import resolve
 from consistent_gen.story.script import Placeholder, placeholders
-from consistent_gen.story.types import Box, Frame
+from consistent_gen.story.types import Frame, PictureBox
 from consistent_gen.story.yaml_tree import refusal
 
 # The story world's own words; looked up by name, as other models draw without it.
@@ -82,7 +82,7 @@ def check_boxed(frame: Frame, names: Mapping[str, object]) -> None:
             raise refusal(f"{message}; {hint}", frame.place_of("boxes"))
 
 
-def left_to_right(named: Sequence[str], boxes: Mapping[str, Box]) -> list[str]:
+def left_to_right(named: Sequence[str], boxes: Mapping[str, PictureBox]) -> list[str]:
     """The names [n] in the order in which their boxes are nearest to where n characters stand;
     those without a box keep theirs as far as they can.
     """
@@ -98,10 +98,11 @@ def left_to_right(named: Sequence[str], boxes: Mapping[str, Box]) -> list[str]:
         turned = sum(a > b for i, a in enumerate(places) for b in places[i + 1 :])
         return round(sum(away), 6), turned
 
-    return list(min(permutations(named), key=cost))
+    best: tuple[str, ...] = min(permutations(named), key=cost)
+    return list(best)
 
 
-def moved(named: Sequence[str], boxes: Mapping[str, Box]) -> float:
+def moved(named: Sequence[str], boxes: Mapping[str, PictureBox]) -> float:
     """How far to the right a picture of these characters, from left to right, is moved while it is
     drawn, as a share of its width: what their boxes are away from where the model draws them on
     the average, as far as nobody leaves the picture.

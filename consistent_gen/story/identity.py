@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from consistent_gen.models.backbone import Backbone
     from consistent_gen.story.cast import CastMember
     from consistent_gen.story.plan import StoryPlan
-    from consistent_gen.story.types import Box
+    from consistent_gen.story.types import PictureBox
 
 ADAPTER, CONFIG = "adapter.safetensors", "config.json"
 FOLDER = "adapter"  # among the shipped weights
@@ -145,7 +145,7 @@ class StoryAdapter(Coupling):
     def shown(
         self,
         people: Sequence[ReadReference],
-        boxes: Mapping[str, Box] | None = None,
+        boxes: Mapping[str, PictureBox] | None = None,
         *,
         moved: float = 0.0,
     ) -> Identities | None:
@@ -262,7 +262,7 @@ def _kept_adapter(place: Path, sha256: str, arm: str, backbone: Backbone) -> Ada
         return _adapters[key]
 
 
-def _region(box: Box, moved: float) -> Tensor:
+def _region(box: PictureBox, moved: float) -> Tensor:
     """A box, with where it is before it is moved, as a mask [h w]."""
     mask = torch.zeros(CELLS, CELLS)
     x0, y0, x1, y1 = (round(share * CELLS) for share in box)
@@ -303,7 +303,7 @@ class References:
     def shown(
         self,
         members: Sequence[CastMember],
-        boxes: Mapping[str, Box] | None = None,
+        boxes: Mapping[str, PictureBox] | None = None,
         *,
         moved: float = 0.0,
     ) -> Identities | None:

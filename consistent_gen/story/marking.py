@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from consistent_gen.errors import InputError
 from consistent_gen.inputs import open_picture
-from consistent_gen.story.types import Box
+from consistent_gen.story.types import PictureBox
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 AROUND = 1 / 16  # of a picture's side: how far beyond a character's edge is drawn again
 
 
-def box_mask(size: tuple[int, int], box: Box) -> NDArray[np.bool_]:
+def box_mask(size: tuple[int, int], box: PictureBox) -> NDArray[np.bool_]:
     """A box of a picture of size (width, height), bool [h w]; a pixel at least.
 
     Raises:

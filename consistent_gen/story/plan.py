@@ -26,7 +26,7 @@ from consistent_gen.story.prompts import (
     subjects_of,
 )
 from consistent_gen.story.script import placeholders
-from consistent_gen.story.types import SEED, STRENGTH, Box, Frame, SourcePlace, Story
+from consistent_gen.story.types import SEED, STRENGTH, Frame, PictureBox, SourcePlace, Story
 from consistent_gen.story.yaml_tree import refusal, shown
 
 DEFAULT_SEED = 0
@@ -78,7 +78,7 @@ class FramePlan:
     seed: int
     subjects: tuple[Subject, ...]
     members: tuple[CastMember, ...]
-    boxes: Mapping[str, Box] = field(default_factory=dict)
+    boxes: Mapping[str, PictureBox] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,9 +32,9 @@ from consistent_gen.story.types import (
     PLACES,
     SEED,
     STRENGTH,
-    Box,
     Character,
     Frame,
+    PictureBox,
     SourcePlace,
     Story,
 )
@@ -283,7 +283,7 @@ def _frame(node: Node, characters: dict[str, Character]) -> Frame:
     )
 
 
-def _boxes(node: Node | None, characters: dict[str, Character]) -> dict[str, Box]:
+def _boxes(node: Node | None, characters: dict[str, Character]) -> dict[str, PictureBox]:
     """Where characters stand, by name."""
     if node is None:
         return {}
@@ -296,7 +296,7 @@ def _boxes(node: Node | None, characters: dict[str, Character]) -> dict[str, Box
     return {name: _box(name, entry) for name, entry in node.items.items()}
 
 
-def _box(name: str, node: Node) -> Box:
+def _box(name: str, node: Node) -> PictureBox:
     if isinstance(node, Scalar) and node.kind == "text":
         if node.value not in PLACES:
             raise unknown_name("place of a box", node.value[:60], PLACES, **node.place._asdict())
@@ -307,7 +307,7 @@ def _box(name: str, node: Node) -> Box:
     if len(sides) != 4 or len(entries) != 4:
         known = ", ".join(PLACES)
         _fail(f"the box of {name} is one of {known} or four numbers: [x0, y0, x1, y1]", node.place)
-    box = Box(*sides)
+    box = PictureBox(*sides)
     if not box.fits:
         said = ", ".join(f"{side:g}" for side in sides)
         message = f"the box of {name} is [{said}]; expected shares of the picture from 0 to 1, "

@@ -26,7 +26,7 @@ class SourcePlace(NamedTuple):
         return f"on line {self.line}" if self.line else f"at {self.source}"
 
 
-class Box(NamedTuple):
+class PictureBox(NamedTuple):
     """A rectangle in shares of a picture: 0.5 0 1 1 is its right half."""
 
     x0: float
@@ -46,9 +46,9 @@ class Box(NamedTuple):
 
 
 PLACES = {
-    "left": Box(0.0, 0.0, 0.5, 1.0),
-    "middle": Box(0.25, 0.0, 0.75, 1.0),
-    "right": Box(0.5, 0.0, 1.0, 1.0),
+    "left": PictureBox(0.0, 0.0, 0.5, 1.0),
+    "middle": PictureBox(0.25, 0.0, 0.75, 1.0),
+    "right": PictureBox(0.5, 0.0, 1.0, 1.0),
 }
 
 
@@ -79,7 +79,7 @@ class Frame:
     style: str | None = None
     seed: int | None = None
     negative: str = ""
-    boxes: Mapping[str, Box] = field(default_factory=dict)
+    boxes: Mapping[str, PictureBox] = field(default_factory=dict)
     place: SourcePlace = field(default=SourcePlace(), compare=False)
     places: Mapping[str, SourcePlace] = field(default_factory=dict, compare=False)
 

@@ -10,7 +10,7 @@ from consistent_gen.engine.redrawing import Redrawing
 from consistent_gen.errors import InputError
 from consistent_gen.inputs import open_picture
 from consistent_gen.story.marking import box_mask, character_mask, painted_mask
-from consistent_gen.story.types import Box
+from consistent_gen.story.types import PictureBox
 from services.plans.orders import DrawnPart
 
 
@@ -30,7 +30,7 @@ def redrawing_of(part: DrawnPart, folder: Path | None) -> Redrawing:
     if part.mask is not None:
         mask = painted_mask(size, place / part.mask)
     elif part.box is not None:
-        mask = box_mask(size, Box(*part.box))
+        mask = box_mask(size, PictureBox(*part.box))
     else:
         assert part.character is not None, "something is marked"
         mask = character_mask(picture, *part.character)

@@ -13,7 +13,7 @@ from PIL import Image
 from consistent_gen.client.types import Job, RedrawIn, RerollIn, StoryFrame, StoryOut
 from consistent_gen.errors import InputError
 from consistent_gen.story.marking import box_mask, painted_mask
-from consistent_gen.story.types import Box
+from consistent_gen.story.types import PictureBox
 from services.errors import NotFound, Refusal
 from services.plans.orders import DrawnPart
 from services.web.ordering import library_references, order_reroll, pictured
@@ -70,7 +70,7 @@ def _marked(
             painted_mask(size, state.artifacts.read(caller.owner, request.mask))
             part = DrawnPart(picture=version.artifact, mask=request.mask)
         if request.box is not None:
-            box_mask(size, Box(*request.box))
+            box_mask(size, PictureBox(*request.box))
             part = DrawnPart(picture=version.artifact, box=tuple(request.box))
     except InputError as error:
         raise error.at(given[0]) from None

@@ -9,7 +9,7 @@ from consistent_gen.models.backbone import Backbone
 from consistent_gen.story.boxes import left_to_right, moved, told_in_order
 from consistent_gen.story.plan import plan_story
 from consistent_gen.story.script import dump_story, parse_story
-from consistent_gen.story.types import PLACES, Box, Frame
+from consistent_gen.story.types import PLACES, Frame, PictureBox
 
 PEOPLE = "title: x\ncharacters: {Mia: a girl, Bruno: a bear, Tom: a cat}\nframes:\n"
 NAMES = ("Mia", "Bruno", "Tom")
@@ -23,7 +23,7 @@ def test_a_story_file_says_where_somebody_stands() -> None:
     )
     story = parse_story(text)
     (frame,) = story.frames
-    assert frame.boxes == {"Mia": RIGHT, "Bruno": Box(0.0, 0.25, 0.5, 1.0)}
+    assert frame.boxes == {"Mia": RIGHT, "Bruno": PictureBox(0.0, 0.25, 0.5, 1.0)}
     assert frame.place_of("boxes").line == 5
     assert parse_story(dump_story(story)) == story
 
@@ -72,7 +72,9 @@ def test_a_wrong_box_is_told_with_its_line(boxes: str, words: tuple[str, ...]) -
         ("{Mia} in a city", {"Mia": RIGHT}, "{Mia} in a city"),
     ],
 )
-def test_a_prompt_is_told_from_left_to_right(prompt: str, boxes: dict[str, Box], told: str) -> None:
+def test_a_prompt_is_told_from_left_to_right(
+    prompt: str, boxes: dict[str, PictureBox], told: str
+) -> None:
     assert told_in_order(Frame(prompt=prompt, boxes=boxes), NAMES) == told
 
 
@@ -111,12 +113,12 @@ def test_a_box_of_somebody_whom_the_prompt_does_not_name_is_refused(tiny: Backbo
     [
         ({"Mia": LEFT}, -0.25),
         ({"Mia": RIGHT}, 0.25),
-        ({"Mia": Box(0.9, 0.0, 1.0, 1.0)}, 0.3),  # no further, or it would leave the picture
+        ({"Mia": PictureBox(0.9, 0.0, 1.0, 1.0)}, 0.3),  # no further, or it would leave the picture
         ({"Mia": MIDDLE}, 0.0),
         ({}, 0.0),
     ],
 )
-def test_somebody_alone_is_moved_to_the_box(boxes: dict[str, Box], share: float) -> None:
+def test_somebody_alone_is_moved_to_the_box(boxes: dict[str, PictureBox], share: float) -> None:
     assert moved(["Mia"], boxes) == pytest.approx(share)
 
 
