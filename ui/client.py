@@ -28,6 +28,7 @@ from consistent_gen.client.types import (
     ModelInfo,
     Persona,
     PersonaList,
+    RedrawIn,
     Reference,
     RerollIn,
     SaidOut,
@@ -64,6 +65,14 @@ class StudioClient(Protocol):
         story: str,
         index: int,
         reroll: RerollIn | None = None,
+        idempotency_key: str | None = None,
+    ) -> Accepted: ...
+    def redraw(
+        self,
+        story: str,
+        index: int,
+        redraw: RedrawIn,
+        *,
         idempotency_key: str | None = None,
     ) -> Accepted: ...
     def export(

@@ -10,6 +10,7 @@ import gradio as gr
 from ui.frames import FORMATS, Frames, FrameView
 from ui.markup import keep_html, notices_html
 from ui.messages import tell
+from ui.part_panel import PartPanel
 from ui.story_actions import StoryActions, StoryView
 from ui.wiring import file_value, html_part, plain_html, wire
 
@@ -36,6 +37,7 @@ class FramePanel:
         return [
             self.group, self.heading, self.compare, self.versions, self.prompt, self.seed,
             self.keep_seed, self.caption, self.speech, self.version, self.choose, self.cast,
+            *self.part.outputs,
         ]  # fmt: skip
 
     # Layout -------------------------------------------------------------------------------------
@@ -63,6 +65,7 @@ class FramePanel:
         self.keep_seed = gr.Checkbox(
             label="Draw it with this seed, not with a new one", container=False, elem_id="keep-seed"
         )
+        self.part = PartPanel(self.frames, self._project, self._index)
         with gr.Accordion("Caption and speech", open=False, elem_id="words"):
             self.caption = gr.Textbox(label="Caption", max_length=600, elem_id="frame-caption")
             self.speech = html_part("speech_editor", "speech", elem_id="speech")
@@ -122,7 +125,7 @@ class FramePanel:
     def wire_reroll(
         self, shown: list[Any], show: Callable[[StoryView, int], tuple[Any, ...]]
     ) -> None:
-        """Connect the button that draws one frame again to the board above."""
+        """Connect the buttons that draw one frame, or a part of it, again to the board above."""
 
         def draw(
             project: str, index: int, prompt: str, seed: str, keep: bool, script: object
@@ -145,6 +148,7 @@ class FramePanel:
             ],
             [*shown, *self.outputs, self._script], stream=True,
         )  # fmt: skip
+        self.part_drawn = self.part.wire_drawing(self.outputs, self.open, shown, show)
 
     # Handlers -----------------------------------------------------------------------------------
     def show(self, view: FrameView) -> tuple[Any, ...]:
@@ -157,7 +161,7 @@ class FramePanel:
         return (
             gr.update(visible=view.index >= 0), heading, view.compare if drawn else "", gallery,
             view.prompt, view.seed, gr.skip(), view.caption, speech, view.beside,
-            gr.update(visible=len(view.versions) > 1), keep_html(view.cast),
+            gr.update(visible=len(view.versions) > 1), keep_html(view.cast), *self.part.show(view),
         )  # fmt: skip
 
     def show_nothing(self) -> tuple[Any, ...]:

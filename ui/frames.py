@@ -108,6 +108,10 @@ class Frames:
         self._patch(project, lambda _: FramePatch(index=index, current=version))
         return self.open(project, index)
 
+    def counting(self, project: str, index: int) -> int:
+        """The version of a drawn frame that counts. Raises InputError while there is none."""
+        return self._drawn(project, index)[2].version
+
     def say(self, project: str, index: int, caption: str, bubbles: object) -> FrameView:
         """Set caption and speech of a frame; no picture changes."""
         words = read_bubbles(bubbles)

@@ -109,6 +109,9 @@ def _facts(cell: BoardCell) -> str:
     return " · ".join(parts) or "&nbsp;"
 
 
+LIKE = "reference_likeness/"  # and the name of a character who is given by pictures
+
+
 def score_words(scores: Mapping[str, float]) -> list[str]:
     """A picture's scores in the words of somebody who tells a story."""
     told: dict[str, Callable[[float], str]] = {
@@ -119,7 +122,10 @@ def score_words(scores: Mapping[str, float]) -> list[str]:
     }
     silent = {"nothing_unasked"} if scores.get("nothing_unasked", 1.0) >= 1.0 else set()
     known = [told[name](scores[name]) for name in told if name in scores and name not in silent]
-    others = sorted(scores.keys() - told.keys())
+    by_name = {key: key.partition("/")[2] for key in scores if key.startswith(LIKE)}
+    known += [f"{name}: {scores[key]:.0%} like the pictures" for key, name in by_name.items()]
+    silent |= {LIKE.rstrip("/")} if by_name else set()
+    others = sorted(scores.keys() - told.keys() - by_name.keys() - silent)
     return known + [f"{name.replace('_', ' ')} {scores[name]:.2f}" for name in others]
 
 

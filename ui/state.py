@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from difflib import SequenceMatcher
 from typing import Any
@@ -28,7 +28,7 @@ from consistent_gen.draw_settings import MAX_SEED
 from consistent_gen.errors import InputError
 from consistent_gen.registry import nearest
 from consistent_gen.story.script import placeholders
-from consistent_gen.story.types import Story
+from consistent_gen.story.types import PLACES, PictureBox, Story
 
 # What the studio chooses itself stays short enough to be read out and typed again.
 MAX_DRAWN_SEED = 2**31 - 1
@@ -53,13 +53,16 @@ class CastCard:
 
 @dataclass(frozen=True)
 class SceneCard:
-    """A scene on the desk; empty texts mean "not said", `seed` is the text of a number."""
+    """A scene on the desk; empty texts mean "not said", `seed` is the text of a number, `where`
+    says where characters stand ("Mia left, Bruno 0.5 0 1 1").
+    """
 
     prompt: str = ""
     caption: str = ""
     style: str = ""
     seed: str = ""
     negative: str = ""
+    where: str = ""
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,7 @@ def draft_of_file(story: Story) -> Draft:
                 style=frame.style or "",
                 seed="" if frame.seed is None else str(frame.seed),
                 negative=frame.negative,
+                where=write_where(frame.boxes),
             )
             for frame in story.frames
         ),
@@ -174,6 +178,7 @@ def draft_of_story(story: StoryOut) -> Draft:
                 style=wanted.style or "",
                 seed="" if wanted.seed is None else str(wanted.seed),
                 negative=wanted.negative,
+                where=write_where(wanted.boxes or {}),
             )
         )
     return Draft(
@@ -226,6 +231,7 @@ def story_request(draft: Draft, *, preview_every: int = 5) -> StoryIn:
                 style=scene.style or None,
                 seed=read_seed(scene.seed),
                 negative=scene.negative,
+                boxes=read_where(scene.where, [card.name for card in draft.cast]) or None,
             )
             for scene in draft.scenes
         ],
@@ -272,6 +278,43 @@ def with_seed(draft: Draft) -> Draft:
 def new_seed() -> str:
     """A seed nobody chose, as text."""
     return str(secrets.randbelow(MAX_DRAWN_SEED))
+
+
+def read_where(text: str, names: Iterable[str]) -> dict[str, str | list[float]]:
+    """Where characters stand, as a request says it.
+
+    Raises:
+        InputError: a sentence on what is not understood.
+    """
+    found: dict[str, str | list[float]] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name = next(
+            (n for n in sorted(names, key=len, reverse=True) if part.startswith(f"{n} ")), ""
+        )
+        place = part.removeprefix(name).strip()
+        try:
+            sides = PictureBox(*map(float, place.split()))
+        except (TypeError, ValueError):
+            sides = None
+        if not name or not (place in PLACES or (sides is not None and sides.fits)):
+            raise InputError(
+                f"where is {part[:40]!r}? Write a character and a place: a name, then "
+                f"{', '.join(PLACES)}, or four shares of the picture such as 0.5 0 1 1."
+            )
+        found[name] = place if sides is None else list(sides)
+    return found
+
+
+def write_where(boxes: Mapping[str, str | Sequence[float]]) -> str:
+    """The reverse of `read_where`."""
+    named = {tuple(box): place for place, box in PLACES.items()}
+
+    def written(place: str | Sequence[float]) -> str:
+        if isinstance(place, str):
+            return place
+        return named.get(tuple(place)) or " ".join(f"{side:g}" for side in place)
+
+    return ", ".join(f"{name} {written(place)}" for name, place in boxes.items())
 
 
 def without_names(prompt: str, names: Iterable[str]) -> str:
@@ -392,6 +435,10 @@ def _scene_problems(scene: SceneCard, names: list[str]) -> list[str]:
             problems.append(f"nobody is called {found.name[:40]!r}; {hint}")
     if re.search(r"[{}]", re.sub(r"\{[^{}]*\}", "", scene.prompt)):
         problems.append("there is a '{' or '}' without its partner.")
+    try:
+        read_where(scene.where, names)
+    except InputError as error:
+        problems.append(error.message)
     if not _is_seed(scene.seed):
         problems.append(f"the seed {scene.seed[:24]!r} is not a whole number from 0 to 2^63 - 1.")
     return problems

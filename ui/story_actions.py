@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from consistent_gen.client.types import EventType, RerollIn, StoryOut
+from consistent_gen.client.types import EventType, RedrawIn, RerollIn, StoryOut
 from consistent_gen.errors import ConsistentGenError, InputError
 from ui.board import Board, current_version, status_line
 from ui.desk import Desk, hidden
@@ -192,6 +192,12 @@ class StoryActions:
                         seed=read_seed(seed))  # fmt: skip
         accepted = self.studio.client.reroll(story.id, index, wish)
         yield from self.follow(story.id, accepted.job)
+
+    def redraw(self, project: str, index: int, wish: RedrawIn) -> Iterator[StoryView]:
+        """Draw a part of one frame again."""
+        story = self.story_of(project)
+        accepted = self.studio.client.redraw(story, index, wish)
+        yield from self.follow(story, accepted.job)
 
     def write_down(self, project: str, script: object, index: int, **words: str) -> dict[str, Any]:
         """The desk's JSON with other words (`prompt`, `caption`) in the scene that is the frame

@@ -165,7 +165,7 @@ class StoryTab:
         once_more = wire(self.board.again, self._again, [self.project, self.index], self.shown,
                          stream=True)  # fmt: skip
         wire(drawn.then, self._choices, [self.project], [self.library])
-        for done in (drawn, again, tried, once_more, panel.rerolled):
+        for done in (drawn, again, tried, once_more, panel.rerolled, panel.part_drawn):
             wire(done.then, panel.print_page, [self.project, panel.layout], [panel.page])
         for done in (again, tried, once_more):
             wire(done.then, panel.open, [self.project, self.index], panel.outputs)

@@ -225,6 +225,22 @@ class SubjectMasks:
             drawn[step, grid] = draw_tokens(candidates, select.dropout, dice)
         return drawn[step, grid]
 
+    def move(self, frame: str, share: float) -> None:
+        """What a frame shows was moved to the right by a share of its width, around the edge."""
+        seen = self._seen(frame)
+        if seen.grid is not None:
+            grid = seen.grid
+            for steps in seen.maps.values():
+                for maps in steps.values():
+                    maps[:] = [_rolled(one, grid, share) for one in maps]
+        for name, mask in seen.outside.items():
+            seen.outside[name] = torch.roll(mask, round(share * mask.shape[1]), 1)
+        for kept in seen.found.values():
+            for key, found in kept.items():
+                at = key[2] if len(key) > 2 else seen.grid  # of a map it is that of all maps
+                if at is not None:
+                    kept[key] = _rolled(found, at, share)
+
     def forget(self, frame: str) -> None:
         """Drop what is known of a frame."""
         self._frames.pop(frame, None)
@@ -242,3 +258,13 @@ class SubjectMasks:
         twin = twin_id(frame)
         finished = self.probe.source == "twin" and twin in self._roles
         return (twin, AFTER_ALL) if finished else (frame, step)
+
+
+def _rolled(found: Tensor, grid: Grid, share: float) -> Tensor:
+    """Values of a grid's tokens [n], or numbers of some of these [s], moved to the right."""
+    height, width = grid
+    cells = round(share * width)
+    if found.dtype == torch.int64:
+        rows, columns = found // width, found % width
+        return (rows * width + (columns + cells) % width).sort().values
+    return torch.roll(found.reshape(height, width), cells, 1).flatten()

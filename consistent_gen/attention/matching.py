@@ -63,6 +63,14 @@ class Features:
         _, features, own = self._found[frame]
         return resize_grid(features, own, grid)
 
+    def move(self, frame: str, share: float) -> None:
+        """What a frame shows was moved to the right by a share of its width, around the edge."""
+        if frame in self._found:
+            away, features, (height, width) = self._found[frame]
+            plane = features.reshape(height, width, -1)  # h w c
+            features = torch.roll(plane, round(share * width), 1).flatten(0, 1)
+            self._found[frame] = away, features, (height, width)
+
     def forget(self, frame: str) -> None:
         """Drop a frame's features."""
         self._found.pop(frame, None)

@@ -300,6 +300,12 @@ class SharedRun:
                     "use the same, or draw the anchors again"
                 )
 
+    def move(self, frame: str, share: float) -> None:
+        """What a frame or a twin shows was moved to the right by a share of its width."""
+        self.masks.move(frame, share)
+        if self.features is not None:
+            self.features.move(frame, share)
+
     def _forget(self, frame: str) -> None:
         for name in (frame, twin_id(frame)):
             self.roles.pop(name, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,14 +12,13 @@ from consistent_gen.cli.replay import recipe_named
 from consistent_gen.cli.story import value_of
 from consistent_gen.draw_settings import MAX_SEED, SettingFacts
 from consistent_gen.errors import InputError
-from consistent_gen.inputs import open_picture
 from consistent_gen.runtime import DTYPES
+from consistent_gen.story.types import PictureBox
 
 if TYPE_CHECKING:
     import numpy as np
 
 SEED = SettingFacts(kind=int, about="of what is drawn anew", high=MAX_SEED)
-AROUND = 1 / 16  # of a picture's side: how far beyond a character's edge is drawn again
 
 
 def add_command(commands: Any) -> None:
@@ -75,49 +75,19 @@ def marked(image: np.ndarray, options: argparse.Namespace) -> np.ndarray:
     Raises:
         InputError: a mask of another size, a box that is none, or no such character.
     """
-    import numpy as np
+    from consistent_gen.story.marking import box_mask, character_mask, painted_mask
 
-    height, width = image.shape[:2]
+    size = image.shape[1], image.shape[0]
     if options.mask is not None:
-        try:
-            given = open_picture(Path(options.mask)).convert("L")
-        except InputError as error:
-            raise InputError(f"the mask {error.message}", source=options.mask) from None
-        if given.size != (width, height):
-            raise InputError(
-                f"the mask has {given.width}x{given.height} pixels; expected the picture's size, "
-                f"{width}x{height}", source=options.mask,
-            )  # fmt: skip
-        return np.asarray(given) > 127
+        return _at(options.mask, lambda: painted_mask(size, Path(options.mask)))
     if options.box is not None:
-        x0, y0, x1, y1 = options.box
-        if not (0.0 <= x0 < x1 <= 1.0 and 0.0 <= y0 < y1 <= 1.0):
-            raise InputError(
-                f"--box {x0:g} {y0:g} {x1:g} {y1:g} is no rectangle; expected shares from 0 to 1, "
-                "left before right and top before bottom"
-            )
-        mask = np.zeros((height, width), np.bool_)
-        mask[round(y0 * height) : round(y1 * height), round(x0 * width) : round(x1 * width)] = True
-        return mask
-    return _character(image, options.character)
+        return _at("--box", lambda: box_mask(size, PictureBox(*options.box)))
+    return _at("--character", lambda: character_mask(image, options.character))
 
 
-def _character(image: np.ndarray, number: int) -> np.ndarray:
-    """Where the `number`-th character from the left is, and a little around it."""
-    import numpy as np
-    from PIL import Image, ImageFilter
-
-    from consistent_gen.encoders.face_story import StoryFaces
-
-    seen = sorted(StoryFaces().subjects(image), key=lambda one: one.box[0])
-    if not 1 <= number <= len(seen):
-        raise InputError(
-            f"--character {number}: the picture shows {len(seen)}; expected 1 to {len(seen)}"
-            if seen
-            else "--character: nobody is found in the picture; mark a --box or a --mask instead"
-        )
-    own = Image.fromarray((seen[number - 1].mask > 0.5).astype(np.uint8) * 255)
-    reach = 2 * round(AROUND * min(own.size) / 2) + 1
-    mask = np.asarray(own.filter(ImageFilter.MaxFilter(reach))) > 127
-    others = [one.mask > 0.5 for i, one in enumerate(seen) if i != number - 1]
-    return mask & ~np.logical_or.reduce(others) if others else mask
+def _at(place: str, read: Callable[[], np.ndarray]) -> np.ndarray:
+    """What `read` gives; its mistakes name the place."""
+    try:
+        return read()
+    except InputError as error:
+        raise error.at(place) from None

@@ -179,6 +179,18 @@ class Client:
         path = f"/v1/stories/{path_id(story)}/frames/{index}/reroll"
         return self._create(path, reroll or wire.RerollIn(), idempotency_key)
 
+    def redraw(
+        self,
+        story: str,
+        index: int,
+        redraw: wire.RedrawIn,
+        *,
+        idempotency_key: str | None = None,
+    ) -> wire.Accepted:
+        """Draw a part of one frame's drawing again, as a new version."""
+        path = f"/v1/stories/{path_id(story)}/frames/{index}/redraw"
+        return self._create(path, redraw, idempotency_key)
+
     def change_story(self, story: str, change: wire.StoryChange) -> wire.Changed:
         """Make another story of it; only what that changes is drawn again. 409 as `patch_story`,
         and while the story is being drawn.

@@ -13,45 +13,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from consistent_gen.client.base import Id, Input, Name, Output, Prompt, Seed, Words, setting
+from consistent_gen.client.wording import TextWordingOut as TextWordingOut
+from consistent_gen.client.wording import WordingOut as WordingOut
+from consistent_gen.client.wording import WordOut as WordOut
 from consistent_gen.draw_settings import BEST_OF
-
-
-class WordOut(Output):
-    """A word or phrase. `start` and `end` are characters of the text as written; `drawn` is what
-    the model is told instead; `nearest` is what it can draw, for a word that was left out.
-    """
-
-    start: int
-    end: int
-    said: str
-    fate: Literal["kept", "same", "near", "left_out", "speech"]
-    drawn: str = ""
-    why: str = ""
-    nearest: list[str] = Field(default_factory=list)
-
-
-class TextWordingOut(Output):
-    """One text of a story. `place` is where it stands: "frames[0].prompt"."""
-
-    place: str
-    written: str
-    drawn: str
-    words: list[WordOut] = Field(default_factory=list)
-    notices: list[str] = Field(default_factory=list)
-
-
-class WordingOut(Output):
-    """A story in a writer's words and in a model's. `sheets`: what each character looks like, where
-    its description was read; `problems`: what keeps the story from being drawn.
-    """
-
-    model: str
-    open_vocabulary: bool = False
-    changed: bool = False
-    texts: list[TextWordingOut] = Field(default_factory=list)
-    sheets: dict[str, dict[str, str]] = Field(default_factory=dict)
-    problems: list[str] = Field(default_factory=list)
-
 
 MAX_FRAMES = 200
 MAX_CHARACTERS = 20
@@ -70,14 +35,23 @@ class CharacterIn(Input):
     library: Id | None = None
 
 
+PlaceIn = (
+    Annotated[str, StringConstraints(max_length=20)]
+    | Annotated[list[float], Field(min_length=4, max_length=4)]
+)
+
+
 class FrameIn(Input):
-    """A frame; `{name}` in `prompt` stands for a character."""
+    """A frame; `{name}` in `prompt` stands for a character. `boxes`: where characters stand, by
+    name: left, middle, right, or [x0, y0, x1, y1] in shares of the picture.
+    """
 
     prompt: Prompt
     caption: Words | None = None
     style: Annotated[str, StringConstraints(max_length=80)] | None = None
     seed: Seed | None = None
     negative: Annotated[str, StringConstraints(max_length=800)] = ""
+    boxes: dict[Name, PlaceIn] | None = Field(default=None, max_length=MAX_CHARACTERS)
 
 
 class StoryIn(Input):
@@ -151,6 +125,22 @@ class RerollIn(Input):
     seed: Seed | None = None
     prompt: Prompt | None = None
     caption: Words | None = None
+
+
+class RedrawIn(Input):
+    """Draw a part of a drawing again, as a new version; outside of it every pixel stays.
+
+    Marked by one of: `box`, [x0, y0, x1, y1] in shares of the picture; `mask`, an artifact of the
+    drawing's size that is light there; `character`, a name. `version`: of which drawing, the one
+    that counts if it is not said. Without `seed` a new one is derived.
+    """
+
+    box: Annotated[list[float], Field(min_length=4, max_length=4)] | None = None
+    mask: Id | None = None
+    character: Name | None = None
+    version: int | None = Field(default=None, ge=1)
+    seed: Seed | None = None
+    prompt: Prompt | None = None
 
 
 class JobState(StrEnum):
@@ -256,7 +246,8 @@ class Event(Output):
 # What was drawn -----------------------------------------------------------------------------------
 class FrameVersion(Output):
     """One drawing of a frame. `scores`, where they apply: `alignment` (its words), `likeness` (to
-    the first frames of its characters), `nothing_unasked`, and with `best_of` the kept `candidate`.
+    the first frames of its characters), `nothing_unasked`, `reference_likeness` (to the characters'
+    pictures; of each as `reference_likeness/NAME`), and with `best_of` the kept `candidate`.
     """
 
     version: int

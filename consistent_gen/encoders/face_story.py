@@ -29,7 +29,7 @@ from consistent_gen.encoders.faces import (
     largest_first,
 )
 from consistent_gen.encoders.factors import SIDE, Reading
-from consistent_gen.encoders.reader import Reader
+from consistent_gen.encoders.reader import kept_reader
 from consistent_gen.encoders.subject import CropWindow, SubjectEncoder
 from consistent_gen.errors import InputError
 
@@ -70,7 +70,7 @@ class StoryFaces:
 
     def __init__(self, reader: Path | None = None, encoder: Path | None = None) -> None:
         folder = reader or weights_folder("reader")
-        self.reader = Reader.load(folder)
+        self.reader = kept_reader(folder)
         self.encoder = None if encoder is None else SubjectEncoder.load(encoder)
         if self.encoder is None:
             self.encoder_id = f"storyworld:reader:{folder_sha256(folder)[:12]}"

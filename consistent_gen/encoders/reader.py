@@ -7,10 +7,15 @@ architecture, checks it and is never trained against.
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from consistent_gen.checkpoints import folder_sha256
 from consistent_gen.encoders.factors import (
     MAX_SUBJECTS,
     FactorHeads,
@@ -116,6 +121,28 @@ class Reader(PictureReader):
         x = torch.arange(n, device=masks.device, dtype=masks.dtype).repeat(n) / n
         centre = (where * x).sum(-1, keepdim=True) / (where.sum(-1, keepdim=True) + 1e-3)
         return torch.cat([*pools, size, size.sqrt(), centre], -1)
+
+
+MOST_KEPT = 2  # readers
+_kept: OrderedDict[str, Reader] = OrderedDict()
+_keeping = threading.Lock()
+
+
+def kept_reader(folder: str | Path) -> Reader:
+    """The reader in a folder, read once for its contents; the last ones are kept. It is shared, so
+    nobody may train or move it.
+
+    Raises:
+        CheckpointError: the folder is missing, damaged, or holds another kind of network.
+    """
+    name = folder_sha256(folder)
+    with _keeping:
+        if name not in _kept:
+            _kept[name] = Reader.load(folder)
+        _kept.move_to_end(name)
+        while len(_kept) > MOST_KEPT:
+            _kept.popitem(last=False)
+        return _kept[name]
 
 
 def _pool(features: Tensor, weights: Tensor) -> Tensor:

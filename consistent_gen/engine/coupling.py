@@ -48,6 +48,9 @@ class Coupling:
     def end_call(self) -> None:
         """The call is over; also called when it failed."""
 
+    def moved(self, frame: str, share: float) -> None:
+        """What `frame` shows was moved to the right by a share of its width, around the edge."""
+
     def release(self, frame: str) -> None:
         """`frame` left the engine: finished, failed or cancelled. Called once per frame."""
 

@@ -32,6 +32,7 @@ SCHEMA = 1
 CHUNK = "consistent_gen"
 PARAMETERS_CHUNK = "parameters"
 REDRAWN = "redrawn"  # likewise: which part of which picture was drawn again
+MOVED = "moved"  # and how far what was drawn was moved
 IDENTITIES = "identities"  # in a picture's story: who is in it, as an adapter was told
 MAX_FILE_BYTES = 64 << 20
 MAX_PIXELS = 32_000_000
@@ -53,6 +54,8 @@ def describe(
         story[IDENTITIES] = dict(request.identities.record)
     if request.redrawing is not None:
         story[REDRAWN] = request.redrawing.record()
+    elif request.moved:
+        story[MOVED] = request.moved
     return {
         "schema": SCHEMA,
         "model": _model(backbone, refined=bool(request.settings.refine)),

@@ -12,7 +12,7 @@ import numpy as np
 from consistent_gen.draw_settings import GONE, OFF, SETTINGS, DrawSettings, without_gone
 from consistent_gen.engine.events import FrameDone
 from consistent_gen.engine.loop import Engine
-from consistent_gen.engine.metadata import IDENTITIES, REDRAWN, pixels_sha256
+from consistent_gen.engine.metadata import IDENTITIES, MOVED, REDRAWN, pixels_sha256
 from consistent_gen.engine.redrawing import Redrawing
 from consistent_gen.engine.request import FrameRequest
 from consistent_gen.engine.sharing_record import KEY, RecipeOf, submit_again
@@ -100,7 +100,7 @@ def redraw(
         InputError: as `replay` and `Redrawing`, or the prompt lacks a character's words.
     """
     request = request_of(metadata)
-    story = {name: value for name, value in request.story.items() if name != REDRAWN}
+    story = {k: value for k, value in request.story.items() if k not in (REDRAWN, MOVED)}
     if prompt is not None:
         story = _with_prompt(story, request.prompt, prompt, backbone)
     redrawing = Redrawing(picture=image, mask=mask)
@@ -186,7 +186,10 @@ def request_of(metadata: Mapping[str, Any]) -> FrameRequest:
         size=(metadata["width"], metadata["height"]),
     )
     said = {name: metadata[name] for name in ("prompt", "negative", "seed", "story", "method")}
-    return FrameRequest(**said, settings=settings)
+    moved = metadata["story"].get(MOVED, 0.0)
+    if isinstance(moved, bool) or not isinstance(moved, (int, float)):
+        raise InputError(f"the picture's metadata have a wrong {MOVED!r}: {moved!r}")
+    return FrameRequest(**said, settings=settings, moved=float(moved))
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

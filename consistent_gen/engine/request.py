@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 Preview = Literal["none", "linear", "decode"]
 PREVIEWS = ("none", "linear", "decode")
 _MAX_STEPS = int(SETTINGS["steps"].high)
+# Share of the steps after which a picture is moved: where figures stand is decided by then, and
+# what the edges need is still drawn (docs/adapters.md).
+MOVED_AT = 0.35
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,9 @@ class FrameRequest:
             looks at it. So a picture of the user's own can be what other frames read.
         redrawing: a finished picture of which only a part is drawn (see `engine.redrawing`); what
             comes out has that picture's size.
+        moved: how far to the right what is drawn is moved, as a share of the width from -0.5 to
+            0.5, once it is decided where everything stands (`MOVED_AT`): what the model draws in
+            the middle stands elsewhere then. What leaves at one edge comes in at the other.
         identities: who is in the picture, as an identity adapter was told, beside `coupling`.
         method: name that goes into the metadata; "vanilla" is a frame on its own.
         story: further JSON values for the metadata (title, frame index, version).
@@ -73,6 +79,7 @@ class FrameRequest:
     reference: np.ndarray | None = field(default=None, compare=False)
     redrawing: Redrawing | None = field(default=None, compare=False)
     identities: Identities | None = field(default=None, compare=False)
+    moved: float = 0.0
     method: str = "vanilla"
     story: Mapping[str, Any] = field(default_factory=dict)
 
@@ -81,6 +88,8 @@ class FrameRequest:
         _whole("preview_every", self.preview_every, 1, _MAX_STEPS)
         _whole("behind_by", self.behind_by, 1, _MAX_STEPS)
         _whole("alone_for", self.alone_for, 0, self.settings.steps - 1)
+        if not -0.5 <= self.moved <= 0.5:
+            raise LimitError(f"moved is {self.moved!r}; expected a share of the width, -0.5 to 0.5")
         if self.preview not in PREVIEWS:
             raise unknown_name("preview", self.preview, PREVIEWS)
 
@@ -92,6 +101,11 @@ class FrameRequest:
         """The same request with what it leaves to the model: recommended settings and the size."""
         settings = self.settings.settled(backbone.recommended, backbone.default_size)
         return replace(self, settings=settings)
+
+    @property
+    def moves_at(self) -> int:
+        """The number of steps after which what is drawn is moved; 0 for never."""
+        return max(1, round(MOVED_AT * self.settings.steps)) if self.moved else 0
 
     @property
     def couplings(self) -> tuple[Coupling, ...]:

@@ -157,6 +157,20 @@ class Retouching:
         return sample / alpha - sigma * prediction
 
 
+def move_outputs(scheduler: Any, cells: int) -> None:
+    """Move what a sampler of `make_scheduler` remembers of a latent to the right, around its edge.
+
+    cells: of the latent, negative for the left.
+    """
+    if isinstance(scheduler, Retouching):
+        move_outputs(scheduler.first, cells)
+        scheduler.found = [torch.roll(one, cells, -1) for one in scheduler.found]
+        if scheduler.picture is not None:
+            scheduler.picture = torch.roll(scheduler.picture, cells, -1)
+    outputs = scheduler.model_outputs
+    scheduler.model_outputs = [None if x is None else torch.roll(x, cells, -1) for x in outputs]
+
+
 def ddim(config: Mapping[str, Any]) -> Any:
     """DDIM without noise (eta 0): first order."""
     return _dpm_solver(config, order=1)

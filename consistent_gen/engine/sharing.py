@@ -291,6 +291,10 @@ class SharedStory(Coupling):
         """See `Coupling`."""
         self._policy.end()
 
+    def moved(self, frame: str, share: float) -> None:
+        """See `Coupling`: its subjects stand elsewhere now."""
+        self.run.move(frame, share)
+
     def release(self, frame: str) -> None:
         """See `Coupling`: forget what only this frame needed, leave the model after the last."""
         self._live.discard(frame)

@@ -151,6 +151,7 @@ def _drawn_again(entry: Any, name: str, like: FrameRequest, frame_id: str) -> Fr
         id=frame_id,
         hidden=True,
         redrawing=None,
+        moved=float(_field(entry, "moved", (int, float))) if "moved" in entry else 0.0,
     )
 
 
@@ -162,6 +163,7 @@ def _drawing(request: FrameRequest) -> dict[str, Any]:
         "seed": request.seed,
         "subjects": _subjects(request),
         "reference": request.reference is not None,
+        **({"moved": request.moved} if request.moved else {}),
     }
 
 

@@ -11,7 +11,7 @@ import torch
 from consistent_gen import runtime
 from consistent_gen.attention.rows import Branch, Row
 from consistent_gen.engine.request import FrameRequest
-from consistent_gen.engine.schedulers import make_scheduler
+from consistent_gen.engine.schedulers import make_scheduler, move_outputs
 from consistent_gen.models.backbone import Backbone, Conditioning
 
 
@@ -167,6 +167,17 @@ class FrameState:
         self.index += 1
         if self.redrawn is not None:
             self.latent = torch.where(self.redrawn, self.latent, self._noised_reference())
+        elif self.index == self.request.moves_at and not self.finished:
+            self._move()
+
+    def _move(self) -> None:
+        """Move what is drawn so far, noise and all, around the picture's edge."""
+        assert self.latent is not None
+        cells = round(self.request.moved * self.latent_shape[2])
+        self.latent = torch.roll(self.latent, cells, -1)
+        move_outputs(self.scheduler, cells)
+        for coupling in self.request.couplings:
+            coupling.moved(self.id, self.request.moved)
 
     def _noised_reference(self) -> torch.Tensor:
         """The reference [c h w] at the noise level of the next step; clean after the last."""

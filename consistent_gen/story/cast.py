@@ -34,6 +34,7 @@ from consistent_gen.runtime import frame_seed
 from consistent_gen.story.anchors import Anchors, compared, first_shown, plan_anchors
 from consistent_gen.story.best_of import KEY as BEST_OF
 from consistent_gen.story.best_of import Choice, ScoresFrames, Trial, candidate_seed, choose
+from consistent_gen.story.boxes import moved
 from consistent_gen.story.portraits import portrait_words
 from consistent_gen.story.prompts import render, subjects_of
 from consistent_gen.story.script import NAME
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from consistent_gen.attention.settings import Recipe
     from consistent_gen.engine.events import FrameDone
     from consistent_gen.engine.loop import Engine
+    from consistent_gen.engine.redrawing import Redrawing
     from consistent_gen.engine.request import FrameRequest
     from consistent_gen.engine.sharing import SharedStory
     from consistent_gen.memory.talk.assistant import DrawJob
@@ -200,6 +202,7 @@ def frame_request(plan: StoryPlan, frame: FramePlan, **fields: Any) -> FrameRequ
         seed=frame.seed,
         settings=plan.settings,
         subjects=frame.subjects,
+        moved=moved([member.name for member in frame.members], frame.boxes),
         method=plan.method,
         story={"title": plan.title, "frame": frame.index, "seed": plan.seed},
         **fields,
@@ -260,12 +263,19 @@ class Cast:
         return SharedStory(self._engine, self._recipe, seed=self.plan.seed, limit_bytes=limit)
 
     def draw(
-        self, frame: FramePlan, *, seed: int | None = None, candidate: int = 0, **seen: Any
+        self,
+        frame: FramePlan,
+        *,
+        seed: int | None = None,
+        candidate: int = 0,
+        redrawing: Redrawing | None = None,
+        **seen: Any,
     ) -> str | FrameDone:
         """Submit a frame, and the anchors that it reads and that are not there yet.
 
         frame: one of the plan's, or the same with another prompt. seed: instead of its own.
         candidate: which one of the frame's, where it has several (see `candidates`).
+        redrawing: a picture of the frame of which only a part is drawn.
         seen: further fields of the requests of frames that are shown (`preview`, `preview_every`).
 
         Returns the frame's id in the engine, or its picture if it is an anchor that is drawn.
@@ -274,7 +284,8 @@ class Cast:
             InputError: as `SharedStory.cast_all` and `SharedStory.submit`, or a reference picture
                 can no longer be read. LimitError: there is no room for the anchors.
         """
-        planned = seed in (None, frame.seed) and frame == self.plan.frames[frame.index]
+        own = seed in (None, frame.seed) and frame == self.plan.frames[frame.index]
+        planned = own and redrawing is None
         key = self._key_of_frame.get(frame.index) if planned else None
         if key is not None and frame.index in self._pictures:
             return self._pictures[frame.index]
@@ -287,7 +298,7 @@ class Cast:
         if planned:
             request = self._request(frame, candidate, **fields)
         else:
-            request = self._told(frame, **fields)
+            request = self._told(frame, redrawing=redrawing, **fields)
             request = request if seed is None else replace(request, seed=seed)
         submit = self._shared.submit if self._recipe.anchors else self._engine.submit
         return submit(request)
@@ -296,8 +307,10 @@ class Cast:
         """What the engine is asked for, with who is in the frame by their reference pictures."""
         by_name = {member.name: member for member in frame.members}
         named = dict.fromkeys(subject.name for subject in frame.subjects)
-        shown = self.references.shown([by_name[n] for n in named if n in by_name])
-        return frame_request(self.plan, frame, identities=shown, **fields)
+        people = [by_name[name] for name in named if name in by_name]
+        request = frame_request(self.plan, frame, **fields)
+        shown = self.references.shown(people, frame.boxes, moved=request.moved)
+        return replace(request, identities=shown)
 
     @cached_property
     def references(self) -> References:
@@ -360,6 +373,7 @@ class Cast:
                 "id": self._id(f"portrait {number + 1} of {member.name}"),
                 "subjects": subjects_of(prompt, backbone.tokenizer),
                 "hidden": True,
+                "moved": 0.0,
                 "reference": picture,
                 "identities": self.references.shown([member]) if picture is None else None,
             }

@@ -39,7 +39,7 @@ def drawn_from(
 
 
 def _own(frame: FramePlan) -> Hashable:
-    return frame.prompt, frame.negative, frame.seed, frame.subjects
+    return frame.prompt, frame.negative, frame.seed, frame.subjects, *sorted(frame.boxes.items())
 
 
 def _seen(plan: StoryPlan, frame: FramePlan, firsts: Sequence[Anchors]) -> Hashable:

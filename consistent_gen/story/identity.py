@@ -16,14 +16,18 @@ denoiser and of the reader. It is used with that denoiser alone.
 from __future__ import annotations
 
 import hashlib
+import threading
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from consistent_gen.adapters.references import CharacterRef, Feature
 from consistent_gen.adapters.scales import ScalePlan
@@ -37,8 +41,8 @@ from consistent_gen.checkpoints import (
     weights_folder,
     weights_root,
 )
-from consistent_gen.encoders.reader import Reader
-from consistent_gen.encoders.subject_features import subject_features
+from consistent_gen.encoders.reader import Reader, kept_reader
+from consistent_gen.encoders.subject_features import SubjectFeatures, subject_features
 from consistent_gen.engine.coupling import Coupling, Identities
 from consistent_gen.errors import CheckpointError
 from consistent_gen.inputs import open_picture
@@ -48,9 +52,13 @@ if TYPE_CHECKING:
     from consistent_gen.models.backbone import Backbone
     from consistent_gen.story.cast import CastMember
     from consistent_gen.story.plan import StoryPlan
+    from consistent_gen.story.types import PictureBox
 
 ADAPTER, CONFIG = "adapter.safetensors", "config.json"
 FOLDER = "adapter"  # among the shipped weights
+CELLS = 64  # of a mask along a side
+# What a process keeps in memory, of all stories together.
+MOST_PICTURES, MOST_ADAPTERS = 256, 2
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -106,23 +114,20 @@ class StoryAdapter(Coupling):
         """
         found, used, notes = [], [], []
         for number, picture in enumerate(pictures, 1):
-            reading = self.reader(torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None])
-            count = int(reading.count()[0])
-            if count == 0:
+            seen = _seen(self.reader, picture)
+            if seen.largest is None:
                 notes.append(
                     f"picture {number} shows nobody that {self.name!r} can read; "
                     "only attention looks at it"
                 )
                 continue
-            if count > 1:
+            if seen.count > 1:
                 notes.append(
-                    f"picture {number} shows {count} characters and the largest is taken; "
+                    f"picture {number} shows {seen.count} characters and the largest is taken; "
                     "cut the picture to the one that is meant"
                 )
-            sizes = reading.masks.softmax(1)[0, 1 : count + 1].sum((1, 2))
-            slot, first = sizes.argmax()[None], torch.zeros(1, dtype=torch.long)
-            found.append(subject_features(reading, self.reader.schema, first, slot))
-            used.append(hashlib.sha256(picture.tobytes()).hexdigest())
+            found.append(seen.largest)
+            used.append(seen.sha256)
         if not found:
             return ReadReference(name=name, character=None, pictures=(), notes=tuple(notes))
         parts = {
@@ -137,20 +142,34 @@ class StoryAdapter(Coupling):
         )  # fmt: skip
 
     @torch.inference_mode()
-    def shown(self, people: Sequence[ReadReference]) -> Identities | None:
+    def shown(
+        self,
+        people: Sequence[ReadReference],
+        boxes: Mapping[str, PictureBox] | None = None,
+        *,
+        moved: float = 0.0,
+    ) -> Identities | None:
         """What a frame's request is given to show these characters, in the order of the prompt;
         None if nothing is known of any.
+
+        boxes: by name, where some of them stand; their tokens are read there and nowhere else.
+        moved: of the request: what is moved to its box is drawn before where it comes from.
         """
         people = [one for one in people if one.used]
         known = [one.character for one in people if one.character is not None]
         if not known:
             return None
-        tokens = self.adapter.identities(known, plan=self.plan)
+        boxes = boxes or {}
+        masks = {
+            i: _region(boxes[one.name], moved) for i, one in enumerate(known) if one.name in boxes
+        }
+        tokens = self.adapter.identities(known, plan=self.plan, masks=masks)
         record = {
             "adapter": self.name,
             "sha256": self.sha256,
             "scale": self.plan.image,
             "characters": {one.name: list(one.pictures) for one in people},
+            **({"boxes": {n: list(box) for n, box in boxes.items()}} if masks else {}),
         }
         return Identities(coupling=self, tokens=tokens, record=record)
 
@@ -188,6 +207,69 @@ class StoryAdapter(Coupling):
             detach(self.backbone.unet, self._policy)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _SeenPicture:
+    """What a reader finds in a picture: how many, and the features of the largest of them."""
+
+    sha256: str
+    count: int
+    largest: SubjectFeatures | None
+
+
+# Of each reader the last pictures, by the hash of their pixels: a story's frames are told of the
+# same ones again and again.
+_pictures: WeakKeyDictionary[Reader, OrderedDict[str, _SeenPicture]] = WeakKeyDictionary()
+_adapters: OrderedDict[tuple[str, str, str], Adapter] = OrderedDict()
+_keeping = threading.Lock()
+
+
+def _seen(reader: Reader, picture: np.ndarray) -> _SeenPicture:
+    """A picture, uint8 [h w 3], as it was read before or is read now."""
+    sha256 = hashlib.sha256(repr(picture.shape).encode() + picture.tobytes()).hexdigest()
+    with _keeping:
+        kept = _pictures.setdefault(reader, OrderedDict())
+        if sha256 in kept:
+            kept.move_to_end(sha256)
+            return kept[sha256]
+    reading, largest = reader(torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None]), None
+    count = int(reading.count()[0])
+    if count:
+        sizes = reading.masks.softmax(1)[0, 1 : count + 1].sum((1, 2))
+        first = torch.zeros(1, dtype=torch.long)
+        largest = subject_features(reading, reader.schema, first, sizes.argmax()[None])
+    found = _SeenPicture(
+        sha256=hashlib.sha256(picture.tobytes()).hexdigest(), count=count, largest=largest
+    )
+    with _keeping:
+        kept[sha256] = found
+        while len(kept) > MOST_PICTURES:
+            kept.popitem(last=False)
+    return found
+
+
+def _kept_adapter(place: Path, sha256: str, arm: str, backbone: Backbone) -> Adapter:
+    """The adapter in a folder with that hash, read once for a model; the last ones are kept."""
+    from consistent_gen.adapters.codec import load_adapter
+
+    key = sha256, backbone.sha256, str(backbone.device)
+    with _keeping:
+        if key not in _adapters:
+            loaded = load_adapter(place / ADAPTER, backbone.unet, **FEATURES.switches(arm))
+            _adapters[key] = loaded.to(backbone.device, torch.float32)
+        _adapters.move_to_end(key)
+        while len(_adapters) > MOST_ADAPTERS:
+            _adapters.popitem(last=False)
+        return _adapters[key]
+
+
+def _region(box: PictureBox, moved: float) -> Tensor:
+    """A box, with where it is before it is moved, as a mask [h w]."""
+    mask = torch.zeros(CELLS, CELLS)
+    x0, y0, x1, y1 = (round(share * CELLS) for share in box)
+    mask[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)] = 1.0
+    return mask.maximum(torch.roll(mask, -round(moved * CELLS), 1))
+
+
 class References:
     """What an adapter makes of a story's characters who have reference pictures.
 
@@ -218,12 +300,20 @@ class References:
             for name, given in self._given.items()
         }
 
-    def shown(self, members: Sequence[CastMember]) -> Identities | None:
+    def shown(
+        self,
+        members: Sequence[CastMember],
+        boxes: Mapping[str, PictureBox] | None = None,
+        *,
+        moved: float = 0.0,
+    ) -> Identities | None:
         """For the request of a frame that shows these, in the order of its prompt; None if the
-        adapter knows nobody of them.
+        adapter knows nobody of them. boxes, moved: see `StoryAdapter.shown`.
         """
         people = [self._read[m.name] for m in members if m.name in self._read]
-        return self._adapter.shown(people) if people and self._adapter is not None else None
+        if self._adapter is None or not people:
+            return None
+        return self._adapter.shown(people, boxes, moved=moved)
 
     def report(self) -> dict[str, dict[str, Any]]:
         """By character with pictures: how many, what looks at them, and what should be known."""
@@ -246,7 +336,16 @@ def has_adapter(backbone: Backbone) -> bool:
 
 def _is_of(config: Mapping[str, Any], backbone: Backbone) -> bool:
     denoiser = backbone.path / DENOISER
-    return denoiser.is_file() and file_sha256(denoiser) == config.get("denoiser")
+    if not denoiser.is_file():
+        return False
+    at = denoiser.stat()
+    return _sha256(denoiser, at.st_mtime_ns, at.st_size) == config.get("denoiser")
+
+
+@lru_cache(maxsize=8)
+def _sha256(path: Path, mtime_ns: int, size: int) -> str:
+    """The hash of a file that was changed last at that time."""
+    return file_sha256(path)
 
 
 def story_adapter(
@@ -259,8 +358,6 @@ def story_adapter(
         CheckpointError: it is damaged, a folder that was named is missing or of another model, or
             it was trained with another reader than the one that is there.
     """
-    from consistent_gen.adapters.codec import load_adapter
-
     place = Path(folder) if folder is not None else weights_root() / FOLDER
     if folder is None and not (place / CONFIG).is_file():
         return None
@@ -279,8 +376,8 @@ def story_adapter(
             "train it again with consistent-gen train adapter"
         )
     arm = str(config.get("arm"))
-    adapter = load_adapter(place / ADAPTER, backbone.unet, **FEATURES.switches(arm))
+    sha256 = folder_sha256(place)
+    adapter = _kept_adapter(place, sha256, arm, backbone)
     return StoryAdapter(
-        backbone, adapter.to(backbone.device, torch.float32), Reader.load(reader),
-        name=arm, sha256=folder_sha256(place), scale=scale,
-    )  # fmt: skip
+        backbone, adapter, kept_reader(reader), name=arm, sha256=sha256, scale=scale
+    )

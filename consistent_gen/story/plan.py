@@ -15,6 +15,7 @@ from consistent_gen.errors import InputError, all_of, all_read
 from consistent_gen.methods import DEFAULT_METHOD, METHODS
 from consistent_gen.registry import nearest, unknown_name
 from consistent_gen.runtime import frame_seed
+from consistent_gen.story.boxes import check_boxed, told_in_order
 from consistent_gen.story.cast import CastMember, cast_members
 from consistent_gen.story.prompts import (
     Prompt,
@@ -25,7 +26,7 @@ from consistent_gen.story.prompts import (
     subjects_of,
 )
 from consistent_gen.story.script import placeholders
-from consistent_gen.story.types import SEED, STRENGTH, Frame, SourcePlace, Story
+from consistent_gen.story.types import SEED, STRENGTH, Frame, PictureBox, SourcePlace, Story
 from consistent_gen.story.yaml_tree import refusal, shown
 
 DEFAULT_SEED = 0
@@ -65,7 +66,9 @@ class Model(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class FramePlan:
-    """One frame, settled. `subjects` are where `prompt` speaks of `members`, whom it shows."""
+    """One frame, settled. `subjects` are where `prompt` speaks of `members`, whom it shows; `boxes`
+    say where some of these stand, by name.
+    """
 
     index: int
     prompt: str
@@ -75,6 +78,7 @@ class FramePlan:
     seed: int
     subjects: tuple[Subject, ...]
     members: tuple[CastMember, ...]
+    boxes: Mapping[str, PictureBox] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +162,8 @@ def _checks(
     for frame in story.frames:
         prompt, negative = frame.place_of("prompt"), frame.place_of("negative")
         literal = literal_words(frame.prompt, cast)
+        yield partial(check_boxed, frame, cast)
+        yield partial(_check_placing, frame, backbone)
         yield partial(_check_words, literal, backbone, cast, prompt)
         yield partial(_check_words, frame.negative, backbone, cast, negative)
         yield partial(_check_rendered, story, frame, cast, backbone)
@@ -239,7 +245,8 @@ def _plan_frame(
 ) -> FramePlan:
     story_world = backbone.vocabulary() is not None
     prompt = _rendered(story, frame, cast, backbone)
-    names = dict.fromkeys(found.name for found in placeholders(frame.prompt, cast))
+    template = _template(frame, cast, backbone)
+    names = dict.fromkeys(found.name for found in placeholders(template, cast))
     return FramePlan(
         index=index,
         prompt=prompt.text,
@@ -249,6 +256,7 @@ def _plan_frame(
         seed=frame_seed(story_seed, index) if frame.seed is None else frame.seed,
         subjects=subjects_of(prompt, backbone.tokenizer),
         members=tuple(cast[name] for name in names),
+        boxes=frame.boxes,
     )
 
 
@@ -256,7 +264,14 @@ def _rendered(
     story: Story, frame: Frame, cast: Mapping[str, CastMember], backbone: Model
 ) -> Prompt:
     style = frame.style or story.style
-    return render(frame.prompt, cast, style, story_world=backbone.vocabulary() is not None)
+    template = _template(frame, cast, backbone)
+    return render(template, cast, style, story_world=backbone.vocabulary() is not None)
+
+
+def _template(frame: Frame, cast: Mapping[str, CastMember], backbone: Model) -> str:
+    """The prompt as it is told to the model."""
+    told = frame.boxes and backbone.vocabulary() is not None
+    return told_in_order(frame, cast) if told else frame.prompt
 
 
 def _check_rendered(
@@ -264,6 +279,13 @@ def _check_rendered(
 ) -> None:
     _check_style(story, frame, frame.style or story.style, backbone)
     _check_length(_rendered(story, frame, cast, backbone), backbone, frame.place_of("prompt"))
+
+
+def _check_placing(frame: Frame, backbone: Model) -> None:
+    if frame.boxes and backbone.vocabulary() is None:
+        message = f"where the model {shown(backbone.name)} draws somebody cannot be said"
+        hint = "boxes are for models of the story world; leave them out"
+        raise refusal(f"{message}; {hint}", frame.place_of("boxes"))
 
 
 def _check_style(story: Story, frame: Frame, style: str | None, backbone: Model) -> None:

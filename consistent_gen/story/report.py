@@ -19,12 +19,13 @@ DECIMALS = 6
 @dataclass(frozen=True)
 class StoryScores:
     """One scorer's verdict on the story, on every frame and, where it has one, on every character;
-    None where it does not apply.
+    None where it does not apply. shown: of every frame, on those of its characters that it judges.
     """
 
     story: float | None
     frames: tuple[float | None, ...]
     characters: Mapping[str, float | None] = field(default_factory=dict)
+    shown: tuple[Mapping[str, float], ...] = ()
 
 
 class Scorer(Protocol):
@@ -101,6 +102,15 @@ def frame_scores(drawing: Drawing, index: int) -> dict[str, float]:
     return {name: round(value, DECIMALS) for name, value in verdicts.items() if value is not None}
 
 
+def _shown(drawing: Drawing, index: int) -> dict[str, dict[str, dict[str, float]]]:
+    """The scores of a frame's characters, where a scorer has such: by character, then by name."""
+    found: dict[str, dict[str, float]] = {}
+    for kind, verdict in drawing.scores.items():
+        for name, value in (verdict.shown[index] if verdict.shown else {}).items():
+            found.setdefault(name, {})[kind] = round(value, DECIMALS)
+    return {"characters": found} if found else {}
+
+
 def character_scores(drawing: Drawing, name: str) -> dict[str, float]:
     """The scores of one character that apply, by name."""
     verdicts = {kind: verdict.characters.get(name) for kind, verdict in drawing.scores.items()}
@@ -133,5 +143,6 @@ def _frame(drawing: Drawing, index: int) -> dict[str, Any]:
         "height": int(height),
         "steps": drawn.steps,
         "scores": frame_scores(drawing, index),
+        **_shown(drawing, index),
         **({} if drawn.choice is None else {"best_of": drawn.choice.to_json()}),
     }

@@ -4,6 +4,8 @@ alignment: share of the attributes named in a frame's prompt that its picture sh
 consistency: how well the characters of a frame agree with themselves in the story's other frames.
 likeness: how surely the pair network says that a picture and others show the same somebody.
 nothing_unasked: 1 less the share of conspicuous things that nobody asked for.
+reference_likeness: how well a character who has reference pictures agrees with these, as the reader
+sees it; of a frame the mean of its characters, and of each by name.
 What cannot be told has no score, which is not a score of 0.
 
 The reader knows the story world, so pictures of other models are not scored, and neither is
@@ -14,6 +16,9 @@ seen does not tell who is who and counts for no character's consistency.
 
 from __future__ import annotations
 
+import hashlib
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations, permutations
 from typing import TYPE_CHECKING
@@ -22,16 +27,19 @@ import numpy as np
 
 from consistent_gen.checkpoints import weights_folder
 from consistent_gen.errors import CheckpointError
+from consistent_gen.inputs import open_picture
 from consistent_gen.registry import resolve
 from consistent_gen.rewards.base import Scores, mean
 from consistent_gen.rewards.consistency import character_consistency
 from consistent_gen.rewards.guards import CONSPICUOUS, unasked
 from consistent_gen.rewards.looking import MAX_SUBJECTS, READER, Looker, stacked
-from consistent_gen.rewards.sight import Sight, alignment
+from consistent_gen.rewards.sight import Sight, agreement, alignment
 from consistent_gen.story.plan import FramePlan, Model, StoryPlan
 from consistent_gen.story.report import Scorer, StoryScores
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from consistent_gen.rewards.pair_network import PairNetworkReward
 
 # The story world's own words; looked up by name, as other models draw without it.
@@ -40,6 +48,8 @@ WORLD_WORDS = {
     "colors": "consistent_gen.world.palette:hue_anchors",
 }
 NamedFactors = Callable[[str], dict[str, str]]
+LIKENESS = "reference_likeness"
+KEPT_REFERENCES = 256  # sights of reference pictures that are kept
 
 
 def reader_scorers(model: Model, looker: Looker | None = None) -> dict[str, Scorer]:
@@ -60,7 +70,11 @@ def reader_scorers(model: Model, looker: Looker | None = None) -> dict[str, Scor
         looker = Looker()
     looker.load()
     reading = _Reading(looker)
-    return {"alignment": reading.alignment, "consistency": reading.consistency}
+    return {
+        "alignment": reading.alignment,
+        "consistency": reading.consistency,
+        LIKENESS: reading.reference_likeness,
+    }
 
 
 def missing(sights: Sequence[Sight], frame: FramePlan) -> list[str]:
@@ -91,6 +105,7 @@ class FrameScorer:
 
         self._looker = looker or Looker()
         self._pair = pair or PairNetworkReward()
+        self._references = ReferenceSights(self._looker)
 
     def __call__(
         self,
@@ -98,8 +113,9 @@ class FrameScorer:
         frame: FramePlan,
         others: Sequence[np.ndarray] = (),
     ) -> list[dict[str, float]]:
-        """alignment, nothing_unasked and likeness of each picture (uint8 [h w 3]), where they
-        apply. others: pictures of the story's other frames that show the same characters.
+        """alignment, nothing_unasked, likeness and reference_likeness of each picture (uint8
+        [h w 3]), where they apply; the last also of each character, as "reference_likeness/Mia".
+        others: pictures of the story's other frames that show the same characters.
 
         Raises:
             CheckpointError: the weights are missing or damaged.
@@ -115,6 +131,9 @@ class FrameScorer:
                 "likeness": alike,
                 "nothing_unasked": 1.0 - len(extra) / max(len(CONSPICUOUS), len(extra)),
             }
+            like = self._references.likeness(sights, frame)
+            values |= {LIKENESS: mean(like.values())} if like else {}
+            values |= {f"{LIKENESS}/{name}": value for name, value in like.items()}
             found.append({name: value for name, value in values.items() if value is not None})
         return found
 
@@ -126,6 +145,47 @@ class FrameScorer:
         count = len(pictures)
         similar = self._pair.similarities((*pictures, *others))[:count, count:]
         return [float(row.mean()) for row in similar]
+
+
+class ReferenceSights:
+    """What a looker sees of reference pictures, by their contents; the last ones are kept. Safe to
+    share between threads.
+    """
+
+    def __init__(self, looker: Looker) -> None:
+        self._looker = looker
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[str, Sight] = OrderedDict()
+
+    def likeness(self, sights: Sequence[Sight], frame: FramePlan) -> dict[str, float]:
+        """Characters of a frame who have pictures: how well they agree with these in a picture of
+        it, in [0, 1]. Nobody where the picture does not tell who is who.
+
+        Raises:
+            CheckpointError: the reader's weights are missing or damaged.
+        """
+        given = {member.name: member.references for member in frame.members if member.references}
+        seen = _who_is_who(sights, frame) if given else {}
+        found = {
+            name: mean(agreement(seen[name], self._sight(one)) for one in pictures)
+            for name, pictures in given.items()
+            if name in seen
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _sight(self, given: Path | bytes) -> Sight:
+        data = given if isinstance(given, bytes) else given.read_bytes()
+        key = hashlib.sha256(data).hexdigest()
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        (sight,) = self._looker.main(stacked([np.asarray(open_picture(data), np.uint8)]))
+        with self._lock:
+            self._kept[key] = sight
+            if len(self._kept) > KEPT_REFERENCES:
+                self._kept.popitem(last=False)
+        return sight
 
 
 def things_unasked(sights: Sequence[Sight], frame: FramePlan) -> list[str]:
@@ -141,6 +201,7 @@ class _Reading:
 
     def __init__(self, looker: Looker) -> None:
         self._looker = looker
+        self._references = ReferenceSights(looker)
         self._seen: tuple[Sequence[np.ndarray], list[list[Sight]]] | None = None
 
     def alignment(self, pictures: Sequence[np.ndarray], plan: StoryPlan) -> StoryScores:
@@ -165,6 +226,21 @@ class _Reading:
         characters = {n: parts[n].mean() if n in parts else None for n in names}
         return StoryScores(
             story=mean(characters.values()), frames=scores.optional(), characters=characters
+        )
+
+    def reference_likeness(self, pictures: Sequence[np.ndarray], plan: StoryPlan) -> StoryScores:
+        """See `report.Scorer`. Nothing is looked at where nobody has pictures."""
+        if not any(member.references for frame in plan.frames for member in frame.members):
+            return StoryScores(story=None, frames=(None,) * len(pictures))
+        shown = tuple(
+            self._references.likeness(sights, frame)
+            for sights, frame in zip(self._sights(pictures), plan.frames, strict=True)
+        )
+        frames = tuple(mean(like.values()) for like in shown)
+        names = dict.fromkeys(name for like in shown for name in like)
+        characters = {n: mean(like[n] for like in shown if n in like) for n in names}
+        return StoryScores(
+            story=mean(characters.values()), frames=frames, characters=characters, shown=shown
         )
 
     def _sights(self, pictures: Sequence[np.ndarray]) -> list[list[Sight]]:

@@ -28,7 +28,16 @@ from consistent_gen.draw_settings import (
 from consistent_gen.errors import InputError, all_of, all_read
 from consistent_gen.inputs import missing_file
 from consistent_gen.registry import nearest, unknown_name
-from consistent_gen.story.types import SEED, STRENGTH, Character, Frame, SourcePlace, Story
+from consistent_gen.story.types import (
+    PLACES,
+    SEED,
+    STRENGTH,
+    Character,
+    Frame,
+    PictureBox,
+    SourcePlace,
+    Story,
+)
 from consistent_gen.story.yaml_tree import (
     MAX_FILE_BYTES,
     Mapping,
@@ -43,7 +52,7 @@ from consistent_gen.story.yaml_tree import (
 
 STORY_KEYS = ("title", "style", "method", "seed", "best_of", *OFFERED, "characters", "frames")
 CHARACTER_KEYS = ("description", "references", "strength")
-FRAME_KEYS = ("prompt", "caption", "style", "seed", "negative")
+FRAME_KEYS = ("prompt", "caption", "style", "seed", "negative", "boxes")
 
 STORY_SUFFIXES = (".yaml", ".yml")
 SMALLEST_MULTIPLE = 8  # of sides in pixels, for any model
@@ -171,8 +180,10 @@ def _character_tree(character: Character) -> dict[str, object]:
 
 
 def _frame_tree(frame: Frame) -> dict[str, object]:
-    tree = {key: getattr(frame, key) for key in FRAME_KEYS}
-    return {key: value for key, value in tree.items() if value not in (None, "")}
+    tree: dict[str, object] = {key: getattr(frame, key) for key in FRAME_KEYS}
+    named = {box: place for place, box in PLACES.items()}
+    tree["boxes"] = {name: named.get(box, list(box)) for name, box in frame.boxes.items()}
+    return {key: value for key, value in tree.items() if value not in (None, "", {})}
 
 
 def _settings(root: Mapping) -> dict[str, Any]:
@@ -266,9 +277,42 @@ def _frame(node: Node, characters: dict[str, Character]) -> Frame:
         style=_optional_text(get("style"), "style"),
         seed=_optional_number(get("seed"), "seed", SEED),
         negative=_optional_text(get("negative"), "negative") or "",
+        boxes=_boxes(get("boxes"), characters),
         place=node.place,
         places=node.places,
     )
+
+
+def _boxes(node: Node | None, characters: dict[str, Character]) -> dict[str, PictureBox]:
+    """Where characters stand, by name."""
+    if node is None:
+        return {}
+    if not isinstance(node, Mapping):
+        _fail(f"boxes is 'name: left' or 'name: [x0, y0, x1, y1]', not {kind_of(node)}", node.place)
+    for name in node.items:
+        if name not in characters:
+            place = node.places[name]._asdict()
+            raise unknown_name("character in boxes", name[:60], characters, **place)
+    return {name: _box(name, entry) for name, entry in node.items.items()}
+
+
+def _box(name: str, node: Node) -> PictureBox:
+    if isinstance(node, Scalar) and node.kind == "text":
+        if node.value not in PLACES:
+            raise unknown_name("place of a box", node.value[:60], PLACES, **node.place._asdict())
+        return PLACES[node.value]
+    entries = node.items if isinstance(node, Sequence) else ()
+    numbers = [e.number for e in entries if isinstance(e, Scalar) and e.kind == "number"]
+    sides = [float(number) for number in numbers if number is not None]
+    if len(sides) != 4 or len(entries) != 4:
+        known = ", ".join(PLACES)
+        _fail(f"the box of {name} is one of {known} or four numbers: [x0, y0, x1, y1]", node.place)
+    box = PictureBox(*sides)
+    if not box.fits:
+        said = ", ".join(f"{side:g}" for side in sides)
+        message = f"the box of {name} is [{said}]; expected shares of the picture from 0 to 1, "
+        _fail(message + "left before right and top before bottom", node.place)
+    return box
 
 
 def _check_flow_braces(node: Mapping) -> None:

@@ -26,6 +26,32 @@ class SourcePlace(NamedTuple):
         return f"on line {self.line}" if self.line else f"at {self.source}"
 
 
+class PictureBox(NamedTuple):
+    """A rectangle in shares of a picture: 0.5 0 1 1 is its right half."""
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+    @property
+    def fits(self) -> bool:
+        """Whether it is a rectangle within the picture."""
+        return 0.0 <= self.x0 < self.x1 <= 1.0 and 0.0 <= self.y0 < self.y1 <= 1.0
+
+    @property
+    def middle(self) -> float:
+        """How far from the left its middle is, 0 to 1."""
+        return (self.x0 + self.x1) / 2
+
+
+PLACES = {
+    "left": PictureBox(0.0, 0.0, 0.5, 1.0),
+    "middle": PictureBox(0.25, 0.0, 0.75, 1.0),
+    "right": PictureBox(0.5, 0.0, 1.0, 1.0),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Character:
     """One entry of `characters:`.
@@ -44,13 +70,16 @@ class Character:
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """One entry of `frames:`. `{name}` in `prompt` is a character; readers see `caption`."""
+    """One entry of `frames:`. `{name}` in `prompt` is a character; readers see `caption`. `boxes`
+    say where characters stand, by name.
+    """
 
     prompt: str
     caption: str | None = None
     style: str | None = None
     seed: int | None = None
     negative: str = ""
+    boxes: Mapping[str, PictureBox] = field(default_factory=dict)
     place: SourcePlace = field(default=SourcePlace(), compare=False)
     places: Mapping[str, SourcePlace] = field(default_factory=dict, compare=False)
 

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from consistent_gen.engine import DEFAULT_BUCKET, Engine, FrameDone, FrameError, Group, Step
+from consistent_gen.engine.redrawing import Redrawing
 from consistent_gen.engine.request import Preview
 from consistent_gen.engine.state import FrameState
 from consistent_gen.errors import Cancelled, ConsistentGenError
@@ -33,6 +34,7 @@ from consistent_gen.story.plan import FramePlan, StoryPlan
 from services.jobs import Lease
 from services.painting.anchor_cache import DEFAULT_ANCHOR_BYTES, AnchorCache, StoryKey
 from services.painting.ordering_rules import CallChoice, Standing, cause, halves, out_of_memory
+from services.painting.redraws import redrawing_of
 from services.painting.reports import Drawn, Failed, Report, Stepped
 from services.plans import FrameOrder, PlanBook
 
@@ -129,6 +131,7 @@ class LeasedFrame:
     story: StoryKey | None  # its key in the anchor cache; None for methods that tie nothing
     base: StoryPlan  # the story as first asked for: what anchors are drawn from
     candidates: int = 1
+    redrawing: Redrawing | None = None
     cohort: int = 0
     ids: list[str] = field(default_factory=list)
     steps: dict[str, int] = field(default_factory=dict)
@@ -333,6 +336,7 @@ class Painter:
             story=(lease.story, order.digest) if tied else None,
             base=base,
             candidates=order.candidates(base),
+            redrawing=None if order.part is None else redrawing_of(order.part, folder),
         )
         self._table.add(work)
         try:
@@ -444,6 +448,7 @@ class Painter:
         if work.candidates > 1:
             found = cast.candidates(work.frame, **seen)
         else:
+            seen["redrawing"] = work.redrawing
             found = [cast.draw(work.frame, seed=work.seed, **seen)]
         self._table.wait(work, found)
         if work.complete:

@@ -24,12 +24,31 @@ _KEPT_PLANS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
+class DrawnPart:
+    """A part of a drawing. picture: the drawing, an artifact. One of these says what is marked:
+    mask: an artifact that is light there; box: its sides, in shares of the picture; character: its
+    number from the left, from 1, and how many there should be.
+    """
+
+    picture: str
+    mask: str | None = None
+    box: Sequence[float] | None = None
+    character: Sequence[int] | None = None
+
+    @property
+    def artifacts(self) -> list[str]:
+        """The files that it needs."""
+        return [self.picture, *([] if self.mask is None else [self.mask])]
+
+
+@dataclass(frozen=True, kw_only=True)
 class FrameOrder:
     """One frame to draw: what travels as the JSON `order` of a lease.
 
     story: as the client sent it, with what the library fills in. frame: 0-based index.
     version: 1 is the first drawing. prompt: instead of the frame's own. references: character ->
-    ids of pictures. preview_every: steps between previews, 0 for none.
+    ids of pictures. preview_every: steps between previews, 0 for none. part: which part of which
+    drawing is drawn again, None for a whole frame.
     """
 
     story: StoryIn
@@ -39,6 +58,7 @@ class FrameOrder:
     prompt: str | None = None
     references: Mapping[str, Sequence[str]] = field(default_factory=dict)
     preview_every: int = 0
+    part: DrawnPart | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -51,6 +71,7 @@ class FrameOrder:
             "prompt": self.prompt,
             "references": {name: list(ids) for name, ids in self.references.items()},
             "preview_every": self.preview_every,
+            **({} if self.part is None else {"part": vars(self.part)}),
         }
 
     @classmethod
@@ -74,6 +95,7 @@ class FrameOrder:
                 prompt=order.get("prompt"),
                 references=order.get("references") or {},
                 preview_every=int(order.get("preview_every") or 0),
+                part=None if order.get("part") is None else DrawnPart(**order["part"]),
             )
         except ValidationError as error:
             raise InputError(f"an order's story: {error.errors()[0]['msg']}") from None
@@ -87,7 +109,9 @@ class FrameOrder:
         """How many drawings of the frame are made, of which the best is kept: those of the plan,
         unless somebody asked for another seed or other words.
         """
-        asked = self.prompt is None and self.seed == plan.frames[self.frame].seed
+        asked = (
+            self.part is None and self.prompt is None and self.seed == plan.frames[self.frame].seed
+        )
         return plan.best_of if asked else 1
 
     @property

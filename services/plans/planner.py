@@ -28,6 +28,7 @@ from consistent_gen.models.words import closed_vocabulary, unknown_words
 from consistent_gen.story.changes import drawn_from
 from consistent_gen.story.plan import FramePlan, Model, StoryPlan, plan_story
 from consistent_gen.story.prompts import story_world_styles
+from consistent_gen.story.script import placeholders
 from services.plans.own_words import Worded, read_request, story_of, word_request
 
 
@@ -282,7 +283,10 @@ def _pictured(frame: FramePlan, references: Mapping[str, Sequence[str]]) -> Fram
 
 
 def with_prompt(request: StoryIn, index: int, prompt: str) -> StoryIn:
-    """The request with another prompt in frame `index`."""
+    """The request with another prompt in frame `index`; whom it does not name has no box there."""
     frames = list(request.frames)
-    frames[index] = frames[index].model_copy(update={"prompt": prompt})
+    named = {found.name for found in placeholders(prompt, request.characters)}
+    boxes = {name: box for name, box in (frames[index].boxes or {}).items() if name in named}
+    update = {"prompt": prompt, "boxes": boxes or None}
+    frames[index] = frames[index].model_copy(update=update)
     return request.model_copy(update={"frames": frames})

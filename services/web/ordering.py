@@ -22,6 +22,7 @@ from consistent_gen.story.plan import StoryPlan
 from services.errors import NotFound, Refusal
 from services.jobs import OrderedFrame
 from services.plans import FrameOrder
+from services.plans.orders import DrawnPart
 from services.plans.planner import with_prompt
 from services.web.security import Caller
 from services.web.state import ServerState
@@ -94,9 +95,12 @@ def order_reroll(
     index: int,
     request: RerollIn,
     *,
+    part: DrawnPart | None = None,
     idempotency: tuple[str, str] | None = None,
 ) -> Job:
-    """Draw one frame again, as a new version; the others stay as they are. Raises as above."""
+    """Draw one frame again, or a part of it, as a new version; the others stay as they are. Raises
+    as above.
+    """
     if idempotency and (known := state.jobs.replay(caller.owner, caller.user, idempotency)):
         return known
     stored = state.stories.get(caller.owner, story)
@@ -126,6 +130,7 @@ def order_reroll(
             seed=derived if request.seed is None else request.seed,
             prompt=words,
             references=references,
+            part=part,
         )
         job, _ = state.jobs.create(
             owner=caller.owner,
@@ -246,6 +251,7 @@ def ordered(
     seed: int,
     prompt: str | None = None,
     references: References,
+    part: DrawnPart | None = None,
 ) -> OrderedFrame:
     """A frame as it goes into a job; `prompt` and `references` as in `FrameOrder`. Its words are
     logged where the operator asked for that (`privacy.log_prompts`).
@@ -264,6 +270,7 @@ def ordered(
         prompt=prompt,
         references=references,
         preview_every=every,
+        part=part,
     )
     steps = plan.settings.steps * order.candidates(plan)
     return OrderedFrame(index, version, seed, steps, order.to_json())

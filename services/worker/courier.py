@@ -237,7 +237,7 @@ class Courier:
                 with atomic_file(path) as temporary:
                     temporary.write_bytes(self._source.artifact(lease, artifact))
         except (NotFound, InputError):
-            gone = InputError("a reference picture of a character was deleted; add another one")
+            gone = InputError("a picture that it is drawn from was deleted; give another one")
             self.refuse(lease, gone, retryable=False)
             return False
         except ConsistentGenError as error:
@@ -247,9 +247,11 @@ class Courier:
 
 
 def reference_ids(order: Mapping[str, Any]) -> list[str]:
-    """The artifacts that an order names; only what can be a file name of ours."""
+    """The pictures that an order names, references first; only what can be a file name of ours."""
     references = order.get("references") or {}
     found = [id_ for ids in references.values() for id_ in ids]
+    part = order.get("part") or {}
+    found += [part[name] for name in ("picture", "mask") if part.get(name) is not None]
     for id_ in found:
         if not isinstance(id_, str) or not id_.replace("_", "").isalnum() or not id_.isascii():
             raise InputError("an order names a reference that is no artifact")

@@ -28,7 +28,7 @@ from consistent_gen.story import identity
 from consistent_gen.story.draw import draw_story
 from consistent_gen.story.identity import StoryAdapter, story_adapter
 from consistent_gen.story.plan import Overrides, StoryPlan, plan_story
-from consistent_gen.story.types import Character, Frame, Story
+from consistent_gen.story.types import PLACES, Character, Frame, Story
 from consistent_gen.world.dataset import StoryWorld
 from tests.attention.toys import state
 
@@ -186,3 +186,58 @@ def test_the_strength_goes_from_nothing_to_more(tiny: Backbone, folder: Path) ->
     plain = drawn(tiny, request())["1"]
     off, half, whole = (np.abs(at(s).astype(int) - plain).mean() for s in (0.0, 0.5, 1.0))
     assert off == 0.0 < half < whole
+
+
+def test_an_adapter_and_pictures_are_read_once(
+    tiny: Backbone, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = story_adapter(tiny, folder), story_adapter(tiny, folder, scale=0.5)
+    assert first is not None and second is not None
+    assert first.adapter is second.adapter and first.reader is second.reader
+    assert first.plan != second.plan
+    known = first.read("Mia", [picture_of(1)])
+    looks = 0
+
+    def count(*_: Any) -> None:
+        nonlocal looks
+        looks += 1
+
+    hook = first.reader.register_forward_hook(count)
+    try:
+        again = second.read("Bo", [picture_of(1)])
+        assert looks == 0
+        second.read("Bo", [picture_of(1, skip=1)[::-1]])  # that nobody has shown it before
+        assert looks == 1
+        monkeypatch.setattr(identity, "MOST_PICTURES", 1)
+        second.read("Bo", [picture_of(1, skip=2)[::-1]])
+        second.read("Bo", [picture_of(1)])  # forgotten for the one before
+        assert looks == 3
+    finally:
+        hook.remove()
+    assert (known.name, again.name) == ("Mia", "Bo")
+    assert known.character is not None and again.character is not None
+    for name, feature in known.character.features.items():
+        assert torch.equal(feature.value, again.character.features[name].value)
+    assert known.pictures == again.pictures
+
+
+def test_a_box_holds_a_characters_tokens(tiny: Backbone, adapter: StoryAdapter) -> None:
+    mia = adapter.read("Mia", [picture_of(1)])
+    bo = adapter.read("Bo", [picture_of(1, skip=1)])
+    free, held = adapter.shown([mia, bo]), adapter.shown([mia, bo], {"Bo": PLACES["left"]})
+    assert free is not None and held is not None
+    assert not free.tokens.masks and "boxes" not in free.record
+    assert held.tokens.masks.keys() == {1}
+    mask = held.tokens.masks[1]
+    assert float(mask.mean()) == 0.5 and bool(mask[:, :32].all())
+    assert held.record["boxes"] == {"Bo": [0.0, 0.0, 0.5, 1.0]}
+    # What is moved to its box is drawn where it comes from first.
+    moved = adapter.shown([mia], {"Mia": PLACES["left"]}, moved=-0.25)
+    assert moved is not None
+    assert float(moved.tokens.masks[0].mean()) == 0.75
+    pictures = []
+    for one in (free, held):
+        engine = Engine(tiny)
+        engine.submit(request(one))
+        pictures += [done.image for done in engine.drain().values()]
+    assert not np.array_equal(*pictures)

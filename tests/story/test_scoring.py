@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from consistent_gen.checkpoints import weights_root
 from consistent_gen.encoders.reader import Reader
@@ -17,7 +19,7 @@ from consistent_gen.models.backbone import Backbone
 from consistent_gen.rewards.looking import Looker, stacked
 from consistent_gen.story.plan import StoryPlan, plan_story
 from consistent_gen.story.report import Drawing, DrawnFrame, build_report, score
-from consistent_gen.story.scoring import missing, reader_scorers
+from consistent_gen.story.scoring import LIKENESS, FrameScorer, missing, reader_scorers
 from consistent_gen.story.script import parse_story
 from consistent_gen.training.truth import schema
 from consistent_gen.world import captions, phrases
@@ -147,3 +149,60 @@ def test_pictures_of_another_world_are_not_scored(worldly: Backbone) -> None:
             return []
 
     assert reader_scorers(Open()) == {}
+
+
+def with_pictures(plan: StoryPlan, pictures: dict[str, np.ndarray]) -> StoryPlan:
+    """The plan with a reference picture of each of these characters."""
+
+    def png(picture: np.ndarray) -> bytes:
+        stream = io.BytesIO()
+        Image.fromarray(picture).save(stream, "PNG")
+        return stream.getvalue()
+
+    files = {name: (png(picture),) for name, picture in pictures.items()}
+    frames = [
+        replace(f, members=tuple(replace(m, references=files.get(m.name, ())) for m in f.members))
+        for f in plan.frames
+    ]
+    return replace(plan, frames=tuple(frames))
+
+
+def test_likeness_to_the_pictures_comes_with_every_frame(worldly: Backbone) -> None:
+    pictures = [drawn(frame, identities) for frame, identities in FRAMES]
+    own = drawn(SINGLE[4], (MIA,))
+    plan = with_pictures(plan_of(worldly), {"Mia": own})
+    other = with_pictures(plan_of(worldly), {"Mia": drawn(SINGLE[4], (BO,))})
+    (score_of,) = [s for name, s in reader_scorers(worldly).items() if name == LIKENESS]
+    like, unlike = score_of(pictures, plan), score_of(pictures, other)
+    assert [value is None for value in like.frames] == [False, False, False, True]
+    assert like.shown[2].keys() == {"Mia"}
+    assert like.story is not None and unlike.story is not None
+    assert like.story > unlike.story + 0.1
+    assert 0.0 <= unlike.story < like.story <= 1.0
+    drawing = Drawing(
+        plan=plan, frames=tuple(DrawnFrame(picture=p, steps=1) for p in pictures),
+        model_name="m", model_sha256="0", seconds_total=1.0, scores={LIKENESS: like},
+    )  # fmt: skip
+    told = build_report(drawing)
+    assert told["frames"][0]["characters"] == {"Mia": {LIKENESS: round(like.shown[0]["Mia"], 6)}}
+    assert "characters" not in told["frames"][3]
+    assert told["characters"]["Mia"]["scores"][LIKENESS] == pytest.approx(like.story, abs=1e-5)
+    # The same with single frames, as a server scores them.
+    scorer = FrameScorer(pair=Nobody())  # type: ignore[arg-type]
+    (scores,) = scorer(pictures[:1], plan.frames[0])
+    assert scores[LIKENESS] == scores[f"{LIKENESS}/Mia"] == pytest.approx(like.frames[0])
+    assert LIKENESS not in scorer(pictures[3:], plan.frames[3])[0]
+
+
+def test_without_pictures_nothing_is_read(worldly: Backbone) -> None:
+    class Blind(Looker):
+        def all(self, pictures: np.ndarray) -> list:
+            raise AssertionError("looked at")
+
+    scorer = reader_scorers(worldly, Blind())[LIKENESS]
+    pictures = [drawn(frame, identities) for frame, identities in FRAMES]
+    assert scorer(pictures, plan_of(worldly)).frames == (None,) * 4
+
+
+class Nobody:
+    """A pair network that is not asked."""

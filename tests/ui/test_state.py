@@ -12,12 +12,14 @@ from pydantic import ValidationError
 
 from consistent_gen.client.types import StoryFrame, StoryIn, StoryOut
 from consistent_gen.errors import InputError
+from consistent_gen.story.script import parse_story
 from ui.state import (
     CastCard,
     Draft,
     SceneCard,
     caption_patch,
     change_request,
+    draft_of_file,
     draft_of_story,
     draft_problems,
     origins_of,
@@ -28,6 +30,7 @@ from ui.state import (
     with_seed,
     write_draft,
     write_script,
+    write_where,
 )
 from ui.studio import examples
 
@@ -215,3 +218,25 @@ def test_every_example_can_be_drawn_as_it_is() -> None:
     for draft in examples().values():
         assert draft_problems(draft) == []
         assert story_request(draft).frames
+
+
+def test_where_somebody_stands_goes_to_the_request_and_back() -> None:
+    draft = draft_of_file(
+        parse_story(
+            "title: x\ncharacters: {Mia: a girl, Mia Bo: a dog}\nframes:\n"
+            "  - {prompt: '{Mia} and {Mia Bo}', boxes: {Mia: right, Mia Bo: [0, 0.25, 0.5, 1]}}"
+        )
+    )
+    assert draft.scenes[0].where == "Mia right, Mia Bo 0 0.25 0.5 1"
+    (frame,) = story_request(draft).frames
+    assert frame.boxes == {"Mia": "right", "Mia Bo": [0.0, 0.25, 0.5, 1.0]}
+    assert write_where(frame.boxes) == draft.scenes[0].where
+    assert read_script(write_script(draft))[1] == draft.scenes
+
+
+@pytest.mark.parametrize("where", ["left", "Bo left", "Mia up", "Mia 0 0 1", "Mia 0.5 0 0.5 1"])
+def test_a_place_that_is_none_is_said_at_its_scene(where: str) -> None:
+    scene = SceneCard(prompt="{Mia} runs", where=where)
+    draft = Draft(cast=(CastCard("Mia", "a girl"),), scenes=(scene,))
+    (told,) = draft_problems(draft)
+    assert told.startswith("Scene 1: where is") and "0.5 0 1 1" in told

@@ -4,7 +4,7 @@
 const root = element.querySelector('.desk');
 const live = element.querySelector('.desk-live');
 const BLANK_CARD = { name: '', description: '', library: '', strength: null };
-const BLANK_SCENE = { prompt: '', caption: '', style: '', seed: '', negative: '' };
+const BLANK_SCENE = { prompt: '', caption: '', style: '', seed: '', negative: '', where: '' };
 const copy = (value) => JSON.parse(JSON.stringify(value));
 // What was typed and is not saved yet survives a reload here, and nowhere longer than the tab.
 const UNSAVED = 'studio-unsaved';
@@ -287,11 +287,12 @@ function sceneMore(scene, index) {
     type: 'text', value: scene[key], placeholder, autocomplete: 'off', inputmode: mode || 'text',
     oninput: (event) => { scene[key] = event.target.value; commit(); },
   });
-  const open = !!(scene.style || scene.seed || scene.negative);
+  const open = !!(scene.style || scene.seed || scene.negative || scene.where);
   return h('details', { class: 'scene-more', open },
     h('summary', {}, `More for scene ${index + 1}`),
     h('div', { class: 'more-fields' }, field('Style', style),
-      field('Seed', text('seed', 'from the story', 'numeric')), field('Leave out', text('negative', 'rain, fog'))));
+      field('Seed', text('seed', 'from the story', 'numeric')), field('Leave out', text('negative', 'rain, fog')),
+      field('Where', text('where', 'Mia left, Bruno right'))));
 }
 
 function move(index, by, part) {

@@ -14,6 +14,7 @@ from consistent_gen.client.types import (
     IdeaIn,
     IdeaOut,
     MissingOut,
+    RedrawIn,
     RerollIn,
     StoryChange,
     StoryIn,
@@ -40,6 +41,7 @@ from services.web.ordering import (
 )
 from services.web.problems import problem_responses
 from services.web.publishing import publish
+from services.web.redrawing import order_redraw
 from services.web.routes.access import After, ItemId, Key, Limit, State, Who, links
 
 router = APIRouter(prefix="/v1/stories", tags=["stories"])
@@ -143,6 +145,28 @@ def reroll_frame(
     """Draw one frame again, as a new version; all other drawings keep their bytes."""
     idempotency = fingerprint(key, f"reroll/{story}/{index}", body)
     job = order_reroll(state, who, story, index, body, idempotency=idempotency)
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    return accepted(state, job, reroll_wording(state, who, story, index, body.prompt))
+
+
+@router.post(
+    "/{story}/frames/{index}/redraw",
+    status_code=202,
+    operation_id="redraw_frame",
+    responses={202: _CREATED, **problem_responses(404, 409), **_QUEUE},
+)
+def redraw_frame(
+    story: ItemId,
+    index: Annotated[int, Path(ge=0, le=100_000, description="counted from 0")],
+    body: Annotated[RedrawIn, Body(), AfterValidator(readable)],
+    state: State,
+    who: Who,
+    response: Response,
+    key: Key = None,
+) -> Accepted:
+    """Draw a part of one frame's drawing again, as a new version; the rest keeps its pixels."""
+    idempotency = fingerprint(key, f"redraw/{story}/{index}", body)
+    job = order_redraw(state, who, story, index, body, idempotency=idempotency)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return accepted(state, job, reroll_wording(state, who, story, index, body.prompt))
 
