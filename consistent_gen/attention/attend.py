@@ -38,11 +38,11 @@ class _Job:
         """Whether the row's own image keys are left out."""
         return self.slot in heads.without_self and bool(self.extras)
 
-    def shape(self, heads: Heads) -> tuple[Any, ...]:
-        """Jobs of equal shape can be computed in one call."""
+    def shape(self, heads: Heads, words: int) -> tuple[Any, ...]:
+        """Jobs of equal shape can be computed in one call. words: how many the row has."""
         count = -1 if self.queries is None else len(self.queries)
         shared = sum(len(extra.k) for extra in self.extras)
-        return self.text, count, shared, self.alone(heads), self.biased
+        return self.text, count, shared, self.alone(heads), self.biased, words
 
 
 def attend(
@@ -57,10 +57,16 @@ def attend(
     q, k, v = joint = _joint(heads, text)  # b n+t h d
     first = t if text is not None and text.first else 0
     image, words = slice(first, first + n), slice(0, t) if first else slice(n, n + t)
+    padded = _padded(text)
     groups: dict[tuple[Any, ...], list[_Job]] = {}
-    for slot, extras in heads.reads.items():
-        for job in _jobs(slot, [extra for extra in extras if len(extra.k)], heads.q, text):
-            groups.setdefault(job.shape(heads), []).append(job)
+    for slot in {**heads.reads, **padded}:
+        extras = [extra for extra in heads.reads.get(slot, ()) if len(extra.k)]
+        jobs = list(_jobs(slot, extras, heads.q, text))
+        if not jobs and slot in padded:
+            jobs = [_Job(slot, False, None, ()), _Job(slot, True, None, ())]
+        for job in jobs:
+            said = len(padded[slot]) if slot in padded else t
+            groups.setdefault(job.shape(heads, said), []).append(job)
     reading = {job.slot for group in groups.values() for job in group}
     plain = [slot for slot in range(len(q)) if slot not in reading]
     if not reading:
@@ -71,7 +77,7 @@ def attend(
             rows = _evenly(plain)
             out[rows] = _dispatch(q[rows], k[rows], v[rows], backend)
     for group in groups.values():
-        _run_group(group, heads, joint, (image, words), out, backend)
+        _run_group(group, heads, joint, (image, words), padded, out, backend)
     return out[:, image], None if text is None else out[:, words]
 
 
@@ -85,6 +91,13 @@ def _joint(heads: Heads, text: Text | None) -> tuple[Tensor, Tensor, Tensor]:
         angles = heads.rotary.angles(heads.rotary.ids)
         q, k = rotate(q, *angles), rotate(k, *angles)
     return q, k, v
+
+
+def _padded(text: Text | None) -> dict[int, Tensor]:
+    """Of rows with padding: slot -> numbers of the text tokens [w] that are words."""
+    if text is None or text.words is None:
+        return {}
+    return {slot: row.nonzero()[:, 0] for slot, row in enumerate(text.words) if not bool(row.all())}
 
 
 def _jobs(slot: int, extras: Sequence[Extra], q: Tensor, text: Text | None) -> Iterator[_Job]:
@@ -121,12 +134,14 @@ def _run_group(
     heads: Heads,
     joint: tuple[Tensor, Tensor, Tensor],
     spans: tuple[slice, slice],
+    padded: dict[int, Tensor],
     out: Tensor,
     backend: Any,
 ) -> None:
     """Attend for jobs of one shape, and put the results into `out` [b n+t h d].
 
-    joint: queries, keys and values like `out`. spans: where image and text stand in them.
+    joint: queries, keys and values like `out`. spans: where image and text stand in them. padded:
+    see `_padded`.
     """
     q, k, v = joint
     image, words = spans
@@ -140,12 +155,20 @@ def _run_group(
     values: list[list[Tensor]] = []
     for job in group:
         wanted = _wanted(job, spans, q.device)
-        own = words if job.alone(heads) else slice(0, q.shape[1])
+        own = [slice(0, q.shape[1])]
+        if job.slot in padded or job.alone(heads):
+            own = [padded[job.slot] + words.start if job.slot in padded else words]
+            own += [] if job.alone(heads) else [image]
         queries.append([q[job.slot, wanted]])  # n h d
-        keys.append([k[job.slot, own], *(_rotated(e, heads, k) for e in job.extras)])  # m h d
-        values.append([v[job.slot, own], *(e.v.to(v) for e in job.extras)])
+        keys.append(
+            [*(k[job.slot, x] for x in own), *(_rotated(e, heads, k) for e in job.extras)]
+        )  # m h d
+        values.append([*(v[job.slot, x] for x in own), *(e.v.to(v) for e in job.extras)])
     if biased:
-        levels = [[0.0, *(extra.bias / scale for extra in job.extras)] for job in group]
+        levels = [
+            [*[0.0] * (len(parts) - len(job.extras)), *(e.bias / scale for e in job.extras)]
+            for job, parts in zip(group, keys, strict=True)
+        ]
         wide_q, wide_k = join(queries, [[1.0]] * len(group)), join(keys, levels)
         wide_v = join(values, [[0.0] * len(row) for row in levels])
         result = _dispatch(wide_q, wide_k, wide_v, backend, scale)[..., : q.shape[-1]]

@@ -131,6 +131,7 @@ class _Patch:
         self.shared = _Shared()
         self.sites = find_sites(model)
         self._own_hooks: dict[int, list[Any]] = {}  # of one policy, by its id
+        self._around: list[Rotary | None] = []  # positions of the calls that this one is within
         self._hooks = [
             model.register_forward_pre_hook(self._before_call, with_kwargs=True),
             model.register_forward_hook(self._after_call, always_call=True),
@@ -226,6 +227,7 @@ class _Patch:
         delattr(self.model, _PATCH)
 
     def _before_call(self, _model: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
+        self._around.append(self.shared.rotary)
         adding = any(policy.acts_on_projections for policy in self.shared.policies)
         for name in self.sites:
             attn: Any = self.model.get_submodule(name)
@@ -258,7 +260,7 @@ class _Patch:
         return (*args[:2], text, *args[3:]), kwargs
 
     def _after_call(self, _model: nn.Module, _args: Any, _output: Any) -> None:
-        self.shared.rotary = None
+        self.shared.rotary = self._around.pop()
 
 
 def _install(attn: Any) -> None:
@@ -293,6 +295,7 @@ class PolicyProcessor:
         temb: Tensor | None = None,
         ip_adapter_masks: Any = None,
         ip_hidden_states: Any = None,
+        encoder_hidden_states_mask: Tensor | None = None,
     ) -> Any:
         """As any processor of diffusers. What the layer's own does not take stays None."""
         given = {
@@ -302,6 +305,7 @@ class PolicyProcessor:
             "temb": temb,
             "ip_adapter_masks": ip_adapter_masks,
             "ip_hidden_states": ip_hidden_states,
+            "encoder_hidden_states_mask": encoder_hidden_states_mask,
         }
         named = {name: value for name, value in given.items() if value is not None}
         binding: _Binding | None = getattr(attn, _BINDING, None)
@@ -317,7 +321,8 @@ class PolicyProcessor:
         if attention_mask is not None and acting:
             raise InputError(f"layer {site.name} has an attention mask; no method can act there")
         rotary = binding.shared.rotary
-        qkv, text = project(attn, hidden_states, encoder_hidden_states, site, rotary)
+        words = encoder_hidden_states_mask
+        qkv, text = project(attn, hidden_states, encoder_hidden_states, site, rotary, words)
         heads = Heads(*qkv, rotary=rotary)
         if not any(policy.acts_on_projections for policy in policies):
             first = 0 if site.kind != "single" or rotary is None else rotary.text
@@ -326,7 +331,8 @@ class PolicyProcessor:
         if text is not None:
             for policy in policies:
                 for row in policy.watched(site):
-                    seen = text_attention(heads.q[row.slot], text.k[row.slot])  # n t
+                    known = None if text.words is None else text.words[row.slot]
+                    seen = text_attention(heads.q[row.slot], text.k[row.slot], known)  # n t
                     policy.text_attention(row, seen, site)
         if not acting:
             return own(attn, hidden_states, **named)
@@ -336,16 +342,16 @@ class PolicyProcessor:
         if heads.untouched and not adding:
             # Recorded only, or nothing to read: the layer's own bytes, not merely its numbers.
             return _shown(acting, own(attn, hidden_states, **named), text, site)
-        image, words = attend(heads, text, self._attention_backend)  # b n h d, b t h d
+        image, said = attend(heads, text, self._attention_backend)  # b n h d, b t h d
         branches = [policy.branch(heads.q, image, site) for policy in adding]
-        image, words = unproject(attn, sum(branches, image), words, site)  # b n c, b t c
+        image, said = unproject(attn, sum(branches, image), said, site)  # b n c, b t c
         if site.kind == "single":
-            assert words is not None
-            return _shown(acting, torch.cat([words, image], dim=1), text, site)
-        found: Any = image if words is None else (image, words)
+            assert said is not None
+            return _shown(acting, torch.cat([said, image], dim=1), text, site)
+        found: Any = image if said is None else (image, said)
         if ip_hidden_states is not None and site.block == "double":
             # An image adapter's own branch is the third result of its processor.
-            found = image, words, own(attn, hidden_states, **named)[2]
+            found = image, said, own(attn, hidden_states, **named)[2]
         return _shown(acting, found, text, site)
 
     def own(self, binding: _Binding | None) -> Any:

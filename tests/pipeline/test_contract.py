@@ -28,9 +28,10 @@ from consistent_gen.attention.rows import Row
 from consistent_gen.errors import InputError
 from consistent_gen.models.tiny import SCHEDULER
 from consistent_gen.pipeline import PipelineStory
-from consistent_gen.pipeline.contract import PIPELINES, REFUSED, SCHEDULERS
+from consistent_gen.pipeline.contract import PIPELINES, REFUSED, SCHEDULERS, seam_of
 from consistent_gen.runtime import generator
 from tests.attention.toys import redraw
+from tests.pipeline import transformers
 from tests.pipeline.toys import OPTIONS, differ, picture, pipe, text, tokenizer, unet
 
 # What diffusers says of itself and of numpy.
@@ -72,15 +73,17 @@ def network(name: str) -> dict[str, Any]:
 
 def options_of(name: str) -> dict[str, Any]:
     support, options = PIPELINES[name], dict(OPTIONS)
-    if "image" in support.needs:
-        options["image"] = picture("blue")
+    if support.seam != "unet":
+        options = transformers.options(name)
+    for wanted in {"image", "control_image"}.intersection(support.needs):
+        options[wanted] = picture("blue")
     if "mask_image" in support.needs:
         mask = picture("black")
         mask.paste((255, 255, 255), (8, 8, 24, 24))
         options["mask_image"] = mask
     if "strength" in support_parameters(name):
         options["strength"] = 0.75
-    if "Img2Img" not in name:
+    if "Img2Img" not in name and support.seam == "unet":
         options |= {"height": 32, "width": 32}
     return options
 
@@ -90,6 +93,8 @@ def support_parameters(name: str) -> Any:
 
 
 def made(name: str, **parts: Any) -> Any:
+    if PIPELINES[name].seam != "unet":
+        return transformers.made(name, **parts)
     return pipe(class_of(name), xl="XL" in name, **network(name) | parts)
 
 
@@ -100,7 +105,9 @@ def test_every_listed_class_shares(name: str) -> None:
     With weight 0 the queries that a look finds count nothing, so the frame is as without looks.
     """
     tried, options = made(name), options_of(name)
-    plain = tried(prompt=["a fox reading"], generator=[generator(3, "latent")], **options).images[0]
+    with seam_of(PIPELINES[name]).running(tried):
+        found = tried(prompt=["a fox reading"], generator=[generator(3, "latent")], **options)
+    plain = found.images[0]
     results = {}
     for memory in ("kv", "hidden"):
         with consistent_gen.share(
