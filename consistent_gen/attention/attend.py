@@ -55,8 +55,8 @@ def attend(
     """
     n, t = heads.q.shape[1], 0 if text is None else text.q.shape[1]
     q, k, v = joint = _joint(heads, text)  # b n+t h d
-    first = t if text is not None and text.first else 0
-    image, words = slice(first, first + n), slice(0, t) if first else slice(n, n + t)
+    first = 0 if text is None else text.before
+    image, words = slice(first, first + n), _beside(first, n, t, q.device)
     padded = _padded(text)
     groups: dict[tuple[Any, ...], list[_Job]] = {}
     for slot in {**heads.reads, **padded}:
@@ -85,12 +85,26 @@ def _joint(heads: Heads, text: Text | None) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values of text and image in the model's order [b n+t h d], rotated."""
     parts = [(heads.q, heads.k, heads.v)]
     if text is not None:
-        parts.insert(0 if text.first else 1, (text.q, text.k, text.v))
+        said = (text.q, text.k, text.v)
+        front, back = (tuple(x[:, part] for x in said) for part in _halves(text.before))
+        parts = [part for part in (front, parts[0], back) if part[0].shape[1]]
     q, k, v = (torch.cat(x, dim=1) if len(x) > 1 else x[0] for x in zip(*parts, strict=True))
     if heads.rotary is not None:
         angles = heads.rotary.angles(heads.rotary.ids)
         q, k = rotate(q, *angles), rotate(k, *angles)
     return q, k, v
+
+
+def _halves(before: int) -> tuple[slice, slice]:
+    return slice(0, before), slice(before, None)
+
+
+def _beside(before: int, n: int, t: int, device: torch.device) -> slice | Tensor:
+    """Where the t tokens beside n image tokens stand, `before` of them in front."""
+    if before in (0, t):
+        return slice(0, t) if before else slice(n, n + t)
+    front = torch.arange(before, device=device)
+    return torch.cat([front, torch.arange(before + n, n + t, device=device)])
 
 
 def _padded(text: Text | None) -> dict[int, Tensor]:
@@ -133,7 +147,7 @@ def _run_group(
     group: Sequence[_Job],
     heads: Heads,
     joint: tuple[Tensor, Tensor, Tensor],
-    spans: tuple[slice, slice],
+    spans: tuple[slice, slice | Tensor],
     padded: dict[int, Tensor],
     out: Tensor,
     backend: Any,
@@ -155,10 +169,13 @@ def _run_group(
     values: list[list[Tensor]] = []
     for job in group:
         wanted = _wanted(job, spans, q.device)
-        own = [slice(0, q.shape[1])]
+        own: list[slice | Tensor] = [slice(0, q.shape[1])]
         if job.slot in padded or job.alone(heads):
-            own = [padded[job.slot] + words.start if job.slot in padded else words]
-            own += [] if job.alone(heads) else [image]
+            said = words
+            if job.slot in padded:
+                places = torch.arange(q.shape[1], device=q.device)[words]
+                said = places[padded[job.slot]]
+            own = [said] if job.alone(heads) else [said, image]
         queries.append([q[job.slot, wanted]])  # n h d
         keys.append(
             [*(k[job.slot, x] for x in own), *(_rotated(e, heads, k) for e in job.extras)]
@@ -182,7 +199,7 @@ def _run_group(
         out[job.slot, _wanted(job, spans, q.device)] = row
 
 
-def _wanted(job: _Job, spans: tuple[slice, slice], device: torch.device) -> slice | Tensor:
+def _wanted(job: _Job, spans: tuple[slice, slice | Tensor], device: torch.device) -> slice | Tensor:
     """Which tokens [n] of the joint sequence ask."""
     image, words = spans
     if job.queries is None:

@@ -71,16 +71,19 @@ class Site:
 
 @dataclass(frozen=True)
 class Rotary:
-    """Positions of tokens: `ids` [t+n axes]; `embed` maps ids to cos and sin."""
+    """Positions of tokens: `ids` [t+n+r axes] of `text` words, `image` tokens of the picture, and
+    those of pictures beside it (of edit models); `embed` maps ids to cos and sin.
+    """
 
     ids: Tensor
     text: int
+    image: int
     embed: Callable[[Tensor], tuple[Tensor, Tensor]]
 
     @property
     def image_ids(self) -> Tensor:
         """Position of every image token, [n axes]."""
-        return self.ids[self.text :]
+        return self.ids[self.text : self.text + self.image]
 
     def angles(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """cos and sin [m d] at positions ids [m axes]."""
@@ -90,15 +93,16 @@ class Rotary:
 
 @dataclass(frozen=True)
 class Text:
-    """Text queries, keys and values of a joint layer, [b t h d]; `first` if text precedes image.
+    """Queries, keys and values of what stands beside the picture in a joint layer, [b t h d]: text,
+    and behind it tokens of pictures beside this one.
 
-    words: which of them are words of their row and no padding, [b t]; None for all.
+    before: how many of them precede the image. words: which are no padding, [b t]; None for all.
     """
 
     q: Tensor
     k: Tensor
     v: Tensor
-    first: bool
+    before: int
     words: Tensor | None = None
 
 
@@ -205,7 +209,8 @@ def positions(model: Any, kwargs: dict[str, Any]) -> Rotary | None:
         return None
     text, image = (kwargs[name] for name in ("txt_ids", "img_ids"))
     text, image = (ids[0] if ids.ndim == 3 else ids for ids in (text, image))
-    return Rotary(torch.cat([text, image]), len(text), model.pos_embed)
+    own = int((image[:, 0] == image[0, 0]).sum())
+    return Rotary(torch.cat([text, image]), len(text), own, model.pos_embed)
 
 
 def _centred(embedding: Any, kwargs: dict[str, Any]) -> Rotary:
@@ -235,7 +240,7 @@ def _centred(embedding: Any, kwargs: dict[str, Any]) -> Rotary:
         angles = torch.cat(parts, dim=-1).repeat_interleave(2, dim=-1)
         return angles.cos(), angles.sin()
 
-    return Rotary(torch.cat([words, *ids]), t, embed)
+    return Rotary(torch.cat([words, *ids]), t, len(ids[0]), embed)
 
 
 def project(
@@ -266,15 +271,21 @@ def project(
     q, k = _normed(attn.norm_q, q), _normed(attn.norm_k, k)
     if site.kind == "single":
         assert rotary is not None, "a single-stream layer without positions"
-        t = rotary.text
-        text = Text(q[:, :t], k[:, :t], v[:, :t], first=True)
-        return (q[:, t:], k[:, t:], v[:, t:]), text
+        image = slice(rotary.text, rotary.text + rotary.image)
+        parts = [torch.cat([x[:, : image.start], x[:, image.stop :]], dim=1) for x in (q, k, v)]
+        return (q[:, image], k[:, image], v[:, image]), Text(*parts, before=rotary.text)
     if site.kind != "joint":
         return (q, k, v), None
     assert encoder is not None, "a joint layer without text"
     said = _text_heads(attn, encoder, q.shape[-1])
+    n = q.shape[1] if rotary is None else rotary.image
     known = None if words is None else words.bool()
-    return (q, k, v), Text(*said, first=site.text_first, words=known)
+    if n < q.shape[1]:
+        said = tuple(torch.cat([x, y[:, n:]], dim=1) for x, y in zip(said, (q, k, v), strict=True))
+        if known is not None:
+            known = torch.cat([known, known.new_ones(len(q), q.shape[1] - n)], dim=1)
+    before = encoder.shape[1] if site.text_first else 0
+    return (q[:, :n], k[:, :n], v[:, :n]), Text(*said, before=before, words=known)
 
 
 def project_again(attn: Any, hidden: Tensor, which: Literal["q", "k", "v"]) -> Tensor:
@@ -292,13 +303,17 @@ def project_again(attn: Any, hidden: Tensor, which: Literal["q", "k", "v"]) -> T
 
 
 def unproject(
-    attn: Any, image: Tensor, text: Tensor | None, site: Site
+    attn: Any, image: Tensor, text: Tensor | None, before: int, site: Site
 ) -> tuple[Tensor, Tensor | None]:
-    """Results of attention [b n h d] to hidden states [b n c] of image and text tokens."""
-    image = image.flatten(2)
+    """Results of attention [b n h d] to hidden states: of image tokens [b n c], with those of
+    pictures beside it, and of text tokens. A "single" layer's are all in one. before: see `Text`.
+    """
     if site.kind == "single":
         assert text is not None
-        return image, text.flatten(2)
+        return torch.cat([text[:, :before], image, text[:, before:]], dim=1).flatten(2), None
+    if text is not None and site.text_first:
+        image, text = torch.cat([image, text[:, before:]], dim=1), text[:, :before]
+    image = image.flatten(2)
     image = attn.to_out[1](attn.to_out[0](image.contiguous()))
     if text is None:
         return image, None

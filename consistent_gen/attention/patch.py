@@ -326,7 +326,7 @@ class PolicyProcessor:
         heads = Heads(*qkv, rotary=rotary)
         if not any(policy.acts_on_projections for policy in policies):
             first = 0 if site.kind != "single" or rotary is None else rotary.text
-            heads.hidden = hidden_states[:, first:]
+            heads.hidden = hidden_states[:, first : first + qkv[0].shape[1]]
             heads.project = functools.partial(project_again, attn)
         if text is not None:
             for policy in policies:
@@ -341,18 +341,16 @@ class PolicyProcessor:
         adding = [policy for policy in acting if policy.adds(site)]
         if heads.untouched and not adding:
             # Recorded only, or nothing to read: the layer's own bytes, not merely its numbers.
-            return _shown(acting, own(attn, hidden_states, **named), text, site)
+            return _shown(acting, own(attn, hidden_states, **named), text, heads, site)
         image, said = attend(heads, text, self._attention_backend)  # b n h d, b t h d
         branches = [policy.branch(heads.q, image, site) for policy in adding]
-        image, said = unproject(attn, sum(branches, image), said, site)  # b n c, b t c
-        if site.kind == "single":
-            assert said is not None
-            return _shown(acting, torch.cat([said, image], dim=1), text, site)
+        before = 0 if text is None else text.before
+        image, said = unproject(attn, sum(branches, image), said, before, site)
         found: Any = image if said is None else (image, said)
         if ip_hidden_states is not None and site.block == "double":
             # An image adapter's own branch is the third result of its processor.
             found = image, said, own(attn, hidden_states, **named)[2]
-        return _shown(acting, found, text, site)
+        return _shown(acting, found, text, heads, site)
 
     def own(self, binding: _Binding | None) -> Any:
         """The layer's own processor, which acts where no policy does."""
@@ -362,16 +360,16 @@ class PolicyProcessor:
         return binding.first
 
 
-def _shown(acting: Sequence[AttentionPolicy], result: Any, text: Text | None, site: Site) -> Any:
+def _shown(
+    acting: Sequence[AttentionPolicy], result: Any, text: Text | None, heads: Heads, site: Site
+) -> Any:
     """A processor's result after the policies have changed that of image tokens [b n c]."""
-    if site.kind == "single":
-        assert text is not None
-        t = text.q.shape[1]
-        image = changed = result[:, t:]
-        for policy in acting:
-            changed = policy.output(changed, site)
-        return result if changed is image else torch.cat([result[:, :t], changed], dim=1)
-    image, *rest = result if isinstance(result, tuple) else (result,)
+    whole, *rest = result if isinstance(result, tuple) else (result,)
+    first = text.before if text is not None and site.kind == "single" else 0
+    last = first + heads.q.shape[1]
+    image = changed = whole[:, first:last]
     for policy in acting:
-        image = policy.output(image, site)
-    return (image, *rest) if isinstance(result, tuple) else image
+        changed = policy.output(changed, site)
+    if changed is not image:
+        whole = torch.cat([whole[:, :first], changed, whole[:, last:]], dim=1)
+    return (whole, *rest) if isinstance(result, tuple) else whole

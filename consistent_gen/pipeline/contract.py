@@ -112,6 +112,9 @@ PIPELINES |= {
     "FluxImg2ImgPipeline": _also(_FLUX, "img2img", "image", repeated=("image",)),
     "FluxInpaintPipeline": _also(_FLUX, "inpainting", "image", "mask_image", repeated=("image",)),
     "FluxControlNetPipeline": _also(_FLUX, "ControlNet", "control_image"),
+    "FluxKontextPipeline": replace(
+        _FLUX, of_frame=(*_FLUX.of_frame, "image"), pictures="words, editing"
+    ),
     "QwenImagePipeline": _QWEN,
     "QwenImageImg2ImgPipeline": _also(_QWEN, "img2img", "image", repeated=("image",)),
     "QwenImageInpaintPipeline": _also(
@@ -124,7 +127,7 @@ _PERTURBED = (
 )
 _THREE_ROWS = "it calls its UNet with three rows per picture"
 _UNREAD = "its layers hold text and pictures in a form that is not read yet"
-_BESIDE = "the pictures that it edits stand among the tokens of the picture that it draws"
+_BESIDE = "the picture that it edits stands in its prompt or is put back at every step"
 _CHANNELS = "its transformer takes further channels beside the latents; use another pipeline"
 _FUSED = "its single-stream layers project attention and feed-forward in one map"
 _LINEAR = "its attention is linear: it sums over all tokens and has no keys that a frame could read"
@@ -144,7 +147,7 @@ REFUSED: dict[str, str] = {
     "KolorsPipeline": "its text encoder is no CLIP, so a subject's words are not found",
     "AnimateDiffPipeline": _FRAMES,
     "AnimateDiffSDXLPipeline": _FRAMES,
-    "FluxKontextPipeline": _BESIDE,
+    "FluxKontextInpaintPipeline": _BESIDE,
     "FluxFillPipeline": _CHANNELS,
     "FluxControlPipeline": _CHANNELS,
     "FluxPriorReduxPipeline": "it makes prompts of pictures and draws nothing",

@@ -252,6 +252,24 @@ def test_what_is_refused_has_a_reason() -> None:
         assert story._open
 
 
+# Classes that no table names, of every kind of network.
+UNLISTED = ("HunyuanDiTPipeline", "AuraFlowPipeline", "WanPipeline", "StableCascadeDecoderPipeline",
+            "StableDiffusionLDM3DPipeline", "StableDiffusion3ControlNetInpaintingPipeline",
+            "FluxControlNetImg2ImgPipeline", "QwenImageLayeredPipeline")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*REFUSED, *UNLISTED])
+def test_a_class_is_refused_before_its_parts_are_looked_at(name: str) -> None:
+    """In one line with a reason: never a raw error, and nothing is drawn unshared."""
+    kind = class_of(name)
+    bare = kind.__new__(kind)
+    with pytest.raises(InputError) as caught, consistent_gen.share(bare):
+        pass
+    said = str(caught.value)
+    assert "\n" not in said and said.startswith(f"a {name} ")
+    assert REFUSED.get(name, "has no UNet") in said
+
+
 def test_lists_name_classes_that_exist() -> None:
     for name in (*PIPELINES, *REFUSED, *SCHEDULERS):
         assert hasattr(diffusers, name), name

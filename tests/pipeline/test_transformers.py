@@ -30,6 +30,7 @@ KINDS: dict[str, Any] = {
     "dev": ("FluxPipeline", lambda: {}, {}),
     "schnell": ("FluxPipeline", lambda: {"transformer": toys.flux_transformer(False)}, {}),
     "dev, guided": ("FluxPipeline", lambda: {}, GUIDED),
+    "kontext": ("FluxKontextPipeline", lambda: {}, {"image": picture("blue")}),
     "qwen": ("QwenImagePipeline", lambda: {}, {}),
     "qwen, guided": ("QwenImagePipeline", lambda: {}, GUIDED),
 }
@@ -82,7 +83,7 @@ CASES = [(kind, method) for kind in KINDS for method in METHODS]
 QUICK = [
     ("sd3", "consistyle"), ("sd3", "head_start"), ("dev", "consistory"), ("schnell", "head_start"),
     ("dev, guided", "consistyle"), ("dev, guided", "style_aligned"),
-    ("qwen", "head_start"), ("qwen, guided", "consistyle"),
+    ("kontext", "consistyle"), ("qwen", "head_start"), ("qwen, guided", "consistyle"),
 ]  # fmt: skip
 
 
@@ -264,7 +265,7 @@ class Again(AttentionPolicy):
         heads.put("q", 0, heads.get("q", 0))
 
 
-@pytest.mark.parametrize("kind", ["sd3", "dev", "qwen"])
+@pytest.mark.parametrize("kind", ["sd3", "dev", "kontext", "qwen"])
 def test_attention_without_anything_shared_is_the_models(kind: str) -> None:
     """Positions, padding of unequal prompts and all: two ways to the same numbers."""
     pipe, options = made(kind)
@@ -298,6 +299,7 @@ def test_what_cannot_be_shared_is_refused_in_one_line() -> None:
     refused("dev", "cannot be sampled by it", diffusers.FlowMatchHeunDiscreteScheduler())
     refused("sd3", "comes from no seed", toys.scheduler(stochastic_sampling=True))
     refused("dev", "no places in a training schedule", toys.scheduler(invert_sigmas=True))
+    refused("kontext", "cannot be sampled by it", diffusers.DDIMScheduler())
     refused("dev", "has no option 'strength'", strength=0.5)
     pipe, options = made("dev")
     with (

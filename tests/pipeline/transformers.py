@@ -218,6 +218,8 @@ def options(name: str) -> dict[str, Any]:
         "num_inference_steps": 4, "output_type": "np", "height": 32, "width": 48,
         "max_sequence_length": 24,
     }  # fmt: skip
+    if "Kontext" in name:  # its pictures are large otherwise
+        found |= {"max_area": 32 * 48, "_auto_resize": False}
     if PIPELINES[name].seam == "sd3":
         found["guidance_scale"] = 3.0
     return found

@@ -42,6 +42,7 @@ class FluxSeam(Seam):
         """See `Seam`; read from the positions that the pipeline gives its tokens."""
         ids = kwargs["img_ids"]  # n axes: picture, row, column
         ids = ids[0] if ids.ndim == 3 else ids
+        ids = ids[ids[:, 0] == ids[0, 0]]  # edit models have tokens of other pictures behind
         height, width = (ids[:, 1:3].amax(0) + 1).tolist()
         return int(height), int(width)
 
