@@ -25,6 +25,7 @@ FAMILIES = (
     "SD3Transformer2DModel",
     "FluxTransformer2DModel",
     "QwenImageTransformer2DModel",
+    "PixArtTransformer2DModel",
 )
 # Their latents come packed, so that a cell of a call's latent is a token.
 _PACKED = ("FluxTransformer2DModel", "QwenImageTransformer2DModel")
@@ -38,7 +39,8 @@ class Site:
 
     name: module path. kind: "self" (image to image), "cross" (image to text), "joint" (both in one
     softmax, two streams), "single" (one stream of text, then image).
-    block: "down", "mid", "up" of a UNet; "joint" of SD3 and Qwen; "double" or "single" of FLUX.
+    block: "down", "mid", "up" of a UNet; "joint" of SD3, Qwen and PixArt; "double" or "single"
+    of FLUX.
     level: how often the latent was halved. rank: the grid's fineness among layers with attention.
     depth: place among all layers that see image keys, from 0 to 1. patch: latent cells per token.
     channels: heads times head width. heads: how many. text_first: whether text stands before the
@@ -162,12 +164,14 @@ def _transformer_sites(model: Any, family: str) -> Iterator[Site]:
     for name, module in model.named_modules():
         if not _is_attention(module):
             continue
-        kind: Literal["self", "joint", "single"] = "joint"
+        kind: Literal["self", "cross", "joint", "single"] = "joint"
         block = "double" if family == "FluxTransformer2DModel" else "joint"
         if name.startswith("single_transformer_blocks"):
             kind = block = "single"
         elif family == "SD3Transformer2DModel" and name.endswith("attn2"):
             kind = "self"
+        elif family == "PixArtTransformer2DModel":
+            kind = "cross" if module.is_cross_attention else "self"
         first = family != "SD3Transformer2DModel"
         yield Site(name, kind, block, patch=patch, text_first=first, **_widths(module))
 

@@ -202,12 +202,14 @@ class _Patch:
             text: Any = args[1] if len(args) > 1 else kwargs.get("encoder_hidden_states")
             # With an IP-Adapter the states come as (text, pictures).
             text = text[0] if isinstance(text, tuple) else text
+            padded = kwargs.get("attention_mask")  # added to logits, [b 1 t]
             for policy in self.shared.policies:
                 for row in policy.watched(site):
                     one = slice(row.slot, row.slot + 1)  # alone: its bytes know no neighbours
                     with one_row(self.model, row.slot):
                         q, k = cross_heads(attn, hidden[one], text[one])
-                    policy.text_attention(row, text_attention(q[0], k[0]), site)
+                    words = None if padded is None else padded[row.slot].flatten() > -1.0
+                    policy.text_attention(row, text_attention(q[0], k[0], words), site)
 
         attn = self.model.get_submodule(site.name)
         self._hooks.append(attn.register_forward_pre_hook(look, with_kwargs=True))

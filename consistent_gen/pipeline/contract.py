@@ -121,12 +121,13 @@ PIPELINES |= {
         _QWEN, "inpainting", "image", "mask_image", repeated=("image",)
     ),
     "QwenImageControlNetPipeline": _also(_QWEN, "ControlNet", "control_image"),
+    "PixArtAlphaPipeline": Support(seam="pixart"),
+    "PixArtSigmaPipeline": Support(seam="pixart"),
 }
 _PERTURBED = (
     "its perturbed rows are made by attention processors of its own, which sharing replaces"
 )
 _THREE_ROWS = "it calls its UNet with three rows per picture"
-_UNREAD = "its layers hold text and pictures in a form that is not read yet"
 _BESIDE = "the picture that it edits stands in its prompt or is put back at every step"
 _CHANNELS = "its transformer takes further channels beside the latents; use another pipeline"
 _FUSED = "its single-stream layers project attention and feed-forward in one map"
@@ -160,8 +161,6 @@ REFUSED: dict[str, str] = {
     "ZImagePipeline": "it hands over pictures and prompts in lists of unequal lengths",
     "SanaPipeline": _LINEAR,
     "SanaSprintPipeline": _LINEAR,
-    "PixArtAlphaPipeline": _UNREAD,
-    "PixArtSigmaPipeline": _UNREAD,
     "Lumina2Pipeline": "its layers hold prompts of unequal lengths and pictures in one sequence",
     "ChromaPipeline": "its layers weigh padded words by an attention mask, which sharing drops",
 }

@@ -34,8 +34,11 @@ line and the server, which read folders of these classes.
   all). Under rotary embeddings, what is read of anchors stands to the right of the frame, each
   anchor a picture's width further, so that equal places of two pictures do not attract each other.
 - Masks of characters come from how image tokens look at the words: in Stable Diffusion 3 at those
-  of CLIP and T5, in FLUX.1 at those of T5, which reads `prompt_2` if there is one. Give `masks` to
-  `anchor` where your own are better.
+  of CLIP and T5, in FLUX.1 at those of T5, which reads `prompt_2` if there is one, in PixArt at those
+  of T5 in the prompt as the pipeline cleans it, in Qwen-Image at those of the prompt's part of what
+  its language model reads. Padding is left out. Give `masks` to `anchor` where yours are better.
+- FLUX.1 Kontext: its own `image` (of the story or of a frame) is read as always; only the picture
+  that is drawn is shared, and only its tokens read other frames.
 - Guidance: FLUX.1-dev is told a number (`guidance_scale`), "schnell" has none; with
   `true_cfg_scale` above 1 and a `negative_prompt` each step has a second call, and methods act in
   both as they do in a UNet.
@@ -76,7 +79,7 @@ def page() -> str:
         "Each call's step and noise level are read from its timestep, so schedules of any length, "
         "of second order, and started in the middle are right. Transformers that predict a flow "
         "take `FlowMatchEulerDiscreteScheduler`, Stable Diffusion 3 also "
-        "`FlowMatchHeunDiscreteScheduler`, and no other. For UNets, refused are:\n",
+        "`FlowMatchHeunDiscreteScheduler`, and no other. For UNets and PixArt, refused are:\n",
         "| scheduler | why |", "|---|---|", *schedulers,
         "| `DPMSolverSDEScheduler` | its noise comes from no seed, unless made with "
         "`noise_sampler_seed` |",

@@ -31,6 +31,7 @@ KINDS: dict[str, Any] = {
     "schnell": ("FluxPipeline", lambda: {"transformer": toys.flux_transformer(False)}, {}),
     "dev, guided": ("FluxPipeline", lambda: {}, GUIDED),
     "kontext": ("FluxKontextPipeline", lambda: {}, {"image": picture("blue")}),
+    "pixart": ("PixArtSigmaPipeline", lambda: {}, {}),
     "qwen": ("QwenImagePipeline", lambda: {}, {}),
     "qwen, guided": ("QwenImagePipeline", lambda: {}, GUIDED),
 }
@@ -83,7 +84,8 @@ CASES = [(kind, method) for kind in KINDS for method in METHODS]
 QUICK = [
     ("sd3", "consistyle"), ("sd3", "head_start"), ("dev", "consistory"), ("schnell", "head_start"),
     ("dev, guided", "consistyle"), ("dev, guided", "style_aligned"),
-    ("kontext", "consistyle"), ("qwen", "head_start"), ("qwen, guided", "consistyle"),
+    ("kontext", "consistyle"), ("pixart", "consistory"),
+    ("qwen", "head_start"), ("qwen, guided", "consistyle"),
 ]  # fmt: skip
 
 
@@ -279,6 +281,23 @@ def test_attention_without_anything_shared_is_the_models(kind: str) -> None:
     expected = latents()
     with attached(pipe.transformer, Again()):
         assert torch.allclose(latents(), expected, atol=1e-5)
+
+
+def test_words_as_the_pipeline_cleans_them_and_no_padding() -> None:
+    """PixArt reads small letters, and what is no word is not looked at."""
+    pipe, options = made("pixart")
+    with consistent_gen.share(pipe, "head_start", **options) as story:
+        assert story._tokens("A red FOX", "Fox") == (3,)
+        add, sums = story.run.masks.add, []
+
+        def noting(frame: str, name: str, step: int, looked: Any, grids: Any) -> None:
+            sums.append(looked)
+            add(frame, name, step, looked, grids)
+
+        story.run.masks.add = noting  # type: ignore[method-assign]
+        hero_of(story)
+    # Of five tokens, not of 24, one is the fox.
+    assert sums and 0.05 < float(torch.stack(sums).mean()) < 0.8
 
 
 def test_what_cannot_be_shared_is_refused_in_one_line() -> None:

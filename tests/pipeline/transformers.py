@@ -172,6 +172,23 @@ def qwen(kind: Any, **parts: Any) -> Any:
     return _quiet(made)
 
 
+def pixart(kind: Any, **parts: Any) -> Any:
+    """A pipeline of a PixArt class."""
+    from diffusers import DPMSolverMultistepScheduler, PixArtTransformer2DModel
+
+    transformer = PixArtTransformer2DModel(
+        sample_size=16, num_layers=6, patch_size=2, attention_head_dim=16, num_attention_heads=2,
+        caption_channels=T5_WIDTH, in_channels=4, out_channels=8, cross_attention_dim=32,
+        use_additional_conditions=False,
+    )  # fmt: skip
+    given = {
+        "vae": autoencoder(), "text_encoder": t5(), "tokenizer": tokenizer(),
+        "scheduler": DPMSolverMultistepScheduler(),
+    } | parts  # fmt: skip
+    given.setdefault("transformer", _drawn(transformer))
+    return _quiet(kind(**given))
+
+
 def network(name: str) -> dict[str, Any]:
     """The further parts of a pipeline class."""
     if name == "StableDiffusion3InpaintPipeline":  # it takes no other width
@@ -208,7 +225,7 @@ def made(name: str, **parts: Any) -> Any:
     """A pipeline of the class with this name."""
     import diffusers
 
-    build = {"sd3": sd3, "flux": flux, "qwen": qwen}[PIPELINES[name].seam]
+    build = {"sd3": sd3, "flux": flux, "qwen": qwen, "pixart": pixart}[PIPELINES[name].seam]
     return build(getattr(diffusers, name), **network(name) | parts)
 
 
@@ -220,7 +237,9 @@ def options(name: str) -> dict[str, Any]:
     }  # fmt: skip
     if "Kontext" in name:  # its pictures are large otherwise
         found |= {"max_area": 32 * 48, "_auto_resize": False}
-    if PIPELINES[name].seam == "sd3":
+    if PIPELINES[name].seam == "pixart":
+        found |= {"use_resolution_binning": False, "clean_caption": False}
+    if PIPELINES[name].seam in ("sd3", "pixart"):
         found["guidance_scale"] = 3.0
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from consistent_gen.pipeline.seams.flux import FluxSeam
+from consistent_gen.pipeline.seams.pixart import PixArtSeam
 from consistent_gen.pipeline.seams.qwen import QwenSeam
 from consistent_gen.pipeline.seams.sd3 import SD3Seam
 from consistent_gen.pipeline.seams.seam import Seam
@@ -13,6 +14,7 @@ SEAMS: dict[str, Seam] = {
     "sd3": SD3Seam(),
     "flux": FluxSeam(),
     "qwen": QwenSeam(),
+    "pixart": PixArtSeam(),
 }
 
 __all__ = ["SEAMS", "Seam"]
