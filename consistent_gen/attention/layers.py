@@ -156,7 +156,8 @@ def _unet_sites(model: Any) -> Iterator[Site]:
         index = int(place[2] or 0)
         level = {"down": index, "mid": levels - 1, "up": levels - 1 - index}[place[1]]
         kind: Literal["self", "cross"] = "cross" if module.is_cross_attention else "self"
-        yield Site(name, kind, place[1], level, **_widths(module))
+        channels, heads = _widths(module)
+        yield Site(name, kind, place[1], level, channels=channels, heads=heads)
 
 
 def _transformer_sites(model: Any, family: str) -> Iterator[Site]:
@@ -173,11 +174,13 @@ def _transformer_sites(model: Any, family: str) -> Iterator[Site]:
         elif family == "PixArtTransformer2DModel":
             kind = "cross" if module.is_cross_attention else "self"
         first = family != "SD3Transformer2DModel"
-        yield Site(name, kind, block, patch=patch, text_first=first, **_widths(module))
+        channels, heads = _widths(module)
+        yield Site(name, kind, block, patch=patch, channels=channels, heads=heads, text_first=first)
 
 
-def _widths(module: Any) -> dict[str, int]:
-    return {"channels": int(module.inner_dim), "heads": int(module.heads)}
+def _widths(module: Any) -> tuple[int, int]:
+    """Channels and heads."""
+    return int(module.inner_dim), int(module.heads)
 
 
 def _is_attention(module: Any) -> bool:
@@ -276,20 +279,23 @@ def project(
     if site.kind == "single":
         assert rotary is not None, "a single-stream layer without positions"
         image = slice(rotary.text, rotary.text + rotary.image)
-        parts = [torch.cat([x[:, : image.start], x[:, image.stop :]], dim=1) for x in (q, k, v)]
-        return (q[:, image], k[:, image], v[:, image]), Text(*parts, before=rotary.text)
+        tq, tk, tv = (
+            torch.cat([x[:, : image.start], x[:, image.stop :]], dim=1) for x in (q, k, v)
+        )
+        text = Text(tq, tk, tv, before=rotary.text)
+        return (q[:, image], k[:, image], v[:, image]), text
     if site.kind != "joint":
         return (q, k, v), None
     assert encoder is not None, "a joint layer without text"
-    said = _text_heads(attn, encoder, q.shape[-1])
+    tq, tk, tv = _text_heads(attn, encoder, q.shape[-1])
     n = q.shape[1] if rotary is None else rotary.image
     known = None if words is None else words.bool()
     if n < q.shape[1]:
-        said = tuple(torch.cat([x, y[:, n:]], dim=1) for x, y in zip(said, (q, k, v), strict=True))
+        tq, tk, tv = (torch.cat([x, y[:, n:]], dim=1) for x, y in ((tq, q), (tk, k), (tv, v)))
         if known is not None:
             known = torch.cat([known, known.new_ones(len(q), q.shape[1] - n)], dim=1)
     before = encoder.shape[1] if site.text_first else 0
-    return (q[:, :n], k[:, :n], v[:, :n]), Text(*said, before=before, words=known)
+    return (q[:, :n], k[:, :n], v[:, :n]), Text(tq, tk, tv, before, known)
 
 
 def project_again(attn: Any, hidden: Tensor, which: Literal["q", "k", "v"]) -> Tensor:

@@ -34,8 +34,8 @@ line and the server, which read folders of these classes.
   all). Under rotary embeddings, what is read of anchors stands to the right of the frame, each
   anchor a picture's width further, so that equal places of two pictures do not attract each other.
 - Masks of characters come from how image tokens look at the words: in Stable Diffusion 3 at those
-  of CLIP and T5, in FLUX.1 at those of T5, which reads `prompt_2` if there is one, in PixArt at those
-  of T5 in the prompt as the pipeline cleans it, in Qwen-Image at those of the prompt's part of what
+  of CLIP and T5, in FLUX.1 at those of T5, which reads `prompt_2` if there is one, in PixArt at
+  those of T5 in the prompt as it is cleaned, in Qwen-Image at those of the prompt's part of what
   its language model reads. Padding is left out. Give `masks` to `anchor` where yours are better.
 - FLUX.1 Kontext: its own `image` (of the story or of a frame) is read as always; only the picture
   that is drawn is shared, and only its tokens read other frames.

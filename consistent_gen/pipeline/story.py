@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from consistent_gen.attention.backends import select_backend
@@ -27,6 +28,7 @@ from consistent_gen.attention.roles import FrameRole, Source, Subject
 from consistent_gen.attention.run import SharedRun
 from consistent_gen.attention.sharing import Sharing
 from consistent_gen.errors import InputError
+from consistent_gen.inputs import as_rgb
 from consistent_gen.methods.tuning import recipe_of
 from consistent_gen.pipeline.calls import Calls, Pass, residuals
 from consistent_gen.pipeline.contract import (
@@ -253,6 +255,8 @@ class PipelineStory:
         for name in self._support.repeated:
             if not isinstance(options[name], list):
                 options[name] = [options[name]] * len(prompts)
+        for name in options.keys() & {"image", "control_image"}:
+            options[name] = _shown(options[name])
         one = Pass(tuple(frames), options)
         for number, picture in pictures.items():
             noise = generator(seeds[number], "reference")
@@ -265,6 +269,10 @@ class PipelineStory:
     def _encoded(self, picture: Any, noise: torch.Generator) -> tuple[Tensor, Tensor]:
         """Clean latent of a picture and its noise, each in the form of a call's row."""
         size = {k: self._options[k] for k in ("height", "width") if k in self._options}
+        if isinstance(picture, Image.Image):
+            picture = as_rgb(picture)
+            if len(size) == 2:  # cropped around the middle, not squashed
+                picture = ImageOps.fit(picture, (size["width"], size["height"]))
         pixels = self.pipe.image_processor.preprocess(picture, **size)
         latent = self._seam.encoded(self.pipe, pixels)
         clean = latent.to(next(self._model.parameters()).dtype)
@@ -346,7 +354,10 @@ class PipelineStory:
         self._seam.check_scheduler(self.pipe.scheduler)
 
     def _uses(
-        self, prompt: str, subjects: Sequence[SavedCharacter], own: Mapping[str, Any]
+        self,
+        prompt: str,
+        subjects: Sequence[SavedCharacter],
+        own: Mapping[str, Any] | None = None,
     ) -> tuple[Subject, ...]:
         """The subjects with their words; several with equal words have one mention each."""
         uses = []
@@ -383,6 +394,13 @@ def _given(
 ) -> dict[str, Any]:
     """What anchors were drawn from beside words, by content."""
     return {"pictures": by_content(pictures or {}), "masks": by_content(masks or {})}
+
+
+def _shown(pictures: Any) -> Any:
+    """Pictures of an option as a viewer shows them; arrays and tensors as they are."""
+    if isinstance(pictures, list):
+        return [_shown(picture) for picture in pictures]
+    return as_rgb(pictures) if isinstance(pictures, Image.Image) else pictures
 
 
 @contextmanager

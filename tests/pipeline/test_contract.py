@@ -31,7 +31,7 @@ from consistent_gen.pipeline import PipelineStory
 from consistent_gen.pipeline.contract import PIPELINES, REFUSED, SCHEDULERS, seam_of
 from consistent_gen.runtime import generator
 from tests.attention.toys import redraw
-from tests.pipeline import transformers
+from tests.pipeline import transformer_toys
 from tests.pipeline.toys import OPTIONS, differ, picture, pipe, text, tokenizer, unet
 
 # What diffusers says of itself and of numpy.
@@ -74,7 +74,7 @@ def network(name: str) -> dict[str, Any]:
 def options_of(name: str) -> dict[str, Any]:
     support, options = PIPELINES[name], dict(OPTIONS)
     if support.seam != "unet":
-        options = transformers.options(name)
+        options = transformer_toys.options(name)
     for wanted in {"image", "control_image"}.intersection(support.needs):
         options[wanted] = picture("blue")
     if "mask_image" in support.needs:
@@ -94,7 +94,7 @@ def support_parameters(name: str) -> Any:
 
 def made(name: str, **parts: Any) -> Any:
     if PIPELINES[name].seam != "unet":
-        return transformers.made(name, **parts)
+        return transformer_toys.made(name, **parts)
     return pipe(class_of(name), xl="XL" in name, **network(name) | parts)
 
 

@@ -10,6 +10,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from PIL import ImageOps
 
 import consistent_gen
 from consistent_gen.attention.patch import attached
@@ -19,7 +20,7 @@ from consistent_gen.errors import InputError
 from consistent_gen.pipeline import PipelineStory
 from consistent_gen.runtime import generator
 from tests.every_run import or_slow
-from tests.pipeline import transformers as toys
+from tests.pipeline import transformer_toys as toys
 from tests.pipeline.toys import differ, picture
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
@@ -211,6 +212,19 @@ def test_ones_own_picture_stands_in_for_a_drawing() -> None:
         pytest.raises(InputError, match=r"4 x 32 x 32, .* give share\(\) the height and width"),
     ):
         hero_of(story, pictures={0: picture("red", 64)})
+
+
+def test_ones_own_picture_is_cropped_and_seen_as_a_viewer_shows_it() -> None:
+    pipe, options = made("sd3")
+    wide = picture("red", 64)
+    wide.paste("blue", (0, 16, 64, 48))  # what is left of a square at 48 x 32, but for two edges
+    clear = wide.convert("RGBA")
+    clear.putalpha(255)
+    with consistent_gen.share(pipe, "style_aligned", **options) as story:
+        found = [story._encoded(x, generator(1, "reference"))[0] for x in (wide, clear)]
+        cropped = ImageOps.fit(wide, (48, 32))
+        found.append(story._encoded(cropped, generator(1, "reference"))[0])
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
 
 
 def test_a_picture_is_encoded_as_its_pipeline_decodes_it() -> None:

@@ -148,7 +148,8 @@ class Seam:
     def noised(self, scheduler: Any, step: int, clean: Tensor, noise: Tensor) -> Tensor:
         """A clean row with the noise of a step, as the network sees it."""
         sigma = scheduler.sigmas[step].to(clean.device)
-        return ((1.0 - sigma) * clean.float() + sigma * noise.float()).to(clean)
+        noised: Tensor = (1.0 - sigma) * clean.float() + sigma * noise.float()
+        return noised.to(clean)
 
     def tokens(
         self, pipe: Any, prompt: str, subject: str, options: Mapping[str, Any]

@@ -22,7 +22,7 @@ class UNetSeam(Seam):
 
     part = "unet"
     noun = "UNet"
-    plain = ("FeedForward", "ResnetBlock2D")
+    plain: tuple[str, ...] = ("FeedForward", "ResnetBlock2D")
 
     def check_parts(self, pipe: Any, name: str, inpaints: bool) -> None:
         """See `Seam`."""
