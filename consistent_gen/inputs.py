@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import logging
 import warnings
 import zipfile
 import zlib
@@ -17,6 +18,8 @@ from consistent_gen.registry import nearest
 
 if TYPE_CHECKING:
     from PIL import Image
+
+logger = logging.getLogger(__name__)
 
 PICTURE_FORMATS = ("PNG", "JPEG", "WEBP")  # of a user's own pictures
 
@@ -102,20 +105,43 @@ def check_time(value: datetime | None, what: str) -> None:
         raise InputError(f"{what} is {value!r}; expected a datetime with a time zone (UTC is safe)")
 
 
+def as_rgb(picture: Image.Image) -> Image.Image:
+    """A picture as a viewer shows it: upright, on white where it is transparent, 8 bits of RGB.
+
+    Of 16 bits of grey the upper eight are taken, of an animation the first frame (with a warning in
+    the log).
+    """
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    if getattr(picture, "n_frames", 1) > 1:
+        logger.warning("a picture is an animation of %d frames: its first one is taken",
+                       getattr(picture, "n_frames", 1))  # fmt: skip
+        picture.seek(0)
+    upright = ImageOps.exif_transpose(picture)
+    if upright.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in upright.info:
+        white = Image.new("RGBA", upright.size, "white")
+        upright = Image.alpha_composite(white, upright.convert("RGBA"))
+    if upright.mode.startswith("I"):  # 16 bits of grey, which `convert` would clip
+        deep = np.asarray(upright, np.int64)
+        upright = Image.fromarray((deep >> (8 if deep.max() > 255 else 0)).astype(np.uint8))
+    return upright.convert("RGB")
+
+
 def open_picture(given: Path | bytes) -> Image.Image:
-    """The picture in a user's file (or its bytes), upright, RGB.
+    """The picture in a user's file (or its bytes), as `as_rgb`.
 
     Raises:
         InputError: it is none, it is damaged, or it is too large; the message lacks its subject.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     file = io.BytesIO(given) if isinstance(given, bytes) else given
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file, formats=PICTURE_FORMATS) as opened:
-                return ImageOps.exif_transpose(opened).convert("RGB")
+                return as_rgb(opened)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise InputError(f"has more than {Image.MAX_IMAGE_PIXELS:,} pixels") from None
     except (OSError, ValueError, SyntaxError, EOFError):

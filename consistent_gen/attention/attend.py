@@ -38,11 +38,11 @@ class _Job:
         """Whether the row's own image keys are left out."""
         return self.slot in heads.without_self and bool(self.extras)
 
-    def shape(self, heads: Heads) -> tuple[Any, ...]:
-        """Jobs of equal shape can be computed in one call."""
+    def shape(self, heads: Heads, words: int) -> tuple[Any, ...]:
+        """Jobs of equal shape can be computed in one call. words: how many the row has."""
         count = -1 if self.queries is None else len(self.queries)
         shared = sum(len(extra.k) for extra in self.extras)
-        return self.text, count, shared, self.alone(heads), self.biased
+        return self.text, count, shared, self.alone(heads), self.biased, words
 
 
 def attend(
@@ -55,12 +55,18 @@ def attend(
     """
     n, t = heads.q.shape[1], 0 if text is None else text.q.shape[1]
     q, k, v = joint = _joint(heads, text)  # b n+t h d
-    first = t if text is not None and text.first else 0
-    image, words = slice(first, first + n), slice(0, t) if first else slice(n, n + t)
+    first = 0 if text is None else text.before
+    image, words = slice(first, first + n), _beside(first, n, t, q.device)
+    padded = _padded(text)
     groups: dict[tuple[Any, ...], list[_Job]] = {}
-    for slot, extras in heads.reads.items():
-        for job in _jobs(slot, [extra for extra in extras if len(extra.k)], heads.q, text):
-            groups.setdefault(job.shape(heads), []).append(job)
+    for slot in {**heads.reads, **padded}:
+        extras = [extra for extra in heads.reads.get(slot, ()) if len(extra.k)]
+        jobs = list(_jobs(slot, extras, heads.q, text))
+        if not jobs and slot in padded:
+            jobs = [_Job(slot, False, None, ()), _Job(slot, True, None, ())]
+        for job in jobs:
+            said = len(padded[slot]) if slot in padded else t
+            groups.setdefault(job.shape(heads, said), []).append(job)
     reading = {job.slot for group in groups.values() for job in group}
     plain = [slot for slot in range(len(q)) if slot not in reading]
     if not reading:
@@ -71,7 +77,7 @@ def attend(
             rows = _evenly(plain)
             out[rows] = _dispatch(q[rows], k[rows], v[rows], backend)
     for group in groups.values():
-        _run_group(group, heads, joint, (image, words), out, backend)
+        _run_group(group, heads, joint, (image, words), padded, out, backend)
     return out[:, image], None if text is None else out[:, words]
 
 
@@ -79,12 +85,33 @@ def _joint(heads: Heads, text: Text | None) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values of text and image in the model's order [b n+t h d], rotated."""
     parts = [(heads.q, heads.k, heads.v)]
     if text is not None:
-        parts.insert(0 if text.first else 1, (text.q, text.k, text.v))
+        said = (text.q, text.k, text.v)
+        front, back = (tuple(x[:, part] for x in said) for part in _halves(text.before))
+        parts = [part for part in (front, parts[0], back) if part[0].shape[1]]
     q, k, v = (torch.cat(x, dim=1) if len(x) > 1 else x[0] for x in zip(*parts, strict=True))
     if heads.rotary is not None:
         angles = heads.rotary.angles(heads.rotary.ids)
         q, k = rotate(q, *angles), rotate(k, *angles)
     return q, k, v
+
+
+def _halves(before: int) -> tuple[slice, slice]:
+    return slice(0, before), slice(before, None)
+
+
+def _beside(before: int, n: int, t: int, device: torch.device) -> slice | Tensor:
+    """Where the t tokens beside n image tokens stand, `before` of them in front."""
+    if before in (0, t):
+        return slice(0, t) if before else slice(n, n + t)
+    front = torch.arange(before, device=device)
+    return torch.cat([front, torch.arange(before + n, n + t, device=device)])
+
+
+def _padded(text: Text | None) -> dict[int, Tensor]:
+    """Of rows with padding: slot -> numbers of the text tokens [w] that are words."""
+    if text is None or text.words is None:
+        return {}
+    return {slot: row.nonzero()[:, 0] for slot, row in enumerate(text.words) if not bool(row.all())}
 
 
 def _jobs(slot: int, extras: Sequence[Extra], q: Tensor, text: Text | None) -> Iterator[_Job]:
@@ -120,13 +147,15 @@ def _run_group(
     group: Sequence[_Job],
     heads: Heads,
     joint: tuple[Tensor, Tensor, Tensor],
-    spans: tuple[slice, slice],
+    spans: tuple[slice, slice | Tensor],
+    padded: dict[int, Tensor],
     out: Tensor,
     backend: Any,
 ) -> None:
     """Attend for jobs of one shape, and put the results into `out` [b n+t h d].
 
-    joint: queries, keys and values like `out`. spans: where image and text stand in them.
+    joint: queries, keys and values like `out`. spans: where image and text stand in them. padded:
+    see `_padded`.
     """
     q, k, v = joint
     image, words = spans
@@ -140,12 +169,23 @@ def _run_group(
     values: list[list[Tensor]] = []
     for job in group:
         wanted = _wanted(job, spans, q.device)
-        own = words if job.alone(heads) else slice(0, q.shape[1])
+        own: list[slice | Tensor] = [slice(0, q.shape[1])]
+        if job.slot in padded or job.alone(heads):
+            said = words
+            if job.slot in padded:
+                places = torch.arange(q.shape[1], device=q.device)[words]
+                said = places[padded[job.slot]]
+            own = [said] if job.alone(heads) else [said, image]
         queries.append([q[job.slot, wanted]])  # n h d
-        keys.append([k[job.slot, own], *(_rotated(e, heads, k) for e in job.extras)])  # m h d
-        values.append([v[job.slot, own], *(e.v.to(v) for e in job.extras)])
+        keys.append(
+            [*(k[job.slot, x] for x in own), *(_rotated(e, heads, k) for e in job.extras)]
+        )  # m h d
+        values.append([*(v[job.slot, x] for x in own), *(e.v.to(v) for e in job.extras)])
     if biased:
-        levels = [[0.0, *(extra.bias / scale for extra in job.extras)] for job in group]
+        levels = [
+            [*[0.0] * (len(parts) - len(job.extras)), *(e.bias / scale for e in job.extras)]
+            for job, parts in zip(group, keys, strict=True)
+        ]
         wide_q, wide_k = join(queries, [[1.0]] * len(group)), join(keys, levels)
         wide_v = join(values, [[0.0] * len(row) for row in levels])
         result = _dispatch(wide_q, wide_k, wide_v, backend, scale)[..., : q.shape[-1]]
@@ -159,7 +199,7 @@ def _run_group(
         out[job.slot, _wanted(job, spans, q.device)] = row
 
 
-def _wanted(job: _Job, spans: tuple[slice, slice], device: torch.device) -> slice | Tensor:
+def _wanted(job: _Job, spans: tuple[slice, slice | Tensor], device: torch.device) -> slice | Tensor:
     """Which tokens [n] of the joint sequence ask."""
     image, words = spans
     if job.queries is None:

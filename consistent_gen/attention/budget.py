@@ -145,9 +145,9 @@ def plan_for(
 
 def _drawn_again(run: SharedRun, sites: Sequence[Site], step: int, drawing: Sampling) -> int:
     """Calls for an anchor beside a frame's `step`: itself, a look, its first pass."""
-    calls = 0
-    for read in run.read_steps(sites, step, drawing.steps, drawing.branches):
-        calls += 1 + run.copies(sites, read, drawing.steps, drawing.branches)
+    calls, branches = 0, BOTH[: drawing.branches]
+    for read in run.read_steps(sites, step, drawing.steps, branches):
+        calls += 1 + run.copies(sites, read, drawing.steps, branches)
         calls += run.recipe.anchors > 1 and run.recipe.looks(read, drawing.steps)
     return calls
 

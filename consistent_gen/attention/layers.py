@@ -11,7 +11,7 @@ Shapes: `b` rows, `h` heads, `n` image tokens, `t` text tokens, `d` head width, 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -20,7 +20,15 @@ from torch import Tensor, nn
 
 from consistent_gen.errors import InputError
 
-FAMILIES = ("UNet2DConditionModel", "SD3Transformer2DModel", "FluxTransformer2DModel")
+FAMILIES = (
+    "UNet2DConditionModel",
+    "SD3Transformer2DModel",
+    "FluxTransformer2DModel",
+    "QwenImageTransformer2DModel",
+    "PixArtTransformer2DModel",
+)
+# Their latents come packed, so that a cell of a call's latent is a token.
+_PACKED = ("FluxTransformer2DModel", "QwenImageTransformer2DModel")
 _UNET = re.compile(r"(down|mid|up)_blocks?(?:\.(\d+))?\.attentions\.")
 Grid = tuple[int, int]  # height and width, in tokens
 
@@ -31,10 +39,12 @@ class Site:
 
     name: module path. kind: "self" (image to image), "cross" (image to text), "joint" (both in one
     softmax, two streams), "single" (one stream of text, then image).
-    block: "down", "mid", "up" of a UNet; "joint" of SD3; "double" or "single" of FLUX.
+    block: "down", "mid", "up" of a UNet; "joint" of SD3, Qwen and PixArt; "double" or "single"
+    of FLUX.
     level: how often the latent was halved. rank: the grid's fineness among layers with attention.
     depth: place among all layers that see image keys, from 0 to 1. patch: latent cells per token.
-    channels: heads times head width. heads: how many.
+    channels: heads times head width. heads: how many. text_first: whether text stands before the
+    image in one softmax.
     """
 
     name: str
@@ -46,6 +56,7 @@ class Site:
     patch: int = 1
     channels: int = 0
     heads: int = 1
+    text_first: bool = False
 
     def grid(self, latent: Grid) -> Grid:
         """(height, width) in tokens for a latent of (height, width) cells."""
@@ -62,16 +73,19 @@ class Site:
 
 @dataclass(frozen=True)
 class Rotary:
-    """Positions of tokens: `ids` [t+n axes]; `embed` maps ids to cos and sin."""
+    """Positions of tokens: `ids` [t+n+r axes] of `text` words, `image` tokens of the picture, and
+    those of pictures beside it (of edit models); `embed` maps ids to cos and sin.
+    """
 
     ids: Tensor
     text: int
-    embed: nn.Module
+    image: int
+    embed: Callable[[Tensor], tuple[Tensor, Tensor]]
 
     @property
     def image_ids(self) -> Tensor:
         """Position of every image token, [n axes]."""
-        return self.ids[self.text :]
+        return self.ids[self.text : self.text + self.image]
 
     def angles(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """cos and sin [m d] at positions ids [m axes]."""
@@ -81,12 +95,17 @@ class Rotary:
 
 @dataclass(frozen=True)
 class Text:
-    """Text queries, keys and values of a joint layer, [b t h d]; `first` if text precedes image."""
+    """Queries, keys and values of what stands beside the picture in a joint layer, [b t h d]: text,
+    and behind it tokens of pictures beside this one.
+
+    before: how many of them precede the image. words: which are no padding, [b t]; None for all.
+    """
 
     q: Tensor
     k: Tensor
     v: Tensor
-    first: bool
+    before: int
+    words: Tensor | None = None
 
 
 def family_of(model: nn.Module) -> str:
@@ -137,25 +156,31 @@ def _unet_sites(model: Any) -> Iterator[Site]:
         index = int(place[2] or 0)
         level = {"down": index, "mid": levels - 1, "up": levels - 1 - index}[place[1]]
         kind: Literal["self", "cross"] = "cross" if module.is_cross_attention else "self"
-        yield Site(name, kind, place[1], level, **_widths(module))
+        channels, heads = _widths(module)
+        yield Site(name, kind, place[1], level, channels=channels, heads=heads)
 
 
 def _transformer_sites(model: Any, family: str) -> Iterator[Site]:
-    patch = int(model.config.patch_size)
+    patch = 1 if family in _PACKED else int(model.config.patch_size)
     for name, module in model.named_modules():
         if not _is_attention(module):
             continue
-        kind: Literal["self", "joint", "single"] = "joint"
+        kind: Literal["self", "cross", "joint", "single"] = "joint"
         block = "double" if family == "FluxTransformer2DModel" else "joint"
         if name.startswith("single_transformer_blocks"):
             kind = block = "single"
         elif family == "SD3Transformer2DModel" and name.endswith("attn2"):
             kind = "self"
-        yield Site(name, kind, block, patch=patch, **_widths(module))
+        elif family == "PixArtTransformer2DModel":
+            kind = "cross" if module.is_cross_attention else "self"
+        first = family != "SD3Transformer2DModel"
+        channels, heads = _widths(module)
+        yield Site(name, kind, block, patch=patch, channels=channels, heads=heads, text_first=first)
 
 
-def _widths(module: Any) -> dict[str, int]:
-    return {"channels": int(module.inner_dim), "heads": int(module.heads)}
+def _widths(module: Any) -> tuple[int, int]:
+    """Channels and heads."""
+    return int(module.inner_dim), int(module.heads)
 
 
 def _is_attention(module: Any) -> bool:
@@ -177,29 +202,68 @@ def feature_module(model: Any, scale: int) -> str:
         # Every up block but the last doubles its grid at the end.
         outputs = [2 ** max(levels - 2 - i, 0) for i in range(levels)]
         return f"up_blocks.{next(i for i, factor in enumerate(outputs) if factor <= scale)}"
-    if family == "SD3Transformer2DModel":
+    if family != "FluxTransformer2DModel":
         return f"transformer_blocks.{(model.config.num_layers - 1) // 2}"
     return f"single_transformer_blocks.{(model.config.num_single_layers - 1) // 2}"
 
 
 def positions(model: Any, kwargs: dict[str, Any]) -> Rotary | None:
     """Positions of the tokens of a call with these arguments; None without rotary embedding."""
-    if family_of(model) != "FluxTransformer2DModel":
+    family = family_of(model)
+    if family == "QwenImageTransformer2DModel":
+        return _centred(model.pos_embed, kwargs)
+    if family != "FluxTransformer2DModel":
         return None
     text, image = (kwargs[name] for name in ("txt_ids", "img_ids"))
     text, image = (ids[0] if ids.ndim == 3 else ids for ids in (text, image))
-    return Rotary(torch.cat([text, image]), len(text), model.pos_embed)
+    own = int((image[:, 0] == image[0, 0]).sum())
+    return Rotary(torch.cat([text, image]), len(text), own, model.pos_embed)
+
+
+def _centred(embedding: Any, kwargs: dict[str, Any]) -> Rotary:
+    """Positions in Qwen-Image: (picture, row, column) with the middle of a picture at 0, and words
+    on the diagonal beyond its corner.
+    """
+    device, t = kwargs["hidden_states"].device, kwargs["encoder_hidden_states"].shape[1]
+    shapes, ids, corner = kwargs["img_shapes"][0], [], 0
+    for number, (frames, height, width) in enumerate(
+        shapes if isinstance(shapes, list) else [shapes]
+    ):
+        places = torch.cartesian_prod(
+            torch.arange(number, number + frames, device=device),
+            torch.arange(height, device=device) - (height - height // 2),
+            torch.arange(width, device=device) - (width - width // 2),
+        )
+        ids.append(places)
+        corner = max(corner, height // 2, width // 2)
+    words = torch.arange(corner, corner + t, device=device)[:, None].expand(t, 3)
+
+    def embed(places: Tensor) -> tuple[Tensor, Tensor]:  # m axes -> m d
+        parts = []
+        for axis, width in enumerate(embedding.axes_dim):
+            powers = torch.arange(0, width, 2, device=places.device).float().div(width)
+            frequencies = 1.0 / torch.pow(embedding.theta, powers)
+            parts.append(torch.outer(places[:, axis].float(), frequencies))
+        angles = torch.cat(parts, dim=-1).repeat_interleave(2, dim=-1)
+        return angles.cos(), angles.sin()
+
+    return Rotary(torch.cat([words, *ids]), t, len(ids[0]), embed)
 
 
 def project(
-    attn: Any, hidden: Tensor, encoder: Tensor | None, site: Site, rotary: Rotary | None
+    attn: Any,
+    hidden: Tensor,
+    encoder: Tensor | None,
+    site: Site,
+    rotary: Rotary | None,
+    words: Tensor | None = None,
 ) -> tuple[tuple[Tensor, Tensor, Tensor], Text | None]:
     """Queries, keys and values of image tokens [b n h d], and those of text tokens if the layer
     has both in one softmax; normalised, and before rotation.
 
     hidden: [b n c] image tokens, of a "single" layer [b t+n c] with the text in front.
     encoder: [b t c] text tokens of a "joint" or "cross" layer; the keys and values of a "cross"
-    layer are theirs, [b t h d].
+    layer are theirs, [b t h d]. words: see `Text`.
     """
     if site.kind == "cross":
         if not isinstance(encoder, Tensor):
@@ -214,14 +278,24 @@ def project(
     q, k = _normed(attn.norm_q, q), _normed(attn.norm_k, k)
     if site.kind == "single":
         assert rotary is not None, "a single-stream layer without positions"
-        t = rotary.text
-        text = Text(q[:, :t], k[:, :t], v[:, :t], first=True)
-        return (q[:, t:], k[:, t:], v[:, t:]), text
+        image = slice(rotary.text, rotary.text + rotary.image)
+        tq, tk, tv = (
+            torch.cat([x[:, : image.start], x[:, image.stop :]], dim=1) for x in (q, k, v)
+        )
+        text = Text(tq, tk, tv, before=rotary.text)
+        return (q[:, image], k[:, image], v[:, image]), text
     if site.kind != "joint":
         return (q, k, v), None
     assert encoder is not None, "a joint layer without text"
-    words = _text_heads(attn, encoder, q.shape[-1])
-    return (q, k, v), Text(*words, first=site.block == "double")
+    tq, tk, tv = _text_heads(attn, encoder, q.shape[-1])
+    n = q.shape[1] if rotary is None else rotary.image
+    known = None if words is None else words.bool()
+    if n < q.shape[1]:
+        tq, tk, tv = (torch.cat([x, y[:, n:]], dim=1) for x, y in ((tq, q), (tk, k), (tv, v)))
+        if known is not None:
+            known = torch.cat([known, known.new_ones(len(q), q.shape[1] - n)], dim=1)
+    before = encoder.shape[1] if site.text_first else 0
+    return (q[:, :n], k[:, :n], v[:, :n]), Text(tq, tk, tv, before, known)
 
 
 def project_again(attn: Any, hidden: Tensor, which: Literal["q", "k", "v"]) -> Tensor:
@@ -239,13 +313,17 @@ def project_again(attn: Any, hidden: Tensor, which: Literal["q", "k", "v"]) -> T
 
 
 def unproject(
-    attn: Any, image: Tensor, text: Tensor | None, site: Site
+    attn: Any, image: Tensor, text: Tensor | None, before: int, site: Site
 ) -> tuple[Tensor, Tensor | None]:
-    """Results of attention [b n h d] to hidden states [b n c] of image and text tokens."""
-    image = image.flatten(2)
+    """Results of attention [b n h d] to hidden states: of image tokens [b n c], with those of
+    pictures beside it, and of text tokens. A "single" layer's are all in one. before: see `Text`.
+    """
     if site.kind == "single":
         assert text is not None
-        return image, text.flatten(2)
+        return torch.cat([text[:, :before], image, text[:, before:]], dim=1).flatten(2), None
+    if text is not None and site.text_first:
+        image, text = torch.cat([image, text[:, before:]], dim=1), text[:, :before]
+    image = image.flatten(2)
     image = attn.to_out[1](attn.to_out[0](image.contiguous()))
     if text is None:
         return image, None

@@ -66,12 +66,14 @@ def join(
     return joined
 
 
-def text_attention(q: Tensor, k: Tensor) -> Tensor:
+def text_attention(q: Tensor, k: Tensor, words: Tensor | None = None) -> Tensor:
     """How much image tokens q [n h d] look at text tokens k [t h d]: [n t], mean over heads.
 
-    Every row sums to 1.
+    words: which text tokens are no padding, [t]; None for all. Every row sums to 1.
     """
     logits = torch.einsum("nhd,thd->hnt", q.float(), k.float()) / math.sqrt(q.shape[-1])
+    if words is not None:
+        logits = logits.masked_fill(~words, -math.inf)
     return logits.softmax(-1).mean(0)
 
 

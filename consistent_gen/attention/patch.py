@@ -131,6 +131,7 @@ class _Patch:
         self.shared = _Shared()
         self.sites = find_sites(model)
         self._own_hooks: dict[int, list[Any]] = {}  # of one policy, by its id
+        self._around: list[Rotary | None] = []  # positions of the calls that this one is within
         self._hooks = [
             model.register_forward_pre_hook(self._before_call, with_kwargs=True),
             model.register_forward_hook(self._after_call, always_call=True),
@@ -201,12 +202,14 @@ class _Patch:
             text: Any = args[1] if len(args) > 1 else kwargs.get("encoder_hidden_states")
             # With an IP-Adapter the states come as (text, pictures).
             text = text[0] if isinstance(text, tuple) else text
+            padded = kwargs.get("attention_mask")  # added to logits, [b 1 t]
             for policy in self.shared.policies:
                 for row in policy.watched(site):
                     one = slice(row.slot, row.slot + 1)  # alone: its bytes know no neighbours
                     with one_row(self.model, row.slot):
                         q, k = cross_heads(attn, hidden[one], text[one])
-                    policy.text_attention(row, text_attention(q[0], k[0]), site)
+                    words = None if padded is None else padded[row.slot].flatten() > -1.0
+                    policy.text_attention(row, text_attention(q[0], k[0], words), site)
 
         attn = self.model.get_submodule(site.name)
         self._hooks.append(attn.register_forward_pre_hook(look, with_kwargs=True))
@@ -226,6 +229,7 @@ class _Patch:
         delattr(self.model, _PATCH)
 
     def _before_call(self, _model: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
+        self._around.append(self.shared.rotary)
         adding = any(policy.acts_on_projections for policy in self.shared.policies)
         for name in self.sites:
             attn: Any = self.model.get_submodule(name)
@@ -258,7 +262,7 @@ class _Patch:
         return (*args[:2], text, *args[3:]), kwargs
 
     def _after_call(self, _model: nn.Module, _args: Any, _output: Any) -> None:
-        self.shared.rotary = None
+        self.shared.rotary = self._around.pop()
 
 
 def _install(attn: Any) -> None:
@@ -293,6 +297,7 @@ class PolicyProcessor:
         temb: Tensor | None = None,
         ip_adapter_masks: Any = None,
         ip_hidden_states: Any = None,
+        encoder_hidden_states_mask: Tensor | None = None,
     ) -> Any:
         """As any processor of diffusers. What the layer's own does not take stays None."""
         given = {
@@ -302,6 +307,7 @@ class PolicyProcessor:
             "temb": temb,
             "ip_adapter_masks": ip_adapter_masks,
             "ip_hidden_states": ip_hidden_states,
+            "encoder_hidden_states_mask": encoder_hidden_states_mask,
         }
         named = {name: value for name, value in given.items() if value is not None}
         binding: _Binding | None = getattr(attn, _BINDING, None)
@@ -317,16 +323,18 @@ class PolicyProcessor:
         if attention_mask is not None and acting:
             raise InputError(f"layer {site.name} has an attention mask; no method can act there")
         rotary = binding.shared.rotary
-        qkv, text = project(attn, hidden_states, encoder_hidden_states, site, rotary)
+        words = encoder_hidden_states_mask
+        qkv, text = project(attn, hidden_states, encoder_hidden_states, site, rotary, words)
         heads = Heads(*qkv, rotary=rotary)
         if not any(policy.acts_on_projections for policy in policies):
             first = 0 if site.kind != "single" or rotary is None else rotary.text
-            heads.hidden = hidden_states[:, first:]
+            heads.hidden = hidden_states[:, first : first + qkv[0].shape[1]]
             heads.project = functools.partial(project_again, attn)
         if text is not None:
             for policy in policies:
                 for row in policy.watched(site):
-                    seen = text_attention(heads.q[row.slot], text.k[row.slot])  # n t
+                    known = None if text.words is None else text.words[row.slot]
+                    seen = text_attention(heads.q[row.slot], text.k[row.slot], known)  # n t
                     policy.text_attention(row, seen, site)
         if not acting:
             return own(attn, hidden_states, **named)
@@ -335,18 +343,16 @@ class PolicyProcessor:
         adding = [policy for policy in acting if policy.adds(site)]
         if heads.untouched and not adding:
             # Recorded only, or nothing to read: the layer's own bytes, not merely its numbers.
-            return _shown(acting, own(attn, hidden_states, **named), text, site)
-        image, words = attend(heads, text, self._attention_backend)  # b n h d, b t h d
+            return _shown(acting, own(attn, hidden_states, **named), text, heads, site)
+        image, said = attend(heads, text, self._attention_backend)  # b n h d, b t h d
         branches = [policy.branch(heads.q, image, site) for policy in adding]
-        image, words = unproject(attn, sum(branches, image), words, site)  # b n c, b t c
-        if site.kind == "single":
-            assert words is not None
-            return _shown(acting, torch.cat([words, image], dim=1), text, site)
-        found: Any = image if words is None else (image, words)
+        before = 0 if text is None else text.before
+        image, said = unproject(attn, sum(branches, image), said, before, site)
+        found: Any = image if said is None else (image, said)
         if ip_hidden_states is not None and site.block == "double":
             # An image adapter's own branch is the third result of its processor.
-            found = image, words, own(attn, hidden_states, **named)[2]
-        return _shown(acting, found, text, site)
+            found = image, said, own(attn, hidden_states, **named)[2]
+        return _shown(acting, found, text, heads, site)
 
     def own(self, binding: _Binding | None) -> Any:
         """The layer's own processor, which acts where no policy does."""
@@ -356,16 +362,16 @@ class PolicyProcessor:
         return binding.first
 
 
-def _shown(acting: Sequence[AttentionPolicy], result: Any, text: Text | None, site: Site) -> Any:
+def _shown(
+    acting: Sequence[AttentionPolicy], result: Any, text: Text | None, heads: Heads, site: Site
+) -> Any:
     """A processor's result after the policies have changed that of image tokens [b n c]."""
-    if site.kind == "single":
-        assert text is not None
-        t = text.q.shape[1]
-        image = changed = result[:, t:]
-        for policy in acting:
-            changed = policy.output(changed, site)
-        return result if changed is image else torch.cat([result[:, :t], changed], dim=1)
-    image, *rest = result if isinstance(result, tuple) else (result,)
+    whole, *rest = result if isinstance(result, tuple) else (result,)
+    first = text.before if text is not None and site.kind == "single" else 0
+    last = first + heads.q.shape[1]
+    image = changed = whole[:, first:last]
     for policy in acting:
-        image = policy.output(image, site)
-    return (image, *rest) if isinstance(result, tuple) else image
+        changed = policy.output(changed, site)
+    if changed is not image:
+        whole = torch.cat([whole[:, :first], changed, whole[:, last:]], dim=1)
+    return (whole, *rest) if isinstance(result, tuple) else whole

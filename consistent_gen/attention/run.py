@@ -9,7 +9,7 @@ latent without sharing, for its queries.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -170,11 +170,13 @@ class SharedRun:
                         numbers += math.prod(site.grid(latent)) * site.channels
         return numbers * element_bytes
 
-    def read_steps(self, sites: Iterable[Site], step: int, steps: int, branches: int) -> list[int]:
+    def read_steps(
+        self, sites: Iterable[Site], step: int, steps: int, branches: Sequence[Branch]
+    ) -> list[int]:
         """The anchors' steps that a frame reads at `step`, in whichever layers; ascending."""
         found = set()
         for site in sites:
-            for branch in BOTH[:branches] if site.sees_images else ():
+            for branch in branches if site.sees_images else ():
                 rules = self.rules_at(site, step, steps, branch)
                 if rules and self.exports_at(
                     site, read := source_step(rules, step, steps), steps, branch
@@ -182,13 +184,15 @@ class SharedRun:
                     found.add(read)
         return sorted(found)
 
-    def copies(self, sites: Iterable[Site], step: int, steps: int, branches: int) -> bool:
+    def copies(
+        self, sites: Iterable[Site], step: int, steps: int, branches: Sequence[Branch]
+    ) -> bool:
         """Whether values of a first pass are put in place at a step, in any layer."""
         return any(
             has_edit(self.rules_at(site, step, steps, branch), TwinValues)
             for site in sites
             if site.sees_images
-            for branch in BOTH[:branches]
+            for branch in branches
         )
 
     # What policies ask for.

@@ -200,6 +200,8 @@ class Sharing(AttentionPolicy):
             if features is not None and features.wanted(row.frame, row.time):
                 found = output[row.slot]  # c h w, or n c on the grid of every layer
                 grid = next(iter(self._sites.values())).grid(self._call.latent)
+                if found.ndim == 2:
+                    found = found[: math.prod(grid)]  # behind it, pictures beside this one
                 if found.ndim == 3:
                     grid, found = (found.shape[1], found.shape[2]), found.flatten(1).T
                 features.put(row.frame, row.time, found, grid)

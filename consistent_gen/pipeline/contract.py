@@ -2,39 +2,43 @@
 
 The table is explicit: what is not in it is refused, since a pipeline that calls its denoiser
 otherwise than expected would draw pictures that look well and share nothing. docs/backbones.md is
-made from it. A new family (transformers) begins here: an entry in `PIPELINES`, and what reads its
-calls beside `calls.Calls`.
+made from it. A new family begins in `seams`, with its rows here.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
 
 from consistent_gen.attention.layers import find_sites
 from consistent_gen.errors import InputError
+from consistent_gen.pipeline.seams import SEAMS, Seam
+from consistent_gen.pipeline.seams.seam import NOISE_SCHEDULERS
 
 
 @dataclass(frozen=True)
 class Support:
     """What holds for one pipeline class; "Y", or why not.
 
-    share: `consistent_gen.share`. engine: `load_backbone` and story files draw its folders.
-    needs: options that `share` must be given. of_frame: options that each frame may have of its
-    own. repeated: options that the pipeline wants once per picture of a batch. pictures: what else
-    decides a picture beside words and noise.
+    share: `consistent_gen.share`. engine: `load_backbone` and story files draw its folders. seam:
+    the family, a name of `seams.SEAMS`. needs: options that `share` must be given. of_frame:
+    options that each frame may have of its own. repeated: options that the pipeline wants once per
+    picture of a batch. pictures: what else decides a picture beside words and noise. not_for:
+    options that the pipeline knows and a story cannot have, with the reason.
     """
 
     share: str = "Y"
+    seam: str = "unet"
     engine: str = "the engine draws from words alone; use `share`"
     needs: tuple[str, ...] = ()
     of_frame: tuple[str, ...] = ("negative_prompt",)
     repeated: tuple[str, ...] = ()
     pictures: str = "words"
+    not_for: Mapping[str, str] = field(default_factory=dict)
 
 
 _OWN_ENGINE = "Y"
@@ -75,11 +79,59 @@ PIPELINES: dict[str, Support] = {
     ),
     "LatentConsistencyModelPipeline": Support(of_frame=()),
 }
+_ADAPTED = "its image adapter acts in the very layers in which frames are shared"
+_SD3 = Support(
+    seam="sd3",
+    of_frame=(
+        "negative_prompt", "prompt_2", "prompt_3", "negative_prompt_2", "negative_prompt_3",
+    ),
+    not_for={
+        "skip_guidance_layers": "its further calls leave out layers in which frames are shared",
+        "ip_adapter_image": _ADAPTED,
+        "ip_adapter_image_embeds": _ADAPTED,
+    },
+)  # fmt: skip
+_QWEN = Support(seam="qwen")
+_FLUX = Support(seam="flux", of_frame=("negative_prompt", "prompt_2", "negative_prompt_2"))
+
+
+def _also(base: Support, pictures: str, *needs: str, repeated: tuple[str, ...] = ()) -> Support:
+    """The same for a pipeline that draws from further pictures."""
+    own = (*base.of_frame, *needs)
+    return replace(base, pictures=pictures, needs=needs, of_frame=own, repeated=repeated)
+
+
+PIPELINES |= {
+    "StableDiffusion3Pipeline": _SD3,
+    "StableDiffusion3Img2ImgPipeline": _also(_SD3, "img2img", "image", repeated=("image",)),
+    "StableDiffusion3InpaintPipeline": _also(
+        _SD3, "inpainting", "image", "mask_image", repeated=("image",)
+    ),
+    "StableDiffusion3ControlNetPipeline": _also(_SD3, "ControlNet", "control_image"),
+    "FluxPipeline": _FLUX,
+    "FluxImg2ImgPipeline": _also(_FLUX, "img2img", "image", repeated=("image",)),
+    "FluxInpaintPipeline": _also(_FLUX, "inpainting", "image", "mask_image", repeated=("image",)),
+    "FluxControlNetPipeline": _also(_FLUX, "ControlNet", "control_image"),
+    "FluxKontextPipeline": replace(
+        _FLUX, of_frame=(*_FLUX.of_frame, "image"), pictures="words, editing"
+    ),
+    "QwenImagePipeline": _QWEN,
+    "QwenImageImg2ImgPipeline": _also(_QWEN, "img2img", "image", repeated=("image",)),
+    "QwenImageInpaintPipeline": _also(
+        _QWEN, "inpainting", "image", "mask_image", repeated=("image",)
+    ),
+    "QwenImageControlNetPipeline": _also(_QWEN, "ControlNet", "control_image"),
+    "PixArtAlphaPipeline": Support(seam="pixart"),
+    "PixArtSigmaPipeline": Support(seam="pixart"),
+}
 _PERTURBED = (
     "its perturbed rows are made by attention processors of its own, which sharing replaces"
 )
 _THREE_ROWS = "it calls its UNet with three rows per picture"
-_TRANSFORMER = "it has a transformer; the layers are known, its calls are not read yet"
+_BESIDE = "the picture that it edits stands in its prompt or is put back at every step"
+_CHANNELS = "its transformer takes further channels beside the latents; use another pipeline"
+_FUSED = "its single-stream layers project attention and feed-forward in one map"
+_LINEAR = "its attention is linear: it sums over all tokens and has no keys that a frame could read"
 _FRAMES = "it denoises frames of a video together"
 # Those that people try, with the reason; any other is refused as unknown.
 REFUSED: dict[str, str] = {
@@ -96,27 +148,23 @@ REFUSED: dict[str, str] = {
     "KolorsPipeline": "its text encoder is no CLIP, so a subject's words are not found",
     "AnimateDiffPipeline": _FRAMES,
     "AnimateDiffSDXLPipeline": _FRAMES,
-    "StableDiffusion3Pipeline": _TRANSFORMER,
-    "FluxPipeline": _TRANSFORMER,
-    "FluxKontextPipeline": _TRANSFORMER,
-    "Flux2Pipeline": _TRANSFORMER,
-    "QwenImagePipeline": _TRANSFORMER,
-    "QwenImageEditPipeline": _TRANSFORMER,
-    "QwenImageEditPlusPipeline": _TRANSFORMER,
-    "ZImagePipeline": _TRANSFORMER,
-    "SanaPipeline": _TRANSFORMER,
-    "PixArtSigmaPipeline": _TRANSFORMER,
-    "Lumina2Pipeline": _TRANSFORMER,
-    "ChromaPipeline": _TRANSFORMER,
+    "FluxKontextInpaintPipeline": _BESIDE,
+    "FluxFillPipeline": _CHANNELS,
+    "FluxControlPipeline": _CHANNELS,
+    "FluxPriorReduxPipeline": "it makes prompts of pictures and draws nothing",
+    "StableDiffusion3PAGPipeline": _PERTURBED,
+    "Flux2Pipeline": _FUSED,
+    "Flux2KleinPipeline": _FUSED,
+    "Flux2KleinKVPipeline": _FUSED,
+    "QwenImageEditPipeline": _BESIDE,
+    "QwenImageEditPlusPipeline": _BESIDE,
+    "ZImagePipeline": "it hands over pictures and prompts in lists of unequal lengths",
+    "SanaPipeline": _LINEAR,
+    "SanaSprintPipeline": _LINEAR,
+    "Lumina2Pipeline": "its layers hold prompts of unequal lengths and pictures in one sequence",
+    "ChromaPipeline": "its layers weigh padded words by an attention mask, which sharing drops",
 }
-_SIGMAS = "its timesteps are no places in a training schedule"
-SCHEDULERS: dict[str, str] = {
-    "EDMEulerScheduler": _SIGMAS,
-    "EDMDPMSolverMultistepScheduler": _SIGMAS,
-    "FlowMatchEulerDiscreteScheduler": "a UNet's pipeline cannot scale its inputs by it",
-    "FlowMatchHeunDiscreteScheduler": "a UNet's pipeline cannot scale its inputs by it",
-    "CosineDPMSolverMultistepScheduler": _SIGMAS,
-}
+SCHEDULERS = NOISE_SCHEDULERS
 # Options of a pipeline that a story has no use for, with the reason.
 OPTIONS: dict[str, str] = {
     "prompt": "each frame has its own",
@@ -149,54 +197,36 @@ def check_pipeline(pipe: Any) -> Support:
     name = name_of(pipe)
     if name in PIPELINES:
         support = PIPELINES[name]
-        _check_parts(pipe, name)
+        _check_parts(pipe, name, support)
         return support
     reason = REFUSED.get(name)
-    if reason is None and getattr(pipe, "unet", None) is None:
-        reason = "it has no UNet" if getattr(pipe, "transformer", None) is None else _TRANSFORMER
-    reason = reason or "how it calls its UNet is not known"
+    if reason is None:
+        parts = [part for part in ("unet", "transformer") if getattr(pipe, part, None) is not None]
+        called = "UNet" if parts == ["unet"] else "transformer"
+        reason = f"how it calls its {called} is not known" if parts else "it has no UNet"
     has = "has no UNet" if reason == "it has no UNet" else f"cannot share attention: {reason}"
     raise InputError(f"a {name} {has}; expected one of {', '.join(PIPELINES)}")
 
 
-def _check_parts(pipe: Any, name: str) -> None:
+def seam_of(support: Support) -> Seam:
+    """How pipelines that are supported so call what denoises."""
+    return SEAMS[support.seam]
+
+
+def _check_parts(pipe: Any, name: str, support: Support) -> None:
     """Refuse a pipeline whose parts would make it draw something else than they are used for."""
-    unet, vae = pipe.unet, pipe.vae
-    if unet is None:
-        raise InputError(f"a {name} without a UNet cannot draw")
-    if pipe.tokenizer is None and getattr(pipe, "tokenizer_2", None) is None:
-        raise InputError(f"a {name} without a tokenizer cannot find a subject's words")
-    if form := compiled_form(unet):
+    seam = seam_of(support)
+    model = getattr(pipe, seam.part)
+    if model is None:
+        raise InputError(f"a {name} without a {seam.noun} cannot draw")
+    if form := compiled_form(model, seam):
         raise InputError(
-            f"the UNet is compiled ({form}), and what is compiled cannot look at other frames; "
-            "load it uncompiled and compile parts without attention: for part in "
-            "pipe.unet.modules(): if type(part).__name__ in ('FeedForward', 'ResnetBlock2D'): "
-            "part.compile()"
+            f"the {seam.noun} is compiled ({form}), and what is compiled cannot look at other "
+            "frames; load it uncompiled and compile parts without attention: for part in "
+            f"pipe.{seam.part}.modules(): if type(part).__name__ in {seam.plain!r}: part.compile()"
         )
-    channels, made = int(unet.config.in_channels), int(vae.config.latent_channels)
-    inpaints = PIPELINES[name].pictures.startswith("inpainting")
-    if channels != made and not (inpaints and channels == 2 * made + 1):
-        raise InputError(
-            f"the UNet of this {name} takes {channels} channels, and the autoencoder makes {made}; "
-            + ("load it as an inpainting pipeline" if channels == 2 * made + 1 else "load its own")
-        )
-    check_scheduler(pipe.scheduler)
-
-
-def check_scheduler(scheduler: Any) -> None:
-    """Refuse a scheduler whose steps or noise cannot be told.
-
-    Raises:
-        InputError: with the reason.
-    """
-    name, config = type(scheduler).__name__, scheduler.config
-    reason = SCHEDULERS.get(name)
-    if name == "DPMSolverSDEScheduler" and config.get("noise_sampler_seed") is None:
-        reason = "its noise comes from no seed; make it with noise_sampler_seed=0"
-    if config.get("timestep_type") == "continuous" or not config.get("num_train_timesteps"):
-        reason = _SIGMAS
-    if reason:
-        raise InputError(f"a {name} cannot be shared with: {reason}; choose another scheduler")
+    seam.check_parts(pipe, name, support.pictures.startswith("inpainting"))
+    seam.check_scheduler(pipe.scheduler)
 
 
 def check_options(pipe: Any, support: Support, options: Mapping[str, Any]) -> None:
@@ -207,8 +237,8 @@ def check_options(pipe: Any, support: Support, options: Mapping[str, Any]) -> No
     """
     known = inspect.signature(type(pipe).__call__).parameters
     for name, value in options.items():
-        if name in OPTIONS:
-            raise InputError(f"{name}= cannot be an option of a story: {OPTIONS[name]}")
+        if reason := {**OPTIONS, **support.not_for}.get(name):
+            raise InputError(f"{name}= cannot be an option of a story: {reason}")
         if name not in known:
             raise InputError(
                 f"a {type(pipe).__name__} has no option {name!r}; it has "
@@ -245,17 +275,18 @@ def check_frame_options(support: Support, options: Mapping[str, Any]) -> None:
             raise InputError(f"{name}= of a frame is one text; got {value!r}")
 
 
-def compiled_form(unet: nn.Module) -> str | None:
-    """In which way torch.compile was used on a UNet or a part of it with attention; None if not."""
-    if hasattr(unet, "_orig_mod"):
-        return "torch.compile(pipe.unet)"
-    whole = [unet]
-    for path in find_sites(unet):
+def compiled_form(model: nn.Module, seam: Seam) -> str | None:
+    """How torch.compile was used on a network or a part of it with attention; None if not."""
+    name = f"pipe.{seam.part}"
+    if hasattr(model, "_orig_mod"):
+        return f"torch.compile({name})"
+    whole = [model]
+    for path in find_sites(model):
         names = path.split(".")
-        whole += [unet.get_submodule(".".join(names[:i])) for i in range(1, len(names) + 1)]
+        whole += [model.get_submodule(".".join(names[:i])) for i in range(1, len(names) + 1)]
     for module in whole:
         if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
-            return f"{'pipe.unet' if module is unet else 'a block'}.compile()"
+            return f"{name if module is model else 'a block'}.compile()"
         if hasattr(vars(module).get("forward"), "_torchdynamo_orig_callable"):
             return "torch.compile(forward)"
     return None

@@ -17,18 +17,33 @@ share nothing.
 line and the server, which read folders of these classes.
 
 - LoRA, textual inversion, IP-Adapter and FreeU: whatever is loaded into the pipeline acts, in
-  `share`. Another weight, another adapter or another UNet than when the anchors were drawn is
-  refused by name.
+  `share`. Another weight, another adapter or another UNet or transformer than when the anchors
+  were drawn is refused by name. The IP-Adapter of Stable Diffusion 3 is refused.
 - Offloading: model by model and layer by layer (accelerate's hooks), in `share`.
-- `torch.compile`: a UNet, block or forward function that is compiled is refused, since what is
-  compiled cannot look at other frames. Compile the parts without attention:
+- `torch.compile`: a UNet or transformer, block or forward function that is compiled is refused,
+  since what is compiled cannot look at other frames. Compile the parts without attention:
 
   ```python
-  for part in pipe.unet.modules():
+  for part in pipe.unet.modules():  # or pipe.transformer.modules()
       if type(part).__name__ in ("FeedForward", "ResnetBlock2D"):
           part.compile()
   ```
 
+- Transformers have no grids of several sizes and no up blocks: methods act in joint and single
+  blocks, in the last 70 % of the layers unless their window says otherwise (`style_aligned`: in
+  all). Under rotary embeddings, what is read of anchors stands to the right of the frame, each
+  anchor a picture's width further, so that equal places of two pictures do not attract each other.
+- Masks of characters come from how image tokens look at the words: in Stable Diffusion 3 at those
+  of CLIP and T5, in FLUX.1 at those of T5, which reads `prompt_2` if there is one, in PixArt at
+  those of T5 in the prompt as it is cleaned, in Qwen-Image at those of the prompt's part of what
+  its language model reads. Padding is left out. Give `masks` to `anchor` where yours are better.
+- FLUX.1 Kontext: its own `image` (of the story or of a frame) is read as always; only the picture
+  that is drawn is shared, and only its tokens read other frames.
+- Guidance: FLUX.1-dev is told a number (`guidance_scale`), "schnell" has none; with
+  `true_cfg_scale` above 1 and a `negative_prompt` each step has a second call, and methods act in
+  both as they do in a UNet.
+- A ControlNet of Stable Diffusion 3 samples the latent of its control picture from no seed; in a
+  story the mean stands for it, so that a frame is always the same.
 - Saved characters open where the weights of the UNet (a fingerprint of them), the scheduler, the
   options (pictures by content), LoRA and IP-Adapter scales and FreeU are the same. Anchors that
   were made from `pictures` or `masks` are loaded with the same, which the file does not hold.
@@ -59,10 +74,12 @@ def page() -> str:
     parts = [
         HEAD, *rows, "", TAIL,
         "## Refused\n", "| pipeline | why |", "|---|---|", *refused,
-        "| any other | how it calls its UNet is not known |", "",
+        "| any other | how it calls what denoises is not known |", "",
         "## Schedulers\n",
         "Each call's step and noise level are read from its timestep, so schedules of any length, "
-        "of second order, and started in the middle are right. Refused are:\n",
+        "of second order, and started in the middle are right. Transformers that predict a flow "
+        "take `FlowMatchEulerDiscreteScheduler`, Stable Diffusion 3 also "
+        "`FlowMatchHeunDiscreteScheduler`, and no other. For UNets and PixArt, refused are:\n",
         "| scheduler | why |", "|---|---|", *schedulers,
         "| `DPMSolverSDEScheduler` | its noise comes from no seed, unless made with "
         "`noise_sampler_seed` |",

@@ -22,9 +22,11 @@ from consistent_gen.attention.run import SharedRun
 _SAMPLES = 4
 
 
-def settings_of(pipe: Any, run: SharedRun, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings by name, all of them plain values."""
-    scheduler, unet = pipe.scheduler, pipe.unet
+def settings_of(
+    pipe: Any, model: nn.Module, run: SharedRun, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The settings by name, all of them plain values. model: what the pipeline denoises with."""
+    scheduler = pipe.scheduler
     config = {k: v for k, v in settled_config(scheduler).items() if not k.startswith("_")}
     found = {
         "method": run.recipe.digest(),
@@ -32,13 +34,13 @@ def settings_of(pipe: Any, run: SharedRun, options: Mapping[str, Any]) -> dict[s
         "scheduler": type(scheduler).__name__,
         "scheduler_config": json.dumps(config, sort_keys=True, default=str),
         "options": json.dumps(by_content(dict(options)), sort_keys=True, default=str),
-        "adapters": sorted(getattr(unet, "peft_config", None) or {}),
-        "adapter_scales": _adapter_scales(unet),
-        "freeu": _freeu(unet),
-        "image_adapter_scales": _image_adapter_scales(unet),
+        "adapters": sorted(getattr(model, "peft_config", None) or {}),
+        "adapter_scales": _adapter_scales(model),
+        "freeu": _freeu(model),
+        "image_adapter_scales": _image_adapter_scales(model),
     }
-    model = fingerprint(unet)
-    return found if model is None else {**found, "model": model}
+    weights = fingerprint(model)
+    return found if weights is None else {**found, "model": weights}
 
 
 def settled_config(scheduler: Any) -> Mapping[str, Any]:
@@ -84,10 +86,10 @@ def by_content(value: Any) -> Any:
     return value
 
 
-def _adapter_scales(unet: nn.Module) -> list[list[Any]]:
+def _adapter_scales(model: nn.Module) -> list[list[Any]]:
     """Active LoRA adapters with their weights, as the layers have them now."""
     found = set()
-    for module in unet.modules():
+    for module in model.modules():
         scaling: Any = getattr(module, "scaling", None)
         if isinstance(scaling, dict) and not getattr(module, "disable_adapters", False):
             for name in getattr(module, "active_adapters", ()):
@@ -95,11 +97,12 @@ def _adapter_scales(unet: nn.Module) -> list[list[Any]]:
     return [list(pair) for pair in sorted(found)]
 
 
-def _freeu(unet: Any) -> list[list[float]]:
-    blocks = [[getattr(b, key, None) for key in ("s1", "s2", "b1", "b2")] for b in unet.up_blocks]
+def _freeu(model: Any) -> list[list[float]]:
+    up = getattr(model, "up_blocks", ())  # of UNets alone
+    blocks = [[getattr(b, key, None) for key in ("s1", "s2", "b1", "b2")] for b in up]
     return [[float(x) for x in block if x is not None] for block in blocks if any(block)]
 
 
-def _image_adapter_scales(unet: Any) -> list[Any]:
-    scales = [getattr(processor, "scale", None) for processor in unet.attn_processors.values()]
+def _image_adapter_scales(model: Any) -> list[Any]:
+    scales = [getattr(processor, "scale", None) for processor in model.attn_processors.values()]
     return [by_content(scale) for scale in scales if isinstance(scale, list)]

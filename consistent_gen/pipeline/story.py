@@ -1,8 +1,8 @@
 """A story in a user's own diffusers pipeline: anchors, frames, and what they have in common.
 
-The pipeline is neither copied nor changed: policies are attached to its UNet for the length of the
-block, and hooks tell them which row of a denoiser call is whose. What is saved of a character is
-the recipe (prompts, seeds, settings), from which its anchors are drawn again.
+The pipeline is neither copied nor changed: policies are attached to what denoises in it for the
+length of the block, and hooks tell them which row of a call is whose. What is saved of a character
+is the recipe (prompts, seeds, settings), from which its anchors are drawn again.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from consistent_gen.attention.backends import select_backend
@@ -27,6 +28,7 @@ from consistent_gen.attention.roles import FrameRole, Source, Subject
 from consistent_gen.attention.run import SharedRun
 from consistent_gen.attention.sharing import Sharing
 from consistent_gen.errors import InputError
+from consistent_gen.inputs import as_rgb
 from consistent_gen.methods.tuning import recipe_of
 from consistent_gen.pipeline.calls import Calls, Pass, residuals
 from consistent_gen.pipeline.contract import (
@@ -34,8 +36,8 @@ from consistent_gen.pipeline.contract import (
     check_frame_options,
     check_options,
     check_pipeline,
-    check_scheduler,
     compiled_form,
+    seam_of,
 )
 from consistent_gen.pipeline.settings import by_content, settings_of
 from consistent_gen.runtime import generator
@@ -64,13 +66,13 @@ class PipelineStory:
         self.plans: dict[str, KeepingPlan] = {}
         """How each character's anchors are kept, and what that costs (see `budget.KeepingPlan`)."""
         self.policy = Sharing(run)
-        self._unet = pipe.unet
-        self._support = support
+        self._support, self._seam = support, seam_of(support)
+        self._model = self._seam.model(pipe)
         self._options = dict(options)
         self._memory, self._limit = memory, limit_bytes
-        self._sites = find_sites(pipe.unet)
+        self._sites = find_sites(self._model)
         self.policy.bind(self._sites)
-        self.calls = Calls(pipe, run, self.policy, self._sites, self._plan)
+        self.calls = Calls(pipe, self._seam, run, self.policy, self._sites, self._plan)
         self._planning: str | None = None
         self._open = True
         self._numbers = itertools.count()
@@ -169,7 +171,7 @@ class PipelineStory:
                 f"{len(seeds)} seeds"
             )
         roles = [
-            FrameRole(frame=self._free_id(), subjects=self._uses(prompt, subjects))
+            FrameRole(frame=self._free_id(), subjects=self._uses(prompt, subjects, own))
             for prompt in prompts
         ]
         settings = self._settings()
@@ -242,44 +244,40 @@ class PipelineStory:
         own: Mapping[str, Any],
     ) -> Any:
         options = {**self._options, **own}
-        for name in ("negative_prompt", "negative_prompt_2", "prompt_2"):
-            if isinstance(options.get(name), str):
+        if self._seam.guided(self.pipe, options) != self._seam.guided(self.pipe, self._options):
+            raise InputError(
+                "a frame cannot have negative_prompt= of its own where the story has none: its "
+                "anchors were drawn without; give one to share()"
+            )
+        for name in options:
+            if "prompt" in name and isinstance(options[name], str):
                 options[name] = [options[name]] * len(prompts)
         for name in self._support.repeated:
             if not isinstance(options[name], list):
                 options[name] = [options[name]] * len(prompts)
-        one = Pass(tuple(frames))
+        for name in options.keys() & {"image", "control_image"}:
+            options[name] = _shown(options[name])
+        one = Pass(tuple(frames), options)
         for number, picture in pictures.items():
             noise = generator(seeds[number], "reference")
             one.references[number] = self._encoded(picture, noise)
         generators = [generator(seed, "latent") for seed in seeds]
-        with self.calls.during(one):
+        with self._seam.running(self.pipe), self.calls.during(one):
             found = self.pipe(prompt=list(prompts), generator=generators, **options)
         return found.images
 
     def _encoded(self, picture: Any, noise: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Clean latent [c h w] of a picture, and its noise."""
-        vae = self.pipe.vae
+        """Clean latent of a picture and its noise, each in the form of a call's row."""
         size = {k: self._options[k] for k in ("height", "width") if k in self._options}
-        x = self.pipe.image_processor.preprocess(picture, **size)
-        # Some autoencoders exceed half precision; pipelines decode with them in float32, too.
-        half, wide = vae.dtype == torch.float16, bool(vae.config.get("force_upcast"))
-        if half and wide:
-            vae.to(torch.float32)
-        try:
-            with torch.no_grad():
-                made = vae.encode(x.to(self.pipe._execution_device, vae.dtype))
-        finally:
-            if half and wide:
-                vae.to(torch.float16)
-        known = hasattr(made, "latent_dist")  # a tiny autoencoder gives the latents themselves
-        latent = (made.latent_dist.mode() if known else made.latents)[0].float()
-        mean, deviation = (vae.config.get(f"latents_{which}") for which in ("mean", "std"))
-        if mean is not None and deviation is not None:
-            shift, scale = (torch.tensor(x).view(-1, 1, 1).to(latent) for x in (mean, deviation))
-            latent = (latent - shift) / scale
-        latent = (latent * vae.config.scaling_factor).to(self.pipe.unet.dtype)
-        return latent, torch.randn(latent.shape, generator=noise).to(latent)
+        if isinstance(picture, Image.Image):
+            picture = as_rgb(picture)
+            if len(size) == 2:  # cropped around the middle, not squashed
+                picture = ImageOps.fit(picture, (size["width"], size["height"]))
+        pixels = self.pipe.image_processor.preprocess(picture, **size)
+        latent = self._seam.encoded(self.pipe, pixels)
+        clean = latent.to(next(self._model.parameters()).dtype)
+        noises = torch.randn(clean.shape, generator=noise).to(clean)  # c h w
+        return self._seam.row(self.pipe, clean), self._seam.row(self.pipe, noises)
 
     def _plan(self, drawing: Sampling, kwargs: Mapping[str, Any]) -> None:
         """Choose how the character whose anchors are about to be drawn is kept."""
@@ -287,9 +285,9 @@ class PipelineStory:
         if name is None or name in self.plans:
             return self._follow(beside)
         refused = []
-        if adds_to_projections(self._unet):
+        if adds_to_projections(self._model):
             refused.append("hidden")
-        if beside or len(policies_in(self._unet)) > 1:
+        if beside or len(policies_in(self._model)) > 1:
             refused.append("replay")
         self._check_steps(drawing.steps)
         device = self._execution_device()
@@ -322,7 +320,7 @@ class PipelineStory:
     def _check_way(self, what: str, beside: Sequence[str]) -> None:
         if what != "replay":
             return
-        if beside or len(policies_in(self._unet)) > 1:
+        if beside or len(policies_in(self._model)) > 1:
             reason = f"its calls take {beside[0]}" if beside else "an adapter is attached"
             raise InputError(
                 f"anchors of this pipeline cannot be drawn again beside each step: {reason}; "
@@ -346,19 +344,25 @@ class PipelineStory:
         """Refuse to draw what would share nothing."""
         if not self._open:
             raise InputError("this story is closed; draw its frames within the `with` block")
-        if self.pipe.unet is not self._unet:
+        noun = self._seam.noun
+        if self._seam.model(self.pipe) is not self._model:
             raise InputError(
-                "the pipeline has another UNet than when the story began; begin a new one"
+                f"the pipeline has another {noun} than when the story began; begin a new one"
             )
-        if form := compiled_form(self._unet):
-            raise InputError(f"the UNet was compiled ({form}) after the story began")
-        check_scheduler(self.pipe.scheduler)
+        if form := compiled_form(self._model, self._seam):
+            raise InputError(f"the {noun} was compiled ({form}) after the story began")
+        self._seam.check_scheduler(self.pipe.scheduler)
 
-    def _uses(self, prompt: str, subjects: Sequence[SavedCharacter]) -> tuple[Subject, ...]:
+    def _uses(
+        self,
+        prompt: str,
+        subjects: Sequence[SavedCharacter],
+        own: Mapping[str, Any] | None = None,
+    ) -> tuple[Subject, ...]:
         """The subjects with their words; several with equal words have one mention each."""
         uses = []
         for character in subjects:
-            tokens = self._tokens(prompt, character.subject)
+            tokens = self._tokens(prompt, character.subject, own)
             same = [other.name for other in subjects if other.subject == character.subject]
             if len(same) > 1:
                 if len(tokens) != len(same):
@@ -370,25 +374,19 @@ class PipelineStory:
             uses.append(Subject(name=character.name, tokens=tokens, strength=character.strength))
         return tuple(uses)
 
-    def _tokens(self, prompt: str, subject: str) -> tuple[int, ...]:
+    def _tokens(
+        self, prompt: str, subject: str, own: Mapping[str, Any] | None = None
+    ) -> tuple[int, ...]:
         """Where the subject's last word stands in the text that the model reads."""
-        tokenizer = self.pipe.tokenizer or self.pipe.tokenizer_2
-        if hasattr(self.pipe, "maybe_convert_prompt"):
-            # Textual inversion may read several vectors where one word is written.
-            prompt, subject = (
-                self.pipe.maybe_convert_prompt(text, tokenizer) for text in (prompt, subject)
-            )
-        text = tokenizer(prompt, truncation=True, max_length=tokenizer.model_max_length).input_ids
-        words = tokenizer(subject, add_special_tokens=False).input_ids
-        found = [i for i in range(len(text)) if text[i : i + len(words)] == words]
-        if not found or not words:
+        found = self._seam.tokens(self.pipe, prompt, subject, {**self._options, **(own or {})})
+        if not found:
             raise InputError(
                 f"a prompt does not say {subject!r}, or only after what the model reads"
             )
-        return tuple(i + len(words) - 1 for i in found)
+        return found
 
     def _settings(self) -> dict[str, Any]:
-        return settings_of(self.pipe, self.run, self._options)
+        return settings_of(self.pipe, self._model, self.run, self._options)
 
 
 def _given(
@@ -396,6 +394,13 @@ def _given(
 ) -> dict[str, Any]:
     """What anchors were drawn from beside words, by content."""
     return {"pictures": by_content(pictures or {}), "masks": by_content(masks or {})}
+
+
+def _shown(pictures: Any) -> Any:
+    """Pictures of an option as a viewer shows them; arrays and tensors as they are."""
+    if isinstance(pictures, list):
+        return [_shown(picture) for picture in pictures]
+    return as_rgb(pictures) if isinstance(pictures, Image.Image) else pictures
 
 
 @contextmanager
@@ -413,7 +418,7 @@ def share(
     """Share attention between pictures of a stock diffusers pipeline within a block.
 
     Args:
-        pipe: one of `contract.PIPELINES`; after the block its UNet is what it was.
+        pipe: one of `contract.PIPELINES`; after the block what denoises in it is what it was.
         method: a name of `methods.METHODS`. settings: the method's settings by name.
         seed: of the method's own random choices.
         memory: how what anchors leave is kept, a name of `keeping.MODES` (docs/memory_modes.md).
@@ -436,18 +441,18 @@ def share(
     # Models of one to eight steps would step over most windows.
     recipe = recipe_of(method, settings).at_few_steps()
     if attention_backend is not None:
-        select_backend(pipe.unet, attention_backend)
+        select_backend(seam_of(support).model(pipe), attention_backend)
     run = SharedRun(
         recipe, seed=seed, limit_bytes=sys.maxsize if limit_bytes is None else limit_bytes
     )
     story = PipelineStory(
         pipe, method, run, support, options, memory=memory, limit_bytes=limit_bytes
     )
-    unet = pipe.unet
-    with attached(unet, story.policy):
+    model = seam_of(support).model(pipe)
+    with attached(model, story.policy):
         hooks = [
-            unet.register_forward_pre_hook(story.calls.before, with_kwargs=True),
-            unet.register_forward_hook(story.calls.after, always_call=True),
+            model.register_forward_pre_hook(story.calls.before, with_kwargs=True),
+            model.register_forward_hook(story.calls.after, always_call=True),
         ]
         try:
             yield story

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from consistent_gen.errors import InputError, LimitError
+from consistent_gen.inputs import as_rgb
 from consistent_gen.rewards.base import Picture
 
 FORMATS = ("PNG", "JPEG", "WEBP")
@@ -101,15 +102,7 @@ def _decoded(path: Path) -> PictureFile:
                 told = f"{width} x {height} pixels; at least {LEAST_SIDE} a side are needed"
                 return PictureFile(path.name, None, told)
             opened.draft("RGB", (2 * KEPT_SIDE, 2 * KEPT_SIDE))
-            upright = ImageOps.exif_transpose(opened)
-            if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
-                upright = Image.alpha_composite(
-                    Image.new("RGBA", upright.size, "white"), upright.convert("RGBA")
-                )
-            if upright.mode.startswith("I"):  # 16 bits of gray, which `convert` would clip
-                deep = np.asarray(upright, np.int64)
-                upright = Image.fromarray((deep >> (8 if deep.max() > 255 else 0)).astype(np.uint8))
-            shown = upright.convert("RGB")
+            shown = as_rgb(opened)
             shown.thumbnail((KEPT_SIDE, KEPT_SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
     pixels = np.array(shown, np.uint8)
     digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()

@@ -24,8 +24,9 @@ def heads(dtype: torch.dtype = torch.float64) -> Heads:
     return Heads(*(random(B, N, H, D, seed=i, dtype=dtype) for i in range(3)))
 
 
-def text(first: bool) -> Text:
-    return Text(*(random(B, T, H, D, seed=10 + i) for i in range(3)), first=first)
+def text(before: int, words: Tensor | None = None) -> Text:
+    made = (random(B, T, H, D, seed=10 + i) for i in range(3))
+    return Text(*made, before=before, words=words)
 
 
 def extra(m: int, seed: int, **more: object) -> Extra:
@@ -80,7 +81,7 @@ def test_a_row_that_leaves_its_own_keys_out_reads_the_extras_alone() -> None:
 
 @pytest.mark.parametrize("first", [True, False])
 def test_text_reads_no_extras_and_keeps_its_side(first: bool) -> None:
-    x, words = heads(), text(first)
+    x, words = heads(), text(T if first else 0)
     plain_image, plain_text = attend(x, words)
     x.reads = {0: [extra(5, 20)], 1: [extra(5, 24, queries=torch.tensor([2]))]}
     image, after = attend(x, words)
@@ -95,6 +96,28 @@ def test_text_reads_no_extras_and_keeps_its_side(first: bool) -> None:
         ]
         assert torch.allclose(image[slot], dense(x.q[slot], parts), atol=1e-13)
     assert torch.equal(image[2:], plain_image[2:])
+
+
+@pytest.mark.parametrize("before", [0, 1, T])
+def test_padding_is_no_key_wherever_text_stands(before: int) -> None:
+    """Rows of unequal lengths, with and without extras, and with none of their own image keys."""
+    known = torch.tensor([[1, 1, 0], [1, 0, 0], [1, 1, 1], [1, 1, 0]], dtype=torch.bool)
+    x, words = heads(), text(before, known)
+    x.reads = {0: [extra(5, 20, bias=0.7)], 1: [extra(5, 24, queries=torch.tensor([2]))],
+               2: [extra(4, 30)]}  # fmt: skip
+    x.without_self = {2}
+    image, after = attend(x, words)
+    assert after is not None
+    mask = torch.where(known, 0.0, -math.inf).double()  # b t
+    for slot in range(B):
+        said = words.k[slot], words.v[slot], mask[slot].expand(N, T)
+        gone = -math.inf if slot in x.without_self else 0.0
+        extras = [(e.k, e.v, allowed(e)) for e in x.reads.get(slot, [])]
+        expected = dense(x.q[slot], [own(x, slot, gone), said, *extras])
+        assert torch.allclose(image[slot], expected, atol=1e-13)
+        unshared = [(*own(x, slot)[:2], torch.zeros(T, N).double())]
+        asked = dense(words.q[slot], [*unshared, (*said[:2], mask[slot].expand(T, T))])
+        assert torch.allclose(after[slot], asked, atol=1e-13)
 
 
 def test_copies_of_a_key_are_a_bias() -> None:

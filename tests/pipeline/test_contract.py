@@ -28,9 +28,10 @@ from consistent_gen.attention.rows import Row
 from consistent_gen.errors import InputError
 from consistent_gen.models.tiny import SCHEDULER
 from consistent_gen.pipeline import PipelineStory
-from consistent_gen.pipeline.contract import PIPELINES, REFUSED, SCHEDULERS
+from consistent_gen.pipeline.contract import PIPELINES, REFUSED, SCHEDULERS, seam_of
 from consistent_gen.runtime import generator
 from tests.attention.toys import redraw
+from tests.pipeline import transformer_toys
 from tests.pipeline.toys import OPTIONS, differ, picture, pipe, text, tokenizer, unet
 
 # What diffusers says of itself and of numpy.
@@ -72,15 +73,17 @@ def network(name: str) -> dict[str, Any]:
 
 def options_of(name: str) -> dict[str, Any]:
     support, options = PIPELINES[name], dict(OPTIONS)
-    if "image" in support.needs:
-        options["image"] = picture("blue")
+    if support.seam != "unet":
+        options = transformer_toys.options(name)
+    for wanted in {"image", "control_image"}.intersection(support.needs):
+        options[wanted] = picture("blue")
     if "mask_image" in support.needs:
         mask = picture("black")
         mask.paste((255, 255, 255), (8, 8, 24, 24))
         options["mask_image"] = mask
     if "strength" in support_parameters(name):
         options["strength"] = 0.75
-    if "Img2Img" not in name:
+    if "Img2Img" not in name and support.seam == "unet":
         options |= {"height": 32, "width": 32}
     return options
 
@@ -90,6 +93,8 @@ def support_parameters(name: str) -> Any:
 
 
 def made(name: str, **parts: Any) -> Any:
+    if PIPELINES[name].seam != "unet":
+        return transformer_toys.made(name, **parts)
     return pipe(class_of(name), xl="XL" in name, **network(name) | parts)
 
 
@@ -100,7 +105,9 @@ def test_every_listed_class_shares(name: str) -> None:
     With weight 0 the queries that a look finds count nothing, so the frame is as without looks.
     """
     tried, options = made(name), options_of(name)
-    plain = tried(prompt=["a fox reading"], generator=[generator(3, "latent")], **options).images[0]
+    with seam_of(PIPELINES[name]).running(tried):
+        found = tried(prompt=["a fox reading"], generator=[generator(3, "latent")], **options)
+    plain = found.images[0]
     results = {}
     for memory in ("kv", "hidden"):
         with consistent_gen.share(
@@ -243,6 +250,24 @@ def test_what_is_refused_has_a_reason() -> None:
         pass
     with consistent_gen.share(pipe(Named), **OPTIONS) as story:
         assert story._open
+
+
+# Classes that no table names, of every kind of network.
+UNLISTED = ("HunyuanDiTPipeline", "AuraFlowPipeline", "WanPipeline", "StableCascadeDecoderPipeline",
+            "StableDiffusionLDM3DPipeline", "StableDiffusion3ControlNetInpaintingPipeline",
+            "FluxControlNetImg2ImgPipeline", "QwenImageLayeredPipeline")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*REFUSED, *UNLISTED])
+def test_a_class_is_refused_before_its_parts_are_looked_at(name: str) -> None:
+    """In one line with a reason: never a raw error, and nothing is drawn unshared."""
+    kind = class_of(name)
+    bare = kind.__new__(kind)
+    with pytest.raises(InputError) as caught, consistent_gen.share(bare):
+        pass
+    said = str(caught.value)
+    assert "\n" not in said and said.startswith(f"a {name} ")
+    assert REFUSED.get(name, "has no UNet") in said
 
 
 def test_lists_name_classes_that_exist() -> None:

@@ -1,0 +1,64 @@
+"""PixArt-alpha and -sigma: transformers whose layers are those of a UNet, with the text of T5."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from consistent_gen.errors import InputError
+from consistent_gen.pipeline.seams.seam import Seam, check_channels, mentions
+from consistent_gen.pipeline.seams.unet import UNetSeam
+
+
+class PixArtSeam(UNetSeam):
+    """Latents [b c h w], noise and schedulers as in a UNet's pipeline."""
+
+    part = "transformer"
+    noun = "transformer"
+    plain = ("FeedForward",)
+
+    def check_parts(self, pipe: Any, name: str, inpaints: bool) -> None:
+        """See `Seam`."""
+        if pipe.tokenizer is None or pipe.text_encoder is None:
+            raise InputError(f"a {name} without its T5 encoder cannot find a subject's words")
+        channels, made = (
+            int(pipe.transformer.config.in_channels),
+            int(pipe.vae.config.latent_channels),
+        )
+        check_channels(channels, made, name, self.noun, False)
+
+    def sample(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+        """See `Seam`."""
+        return Seam.sample(self, args, kwargs)
+
+    def replaced(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], sample: Tensor
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """See `Seam`."""
+        return Seam.replaced(self, args, kwargs, sample)
+
+    def moment(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> float:
+        """See `Seam`."""
+        return Seam.moment(self, args, kwargs)
+
+    def guided(self, pipe: Any, options: Mapping[str, Any]) -> bool:
+        """See `Seam`; its pipelines do not say so themselves."""
+        scale = options.get("guidance_scale")
+        return scale is None or float(scale) > 1.0
+
+    def tokens(
+        self, pipe: Any, prompt: str, subject: str, options: Mapping[str, Any]
+    ) -> tuple[int, ...]:
+        """See `Seam`: in the prompt as the pipeline cleans it."""
+        length = int(options.get("max_sequence_length") or (300 if "Sigma" in _name(pipe) else 120))
+        clean = bool(options.get("clean_caption", True))
+        read, said = (
+            pipe._text_preprocessing(text, clean_caption=clean)[0] for text in (prompt, subject)
+        )
+        return mentions(pipe, pipe.tokenizer, read, said, length)
+
+
+def _name(pipe: Any) -> str:
+    return " ".join(kind.__name__ for kind in type(pipe).__mro__)
