@@ -10,7 +10,7 @@ moved while it is drawn, where there is room for that.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from itertools import pairwise, permutations
 
@@ -32,7 +32,7 @@ LEAST_MOVE = 0.1
 _JOINT = re.compile(r"(\s*,\s*and\s+|\s*,\s*|\s+and\s+)$")
 
 
-def told_in_order(frame: Frame, names: Mapping[str, object]) -> str:
+def told_in_order(frame: Frame, names: Collection[str]) -> str:
     """The prompt of a frame with its characters from left to right, as its boxes say.
 
     names: of the story's characters.
@@ -72,7 +72,7 @@ def told_in_order(frame: Frame, names: Mapping[str, object]) -> str:
     return text + frame.prompt[position:]
 
 
-def check_boxed(frame: Frame, names: Mapping[str, object]) -> None:
+def check_boxed(frame: Frame, names: Collection[str]) -> None:
     """Raises ``StoryError``: somebody has a box whom the frame's prompt does not name."""
     named = {found.name for found in placeholders(frame.prompt, names)}
     for name in frame.boxes:

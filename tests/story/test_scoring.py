@@ -17,6 +17,7 @@ from consistent_gen.encoders.reader import Reader
 from consistent_gen.errors import CheckpointError
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.rewards.looking import Looker, stacked
+from consistent_gen.rewards.sight import Sight
 from consistent_gen.story.plan import StoryPlan, plan_story
 from consistent_gen.story.report import Drawing, DrawnFrame, build_report, score
 from consistent_gen.story.scoring import LIKENESS, FrameScorer, missing, reader_scorers
@@ -196,7 +197,7 @@ def test_likeness_to_the_pictures_comes_with_every_frame(worldly: Backbone) -> N
 
 def test_without_pictures_nothing_is_read(worldly: Backbone) -> None:
     class Blind(Looker):
-        def all(self, pictures: np.ndarray) -> list:
+        def all(self, pictures: np.ndarray) -> list[list[Sight]]:
             raise AssertionError("looked at")
 
     scorer = reader_scorers(worldly, Blind())[LIKENESS]

@@ -29,7 +29,12 @@ def frame(visit: Visit) -> StoryFrame:
 
 def test_a_box_is_marked_drawn_and_undone(visit: Visit, hand: Hand, tmp_path: Path) -> None:
     orders: list[dict[str, Any]] = []
-    hand.spoil = lambda lease: bool(orders.append(lease["order"]))
+
+    def note(lease: dict[str, Any]) -> bool:
+        orders.append(lease["order"])
+        return False
+
+    hand.spoil = note
     file = tmp_path / "ada.yaml"
     file.write_text(STORY)
     visit.bring_in(file)
@@ -47,7 +52,7 @@ def test_a_box_is_marked_drawn_and_undone(visit: Visit, hand: Hand, tmp_path: Pa
     assert orders[-1]["part"]["character"] == [1, 1]
     visit.wait("#part-undo")
 
-    side = picture.bounding_box()["width"]  # type: ignore[index]
+    side = picture.bounding_box()["width"]
     picture.click(position={"x": side * 0.5, "y": side * 0.25})
     visit.page.wait_for_timeout(1500)
     picture.click(position={"x": side * 0.95, "y": side * 0.95})
