@@ -179,8 +179,10 @@ def own_words(text: str) -> str:
         text = text[: pasted.start()]
     lines: list[str] = []
     heading = ""
-    for line in text.split("\n"):
-        item = _LINE_OF_A_LIST.match(line)
+    said = text.split("\n")
+    for line in said:
+        # "7. Mr Henderson is not coming." alone is no list.
+        item = _LINE_OF_A_LIST.match(line) if len(said) > 1 else None
         if item is None:
             lines.append(line)
             heading = line if line.rstrip().endswith(":") else ""
