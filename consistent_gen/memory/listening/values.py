@@ -171,9 +171,9 @@ def _unit(measure: Value) -> str:
 
 
 def _near(one: Value, other: Value) -> bool:
-    """Whether two numbers may be two values of one thing: neither is ten times the other."""
+    """Whether two numbers may be two values of one thing: neither is three times the other."""
     a, b = _number(one), _number(other)
-    return a is None or b is None or (0.1 < (a + 1) / (b + 1) < 10)
+    return a is not None and b is not None and 1 / 3 < (a + 1) / (b + 1) < 3
 
 
 def _number(value: Value) -> float | None:
