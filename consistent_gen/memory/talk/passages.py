@@ -81,7 +81,6 @@ _HOLDS: dict[Wanted, re.Pattern[str]] = {
                  rf"p|pcm|pm|a (?:week|month|year))\b|\b{_COUNT} (?:grand|quid|pounds?|thousand|"
                  r"hundred|euros?|dollars?)\b|"
                  rf"(?<!:)\b\d{{2,}}\b(?! ?{_MONTH}|[:.]\d|(?:st|nd|rd|th))",
-        "number": rf"\b{_NUMBER}\b|\d",
         "place": r"\b(?:in|at|to|near|up|on|from|for|by|round|into|with|outside|behind|under|over) "
                  r"(?:the |my |our |a |an |his |her )?[\w']+",
         "reason": r"\b(?:because|since|cos|cause|as|so|for|due to|after|too|to)\b",
@@ -227,11 +226,27 @@ def holds(question: AskedFor, passage: SaidPassage, names: frozenset[str] = froz
             return named or small
         naming = _NAMING.search(text) or _apposed(question, text)
         return (named and bool(naming)) or (small and bool(naming or _called(question, text)))
+    if question.wants == "number":
+        return _counts(question, text)
     pattern = _HOLDS.get(question.wants)
     if pattern is None:
         return True
+    if question.wants == "when" and not question.past:
+        text = _YEAR_ALONE.sub("", text)  # what is to come has more than a year
     found = (m[0] for m in pattern.finditer(text))
     return any(not ({w.casefold() for w in words_of(m)} <= own) for m in found)
+
+
+def _counts(question: AskedFor, text: str) -> bool:
+    """Whether a text has a number that is no day and no time, and not one of the question's."""
+    own = {v.plain for v in values_of(question.text)}
+    found = (v for v in values_of(text) if v.kind in _COUNTED and v.plain not in own)
+    return any(found) or _COUNT_WORD.search(text) is not None
+
+
+_COUNTED = ("number", "measure", "money", "label", "code")
+_COUNT_WORD = re.compile(r"\b(?:one|none|half|hundred|thousand|couple|dozen|twice|once)\b", re.I)
+_YEAR_ALONE = re.compile(r"(?<![-\d])(?:19|20)\d\d(?![-\d])")
 
 
 def _apposed(question: AskedFor, text: str) -> bool:
@@ -280,7 +295,7 @@ _NEWER, _CHANGING = 0.1, 0.06
 _NEAR, _NEAR_NOW, _NEAR_WHETHER = 0.25, 0.35, 0.1
 # The share of the best one's words of the question that such a passage has, and how near in meaning
 # to the question a change must be that shares no word with it.
-_AS_MANY, _CHANGE_MEANT = 0.75, 0.3
+_AS_MANY, _CHANGE_MEANT = 0.9, 0.3
 # In how many turns a word is rare, how long the stem of a word that tells something is at least,
 # and the share of a fact's words that make a sentence its source.
 _RARE, _TELLING, _SAME = 4, 5, 0.6
@@ -470,6 +485,7 @@ def overtaken(
         w for w in stems_of(chosen.passage.text) - _CALENDAR_STEMS
         if frequent[w] <= _RARE and len(w) >= _TELLING
     }  # fmt: skip
+    unsaid = {"", *(stem(n) for n in question.names)}
     later = [
         (len(own & stems_of(s.passage.text)), s)
         for s in scored
@@ -477,7 +493,7 @@ def overtaken(
         and (s.holds or holds(question, s.passage))
         and s.passage.line.who.startswith("user")
         and (_CHANGED.search(s.passage.text) or denies(s.passage.text))
-        and (s.rarest or s.meaning >= _CHANGE_MEANT or not chosen.meaning)
+        and (s.rarest not in unsaid or s.meaning >= _CHANGE_MEANT or not chosen.meaning)
     ]
     shared = max((n for n, _ in later), default=0)
     if not shared:

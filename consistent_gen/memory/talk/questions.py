@@ -85,6 +85,7 @@ _BEFORE = re.compile(
     r"back then|in the past|old (?:job|address|flat|house|home|boss|car))\b",
     re.IGNORECASE,
 )
+_PAST = re.compile(r"\b(?:did|was|were|had|have|has)\b", re.IGNORECASE)
 _ENDED = re.compile(
     r"\b(?:not|never|no|none|neither|nor|nobody|nothing|without|cannot|stopped|stop|quit|gave up|"
     r"given up|giving up|gone off|no longer|any ?more|left|died|passed (?:away|on)|over|cancelled|"
@@ -102,7 +103,7 @@ _LIGHT = word_set(
     "please remind say said tell told get got go going gone have having take taking give given "
     "make made do doing done did does need want keep use used is be been let put see may might "
     "must shall at of on ever up down away out off back present moment rn n w u r am pm whats "
-    "wheres whos hows else one way far well full lot start end end who what where when which why "
+    "wheres whos hows else one way far well full lot end who what where when which why "
     "how "
 )
 # What also answers to a word of a question: the narrower, the everyday and the neighbouring word.
@@ -276,7 +277,7 @@ class AskedFor:
     ("name", "day"); ``names`` are proper names in it; ``choice`` are the two things of "wool or
     cotton"; ``besides`` is what "apart from the cat" leaves out; ``essential`` is the stem of the
     word without which nothing answers ("position" in "what position does he play"); ``now`` and
-    ``before`` tell of which time it asks where it says so.
+    ``before`` tell of which time it asks where it says so, and ``past`` that it looks back.
     """
 
     text: str
@@ -289,6 +290,7 @@ class AskedFor:
     essential: str
     now: bool
     before: bool
+    past: bool = False
 
 
 def read_question(text: str) -> AskedFor:
@@ -319,6 +321,7 @@ def read_question(text: str) -> AskedFor:
         essential=_essential(asked, topics),
         now=bool(_NOW.search(asked)),
         before=bool(_BEFORE.search(asked)),
+        past=bool(_PAST.search(asked)),
     )
 
 
