@@ -47,6 +47,10 @@ _BESIDE_IT = re.compile(r"\b(?:because|cos|bc|since|so that|which|who)\b", re.IG
 _RESULT = re.compile(
     r"\b(?:up to|down to|back to|it to|moved to|that|ends?|ending) (?:the )?$", re.I
 )
+_WRONG = re.compile(
+    r"\b(?:correct\w*|wrong|mean|meant|not|sorry|actually|typo|oops|turns out|no)\b", re.IGNORECASE
+)
+_VAGUE = word_set("one ones same thing things only first last other another lot bit")
 _POINTING = word_set("it they he she that this its them him her")
 _NO_TOPIC_HERE = word_set(
     "typo ugh oops sorry wait actual corre mean meant misre wrong lol haha no yes granted number"
@@ -79,9 +83,9 @@ def revision(
     return (
         _contrasted(doc, recent)
         or _cleft(doc, recent)
-        or _in_place(doc, sentence, recent)
+        or _in_place(doc, sentence, turn, recent)
         or _named(doc, turn, recent)
-        or _aligned(doc, recent)
+        or (_aligned(doc, recent) if _WRONG.search(turn) else None)
     )
 
 
@@ -197,16 +201,25 @@ def _led(
     return None
 
 
-def _in_place(doc: Any, sentence: str, recent: Sequence[Entry]) -> Revised | None:
+def _in_place(doc: Any, sentence: str, turn: str, recent: Sequence[Entry]) -> Revised | None:
     """Another value, of nothing that is named: for the record that was told last."""
     values, words = values_of(sentence), _words_of(sentence)
-    if not values or not _points(doc, sentence, values[0].start):
+    bare = bool(values) and not values[0].start and sentence[values[0].end :][:1] in ",;."
+    if bare:  # "31 Mill Bank, second floor": what follows only adds to it
+        words = frozenset()
+    elif not values or not _points(doc, sentence, values[0].start):
         return None
+    result = _RESULT.search(sentence[: values[0].start])
+    if not result and (words or any(t.pos_ == "VERB" for t in doc)):
+        values = tuple(v for v in values if v.kind != "number")  # "three arrests", "he was two"
+    before = _words_of(turn.partition(sentence.rstrip(".!"))[0])
     last = recent[0].turn if recent else ""
     for entry in recent:
         theirs = topic_words(entry.text)
         if len(words - theirs) > _OWN_WORDS or not (entry.turn == last or words & theirs):
             continue
+        if len(before - theirs) > _OWN_WORDS + 1:
+            continue  # it belongs to what was said just before it
         text = given_anew(entry.text, values)
         if text:
             return Revised(entry, text)
@@ -245,6 +258,8 @@ def _named(doc: Any, turn: str, recent: Sequence[Entry]) -> Revised | None:
         new = _bare(phrase)
         if doc[phrase.start - 1].lower_ == "not" or any(v.kind != "person" for v in values_of(new)):
             continue
+        if phrase.end < len(doc) and doc[phrase.end].lower_ in ("who", "that", "whose"):
+            continue
         before = turn[: turn.find(new)] if new in turn else turn
         for entry in recent:
             old = "" if _find(entry.text, new) else _said_again(entry.text, before)
@@ -280,7 +295,7 @@ def _aligned(doc: Any, recent: Sequence[Entry]) -> Revised | None:
     pairs = [tuple(_bare(p).split()) for p in _given(doc)]
     pairs += [(t.text, doc[t.i + 1].text) for t in words
               if t.is_upper and len(t) > 3 and t.i + 1 < len(doc)]  # fmt: skip
-    for one, two in (p for p in pairs if len(p) == 2):
+    for one, two in (p for p in pairs if len(p) == 2 and not _VAGUE & {w.lower() for w in p}):
         first, second = re.escape(one), re.escape(two)
         for entry in recent:
             for kept, found in (

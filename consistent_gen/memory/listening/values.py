@@ -37,7 +37,10 @@ _COUNT = (
     r"(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|"
     r"sixteen|seventeen|eighteen|nineteen|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety)"
 )
-_HOUR = rf"(?:\d{{1,2}}(?:[.:]\d\d)?|{_COUNT}|one)"
+_HOUR = (
+    r"(?:(?:1\d|2[0-4]|0?[1-9])(?:[.:]\d\d)?|one|two|three|four|five|six|seven|eight|nine|ten|"
+    r"eleven|twelve)"
+)
 _UNIT = (
     r"(?:mg|mcg|g|kg|ml|l|milligrams?|grams?|kilos?|stone|hours?|hrs?|minutes?|mins?|days?|weeks?|"
     r"months?|years?|miles?|km|kilomet\w+|met\w+|cm|mm|%|percent|degrees?)"
@@ -46,12 +49,13 @@ _UNIT = (
 _RULES: tuple[tuple[ValueKind, re.Pattern[str]], ...] = tuple(
     (kind, re.compile(pattern, re.IGNORECASE))  # type: ignore[misc]
     for kind, pattern in (
+        ("iso", r"\b\d{4}-\d\d(?:-\d\d)?\b"),  # what we wrote beside the words
         ("person", r"\b(?:mr|mrs|ms|miss|dr|prof|herr|frau|sister|father)\.? "
                    r"(?-i:[A-Z][\w'-]+)|\b(?:mr|mrs|ms) [a-z]{3,}\b"),
         ("code", r"(?<!\w)\+?\d[\d ]{6,}\d(?!\w)"),
         ("date", rf"(?:\bthe )?\b\d{{1,2}}(?:st|nd|rd|th)?(?: of)? {_MONTH}\b(?:,? \d{{4}})?|"
                  rf"\b{_MONTH} (?:the )?\d{{1,2}}(?:st|nd|rd|th)?\b(?:,? \d{{4}})?(?!:)|"
-                 r"\b\d{4}-\d\d-\d\d\b|(?:\bthe )?\b\d{1,2}(?:st|nd|rd|th)\b|\b\d{1,2}/\d{1,2}\b"),
+                 r"(?:\bthe )?\b\d{1,2}(?:st|nd|rd|th)\b|\b\d{1,2}/\d{1,2}\b"),
         ("address", r"\b\d{1,4}[a-z]? (?-i:[A-Z][\w']+(?: [A-Z][\w']+)+)"),
         ("weekday", r"\b(?:mon|tues?|wed(?:nes)?|thu(?:rs?)?|fri|sat(?:ur)?|sun)(?:days?)?\b"),
         ("money", r"[\u00a3$\u20ac]\s?\d[\d.,]*k?\b|\b\d[\d.,]* ?(?:k|grand|quid|pounds?|euros?|"
@@ -72,7 +76,7 @@ _NO_LABEL = word_set(
     "for the and but are was were have has had not now just about only over under from with than "
     "that back too got them they him her its our out all still until till then make made put"
 )
-_DAYS: frozenset[ValueKind] = frozenset(("date", "weekday", "month"))
+_DAYS: frozenset[ValueKind] = frozenset(("date", "weekday"))
 _NUMERIC: frozenset[ValueKind] = frozenset(("money", "measure", "number", "code"))
 _DIGITS = re.compile(r"\d[\d.,]*\d|\d")
 
@@ -154,7 +158,9 @@ def _places(old: str, value: Value) -> Iterator[Value]:
         yield from (v for v in there if v.kind == "label" and v.label == value.label)
         return
     same = (v for v in there if v.kind == value.kind)
-    yield from (v for v in same if v.kind != "measure" or _unit(v) == _unit(value))
+    if value.kind == "measure":
+        same = (v for v in same if _unit(v) == _unit(value))
+    yield from (v for v in same if v.kind != "number" or _near(v, value))
     if value.kind == "number":
         near = [v for v in there if v.kind in _NUMERIC - {"number"} and _near(v, value)]
         yield from (v for v in near if v.kind != "code" or len(v.plain) == len(value.plain))
