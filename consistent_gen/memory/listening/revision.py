@@ -194,6 +194,8 @@ def _led(
     led = words & frozenset().union(*(topic_words(t.text) for t in _subjects(doc))) - names
     for entry in entries if values and led else ():
         theirs = topic_words(entry.text)
+        if _of_another(doc, entry.text):
+            continue
         if led & theirs and entry.turn and len(words - theirs) < _OWN_WORDS:
             text = given_anew(entry.text, values, alike=True)
             if text:
@@ -213,11 +215,14 @@ def _in_place(doc: Any, sentence: str, turn: str, recent: Sequence[Entry]) -> Re
     if not result and (words or any(t.pos_ == "VERB" for t in doc)):
         values = tuple(v for v in values if v.kind != "number")  # "three arrests", "he was two"
     before = _words_of(turn.partition(sentence.rstrip(".!"))[0])
+    verbal = any(t.pos_ in ("VERB", "AUX") for t in doc)
     last = recent[0].turn if recent else ""
     for entry in recent:
         theirs = topic_words(entry.text)
         if len(words - theirs) > _OWN_WORDS or not (entry.turn == last or words & theirs):
             continue
+        if not result and not verbal and _of_another(doc, entry.text):
+            continue  # a name of its own: "holiday's Madeira, 2 to 9 June"
         if len(before - theirs) > _OWN_WORDS + 1:
             continue  # it belongs to what was said just before it
         text = given_anew(entry.text, values)
@@ -228,6 +233,16 @@ def _in_place(doc: Any, sentence: str, turn: str, recent: Sequence[Entry]) -> Re
 
 def _words_of(sentence: str) -> frozenset[str]:
     return topic_words(without_values(_BESIDE_IT.split(sentence)[0])) - _NO_TOPIC_HERE
+
+
+def _of_another(doc: Any, text: str) -> bool:
+    """Whether a sentence names somebody or a place that a record does not speak of."""
+    valued = [(v.start, v.end) for v in values_of(doc.text)]
+    return any(
+        t.pos_ == "PROPN" and t.text[:1].isupper() and _find(text, t.text) is None
+        and not any(start <= t.idx < end for start, end in valued)
+        for t in doc if t.i > 0 or t.dep_ == "poss"
+    )  # fmt: skip
 
 
 def _subjects(doc: Any) -> list[Any]:

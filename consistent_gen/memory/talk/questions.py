@@ -6,6 +6,7 @@ looked up by `passages` and answered by `rule_model`.
 
 from __future__ import annotations
 
+import calendar
 import re
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -208,18 +209,19 @@ hobby: love enjoy play
 """.strip().splitlines():
     _word, _, _others = _line.partition(":")
     _ALSO[_word] = frozenset(_others.split())
+_CALENDAR = frozenset(map(str.casefold, (*calendar.day_name, *calendar.month_name)))
 _IRREGULAR = {
     form: base
     for base, forms in {
-        "be": "was were been", "buy": "bought", "teach": "taught", "drive": "drove driven driving",
-        "sell": "sold", "wed": "wedding", "eat": "ate eaten", "drink": "drank drunk",
+        "be": "was were been", "buy": "bought buying", "teach": "taught", "drive": "drove driven driving",
+        "sell": "sold", "wed": "wedding", "eat": "ate eaten eating", "drink": "drank drunk",
         "write": "wrote written", "meet": "met", "leave": "left leaving", "lose": "lost",
         "break": "broke broken", "fall": "fell fallen", "fly": "flew flown flies",
         "sing": "sang sung",
-        "swim": "swam swum", "run": "ran running", "begin": "began begun", "see": "saw seen",
+        "swim": "swam swum", "run": "ran running", "begin": "began begun", "see": "saw seen seeing",
         "think": "thought", "grow": "grew grown", "know": "knew known", "send": "sent",
         "spend": "spent", "sleep": "slept", "feel": "felt", "find": "found", "win": "won",
-        "wear": "wore worn", "ride": "rode ridden", "choose": "chose chosen", "pay": "paid pays",
+        "wear": "wore worn", "ride": "rode ridden", "choose": "chose chosen", "pay": "paid pays paying",
         "bring": "brought", "catch": "caught", "build": "built", "hold": "held", "come": "came",
         "child": "children", "man": "men", "woman": "women", "foot": "feet", "tooth": "teeth",
         "die": "died dying dies", "marry": "married marrying marries", "live": "lives living lived",
@@ -315,7 +317,7 @@ def read_question(text: str) -> AskedFor:
         wants=_wanted(asked),
         topics=topics or light,
         light=light,
-        names=tuple(n for n in names if n.casefold() not in _LIGHT),
+        names=tuple(n for n in names if n.casefold() not in _LIGHT | _CALENDAR),
         choice=frozenset((stem(either[1]), stem(either[2]))) if either else frozenset(),
         besides=left_out,
         essential=_essential(asked, topics),
