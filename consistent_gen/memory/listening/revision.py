@@ -232,7 +232,8 @@ def _in_place(doc: Any, sentence: str, turn: str, recent: Sequence[Entry]) -> Re
 
 
 def _words_of(sentence: str) -> frozenset[str]:
-    return topic_words(without_values(_BESIDE_IT.split(sentence)[0])) - _NO_TOPIC_HERE
+    words = topic_words(without_values(_BESIDE_IT.split(sentence)[0])) - _NO_TOPIC_HERE
+    return frozenset(w for w in words if len(w) > 2)  # not the end of "they've"
 
 
 def _of_another(doc: Any, text: str) -> bool:

@@ -213,7 +213,8 @@ _CALENDAR = frozenset(map(str.casefold, (*calendar.day_name, *calendar.month_nam
 _IRREGULAR = {
     form: base
     for base, forms in {
-        "be": "was were been", "buy": "bought buying", "teach": "taught", "drive": "drove driven driving",
+        "be": "was were been", "buy": "bought buying", "teach": "taught",
+        "drive": "drove driven driving",
         "sell": "sold", "wed": "wedding", "eat": "ate eaten eating", "drink": "drank drunk",
         "write": "wrote written", "meet": "met", "leave": "left leaving", "lose": "lost",
         "break": "broke broken", "fall": "fell fallen", "fly": "flew flown flies",
@@ -221,7 +222,8 @@ _IRREGULAR = {
         "swim": "swam swum", "run": "ran running", "begin": "began begun", "see": "saw seen seeing",
         "think": "thought", "grow": "grew grown", "know": "knew known", "send": "sent",
         "spend": "spent", "sleep": "slept", "feel": "felt", "find": "found", "win": "won",
-        "wear": "wore worn", "ride": "rode ridden", "choose": "chose chosen", "pay": "paid pays paying",
+        "wear": "wore worn", "ride": "rode ridden", "choose": "chose chosen",
+        "pay": "paid pays paying",
         "bring": "brought", "catch": "caught", "build": "built", "hold": "held", "come": "came",
         "child": "children", "man": "men", "woman": "women", "foot": "feet", "tooth": "teeth",
         "die": "died dying dies", "marry": "married marrying marries", "live": "lives living lived",
