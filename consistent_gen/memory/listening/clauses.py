@@ -16,6 +16,7 @@ from consistent_gen.language.words import is_question, word_set
 from consistent_gen.memory.listening.scopes import (
     OWN_WORD,
     SAYING,
+    compared,
     labelled,
     mistaken,
     mocked,
@@ -88,7 +89,8 @@ _NOT_SO = re.compile(
     r"took|came|had|made|sold|left|said|did|told|died)\b"
     r"|^\W*(?:well |oh |so |and |but )?(?:maybe|perhaps|possibly|one day) "
     r"(?:i|we)(?:'ll| will| should| could| might)\b"
-    r"|^\W*(?:her|him|he|she|them|they|mum|dad|mom|boss|wife|husband|[A-Z][a-z]+): "
+    r"|^\W*(?:her|him|he|she|them|they|mum|dad|mom|boss|wife|husband|"
+    r"(?!(?:update|note|news|correction|edit|reminder|fact|ps|fyi)\b)[A-Z][a-z]+): "
     r"(?=(?:i|i'm|we|we're|you|you're|my|our)\b)"
     r"|\b(?:opinion|view|theory|guess|verdict|idea) (?:is|was)(?: that)? (?=(?:i|we|my|our)\b)"
     r"|\b(?:had|have|has|put) (?:me|us) down as\b",
@@ -317,6 +319,8 @@ def _blocked(child: Any) -> bool:
     if child.dep_ not in inner or child.pos_ not in ("VERB", "AUX"):
         return False
     subject = subject_of(child)
+    if compared(child):
+        return True
     if child.dep_ == "ccomp" and child.head.lemma_.lower() in SAYING | OWN_WORD:
         return False  # judged with the word that reports it
     return subject is not None and child.dep_ != "advcl" and unasserted(child, subject)

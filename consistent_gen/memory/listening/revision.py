@@ -26,6 +26,7 @@ from typing import Any
 
 from consistent_gen.language.words import STOP_WORDS, word_set
 from consistent_gen.memory.listening.known_facts import Entry, topic_words
+from consistent_gen.memory.listening.scopes import supposes
 from consistent_gen.memory.listening.values import given_anew, values_of, without_values
 
 # How many of the last turns that told something may be meant by a sentence that names nothing.
@@ -75,6 +76,8 @@ def revision(
     """
     sentence = str(doc.text)
     if sum(t.is_alpha or t.like_num for t in doc) > _LONGEST or _BESIDES.search(sentence):
+        return None
+    if supposes(doc):
         return None
     led = _led(doc, sentence, entries, names)
     if led is not None or len(turn.split()) > _LONGEST_TURN:
@@ -191,7 +194,9 @@ def _led(
 ) -> Revised | None:
     """ "Bins are Monday": the thing is named, and an older record has another value for it."""
     values, words = values_of(sentence), _words_of(sentence)
-    led = words & frozenset().union(*(topic_words(t.text) for t in _subjects(doc))) - names
+    # "Vet's wednesday" is read as a possessive, but not "Gerda's passport".
+    things = [*_subjects(doc), *(t for t in doc if t.dep_ == "poss" and t.is_lower)]
+    led = words & frozenset().union(*(topic_words(t.text) for t in things)) - names
     for entry in entries if values and led else ():
         theirs = topic_words(entry.text)
         if _of_another(doc, entry.text):

@@ -72,6 +72,20 @@ def mocked(sentence: str) -> bool:
     return _MOCKED.match(sentence) is not None
 
 
+def supposes(doc: Any) -> bool:
+    """Whether a sentence has a condition or a modal anywhere."""
+    return any(
+        (t.dep_ == "mark" and t.lower_ in _IF)
+        or (t.dep_ == "aux" and modal(t, t.head) in _UNREAL_MODALS)
+        for t in doc
+    )
+
+
+def compared(head: Any) -> bool:
+    """Whether a clause only compares: "as though I'd run a marathon"."""
+    return any(c.dep_ == "mark" and _compares(c) for c in head.children)
+
+
 def subject_of(head: Any) -> Any:
     """The subject that hangs from a verb, or nothing."""
     for child in head.children:

@@ -107,14 +107,10 @@ def _offers(text: str, pronouns: set[str]) -> bool:
             return True  # it goes on with the same one
         if not main or t.lemma_.lower() in _TIMES:
             continue
-        if pronouns & _PERSON and t.pos_ == "PROPN":
-            return True
-        if pronouns & _PERSON and t.pos_ == "NOUN" and t.tag_ == "NN":
-            return True
-        if pronouns & _IT and t.pos_ in ("NOUN", "PROPN") and t.tag_ in ("NN", "NNP"):
-            return True
-    return not pronouns - _IT - _PERSON and any(t.dep_ == "ROOT" and t.pos_ == "VERB" for t in doc
-                                                if "that" in pronouns)  # fmt: skip
+        single = t.tag_ in ("NN", "NNP") or any(c.dep_ == "det" for c in t.children)
+        if single and t.tag_ != "NNS" and t.pos_ != "VERB":
+            return True  # one thing or one person; which of the two, words do not say
+    return False
 
 
 def names_it(text: str) -> bool:
