@@ -70,7 +70,8 @@ def test_what_a_question_is_about() -> None:
     assert read_question("What is he allergic to apart from the cat?").besides == {"cat"}
     assert stem("studies") == stem("studied") == stem("study")
     assert denies("I no longer play") and denies("I've given up the piano")
-    assert not denies("I play the piano")
+    assert not denies("I play the piano") and not denies("I am used to the noise")
+    assert denies("I used to do judo")
 
 
 def test_the_answer_is_the_users_sentence_with_its_day() -> None:

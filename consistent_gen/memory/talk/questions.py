@@ -88,6 +88,7 @@ _BEFORE = re.compile(
 )
 _PAST = re.compile(r"\b(?:did|was|were|had|have|has)\b", re.IGNORECASE)
 _ENDED = re.compile(
+    r"\bused to (?!it\b|the\b|that\b|this\b|my\b|being\b)\w+|"
     r"\b(?:not|never|no|none|neither|nor|nobody|nothing|without|cannot|stopped|stop|quit|gave up|"
     r"given up|giving up|gone off|no longer|any ?more|left|died|passed (?:away|on)|over|cancelled|"
     r"canceled|called off|finished|ended|broke up|split up|sold|packed in|jacked in|dropped|"
