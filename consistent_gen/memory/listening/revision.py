@@ -217,6 +217,7 @@ def _in_place(doc: Any, sentence: str, turn: str, recent: Sequence[Entry]) -> Re
     elif not values or not _points(doc, sentence, values[0].start):
         return None
     result = _RESULT.search(sentence[: values[0].start])
+    leading = _words_of(sentence[: values[0].start])
     if not result and (words or any(t.pos_ == "VERB" for t in doc)):
         values = tuple(v for v in values if v.kind != "number")  # "three arrests", "he was two"
     before = _words_of(turn.partition(sentence.rstrip(".!"))[0])
@@ -226,8 +227,9 @@ def _in_place(doc: Any, sentence: str, turn: str, recent: Sequence[Entry]) -> Re
         theirs = topic_words(entry.text)
         if len(words - theirs) > _OWN_WORDS or not (entry.turn == last or words & theirs):
             continue
-        if not result and not verbal and _of_another(doc, entry.text):
-            continue  # a name of its own: "holiday's Madeira, 2 to 9 June"
+        own = leading - theirs or _of_another(doc, entry.text)
+        if not result and not verbal and own:
+            continue  # a thing of its own: "Match Sunday", "holiday's Madeira, 2 to 9 June"
         if len(before - theirs) > _OWN_WORDS + 1:
             continue  # it belongs to what was said just before it
         text = given_anew(entry.text, values)

@@ -133,8 +133,8 @@ def given_anew(old: str, values: Sequence[Value], *, alike: bool = False) -> str
     places: dict[int, tuple[Value, str]] = {}
     kinds = [value.kind for value in values]
     for value in values:
-        if kinds.count(value.kind) > 1 and value.kind == "number":
-            continue  # "16 by 16" counts several things
+        if kinds.count(value.kind) > 1 and value.kind in ("number", "weekday"):
+            continue  # "16 by 16" counts several things, "Tue, Wed, Fri" is no other day
         fitting = [v for v in _places(old, value) if not alike or v.kind == value.kind]
         if alike and value.kind == "number":
             continue
