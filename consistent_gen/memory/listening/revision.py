@@ -288,10 +288,10 @@ def _named(doc: Any, turn: str, recent: Sequence[Entry]) -> Revised | None:
             old = "" if _find(entry.text, new) else _said_again(entry.text, before)
             place = _find(entry.text, old) if old else None
             # A name stands for a name, and a thing for what was named at some length.
-            alike = (
-                phrase.root.pos_ == "PROPN" if old[:1].isupper() and " " not in old else " " in old
-            )
-            if place is not None and alike:
+            name = old[:1].isupper()
+            long = " " in old and (name or min(map(len, old.split())) > 3)
+            alike = long or (name and phrase.root.pos_ == "PROPN")
+            if place is not None and alike and not _VAGUE & {w.lower() for w in new.split()}:
                 return Revised(entry, _put(entry.text, place, new))
     return None
 
