@@ -85,18 +85,15 @@ def _joint(heads: Heads, text: Text | None) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values of text and image in the model's order [b n+t h d], rotated."""
     parts = [(heads.q, heads.k, heads.v)]
     if text is not None:
-        said = (text.q, text.k, text.v)
-        front, back = (tuple(x[:, part] for x in said) for part in _halves(text.before))
+        i = text.before
+        front = text.q[:, :i], text.k[:, :i], text.v[:, :i]
+        back = text.q[:, i:], text.k[:, i:], text.v[:, i:]
         parts = [part for part in (front, parts[0], back) if part[0].shape[1]]
     q, k, v = (torch.cat(x, dim=1) if len(x) > 1 else x[0] for x in zip(*parts, strict=True))
     if heads.rotary is not None:
         angles = heads.rotary.angles(heads.rotary.ids)
         q, k = rotate(q, *angles), rotate(k, *angles)
     return q, k, v
-
-
-def _halves(before: int) -> tuple[slice, slice]:
-    return slice(0, before), slice(before, None)
 
 
 def _beside(before: int, n: int, t: int, device: torch.device) -> slice | Tensor:

@@ -46,7 +46,9 @@ class IdentityAttention(AttentionPolicy):
         hidden = hidden.clone()
         for slot, values in self._values.items():
             with one_row(self.model, slot):
-                alone, _ = unproject(attn, values.unsqueeze(0), None, site)  # knows no neighbours
+                alone, _ = unproject(
+                    attn, values.unsqueeze(0), None, 0, site
+                )  # knows no neighbours
             hidden[slot] = alone[0]  # n c
         self._values = {}
         return hidden

@@ -21,7 +21,7 @@ def rotary(shift: float = 0.0) -> Rotary:
     ids[..., 1] = torch.arange(GRID[0])[:, None]
     ids[..., 2] = torch.arange(GRID[1])[None]
     everything = torch.cat([torch.zeros(TEXT, 3, dtype=torch.float64), ids.reshape(-1, 3)]) + shift
-    return Rotary(everything, TEXT, build("flux").model.pos_embed)
+    return Rotary(everything, TEXT, len(everything) - TEXT, build("flux").model.pos_embed)
 
 
 def export(anchor: int = 0) -> Export:
@@ -62,7 +62,7 @@ def test_moving_everything_changes_nothing(kind: str) -> None:
     for shift in (0.0, 5.0):
         turn = rotary(shift)
         # Without text the ids are those of the image alone.
-        image = Rotary(turn.image_ids, 0, turn.embed)
+        image = Rotary(turn.image_ids, 0, turn.image, turn.embed)
         place = Place(kind=kind)  # type: ignore[arg-type]
         found = extra_angles(export(), place, image, GRID, lambda: [torch.arange(N)])
         heads = Heads(q, k, v, rotary=image)
