@@ -78,8 +78,6 @@ _ASKING = re.compile(
     # "When is it" asks; "When I was small" and "What a day" do not.
     r"|^\W*(?:and |so |but |ok |hey |oh |wait |also )*(?:"
     r"(?:which|how (?:many|much|old|long|often))(?! (?:i|we|he|she|it|they|you)\b) [\w' -]{2,40}$|"
-    r"how (?:many|much|old|long|often)(?:'?s)?(?! (?:i|we|he|she|it|they|you)\b) [\w' -]{2,40}[.]$|"
-    r"which (?!is|was)\w+[.]$|"
     r"(?:what|when|where|why|how|which|whose)(?:'?s|'?re|\u2019s|\u2019re)\b"
     r"|(?:what|when|where|why|how|which|whose)(?! (?:i|we|he|she|they|you|it|my|our|"
     r"the|a|an|his|her|their|this|that)\b)(?: [\w'-]+){0,3}? (?:is|are|am|was|were|do|does|did|"

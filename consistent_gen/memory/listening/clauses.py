@@ -1,8 +1,8 @@
 """Sentences to clauses that say how things are: who each is about, and which say nothing so.
 
-A clause passes when its speaker means it as true (`scopes`). Questions, conditions, wishes, what
-others think or say of the user, quotations, pasted texts and games do not pass; what a question
-takes for granted ("a present for my sister Ida, who turned 40") may.
+A clause passes when its speaker means it as true. Questions, conditions, wishes, what others think
+or say of the user, quotations, pasted texts and games do not pass; what a question takes for
+granted ("a present for my sister Ida, who turned 40") may.
 """
 
 from __future__ import annotations
@@ -13,16 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from consistent_gen.language.words import is_question, word_set
-from consistent_gen.memory.listening.scopes import (
-    OWN_WORD,
-    SAYING,
-    compared,
-    labelled,
-    mistaken,
-    mocked,
-    subject_of,
-    unasserted,
-)
 
 # How people type: what the parser must see with an apostrophe or a capital letter.
 _TYPED = tuple(
@@ -89,8 +79,7 @@ _NOT_SO = re.compile(
     r"took|came|had|made|sold|left|said|did|told|died)\b"
     r"|^\W*(?:well |oh |so |and |but )?(?:maybe|perhaps|possibly|one day) "
     r"(?:i|we)(?:'ll| will| should| could| might)\b"
-    r"|^\W*(?:her|him|he|she|them|they|mum|dad|mom|boss|wife|husband|"
-    r"(?!(?:update|note|news|correction|edit|reminder|fact|ps|fyi)\b)[A-Z][a-z]+): "
+    r"|^\W*(?:her|him|he|she|them|they|mum|dad|mom|boss|wife|husband|[A-Z][a-z]+): "
     r"(?=(?:i|i'm|we|we're|you|you're|my|our)\b)"
     r"|\b(?:opinion|view|theory|guess|verdict|idea) (?:is|was)(?: that)? (?=(?:i|we|my|our)\b)"
     r"|\b(?:had|have|has|put) (?:me|us) down as\b",
@@ -108,9 +97,30 @@ _ASKED_TO_KEEP = re.compile(
 )
 _TAG = re.compile(r",? (?:right|ok|okay|you know|innit|isn't it|don't you think)\?+\s*$", re.I)
 _WH = word_set("what who whom whose where when why how which")
+_UNREAL_MODALS = word_set("would could might may should ought")
+_IF = frozenset(("if", "unless", "whether", "supposing", "provided"))
+_WISHED = word_set("like love prefer")
+_SAY = word_set(
+    "say tell claim insist argue swear joke complain suggest reckon think believe feel assume "
+    "call keep worry hope wish imagine pretend dream guess suppose bet fear wonder ask want "
+    "announce declare"
+)
+_OWN_WORD = word_set(
+    "think believe guess reckon suppose feel know mean say tell mention find realise realize hear "
+    "see notice remember forget decide swear learn discover admit confess bet"
+)
 _NOTHING_SAID = word_set(
     "thank wonder guess mean suppose swear bet wish hope ask promise dream imagine pretend"
 )
+# Who is believed when they say something of the user: it is kept with their name.
+_AUTHORITY = word_set(
+    "doctor gp dr vet nurse midwife consultant surgeon dentist physio optician teacher school "
+    "hospital surgery clinic landlord landlady solicitor council scan test result letter therapist "
+    "paediatrician pediatrician radiologist cardiologist specialist pharmacist"
+)
+# What even they only suppose.
+_SUPPOSED = word_set("think ask wonder hope wish guess suppose assume imagine fear worry bet dream")
+_FAIR = word_set("he she they")
 _SKIPPED_SUBJECTS = word_set(
     "you what who one everyone everybody anyone anybody nobody someone somebody people folk folks"
 )
@@ -169,10 +179,8 @@ def own_words(text: str) -> str:
         text = text[: pasted.start()]
     lines: list[str] = []
     heading = ""
-    said = text.split("\n")
-    for line in said:
-        # "7. Mr Henderson is not coming." alone is no list.
-        item = _LINE_OF_A_LIST.match(line) if len(said) > 1 else None
+    for line in text.split("\n"):
+        item = _LINE_OF_A_LIST.match(line)
         if item is None:
             lines.append(line)
             heading = line if line.rstrip().endswith(":") else ""
@@ -201,10 +209,8 @@ def sentences(text: str) -> Iterator[tuple[str, bool]]:
         follows = found[number + 1] if number + 1 < len(found) else ""
         if _TAKEN_BACK.search(piece) or _TAKEN_BACK.match(follows):
             continue
-        if _SARCASM.search(piece) or _NOT_SO.search(piece) or mocked(piece):
+        if _SARCASM.search(piece) or _NOT_SO.search(piece):
             continue
-        if labelled(piece):
-            return
         if _GAME.search(piece):
             # A game goes on to the end of what is said; a mere supposition ends with its sentence.
             if re.search(r"\b(?:role-?play|pretend|play|character|riddle|dream\w*)\b", piece, re.I):
@@ -246,9 +252,8 @@ def _heads(root: Any) -> list[Any]:
             told = child.dep_ == "ccomp" and verbal and _tells_itself(head)
             # "because my sister moved": true even where what it explains is a question.
             reason = child.dep_ == "advcl" and verbal and _mark(child) in ("because", "since", "as")
-            reason = reason and not any(c.lower_ in ("though", "if") for c in child.children)
-            if joined or spliced or told or (reason and subject_of(child) is not None):
-                if joined and subject_of(child) is None and not _own_subject_needed(child):
+            if joined or spliced or told or (reason and _subject(child) is not None):
+                if joined and _subject(child) is None and not _own_subject_needed(child):
                     continue
                 found.append(child)
                 waiting.append(child)
@@ -265,24 +270,31 @@ def _mark(head: Any) -> str:
 
 
 def _reports(head: Any) -> bool:
-    return head.lemma_.lower() in SAYING | OWN_WORD
+    return head.lemma_.lower() in _SAY | _OWN_WORD
 
 
 def _tells_itself(head: Any) -> bool:
-    subject = subject_of(head)
+    subject = _subject(head)
     mine = subject is None or subject.lower_ in ("i", "we")
     if head.lemma_.lower() == "decide":
         # "I have decided that Pip was a sergeant" invents.
-        of = next((subject_of(c) for c in head.children if c.dep_ == "ccomp"), None)
+        of = next((_subject(c) for c in head.children if c.dep_ == "ccomp"), None)
         mine = mine and (of is None or of.lower_ in ("i", "we", "it"))
-    return mine and head.lemma_.lower() in OWN_WORD and not (_negated(head) or mistaken(head))
+    return mine and head.lemma_.lower() in _OWN_WORD and not _negated(head)
+
+
+def _subject(head: Any) -> Any:
+    for child in head.children:
+        if child.dep_ in ("nsubj", "nsubjpass", "csubj", "expl"):
+            return child
+    return None
 
 
 def _inherited(head: Any) -> Any:
-    subject = subject_of(head)
+    subject = _subject(head)
     while subject is None and head.dep_ == "conj":
         head = head.head
-        subject = subject_of(head)
+        subject = _subject(head)
     return subject
 
 
@@ -291,7 +303,7 @@ def _negated(head: Any) -> bool:
 
 
 def _is_fragment(head: Any) -> bool:
-    return bool(subject_of(head) is None and head.pos_ not in ("VERB", "AUX"))
+    return bool(_subject(head) is None and head.pos_ not in ("VERB", "AUX"))
 
 
 def _words(head: Any, heads: Sequence[Any]) -> list[Any]:
@@ -318,12 +330,10 @@ def _blocked(child: Any) -> bool:
     inner = ("conj", "ccomp", "parataxis", "relcl", "advcl")
     if child.dep_ not in inner or child.pos_ not in ("VERB", "AUX"):
         return False
-    subject = subject_of(child)
-    if compared(child):
-        return True
-    if child.dep_ == "ccomp" and child.head.lemma_.lower() in SAYING | OWN_WORD:
+    subject = _subject(child)
+    if child.dep_ == "ccomp" and child.head.lemma_.lower() in _SAY | _OWN_WORD:
         return False  # judged with the word that reports it
-    return subject is not None and child.dep_ != "advcl" and unasserted(child, subject)
+    return subject is not None and child.dep_ != "advcl" and _unreal(child, subject)
 
 
 _OPENERS = word_set(
@@ -349,16 +359,15 @@ def _clause(head: Any, heads: Sequence[Any], number: int, asked: bool) -> Clause
     if subject is None:
         # "Registered him at last." speaks of the user; "Take it out." commands.
         told = head.tag_ in ("VBD", "VBG", "VBN") and head.dep_ == "ROOT" and not asked
-        told = told and head.lemma_.lower() not in _NOTHING_SAID
         return _made("user", False, head, words, number) if told and len(words) > 2 else None
     if asked and not (head.dep_ == "advcl" or (head is not heads[-1] and _declared(head, subject))):
         return None
-    if not _declared(head, subject) or unasserted(head, subject):
+    if not _declared(head, subject) or _unreal(head, subject):
         return None
     who, own = _who(subject)
     if not who or (who == "user" and head.lemma_.lower() in _NOTHING_SAID):
         return None
-    if subject_of(head) is None and head.dep_ == "conj":
+    if _subject(head) is None and head.dep_ == "conj":
         # The subject that it shares is said again, so that the clause stands alone.
         whole = [t for t in subject.subtree if t.i <= subject.i + 2]
         words = [*whole, *words]
@@ -376,6 +385,55 @@ def _declared(head: Any, subject: Any) -> bool:
         # "When I was small we lived in Bonn" states; "when is it" asks.
         asks = inverted or any(c.i == first and c.dep_ in ("attr", "dobj") for c in head.children)
     return not asks and not inverted
+
+
+def _unreal(head: Any, subject: Any) -> bool:
+    lemma = head.lemma_.lower()
+    for child in head.children:
+        if child.dep_ == "aux" and _modal(child, head) in _UNREAL_MODALS and lemma not in _WISHED:
+            return True
+        if child.dep_ == "mark" and child.lower_ in _IF:
+            return True
+        if child.dep_ == "advcl" and any(
+            c.lower_ in _IF for c in child.children if c.dep_ == "mark"
+        ):
+            return True
+    above = head
+    while above.dep_ in ("conj", "advcl", "ccomp", "xcomp", "relcl") and above.head is not above:
+        above = above.head
+        if (
+            above.dep_ == "ROOT"
+            and any(c.dep_ == "aux" and _modal(c, above) in _UNREAL_MODALS for c in above.children)
+            and head.dep_ == "conj"
+            and _subject(head) is None
+        ):
+            return True
+    complement = next((c for c in head.children if c.dep_ == "ccomp"), None)
+    if lemma in _SAY and complement is not None and complement.i > head.i:
+        return _hearsay(subject, complement, lemma)
+    if lemma in _SAY and complement is None and subject.lower_ not in ("i", "we"):
+        return lemma in ("say", "think", "reckon", "believe", "want", "wish", "suggest", "feel")
+    return subject.lower_ in ("i", "we") and lemma in _OWN_WORD and complement is not None
+
+
+def _modal(aux: Any, head: Any) -> str:
+    if aux.lower_ in ("'d", "\u2019d"):
+        after = next((t for t in aux.doc[aux.i + 1 :] if t.pos_ != "ADV"), head)
+        return "had" if after.tag_ in ("VBN", "VBD") or after.lower_ == "better" else "would"
+    return str(aux.lower_)
+
+
+def _hearsay(subject: Any, complement: Any, lemma: str) -> bool:
+    """Whether somebody's word is not to be taken for a fact, even with their name to it."""
+    of = _subject(complement)
+    if subject.lower_ in ("i", "we"):
+        return True  # the complement stands for itself
+    asked = any(c.lower_ in _IF for c in complement.children if c.dep_ == "mark")
+    if asked or (of is not None and of.lower_ == "you"):
+        return True  # "asked if I grind my teeth", "says you have high cortisol"
+    if any(t.lower_ in _AUTHORITY for t in subject.subtree):
+        return lemma in _SUPPOSED
+    return lemma != "say" or of is None or of.lower_ not in _FAIR
 
 
 def _who(subject: Any) -> tuple[str, bool]:

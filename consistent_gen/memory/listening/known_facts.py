@@ -88,10 +88,7 @@ def negative(text: str) -> bool:
 
 @dataclass
 class Entry:
-    """A live fact or one that this turn adds; ``op`` is what happens to it, if anything.
-
-    ``turn`` is the turn that a live fact was last told in, nothing for what this turn adds.
-    """
+    """A live fact or one that this turn adds; ``op`` is what happens to it, if anything."""
 
     text: str
     who: str
@@ -100,7 +97,6 @@ class Entry:
     id: str = ""
     op: Op | None = None
     gone: bool = False
-    turn: str = ""
 
 
 @dataclass
@@ -113,14 +109,11 @@ class KnownFacts:
 
     @classmethod
     def of(cls, facts: Sequence[Fact], evidence: tuple[str, ...]) -> KnownFacts:
-        """A known over live facts; the ones that were told last count as the newest."""
+        """A known over live facts, given newest first."""
         entries = [
-            Entry(
-                f.text, f.keywords[0] if f.keywords else "user", f.topic, f.keywords, f.id,
-                turn=max(f.evidence, default=f.id),
-            )
-            for f in sorted(facts, key=lambda f: (max(f.evidence, default=""), f.id))
-        ]  # fmt: skip
+            Entry(f.text, f.keywords[0] if f.keywords else "user", f.topic, f.keywords, f.id)
+            for f in reversed(facts)
+        ]
         frequent = Counter(w for e in entries for w in topic_words(e.text))
         return cls(entries, evidence, frequent)
 

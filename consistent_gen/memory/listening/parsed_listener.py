@@ -16,7 +16,6 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
-from typing import Any
 
 from consistent_gen.errors import CheckpointError, MissingExtraError
 from consistent_gen.language.dates import spoken_dates
@@ -37,7 +36,6 @@ from consistent_gen.memory.listening.clauses import (
 )
 from consistent_gen.memory.listening.known_facts import Entry, KnownFacts, timetable, topic_words
 from consistent_gen.memory.listening.listener import Heard, KnownState, Listener
-from consistent_gen.memory.listening.revision import revision
 from consistent_gen.memory.listening.rule_listener import (
     RuleListener,
     address,
@@ -220,28 +218,10 @@ class _Hearing:
                 # A list says what its heading names; it has no clauses to judge.
                 self._add(" ".join(sentence.split(LISTED)), "user")
                 continue
-            if not asked and self._revised(doc, text):
-                continue
             found = clauses_of(doc, number, asked)
             corrected = bool(_CORRECTED.search(sentence))
             if found:
                 self._statement(statement_of(found), corrected)
-
-    def _revised(self, doc: Any, turn: str) -> bool:
-        """Whether a sentence gave another value for what an older turn told."""
-        names = frozenset().union(*(topic_words(name) for name in self._cast.people))
-        older = [e for e in self.known.live() if e.id]
-        found = revision(doc, turn, older, names)
-        if found is None:
-            return False
-        text = _DATES.sub("", found.text)
-        isos = [d.iso for d in spoken_dates(text, self._today) if not d.repeats]
-        isos = list(dict.fromkeys(isos))
-        full = f"{text} ({', '.join(isos)})" if isos else text
-        keywords = (*found.entry.keywords[:1], *isos)
-        self.known.replace(found.entry, full[:600], keywords=keywords)
-        self._last = found.entry
-        return True
 
     def _relations(self, sentence: str) -> None:
         pairs = [(m[2], m[1]) for m in _RELATED.finditer(sentence)]

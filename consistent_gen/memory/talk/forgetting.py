@@ -10,6 +10,7 @@ back.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,7 +24,6 @@ from consistent_gen.memory.data.store import ErasureReceipt, Scope, Store
 from consistent_gen.memory.recall.concepts import ConceptBook
 from consistent_gen.memory.talk.questions import also_said, stem, stems_of, words_of
 from consistent_gen.memory.talk.replies import describe
-from consistent_gen.memory.talk.threads import leans, led_by, names_it
 
 _STATES: tuple[Kind, ...] = ("core", "fact", "habit")
 _SPOKEN: tuple[Kind, ...] = ("core", "fact", "habit", "episode", "turn")
@@ -41,6 +41,12 @@ _PIECE = re.compile(r"(?<=[.!?;\u2026])\s+|\n+|;\s+")
 _CLAUSE = re.compile(r"\s*(?:,\s+and\s+|,\s+|\s+and\s+)")
 # What stands before the entries of a list.
 _HEAD = re.compile(r"^(?:(?:dis)?likes|prefers|loves|hates) |^[^:,]{1,60}: ", re.IGNORECASE)
+# What points back to what was said just before: a pronoun, or an answer without a subject.
+_POINTER = re.compile(
+    r"^\W*(?:and |but |so |oh )*(?:he|she|it|they|his|her|hers|its|their|theirs|that)\b"
+    r"|^\W*(?:no|been|thought|\d)\b|^(?!.*\b(?:i|we|my|our)\b)\S+(?: \S+){0,2}\W*$",
+    re.IGNORECASE,
+)
 _PAPERS = frozenset(map(stem, word_set(
     "letter document file attachment pdf will contract report certificate statement form essay"
 )))  # fmt: skip
@@ -49,8 +55,6 @@ _AS_NOUN = re.compile(r"\b(?:the|my|our|his|her|their|a) (will)\b", re.IGNORECAS
 _FULL_NAME = re.compile(r"\b[A-Z][a-z\u00c0-\u017f]+(?: [A-Z][a-z\u00c0-\u017f]+)*")
 _READ_FROM = 0.6  # share of a state's words in the sentence that it was read from
 _FRAGMENT = 3  # words of a sentence that does not stand alone
-_THREAD = 5  # how many turns after one that goes may lean on it
-_LONG_STEM = 7  # letters that two long words share: "diagnosed", "diagnosis"
 # How like the request a turn must be in meaning, and how much of the request's words it has.
 _LIKE, _SHARED = 0.42, 0.5
 
@@ -146,54 +150,41 @@ def carry_out(
 
 @dataclass
 class Forgotten:
-    """What shall be forgotten: the stems of its words, the names it goes by, its words as said.
-
-    ``names`` are those of the request, ``aliases`` what it goes by ("the cat" is Duchess), and
-    ``owned`` tells that the names are of somebody else to whom it belongs: "Noor's father".
-    """
+    """What shall be forgotten: the stems of its words, the names it goes by, its words as said."""
 
     topics: frozenset[str]
     names: set[str] = field(default_factory=set)
     words: tuple[str, ...] = ()
-    owned: bool = False
-    aliases: set[str] = field(default_factory=set)
 
     @classmethod
     def of(cls, what: str, names: Iterable[str] = ()) -> Forgotten:
         """Read the object of a request."""
         told = list(names)
         if told:
-            return cls(frozenset(), set(), aliases=set(told))
+            return cls(frozenset(), set(told))
         words = [w for w in words_of(_ASIDE.sub("", what)) if w.casefold() not in _ASKING]
         named = {m for m in _FULL_NAME.findall(what) if m.casefold() not in _ASKING}
         parts = {part for name in named for part in words_of(name)}
         topics = frozenset(stem(w) for w in words if w not in parts) - {""}
         known = stems_of(" ".join(words)) | _PAPERS
-        owned = any(re.search(rf"\b{re.escape(name)}['\u2019]s \w", what) for name in named)
-        return cls(topics & known, named, tuple(words), owned)
+        return cls(topics & known, named, tuple(words))
 
     def names_word(self, word: str) -> bool:
         """Whether a word by itself speaks of it."""
-        named = any(word in words_of(name) for name in self.names | self.aliases)
+        named = any(word in words_of(name) for name in self.names)
         return named or stem(word) in self.topics
 
     def meant_in(self, text: str) -> bool:
         """Whether a text speaks of it: by its name, or by half of the words that it has."""
         said = {w.casefold() for w in words_of(text)}
-        if any(all(p.casefold() in said for p in words_of(n)) for n in self.aliases):
-            return True
         named = [n for n in self.names if all(p.casefold() in said for p in words_of(n))]
         if named and not self.topics:
             return True
         own = stems_of(text) | {stem(m) for m in _AS_NOUN.findall(text)}
-        long = {w[:_LONG_STEM] for w in own if len(w) >= _LONG_STEM}
-        found = sum(
-            1.0 if t in own or (len(t) >= _LONG_STEM and t[:_LONG_STEM] in long)
-            else 0.8 if also_said(t) & own else 0.0 for t in self.topics
-        )  # fmt: skip
+        found = sum(1.0 if t in own else 0.8 if also_said(t) & own else 0.0 for t in self.topics)
         needed = len(self.topics) + 0.0
         if self.names and self.topics:
-            return bool(named) and (found > 0 or (not self.owned and len(self.names) == len(named)))
+            return bool(named) and (found > 0 or len(self.names) == len(named))
         return needed > 0 and found / needed >= _SHARED
 
     def called(self, text: str) -> set[str]:
@@ -220,7 +211,7 @@ def _speaking_of(store: Store, subject: Forgotten, embedder: TextEmbedder | None
     for record in _candidates(store, subject):
         if any(subject.meant_in(piece) for piece in _pieces(record)):
             found[record.id] = record
-            subject.aliases |= subject.called(record.text) - subject.names
+            subject.names |= subject.called(record.text)
     for record in _candidates(store, subject):  # now with the names that it goes by
         if any(subject.meant_in(piece) for piece in _pieces(record)):
             found.setdefault(record.id, record)
@@ -228,19 +219,16 @@ def _speaking_of(store: Store, subject: Forgotten, embedder: TextEmbedder | None
         found.setdefault(document.id, document)
     for record in _alike(store, subject, embedder):
         found.setdefault(record.id, record)
-    for turn in _going_along(store, found):
+    for turn in _pointing_back(store, found):
         found.setdefault(turn.id, turn)
     return sorted(found.values(), key=lambda r: r.id)
 
 
 def _candidates(store: Store, subject: Forgotten) -> Iterator[Record]:
     """Records that may speak of it: those with one of its words, in any form that people use."""
-    names = subject.names | subject.aliases
-    words = {*names, *subject.words, *(w for t in subject.topics for w in also_said(t))}
+    words = {*subject.names, *subject.words, *(w for t in subject.topics for w in also_said(t))}
     forms = {f"{word}{ending}" for word in {*words, *subject.topics}
              for ending in ("", "s", "es", "ed", "ing", "e", "d", "y", "ies")}  # fmt: skip
-    long = {topic[:_LONG_STEM] for topic in subject.topics if len(topic) >= _LONG_STEM}
-    forms |= {f"{topic}{ending}" for topic in long for ending in ("ed", "es", "is", "ing", "ion")}
     found = {r.id for r in store.list("core")}  # "address" is in the name of no leaf
     if forms:
         query = " ".join(sorted(forms))
@@ -258,33 +246,22 @@ def _attached(store: Store, subject: Forgotten, found: dict[str, Record]) -> lis
 
 
 def _alike(store: Store, subject: Forgotten, embedder: TextEmbedder | None) -> list[Record]:
-    if (
-        embedder is None
-        or not subject.topics
-        or subject.owned
-        or embedder.space not in store.spaces()
-    ):
+    if embedder is None or not subject.topics or embedder.space not in store.spaces():
         return []
-    asked = embedder.text([" ".join(sorted(subject.topics | subject.names | subject.aliases))])[0]
+    asked = embedder.text([" ".join(sorted(subject.topics | subject.names))])[0]
     hits = store.nearest(embedder.space, asked, kinds=("turn", "fact"), limit=12)
     return list(store.get([h.id for h in hits if h.score >= _LIKE]))
 
 
-def _going_along(store: Store, found: dict[str, Record]) -> list[Turn]:
-    """Turns that lean on one that goes, and those that a bare name that goes explains."""
+def _pointing_back(store: Store, found: dict[str, Record]) -> list[Turn]:
+    """Turns that follow at once and only point back to what goes."""
     turns = [t for t in store.list("turn") if isinstance(t, Turn) and t.role == "user"]
-    texts = [t.text for t in turns]
-    near = {n for n, t in enumerate(turns) if t.id in found}
-    along: dict[int, Turn] = {}
-    for place in sorted({n + step for n in near for step in range(1, _THREAD + 1)}):
-        if place < len(turns) and place not in near and leans(texts[place]):
-            lead = led_by(texts, place)
-            if lead in near or lead in along:
-                along[place] = turns[place]
-    for place in near:
-        if place and names_it(texts[place]) and place - 1 not in near:
-            along[place - 1] = turns[place - 1]
-    return list(along.values())
+    after: list[Turn] = []
+    for earlier, later in itertools.pairwise(turns):
+        goes = earlier.id in found or any(t.id == earlier.id for t in after)
+        if goes and later.id not in found and _POINTER.match(later.text):
+            after.append(later)
+    return after
 
 
 def _pieces(record: Record) -> list[str]:
@@ -304,8 +281,8 @@ def _without(record: Record, subject: Forgotten) -> str:
     left, told = [], False
     for piece in pieces:
         # "I have a tattoo. Left hip.": a fragment belongs to the sentence before it.
-        short = len(words_of(piece)) <= _FRAGMENT or leans(piece)
-        goes_on = told and short and isinstance(record, Turn | Fact)
+        short = len(words_of(piece)) <= _FRAGMENT or _POINTER.match(piece)
+        goes_on = told and short and isinstance(record, Turn)
         told = subject.meant_in(piece) or bool(goes_on)
         left.append(_rest_of_list(piece, subject) if told else piece)
     separator = "; " if isinstance(record, CoreLeaf) else " "

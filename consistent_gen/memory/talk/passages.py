@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from consistent_gen.language.embedders import TextEmbedder, Vectors
 from consistent_gen.language.words import STOP_WORDS, word_set
 from consistent_gen.memory.listening.clauses import own_words, sentences
-from consistent_gen.memory.listening.values import Value, values_of, without_values
 from consistent_gen.memory.talk.questions import (
     AskedFor,
     Wanted,
@@ -71,8 +70,7 @@ _HOLDS: dict[Wanted, re.Pattern[str]] = {
                  rf"times|{_WEEKDAY}s)\b|\b(?:a|an|per) (?:day|week|month|year|hour)\b",
         "long": rf"\b(?:since|until|till|from)\b|{_NUMBER}(?: or so)? (?:hour|day|week|month|year|"
                 rf"minute)s?|\b(?:19|20)\d\d\b|\banniversary\b",
-        "age": rf"\b{_NUMBER}[- ]years?\b(?! (?:ago|of|in|at|since|later|now))|"
-               rf"\b(?:is|am|'s|'m|s|turn\w*|aged?) (?:now )?"
+        "age": rf"\b{_NUMBER}[- ]years?\b(?! ago)|\b(?:is|am|'s|'m|s|turn\w*|aged?) (?:now )?"
                rf"{_NUMBER}\b(?= now|[,.;!]|$| and| in)|"
                r"\b[A-Z]\w+,? \(?\d{1,2}\b(?!:|\.\d| ?[ap]m)"
                r"|\bborn\b",
@@ -81,6 +79,7 @@ _HOLDS: dict[Wanted, re.Pattern[str]] = {
                  rf"p|pcm|pm|a (?:week|month|year))\b|\b{_COUNT} (?:grand|quid|pounds?|thousand|"
                  r"hundred|euros?|dollars?)\b|"
                  rf"(?<!:)\b\d{{2,}}\b(?! ?{_MONTH}|[:.]\d|(?:st|nd|rd|th))",
+        "number": rf"\b{_NUMBER}\b|\d",
         "place": r"\b(?:in|at|to|near|up|on|from|for|by|round|into|with|outside|behind|under|over) "
                  r"(?:the |my |our |a |an |his |her )?[\w']+",
         "reason": r"\b(?:because|since|cos|cause|as|so|for|due to|after|too|to)\b",
@@ -160,32 +159,6 @@ def passages_of(lines: Iterable[RememberedLine], question: str) -> list[SaidPass
     return found
 
 
-def standing(passages: Sequence[SaidPassage]) -> list[SaidPassage]:
-    """Without the sentences of turns that a later record has with another value.
-
-    A record that was revised says "Rent is 895"; the sentence that it was first told in still says
-    870, and nothing in it tells that it holds no longer.
-    """
-    records = [
-        (p.line.date, stems_of(without_values(p.text)), values_of(p.text))
-        for p in passages if p.line.kind == "fact"
-    ]  # fmt: skip
-    return [p for p in passages if p.line.kind != "turn" or not _overruled(p, records)]
-
-
-def _overruled(
-    passage: SaidPassage, records: Sequence[tuple[str, frozenset[str], tuple[Value, ...]]]
-) -> bool:
-    words, values = stems_of(passage.text), {(v.kind, v.plain) for v in values_of(passage.text)}
-    kinds = {kind for kind, _ in values}
-    return any(
-        any(v.kind in kinds and (v.kind, v.plain) not in values for v in given)
-        for date, told, given in records
-        if date > passage.line.date and told and len(told & words) >= _TOLD_AGAIN * len(told)
-    )
-
-
-_TOLD_AGAIN = 0.8  # share of a record's words in the sentence that it was told in
 _EXCERPT = re.compile(r"(?:[^:]*: )?The \w+ (?:said|asked): ")
 
 
@@ -226,27 +199,11 @@ def holds(question: AskedFor, passage: SaidPassage, names: frozenset[str] = froz
             return named or small
         naming = _NAMING.search(text) or _apposed(question, text)
         return (named and bool(naming)) or (small and bool(naming or _called(question, text)))
-    if question.wants == "number":
-        return _counts(question, text)
     pattern = _HOLDS.get(question.wants)
     if pattern is None:
         return True
-    if question.wants == "when" and not question.past:
-        text = _YEAR_ALONE.sub("", text)  # what is to come has more than a year
     found = (m[0] for m in pattern.finditer(text))
     return any(not ({w.casefold() for w in words_of(m)} <= own) for m in found)
-
-
-def _counts(question: AskedFor, text: str) -> bool:
-    """Whether a text has a number that is no day and no time, and not one of the question's."""
-    own = {v.plain for v in values_of(question.text)}
-    found = (v for v in values_of(text) if v.kind in _COUNTED and v.plain not in own)
-    return any(found) or _COUNT_WORD.search(text) is not None
-
-
-_COUNTED = ("number", "measure", "money", "label", "code")
-_COUNT_WORD = re.compile(r"\b(?:one|none|half|hundred|thousand|couple|dozen|twice|once)\b", re.I)
-_YEAR_ALONE = re.compile(r"(?<![-\d])(?:19|20)\d\d(?![-\d])")
 
 
 def _apposed(question: AskedFor, text: str) -> bool:
@@ -287,15 +244,12 @@ _MEANING, _WORDS, _KIND = 0.5, 0.5, 0.2
 # Without an embedder the words must say it alone.
 _WORDS_ALONE = 0.85
 # What counts against a passage: each further sentence, that it holds no longer, whose word it is,
-# that it says what the question leaves out.
-_LONGER, _ENDED, _OTHERS, _LEFT_OUT = 0.03, 0.25, 0.1, 0.4
+# that nobody whom the question names is in it, that it says what the question leaves out.
+_LONGER, _ENDED, _OTHERS, _NAMELESS, _LEFT_OUT = 0.03, 0.25, 0.1, 0.25, 0.4
 # What speaks for it: that it is new, and that it tells of a change.
 _NEWER, _CHANGING = 0.1, 0.06
 # The newer of two passages that fit about as well is meant, more so where "now" is asked.
 _NEAR, _NEAR_NOW, _NEAR_WHETHER = 0.25, 0.35, 0.1
-# The share of the best one's words of the question that such a passage has, and how near in meaning
-# to the question a change must be that shares no word with it.
-_AS_MANY, _CHANGE_MEANT = 0.9, 0.3
 # In how many turns a word is rare, how long the stem of a word that tells something is at least,
 # and the share of a fact's words that make a sentence its source.
 _RARE, _TELLING, _SAME = 4, 5, 0.6
@@ -356,10 +310,8 @@ class PassageScorer:
         scored = []
         for passage, meaning in zip(passages, meanings, strict=True):
             words = _covered(question, weights, stems_of(passage.text), whole[passage.line.id])
-            fits = (
-                holds(question, passage, names)
-                and _of_whom(question, passage)
-                and _speaks_of_it(question, weights, passage, whole[passage.line.id], meaning)
+            fits = holds(question, passage, names) and _speaks_of_it(
+                question, weights, passage, whole[passage.line.id], meaning
             )
             score = _MEANING * meaning + _WORDS * words if self.by_meaning else _WORDS_ALONE * words
             score += _KIND * fits + _NEWER * place[passage.line.date] - _against(question, passage)
@@ -428,20 +380,15 @@ def _speaks_of_it(
     return meaning >= _ALIKE or any(({w} | also_said(w)) & said for w in besides)
 
 
-def _of_whom(question: AskedFor, passage: SaidPassage) -> bool:
-    """Whether a passage speaks of somebody or something that the question names."""
-    names = {stem(n) for n in question.names}
-    if not names or names & stems_of(passage.text):
-        return True
-    return bool(names & stems_of(passage.whole) and _PRONOUN.search(passage.text))
-
-
 def _against(question: AskedFor, passage: SaidPassage) -> float:
     minus = _LONGER * (passage.size - 1)
     if "replaced" in passage.line.who and not question.before:
         minus += _ENDED
     if not passage.line.who.startswith("user"):
         minus += _OTHERS
+    names = {stem(n) for n in question.names}
+    if names and not names & stems_of(passage.whole) and not _PRONOUN.search(passage.text):
+        minus += _NAMELESS
     minus -= _CHANGING * bool(_CHANGED.search(passage.text))
     if question.besides and question.besides & stems_of(passage.text):
         minus += _LEFT_OUT
@@ -462,10 +409,7 @@ def newest_of_the_best(
     near = best.score - (_NEAR_NOW if question.now else _NEAR)
     if question.wants == "whether":
         near = best.score - _NEAR_WHETHER
-    close = [
-        s for s in scored
-        if s.score >= near and s.rarest == best.rarest and s.words >= _AS_MANY * best.words
-    ]  # fmt: skip
+    close = [s for s in scored if s.score >= near and s.rarest == best.rarest]
     newest = max(s.passage.line.date for s in close)
     chosen = max((s for s in close if s.passage.line.date == newest), key=lambda s: s.score)
     return _as_said(overtaken(question, chosen, [*scored, *others]), scored)
@@ -485,7 +429,6 @@ def overtaken(
         w for w in stems_of(chosen.passage.text) - _CALENDAR_STEMS
         if frequent[w] <= _RARE and len(w) >= _TELLING
     }  # fmt: skip
-    unsaid = {"", *(stem(n) for n in question.names)}
     later = [
         (len(own & stems_of(s.passage.text)), s)
         for s in scored
@@ -493,7 +436,6 @@ def overtaken(
         and (s.holds or holds(question, s.passage))
         and s.passage.line.who.startswith("user")
         and (_CHANGED.search(s.passage.text) or denies(s.passage.text))
-        and (s.rarest not in unsaid or s.meaning >= _CHANGE_MEANT or not chosen.meaning)
     ]
     shared = max((n for n, _ in later), default=0)
     if not shared:

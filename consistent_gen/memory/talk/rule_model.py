@@ -16,7 +16,6 @@ from consistent_gen.language.dates import spoken_dates
 from consistent_gen.language.embedders import HashedNgrams, TextEmbedder
 from consistent_gen.language.models import Message, check_messages
 from consistent_gen.language.words import content_words, is_question
-from consistent_gen.memory.listening.values import values_of
 from consistent_gen.memory.recall.prompts import BLOCK_END, BLOCK_START, LAST_ROUND
 from consistent_gen.memory.recall.retriever import commands
 from consistent_gen.memory.talk.passages import (
@@ -28,7 +27,6 @@ from consistent_gen.memory.talk.passages import (
     newest_of_the_best,
     passages_of,
     read_lines,
-    standing,
 )
 from consistent_gen.memory.talk.questions import (
     AskedFor,
@@ -75,8 +73,7 @@ class RuleModel:
             return f"<think>Nothing is asked.</think><answer>{NO_QUESTION}</answer>"
         text = "\n".join(m.content for m in messages if m.role == "user")
         question, lines = read_question(asked), read_lines(text)
-        passages = passages_of(lines, asked)
-        scored = self._scorer.score(question, passages if question.before else standing(passages))
+        scored = self._scorer.score(question, passages_of(lines, asked))
         looks = sum("<retrieve>" in m.content for m in messages if m.role == "assistant")
         if looks < LOOK_UPS and LAST_ROUND not in text and not self._sure(scored):
             words = _look_up(question, asked, lines, looks)
@@ -175,8 +172,6 @@ def _day(passage: SaidPassage) -> str:
     except ValueError:
         return ""
     text = _NO_DAY.sub("", passage.text)
-    if len({v.plain for v in values_of(text) if v.kind in ("weekday", "date")}) > 1:
-        return ""  # "Not Fridays any more, Thursdays"
     found = {d.first for d in spoken_dates(text, said) if d.precise == "day" and not d.repeats}
     if len(found) != 1:
         return ""
