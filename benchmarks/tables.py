@@ -431,6 +431,18 @@ def _conversations(result: Mapping[str, Any]) -> str:
     )
 
 
+def _boxes(result: Mapping[str, Any]) -> str:
+    rows = [(name, _interval({"mean": row["asked"], **row})) for name, row in
+            result["rows"].items()]  # fmt: skip
+    return (
+        f"## Where characters stand\n\n`python -m benchmarks.boxes --method {result['method']}`, "
+        f"{result['frames']} frames each: the same sentences and seeds without and with `boxes`, "
+        "for two who shall stand the other way round than they are named, and for one who shall "
+        "stand on a side. Share of frames in which the judge sees everybody who was asked for, "
+        "where they were asked.\n\n" + table(("frames", "as asked"), rows)
+    )
+
+
 def _best_of(result: Mapping[str, Any]) -> str:
     names = ("c_star_judge", "c_star_reader", "alignment", "prompt_matching", "nothing_unasked")
     parts = [
@@ -468,6 +480,7 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "sharing_cost": _sharing_cost,
     "subject_encoder": _subject_encoder,
     "identity": _identity,
+    "boxes": _boxes,
     "persona_synthetic": _persona,
     "conversations_parser": _conversations,
     "memory_speed": _memory_speed,

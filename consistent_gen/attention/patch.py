@@ -262,7 +262,8 @@ class _Patch:
         return (*args[:2], text, *args[3:]), kwargs
 
     def _after_call(self, _model: nn.Module, _args: Any, _output: Any) -> None:
-        self.shared.rotary = self._around.pop()
+        # Where somebody else's hook failed before ours, the call never came to us; its end does.
+        self.shared.rotary = self._around.pop() if self._around else None
 
 
 def _install(attn: Any) -> None:

@@ -78,4 +78,4 @@ class _Processor:
             mask = torch.cat([torch.ones_like(read), read], 1)[:, None, None]  # b 1 1 2n
             k, v = (torch.cat([x, swapped(x)], 2) for x in (k, v))
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return unproject(attn, out.transpose(1, 2), None, self.site)[0]
+        return unproject(attn, out.transpose(1, 2), None, 0, self.site)[0]
