@@ -16,15 +16,9 @@ from consistent_gen.errors import InputError, LimitError, UnknownNameError
 from consistent_gen.models.tiny import build_tiny
 from consistent_gen.pipeline import PipelineStory
 from tests.every_run import or_slow
+from tests.pipeline.windows import WIDE
 
 OPTIONS: dict[str, Any] = {"num_inference_steps": 6, "guidance_scale": 3.0, "output_type": "np"}
-WIDE: dict[str, dict[str, Any]] = {
-    "consistory": {"mixing_steps": 0.5, "injection_steps": (0.25, 0.75)},
-    "consistyle": {
-        "mixing_steps": 0.5, "structure_steps": (0.25, 0.75), "style_steps": (0.3, 0.7),
-    },
-    "story_diffusion": {"id_frames": 2},
-}  # fmt: skip
 PROMPTS = ["a fox reading", "a red fox in the city"]
 MODES = ["hidden", "hidden-disk", "kv-host", "replay"]
 CASES = [

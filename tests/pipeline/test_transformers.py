@@ -22,6 +22,7 @@ from consistent_gen.runtime import generator
 from tests.every_run import or_slow
 from tests.pipeline import transformer_toys as toys
 from tests.pipeline.toys import differ, picture
+from tests.pipeline.windows import WIDE
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 GUIDED = {"true_cfg_scale": 3.0, "negative_prompt": "a green cat"}
@@ -37,14 +38,6 @@ KINDS: dict[str, Any] = {
     "qwen, guided": ("QwenImagePipeline", lambda: {}, GUIDED),
 }
 METHODS = ("consistory", "consistyle", "head_start", "story_diffusion", "style_aligned")
-# At few steps the published windows are short: these make every rule act.
-WIDE: dict[str, dict[str, Any]] = {
-    "consistory": {"mixing_steps": 0.5, "injection_steps": (0.25, 0.75)},
-    "consistyle": {
-        "mixing_steps": 0.5, "structure_steps": (0.25, 0.75), "style_steps": (0.3, 0.7),
-    },
-    "story_diffusion": {"id_frames": 2},
-}  # fmt: skip
 PORTRAITS = ["a red fox", "a fox sitting in the meadow"]
 
 

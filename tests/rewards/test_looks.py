@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from benchmarks.looks import gridded
 from consistent_gen.rewards.base import ImageSet
 from consistent_gen.rewards.looks import SIDES, Looks, drawing_numbers, looks_of
 from consistent_gen.world.dataset import StoryWorld
@@ -24,13 +25,6 @@ def blurred(pictures: np.ndarray) -> np.ndarray:
     x = torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
     x = F.avg_pool2d(x, 5, 1, 2, count_include_pad=False)
     return x.round().byte().permute(0, 2, 3, 1).numpy()
-
-
-def gridded(pictures: np.ndarray) -> np.ndarray:
-    cell = pictures.shape[1] // 16
-    offsets = np.random.default_rng(0).normal(0.0, 12.0, (len(pictures), 16, 16, 1))
-    found = pictures + offsets.repeat(cell, 1).repeat(cell, 2)
-    return np.clip(np.round(found), 0, 255).astype(np.uint8)
 
 
 def test_true_pictures_look_true_and_faulty_ones_do_not(true: np.ndarray) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from consistent_gen.attention.layers import Grid
 from consistent_gen.errors import InputError
-from consistent_gen.pipeline.seams.seam import Seam, check_channels, mentions
+from consistent_gen.pipeline.seams.seam import Seam, mentions
 
 
 class FluxSeam(Seam):
@@ -27,11 +27,7 @@ class FluxSeam(Seam):
         """See `Seam`."""
         if pipe.tokenizer_2 is None or pipe.text_encoder_2 is None:
             raise InputError(f"a {name} without its T5 encoder cannot find a subject's words")
-        channels, made = (
-            int(pipe.transformer.config.in_channels),
-            int(pipe.vae.config.latent_channels),
-        )
-        check_channels(channels, 4 * made, name, self.noun, False)
+        self.check_channels(pipe, name, 4 * int(pipe.vae.config.latent_channels))
 
     def moments(self, scheduler: Any, sample: Tensor) -> list[float]:
         """See `Seam`: shares of 1000, rounded as the latents are."""

@@ -5,43 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
-
 from consistent_gen.errors import InputError
-from consistent_gen.pipeline.seams.seam import Seam, check_channels, mentions
-from consistent_gen.pipeline.seams.unet import UNetSeam
+from consistent_gen.pipeline.seams.seam import mentions
+from consistent_gen.pipeline.seams.unet import NoiseSeam
 
 
-class PixArtSeam(UNetSeam):
+class PixArtSeam(NoiseSeam):
     """Latents [b c h w], noise and schedulers as in a UNet's pipeline."""
-
-    part = "transformer"
-    noun = "transformer"
-    plain = ("FeedForward",)
 
     def check_parts(self, pipe: Any, name: str, inpaints: bool) -> None:
         """See `Seam`."""
         if pipe.tokenizer is None or pipe.text_encoder is None:
             raise InputError(f"a {name} without its T5 encoder cannot find a subject's words")
-        channels, made = (
-            int(pipe.transformer.config.in_channels),
-            int(pipe.vae.config.latent_channels),
-        )
-        check_channels(channels, made, name, self.noun, False)
-
-    def sample(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
-        """See `Seam`."""
-        return Seam.sample(self, args, kwargs)
-
-    def replaced(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], sample: Tensor
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """See `Seam`."""
-        return Seam.replaced(self, args, kwargs, sample)
-
-    def moment(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> float:
-        """See `Seam`."""
-        return Seam.moment(self, args, kwargs)
+        self.check_channels(pipe, name, int(pipe.vae.config.latent_channels))
 
     def guided(self, pipe: Any, options: Mapping[str, Any]) -> bool:
         """See `Seam`; its pipelines do not say so themselves."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from consistent_gen.attention.layers import Grid
 from consistent_gen.errors import InputError
 from consistent_gen.pipeline.seams.flux import FluxSeam
-from consistent_gen.pipeline.seams.seam import check_channels, mentions
+from consistent_gen.pipeline.seams.seam import mentions
 
 
 class QwenSeam(FluxSeam):
@@ -25,8 +25,7 @@ class QwenSeam(FluxSeam):
         """See `Seam`."""
         if pipe.tokenizer is None or pipe.text_encoder is None:
             raise InputError(f"a {name} without its text encoder cannot find a subject's words")
-        channels, made = int(pipe.transformer.config.in_channels), int(pipe.vae.config.z_dim)
-        check_channels(channels, 4 * made, name, self.noun, False)
+        self.check_channels(pipe, name, 4 * int(pipe.vae.config.z_dim))
 
     def grid(self, sample: Tensor, kwargs: Mapping[str, Any]) -> Grid:
         """See `Seam`."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from consistent_gen.errors import InputError
-from consistent_gen.pipeline.seams.seam import Seam, check_channels, mentions
+from consistent_gen.pipeline.seams.seam import Seam, mentions
 
 
 class SD3Seam(Seam):
@@ -19,11 +19,7 @@ class SD3Seam(Seam):
         """See `Seam`."""
         if pipe.tokenizer is None or pipe.tokenizer_2 is None:
             raise InputError(f"a {name} without both CLIP tokenizers cannot read a prompt")
-        channels, made = (
-            int(pipe.transformer.config.in_channels),
-            int(pipe.vae.config.latent_channels),
-        )
-        check_channels(channels, made, name, self.noun, inpaints)
+        self.check_channels(pipe, name, int(pipe.vae.config.latent_channels), inpaints=inpaints)
 
     @contextmanager
     def running(self, pipe: Any) -> Iterator[None]:

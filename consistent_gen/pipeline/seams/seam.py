@@ -62,6 +62,22 @@ class Seam:
         """
         raise NotImplementedError
 
+    def check_channels(self, pipe: Any, name: str, made: int, *, inpaints: bool = False) -> None:
+        """Compare what the network takes with the `made` channels of the autoencoder's latents, as
+        a row has them.
+
+        Raises:
+            InputError: they differ, and not by the further channels of an inpainting network.
+        """
+        model: Any = self.model(pipe)
+        channels = int(model.config.in_channels)
+        if channels != made and not (inpaints and channels == 2 * made + 1):
+            beside = channels == 2 * made + 1
+            raise InputError(
+                f"the {self.noun} of this {name} takes {channels} channels, and the autoencoder "
+                f"makes {made}; load " + ("it as an inpainting pipeline" if beside else "its own")
+            )
+
     def check_scheduler(self, scheduler: Any) -> None:
         """Refuse a scheduler whose steps or noise cannot be told.
 
@@ -203,17 +219,3 @@ def ends(text: Sequence[int], spelled: Sequence[Sequence[int]]) -> tuple[int, ..
         if list(text[i : i + len(words)]) == list(words)
     }
     return tuple(sorted(found))
-
-
-def check_channels(channels: int, made: int, name: str, noun: str, inpaints: bool) -> None:
-    """Compare what the network takes with what the autoencoder makes.
-
-    Raises:
-        InputError: they differ, and not by the further channels of an inpainting network.
-    """
-    if channels != made and not (inpaints and channels == 2 * made + 1):
-        raise InputError(
-            f"the {noun} of this {name} takes {channels} channels, and the autoencoder makes {made}"
-            "; "
-            + ("load it as an inpainting pipeline" if channels == 2 * made + 1 else "load its own")
-        )

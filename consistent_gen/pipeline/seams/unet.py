@@ -11,13 +11,36 @@ from consistent_gen.errors import InputError
 from consistent_gen.pipeline.seams.seam import (
     NOISE_SCHEDULERS,
     Seam,
-    check_channels,
     mentions,
     refuse_scheduler,
 )
 
 
-class UNetSeam(Seam):
+class NoiseSeam(Seam):
+    """Networks that predict noise, or what is as good: steps and noise of their schedulers."""
+
+    def check_scheduler(self, scheduler: Any) -> None:
+        """See `Seam`."""
+        name = type(scheduler).__name__
+        reason = NOISE_SCHEDULERS.get(name)
+        if name == "DPMSolverSDEScheduler" and scheduler.config.get("noise_sampler_seed") is None:
+            reason = "its noise comes from no seed; make it with noise_sampler_seed=0"
+        refuse_scheduler(scheduler, reason)
+
+    def noise_level(self, scheduler: Any, step: int) -> float:
+        """See `Seam`."""
+        steps = int(scheduler.config.num_train_timesteps)
+        return (float(scheduler.timesteps[step]) + 1) / steps
+
+    def noised(self, scheduler: Any, step: int, clean: Tensor, noise: Tensor) -> Tensor:
+        """See `Seam`."""
+        moment = scheduler.timesteps[step]
+        noised = scheduler.add_noise(clean[None], noise[None], moment[None].cpu())
+        found: Tensor = scheduler.scale_model_input(noised, moment)[0]
+        return found
+
+
+class UNetSeam(NoiseSeam):
     """Latents [b c h w], both branches in one call, timesteps as the scheduler has them."""
 
     part = "unet"
@@ -28,16 +51,7 @@ class UNetSeam(Seam):
         """See `Seam`."""
         if pipe.tokenizer is None and getattr(pipe, "tokenizer_2", None) is None:
             raise InputError(f"a {name} without a tokenizer cannot find a subject's words")
-        channels, made = int(pipe.unet.config.in_channels), int(pipe.vae.config.latent_channels)
-        check_channels(channels, made, name, self.noun, inpaints)
-
-    def check_scheduler(self, scheduler: Any) -> None:
-        """See `Seam`."""
-        name = type(scheduler).__name__
-        reason = NOISE_SCHEDULERS.get(name)
-        if name == "DPMSolverSDEScheduler" and scheduler.config.get("noise_sampler_seed") is None:
-            reason = "its noise comes from no seed; make it with noise_sampler_seed=0"
-        refuse_scheduler(scheduler, reason)
+        self.check_channels(pipe, name, int(pipe.vae.config.latent_channels), inpaints=inpaints)
 
     def sample(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
         """See `Seam`."""
@@ -54,18 +68,6 @@ class UNetSeam(Seam):
         """See `Seam`."""
         timestep = args[1] if len(args) > 1 else kwargs["timestep"]
         return float(timestep.flatten()[0] if isinstance(timestep, Tensor) else timestep)
-
-    def noise_level(self, scheduler: Any, step: int) -> float:
-        """See `Seam`."""
-        steps = int(scheduler.config.num_train_timesteps)
-        return (float(scheduler.timesteps[step]) + 1) / steps
-
-    def noised(self, scheduler: Any, step: int, clean: Tensor, noise: Tensor) -> Tensor:
-        """See `Seam`."""
-        moment = scheduler.timesteps[step]
-        noised = scheduler.add_noise(clean[None], noise[None], moment[None].cpu())
-        found: Tensor = scheduler.scale_model_input(noised, moment)[0]
-        return found
 
     def tokens(
         self, pipe: Any, prompt: str, subject: str, options: Mapping[str, Any]
