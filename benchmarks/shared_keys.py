@@ -44,7 +44,7 @@ def measure(model: Path | None, pairs: int, lead: float) -> list[dict[str, float
         x0 = torch.cat([z, semantic_code(world, numbers, data)], 1)
         x0 = x0 * backbone.vae.config.scaling_factor
         hidden = backbone.encode_prompt([world.caption(number).text for number in numbers])
-        keys = PairedKeys(backbone.unet)
+        keys = PairedKeys(backbone.denoiser)
         rows = []
         for time in TIMES:
             x_t, t = _noisy(x0, time, lead)
@@ -54,7 +54,7 @@ def measure(model: Path | None, pairs: int, lead: float) -> list[dict[str, float
                     keys.share(data["labels"], torch.Generator(), 0.0)
                 else:
                     keys.alone()
-                error = (backbone.unet(x_t, t, hidden).sample - x0)[::2, :components].square()
+                error = (backbone.denoiser(x_t, t, hidden).sample - x0)[::2, :components].square()
                 errors.append(figure_error(error, data["labels"][::2]).item())
             ratio = errors[1] / errors[0]
             rows.append({"time": time, "alone": errors[0], "shared": errors[1], "ratio": ratio})

@@ -222,7 +222,7 @@ def _reading_flop(story: BenchStory) -> float:
     run, trial = story.shared.run, story.trial
     _, height, width = trial.backbone.latent_shape(*trial.backbone.default_size)
     total = 0.0
-    for site in find_sites(trial.backbone.unet).values():
+    for site in find_sites(trial.backbone.denoiser).values():
         h, w = site.grid((height, width))
         for step, branch in itertools.product(range(trial.steps), BOTH):
             rules = run.rules_at(site, step, trial.steps, branch)
@@ -230,7 +230,7 @@ def _reading_flop(story: BenchStory) -> float:
                 read = source_step(rules, step, trial.steps)
                 exports = run.bank.get((Source(HERO), site.name, read, branch), torch.device("cpu"))
                 shared = sum(len(export.tokens) for export in exports)
-                heads = int(trial.backbone.unet.get_submodule(site.name).heads)
+                heads = int(trial.backbone.denoiser.get_submodule(site.name).heads)
                 total += sharing_flop.reading(h * w, shared, site, heads, rules)
     return total
 

@@ -208,9 +208,10 @@ SETTINGS: Mapping[str, SettingFacts] = {f.name: f.metadata["setting"] for f in f
 OFFERED = {name: setting for name, setting in SETTINGS.items() if setting.offered}
 # The values that change nothing: of what is left to the model, and for older pictures.
 OFF = {name: setting.off for name, setting in SETTINGS.items() if setting.off is not None}
+# What is left to the model where nobody says it.
+LEFT = {f.name for f in fields(DrawSettings) if f.default is None}
 # What a model's folder may recommend: that, and the numbers that a story begins with.
-_LEFT = {f.name for f in fields(DrawSettings) if f.default is None}
-RECOMMENDABLE = ("steps", "guidance", *(name for name in OFF if name in _LEFT))
+RECOMMENDABLE = ("steps", "guidance", *(name for name in OFF if name in LEFT))
 
 
 # A choice among drawings, and no part of how one of them is drawn: so it is no field of
@@ -275,7 +276,7 @@ def mistakes(said: Mapping[str, Any]) -> dict[str, InputError]:
         if name not in SETTINGS
     }
     for name, setting in SETTINGS.items():
-        if name in said and not (said[name] is None and name in _LEFT):
+        if name in said and not (said[name] is None and name in LEFT):
             mistake = setting.mistake(name, said[name])
             if mistake is not None:
                 found[name] = mistake

@@ -32,10 +32,10 @@ LEVEL_3 = {
     "engine": {"models", "attention", "diffusion"},
     "story": {
         *("attention", "encoders", "language"),
-        *("engine", "models", "methods", "adapters", "rewards"),
+        *("diffusion", "engine", "models", "methods", "adapters", "rewards"),
     },
     "training": LEVEL_1 | LEVEL_2.keys() | {"engine"},
-    "pipeline": {"methods", "attention", "saved_character"},
+    "pipeline": {"methods", "attention", "diffusion", "saved_character"},
 }
 LEVEL_4 = {"cli", *OUTER}
 BELOW_4 = LEVEL_0 | LEVEL_0_AND_HTTP | LEVEL_1 | LEVEL_2.keys() | LEVEL_3.keys()

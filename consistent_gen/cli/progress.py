@@ -84,5 +84,5 @@ def load_model(
         if attention_backend is not None:
             from consistent_gen.attention.backends import select_backend
 
-            select_backend(backbone.unet, attention_backend)
+            select_backend(backbone.denoiser, attention_backend)
         return backbone

@@ -28,6 +28,7 @@ from consistent_gen import runtime
 from consistent_gen.attention.identity import IdentityAttention
 from consistent_gen.attention.patch import attached
 from consistent_gen.attention.rows import Branch, Call, Row
+from consistent_gen.diffusion.seam import Conditioning
 from consistent_gen.engine.coupling import Coupling
 from consistent_gen.engine.events import Event, FrameDone, FrameError, Started, Step
 from consistent_gen.engine.exactness import DEFAULT_BUCKET, MAX_BUCKET, best_bucket
@@ -44,7 +45,7 @@ from consistent_gen.engine.preview import Previewer
 from consistent_gen.engine.request import FrameRequest
 from consistent_gen.engine.state import FrameState
 from consistent_gen.errors import Cancelled, ConsistentGenError, InputError
-from consistent_gen.models.backbone import Backbone, Conditioning
+from consistent_gen.models.backbone import Backbone
 
 # Encoded prompts kept for frames to come; a story's frames share their negative prompt.
 _CACHED_CONDITIONS = 256
@@ -81,8 +82,9 @@ class Engine:
         self._choose = choose
         self._graph = FrameGraph()
         self._numbers = itertools.count()
-        self._conditions: OrderedDict[tuple[str, tuple[int, int], Branch], Conditioning]
-        self._conditions = OrderedDict()
+        self._conditions: OrderedDict[tuple[str, tuple[int, int], float, Branch], Conditioning] = (
+            OrderedDict()
+        )
         self._previewer = Previewer(backbone)
 
     @property
@@ -215,16 +217,17 @@ class Engine:
         return True
 
     def _condition(self, request: FrameRequest) -> dict[Branch, Conditioning]:
-        size = request.size(self.backbone)
+        size, guidance = request.size(self.backbone), request.settings.guidance
         prompts: dict[Branch, str] = {"cond": request.prompt}
         if request.settings.guided:
             prompts["uncond"] = request.negative
         found: dict[Branch, Conditioning] = {}
         for branch, prompt in prompts.items():
-            key = (prompt, size, branch)
+            key = (prompt, size, guidance, branch)
             if key not in self._conditions:
-                negative = branch == "uncond"
-                self._conditions[key] = self.backbone.condition(prompt, size, negative=negative)
+                self._conditions[key] = self.backbone.condition(
+                    prompt, size, guidance=guidance, negative=branch == "uncond"
+                )
             self._conditions.move_to_end(key)
             found[branch] = self._conditions[key]
         while len(self._conditions) > _CACHED_CONDITIONS:
@@ -238,7 +241,7 @@ class Engine:
         rows: list[Row] = []
         for frame in frames:
             rows += frame.layout_rows(first_slot=len(rows))
-        call = Call(size, frames[0].latent_shape[1:], tuple(rows))
+        call = Call(size, self.backbone.grid(frames[0].latent_shape), tuple(rows))
         try:
             predictions = self._denoise(call, frames)  # b c h w
             for frame in frames:
@@ -256,7 +259,7 @@ class Engine:
         device = self.backbone.device
         by_id = {frame.id: frame for frame in frames}
         latents = torch.zeros(call.size, *frames[0].latent_shape, device=device)  # b c h w
-        timesteps = torch.zeros(call.size, dtype=torch.int64)
+        timesteps = torch.zeros(call.size, dtype=frames[0].scheduler.timesteps.dtype)
         first = next(iter(frames[0].conditions.values()))
         tokens = first.tokens.new_zeros(call.size, *first.tokens.shape)  # b t c
         added = {k: v.new_zeros(call.size, *v.shape) for k, v in first.added.items()}
@@ -274,8 +277,8 @@ class Engine:
                 calls.callback(coupling.end_call)
                 coupling.begin_call(call)
             if perturbed := [row.slot for row in call.rows if row.perturbed]:
-                unet = self.backbone.unet
-                calls.enter_context(attached(unet, IdentityAttention(unet, perturbed)))
+                model = self.backbone.denoiser
+                calls.enter_context(attached(model, IdentityAttention(model, perturbed)))
             return self.backbone.denoise(latents, timesteps.to(device), tokens, added)
 
     def _after_call(self, group: Group, events: list[Event]) -> None:

@@ -95,7 +95,7 @@ def machine(backbone: Backbone) -> dict[str, Any]:
 
 def _attention_backend(backbone: Backbone) -> str:
     """The chosen attention kernel by name; all layers have the same."""
-    for module in backbone.unet.modules():
+    for module in backbone.denoiser.modules():
         chosen = getattr(getattr(module, "processor", None), "_attention_backend", None)
         if chosen is not None:
             return str(getattr(chosen, "value", chosen))

@@ -11,6 +11,7 @@ from consistent_gen.models.backbone import Backbone
 
 # Random smooth latents that the linear map is fitted on: 4 pictures give 1024 cells at 16 x 16.
 _FIT_PICTURES = 4
+_FIT_SIDE = 32  # cells: the map is the same for larger pictures, whose decoding takes seconds
 
 
 class Previewer:
@@ -41,7 +42,8 @@ def fit_linear(backbone: Backbone) -> torch.Tensor:
 
     Cells of random latents at several smoothness levels are decoded, so any autoencoder will do.
     """
-    shape = backbone.latent_shape(*backbone.default_size)
+    c, *sides = backbone.latent_shape(*backbone.default_size)
+    shape = (c, *(min(side, _FIT_SIDE) for side in sides))
     generator = runtime.generator(0, "preview")
     features, colours = [], []
     for level in range(_FIT_PICTURES):

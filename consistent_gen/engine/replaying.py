@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -124,18 +124,29 @@ def _with_prompt(
     record = story.get(KEY)
     if not isinstance(record, dict) or not isinstance(record.get("subjects"), list):
         return dict(story)
-    was, now = (backbone.tokenizer(text).input_ids for text in (old, new))
+    was, now = ([*_tokens_read(backbone, text)] for text in (old, new))
+    place_of = {token: place for place, token in reversed(now)}  # the first of equal ones
+    words_at = dict(was)
     subjects = []
     for entry in record["subjects"]:
         name, tokens = entry if isinstance(entry, list) and len(entry) == 2 else ("?", [])
-        words = [was[t] for t in tokens if isinstance(t, int) and 0 <= t < len(was)]
-        if any(word not in now for word in words) or len(words) != len(tokens):
+        words = [words_at[t] for t in tokens if isinstance(t, int) and t in words_at]
+        if any(word not in place_of for word in words) or len(words) != len(tokens):
+            number = words[0][0] if words else 0
+            said = [token for by, token in words if by == number]
             raise InputError(
                 f"the new prompt does not say the word that stands for {name}: "
-                f"{backbone.tokenizer.decode(words)!r}"
+                f"{backbone.readers[number].tokenizer.decode(said)!r}"
             )
-        subjects.append([name, [now.index(word) for word in words]])
+        subjects.append([name, [place_of[word] for word in words]])
     return {**story, KEY: {**record, "subjects": subjects}}
+
+
+def _tokens_read(backbone: Backbone, prompt: str) -> Iterator[tuple[int, tuple[int, int]]]:
+    """Where each token of a prompt stands, and which it is: its reader's number, and its id."""
+    for number, reader in enumerate(backbone.readers):
+        for i, token in enumerate(reader.read(prompt)["input_ids"]):
+            yield reader.first + i, (number, token)
 
 
 def _drawn(engine: Engine, request: FrameRequest, recipe_of: RecipeOf | None) -> FrameDone:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from consistent_gen.attention.roles import Subject as Subject
-from consistent_gen.draw_settings import MAX_SEED, SETTINGS, DrawSettings
+from consistent_gen.draw_settings import LEFT, MAX_SEED, OFF, SETTINGS, DrawSettings
 from consistent_gen.engine.coupling import Coupling, Identities
 from consistent_gen.errors import InputError, LimitError
 from consistent_gen.registry import unknown_name
@@ -140,8 +140,24 @@ class FrameRequest:
             raise InputError(
                 f"refine is 1, but model {backbone.name!r} has no second stage; leave it out"
             )
+        self._check_able(backbone)
         trained = int(backbone.scheduler_config.get("num_train_timesteps", _MAX_STEPS))
         _whole("steps", self.settings.steps, 1, trained)
+
+    def _check_able(self, backbone: Backbone) -> None:
+        """Refuse what the model's family cannot do and was asked for."""
+        asked = {name: getattr(self.settings, name) for name in LEFT}
+        for name, reason in backbone.unable.items():
+            if name == "negative" and self.negative:
+                raise InputError(unable_words(name, backbone.name, reason))
+            own = backbone.recommended.get(name, OFF.get(name))
+            if asked.get(name) not in (None, own):
+                raise InputError(unable_words(name, backbone.name, reason))
+
+
+def unable_words(name: str, model: str, reason: str) -> str:
+    """What is said of a setting that a model cannot act on (`Backbone.unable`)."""
+    return f"{name} does nothing with model {model!r}: {reason}; leave it out"
 
 
 def _whole(name: str, value: int, low: int, high: int) -> None:

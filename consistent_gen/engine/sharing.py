@@ -63,8 +63,10 @@ class SharedStory(Coupling):
         limit_bytes: int = DEFAULT_LIMIT_BYTES,
     ) -> None:
         self.engine = engine
+        if engine.backbone.seam.flow:
+            recipe = recipe.at_few_steps()  # there are transformers of four steps and of one
         self.run = SharedRun(recipe, seed=seed, limit_bytes=limit_bytes)
-        self._sites = find_sites(engine.backbone.unet)
+        self._sites = find_sites(engine.backbone.denoiser)
         self._policy = Sharing(self.run)
         self._policy.bind(self._sites)
         self._cast: dict[str, AnchorSet] = {}
@@ -283,7 +285,7 @@ class SharedStory(Coupling):
     def begin_call(self, call: Call) -> None:
         """See `Coupling`."""
         if not self._attached:
-            attach(self.engine.backbone.unet, self._policy)
+            attach(self.engine.backbone.denoiser, self._policy)
             self._attached = True
         self._policy.begin(replace(call, rows=self.rows_in(call)))
 
@@ -300,7 +302,7 @@ class SharedStory(Coupling):
         self._live.discard(frame)
         self.run.release(frame)
         if self._attached and not self._live:
-            detach(self.engine.backbone.unet, self._policy)
+            detach(self.engine.backbone.denoiser, self._policy)
             self._attached = False
 
     def _read_ahead(self, anchor: FrameRequest) -> FrameRequest:
@@ -331,10 +333,10 @@ class SharedStory(Coupling):
         """
         backbone = self.engine.backbone
         request = self._read_ahead(request.settled(backbone))
-        _, height, width = backbone.latent_shape(*request.size(backbone))
+        latent = backbone.grid(backbone.latent_shape(*request.size(backbone)))
         return self.run.most_bytes(
             self._sites.values(),
-            (height, width),
+            latent,
             steps=request.settings.steps,
             guided=request.settings.guided_steps,
             element_bytes=backbone.dtype.itemsize,
@@ -345,5 +347,5 @@ def _settings(request: FrameRequest, engine: Engine) -> dict[str, Any]:
     """What anchors and readers must have in common."""
     return {
         **vars(request.settings),
-        "adapters": sorted(getattr(engine.backbone.unet, "peft_config", None) or {}),
+        "adapters": sorted(getattr(engine.backbone.denoiser, "peft_config", None) or {}),
     }

@@ -10,9 +10,11 @@ import torch
 
 from consistent_gen import runtime
 from consistent_gen.attention.rows import Branch, Row
+from consistent_gen.diffusion.seam import Conditioning, Seam
+from consistent_gen.engine.flow import FlowSampler
 from consistent_gen.engine.request import FrameRequest
 from consistent_gen.engine.schedulers import make_scheduler, move_outputs
-from consistent_gen.models.backbone import Backbone, Conditioning
+from consistent_gen.models.backbone import Backbone
 
 
 def guide(
@@ -33,7 +35,9 @@ def guide(
 
 @dataclass(eq=False)
 class FrameState:
-    """One frame on its way. Latent, generator, scheduler and conditioning exist once started."""
+    """One frame on its way. Latent, generator, seam, scheduler and conditioning exist once
+    started.
+    """
 
     id: str
     request: FrameRequest
@@ -46,6 +50,7 @@ class FrameState:
     latent: torch.Tensor | None = None  # [c h w] float32
     reference: tuple[torch.Tensor, torch.Tensor] | None = None  # clean latent and its noise
     redrawn: torch.Tensor | None = None  # [h w], which cells are not the reference's
+    seam: Seam | None = None
     scheduler: Any = None
     conditions: dict[Branch, Conditioning] = field(default_factory=dict)
 
@@ -100,16 +105,23 @@ class FrameState:
         return self.latent_shape, None if coupling is None else coupling.group
 
     @property
-    def timestep(self) -> int:
-        """The timestep that the next call shows to the denoiser."""
-        return int(self.scheduler.timesteps[self.index])
+    def timestep(self) -> float:
+        """The timestep that the next call shows to the denoiser; whole where schedules are."""
+        moment: float = self.scheduler.timesteps[self.index].item()
+        return moment
 
     def start(self, backbone: Backbone, conditions: dict[Branch, Conditioning]) -> None:
         """Draw the first noise and set up the sampler."""
         request, settings = self.request, self.request.settings
-        self.scheduler = make_scheduler(
-            settings.scheduler, backbone.scheduler_config, settings.steps, settings.retouching_steps
-        )
+        self.seam, schedule = backbone.seam, backbone.scheduler_config
+        if backbone.seam.flow:
+            config, grid = backbone.denoiser.config, self.latent_shape[1:]
+            made = backbone.seam.scheduler(schedule, config, settings.steps, grid)
+            self.scheduler = FlowSampler(made, second_order=settings.scheduler == "dpm")
+        else:
+            self.scheduler = make_scheduler(
+                settings.scheduler, schedule, settings.steps, settings.retouching_steps
+            )
         self.generator = runtime.generator(request.seed, "latent")
         noise = torch.randn(self.latent_shape, generator=self.generator)
         self.latent = (noise * self.scheduler.init_noise_sigma).to(backbone.device)
@@ -130,7 +142,8 @@ class FrameState:
         """Its rows in the next call: cond, then uncond if it is guided, then looks at both."""
         branches = [b for b in self.conditions if b == "cond" or self.guiding]
         kinds = [(branch, look) for look in (False, True) for branch in branches]
-        time = (self.timestep + 1) / self.scheduler.config.num_train_timesteps
+        assert self.seam is not None
+        time = self.seam.noise_level(self.scheduler, self.index)
         return [
             Row(
                 first_slot + i,
@@ -181,17 +194,20 @@ class FrameState:
 
     def _noised_reference(self) -> torch.Tensor:
         """The reference [c h w] at the noise level of the next step; clean after the last."""
-        assert self.reference is not None
+        assert self.reference is not None and self.seam is not None
         clean, noise = self.reference
+        if self.seam.flow:
+            return self.seam.noised(self.scheduler, self.index, clean, noise)
         sigma = self.scheduler.sigmas[self.index].to(clean)
         alpha = (1.0 + sigma.square()).rsqrt()
         noised: torch.Tensor = alpha * (clean + sigma * noise)
         return noised
 
     @property
-    def last_timestep(self) -> int:
+    def last_timestep(self) -> float:
         """The timestep that the newest call showed to the denoiser."""
-        return int(self.scheduler.timesteps[self.index - 1])
+        moment: float = self.scheduler.timesteps[self.index - 1].item()
+        return moment
 
     @property
     def clean_estimate(self) -> torch.Tensor:

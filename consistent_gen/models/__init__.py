@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from consistent_gen.models.families import BACKBONES
+from consistent_gen.diffusion.families import BACKBONES
 
 if TYPE_CHECKING:
     import torch

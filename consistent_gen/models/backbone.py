@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from consistent_gen.diffusion.readers import PromptReader, longest
+from consistent_gen.diffusion.seam import Conditioning, Seam
 from consistent_gen.draw_settings import SETTINGS
 from consistent_gen.errors import InputError, LimitError
 from consistent_gen.models.words import closed_vocabulary, unknown_words
@@ -27,38 +29,29 @@ MAX_SIDE_PIXELS = int(SETTINGS["size"].high)
 _NO_ADDED: Mapping[str, torch.Tensor] = {}
 
 
-@dataclass(frozen=True)
-class Conditioning:
-    """What one prompt becomes: what one row of a denoiser call needs.
-
-    tokens: [t c], in the model's number format.
-    added: further named inputs per row, without a batch axis; SDXL has `text_embeds` [c] and
-        `time_ids` [6], SD 1.5 has none. All rows of a call carry the same names and shapes.
-    """
-
-    tokens: torch.Tensor
-    added: Mapping[str, torch.Tensor] = field(default_factory=dict)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Backbone:
     """A text-to-image model in its parts.
 
-    `sha256` names the folder's contents (`checkpoints.folder_sha256`). `text_encoder_2` and
-    `tokenizer_2` are SDXL's; `zero_empty_negative` says that an empty negative prompt stands for
-    zeros instead of the encoding of "" (`force_zeros_for_empty_prompt` in diffusers).
+    `sha256` names the folder's contents (`checkpoints.folder_sha256`). `seam` says how models of
+    its family are called, and `denoiser` is the network that is: a UNet or a transformer. Of text
+    encoders and tokenizers a family has one to three, by number. `zero_empty_negative` says that
+    an empty negative prompt stands for zeros instead of the encoding of ""
+    (`force_zeros_for_empty_prompt` in diffusers).
     `refiner` is the folder's second stage, which draws finished pictures from predicted latents at
     twice their decode's size (`models.refiner`), and `refiner_sha256` names its weights; most
     folders have none.
-    `recommended` holds settings that the folder's maker found best, by the names of `DrawSettings`,
-    `method_settings` those of methods, by their names (see `methods.tuning`).
+    `recommended` holds settings that the folder's maker found best, or its family is drawn with, by
+    the names of `DrawSettings`, `method_settings` those of methods, by their names (see
+    `methods.tuning`).
     """
 
     name: str
     sha256: str
+    seam: Seam
     tokenizer: Any
     text_encoder: Any
-    unet: Any
+    denoiser: Any
     vae: Any
     scheduler_config: Mapping[str, Any]
     path: Path
@@ -66,6 +59,8 @@ class Backbone:
     dtype: torch.dtype
     tokenizer_2: Any = None
     text_encoder_2: Any = None
+    tokenizer_3: Any = None
+    text_encoder_3: Any = None
     zero_empty_negative: bool = False
     recommended: Mapping[str, float] = field(default_factory=dict)
     method_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -75,7 +70,7 @@ class Backbone:
     @property
     def latent_channels(self) -> int:
         """Channels of a latent."""
-        return int(self.unet.config.in_channels)
+        return self.seam.latent_channels(self.denoiser.config)
 
     @property
     def latent_factor(self) -> int:
@@ -87,15 +82,30 @@ class Backbone:
 
     @property
     def size_multiple(self) -> int:
-        """A side in pixels must be a multiple of this, so that every grid halves evenly."""
-        return int(self.latent_factor * 2 ** (len(self.unet.config.block_out_channels) - 1))
+        """A side in pixels must be a multiple of this."""
+        return self.seam.size_multiple(self.denoiser.config, self.latent_factor)
 
     @property
     def default_size(self) -> tuple[int, int]:
         """(width, height) in pixels that the model was trained for."""
-        side = self.unet.config.sample_size
-        height, width = (side, side) if isinstance(side, int) else side
-        return int(width * self.latent_factor), int(height * self.latent_factor)
+        height, width = self.seam.default_cells(self.denoiser.config)
+        return width * self.latent_factor, height * self.latent_factor
+
+    @property
+    def unable(self) -> Mapping[str, str]:
+        """What it cannot do, by the names of `DrawSettings` and "negative": why."""
+        return self.seam.unable(self.denoiser.config)
+
+    @property
+    def readers(self) -> tuple[PromptReader, ...]:
+        """Whose tokens stand in an encoded prompt."""
+        tokenizers = (self.tokenizer, self.tokenizer_2, self.tokenizer_3)
+        return self.seam.readers(tokenizers, self.seam.text_length(self.denoiser.config))
+
+    def grid(self, latent: tuple[int, ...]) -> tuple[int, int]:
+        """Height and width of a latent of shape (..., h, w) as the network's layers see it."""
+        height, width = latent[-2:]
+        return height // self.seam.packs, width // self.seam.packs
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
         """(c, h, w) of the latent of a picture of `width` x `height` pixels.
@@ -144,11 +154,11 @@ class Backbone:
             guess = nearest(unknown[0].lower(), self.vocabulary() or ())
             hint = f"; did you mean {guess!r}?" if guess else ""
             raise InputError(f"model {self.name!r} does not know the word {unknown[0]!r}{hint}")
-        limit = self.tokenizer.model_max_length
-        count = len(self.tokenizer(prompt, truncation=False, verbose=False)["input_ids"])
+        reader = longest(self.readers)
+        count, limit = reader.count(prompt), reader.length
         if count > limit:
             raise InputError(
-                f"the prompt is {count} tokens long with its two marks; model {self.name!r} reads "
+                f"the prompt is {count} tokens long with its marks; model {self.name!r} reads "
                 f"{limit}: shorten it by {count - limit}"
             )
 
@@ -158,26 +168,21 @@ class Backbone:
         Raises:
             InputError, LimitError: as `check_prompt`.
         """
-        return torch.stack([self._encode(prompt)[0] for prompt in prompts])
+        size = self.default_size
+        return torch.stack([self.condition(prompt, size).tokens for prompt in prompts])
 
     def condition(
-        self, prompt: str, size: tuple[int, int], *, negative: bool = False
+        self, prompt: str, size: tuple[int, int], *, guidance: float = 1.0, negative: bool = False
     ) -> Conditioning:
         """Everything that one row needs for `prompt` at `size` (width, height) in pixels.
+
+        guidance: for a network that is told how strongly the prompt binds.
 
         Raises:
             InputError, LimitError: as `check_prompt`.
         """
-        tokens, pooled = self._encode(prompt)
-        if pooled is None:
-            return Conditioning(tokens, _NO_ADDED)
-        if negative and prompt == "" and self.zero_empty_negative:
-            tokens, pooled = torch.zeros_like(tokens), torch.zeros_like(pooled)
-        width, height = size
-        # Micro-conditioning of SDXL (arXiv 2307.01952, 2.2): original size, crop corner, target.
-        time_ids = torch.tensor([height, width, 0, 0, height, width])
-        time_ids = time_ids.to(self.device, self.dtype)
-        return Conditioning(tokens, {"text_embeds": pooled, "time_ids": time_ids})
+        self.check_prompt(prompt)
+        return self.seam.conditioning(self, prompt, size, guidance, negative=negative)
 
     def denoise(
         self,
@@ -188,14 +193,11 @@ class Backbone:
     ) -> torch.Tensor:
         """One denoiser call: latents [b c h w], one timestep per row [b], tokens [b t c].
 
-        Returns the raw prediction [b c h w] as float32; what it means (noise, v, ...) is in
-        `scheduler_config["prediction_type"]`.
+        Returns the raw prediction [b c h w] as float32; what it means is `scheduler_config`'s
+        "prediction_type" (noise, v, ...), or a flow (`Seam.flow`).
         """
         sample = latents.to(self.dtype).contiguous(memory_format=torch.channels_last)
-        extra = {"added_cond_kwargs": dict(added)} if added else {}
-        predicted: torch.Tensor = self.unet(sample, timesteps, tokens, return_dict=False, **extra)[
-            0
-        ]
+        predicted = self.seam.predict(self.denoiser, sample, timesteps, tokens, added)
         return predicted.to(torch.float32)
 
     @torch.inference_mode()
@@ -213,7 +215,9 @@ class Backbone:
         return np.stack(pictures)
 
     @torch.inference_mode()
-    def refine(self, latent: torch.Tensor, timestep: int, generator: torch.Generator) -> np.ndarray:
+    def refine(
+        self, latent: torch.Tensor, timestep: float, generator: torch.Generator
+    ) -> np.ndarray:
         """The second stage's picture, uint8 [2h 2w 3], of a predicted clean latent [c h w].
 
         timestep: of the call that predicted it. generator: a CPU generator for the noise.
@@ -245,35 +249,3 @@ class Backbone:
             z = encoded.latent_dist.mode() if found is None else found
             latents.append((z[0].to(torch.float32) - shift) * scale)
         return torch.stack(latents)
-
-    @torch.inference_mode()
-    def _encode(self, prompt: str) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """States [t c] of a prompt's tokens, and for SDXL the pooled [c] of the second encoder."""
-        self.check_prompt(prompt)
-        if self.text_encoder_2 is None:
-            output = self.text_encoder(_token_ids(self.tokenizer, prompt, self.device))
-            return output.last_hidden_state[0].to(self.dtype), None
-        # SDXL reads the last but one layer of both encoders and pools the second.
-        parts, pooled = [], None
-        for tokenizer, encoder in (
-            (self.tokenizer, self.text_encoder),
-            (self.tokenizer_2, self.text_encoder_2),
-        ):
-            ids = _token_ids(tokenizer, prompt, self.device)
-            output = encoder(ids, output_hidden_states=True)
-            parts.append(output.hidden_states[-2][0])
-            pooled = getattr(output, "text_embeds", None)
-        assert pooled is not None, "text_encoder_2 has no projection"
-        return torch.cat(parts, dim=-1).to(self.dtype), pooled[0].to(self.dtype)
-
-
-def _token_ids(tokenizer: Any, prompt: str, device: torch.device) -> torch.Tensor:
-    encoded = tokenizer(
-        prompt,
-        padding="max_length",
-        max_length=tokenizer.model_max_length,
-        truncation=True,
-        return_tensors="pt",
-    )
-    ids: torch.Tensor = encoded["input_ids"]  # 1 t
-    return ids.to(device)

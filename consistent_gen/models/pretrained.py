@@ -1,4 +1,4 @@
-"""Loaders for folders in diffusers format: SD 1.5-like models and SDXL-like models.
+"""The loader of folders in diffusers format, of the families in `diffusion.families.BACKBONES`.
 
 Only safetensors are read, only the classes named here are built, and nothing is fetched over the
 network. Weights may be stored in any number format; they are converted while they are read.
@@ -24,11 +24,13 @@ from consistent_gen.checkpoints import (
     read_json,
     weights_folder,
 )
+from consistent_gen.diffusion.families import Folder, folder_of, seam_of
+from consistent_gen.diffusion.seam import Seam
 from consistent_gen.draw_settings import GONE, RECOMMENDABLE, SETTINGS, mistakes
 from consistent_gen.errors import CheckpointError
-from consistent_gen.models import BACKBONES, DEFAULT_MODEL
+from consistent_gen.models import DEFAULT_MODEL
 from consistent_gen.models.backbone import Backbone
-from consistent_gen.registry import nearest, resolve
+from consistent_gen.registry import nearest
 
 INDEX = "model_index.json"
 RECOMMENDED = "recommended.json"
@@ -38,19 +40,24 @@ _METHODS = "methods"  # of RECOMMENDED: settings by the names of methods
 # never imported: a folder must not choose what code runs.
 _CLASSES = {
     "UNet2DConditionModel": "diffusers.models.unets.unet_2d_condition",
+    "SD3Transformer2DModel": "diffusers.models.transformers.transformer_sd3",
+    "FluxTransformer2DModel": "diffusers.models.transformers.transformer_flux",
     "AutoencoderKL": "diffusers.models.autoencoders.autoencoder_kl",
     "AutoencoderTiny": "diffusers.models.autoencoders.autoencoder_tiny",
     "PatchAutoencoder": "consistent_gen.models.patch_autoencoder",
     "Refiner": "consistent_gen.models.refiner",
     "CLIPTextModel": "transformers",
     "CLIPTextModelWithProjection": "transformers",
+    "T5EncoderModel": "transformers",
     "CLIPTokenizer": "transformers",
+    "T5Tokenizer": "transformers",
     # Older folders name the fast tokenizer; transformers 5 has one class for both.
     "CLIPTokenizerFast": "transformers",
+    "T5TokenizerFast": "transformers",
 }
 # Damaged folders surface as any of these inside the two libraries.
 _DAMAGE = (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError)
-_RENAMED = {"CLIPTokenizerFast": "CLIPTokenizer"}
+_RENAMED = {"CLIPTokenizerFast": "CLIPTokenizer", "T5TokenizerFast": "T5Tokenizer"}
 
 
 def load_folder(
@@ -63,42 +70,25 @@ def load_folder(
     runtime.tune_allocator()
     folder = _find(path)
     index = read_json(folder / INDEX)
-    family = index.get("_class_name") if isinstance(index, dict) else None
-    if family not in BACKBONES:
-        raise CheckpointError(
-            f"{folder / INDEX} names the pipeline {family!r}; "
-            f"the families that can be loaded are {', '.join(sorted(BACKBONES))}"
-        )
+    holds = folder_of(index, folder / INDEX)
     place = device if isinstance(device, torch.device) else runtime.device(device)
-    loaded: Backbone = resolve(BACKBONES, family)(
-        folder, index, device=place, dtype=runtime.dtype(dtype, place)
-    )
+    dtype_ = runtime.dtype(dtype, place)
+    parts = _parts(folder, index, holds, device=place, dtype=dtype_)
+    loaded = Backbone(**parts, name=folder.name, path=folder, device=place, dtype=dtype_)
+    _check(loaded)
     return loaded
 
 
-def load_stable_diffusion(
-    folder: Path, index: Mapping[str, Any], *, device: torch.device, dtype: torch.dtype
-) -> Backbone:
-    """An SD 1.5-like folder: one text encoder, cross-attention, no added conditioning."""
-    return Backbone(**_shared_parts(folder, index, device=device, dtype=dtype))
-
-
-def load_stable_diffusion_xl(
-    folder: Path, index: Mapping[str, Any], *, device: torch.device, dtype: torch.dtype
-) -> Backbone:
-    """An SDXL-like folder: two text encoders, pooled text and sizes as added conditioning."""
-    return Backbone(
-        **_shared_parts(folder, index, device=device, dtype=dtype),
-        tokenizer_2=_part(folder, index, "tokenizer_2"),
-        text_encoder_2=_network(folder, index, "text_encoder_2", device, dtype),
-        zero_empty_negative=bool(index.get("force_zeros_for_empty_prompt", True)),
-    )
-
-
-def _shared_parts(
-    folder: Path, index: Mapping[str, Any], *, device: torch.device, dtype: torch.dtype
+def _parts(
+    folder: Path,
+    index: Mapping[str, Any],
+    holds: Folder,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> dict[str, Any]:
-    recommended, method_settings = recommendations(folder)
+    seam = seam_of(holds.seam)
+    schedule = read_schedule(folder, seam)
     # A bfloat16 has eight bits, as a pixel has: pictures would get the rounding of both.
     fine = torch.float32 if dtype == torch.bfloat16 and device.type == "cpu" else dtype
     vae = _network(folder, index, "vae", device, fine)
@@ -109,22 +99,66 @@ def _shared_parts(
     if (folder / SECOND_STAGE).is_dir():
         # What it draws are pixels, too, so it has the autoencoder's number format.
         refiner = _network(folder, {SECOND_STAGE: [None, "Refiner"]}, SECOND_STAGE, device, fine)
+    texts: dict[str, Any] = {}
+    for end in holds.present(index):
+        texts[f"tokenizer{end}"] = _part(folder, index, f"tokenizer{end}")
+        encoder = f"text_encoder{end}"
+        texts[encoder] = _network(folder, index, encoder, device, dtype)
+    denoiser = _network(folder, index, seam.part, device, dtype)
+    if type(denoiser).__name__ != holds.network:
+        raise CheckpointError(
+            f"{folder / INDEX} names a {type(denoiser).__name__} as {seam.part}; "
+            f"expected a {holds.network}"
+        )
+    recommended, method_settings = recommendations(folder)
     return {
-        "name": folder.name,
+        **texts,
         "sha256": _sha256(folder),
-        "path": folder,
-        "device": device,
-        "dtype": dtype,
-        "tokenizer": _part(folder, index, "tokenizer"),
-        "text_encoder": _network(folder, index, "text_encoder", device, dtype),
-        "unet": _network(folder, index, "unet", device, dtype),
+        "seam": seam,
+        "denoiser": denoiser,
         "vae": vae,
-        "scheduler_config": read_json(folder / "scheduler" / "scheduler_config.json"),
+        "scheduler_config": schedule,
+        "zero_empty_negative": bool(index.get("force_zeros_for_empty_prompt", True)),
         "refiner": refiner,
         "refiner_sha256": None if refiner is None else folder_sha256(folder / SECOND_STAGE),
-        "recommended": recommended,
+        "recommended": seam.recommended(denoiser.config) | recommended,
         "method_settings": method_settings,
     }
+
+
+def read_schedule(folder: Path, seam: Seam) -> dict[str, Any]:
+    """The scheduler config of a model folder.
+
+    Raises:
+        CheckpointError: it is damaged, or of a scheduler by which the family cannot be sampled.
+    """
+    file = folder / "scheduler" / "scheduler_config.json"
+    found = read_json(file)
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{file} is not a JSON object")
+    name = str(found.get("_class_name"))
+    # A config that says nothing has its class's number of steps, which is 1000 in all of them.
+    if reason := seam.scheduler_fault(name, {"num_train_timesteps": 1000, **found}):
+        raise CheckpointError(f"{file} names a {name}, with which nothing can be drawn: {reason}")
+    return found
+
+
+def _check(model: Backbone) -> None:
+    """Refuse parts that do not belong together.
+
+    Raises:
+        CheckpointError: the network takes other latents than the autoencoder makes.
+    """
+    made = int(model.vae.config.latent_channels) if _is_stock(model.vae) else model.latent_channels
+    if made != model.latent_channels:
+        raise CheckpointError(
+            f"the {model.seam.noun} of {model.path} takes latents of {model.latent_channels} "
+            f"channels, and its autoencoder makes {made}; get both of one model"
+        )
+
+
+def _is_stock(vae: Any) -> bool:
+    return type(vae).__name__ in ("AutoencoderKL", "AutoencoderTiny")
 
 
 def recommendations(folder: Path) -> tuple[dict[str, float], dict[str, dict[str, Any]]]:
@@ -227,7 +261,7 @@ def _find(path: str | Path | None) -> Path:
     if not (folder / INDEX).is_file():
         raise CheckpointError(
             f"{folder} has no {INDEX}; expected a model folder in diffusers format, "
-            "with unet/, vae/, text_encoder/, tokenizer/ and scheduler/ in it"
+            "with unet/ or transformer/, vae/, text_encoder/, tokenizer/ and scheduler/ in it"
         )
     return folder
 

@@ -18,10 +18,11 @@ START_TOKEN, END_TOKEN = "<|startoftext|>", "<|endoftext|>"
 _BYTE_SYMBOLS = 256
 
 
-def word_tokenizer(words: Iterable[str], *, max_tokens: int = 77) -> Any:
+def word_tokenizer(words: Iterable[str], *, max_tokens: int = 77, spells: bool = False) -> Any:
     """A `CLIPTokenizer` that knows exactly `words` (lower case; letters only, or punctuation).
 
-    `max_tokens` counts the start and end marks. The word list is stored with the tokenizer.
+    `max_tokens` counts the start and end marks. The word list is stored with the tokenizer. With
+    `spells` it can spell all other words, too, as published ones can, and no list is stored.
     """
     from transformers import CLIPTokenizer
 
@@ -32,8 +33,15 @@ def word_tokenizer(words: Iterable[str], *, max_tokens: int = 77) -> Any:
     merges = _merges(known)
     # Two merges can make the same token; ids must not have gaps.
     tokens = dict.fromkeys([START_TOKEN, END_TOKEN, *symbols, *(a + b for a, b in merges)])
+    stored = {"words": known}
+    if spells:
+        from tokenizers.pre_tokenizers import ByteLevel
+
+        letters = sorted(ByteLevel.alphabet())
+        tokens |= dict.fromkeys([*letters, *(letter + END for letter in letters)])
+        stored = {}
     vocabulary = {token: index for index, token in enumerate(tokens)}
-    return build(vocab=vocabulary, merges=merges, model_max_length=max_tokens, words=known)
+    return build(vocab=vocabulary, merges=merges, model_max_length=max_tokens, **stored)
 
 
 def closed_vocabulary(tokenizer: Any) -> frozenset[str] | None:

@@ -2,7 +2,7 @@
 
 Everything is read from the call itself and from the scheduler that made it, never from a counter of
 ours: a pipeline that starts in the middle of its schedule (img2img), or calls twice per step, says
-so in the timesteps that it passes. How a family of pipelines says all that is its `seams.Seam`.
+so in the timesteps that it passes. How a family says all that is its `diffusion.seam.Seam`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from consistent_gen.attention.roles import Source
 from consistent_gen.attention.rows import Branch, Call, Row
 from consistent_gen.attention.run import SharedRun
 from consistent_gen.attention.sharing import Sharing
+from consistent_gen.diffusion.seam import Seam
 from consistent_gen.errors import InputError
-from consistent_gen.pipeline.seams import Seam
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 The table is explicit: what is not in it is refused, since a pipeline that calls its denoiser
 otherwise than expected would draw pictures that look well and share nothing. docs/backbones.md is
-made from it. A new family begins in `seams`, with its rows here.
+made from it. A new family begins in `diffusion.seam`, with its rows here.
 """
 
 from __future__ import annotations
@@ -15,25 +15,24 @@ from typing import Any
 from torch import nn
 
 from consistent_gen.attention.layers import find_sites
+from consistent_gen.diffusion import families
+from consistent_gen.diffusion.seam import NOISE_SCHEDULERS, Seam
 from consistent_gen.errors import InputError
-from consistent_gen.pipeline.seams import SEAMS, Seam
-from consistent_gen.pipeline.seams.seam import NOISE_SCHEDULERS
 
 
 @dataclass(frozen=True)
 class Support:
     """What holds for one pipeline class; "Y", or why not.
 
-    share: `consistent_gen.share`. engine: `load_backbone` and story files draw its folders. seam:
-    the family, a name of `seams.SEAMS`. needs: options that `share` must be given. of_frame:
-    options that each frame may have of its own. repeated: options that the pipeline wants once per
-    picture of a batch. pictures: what else decides a picture beside words and noise. not_for:
-    options that the pipeline knows and a story cannot have, with the reason.
+    share: `consistent_gen.share`. seam: the family, a name of `families.SEAMS`. needs: options that
+    `share` must be given. of_frame: options that each frame may have of its own. repeated: options
+    that the pipeline wants once per picture of a batch. pictures: what else decides a picture
+    beside words and noise. not_for: options that the pipeline knows and a story cannot have, with
+    the reason.
     """
 
     share: str = "Y"
     seam: str = "unet"
-    engine: str = "the engine draws from words alone; use `share`"
     needs: tuple[str, ...] = ()
     of_frame: tuple[str, ...] = ("negative_prompt",)
     repeated: tuple[str, ...] = ()
@@ -41,11 +40,10 @@ class Support:
     not_for: Mapping[str, str] = field(default_factory=dict)
 
 
-_OWN_ENGINE = "Y"
 _XL = ("negative_prompt", "prompt_2", "negative_prompt_2")
 PIPELINES: dict[str, Support] = {
-    "StableDiffusionPipeline": Support(engine=_OWN_ENGINE),
-    "StableDiffusionXLPipeline": Support(engine=_OWN_ENGINE, of_frame=_XL),
+    "StableDiffusionPipeline": Support(),
+    "StableDiffusionXLPipeline": Support(of_frame=_XL),
     "StableDiffusionImg2ImgPipeline": Support(
         needs=("image",), of_frame=("negative_prompt", "image"), pictures="img2img"
     ),
@@ -210,7 +208,16 @@ def check_pipeline(pipe: Any) -> Support:
 
 def seam_of(support: Support) -> Seam:
     """How pipelines that are supported so call what denoises."""
-    return SEAMS[support.seam]
+    return families.seam_of(support.seam)
+
+
+def drawn_by_engine(name: str) -> str:
+    """Whether `load_backbone` and story files draw folders of a pipeline class: "Y", or why not."""
+    if name in families.BACKBONES:
+        return "Y"
+    if PIPELINES[name].pictures != "words":
+        return "the engine draws from words alone; use `share`"
+    return "the engine does not read its folders; use `share`"
 
 
 def _check_parts(pipe: Any, name: str, support: Support) -> None:

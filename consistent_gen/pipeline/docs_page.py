@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from consistent_gen.pipeline.contract import OPTIONS, PIPELINES, REFUSED, SCHEDULERS
+from consistent_gen.pipeline.contract import (
+    OPTIONS,
+    PIPELINES,
+    REFUSED,
+    SCHEDULERS,
+    drawn_by_engine,
+)
 
 HEAD = """\
 # Backbones
@@ -42,6 +48,14 @@ line and the server, which read folders of these classes.
 - Guidance: FLUX.1-dev is told a number (`guidance_scale`), "schnell" has none; with
   `true_cfg_scale` above 1 and a `negative_prompt` each step has a second call, and methods act in
   both as they do in a UNet.
+- In the engine, Stable Diffusion 3 is guided as a UNet is, and FLUX.1 is told `guidance` as a
+  number ("dev") or has none ("schnell"). Where a story or an option says what a model cannot act
+  on, it is refused in a line: `retouch` and `contours` with both, `negative` and `guidance_until`
+  with FLUX.1, `guidance` with "schnell". `scheduler: ddim` is Euler's step, by which diffusers
+  samples these models, on the schedule of the folder, shifted by the picture's size where the
+  folder says so; `dpm` is DPM-Solver++ of second order on the same schedule.
+- In the engine, T5 reads 256 tokens of a prompt (Stable Diffusion 3, "schnell") or 512 ("dev"); a
+  longer prompt is refused. A folder of Stable Diffusion 3 may be without T5.
 - A ControlNet of Stable Diffusion 3 samples the latent of its control picture from no seed; in a
   story the mean stands for it, so that a frame is always the same.
 - Saved characters open where the weights of the UNet (a fingerprint of them), the scheduler, the
@@ -66,7 +80,7 @@ def page() -> str:
     for name, entry in PIPELINES.items():
         needs = ", ".join(f"`{option}`" for option in entry.needs) or "nothing"
         own = ", ".join(f"`{option}`" for option in entry.of_frame) or "nothing"
-        cells = (f"`{name}`", entry.share, entry.engine, entry.pictures, needs, own)
+        cells = (f"`{name}`", entry.share, drawn_by_engine(name), entry.pictures, needs, own)
         rows.append(f"| {' | '.join(cells)} | Y | Y | parts without attention |")
     refused = [f"| `{name}` | {reason} |" for name, reason in REFUSED.items()]
     schedulers = [f"| `{name}` | {reason} |" for name, reason in SCHEDULERS.items()]

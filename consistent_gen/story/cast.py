@@ -164,7 +164,8 @@ def remembered_story(job: DrawJob, model: Model) -> Story:
     """What a talk wants drawn, as a story of one frame: the people it is about are its characters.
 
     Their names are the user's and may be anything; whose is none for a story gets a number. Words
-    that the model does not know are left out of what is to be avoided.
+    that the model does not know are left out of what is to be avoided, and all of them where it
+    reads no negative prompts.
     """
     prompt = re.sub(r"[{}]", " ", job.prompt)
     characters: dict[str, Character] = {}
@@ -180,7 +181,8 @@ def remembered_story(job: DrawJob, model: Model) -> Story:
                 name=name, description=words, references=identity.references
             )
     avoid = dict.fromkeys(word for identity in job.identities for word in identity.avoid)
-    known = [word for word in avoid if not model.unknown_words(word)]
+    reads = "negative" not in model.unable
+    known = [word for word in avoid if reads and not model.unknown_words(word)]
     frame = Frame(prompt=prompt, negative=", ".join(known))
     return Story(title="Drawn in a talk", characters=characters, frames=(frame,))
 
@@ -371,7 +373,7 @@ class Cast:
                 "negative": "",
                 "seed": frame_seed(self.plan.seed, purpose, number),
                 "id": self._id(f"portrait {number + 1} of {member.name}"),
-                "subjects": subjects_of(prompt, backbone.tokenizer),
+                "subjects": subjects_of(prompt, backbone.readers),
                 "hidden": True,
                 "moved": 0.0,
                 "reference": picture,

@@ -186,7 +186,7 @@ class StoryAdapter(Coupling):
     def begin_call(self, call: Call) -> None:
         """Show the model who is in these rows."""
         if not self._live:
-            attach(self.backbone.unet, self._policy)
+            attach(self.backbone.denoiser, self._policy)
         rows = self.rows_in(call)
         for row in rows:
             if row.frame not in self._live:
@@ -204,7 +204,7 @@ class StoryAdapter(Coupling):
             return
         self._policy.show(frame, None)
         if not self._live:
-            detach(self.backbone.unet, self._policy)
+            detach(self.backbone.denoiser, self._policy)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,7 +254,7 @@ def _kept_adapter(place: Path, sha256: str, arm: str, backbone: Backbone) -> Ada
     key = sha256, backbone.sha256, str(backbone.device)
     with _keeping:
         if key not in _adapters:
-            loaded = load_adapter(place / ADAPTER, backbone.unet, **FEATURES.switches(arm))
+            loaded = load_adapter(place / ADAPTER, backbone.denoiser, **FEATURES.switches(arm))
             _adapters[key] = loaded.to(backbone.device, torch.float32)
         _adapters.move_to_end(key)
         while len(_adapters) > MOST_ADAPTERS:

@@ -9,8 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from consistent_gen.draw_settings import BEST_OF, DrawSettings, chosen, fitting_mistake, mistakes
-from consistent_gen.engine.request import Subject
+from consistent_gen.diffusion.readers import PromptReader, longest
+from consistent_gen.draw_settings import (
+    BEST_OF,
+    OFF,
+    DrawSettings,
+    chosen,
+    fitting_mistake,
+    mistakes,
+)
+from consistent_gen.engine.request import Subject, unable_words
 from consistent_gen.errors import InputError, all_of, all_read
 from consistent_gen.methods import DEFAULT_METHOD, METHODS
 from consistent_gen.registry import nearest, unknown_name
@@ -42,8 +50,12 @@ class Model(Protocol):
         """The model's name, for messages."""
 
     @property
-    def tokenizer(self) -> Any:
-        """A fast tokenizer of transformers."""
+    def readers(self) -> tuple[PromptReader, ...]:
+        """Whose tokens stand in what it reads of a prompt."""
+
+    @property
+    def unable(self) -> Mapping[str, str]:
+        """What it cannot do, by the names of settings and "negative": why."""
 
     @property
     def default_size(self) -> tuple[int, int]:
@@ -155,6 +167,7 @@ def _checks(
     yield partial(check_names, story, overrides)
     yield partial(_size, story, overrides, backbone)
     yield partial(_best_of, story, overrides, backbone)
+    yield partial(_check_able, story, overrides, backbone)
     for member in cast.values():
         # The article of later mentions may be the only new word: check both forms at once.
         words = f"{member.words} {member.later_mention()}"
@@ -164,6 +177,7 @@ def _checks(
         literal = literal_words(frame.prompt, cast)
         yield partial(check_boxed, frame, cast)
         yield partial(_check_placing, frame, backbone)
+        yield partial(_check_negative, frame, backbone)
         yield partial(_check_words, literal, backbone, cast, prompt)
         yield partial(_check_words, frame.negative, backbone, cast, negative)
         yield partial(_check_rendered, story, frame, cast, backbone)
@@ -254,7 +268,7 @@ def _plan_frame(
         caption=frame.caption or "",
         style=frame.style or story.style,
         seed=frame_seed(story_seed, index) if frame.seed is None else frame.seed,
-        subjects=subjects_of(prompt, backbone.tokenizer),
+        subjects=subjects_of(prompt, backbone.readers),
         members=tuple(cast[name] for name in names),
         boxes=frame.boxes,
     )
@@ -279,6 +293,25 @@ def _check_rendered(
 ) -> None:
     _check_style(story, frame, frame.style or story.style, backbone)
     _check_length(_rendered(story, frame, cast, backbone), backbone, frame.place_of("prompt"))
+
+
+def _check_able(story: Story, overrides: Overrides, backbone: Model) -> None:
+    """Refuse settings that were said and that the model cannot act on."""
+    found = []
+    for name, reason in backbone.unable.items():
+        by_option = overrides.settings.get(name)
+        said = story.settings.get(name) if by_option is None else by_option
+        if said is not None and said != backbone.recommended.get(name, OFF.get(name)):
+            place = story.place_of(name) if by_option is None else SourcePlace(option_of(name))
+            found.append(refusal(unable_words(name, backbone.name, reason), place))
+    if found:
+        raise all_of(found)
+
+
+def _check_negative(frame: Frame, backbone: Model) -> None:
+    if frame.negative and (reason := backbone.unable.get("negative")):
+        words = unable_words("negative", backbone.name, reason)
+        raise refusal(words, frame.place_of("negative"))
 
 
 def _check_placing(frame: Frame, backbone: Model) -> None:
@@ -321,13 +354,14 @@ def _unknown(
 
 
 def _check_length(prompt: Prompt, backbone: Model, place: SourcePlace) -> None:
-    limit = backbone.tokenizer.model_max_length
-    count = len(backbone.tokenizer(prompt.text, truncation=False, verbose=False)["input_ids"])
+    reader = longest(backbone.readers)
+    count, limit = reader.count(prompt.text), reader.length
     if count > limit:
-        # Both counts without the start and end token, which nobody typed.
+        # Both counts without the marks around a prompt, which nobody typed.
+        marks = reader.count("")
         words = re.sub(r"\s+", " ", prompt.text)
         message = (
-            f"with its characters written out the prompt has {count - 2} tokens, the model reads "
-            f"{limit - 2}; shorten it or the descriptions: {shown(words, 60)}"
+            f"with its characters written out the prompt has {count - marks} tokens, the model "
+            f"reads {limit - marks}; shorten it or the descriptions: {shown(words, 60)}"
         )
         raise refusal(message, place)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from consistent_gen.engine.request import Subject
 from consistent_gen.registry import resolve
 from consistent_gen.story.script import placeholders
 
 if TYPE_CHECKING:
+    from consistent_gen.diffusion.readers import PromptReader
     from consistent_gen.story.cast import CastMember
 
 # The story world's own words for its styles; looked up by name, as other models draw without it.
@@ -91,16 +92,20 @@ def literal_words(template: str, cast: Iterable[str]) -> str:
     return " ".join(" ".join([*pieces, template[position:]]).split())
 
 
-def subjects_of(prompt: Prompt, tokenizer: Any) -> tuple[Subject, ...]:
-    """Where a prompt speaks of whom, in tokens, under a fast tokenizer of transformers."""
+def subjects_of(prompt: Prompt, readers: Sequence[PromptReader]) -> tuple[Subject, ...]:
+    """Where a prompt speaks of whom, in the tokens of a model's `readers`."""
     if not prompt.nouns:
         return ()
-    offsets = tokenizer(prompt.text, return_offsets_mapping=True)["offset_mapping"]
+    places = [
+        (reader.first + i, a, b)
+        for reader in readers
+        for i, (a, b) in enumerate(reader.read(prompt.text)["offset_mapping"])
+    ]
     # Start and end tokens have empty offsets and so overlap nothing.
     return tuple(
         Subject(
             name=name,
-            tokens=tuple(i for i, (a, b) in enumerate(offsets) if start < b > a and a < end),
+            tokens=tuple(i for i, a, b in places if start < b > a and a < end),
         )
         for name, start, end in prompt.nouns
     )

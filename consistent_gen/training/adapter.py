@@ -158,7 +158,7 @@ class _AdapterStep:
     def __init__(self, config: AdapterConfig, place: torch.device) -> None:
         self.config, self.place = config, place
         backbone = load_backbone(config.model, device=place, dtype="float32")
-        self.unet: Any = backbone.unet.requires_grad_(False)
+        self.unet: Any = backbone.denoiser.requires_grad_(False)
         self.text: Any = backbone.text_encoder.requires_grad_(False)
         torch.manual_seed(config.seed)  # initial weights only
         if config.init is None:

@@ -186,7 +186,7 @@ def drawn_on(
             words = torch.stack([part[r.slot // width].conditions[r.branch].tokens for r in rows])
             times = torch.tensor([part[r.slot // width].timestep for r in rows])
             perturbed = [row.slot for row in rows if row.perturbed]
-            with attached(backbone.unet, IdentityAttention(backbone.unet, perturbed)):
+            with attached(backbone.denoiser, IdentityAttention(backbone.denoiser, perturbed)):
                 outputs = backbone.denoise(latents.repeat_interleave(width, 0), times, words)
             for i, state in enumerate(part):
                 state.advance(outputs[width * i : width * (i + 1)])

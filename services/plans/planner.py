@@ -19,6 +19,8 @@ from typing import Any, Protocol
 
 from consistent_gen.checkpoints import read_json
 from consistent_gen.client.types import ModelInfo, StoryIn
+from consistent_gen.diffusion.families import folder_of, seam_of
+from consistent_gen.diffusion.readers import PromptReader
 from consistent_gen.draw_settings import SCHEDULERS, DrawSettings
 from consistent_gen.errors import CheckpointError, InputError
 from consistent_gen.methods import DEFAULT_METHOD, METHODS
@@ -46,15 +48,23 @@ class ModelOutline:
     def __init__(self, path: str | Path | None = None) -> None:
         self.path = pretrained._find(path)
         index = read_json(self.path / pretrained.INDEX)
-        self._tokenizer = pretrained._part(self.path, index, "tokenizer")
-        unet = self._config("unet")
-        vae = self._config("vae")
+        holds = folder_of(index, self.path / pretrained.INDEX)
+        self._seam = seam_of(holds.seam)
+        present = holds.present(index)
+        tokenizers = [
+            pretrained._part(self.path, index, f"tokenizer{end}") if end in present else None
+            for end in holds.encoders
+        ]
+        self._tokenizer = tokenizers[0]
+        config, vae = self._config(self._seam.part), self._config("vae")
         try:
-            side = unet["sample_size"]
-            height, width = (side, side) if isinstance(side, int) else side
+            height, width = self._seam.default_cells(config)
             factor = 2 ** (len(vae["block_out_channels"]) - 1)
-            self._size = int(width) * factor, int(height) * factor
-            self._multiple: int = factor * 2 ** (len(unet["block_out_channels"]) - 1)
+            self._size = width * factor, height * factor
+            self._multiple = self._seam.size_multiple(config, factor)
+            self._own = self._seam.recommended(config)
+            self._unable = self._seam.unable(config)
+            self._readers = self._seam.readers(tokenizers, self._seam.text_length(config))
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"the configs of {self.path} lack what a size follows from: {error!r}"
@@ -66,9 +76,14 @@ class ModelOutline:
         return self.path.name
 
     @property
-    def tokenizer(self) -> Any:
-        """A fast tokenizer of transformers."""
-        return self._tokenizer
+    def readers(self) -> tuple[PromptReader, ...]:
+        """Whose tokens stand in what it reads of a prompt."""
+        return self._readers
+
+    @property
+    def unable(self) -> Mapping[str, str]:
+        """What it cannot do, by the names of settings and "negative": why."""
+        return self._unable
 
     @property
     def default_size(self) -> tuple[int, int]:
@@ -82,8 +97,8 @@ class ModelOutline:
 
     @cached_property
     def recommended(self) -> Mapping[str, float]:
-        """Settings that the folder recommends, by name."""
-        return pretrained.recommendations(self.path)[0]
+        """Settings that the folder recommends or its family is drawn with, by name."""
+        return self._own | pretrained.recommendations(self.path)[0]
 
     @cached_property
     def method_settings(self) -> Mapping[str, Mapping[str, Any]]:

@@ -47,9 +47,9 @@ def test_the_named_rows_have_identity_maps_and_the_others_their_own_bytes(tiny: 
     tokens = torch.stack([one.tokens] * 3)
     with torch.inference_mode():
         plain = tiny.denoise(latents, times, tokens, {})
-        with attached(tiny.unet, IdentityAttention(tiny.unet, [1])):
+        with attached(tiny.denoiser, IdentityAttention(tiny.denoiser, [1])):
             found = tiny.denoise(latents, times, tokens, {})
-        before = dict(tiny.unet.attn_processors)
+        before = dict(tiny.denoiser.attn_processors)
         own = {
             name: Identity()
             if name.endswith("attn1.processor") and not name.startswith("down")
@@ -57,9 +57,9 @@ def test_the_named_rows_have_identity_maps_and_the_others_their_own_bytes(tiny: 
             for name, processor in before.items()
         }
         assert 0 < sum(isinstance(p, Identity) for p in own.values()) < len(own) / 2
-        tiny.unet.set_attn_processor(own)
+        tiny.denoiser.set_attn_processor(own)
         expected = tiny.denoise(latents, times, tokens, {})
-        tiny.unet.set_attn_processor(before)
+        tiny.denoiser.set_attn_processor(before)
         again = tiny.denoise(latents, times, tokens, {})
     assert torch.equal(found[[0, 2]], plain[[0, 2]])
     assert torch.allclose(found[1], expected[1], atol=1e-5)

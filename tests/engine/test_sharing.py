@@ -98,12 +98,12 @@ def test_bytes_depend_on_no_company(tiny: Backbone, method: str) -> None:
 
 def test_the_model_is_its_own_again_and_frames_can_be_drawn_again(tiny: Backbone) -> None:
     engine = Engine(tiny, bucket=8)
-    processors = dict(tiny.unet.attn_processors)
+    processors = dict(tiny.denoiser.attn_processors)
     story = new_story(engine)
     story.cast("fox", portraits(2))
     story.submit(READING)
     first = drain(engine)["reading"]
-    assert all(tiny.unet.attn_processors[name] is p for name, p in processors.items())
+    assert all(tiny.denoiser.attn_processors[name] is p for name, p in processors.items())
     bank = story.run.bank.bytes
     story.submit(replace(READING, id="again"))
     assert np.array_equal(drain(engine)["again"], first)
@@ -245,7 +245,7 @@ def test_a_lora_loaded_after_the_anchors_is_refused(tiny_folder: Path) -> None:
     backbone = load_backbone(tiny_folder, device="cpu")
     story = new_story(Engine(backbone, bucket=8))
     story.cast("fox", portraits(2))
-    backbone.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q"]), adapter_name="style")
+    backbone.denoiser.add_adapter(LoraConfig(r=2, target_modules=["to_q"]), adapter_name="style")
     with pytest.raises(InputError, match=r"adapters is \['style'\], and the anchors were .* \[\]"):
         story.submit(READING)
 

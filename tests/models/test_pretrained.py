@@ -28,9 +28,9 @@ def edit_index(folder: Path, **changes: object) -> None:
 def test_loads_what_was_built(tiny: Backbone, tiny_folder: Path) -> None:
     assert tiny.name == "tiny"
     assert tiny.sha256 == folder_sha256(tiny_folder)
-    assert tiny.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
-    assert not any(p.requires_grad for p in tiny.unet.parameters())
-    assert not tiny.unet.training
+    assert tiny.denoiser.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
+    assert not any(p.requires_grad for p in tiny.denoiser.parameters())
+    assert not tiny.denoiser.training
 
 
 def test_building_is_reproducible_and_leaves_the_global_generator(tmp_path: Path) -> None:
@@ -45,15 +45,15 @@ def test_building_is_reproducible_and_leaves_the_global_generator(tmp_path: Path
 
 def test_half_precision_files_load_as_float32(copy: Path) -> None:
     whole = load_backbone(copy, device="cpu")
-    whole.unet.half().save_pretrained(copy / "unet")
+    whole.denoiser.half().save_pretrained(copy / "unet")
     loaded = load_backbone(copy, device="cpu")
-    assert loaded.unet.dtype == torch.float32
+    assert loaded.denoiser.dtype == torch.float32
     assert loaded.sha256 != whole.sha256
 
 
 def test_bfloat16_on_request(tiny_folder: Path) -> None:
     loaded = load_backbone(tiny_folder, device="cpu", dtype="bfloat16")
-    assert {p.dtype for p in loaded.unet.parameters()} == {torch.bfloat16}
+    assert {p.dtype for p in loaded.denoiser.parameters()} == {torch.bfloat16}
     assert loaded.decode(torch.zeros(1, 16, 16, 16)).shape == (1, 128, 128, 3)
     with pytest.raises(InputError, match="bfloat16"):
         load_backbone(tiny_folder, device="cpu", dtype="bfloat")
@@ -86,8 +86,8 @@ def test_weights_of_equal_size_in_their_place_have_another_name(copy: Path) -> N
     assert before.sha256 == entry.sha256
     weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
     size, time = weights.stat().st_size, weights.stat().st_mtime_ns
-    before.unet.conv_in.weight.data.neg_()
-    before.unet.save_pretrained(copy / "unet")
+    before.denoiser.conv_in.weight.data.neg_()
+    before.denoiser.save_pretrained(copy / "unet")
     os.utime(weights, ns=(time, time))
     assert weights.stat().st_size == size
     after = load_backbone(copy, device="cpu")
@@ -97,8 +97,8 @@ def test_weights_of_equal_size_in_their_place_have_another_name(copy: Path) -> N
 
 
 def test_an_unknown_family_is_named(copy: Path) -> None:
-    edit_index(copy, _class_name="FluxPipeline")
-    with pytest.raises(CheckpointError, match=r"'FluxPipeline'.*StableDiffusionPipeline"):
+    edit_index(copy, _class_name="SanaPipeline")
+    with pytest.raises(CheckpointError, match=r"'SanaPipeline'.*StableDiffusionPipeline"):
         load_backbone(copy)
 
 

@@ -55,7 +55,7 @@ def folder(tiny: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained adapter of the tiny model."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        arm = build_arm("people", tiny.unet, FEATURES)
+        arm = build_arm("people", tiny.denoiser, FEATURES)
     place = tmp_path_factory.mktemp("weights") / "adapter"
     save_adapter(place / "adapter.safetensors", arm)
     denoiser, reader = file_sha256(tiny.path / DENOISER), folder_sha256(weights_folder("reader"))
@@ -94,14 +94,14 @@ def test_what_the_adapter_is_told_changes_that_frame_and_no_other(
 ) -> None:
     mia = adapter.shown([adapter.read("Mia", [picture_of(1)])])
     bo = adapter.shown([adapter.read("Bo", [picture_of(1, 3)])])
-    before = state(tiny.unet)
+    before = state(tiny.denoiser)
     plain = drawn(tiny, request(), request(seed=2))
     alone = drawn(tiny, request(mia))["1"]
     together = drawn(tiny, request(mia), request(seed=2), request(bo, seed=3))
     assert np.array_equal(together["1"], alone) and not np.array_equal(alone, plain["1"])
     assert np.array_equal(together["2"], plain["2"])
     assert not np.array_equal(drawn(tiny, request(bo))["1"], alone)
-    assert state(tiny.unet) == before, "nothing of the adapter stays in the model"
+    assert state(tiny.denoiser) == before, "nothing of the adapter stays in the model"
 
 
 def test_pictures_without_or_with_several_characters_are_told(adapter: StoryAdapter) -> None:

@@ -71,7 +71,7 @@ def test_tokens_of_subjects_hold_exactly_the_words(worldly: Backbone) -> None:
     cast = {**CAST, "Bo": replace(CAST["Bo"], words="a brown bear", noun="bear")}
     prompt = render("{Mia} and {Bo} dancing, {Mia}", cast, "watercolor", story_world=True)
     ids = worldly.tokenizer(prompt.text)["input_ids"]
-    subjects = subjects_of(prompt, worldly.tokenizer)
+    subjects = subjects_of(prompt, worldly.readers)
     words = [worldly.tokenizer.decode([ids[i] for i in s.tokens]).strip() for s in subjects]
     assert [s.name for s in subjects] == ["Mia", "Bo", "Mia"]
     assert words == ["girl", "bear", "girl"]

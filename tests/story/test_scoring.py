@@ -140,8 +140,9 @@ def test_pictures_of_another_world_are_not_scored(worldly: Backbone) -> None:
     class Open:
         """A model that can spell any word."""
 
-        name, tokenizer, default_size, size_multiple = "open", worldly.tokenizer, (64, 64), 8
+        name, readers, default_size, size_multiple = "open", worldly.readers, (64, 64), 8
         recommended: dict[str, float] = {}  # noqa: RUF012
+        unable: dict[str, str] = {}  # noqa: RUF012
 
         def vocabulary(self) -> frozenset[str] | None:
             return None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from consistent_gen.checkpoints import read_json, weights_folder
+from consistent_gen.diffusion.readers import longest
 from consistent_gen.errors import CheckpointError
 from consistent_gen.models import DEFAULT_MODEL
 from consistent_gen.story.plan import Model
@@ -49,7 +50,8 @@ class Vocabulary:
 
 def vocabulary_of(model: Model) -> Vocabulary:
     """The vocabulary of a model, loaded or outlined."""
-    return Vocabulary(model.name, model.vocabulary(), model.tokenizer.model_max_length - 2)
+    reader = longest(model.readers)
+    return Vocabulary(model.name, model.vocabulary(), reader.length - reader.count(""))
 
 
 def read_vocabulary(path: str | Path | None = None) -> Vocabulary:

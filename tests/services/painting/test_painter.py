@@ -72,7 +72,7 @@ def poisoned(backbone: Backbone, word: str, error: type[Exception] = RuntimeErro
         if any(torch.equal(row, tokens) for row in args[2]):
             raise error("the kernel failed")
 
-    hook = backbone.unet.register_forward_pre_hook(look)
+    hook = backbone.denoiser.register_forward_pre_hook(look)
     try:
         yield calls
     finally:
@@ -129,7 +129,7 @@ def test_bytes_do_not_depend_on_company(tiny: Backbone, make_lease: MakeLease, s
             assert np.array_equal(image, expected[name][index]), (name, index)
             checked += 1
     assert checked == len(leases) - len(cancelled)
-    assert not hasattr(tiny.unet, "_consistent_gen_patch")
+    assert not hasattr(tiny.denoiser, "_consistent_gen_patch")
 
 
 def test_a_reroll_reads_the_same_anchors(tiny: Backbone, make_lease: MakeLease) -> None:
@@ -291,7 +291,7 @@ def test_in_throughput_mode_a_call_that_is_too_large_becomes_smaller(
         if len(args[0]) > limit:
             raise torch.OutOfMemoryError("too large")
 
-    hook = tiny.unet.register_forward_pre_hook(look)
+    hook = tiny.denoiser.register_forward_pre_hook(look)
     try:
         painter = painter_of(tiny, bucket=8, exact=False)
         for index in range(4):

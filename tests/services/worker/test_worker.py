@@ -100,7 +100,7 @@ def test_a_cancelled_frame_takes_part_in_at_most_one_more_call(
     served: Gateway, tiny: Backbone
 ) -> None:
     calls: list[float] = []
-    hook = tiny.unet.register_forward_pre_hook(lambda *_: calls.append(time.monotonic()))
+    hook = tiny.denoiser.register_forward_pre_hook(lambda *_: calls.append(time.monotonic()))
     try:
         with local_worker(served, tiny), served.client() as client:
             job = client.create_story(story(steps=150, frames=[{"prompt": "a fox"}])).job
@@ -255,7 +255,7 @@ def test_the_watchdog_knows_a_slow_step_from_one_that_hangs() -> None:
 
 def test_a_hanging_worker_says_so_and_lets_its_leases_lapse(tmp_path: Path, tiny: Backbone) -> None:
     hanging, told = threading.Event(), threading.Event()
-    hook = tiny.unet.register_forward_pre_hook(lambda *_: hanging.wait(60.0) and None)
+    hook = tiny.denoiser.register_forward_pre_hook(lambda *_: hanging.wait(60.0) and None)
     settings = settings_for(
         tmp_path / "data", "engine.lease_s=0.5", "storage.max_attempts=1", model=tiny.path
     )

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from consistent_gen.diffusion.seam import NoiseSeam, mentions
 from consistent_gen.errors import InputError
-from consistent_gen.pipeline.seams.seam import mentions
-from consistent_gen.pipeline.seams.unet import NoiseSeam
 
 
 class PixArtSeam(NoiseSeam):

@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from consistent_gen.attention.layers import Grid
+from consistent_gen.diffusion.flux import FluxSeam
+from consistent_gen.diffusion.seam import mentions
 from consistent_gen.errors import InputError
-from consistent_gen.pipeline.seams.flux import FluxSeam
-from consistent_gen.pipeline.seams.seam import mentions
 
 
 class QwenSeam(FluxSeam):
@@ -27,7 +26,7 @@ class QwenSeam(FluxSeam):
             raise InputError(f"a {name} without its text encoder cannot find a subject's words")
         self.check_channels(pipe, name, 4 * int(pipe.vae.config.z_dim))
 
-    def grid(self, sample: Tensor, kwargs: Mapping[str, Any]) -> Grid:
+    def grid(self, sample: Tensor, kwargs: Mapping[str, Any]) -> tuple[int, int]:
         """See `Seam`."""
         shapes = kwargs["img_shapes"][0]  # of one row: a picture's, or those of several
         _, height, width = shapes[0] if isinstance(shapes, list) else shapes

@@ -1,0 +1,83 @@
+"""Families of models by name, and the folders that can be loaded.
+
+Everything here is data, so that it can be listed without a library being loaded. A family that is
+not listed cannot be drawn with; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from consistent_gen.errors import CheckpointError
+from consistent_gen.registry import resolve
+
+if TYPE_CHECKING:
+    from consistent_gen.diffusion.seam import Seam
+
+SEAMS: dict[str, str] = {
+    "unet": "consistent_gen.diffusion.unet:UNetSeam",
+    "sd3": "consistent_gen.diffusion.sd3:SD3Seam",
+    "flux": "consistent_gen.diffusion.flux:FluxSeam",
+    "qwen": "consistent_gen.diffusion.qwen:QwenSeam",
+    "pixart": "consistent_gen.diffusion.pixart:PixArtSeam",
+}
+
+
+@dataclass(frozen=True)
+class Folder:
+    """What a model folder of one pipeline class holds beside its network and its autoencoder.
+
+    seam: its family, a name of `SEAMS`. network: the class of what denoises. encoders: endings of
+    the names of its text encoders and their tokenizers. optional: those that may be missing.
+    """
+
+    seam: str
+    network: str
+    encoders: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+
+    def present(self, index: Mapping[str, Any]) -> tuple[str, ...]:
+        """Endings of the encoders that a folder's `model_index.json` names."""
+        missing = [end for end in self.optional if not _named(index, f"text_encoder{end}")]
+        return tuple(end for end in self.encoders if end not in missing)
+
+
+# The pipeline class that a folder's `model_index.json` names -> what is in the folder.
+BACKBONES: dict[str, Folder] = {
+    "StableDiffusionPipeline": Folder("unet", "UNet2DConditionModel", ("",)),
+    "StableDiffusionXLPipeline": Folder("unet", "UNet2DConditionModel", ("", "_2")),
+    "StableDiffusion3Pipeline": Folder(
+        "sd3", "SD3Transformer2DModel", ("", "_2", "_3"), optional=("_3",)
+    ),
+    "FluxPipeline": Folder("flux", "FluxTransformer2DModel", ("", "_2")),
+}
+
+
+@cache
+def seam_of(name: str) -> Seam:
+    """The seam of a family, a name of `SEAMS`. Seams have no state; one serves all models."""
+    made: Seam = resolve(SEAMS, name)()
+    return made
+
+
+def folder_of(index: object, where: object) -> Folder:
+    """What a folder with this `model_index.json` holds. where: the file, for messages.
+
+    Raises:
+        CheckpointError: its pipeline class is none of `BACKBONES`.
+    """
+    family = index.get("_class_name") if isinstance(index, dict) else None
+    if not isinstance(family, str) or family not in BACKBONES:
+        raise CheckpointError(
+            f"{where} names the pipeline {family!r}; "
+            f"the families that can be loaded are {', '.join(sorted(BACKBONES))}"
+        )
+    return BACKBONES[family]
+
+
+def _named(index: Mapping[str, Any], part: str) -> bool:
+    entry = index.get(part)
+    return isinstance(entry, list) and len(entry) == 2 and entry[1] is not None
