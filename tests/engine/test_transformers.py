@@ -194,7 +194,9 @@ def test_stories_are_drawn_with_every_method_and_replay(
         for event in engine.drain().values()
         if isinstance(event, FrameDone)
     }
-    vanilla = Cast(plan_story(parse_story(STORY), model, Overrides(method="vanilla")), engine, prefix="plain ")
+    vanilla = Cast(
+        plan_story(parse_story(STORY), model, Overrides(method="vanilla")), engine, prefix="plain "
+    )
     for frame in vanilla.plan.frames:
         vanilla.draw(frame)
     plain = {e.metadata["story"]["frame"]: e.image for e in engine.drain().values()}
@@ -262,15 +264,11 @@ def test_a_part_of_a_shared_frame_is_drawn_with_another_prompt(
     mask = np.ones((64, 64), np.bool_)
     recipes = partial(recipe_named, model)
     other = "an old bear and a green girl in the city"
-    found = redraw(
-        done.image, done.metadata, model, mask, seed=4, prompt=other, recipe_of=recipes
-    )
+    found = redraw(done.image, done.metadata, model, mask, seed=4, prompt=other, recipe_of=recipes)
     tokens = dict(found.metadata["story"]["sharing"]["subjects"])
     assert all(len(of) == len(model.readers) for of in tokens.values())
     with pytest.raises(InputError, match="does not say the word that stands for Mia: 'girl'"):
-        redraw(
-            done.image, done.metadata, model, mask, seed=4, prompt="a bear", recipe_of=recipes
-        )
+        redraw(done.image, done.metadata, model, mask, seed=4, prompt="a bear", recipe_of=recipes)
 
 
 def test_a_users_own_picture_is_read(models: Mapping[str, Backbone]) -> None:
@@ -335,9 +333,7 @@ def test_an_outline_answers_as_the_loaded_model(models: Mapping[str, Backbone], 
 
 def test_a_family_says_how_it_is_drawn(models: Mapping[str, Backbone]) -> None:
     plain = STORY.replace("steps: 4\n", "")
-    found = {
-        kind: plan_story(parse_story(plain), model).settings for kind, model in models.items()
-    }
+    found = {kind: plan_story(parse_story(plain), model).settings for kind, model in models.items()}
     assert [(found[kind].steps, found[kind].guidance) for kind in KINDS] == [
         (28, 7.0), (28, 3.5), (4, 1.0),
     ]  # fmt: skip
