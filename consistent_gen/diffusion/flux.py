@@ -18,36 +18,18 @@ SIDE = 128  # cells of the latents that it was trained for, which its config doe
 _TOLD = "it is told its guidance, at every step, and has no rows without the prompt"
 
 
-class FluxSeam(Seam):
-    """Latents [b n c], each token four cells; the text is T5's, CLIP gives one vector.
-
-    The guidance of "dev" is a number that the network is told, and "schnell" has none: a frame has
-    rows without its prompt only where `true_cfg_scale` is above 1 and there is a negative prompt.
-    """
+class PackedSeam(Seam):
+    """Latents [b n c], each token four cells, and noise levels that the pipelines give."""
 
     together = False
     packs = 2
-    # Its pipelines give the scheduler their own noise levels, which the one by Heun does not take.
+    # What is given is not taken by the scheduler by Heun.
     schedulers = ("FlowMatchEulerDiscreteScheduler",)
-
-    def check_parts(self, pipe: Any, name: str, inpaints: bool) -> None:
-        """See `Seam`."""
-        if pipe.tokenizer_2 is None or pipe.text_encoder_2 is None:
-            raise InputError(f"a {name} without its T5 encoder cannot find a subject's words")
-        self.check_channels(pipe, name, 4 * int(pipe.vae.config.latent_channels))
 
     def moments(self, scheduler: Any, sample: Tensor) -> list[float]:
         """See `Seam`: shares of 1000, rounded as the latents are."""
         found: list[float] = (scheduler.timesteps.to(sample.dtype) / 1000).tolist()
         return found
-
-    def grid(self, sample: Tensor, kwargs: Mapping[str, Any]) -> tuple[int, int]:
-        """See `Seam`; read from the positions that the pipeline gives its tokens."""
-        ids = kwargs["img_ids"]  # n axes: picture, row, column
-        ids = ids[0] if ids.ndim == 3 else ids
-        ids = ids[ids[:, 0] == ids[0, 0]]  # edit models have tokens of other pictures behind
-        height, width = (ids[:, 1:3].amax(0) + 1).tolist()
-        return int(height), int(width)
 
     def guided(self, pipe: Any, options: Mapping[str, Any]) -> bool:
         """See `Seam`."""
@@ -57,6 +39,29 @@ class FluxSeam(Seam):
     def row(self, pipe: Any, latent: Tensor) -> Tensor:
         """See `Seam`: c h w -> n 4c."""
         return packed(latent[None])[0]
+
+
+class FluxSeam(PackedSeam):
+    """The text is T5's, CLIP gives one vector.
+
+    The guidance of "dev" is a number that the network is told, and "schnell" has none: in a
+    pipeline a frame has rows without its prompt only where `true_cfg_scale` is above 1 and there
+    is a negative prompt.
+    """
+
+    def check_parts(self, pipe: Any, name: str, inpaints: bool) -> None:
+        """See `Seam`."""
+        if pipe.tokenizer_2 is None or pipe.text_encoder_2 is None:
+            raise InputError(f"a {name} without its T5 encoder cannot find a subject's words")
+        self.check_channels(pipe, name, 4 * int(pipe.vae.config.latent_channels))
+
+    def grid(self, sample: Tensor, kwargs: Mapping[str, Any]) -> tuple[int, int]:
+        """See `Seam`; read from the positions that the pipeline gives its tokens."""
+        ids = kwargs["img_ids"]  # n axes: picture, row, column
+        ids = ids[0] if ids.ndim == 3 else ids
+        ids = ids[ids[:, 0] == ids[0, 0]]  # edit models have tokens of other pictures behind
+        height, width = (ids[:, 1:3].amax(0) + 1).tolist()
+        return int(height), int(width)
 
     def default_cells(self, config: Mapping[str, Any]) -> tuple[int, int]:
         """See `Seam`."""

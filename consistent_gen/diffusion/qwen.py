@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from consistent_gen.diffusion.flux import FluxSeam
+from consistent_gen.diffusion.flux import PackedSeam
 from consistent_gen.diffusion.seam import mentions
 from consistent_gen.errors import InputError
 
 
-class QwenSeam(FluxSeam):
+class QwenSeam(PackedSeam):
     """Called as FLUX.1 is, with the shapes of pictures in place of positions.
 
     A prompt stands in a longer text whose beginning the model does not read; prompts of one batch
