@@ -41,6 +41,8 @@ class SettingFacts:
         label: what a picture's text for people calls it; with "" it is not named there.
         off: the value that changes nothing, for a setting that is left to the model (default None),
             where it holds if the model recommends none, and for one that pictures are older than.
+        needs: what of a model it acts on (`diffusion.seam.Seam.lacks`), "" for what all have.
+        lacking: the value that holds for a model without that, None for `off`.
         offered: whether stories, options and requests may name it.
         slider: highest value that a slider offers, None for no slider.
     """
@@ -53,6 +55,8 @@ class SettingFacts:
     sign: str = "N"
     label: str = ""
     off: float | None = None
+    needs: str = ""
+    lacking: float | None = None
     offered: bool = True
     slider: float | None = None
 
@@ -119,8 +123,9 @@ class DrawSettings:
     # Scale of classifier-free guidance (arXiv 2207.12598, with w + 1). At 1 the row without the
     # prompt is not computed.
     guidance: float = _setting(
-        5.0, "how strongly prompts bind", kind=float, high=100, sign="G", label="CFG scale"
-    )
+        5.0, "how strongly prompts bind", kind=float, high=100, sign="G", label="CFG scale",
+        needs="guidance", lacking=1.0,
+    )  # fmt: skip
 
     # phi of arXiv 2305.08891, equation 16. A matter of the model, so nobody else is asked.
     guidance_rescale: float | None = _setting(
@@ -133,21 +138,21 @@ class DrawSettings:
     # at no further cost. Off without guidance.
     contours: float | None = _setting(
         None, "how clear shapes are drawn; 0 is off", kind=float, high=100, off=0.0, sign="C",
-        label="Contours",
+        label="Contours", needs="maps",
     )  # fmt: skip
 
     # Guidance at low noise levels changes little and can harm (arXiv 2404.07724), and later steps
     # compute one row instead of two.
     guidance_until: float | None = _setting(
         None, "share of the steps that are guided, the first ones; fewer are faster", kind=float,
-        high=1, off=1.0, sign="SHARE",
+        high=1, off=1.0, sign="SHARE", needs="unprompted rows", lacking=0.0,
     )  # fmt: skip
 
     # A step goes on from what the last one left, its errors included. The last steps may begin anew
     # instead, from the picture so far and noise of their own (`engine.schedulers.Retouching`).
     retouch: float | None = _setting(
         None, "share of the steps, the last ones, that retouch what the others drew; 0 is off",
-        kind=float, high=1, off=0.0, sign="SHARE",
+        kind=float, high=1, off=0.0, sign="SHARE", needs="noise",
     )  # fmt: skip
 
     # A second stage (`models.refiner`) draws the finished picture from the prediction.
@@ -212,6 +217,25 @@ OFF = {name: setting.off for name, setting in SETTINGS.items() if setting.off is
 LEFT = {f.name for f in fields(DrawSettings) if f.default is None}
 # What a model's folder may recommend: that, and the numbers that a story begins with.
 RECOMMENDABLE = ("steps", "guidance", *(name for name in OFF if name in LEFT))
+
+
+def unable(lacks: Mapping[str, str]) -> dict[str, str]:
+    """What does nothing with a model, and why: settings by name, and "negative".
+
+    lacks: what the model has not of what settings need, with the reason.
+    """
+    needs = {name: setting.needs for name, setting in SETTINGS.items()}
+    needs["negative"] = "unprompted rows"
+    return {name: lacks[need] for name, need in needs.items() if need in lacks}
+
+
+def lacking(lacks: Mapping[str, str]) -> dict[str, float]:
+    """The settings that hold for a model without what they need, where they are not off."""
+    return {
+        name: setting.lacking
+        for name, setting in SETTINGS.items()
+        if setting.needs in lacks and setting.lacking is not None
+    }
 
 
 # A choice among drawings, and no part of how one of them is drawn: so it is no field of

@@ -16,6 +16,7 @@ from consistent_gen.errors import InputError
 LONG, SHORT = 512, 256  # tokens that T5 reads for "dev" and for "schnell"
 SIDE = 128  # cells of the latents that it was trained for, which its config does not say
 _TOLD = "it is told its guidance, at every step, and has no rows without the prompt"
+_NONE = "it was trained to need no guidance"
 
 
 class PackedSeam(Seam):
@@ -69,16 +70,14 @@ class FluxSeam(PackedSeam):
 
     def recommended(self, config: Mapping[str, Any]) -> dict[str, float]:
         """See `Seam`."""
-        if not config["guidance_embeds"]:
-            return {"steps": 4, "guidance": 1.0, "guidance_until": 0.0}
-        return {"steps": 28, "guidance": 3.5, "guidance_until": 0.0}
+        dev, schnell = {"steps": 28, "guidance": 3.5}, {"steps": 4}
+        return super().recommended(config) | (dev if config["guidance_embeds"] else schnell)
 
-    def unable(self, config: Mapping[str, Any]) -> dict[str, str]:
+    def lacks(self, config: Mapping[str, Any]) -> dict[str, str]:
         """See `Seam`."""
-        reason = _TOLD if config["guidance_embeds"] else "it was trained to need no guidance"
-        fixed = ("negative", "guidance_until")
-        fixed = fixed if config["guidance_embeds"] else (*fixed, "guidance")
-        return super().unable(config) | dict.fromkeys(fixed, reason)
+        told = config["guidance_embeds"]
+        own = {"unprompted rows": _TOLD} if told else {"unprompted rows": _NONE, "guidance": _NONE}
+        return super().lacks(config) | own
 
     def text_length(self, config: Mapping[str, Any]) -> int | None:
         """See `Seam`."""

@@ -49,7 +49,7 @@ class SD3Seam(Seam):
 
     def recommended(self, config: Mapping[str, Any]) -> dict[str, float]:
         """See `Seam`."""
-        return {"steps": 28, "guidance": 7.0}
+        return super().recommended(config) | {"steps": 28, "guidance": 7.0}
 
     def text_length(self, config: Mapping[str, Any]) -> int | None:
         """See `Seam`."""

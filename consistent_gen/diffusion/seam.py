@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from consistent_gen.diffusion.readers import PromptReader
+from consistent_gen.draw_settings import lacking, unable
 from consistent_gen.errors import InputError
 
 _SIGMAS = "its timesteps are no places in a training schedule"
@@ -35,7 +36,7 @@ NOISE_SCHEDULERS: dict[str, str] = {
 }
 FLOW_SCHEDULERS = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
 _BEGUN_ANEW = "it draws by a flow, whose last steps are not begun anew"
-_NO_MAPS = "it has no attention of pictures alone that could be made the identity"
+_NO_MAPS = "pictures and words share its attention, which cannot be the identity for pictures alone"
 
 
 @dataclass(frozen=True)
@@ -230,11 +231,15 @@ class Seam:
 
     def recommended(self, config: Mapping[str, Any]) -> dict[str, float]:
         """Settings that the family is drawn with, by the names of `DrawSettings`."""
-        return {}
+        return lacking(self.lacks(config))
+
+    def lacks(self, config: Mapping[str, Any]) -> dict[str, str]:
+        """What settings need (`SettingFacts.needs`) and the family has not, with the reason."""
+        return {"noise": _BEGUN_ANEW, "maps": _NO_MAPS}
 
     def unable(self, config: Mapping[str, Any]) -> dict[str, str]:
-        """What the family cannot do, by the names of `DrawSettings` and "negative": why."""
-        return {"retouch": _BEGUN_ANEW, "contours": _NO_MAPS}
+        """What does nothing with the family: names of `DrawSettings` and "negative", and why."""
+        return unable(self.lacks(config))
 
     def text_length(self, config: Mapping[str, Any]) -> int | None:
         """Tokens that the encoder of long texts reads; None where it has one length."""

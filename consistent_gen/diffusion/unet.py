@@ -46,7 +46,7 @@ class UNetSeam(NoiseSeam):
         """See `Seam`: every grid halves evenly."""
         return int(factor * 2 ** (len(config["block_out_channels"]) - 1))
 
-    def unable(self, config: Mapping[str, Any]) -> dict[str, str]:
+    def lacks(self, config: Mapping[str, Any]) -> dict[str, str]:
         """See `Seam`."""
         return {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from consistent_gen.diffusion.families import seam_of
 from consistent_gen.pipeline.contract import (
     OPTIONS,
     PIPELINES,
@@ -50,8 +51,7 @@ line and the server, which read folders of these classes.
   both as they do in a UNet.
 - In the engine, Stable Diffusion 3 is guided as a UNet is, and FLUX.1 is told `guidance` as a
   number ("dev") or has none ("schnell"). Where a story or an option says what a model cannot act
-  on, it is refused in a line: `retouch` and `contours` with both, `negative` and `guidance_until`
-  with FLUX.1, `guidance` with "schnell". `scheduler: ddim` is Euler's step, by which diffusers
+  on, it is refused in a line (see below). `scheduler: ddim` is Euler's step, by which diffusers
   samples these models, on the schedule of the folder, shifted by the picture's size where the
   folder says so; `dpm` is DPM-Solver++ of second order on the same schedule.
 - In the engine, T5 reads 256 tokens of a prompt (Stable Diffusion 3, "schnell") or 512 ("dev"); a
@@ -69,6 +69,14 @@ TAIL = """\
 given to `share`.
 """
 
+# What the engine draws: its name, its seam, and what of its network's config matters here.
+_DRAWN: tuple[tuple[str, str, dict[str, bool]], ...] = (
+    ("Stable Diffusion 1, 2, XL", "unet", {}),
+    ("Stable Diffusion 3", "sd3", {}),
+    ("FLUX.1-dev", "flux", {"guidance_embeds": True}),
+    ("FLUX.1-schnell", "flux", {"guidance_embeds": False}),
+)
+
 
 def page() -> str:
     """The text of docs/backbones.md."""
@@ -82,11 +90,18 @@ def page() -> str:
         own = ", ".join(f"`{option}`" for option in entry.of_frame) or "nothing"
         cells = (f"`{name}`", entry.share, drawn_by_engine(name), entry.pictures, needs, own)
         rows.append(f"| {' | '.join(cells)} | Y | Y | parts without attention |")
+    unable = [
+        f"| {model} | `{name}` | {reason} |"
+        for model, seam, config in _DRAWN
+        for name, reason in seam_of(seam).unable(config).items()
+    ]
     refused = [f"| `{name}` | {reason} |" for name, reason in REFUSED.items()]
     schedulers = [f"| `{name}` | {reason} |" for name, reason in SCHEDULERS.items()]
     options = [f"| `{name}` | {reason} |" for name, reason in OPTIONS.items()]
     parts = [
         HEAD, *rows, "", TAIL,
+        "## What does nothing in the engine, and is refused\n",
+        "| model | said in a story | why |", "|---|---|---|", *unable, "",
         "## Refused\n", "| pipeline | why |", "|---|---|", *refused,
         "| any other | how it calls what denoises is not known |", "",
         "## Schedulers\n",
