@@ -138,7 +138,9 @@ def read_schedule(folder: Path, seam: Seam) -> dict[str, Any]:
         raise CheckpointError(f"{file} is not a JSON object")
     name = str(found.get("_class_name"))
     # A config that says nothing has its class's number of steps, which is 1000 in all of them.
-    if reason := seam.scheduler_fault(name, {"num_train_timesteps": 1000, **found}):
+    # Noise that a scheduler would add is of no account: steps are the engine's own.
+    own = {"noise_sampler_seed": 0, "stochastic_sampling": False}
+    if reason := seam.scheduler_fault(name, {"num_train_timesteps": 1000, **found, **own}):
         raise CheckpointError(f"{file} names a {name}, with which nothing can be drawn: {reason}")
     return found
 
@@ -147,7 +149,8 @@ def _check(model: Backbone) -> None:
     """Refuse parts that do not belong together.
 
     Raises:
-        CheckpointError: the network takes other latents than the autoencoder makes.
+        CheckpointError: the network takes other latents than the autoencoder makes, or a flow's
+            schedule cannot be made of the scheduler's config.
     """
     made = int(model.vae.config.latent_channels) if _is_stock(model.vae) else model.latent_channels
     if made != model.latent_channels:
@@ -155,6 +158,16 @@ def _check(model: Backbone) -> None:
             f"the {model.seam.noun} of {model.path} takes latents of {model.latent_channels} "
             f"channels, and its autoencoder makes {made}; get both of one model"
         )
+    if model.seam.flow:
+        config = model.denoiser.config
+        try:
+            model.seam.scheduler(
+                model.scheduler_config, config, 2, model.seam.default_cells(config)
+            )
+        except (*_DAMAGE, ArithmeticError, ImportError) as error:
+            raise CheckpointError(
+                f"no schedule can be made of {model.path / 'scheduler'}: {error}"
+            ) from error
 
 
 def _is_stock(vae: Any) -> bool:

@@ -353,6 +353,8 @@ def test_half_precision_draws(models: Mapping[str, Backbone]) -> None:
     [
         ("scheduler/scheduler_config.json", {"_class_name": "DDIMScheduler"}, "a DDIMScheduler"),
         ("scheduler/scheduler_config.json", {"invert_sigmas": True}, "training schedule"),
+        ("scheduler/scheduler_config.json", {"max_image_seq_len": 256}, "no schedule can be made"),
+        ("scheduler/scheduler_config.json", {"base_shift": "x"}, "no schedule can be made"),
         ("model_index.json", {"text_encoder_2": [None, None]}, "names None as text_encoder_2"),
         ("model_index.json", {"_class_name": "StableDiffusion3Pipeline"}, "tokenizer|Transformer"),
         ("model_index.json", {"_class_name": ["FluxPipeline"]}, "families that can be loaded"),
