@@ -7,7 +7,9 @@ candidates (a logistic loss on which one agrees more) and, as an aid that is thr
 what the factors of the figure are; where its parts are it learns for good. Its first layers are the
 reader's and stay so: what they see of each picture is computed once and stored, which makes a step
 several times faster. As for the reader, a share of the pictures goes through the autoencoder with
-noisy latents first, since the network must judge drawings.
+noisy latents first, since the network must judge drawings; and with `drawn`, families that the
+model drew (`python -m benchmarks.pair_families`) take part, labelled by the reader's factors, since
+no truth says whom a drawing shows.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from consistent_gen.checkpoints import (
 )
 from consistent_gen.encoders.factors import Schema
 from consistent_gen.encoders.reader import REGIONS, Reader
+from consistent_gen.errors import InputError
 from consistent_gen.models.patch_autoencoder import load_autoencoder
 from consistent_gen.rewards.pair_network import EYE_PARTS, REGION_WIDTH, WIDTH, PairNetwork
 from consistent_gen.runtime import device, frame_seed, generator, tune_allocator
@@ -40,12 +43,22 @@ from consistent_gen.training.optim import build_optimizers, split_parameters
 from consistent_gen.training.pair_sets import CELLS, FAMILY, PairSets, true_agreements
 from consistent_gen.training.probes import IGNORE
 from consistent_gen.training.reader import augment
-from consistent_gen.training.shards import available, claim, draw_shard, shard_path, world_inputs
+from consistent_gen.training.shards import (
+    available,
+    check,
+    claim,
+    draw_shard,
+    shard_path,
+    world_inputs,
+)
 from consistent_gen.training.truth import schema
 
 FORMAT = "pair sets 2"
+DRAWN_FORMAT = "drawn families 1"
 KEPT = ("labels", "factors", "hues", "scalars")
 ORDER_GAP = 0.02  # of true agreement, from which on one candidate is better than another
+DRAWN_GAP = 0.05  # likewise of the reader's, which is not as sure
+DRAWN_OTHER = 0.80  # the reader's agreement of strangers, at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +69,8 @@ class PairRewardConfig(RecipeConfig):
     sets: Path = Path("runs/pair_sets")
     vae: Path | None = None  # None: the shipped one
     reader: Path | None = None  # None: the shipped one
+    drawn: Path | None = None  # shards of families that the model drew; None: none take part
+    init: Path | None = None  # weights of a pair network to start from
     families: int = 800  # of 12 pictures each
     images: int = 60_000
     batch: int = 48  # whole families
@@ -64,6 +79,7 @@ class PairRewardConfig(RecipeConfig):
     decay_share: float = 0.5
     halflife_images: float = 5000.0
     width: int = 0  # channels; 0 is the network's own default
+    drawn_batch: int = 36  # drawn pictures beside each batch, whole families
     redrawn_share: float = 0.34  # share of the pictures that pass through the autoencoder
     every_s: float = 30.0
 
@@ -121,6 +137,49 @@ def pair_loss(logits: Tensor, truth: Tensor, same: Tensor, family: Tensor) -> di
     gap = logits[:, :, None] - logits[:, None]
     order = F.softplus(-gap)[better].mean() if better.any() else logits.new_zeros(())
     return {"answer": torch.as_tensor(answer), "order": order}
+
+
+class DrawnFamilies:
+    """Families that the model drew, as the network's eye sees them, with the reader's labels.
+
+    Raises:
+        InputError: `folder` holds no shards, or nobody has said what they are made of.
+    """
+
+    def __init__(self, folder: Path, network: PairNetwork) -> None:
+        told = check(folder, {"format": DRAWN_FORMAT})
+        self.same: float = told["same"]
+        self.families = []
+        for number in available(folder):
+            kept = load_tensors(shard_path(folder, number))
+            with torch.inference_mode():
+                low, middle = network.eye(kept["pictures"].float() / 255.0)
+            self.families.append((low.half(), middle.half(), kept["agreement"]))
+        if not self.families:
+            raise InputError(f"{folder} holds no drawn families; draw some first")
+
+    def batch(self, count: int, rng: random.Random) -> tuple[Tensor, Tensor, Tensor]:
+        """What the eye sees of `count` families (low n c 32 32, middle n 2c 16 16), and how much
+        their pictures agree, n n: nan where the reader cannot say, 0 between families.
+        """
+        picked = rng.sample(self.families, min(count, len(self.families)))
+        agreement = torch.block_diag(*(part for _, _, part in picked))
+        low, middle = (torch.cat([part[i] for part in picked]).float() for i in (0, 1))
+        return low, middle, agreement
+
+    def loss(self, logits: Tensor, agreement: Tensor) -> dict[str, Tensor]:
+        """As `pair_loss`, by the reader's agreement n n; what lies between is left out."""
+        same, other = agreement >= self.same, agreement <= DRAWN_OTHER
+        upper = torch.ones_like(same).triu(1)
+        answers = F.binary_cross_entropy_with_logits(logits, same.float(), reduction="none")
+        parts = [answers[m & upper].mean() for m in (same, other) if (m & upper).any()]
+        # Nobody is compared with themselves, nor strangers of two families with each other.
+        usable = (agreement > 0.0) & ~torch.eye(len(logits), dtype=torch.bool)
+        better = (agreement[:, :, None] > agreement[:, None] + DRAWN_GAP) & usable[:, :, None]
+        better &= usable[:, None]
+        gap = logits[:, :, None] - logits[:, None]
+        order = F.softplus(-gap)[better].mean() if better.any() else logits.new_zeros(())
+        return {"drawn_answer": torch.stack(parts).mean(), "drawn_order": order}
 
 
 def draw_sets(config: PairRewardConfig, world: PairSets, network: PairNetwork) -> dict[str, str]:
@@ -192,6 +251,14 @@ def relations(truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return agree, same, family
 
 
+def all_pairs(network: PairNetwork, regions: Tensor) -> Tensor:
+    """Logits of every two of n pictures with regions n r d + 1: n n, on the CPU, 0 for oneself."""
+    rows, columns = torch.triu_indices(len(regions), len(regions), 1)
+    values = network.logits(regions[rows], regions[columns]).cpu()
+    half = torch.zeros(len(regions), len(regions)).index_put((rows, columns), values)
+    return half + half.T
+
+
 def main(config: PairRewardConfig) -> dict[str, float]:
     """Train and save to `config.run/weights`; returns the answers' accuracy on training pairs."""
     tune_allocator()
@@ -200,8 +267,11 @@ def main(config: PairRewardConfig) -> dict[str, float]:
     world = PairSets("train")
     torch.manual_seed(config.seed)  # initial weights only
     network = PairNetwork(schema().parts, config.width or WIDTH)
+    if config.init is not None:
+        network = PairNetwork.load(config.init).train()
     readers_eye(network, config.reader or weights_folder("reader"))
     draw_sets(config, world, network)
+    drawn = None if config.drawn is None else DrawnFamilies(config.drawn, network)
     model = nn.ModuleDict({"network": network, "aid": FactorAid(schema())}).to(place)
     optimizers = build_optimizers(*split_parameters([model]), config.lr)
     training = Training(config, {"model": model}, optimizers)
@@ -212,10 +282,7 @@ def main(config: PairRewardConfig) -> dict[str, float]:
         target, truth = next(stream)
         seen = (target[name].to(place).float() for name in ("low", "middle"))
         regions, parts = network.look(*seen)
-        rows, columns = torch.triu_indices(len(regions), len(regions), 1)
-        values = network.logits(regions[rows], regions[columns]).cpu()
-        logits = torch.zeros(len(regions), len(regions)).index_put((rows, columns), values)
-        logits = logits + logits.T
+        logits = all_pairs(network, regions)
         agree, same, family = relations(truth)
         losses = pair_loss(logits, agree, same, family)
         labels = target["labels"].long()  # of one figure, so a label is a part
@@ -223,6 +290,12 @@ def main(config: PairRewardConfig) -> dict[str, float]:
         said = tuple(part.cpu() for part in model["aid"](regions))
         losses["factors"] = factor_loss(said, target)
         loss = losses["answer"] + 0.5 * losses["order"] + losses["parts"] + 0.1 * losses["factors"]
+        if drawn is not None:
+            rng = random.Random(f"drawn pairs {config.seed} {training.seen}")
+            low, middle, read = drawn.batch(max(1, config.drawn_batch // FAMILY), rng)
+            shown, _ = network.look(low.to(place), middle.to(place))
+            losses |= drawn.loss(all_pairs(network, shown), read)
+            loss = loss + losses["drawn_answer"] + 0.5 * losses["drawn_order"]
         loss.backward()
         right = ((logits > 0) == same)[family & ~torch.eye(len(logits), dtype=torch.bool)]
         hits = float(right.float().mean())

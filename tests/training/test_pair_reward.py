@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from consistent_gen.checkpoints import load_tensors, write_json
+from consistent_gen.checkpoints import load_tensors, save_tensors, write_json
 from consistent_gen.encoders.reader import Reader
 from consistent_gen.errors import CheckpointError, InputError
 from consistent_gen.rewards import pairing
@@ -23,6 +25,7 @@ from consistent_gen.training.pair_sets import (
     identities,
     true_agreements,
 )
+from consistent_gen.training.shards import claim, shard_path
 from consistent_gen.training.truth import schema
 from consistent_gen.world.spec import identity_held_out
 
@@ -57,9 +60,57 @@ def test_the_recipe_at_toy_size(tmp_path: Path, reader: Path, vae: Path) -> None
     again = pair_reward.main(config)  # finished: nothing is learnt any more
     assert again["parameters"] == scores["parameters"]
     with pytest.raises(InputError, match="redrawn_share"):
-        from dataclasses import replace
-
         pair_reward.main(replace(config, redrawn_share=0.0, run=tmp_path / "other"))
+
+
+def drawn_shards(folder: Path, count: int = 2) -> Path:
+    """Families as `benchmarks.pair_families` writes them, with made-up pictures and labels."""
+    claim(folder, {"format": pair_reward.DRAWN_FORMAT, "same": 0.9})
+    numbers = torch.Generator().manual_seed(4)
+    for number in range(count):
+        agreement = torch.full((FAMILY, FAMILY), 0.5)
+        agreement[:CELLS, :CELLS] = 0.95
+        agreement[CELLS:, :CELLS] = agreement[:CELLS, CELLS:] = 0.85
+        agreement[-1] = agreement[:, -1] = float("nan")  # nobody is to be seen
+        pictures = torch.randint(0, 256, (FAMILY, 3, 128, 128), generator=numbers)
+        tensors = {"pictures": pictures.to(torch.uint8), "agreement": agreement}
+        save_tensors(shard_path(folder, number), tensors)
+    return folder
+
+
+def test_drawn_families_take_part_and_count_as_the_reader_says(
+    tmp_path: Path, reader: Path, vae: Path
+) -> None:
+    network = PairNetwork(schema().parts, 16)
+    families = pair_reward.DrawnFamilies(drawn_shards(tmp_path / "drawn"), network)
+    low, middle, agreement = families.batch(2, random.Random(1))
+    n = 2 * FAMILY
+    assert len(low) == len(middle) == n and agreement.shape == (n, n)
+    assert (agreement[:FAMILY, FAMILY:] == 0.0).all()
+    right = torch.full((n, n), -9.0)
+    for first in (0, FAMILY):
+        right[first : first + CELLS, first : first + CELLS] = 9.0
+    good = families.loss(right, agreement)
+    bad = families.loss(-right, agreement)
+    assert good["drawn_answer"] < 0.01 < bad["drawn_answer"]
+    assert good["drawn_order"] < bad["drawn_order"]
+    # What lies between is nobody's label, and who is not to be seen takes no part.
+    moved = right.clone()
+    moved[CELLS : FAMILY - 1, :CELLS] = moved[:CELLS, CELLS : FAMILY - 1] = 5.0
+    moved[FAMILY - 1, :FAMILY] = moved[:FAMILY, FAMILY - 1] = 7.0
+    assert torch.equal(families.loss(moved, agreement)["drawn_answer"], good["drawn_answer"])
+    config = toy(tmp_path, reader, vae)
+    alone = pair_reward.main(config)
+    again = replace(
+        config, drawn=tmp_path / "drawn", init=config.run / "weights", run=tmp_path / "second"
+    )
+    assert pair_reward.main(again)["parameters"] == alone["parameters"]
+    before, after = (load_tensors(c.run / "weights" / "model.safetensors") for c in (config, again))
+    assert not torch.equal(before["compare.0.weight"], after["compare.0.weight"])
+    with pytest.raises(InputError, match="no drawn families"):
+        empty = tmp_path / "empty"
+        claim(empty, {"format": pair_reward.DRAWN_FORMAT, "same": 0.9})
+        pair_reward.DrawnFamilies(empty, network)
 
 
 def test_the_shipped_form_is_small(tmp_path: Path) -> None:
