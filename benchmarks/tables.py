@@ -467,6 +467,27 @@ def _best_of(result: Mapping[str, Any]) -> str:
     return "\n".join(parts)
 
 
+def _peers(result: Mapping[str, Any]) -> str:
+    drawn, cost = [], []
+    for name, row in result["rows"].items():
+        found = row["consistency"]
+        ways = [_interval(found[way]) for way in ("ours", "theirs", "difference")]
+        drawn.append((name, str(found["stories"]), *ways))
+        for count, seconds in row.get("cost", {}).get("ours", {}).items():
+            theirs = row["cost"]["theirs"][count]
+            cells = (f"{seconds:.3f}", f"{theirs:.3f}", f"{seconds / theirs:.2f}")
+            cost.append((name, count, *cells))
+    return (
+        "## Beside the methods' own code\n\n`python -m benchmarks.peers` with checkouts of the "
+        "authors' repositories: the same stories, seeds and stock pipeline, published settings, "
+        f"{next(iter(result['rows'].values()))['consistency']['steps']} steps. C* by the judge, "
+        "the difference paired by story; CPU seconds a frame, anchors included.\n\n"
+        + table(("method", "stories", "C*, ours", "C*, theirs", "difference"), drawn)
+        + "\n"
+        + table(("method", "frames", "s a frame, ours", "theirs", "times"), cost)
+    )
+
+
 SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "speed": _speed,
     "default_story": _default_story,
@@ -475,6 +496,7 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "consistency_pairs": _pairs,
     "consistency_styles": _consistency("The same, another style per frame"),
     "best_of": _best_of,
+    "peers": _peers,
     "pair_reward": _pair_reward,
     "planted_faults": _planted_faults,
     "sharing_cost": _sharing_cost,

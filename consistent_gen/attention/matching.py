@@ -85,7 +85,8 @@ def match_tokens(
     """Match a frame's subject tokens to the nearest subject tokens of any anchor.
 
     target: features [n c] and subject token numbers [p] of the frame; sources the same per anchor.
-    Matches farther than Otsu's threshold over the distances are dropped (arXiv 2402.03286).
+    Matches farther than Otsu's threshold over the distances of all the frame's tokens are dropped
+    (arXiv 2402.03286, its released code): most of what is far lies beside the subject.
     """
     gathered = [features[tokens] for features, tokens in zip(sources, source_tokens, strict=True)]
     pool = torch.cat(gathered)
@@ -93,9 +94,9 @@ def match_tokens(
     if not len(pool) or not len(target_tokens):
         return Match(target_tokens[:0], target_tokens[:0], tuple(places))
     own = target[target_tokens]
-    index, distance = nearest_tokens(own, pool)
-    good = distance <= max(otsu_threshold(distance), SURE_DISTANCE)
+    index, distance = nearest_tokens(target, pool)
+    good = distance[target_tokens] <= max(otsu_threshold(distance), SURE_DISTANCE)
     for place, tokens, features in zip(places, source_tokens, gathered, strict=True):
         if len(tokens):
             place[tokens] = target_tokens[nearest_tokens(features, own)[0]]
-    return Match(target_tokens[good], index[good], tuple(places))
+    return Match(target_tokens[good], index[target_tokens[good]], tuple(places))

@@ -252,12 +252,15 @@ class SharedRun:
         return role.twin_of is None and (bool(role.leaving) or several or "subject" in gates)
 
     def match(self, frame: str, use: Subject, grid: Grid) -> Match:
-        """How a frame's subject corresponds to the anchors that it reads."""
+        """How a frame's subject corresponds to the anchors that it reads; an anchor's, to the other
+        ones.
+        """
         key = frame, use.name, grid
         if key not in self._matches:
             assert self.features is not None
             anchors = {k: v for source in use.sources for k, v in self._anchors[source].items()}
-            seen = [(frame, use.name), *(place for _, place in sorted(anchors.items()))]
+            others = (place for _, place in sorted(anchors.items()) if place[0] != frame)
+            seen = [(frame, use.name), *others]
             features = [self.features.at(twin_id(name), grid) for name, _ in seen]  # n c each
             tokens = [self.masks.shown(*place, AFTER_ALL, grid) for place in seen]  # s each
             self._matches[key] = match_tokens(features[0], tokens[0], features[1:], tokens[1:])

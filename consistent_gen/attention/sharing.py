@@ -161,12 +161,17 @@ class Sharing(AttentionPolicy):
     def output(self, hidden: Tensor, site: Site) -> Tensor:
         """See `AttentionPolicy`: blend results of matched anchor tokens into hidden [b n c]."""
         injecting = [i for i in self._at(site) if i.inject > 0.0 and not i.aside]
-        changed = hidden
-        # Anchors first: they may be read in the same call.
+        if not injecting:
+            return hidden
+        changed = hidden.clone()
+        # Anchors first: they may be read in the same call. They take from each other what each had
+        # before, so that their order is free.
         for item in sorted(injecting, key=lambda item: item.role.anchor is None):
             if item.role.anchor is None:
-                changed = hidden.clone() if changed is hidden else changed
-                self._inject(item, changed[item.row.slot], site)
+                pool = self._results(item, site, hidden.device)
+            else:
+                pool = self._beside(item, injecting, hidden, site)
+            self._inject(item, changed[item.row.slot], pool, site)
             for use, source in item.role.leaving if item.exports else ():
                 tokens = self._subject_tokens(item, use, site).to(hidden.device)
                 result = changed[item.row.slot][tokens]  # s c
@@ -351,15 +356,40 @@ class Sharing(AttentionPolicy):
                 angles = extra_angles(export, rule.place, heads.rotary, grid, places)
             yield Extra(k, v, bias, queries, angles)
 
-    def _inject(self, item: _Work, hidden: Tensor, site: Site) -> None:
-        """Blend into a row's hidden states [n c], in place."""
+    def _inject(self, item: _Work, hidden: Tensor, pools: Mapping[str, Tensor], site: Site) -> None:
+        """Blend into a row's hidden states [n c], in place. pools: subject -> results [s c]."""
         for use in item.role.reading:
-            match = self.run.match(item.frame, use, self._grid(site))
-            bank, keys = self.run.bank, self._keys(item, use.sources, site)
-            pool = torch.cat([found for key in keys for found in bank.results(key, hidden.device)])
-            tokens, source = match.tokens.to(hidden.device), match.source.to(hidden.device)  # p
-            w = item.inject * min(use.strength, 1.0)
-            hidden[tokens] = _blend(hidden[tokens], pool[source], w)
+            if use.name in pools:
+                match = self.run.match(item.frame, use, self._grid(site))
+                tokens, source = match.tokens.to(hidden.device), match.source.to(hidden.device)  # p
+                w = item.inject * min(use.strength, 1.0)
+                hidden[tokens] = _blend(hidden[tokens], pools[use.name][source], w)
+
+    def _results(self, item: _Work, site: Site, device: torch.device) -> dict[str, Tensor]:
+        """Of each subject that a frame reads, what its anchors had at their tokens [s c]."""
+        return {
+            use.name: torch.cat(
+                [
+                    found
+                    for key in self._keys(item, use.sources, site)
+                    for found in self.run.bank.results(key, device)
+                ]
+            )
+            for use in item.role.reading
+        }
+
+    def _beside(
+        self, item: _Work, call: Sequence[_Work], hidden: Tensor, site: Site
+    ) -> dict[str, Tensor]:
+        """The same of an anchor: what the other anchors of this call have [s c]."""
+        found: dict[str, list[Tensor]] = {}
+        others = [o for o in call if o.row.branch == item.row.branch and o.role is not item.role]
+        for other in sorted(others, key=lambda other: other.role.number):
+            for use, source in other.role.leaving:
+                if other.role.anchor is not None and (use.name, source) in _left(item):
+                    tokens = self._subject_tokens(other, use, site).to(hidden.device)
+                    found.setdefault(use.name, []).append(hidden[other.row.slot][tokens])
+        return {name: torch.cat(parts) for name, parts in found.items()}
 
     def _exports(
         self, item: _Work, sources: Sequence[Source], site: Site, heads: Heads
@@ -378,6 +408,11 @@ class Sharing(AttentionPolicy):
         ahead = item.role.anchor is None
         step = source_step(item.rules, row.step, row.steps) if ahead else row.step
         return [(source, site.name, step, row.branch) for source in sources]
+
+
+def _left(item: _Work) -> set[tuple[str, Source]]:
+    """The subjects that a row leaves, by name, and where."""
+    return {(use.name, source) for use, source in item.role.leaving}
 
 
 def _blend(x: Tensor, other: Tensor, weight: float) -> Tensor:

@@ -24,7 +24,10 @@ class UNetSeam(NoiseSeam):
         """See `Seam`."""
         if pipe.tokenizer is None and getattr(pipe, "tokenizer_2", None) is None:
             raise InputError(f"a {name} without a tokenizer cannot find a subject's words")
-        self.check_channels(pipe, name, int(pipe.vae.config.latent_channels), inpaints=inpaints)
+        config = pipe.vae.config
+        # The story world's latents also hold what a picture means, which the decoder does not read.
+        channels = int(config.latent_channels) + int(config.get("semantic_channels", 0))
+        self.check_channels(pipe, name, channels, inpaints=inpaints)
 
     def sample(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
         """See `Seam`."""

@@ -14,7 +14,7 @@ Tewel et al., "Training-Free Consistent Text-to-Image Generation", arXiv 2402.03
 Departures: masks and features come from one pass without sharing (the twin), where the released
 code makes a second shared pass: 2.08 times the calls of a plain frame instead of 2.24 times.
 Queries are not taken from the twin: its trajectory leaves the frame's at the first shared step, and
-its queries then belong to another picture. Anchors are not injected into, and which of their tokens
+its queries then belong to another picture. Which of the anchors' tokens
 are dropped depends on their number, so their order is free only without dropout. The steps of the
 windows are shares of the schedule, so they hold for any number of steps; in a user's own pipeline
 each has a step at least, for models of few steps. Of 50 steps the released code mixes 0 to 5, here

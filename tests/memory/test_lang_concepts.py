@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 import struct
 import zlib
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from consistent_gen.errors import InputError, LimitError
 from consistent_gen.language.embedders import HashedNgrams, Vectors, unit
@@ -230,6 +232,18 @@ def test_pictures_are_read_safely() -> None:
         bomb += struct.pack(">I", zlib.crc32(name + body))
     with pytest.raises(LimitError):
         read_picture(bomb)
+
+
+def test_pictures_are_read_as_they_are_shown() -> None:
+    """A photograph held sideways is upright, and what is transparent is white."""
+    turned, upright = io.BytesIO(), shot(BO, 1)
+    tag = Image.Exif()
+    tag[0x0112] = 6  # to be turned by 90 degrees clockwise
+    Image.fromarray(np.rot90(upright).copy()).save(turned, "PNG", exif=tag)
+    assert np.array_equal(read_picture(turned.getvalue()), upright)
+    clear = io.BytesIO()
+    Image.new("RGBA", (8, 8), (200, 0, 0, 0)).save(clear, "PNG")
+    assert (read_picture(clear.getvalue()) == 255).all()
 
 
 def test_boxes() -> None:

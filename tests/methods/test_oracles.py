@@ -118,25 +118,26 @@ def dense(q: Tensor, keys: list[Tensor], values: list[Tensor], masks: list[Tenso
     return torch.einsum("hnm,mhd->nhd", weights, torch.cat(values))
 
 
-def nearest(stage: Stage) -> tuple[Tensor, Tensor, Tensor]:
-    """For the frame's subject tokens with a good match: token, anchor and anchor's token."""
+def nearest(stage: Stage, picture: str = "frame") -> tuple[Tensor, Tensor, Tensor]:
+    """For a picture's subject tokens with a good match: token, anchor (another one) and anchor's
+    token. What is good is decided among all tokens of the picture.
+    """
     best = torch.full((N,), math.inf, dtype=torch.float64)
     source = torch.zeros(N, 2, dtype=torch.long)
     unit = {n: f / f.norm(dim=-1, keepdim=True) for n, f in stage.features.items()}
     for a, name in enumerate(stage.names[:-1]):
-        for j in stage.masks[name].nonzero()[:, 0].tolist():
-            distance = 1.0 - unit["frame"] @ unit[name][j]
+        for j in stage.masks[name].nonzero()[:, 0].tolist() if name != picture else ():
+            distance = 1.0 - unit[picture] @ unit[name][j]
             closer = distance < best
             best[closer] = distance[closer]
             source[closer] = torch.tensor([a, j])
-    inside = stage.masks["frame"].nonzero()[:, 0]
-    values = best[inside]
+    inside = stage.masks[picture].nonzero()[:, 0]
     spread = {
         float(t): len(low) * len(high) * float(low.mean() - high.mean()) ** 2
-        for t in values
-        if len(low := values[values <= t]) and len(high := values[values > t])
+        for t in best
+        if len(low := best[best <= t]) and len(high := best[best > t])
     }
-    good = inside[values <= max(spread, key=lambda t: spread[t])]
+    good = inside[best[inside] <= max(spread, key=lambda t: spread[t])]
     return good, source[good, 0], source[good, 1]
 
 
@@ -188,10 +189,14 @@ def test_consistory() -> None:
     )
     output = stage.policy.output(stage.hidden, SITE)
     expected = stage.hidden.clone()
+    for i in (0, 1):  # anchors take from each other what each had before
+        for p, a, j in zip(*nearest(stage, NAMES[i]), strict=True):
+            expected[i, p] = 0.2 * stage.hidden[i, p] + 0.8 * stage.hidden[a, j]
+    anchors = expected.clone()
     for p, a, j in zip(*nearest(stage), strict=True):
-        expected[2, p] = 0.2 * stage.hidden[2, p] + 0.8 * stage.hidden[a, j]
+        expected[2, p] = 0.2 * stage.hidden[2, p] + 0.8 * anchors[a, j]
     assert torch.allclose(output, expected, atol=1e-12)
-    assert not torch.equal(output[2], stage.hidden[2])
+    assert all(not torch.equal(output[i], stage.hidden[i]) for i in range(3))
 
 
 @pytest.mark.parametrize("strength", [1.0, 2.5])

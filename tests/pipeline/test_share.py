@@ -15,6 +15,7 @@ from PIL import Image
 
 import consistent_gen
 from consistent_gen.attention.roles import Source
+from consistent_gen.checkpoints import weights_folder
 from consistent_gen.errors import InputError, LimitError, UnknownNameError
 from consistent_gen.models.tiny import build_tiny
 from consistent_gen.pipeline import PipelineStory
@@ -70,6 +71,18 @@ def test_a_story(pipe: Any, method: str, tmp_path: Path) -> None:
         pytest.raises(InputError, match="was saved with seed 5; this story has 6"),
     ):
         story.load(tmp_path / "fox.json")
+
+
+def test_the_shipped_model_in_a_stock_pipeline() -> None:
+    """Its latents have more channels than its decoder reads."""
+    shipped = StableDiffusionPipeline.from_pretrained(weights_folder("storyworld"))
+    shipped.set_progress_bar_config(disable=True)
+    options = {"num_inference_steps": 2, "output_type": "np"}
+    with consistent_gen.share(shipped, "style_aligned", **options) as story:
+        hero = story.anchor("a girl in a meadow", 1, subject="girl")
+        picture = story.frame("a girl in a forest", 2, [hero])
+    assert picture.shape == hero.images[0].shape
+    assert picture.std() > 0.05
 
 
 def test_queries_are_mixed_by_a_second_call_on_the_same_latents(pipe: Any) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from consistent_gen.errors import InputError, LimitError
+from consistent_gen.inputs import as_rgb
 from consistent_gen.language.embedders import Vectors, unit
 
 Picture: TypeAlias = NDArray[np.uint8]  # h w 3
@@ -42,7 +43,7 @@ class ImageEmbedder(Protocol):
 
 
 def read_picture(data: bytes) -> Picture:
-    """uint8 h w 3 from the bytes of a PNG, JPEG or WebP file.
+    """uint8 h w 3 from the bytes of a PNG, JPEG or WebP file, as a viewer shows it (`as_rgb`).
 
     Raises ``InputError`` for anything else, ``LimitError`` above 40 megapixels.
     """
@@ -55,7 +56,7 @@ def read_picture(data: bytes) -> Picture:
                         f"the picture has {picture.width}x{picture.height} pixels; "
                         f"the limit is {MAX_PIXELS:,}"
                     )
-                return np.asarray(picture.convert("RGB"), np.uint8)
+                return np.asarray(as_rgb(picture), np.uint8)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise LimitError(f"the picture has more than {MAX_PIXELS:,} pixels") from None
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError):
