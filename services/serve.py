@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from services.settings import Settings
 
 KEEP_ALIVE_S = 30
+HERE = "here"  # the worker of this process
 UI_KEY_VARIABLE = "CONSISTENT_GEN_UI_KEY"
 _log = logging.getLogger("services.serve")
 
@@ -89,7 +90,7 @@ def _run_here(
     from services.painting.warm_up import painter_maker
     from services.web import build_app, open_state
     from services.worker.leases import StoreLeases
-    from services.worker.loop import Worker, worker_name
+    from services.worker.loop import Worker
 
     address = address_of(listener)
     state = open_state(settings)
@@ -100,7 +101,8 @@ def _run_here(
         if not options.no_ui:
             app = _with_studio(app, settings, address, studio)
         if not options.gateway_only:
-            source = StoreLeases(worker_name(), state.jobs, state.artifacts, state.workers)
+            # Always the same name, so that a start takes back at once what the former process held.
+            source = StoreLeases(HERE, state.jobs, state.artifacts, state.workers)
             from consistent_gen.story.scoring import FrameScorer
 
             scorer = FrameScorer()

@@ -108,7 +108,7 @@ class EngineSettings:
     rows of a denoiser call (None: measured at start), ``dtype`` the number format to compute in
     (None: see `runtime.dtype`), ``max_frames`` how many are drawn at once
     (but for users of whom nothing is drawn, see ``painting.capacity``), ``lease_s`` after how many
-    seconds of silence a worker counts as lost.
+    seconds of silence a worker counts as dead.
     """
 
     model: Path | None = None
@@ -116,7 +116,11 @@ class EngineSettings:
     dtype: str | None = None
     max_frames: int = 8
     preview_every: int = 5
-    lease_s: float = 4.0
+    # For a machine that swaps, or has four times the processes that it has cores for: two calls of
+    # a worker that end with its time-out of 10 s, and the pauses between, fit. A process that is
+    # started again under its name is known to have died at once, so only one that nobody starts
+    # again, or that was stopped, is waited for so long.
+    lease_s: float = 30.0
 
     def __post_init__(self) -> None:
         _positive(self, "max_frames", "lease_s", *(() if self.bucket is None else ("bucket",)))

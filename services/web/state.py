@@ -11,6 +11,7 @@ from threading import BoundedSemaphore
 
 from services.errors import NotFound, Refusal
 from services.jobs import JobStore, WorkerBoard
+from services.jobs.silence import ListeningClock
 from services.keys import KeyRing
 from services.personas import OpenPersonas
 from services.plans import Planner
@@ -22,8 +23,6 @@ from services.web.events import Feed
 from services.web.intake import PictureIntake
 from services.web.metrics import Metrics, ServerGauges
 
-# A worker reports at least once per lease time; a few reports may be lost.
-SILENT_LEASES = 5
 CHAT_DRAWINGS, EXPORTS = 16, 2  # at once
 DATABASE_NAME = "server.sqlite"
 _ARTIFACT = re.compile(r"[a-z]+_[0-9a-z]{16,40}")
@@ -46,6 +45,7 @@ class ServerState:
     personas: OpenPersonas
     workers: WorkerBoard
     worker_token: str
+    listening: ListeningClock
     feed: Feed = field(default_factory=Feed)
     # Both hold a thread for long: talks that wait for a drawing, and exports that fill a core.
     chat_drawings: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(CHAT_DRAWINGS))
@@ -103,9 +103,11 @@ def open_state(settings: Settings, *, planner: Planner | None = None) -> ServerS
     artifacts = ArtifactStore(
         folder / "artifacts", database, settings.storage, quota_of=keys.quota_of
     )
+    listening = ListeningClock()
     jobs = JobStore(
         database,
         settings.limits,
+        listening=listening,
         lease_s=settings.engine.lease_s,
         max_attempts=settings.storage.max_attempts,
         quota_of=keys.quota_of,
@@ -125,7 +127,8 @@ def open_state(settings: Settings, *, planner: Planner | None = None) -> ServerS
         intake=intake,
         scorer=open_scorer(),
         personas=OpenPersonas(folder / "personas"),
-        workers=WorkerBoard(SILENT_LEASES * settings.engine.lease_s),
+        workers=WorkerBoard(settings.engine.lease_s, listening),
+        listening=listening,
         worker_token=settings.auth.worker_token or secrets.token_urlsafe(32),
     )
     state._unsubscribe = jobs.subscribe(state.feed.changed)

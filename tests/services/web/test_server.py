@@ -135,7 +135,7 @@ def test_lost_and_unknown_leases(server: Server, alice: Client, hand: Hand, stor
 
     hand.pause()
     job = alice.create_story(story).job
-    ask = {"worker": "other", "count": 1, "wait_s": 5}
+    ask = {"worker": "other", "instance": "1", "count": 1, "wait_s": 5}
     lease = httpx.post(f"{server.url}/internal/leases", json=ask, headers=WORKER).json()[0]
     mine = f"{server.url}/internal/leases/{lease['id']}"
     for bad, status in [
@@ -157,7 +157,7 @@ def test_a_worker_waits_for_work_and_is_woken(
     import threading
 
     hand.pause()
-    ask = {"worker": "w", "count": 1, "wait_s": 30.0}
+    ask = {"worker": "w", "instance": "1", "count": 1, "wait_s": 30.0}
     nothing = {**ask, "wait_s": 0.0}
     url = f"{server.url}/internal/leases"
     until(lambda: httpx.post(url, json=nothing, headers=WORKER).json() == [], "an empty queue")
@@ -234,6 +234,7 @@ def test_previews_are_as_the_operator_and_then_the_caller_say(
         frames = [{"prompt": "a fox in a forest"}]
         story = {"title": "x", "frames": frames, "preview_every": asked}
         assert client.post("/v1/stories", json=story).status_code == 202
-        answer = client.post("/internal/leases", json={"worker": "w", "count": 1}, headers=WORKER)
+        ask = {"worker": "w", "instance": "1", "count": 1}
+        answer = client.post("/internal/leases", json=ask, headers=WORKER)
         (lease,) = answer.json()
     assert lease["order"]["preview_every"] == sent
