@@ -53,10 +53,19 @@ class ServerState:
     metrics: Metrics = field(default_factory=Metrics)
     _unsubscribe: Callable[[], None] | None = None
 
-    @property
-    def ready(self) -> bool:
-        """Whether a frame that is asked for now can be drawn."""
-        return self.workers.ready
+    def check_ready(self) -> int:
+        """Whether a frame that is asked for now can be drawn and kept; how many workers are ready.
+        Looks at the disk.
+
+        Raises:
+            StorageFull: no room. Refusal: no worker.
+        """
+        self.artifacts.check_room()
+        ready = sum(self.workers.states().values())
+        if not ready:
+            detail = "no worker is ready; jobs are accepted and wait"
+            raise Refusal(503, "not_ready", detail, retry_after=2.0)
+        return ready
 
     def picture(self, owner: str, artifact: str) -> bytes:
         """The bytes of a picture. Raises ``Refusal`` (422) for what is no artifact of the owner."""
