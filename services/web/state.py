@@ -18,6 +18,7 @@ from services.plans import Planner
 from services.scores import PictureScorer, open_scorer
 from services.settings import Settings
 from services.store import ArtifactStore, Database, Library, StoryStore
+from services.store.lock import FolderLock
 from services.store.pictures import CheckedPicture, read_picture
 from services.web.events import Feed
 from services.web.intake import PictureIntake
@@ -46,6 +47,7 @@ class ServerState:
     workers: WorkerBoard
     worker_token: str
     listening: ListeningClock
+    lock: FolderLock
     feed: Feed = field(default_factory=Feed)
     # Both hold a thread for long: talks that wait for a drawing, and exports that fill a core.
     chat_drawings: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(CHAT_DRAWINGS))
@@ -94,6 +96,7 @@ class ServerState:
         self.personas.close()
         self.scorer.close()
         self.database.close()
+        self.lock.close()
 
 
 def open_state(settings: Settings, *, planner: Planner | None = None) -> ServerState:
@@ -102,10 +105,20 @@ def open_state(settings: Settings, *, planner: Planner | None = None) -> ServerS
     planner: one whose model is in memory already; else it reads the model's configs when needed.
 
     Raises:
-        InputError: settings that do not fit together.
+        InputError: settings that do not fit together, or another gateway has the folder.
         StorageFull, StorageError: the folder or the database cannot be used.
     """
     settings.check()
+    folder = settings.storage.data_dir
+    lock = FolderLock(folder)
+    try:
+        return _opened(settings, lock, planner)
+    except BaseException:
+        lock.close()
+        raise
+
+
+def _opened(settings: Settings, lock: FolderLock, planner: Planner | None) -> ServerState:
     folder = settings.storage.data_dir
     database = Database(folder / DATABASE_NAME)
     keys = KeyRing(settings.auth.keys_file)
@@ -138,6 +151,7 @@ def open_state(settings: Settings, *, planner: Planner | None = None) -> ServerS
         personas=OpenPersonas(folder / "personas"),
         workers=WorkerBoard(settings.engine.lease_s, listening),
         listening=listening,
+        lock=lock,
         worker_token=settings.auth.worker_token or secrets.token_urlsafe(32),
     )
     state._unsubscribe = jobs.subscribe(state.feed.changed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from dataclasses import replace
@@ -15,7 +16,7 @@ from consistent_gen.client import ApiError, Client
 from consistent_gen.client.types import StoryIn
 from services.jobs import WorkerBoard
 from services.settings import EngineSettings, LimitSettings
-from services.web import build_app
+from services.web import build_app, open_state
 from tests.services.web.hand import TOKEN, Hand, Server, settings_in, until, world_png
 
 WORKER = {"Authorization": f"Bearer {TOKEN}"}
@@ -238,3 +239,15 @@ def test_previews_are_as_the_operator_and_then_the_caller_say(
         answer = client.post("/internal/leases", json=ask, headers=WORKER)
         (lease,) = answer.json()
     assert lease["order"]["preview_every"] == sent
+
+
+def test_a_folder_has_one_gateway(tmp_path: Path) -> None:
+    from consistent_gen.errors import InputError
+
+    settings = settings_in(tmp_path / "data")
+    first = open_state(settings)
+    with pytest.raises(InputError, match=rf"process {os.getpid()}\).*storage\.data_dir"):
+        open_state(settings)
+    first.close()
+    again = open_state(settings)
+    again.close()
