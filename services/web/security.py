@@ -30,6 +30,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.errors import Refusal
 from services.keys import ANONYMOUS, Key, KeyRing
 from services.settings import Settings
+from services.store.archive import MAX_ARCHIVE_BYTES
 from services.web.metrics import Metrics
 from services.web.problems import log_fault, problem_response
 
@@ -140,6 +141,8 @@ def unauthorized(detail: str) -> Refusal:
     return Refusal(401, "unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
 
 
+IMPORT_PATH = "/v1/characters/import"
+ARCHIVE_BODY_BYTES = MAX_ARCHIVE_BYTES + (64 << 10)  # the form's own lines
 OPEN_PER_KEY = 512
 OPEN_IN_ALL = 2048
 OPEN_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/metrics", "/openapi.json"})
@@ -232,7 +235,7 @@ class Gate:
         caller = await self._caller(path, headers, scope)
         scope["state"]["caller"] = caller
         _check_type(scope["method"], path, headers)
-        body = BoundedBody(receive, headers, self._settings.limits.body_bytes)
+        body = BoundedBody(receive, headers, self._body_bytes(path))
         await body.check_length()
         if self._open[caller.owner] >= OPEN_PER_KEY or self._open.total() >= OPEN_IN_ALL:
             mine = self._open[caller.owner] >= OPEN_PER_KEY
@@ -249,6 +252,11 @@ class Gate:
             self._open[caller.owner] -= 1
             if not self._open[caller.owner]:
                 del self._open[caller.owner]
+
+    def _body_bytes(self, path: str) -> int:
+        """Most bytes of a body: what is imported may be as large as what is exported."""
+        usual = self._settings.limits.body_bytes
+        return max(usual, ARCHIVE_BODY_BYTES) if path == IMPORT_PATH else usual
 
     def _check_origin(self, scope: Scope, headers: Headers) -> None:
         """Where anyone on this machine may call, others and web pages of other sites may not. The
