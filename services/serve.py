@@ -192,7 +192,8 @@ def _with_studio(app: Any, settings: Settings, address: str, studio: contextlib.
     kind = resolve({"client": "consistent_gen.client:Client"}, "client")
     client = studio.enter_context(kind(address, key=key))
     mount = resolve({"ui": "ui.app:mount"}, "ui")
-    return mount(app, client, data_dir=settings.storage.data_dir)
+    root = settings.server.public_path
+    return mount(app, client, data_dir=settings.storage.data_dir, root=root)
 
 
 def _tell_when_ready(worker: Any, address: str, started: float) -> None:

@@ -51,7 +51,7 @@ async def deliver(
 
     end = await until(state.feed, job.id, finished, WAIT_S, request.is_disconnected)
     if end is WaitEnd.stopping:
-        raise _stopping(job, shared)
+        raise _stopping(state, job, shared)
     if end is not WaitEnd.done:
         said = f"not finished within {WAIT_S:.0f} s"
         if shared:
@@ -113,14 +113,14 @@ def _base64(state: ServerState, caller: Caller, artifact: str) -> str:
     return base64.b64encode(state.artifacts.read(caller.owner, artifact)).decode()
 
 
-def _stopping(job: Job, shared: bool) -> Refusal:
+def _stopping(state: ServerState, job: Job, shared: bool) -> Refusal:
     again = "send the same request with the same Idempotency-Key" if shared else ""
     look = f"see GET /v1/jobs/{job.id}"
     detail = (
         f"the server is stopping; job {job.id} is kept and goes on when it is back: "
         f"{f'{again}, or {look}' if again else look}"
     )
-    where = {"Location": f"/v1/jobs/{job.id}"}
+    where = {"Location": address(state, f"/v1/jobs/{job.id}")}
     return Refusal(503, "stopping", detail, retry_after=5.0, headers=where)
 
 
@@ -159,7 +159,7 @@ async def _streamed(
             if made is not None:
                 yield made
         if not done:
-            problem = _stopping(job, shared)
+            problem = _stopping(state, job, shared)
             told = {"message": problem.message, "code": problem.code}
             yield _event("error", {"created_at": int(time.time()), "error": told})
     finally:

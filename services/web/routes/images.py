@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse
 from consistent_gen.client.types import Accepted, ImageIn, Job
 from services.web.events import WaitEnd, until
 from services.web.intake import readable
-from services.web.ordering import accepted, fingerprint, image_story, order_story
+from services.web.ordering import accepted, address, fingerprint, image_story, order_story
 from services.web.problems import problem_responses
 from services.web.routes.access import Key, State, Who, links
 
@@ -52,7 +52,7 @@ async def create_image(
         return order_story(state, who, story, kind="image", idempotency=idempotency)
 
     job = await run_in_threadpool(order)
-    headers = {"Location": f"/v1/jobs/{job.id}"}
+    headers = {"Location": address(state, f"/v1/jobs/{job.id}")}
     wait_s = _seconds(prefer)
     if wait_s:
         headers["Preference-Applied"] = f"wait={wait_s:g}"
