@@ -14,6 +14,7 @@ os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")  # read when bentoml is im
 
 import bentoml
 
+from services.errors import Refusal, ServiceError
 from services.web.mounting import SETTINGS_VARIABLE, LateApp
 
 late = LateApp()
@@ -43,7 +44,10 @@ class Gateway:
         await late.stop()
 
     def __is_ready__(self) -> bool:
-        return late.state.ready
+        try:
+            return late.state.check_ready() > 0
+        except (Refusal, ServiceError):
+            return False
 
     def __metrics__(self, content: str) -> str:
         return content + late.state.metrics.text().decode()

@@ -11,11 +11,13 @@ import base64
 import binascii
 import os
 from dataclasses import replace
+from typing import Annotated
 
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")  # read when bentoml is imported
 
 import bentoml
 import numpy as np
+from annotated_types import MaxLen, MinLen
 from bentoml.exceptions import ServiceUnavailable
 
 from consistent_gen.rewards.looking import MAX_BATCH, SIDE
@@ -25,6 +27,8 @@ from services.scores import LocalScorer
 from services.scores.scorer import small
 
 MAX_LATENCY_MS = 30_000
+# Checked before requests are put together; none or too many is a 400 that says which.
+Pictures = Annotated[list[str], MinLen(1), MaxLen(MAX_BATCH)]
 _EMPTY = np.zeros((SIDE, SIDE, 3), np.uint8)
 
 
@@ -39,14 +43,14 @@ class Scoring:
     @bentoml.api(
         route="/read", batchable=True, max_batch_size=MAX_BATCH, max_latency_ms=MAX_LATENCY_MS
     )
-    def read(self, pictures: list[str]) -> list[Sight]:
+    def read(self, pictures: Pictures) -> list[Sight]:
         """The main character in each picture (a PNG, JPEG or WebP file in base64)."""
         return [max(sights, key=lambda sight: sight.area) for sights in self._look(pictures)]
 
     @bentoml.api(
         route="/look", batchable=True, max_batch_size=MAX_BATCH, max_latency_ms=MAX_LATENCY_MS
     )
-    def look(self, pictures: list[str]) -> list[list[Sight]]:
+    def look(self, pictures: Pictures) -> list[list[Sight]]:
         """All characters in each picture, from left to right; one of nobody where there is none."""
         return self._look(pictures)
 

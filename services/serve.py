@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from services.settings import Settings
 
 KEEP_ALIVE_S = 30
+HERE = "here"  # the worker of this process
 UI_KEY_VARIABLE = "CONSISTENT_GEN_UI_KEY"
 _log = logging.getLogger("services.serve")
 
@@ -89,7 +90,7 @@ def _run_here(
     from services.painting.warm_up import painter_maker
     from services.web import build_app, open_state
     from services.worker.leases import StoreLeases
-    from services.worker.loop import Worker, worker_name
+    from services.worker.loop import Worker
 
     address = address_of(listener)
     state = open_state(settings)
@@ -100,7 +101,8 @@ def _run_here(
         if not options.no_ui:
             app = _with_studio(app, settings, address, studio)
         if not options.gateway_only:
-            source = StoreLeases(worker_name(), state.jobs, state.artifacts, state.workers)
+            # Always the same name, so that a start takes back at once what the former process held.
+            source = StoreLeases(HERE, state.jobs, state.artifacts, state.workers)
             from consistent_gen.story.scoring import FrameScorer
 
             scorer = FrameScorer()
@@ -190,7 +192,8 @@ def _with_studio(app: Any, settings: Settings, address: str, studio: contextlib.
     kind = resolve({"client": "consistent_gen.client:Client"}, "client")
     client = studio.enter_context(kind(address, key=key))
     mount = resolve({"ui": "ui.app:mount"}, "ui")
-    return mount(app, client, data_dir=settings.storage.data_dir)
+    root = settings.server.public_path
+    return mount(app, client, data_dir=settings.storage.data_dir, root=root)
 
 
 def _tell_when_ready(worker: Any, address: str, started: float) -> None:

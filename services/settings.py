@@ -9,10 +9,12 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -22,6 +24,7 @@ from consistent_gen.registry import unknown_name
 from consistent_gen.runtime import DTYPES
 
 PREFIX = "CONSISTENT_GEN_"
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?|https?://\[[0-9a-f:]+\](:\d{1,5})?")
 MASK = "********"
 
 
@@ -33,9 +36,11 @@ def default_data_dir() -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class ServerSettings:
-    """Where to listen. ``public_url`` is what links in answers begin with, None for relative ones.
+    """Where to listen. ``public_url`` is what links in answers begin with, None for relative ones;
+    a path in it is where the studio is, whether a proxy takes it off or leaves it on.
 
-    ``trusted_proxies`` are addresses whose forwarding headers are believed. ``drain_s`` bounds the
+    ``trusted_proxies`` are addresses whose forwarding headers are believed. ``cors_origins`` are
+    other sites whose pages may use /v1, with a key where keys are needed. ``drain_s`` bounds the
     time between SIGTERM and the end of the process.
     """
 
@@ -43,12 +48,24 @@ class ServerSettings:
     port: int = 7860
     public_url: str | None = None
     trusted_proxies: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()
     drain_s: float = 20.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port is {self.port}; expected 0 (any free one) to 65535")
         _positive(self, "drain_s")
+        for origin in self.cors_origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    f"cors_origins has {origin!r}; expected addresses of sites such as "
+                    "https://example.org, without a path and each by name"
+                )
+
+    @property
+    def public_path(self) -> str:
+        """The path of ``public_url`` without a slash at its end; empty for none."""
+        return urlsplit(self.public_url or "").path.rstrip("/")
 
     @property
     def is_local(self) -> bool:
@@ -108,7 +125,7 @@ class EngineSettings:
     rows of a denoiser call (None: measured at start), ``dtype`` the number format to compute in
     (None: see `runtime.dtype`), ``max_frames`` how many are drawn at once
     (but for users of whom nothing is drawn, see ``painting.capacity``), ``lease_s`` after how many
-    seconds of silence a worker counts as lost.
+    seconds of silence a worker counts as dead.
     """
 
     model: Path | None = None
@@ -116,7 +133,11 @@ class EngineSettings:
     dtype: str | None = None
     max_frames: int = 8
     preview_every: int = 5
-    lease_s: float = 4.0
+    # For a machine that swaps, or has four times the processes that it has cores for: two calls of
+    # a worker that end with its time-out of 10 s, and the pauses between, fit. A process that is
+    # started again under its name is known to have died at once, so only one that nobody starts
+    # again, or that was stopped, is waited for so long.
+    lease_s: float = 30.0
 
     def __post_init__(self) -> None:
         _positive(self, "max_frames", "lease_s", *(() if self.bucket is None else ("bucket",)))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import gradio as gr
+from gradio.utils import get_upload_folder
 from starlette.routing import Mount
 
 from ui import style
@@ -23,7 +24,8 @@ from ui.projects import Projects
 from ui.story_actions import StoryActions
 from ui.story_tab import TAKE_UNSAVED, StoryTab
 from ui.studio import Studio
-from ui.wiring import MAX_UPLOAD_BYTES, plain_html, wire
+from ui.uploads import MAX_FILE_BYTES, UploadGate
+from ui.wiring import plain_html, wire
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -87,18 +89,20 @@ def mount(
     data_dir: Path | None = None,
     path: str = "/",
     password: str | None = None,
+    root: str = "",
 ) -> FastAPI:
     """Put the studio into `app` at `path`. `client` may be the address of a server.
 
     Routes that `app` has already go first, so the HTTP interface stays where it is. With `password`
-    the page asks for it; all who know it are one user, the one whose key `client` holds.
+    the page asks for it; all who know it are one user, the one whose key `client` holds. `root` is
+    what a proxy puts before the paths of the page, such as "/studio".
     """
     studio = open_folder(open_studio(client) if isinstance(client, str) else client, data_dir)
-    _in_a_loop(lambda: _mount(app, studio, path, password))
+    _in_a_loop(lambda: _mount(app, studio, path, password, root))
     return app
 
 
-def _mount(app: FastAPI, studio: Studio, path: str, password: str | None) -> None:
+def _mount(app: FastAPI, studio: Studio, path: str, password: str | None, root: str) -> None:
     quiet_faults()
     gr.mount_gradio_app(
         app,
@@ -111,7 +115,8 @@ def _mount(app: FastAPI, studio: Studio, path: str, password: str | None) -> Non
         auth_message="This studio asks for a password. Any name will do.",
         run_history=False,
         footer_links=[],
-        max_file_size=MAX_UPLOAD_BYTES,
+        root_path=root or None,
+        max_file_size=MAX_FILE_BYTES,
         allowed_paths=[str(studio.pictures.folder)],
         show_error=True,
         enable_monitoring=False,
@@ -121,7 +126,8 @@ def _mount(app: FastAPI, studio: Studio, path: str, password: str | None) -> Non
     )
     mounted = app.router.routes[-1]
     assert isinstance(mounted, Mount), "gradio is mounted as the last route"
-    mounted.app = PictureAddresses(mounted.app, studio.pictures.folder)
+    page = PictureAddresses(mounted.app, studio.pictures.folder)
+    mounted.app = UploadGate(page, Path(get_upload_folder()))
 
 
 def _in_a_loop(work: Callable[[], None]) -> None:

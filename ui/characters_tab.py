@@ -20,9 +20,8 @@ from ui.messages import tell
 from ui.state import CastCard, Draft, read_draft, read_script, write_script
 from ui.story_tab import StoryTab
 from ui.studio import Studio
+from ui.uploads import MAX_FILE_BYTES
 from ui.wiring import plain_html, uploaded, wire
-
-MAX_ARCHIVE_BYTES = 50 << 20
 
 
 class CharactersTab:
@@ -190,8 +189,8 @@ class CharactersTab:
     def bring_in(self, file: str | None) -> tuple[Any, ...]:
         """Add a character from such a file."""
         path = Path(str(file))
-        if not path.is_file() or path.stat().st_size > MAX_ARCHIVE_BYTES:
-            raise InputError(f"Choose a character file of at most {MAX_ARCHIVE_BYTES >> 20} MiB.")
+        if not path.is_file() or path.stat().st_size > MAX_FILE_BYTES:
+            raise InputError(f"Choose a character file of at most {MAX_FILE_BYTES >> 20} MiB.")
         one = self.studio.client.import_character(path.read_bytes())
         tell(f"{one.name} has moved in.")
         return self.show(one)

@@ -1,4 +1,4 @@
-"""Which frames are handed out next, and which are taken back.
+"""Which frames are handed out next.
 
 Whose turn it is, among owners and among the users of an owner, is decided by deficit round robin,
 after Shreedhar and Varghese, "Efficient Fair Queuing using Deficit Round Robin" (1995). Each flow
@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from services.jobs import frames as job_frames
+from services.jobs import suspects as job_suspects
 from services.jobs.queue import (
     Waiting,
     running_by_owner,
@@ -23,8 +24,9 @@ from services.jobs.queue import (
     waiting_jobs,
     waiting_newcomers,
 )
+from services.jobs.silence import WorkerId
 from services.store import Database
-from services.store.database import Query, Row
+from services.store.database import Row
 
 QUANTUM = 10  # steps; smaller mixes finer and costs nothing, since idle rounds are skipped
 
@@ -118,6 +120,7 @@ def pick_user(
 
 def choose(
     db: Database,
+    worker: WorkerId,
     count: int,
     now: int,
     prefer_stories: Collection[str],
@@ -125,13 +128,21 @@ def choose(
     newcomers: int = 0,
 ) -> list[Row]:
     """Up to ``count`` waiting frames in the order in which they are to be drawn, and after them one
-    of each of up to ``newcomers`` users of whom no other interactive frame is drawn.
+    of each of up to ``newcomers`` users of whom no other interactive frame is drawn. Of suspects
+    (see ``suspects``) one alone, where it is their turn.
     """
     jobs = serving_order(waiting_jobs(db.rows), now, prefer_stories)
     running = dict(running_by_owner(db))
+    may_run = {j.owner for j in jobs if running.get(j.owner, 0) < running_quota(j.owner)}
+    turn = job_suspects.turn_of(db, worker, may_run)
+    if turn is job_suspects.Turn.nothing:
+        return []
+    suspects = turn is job_suspects.Turn.suspect
+    if suspects:
+        count, newcomers = min(count, 1), 0
     chosen: list[Row] = []
     for name, bulk in (("interactive", False), ("bulk", True)) if count > 0 else ():
-        line = _Line(db, [job for job in jobs if job.bulk == bulk], count)
+        line = _Line(db, [job for job in jobs if job.bulk == bulk], count, suspects)
         shares = _load(db, name)
         while len(chosen) < count:
             costs = {
@@ -167,23 +178,33 @@ def _firsts(
     for job in jobs:
         if job.bulk or (job.owner, job.user) not in who:
             continue
-        who.remove((job.owner, job.user))
-        yield db.rows(
-            f"{job_frames.FRAME} WHERE f.job = ? AND f.state = 'queued' ORDER BY f.frame LIMIT 1",
-            (job.job,),
-        )[0]
+        frames = _waiting_frames(db, job.job, 1, suspects=False)
+        if frames:
+            who.remove((job.owner, job.user))
+            yield frames[0]
+
+
+def _waiting_frames(db: Database, job: str, count: int, *, suspects: bool) -> list[Row]:
+    """The first ``count`` of a job's waiting frames that are suspects, or that are none."""
+    which = "EXISTS" if suspects else "NOT EXISTS"
+    return db.rows(
+        f"{job_frames.FRAME} WHERE f.job = ? AND f.state = 'queued'"
+        f" AND {which} ({job_suspects.OF_FRAME}) ORDER BY f.frame LIMIT ?",
+        (job, count),
+    )
 
 
 class _Line:
     """The next waiting frame of each user; reads no more frames than are asked for."""
 
-    def __init__(self, db: Database, jobs: list[Waiting], count: int) -> None:
-        self._db, self._count = db, count
+    def __init__(self, db: Database, jobs: list[Waiting], count: int, suspects: bool) -> None:
+        self._db, self._count, self._suspects = db, count, suspects
         lists: dict[tuple[str, str], list[Waiting]] = {}
         for job in jobs:
             lists.setdefault((job.owner, job.user), []).append(job)
         self._frames = {who: self._read(theirs) for who, theirs in lists.items()}
-        self._next = {who: next(frames) for who, frames in self._frames.items()}
+        firsts = {who: next(frames, None) for who, frames in self._frames.items()}
+        self._next = {who: frame for who, frame in firsts.items() if frame is not None}
 
     def costs(self) -> dict[str, dict[str, int]]:
         """Steps of the next frame by owner and user."""
@@ -202,53 +223,7 @@ class _Line:
 
     def _read(self, jobs: list[Waiting]) -> Iterator[Row]:
         for job in jobs:
-            yield from self._db.rows(
-                f"{job_frames.FRAME} WHERE f.job = ? AND f.state = 'queued'"
-                " ORDER BY f.frame LIMIT ?",
-                (job.job, self._count),
-            )
-
-
-def due(rows: Query, now: int, lease_us: int) -> list[Row]:
-    """Frames that :func:`take_back` has to look at.
-
-    A lease that lasts longer than any was given for means that the clock was put back.
-    """
-    lapsed = rows(f"{job_frames.FRAME} WHERE f.lease_expires_at <= ?", (now,))
-    ahead = rows(f"{job_frames.FRAME} WHERE f.lease_expires_at > ?", (now + 2 * lease_us,))
-    late = rows(
-        "SELECT id FROM jobs WHERE state IN ('queued', 'running') AND deadline_at <= ?", (now,)
-    )
-    unfinished = f"{job_frames.FRAME} WHERE f.job = ? AND f.state IN ('queued', 'running')"
-    found = {(frame["job"], frame["frame"]): frame for frame in (*lapsed, *ahead)}
-    for job in late:
-        found |= {(row["job"], row["frame"]): row for row in rows(unfinished, (job["id"],))}
-    return [found[place] for place in sorted(found)]
-
-
-def take_back(db: Database, frame: Row, now: int, lease_us: int, max_attempts: int) -> bool:
-    """Take a frame from a worker that is silent, or out of the queue when its time is up.
-
-    False when the frame stays where it is, because only the clock was put back.
-    """
-    deadline, expires = frame["deadline_at"], frame["lease_expires_at"]
-    if frame["state"] == "running" and now < expires:
-        if expires > now + 2 * lease_us:
-            db.change(
-                "UPDATE job_frames SET lease_expires_at = ? WHERE lease = ?",
-                (now + lease_us, frame["lease"]),
-            )
-        if deadline is None or now < deadline:
-            return False
-    if frame["cancelling"]:
-        job_frames.cancel(db, frame, now)
-    elif deadline is not None and deadline <= now:
-        job_frames.fail(db, frame, job_frames.DEADLINE, now)
-    elif frame["attempt"] >= max_attempts:
-        job_frames.fail(db, frame, job_frames.WORKER_LOST, now)
-    else:
-        job_frames.requeue(db, frame, "worker_lost", now)
-    return True
+            yield from _waiting_frames(self._db, job.job, self._count, suspects=self._suspects)
 
 
 def _load(db: Database, name: str) -> Shares:

@@ -7,13 +7,15 @@ Every function belongs into a transaction of the caller. ``frame`` is a row of t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from consistent_gen.client.types import EventType, JobState, Problem
 from services.jobs import events as job_events
+from services.jobs import suspects as job_suspects
 from services.jobs.queue import frames_ahead, waiting_jobs
+from services.jobs.silence import WorkerId
 from services.store import Database
-from services.store.database import Row
+from services.store.database import Query, Row
 
 FRAME = """SELECT f.*, j.owner, j.end_user, j.bulk, j.deadline_at
            FROM job_frames f JOIN jobs j ON j.id = f.job"""
@@ -21,7 +23,7 @@ FRAME = """SELECT f.*, j.owner, j.end_user, j.bulk, j.deadline_at
 WORKER_LOST = Problem(
     title="Worker lost",
     status=503,
-    detail="the process that drew this frame stopped answering, as often as is tried; "
+    detail="the process that drew this frame and nothing else died, as often as is tried; "
     "retry the job, and look at the worker's log if it happens again",
     code="worker_lost",
 )
@@ -60,18 +62,19 @@ def settle(db: Database, job: str, now: int) -> None:
         job_events.append(db, job, now, EventType.done, data={"state": state})
 
 
-def start(db: Database, frame: Row, lease: str, worker: str, now: int, expires_at: int) -> None:
+def start(db: Database, frame: Row, lease: str, worker: WorkerId, now: int) -> None:
     """A worker begins to draw a waiting frame."""
     db.change(
-        """UPDATE job_frames SET state = 'running', attempt = attempt + 1, step = 0, lease = ?,
-               lease_expires_at = ? WHERE job = ? AND frame = ?""",
-        (lease, expires_at, frame["job"], frame["frame"]),
+        """UPDATE job_frames SET state = 'running', attempt = attempt + 1, step = 0, lease = ?
+           WHERE job = ? AND frame = ?""",
+        (lease, frame["job"], frame["frame"]),
     )
     db.change(
-        """INSERT INTO attempts (lease, job, frame, attempt, worker, steps, started_at)
-           VALUES (?, ?, ?, ?, ?, ?, ?)""",
+        """INSERT INTO attempts (lease, job, frame, attempt, worker, instance, steps, started_at)
+           VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
         (
-            lease, frame["job"], frame["frame"], frame["attempt"] + 1, worker, frame["steps"], now,
+            lease, frame["job"], frame["frame"], frame["attempt"] + 1,
+            worker.name, worker.instance, frame["steps"], now,
         ),
     )  # fmt: skip
     job_events.append(
@@ -84,17 +87,13 @@ def start(db: Database, frame: Row, lease: str, worker: str, now: int, expires_a
     )
 
 
-def progress(
-    db: Database, frame: Row, step: int, preview: str | None, now: int, until: int
-) -> None:
+def progress(db: Database, frame: Row, step: int, preview: str | None, now: int) -> None:
     """Take note of a worker's report; steps never go back and never pass the end."""
     done = max(frame["step"], min(step, frame["steps"]))
     job, index = frame["job"], frame["frame"]
-    db.change(
-        "UPDATE job_frames SET step = ?, lease_expires_at = ? WHERE job = ? AND frame = ?",
-        (done, until, job, index),
-    )
+    db.change("UPDATE attempts SET renewals = renewals + 1 WHERE lease = ?", (frame["lease"],))
     if done != frame["step"]:
+        db.change("UPDATE job_frames SET step = ? WHERE job = ? AND frame = ?", (done, job, index))
         data = {"step": done, "steps": frame["steps"]}
         job_events.replace(db, job, now, EventType.step, frame=index, data=data)
     if preview is not None:
@@ -111,6 +110,7 @@ def succeed(db: Database, frame: Row, artifact: str, scores: Mapping[str, float]
            WHERE job = ? AND frame = ?""",
         (artifact, json.dumps(scores), job, index),
     )
+    job_suspects.acquit(db, frame)
     _end(db, frame, "succeeded", now)
     job_events.forget_progress(db, job, index)
     data = {"version": frame["version"], "seed": frame["seed"]}
@@ -137,6 +137,46 @@ def cancel(db: Database, frame: Row, now: int) -> None:
     job_events.forget_progress(db, frame["job"], frame["frame"])
 
 
+def late(rows: Query, now: int) -> list[Row]:
+    """Unfinished frames of jobs whose deadline has passed."""
+    return rows(
+        f"{FRAME} WHERE j.state IN ('queued', 'running') AND j.deadline_at <= ?"
+        " AND f.state IN ('queued', 'running') ORDER BY f.job, f.frame",
+        (now,),
+    )
+
+
+def must_end(frame: Row, now: int) -> bool:
+    """Whether nobody wants the frame any more, or not so late."""
+    deadline = frame["deadline_at"]
+    return bool(frame["cancelling"]) or (deadline is not None and deadline <= now)
+
+
+def stop(db: Database, frame: Row, now: int) -> None:
+    """End a frame that must end."""
+    if frame["cancelling"]:
+        cancel(db, frame, now)
+    else:
+        fail(db, frame, DEADLINE, now)
+
+
+def lost(db: Database, frames: Sequence[Row], now: int, max_attempts: int) -> None:
+    """The worker that was drawing these, and nothing else, has died.
+
+    One that was alone did it, and its attempt counts. Of several nobody knows which one: they wait
+    again with the attempts that they had, as suspects.
+    """
+    alone = len(frames) == 1
+    for frame in frames:
+        if must_end(frame, now):
+            stop(db, frame, now)
+        elif alone and frame["attempt"] >= max_attempts:
+            fail(db, frame, WORKER_LOST, now)
+        else:
+            job_suspects.suspect(db, frame)
+            requeue(db, frame, "worker_lost", now, counts=alone)
+
+
 def requeue(db: Database, frame: Row, reason: str, now: int, *, counts: bool = True) -> None:
     """The frame waits again; without ``counts`` as if the attempt had not been."""
     if not counts:
@@ -160,7 +200,7 @@ def _end(db: Database, frame: Row, state: str, now: int, *, outcome: str | None 
         (now, outcome or state, frame["lease"]),
     )
     db.change(
-        """UPDATE job_frames SET state = ?, cancelling = 0, lease = NULL, lease_expires_at = NULL
+        """UPDATE job_frames SET state = ?, cancelling = 0, lease = NULL
            WHERE job = ? AND frame = ?""",
         (state, frame["job"], frame["frame"]),
     )

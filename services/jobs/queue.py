@@ -180,7 +180,7 @@ def jobs(rows: Query, found: Sequence[Row], now: int) -> list[Job]:
     return [_job(rows, row, waiting, pace, now) for row in found]
 
 
-def lease(frame: Row, shared: Mapping[str, Any], lease_id: str, expires_at: int) -> Lease:
+def lease(frame: Row, shared: Mapping[str, Any], lease_id: str) -> Lease:
     """What a worker gets for a waiting frame; ``shared`` is what the orders of its job share."""
     deadline = frame["deadline_at"]
     return Lease(
@@ -193,7 +193,6 @@ def lease(frame: Row, shared: Mapping[str, Any], lease_id: str, expires_at: int)
         owner=frame["owner"],
         user=frame["end_user"],
         order={**shared, **json.loads(frame["plan"])},
-        expires_at=expires_at / 1e6,
         deadline_at=None if deadline is None else deadline / 1e6,
         bulk=bool(frame["bulk"]),
     )

@@ -24,7 +24,7 @@ class OrderedFrame:
 
 @dataclass(frozen=True)
 class Lease:
-    """The right to draw one frame until ``expires_at`` (seconds since 1970), renewed by progress.
+    """The right to draw one frame, for as long as progress is reported.
 
     ``order`` is the frame's; ``attempt`` counts from 1; ``owner`` is the key that pays and
     under which the drawing is stored.
@@ -39,7 +39,6 @@ class Lease:
     owner: str
     user: str
     order: dict[str, Any]
-    expires_at: float
     deadline_at: float | None
     bulk: bool
 

@@ -21,6 +21,8 @@ from services.jobs import queue as job_queue
 from services.jobs.events import Changes
 from services.jobs.queue import waiting_newcomers
 from services.jobs.records import Lease, OrderedFrame, OwnerLoad, Progress, QueueState
+from services.jobs.silence import Silence, WorkerId
+from services.jobs.suspects import suspect
 from services.keys import Quota
 from services.settings import LimitSettings
 from services.store import Database
@@ -45,14 +47,18 @@ class JobStore:
         limits: LimitSettings,
         *,
         clock: Callable[[], float] = time.time,
-        lease_s: float = 4.0,
+        listening: Callable[[], float] = time.monotonic,
+        lease_s: float = 30.0,
         max_attempts: int = 3,
         quota_of: Callable[[str], Quota] | None = None,
     ) -> None:
-        """``quota_of(owner)`` gives a key's own limits; None means ``limits`` for everybody."""
+        """``quota_of(owner)`` gives a key's own limits; None means ``limits`` for everybody.
+        ``listening`` is a clock of seconds in which workers could have reported; ``clock`` is for
+        what people read, and for deadlines.
+        """
         self._db = database
         self._clock = clock
-        self._lease_us = micros(lease_s)
+        self._silence = Silence(lease_s, listening)
         self._max_attempts = max_attempts
         self._admission = job_admission.Admission(database, limits, quota_of)
         self._changes = Changes(database)
@@ -245,6 +251,7 @@ class JobStore:
         worker: str,
         count: int,
         *,
+        instance: str = "",
         newcomers: int = 0,
         prefer_stories: Collection[str] = (),
     ) -> list[Lease]:
@@ -254,21 +261,39 @@ class JobStore:
         Interactive work before bulk; deficit round robin (cost: steps) over owners, then over the
         users of an owner; within a user stories in ``prefer_stories`` (whose anchors the worker
         has), then small ones, growing older counts as growing smaller. Nobody runs more than
-        their ``running`` quota. Lapsed leases and deadlines are dealt with first.
+        their ``running`` quota. Lapsed leases and deadlines are dealt with first. After a worker
+        has died what it drew is given out alone, one frame at a time.
+
+        ``instance`` tells processes of one ``worker``'s name apart.
         """
         self.expire()
+        who = WorkerId(worker, instance)
+        self._silence.asked(who)
         if not self._worth_asking(count, newcomers):
             return []
         with self._db.transaction():
             now = self._now()
             chosen = job_leasing.choose(
-                self._db, count, now, prefer_stories, self._admission.running_quota, newcomers
+                self._db, who, count, now, prefer_stories, self._admission.running_quota, newcomers
             )
-            leases = [self._start(frame, worker, now) for frame in chosen]
+            leases = [self._start(frame, who, now) for frame in chosen]
             for job in {lease.job for lease in leases}:
                 job_frames.settle(self._db, job, now)
                 self._announce(job)
         return leases
+
+    def started(self, worker: str, instance: str) -> int:
+        """A worker's process begins, so those before it that had its name are gone; returns how
+        many frames died with them.
+        """
+        mine = "outcome IS NULL AND worker = ? AND instance <> ?"
+        with self._db.transaction():
+            found = self._db.rows(
+                f"{job_frames.FRAME} WHERE f.lease IN (SELECT lease FROM attempts WHERE {mine})",
+                (worker, instance),
+            )
+            self._lost(found, self._now())
+        return len(found)
 
     def renew(self, lease: Lease | str, *, step: int, preview: str | None = None) -> bool:
         """Report progress and keep the lease; False: stop (cancelled, past deadline, lease lost).
@@ -286,13 +311,14 @@ class JobStore:
         with self._db.transaction(durable=False):
             for report in reports:
                 frame = self._leased(report.lease)
-                answers.append(frame is not None and not _must_end(frame, now))
+                answers.append(frame is not None and not job_frames.must_end(frame, now))
                 if frame is not None and answers[-1]:
-                    until = now + self._lease_us
-                    job_frames.progress(self._db, frame, report.step, report.preview, now, until)
+                    job_frames.progress(self._db, frame, report.step, report.preview, now)
                     self._announce(frame["job"])
         for report, goes_on in zip(reports, answers, strict=True):
-            if not goes_on:
+            if goes_on:
+                self._silence.renewed(report.lease)
+            else:
                 self._end_if_due(report.lease, now)
         return answers
 
@@ -320,8 +346,12 @@ class JobStore:
             self._settle(frame, now)
             return not frame["cancelling"]
 
-    def fail(self, lease: Lease | str, problem: Problem, *, retryable: bool) -> None:
+    def fail(
+        self, lease: Lease | str, problem: Problem, *, retryable: bool, alone: bool = True
+    ) -> None:
         """The frame could not be drawn. ``retryable`` queues it again while attempts are left.
+        Not ``alone``: others failed with it, and which one was at fault is not known, so it waits
+        to be drawn alone and the attempt does not count.
 
         Does nothing when the lease was lost.
         """
@@ -331,6 +361,9 @@ class JobStore:
                 return
             if frame["cancelling"]:
                 job_frames.cancel(self._db, frame, now)
+            elif retryable and not alone:
+                suspect(self._db, frame)
+                job_frames.requeue(self._db, frame, problem.code, now, counts=False)
             elif retryable and frame["attempt"] < self._max_attempts:
                 job_frames.requeue(self._db, frame, problem.code, now)
             else:
@@ -350,24 +383,35 @@ class JobStore:
             self._settle(frame, now)
 
     def expire(self) -> int:
-        """Take back lapsed leases and fail what is past its deadline; returns how many frames.
+        """Take back the leases of dead workers and fail what is past its deadline; returns how many
+        frames. :meth:`lease` does the same first, so this is only needed while no worker asks for
+        work.
 
-        A frame whose worker was lost is queued again, or failed with code ``worker_lost`` after
-        the last attempt. :meth:`lease` does the same first, so this is only needed while no
-        worker asks for work.
+        A frame that was alone with a worker that died is queued again, or failed with code
+        ``worker_lost`` after the last attempt. Others are queued again to be drawn alone.
         """
         now = self._now()
-        if not job_leasing.due(self._db.rows, now, self._lease_us):
+        if not (self._silence.look(self._db.rows) or job_frames.late(self._db.rows, now)):
             return 0
         with self._db.transaction():
-            ended = [
-                frame
-                for frame in job_leasing.due(self._db.rows, now, self._lease_us)
-                if job_leasing.take_back(self._db, frame, now, self._lease_us, self._max_attempts)
-            ]
-            for frame in {frame["job"]: frame for frame in ended}.values():
+            ended = 0
+            lapses = self._silence.look(self._db.rows)
+            for leases in lapses.dead:
+                found = [frame for one in leases if (frame := self._leased(one)) is not None]
+                self._lost(found, now)
+                ended += len(found)
+            for frame in (frame for one in lapses.unheard if (frame := self._leased(one))):
+                if job_frames.must_end(frame, now):
+                    job_frames.stop(self._db, frame, now)
+                else:
+                    job_frames.requeue(self._db, frame, "lapsed", now, counts=False)
                 self._settle(frame, now)
-        return len(ended)
+                ended += 1
+            for frame in job_frames.late(self._db.rows, now):
+                job_frames.stop(self._db, frame, now)
+                self._settle(frame, now)
+                ended += 1
+        return ended
 
     # Inside ---------------------------------------------------------------------------------------
     def _now(self) -> int:
@@ -385,12 +429,18 @@ class JobStore:
     def _leased(self, lease: str) -> Row | None:
         return self._db.one(f"{job_frames.FRAME} WHERE f.lease = ?", (lease,))
 
-    def _start(self, frame: Row, worker: str, now: int) -> Lease:
-        lease, until = new_id("lease"), now + self._lease_us
-        job_frames.start(self._db, frame, lease, worker, now, until)
+    def _start(self, frame: Row, worker: WorkerId, now: int) -> Lease:
+        lease = new_id("lease")
+        job_frames.start(self._db, frame, lease, worker, now)
+        self._silence.started(lease, worker)
         shared = self._db.one("SELECT plan FROM jobs WHERE id = ?", (frame["job"],))
         assert shared is not None, "a frame without a job"
-        return job_queue.lease(frame, json.loads(shared["plan"]), lease, until)
+        return job_queue.lease(frame, json.loads(shared["plan"]), lease)
+
+    def _lost(self, frames: Sequence[Row], now: int) -> None:
+        job_frames.lost(self._db, frames, now, self._max_attempts)
+        for frame in {frame["job"]: frame for frame in frames}.values():
+            self._settle(frame, now)
 
     def _settle(self, frame: Row, now: int) -> None:
         job_frames.settle(self._db, frame["job"], now)
@@ -399,12 +449,9 @@ class JobStore:
     def _end_if_due(self, lease: str, now: int) -> None:
         with self._db.transaction():
             frame = self._leased(lease)
-            if frame is None or not _must_end(frame, now):
+            if frame is None or not job_frames.must_end(frame, now):
                 return
-            if frame["cancelling"]:
-                job_frames.cancel(self._db, frame, now)
-            else:
-                job_frames.fail(self._db, frame, job_frames.DEADLINE, now)
+            job_frames.stop(self._db, frame, now)
             self._settle(frame, now)
 
     # How ------------------------------------------------------------------------------------------
@@ -424,11 +471,6 @@ class JobStore:
 
 def _no_job() -> NotFound:
     return NotFound("no such job; see GET /v1/jobs for yours")
-
-
-def _must_end(frame: Row, now: int) -> bool:
-    deadline = frame["deadline_at"]
-    return bool(frame["cancelling"]) or (deadline is not None and deadline <= now)
 
 
 def _id(lease: Lease | str) -> str:

@@ -86,7 +86,13 @@ class ProcessGroup:
         self._drain_s = drain_s
         self.gateway = Child("gateway", gateway, shared, (listener.fileno(),))
         self.workers = [
-            Child(f"worker {i + 1}", command, {**shared, **_card(i, gpus)})
+            # A name of its own, under which it is started again: what its former process held is
+            # then taken back at once.
+            Child(
+                f"worker {i + 1}",
+                [*command, "--name", f"worker-{i + 1}"],
+                {**shared, **_card(i, gpus)},
+            )
             for i, command in enumerate(workers)
         ]
 

@@ -8,7 +8,7 @@ import base64
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import httpx
 import numpy as np
@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 
 from consistent_gen.client.types import ScoreOut
 from consistent_gen.errors import CheckpointError
-from consistent_gen.rewards.looking import SIDE, Looker, fitted
+from consistent_gen.rewards.looking import MAX_BATCH, SIDE, Looker, fitted
 from consistent_gen.rewards.sight import Sight, agreement, aligned
 from consistent_gen.world.naming import read_prompt
 from consistent_gen.world.palette import hue_anchors
@@ -134,11 +134,15 @@ class RemoteScorer:
 
     def _asked(self, path: str, pictures: Sequence[bytes], kind: TypeAdapter[_Seen]) -> _Seen:
         items = [base64.b64encode(png(small(data))).decode() for data in pictures]
+        found: list[Any] = []
         try:
-            answer = self._http.post(path, json={"pictures": items})
-            answer.raise_for_status()
-            return kind.validate_python(answer.json())
-        except (httpx.HTTPError, ValueError):
+            for start in range(0, len(items), MAX_BATCH):  # no more are taken at once
+                part = {"pictures": items[start : start + MAX_BATCH]}
+                answer = self._http.post(path, json=part)
+                answer.raise_for_status()
+                found += answer.json()
+            return kind.validate_python(found)
+        except (httpx.HTTPError, ValueError, TypeError):
             detail = "the scoring service does not answer; try again later"
             raise Refusal(503, "scorer_unavailable", detail, retry_after=5.0) from None
 

@@ -29,6 +29,8 @@ MAX_REFERENCES = 16
 MAX_ARCHIVE_BYTES = 64 << 20
 MAX_PICTURE_BYTES = 20 << 20
 MAX_MANIFEST_BYTES = 64 << 10
+# What the pictures of one character may take, so that whatever is exported can be imported.
+MAX_PICTURES_BYTES = MAX_ARCHIVE_BYTES - (1 << 20)
 SUFFIXES = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 _MANIFEST = "manifest.json"
 _PICTURE = re.compile(r"references/[0-9]{3}\.(png|jpg|webp)")

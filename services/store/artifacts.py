@@ -58,6 +58,7 @@ def forget_older(db: Database, before: int) -> int:
     )
 
 
+ROOM_BYTES = 1 << 20  # more than a drawing of the shipped model takes
 MEDIA_TYPES = ("image/png", "image/jpeg", "image/webp")
 _NAME = re.compile(r"[0-9a-f]{64}")
 _INCOMING = "incoming-"
@@ -204,6 +205,10 @@ class ArtifactStore:
             )
         return 0 if row is None else int(row["used"] or 0)
 
+    def check_room(self) -> None:
+        """Whether a drawing would find room now, whoever's it is. Raises StorageFull."""
+        self._check_server(ROOM_BYTES)
+
     # Inside ---------------------------------------------------------------------------------------
     def _now(self) -> int:
         return micros(self._clock())
@@ -222,6 +227,9 @@ class ArtifactStore:
         allowed = self._storage.owner_quota_bytes if quota is None else quota
         if self.used_bytes(owner) + size > allowed:
             raise StorageFull(f"your {allowed:,} bytes of storage are used up; delete some stories")
+        self._check_server(size)
+
+    def _check_server(self, size: int) -> None:
         if self.used_bytes() + size > self._storage.quota_bytes:
             raise StorageFull("the server's storage is used up; tell its operator")
         with _explained():

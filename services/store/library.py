@@ -113,7 +113,8 @@ class Library:
         Raises:
             NotFound: the character or the artifact is not the owner's.
             Conflict: it shows the character already.
-            LimitError: the character has MAX_REFERENCES.
+            LimitError: the character has MAX_REFERENCES, or the picture is too large for an
+                archive, alone or with the others.
         """
         with self._db.transaction():
             row = self._find(self._db.rows, owner, character)
@@ -122,6 +123,7 @@ class Library:
                 raise LimitError(f"a character has at most {MAX_REFERENCES} references; remove one")
             if any(reference.artifact == artifact for reference in there):
                 raise Conflict("this picture shows the character already")
+            self._check_archive(character, artifact)
             adopt(self._db, owner, artifact)
             reference, now = new_id("ref"), self._now()
             self._db.change(
@@ -191,6 +193,26 @@ class Library:
         if not found:
             raise NotFound("no such character; see GET /v1/characters for yours")
         return found[0]
+
+    def _check_archive(self, character: str, artifact: str) -> None:
+        """Raise LimitError for a picture with which the character's archive could not be read."""
+        new = self._db.one("SELECT bytes FROM artifacts WHERE id = ?", (artifact,))
+        there = self._db.one(
+            """SELECT SUM(a.bytes) AS bytes FROM character_references r
+               JOIN artifacts a ON a.id = r.artifact WHERE r.character = ?""",
+            (character,),
+        )
+        size = 0 if new is None else int(new["bytes"])
+        if size > archive.MAX_PICTURE_BYTES:
+            raise LimitError(
+                f"the picture takes {size:,} bytes and a reference at most "
+                f"{archive.MAX_PICTURE_BYTES:,}; scale it down or save it as JPEG"
+            )
+        if there is not None and int(there["bytes"] or 0) + size > archive.MAX_PICTURES_BYTES:
+            raise LimitError(
+                f"the references of a character take at most {archive.MAX_PICTURES_BYTES:,} bytes "
+                "together; remove one or scale this one down"
+            )
 
     def _touch(self, character: str) -> None:
         self._db.change(

@@ -176,4 +176,18 @@ MIGRATIONS: Migrations = (
         # When what is asked for was changed last; 0 for never.
         ("ALTER TABLE stories ADD COLUMN asked_at BIGINT NOT NULL DEFAULT 0",),
     ),
+    (
+        "0006_silence",
+        # Whether a lease has lapsed is not read off a clock: see services.jobs.silence.
+        (
+            "DROP INDEX job_frames_by_expiry",
+            "ALTER TABLE job_frames DROP COLUMN lease_expires_at",
+            "ALTER TABLE attempts ADD COLUMN instance TEXT NOT NULL DEFAULT ''",
+            "ALTER TABLE attempts ADD COLUMN renewals BIGINT NOT NULL DEFAULT 0",
+            """CREATE TABLE suspects (
+                job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+                frame INTEGER NOT NULL,
+                PRIMARY KEY (job, frame))""",
+        ),
+    ),
 )

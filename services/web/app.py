@@ -55,6 +55,7 @@ ROUTERS = (
     internal,
 )
 HOUSEKEEPING_S = 1.0
+LISTENING_TICK_S = 0.1
 THREADS = 96
 # What any call of /v1 may be answered with; routes add their own.
 SHARED_PROBLEMS = (400, 401, 403, 408, 413, 415, 422, 429)
@@ -82,14 +83,15 @@ def build_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # Most of them wait for the disk or for each other.
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
-        keeping = asyncio.create_task(_keep_house(server))
+        beside = [asyncio.create_task(task) for task in (_listen(server), _keep_house(server))]
         try:
             yield
         finally:
             server.stop_streams()
-            keeping.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await keeping
+            for task in beside:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
             if owned:
                 await asyncio.to_thread(server.close)
 
@@ -146,6 +148,13 @@ class NoSuchPlace:
 
 def _is_last(route: BaseRoute) -> bool:
     return isinstance(route, Route) and isinstance(route.endpoint, NoSuchPlace)
+
+
+async def _listen(server: ServerState) -> None:
+    """Let the time run in which workers can be heard: while this loop goes round."""
+    while True:
+        server.listening.tick()
+        await asyncio.sleep(LISTENING_TICK_S)
 
 
 async def _keep_house(server: ServerState) -> None:

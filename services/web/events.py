@@ -13,6 +13,7 @@ import contextlib
 import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterator
+from enum import Enum
 
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
@@ -77,6 +78,18 @@ class Feed:
                 self._watchers.discard(watcher)
 
 
+class WaitEnd(Enum):
+    """Why a wait is over."""
+
+    done = "what was waited for has happened"
+    time = "it has not within the time"
+    gone = "the client has left"
+    stopping = "the server stops"
+
+    def __bool__(self) -> bool:
+        return self is WaitEnd.done
+
+
 async def happened(changed: asyncio.Event, timeout_s: float) -> None:
     """Wait until `changed` is set or `timeout_s` went by."""
     with contextlib.suppress(TimeoutError):
@@ -86,20 +99,24 @@ async def happened(changed: asyncio.Event, timeout_s: float) -> None:
 async def until(
     feed: Feed, job: str | None, done: Callable[[], bool], timeout_s: float,
     gone: Callable[[], Awaitable[bool]] | None = None,
-) -> bool:  # fmt: skip
-    """Wait until `done()` (asked on a thread after each change); False after `timeout_s`.
+) -> WaitEnd:  # fmt: skip
+    """Wait until `done()` (asked on a thread after each change), and say what ended the waiting.
 
-    gone: tells that the client has left, which ends the waiting too.
+    gone: tells that the client has left.
     """
     end = time.monotonic() + timeout_s
     with feed.watch(job) as changed:
         while True:
             changed.clear()
             if await run_in_threadpool(done):
-                return True
+                return WaitEnd.done
+            if gone is not None and await gone():
+                return WaitEnd.gone
+            if feed.closed:
+                return WaitEnd.stopping
             left_s = end - time.monotonic()
-            if left_s <= 0 or feed.closed or (gone is not None and await gone()):
-                return False
+            if left_s <= 0:
+                return WaitEnd.time
             await happened(changed, min(left_s, LOOK_AGAIN_S))
 
 

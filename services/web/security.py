@@ -19,17 +19,18 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.errors import Refusal
 from services.keys import ANONYMOUS, Key, KeyRing
 from services.settings import Settings
+from services.store.archive import MAX_ARCHIVE_BYTES
 from services.web.metrics import Metrics
 from services.web.problems import log_fault, problem_response
 
@@ -140,6 +141,8 @@ def unauthorized(detail: str) -> Refusal:
     return Refusal(401, "unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
 
 
+IMPORT_PATH = "/v1/characters/import"
+ARCHIVE_BODY_BYTES = MAX_ARCHIVE_BYTES + (64 << 10)  # the form's own lines
 OPEN_PER_KEY = 512
 OPEN_IN_ALL = 2048
 OPEN_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/metrics", "/openapi.json"})
@@ -158,6 +161,15 @@ _API_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+# For pages of the sites in `server.cors_origins`. Without credentials: keys are sent by hand.
+_PREFLIGHT = {
+    "Access-Control-Allow-Methods": "GET, POST, PUT, DELETE",
+    "Access-Control-Allow-Headers": (
+        "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Prefer, X-Request-ID, X-User"
+    ),
+    "Access-Control-Max-Age": "600",
+}
+_EXPOSED = "Content-Disposition, Location, Preference-Applied, Retry-After, X-Request-ID"
 _log = logging.getLogger("services.access")
 
 
@@ -197,12 +209,20 @@ class Gate:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
+        scope, moved = self._unprefixed(scope)
         given = headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = request_id
-        answer = _Answer(send, request_id, is_api=_is_api(scope["path"]))
+        shared = self._shared_with(scope["path"], headers)
+        answer = _Answer(send, request_id, is_api=_is_api(scope["path"]), shared=shared)
         started = self._clock()
         try:
+            if moved:
+                await answer.refuse(RedirectResponse(moved, 308), scope, receive)
+                return
+            if shared and scope["method"] == "OPTIONS":
+                await answer.refuse(Response(None, 204, _PREFLIGHT), scope, receive)
+                return
             await self._admit(scope, headers, receive, answer)
         except Refusal as refusal:
             await answer.refuse(
@@ -232,7 +252,7 @@ class Gate:
         caller = await self._caller(path, headers, scope)
         scope["state"]["caller"] = caller
         _check_type(scope["method"], path, headers)
-        body = BoundedBody(receive, headers, self._settings.limits.body_bytes)
+        body = BoundedBody(receive, headers, self._body_bytes(path))
         await body.check_length()
         if self._open[caller.owner] >= OPEN_PER_KEY or self._open.total() >= OPEN_IN_ALL:
             mine = self._open[caller.owner] >= OPEN_PER_KEY
@@ -250,13 +270,40 @@ class Gate:
             if not self._open[caller.owner]:
                 del self._open[caller.owner]
 
+    def _body_bytes(self, path: str) -> int:
+        """Most bytes of a body: what is imported may be as large as what is exported."""
+        usual = self._settings.limits.body_bytes
+        return max(usual, ARCHIVE_BODY_BYTES) if path == IMPORT_PATH else usual
+
+    def _unprefixed(self, scope: Scope) -> tuple[Scope, str]:
+        """The request without the path of `server.public_url`, which a proxy may have left on; and
+        where it should have gone, when the slash behind that path is missing.
+        """
+        prefix, path = self._settings.server.public_path, scope["path"]
+        if not prefix or not (path == prefix or path.startswith(prefix + "/")):
+            return scope, ""
+        rest = path[len(prefix) :]
+        raw = scope.get("raw_path") or quote(path).encode()
+        raw = raw[len(quote(prefix)) :] or b"/"
+        return {**scope, "path": rest or "/", "raw_path": raw}, "" if rest else prefix + "/"
+
+    def _shared_with(self, path: str, headers: Headers) -> str:
+        """The other site whose page asks, where it may use /v1; else nothing."""
+        origin = headers.get("origin", "")
+        allowed = origin in self._settings.server.cors_origins
+        return origin if allowed and path.startswith("/v1/") else ""
+
     def _check_origin(self, scope: Scope, headers: Headers) -> None:
         """Where anyone on this machine may call, others and web pages of other sites may not. The
         studio speaks with a key of its own, so pages of other sites may never use it.
         """
         host = headers.get("host", "")
         origin = headers.get("origin")
-        foreign = origin is not None and urlsplit(origin).netloc not in {host} | self._public
+        foreign = (
+            origin is not None
+            and urlsplit(origin).netloc not in {host} | self._public
+            and not self._shared_with(scope["path"], headers)
+        )
         if foreign and not _is_api(scope["path"]):
             raise Refusal(403, "cross_site", "a page of another site may not use the studio")
         if not self._anonymous:
@@ -269,8 +316,9 @@ class Gate:
             # Else a page could give this machine a name of its own and read the answers.
             detail = "this server answers to localhost only; set server.public_url for other names"
             raise Refusal(403, "wrong_host", detail)
+        cross = headers.get("sec-fetch-site") == "cross-site"
         if scope["method"] in _UNSAFE and (
-            foreign or headers.get("sec-fetch-site") == "cross-site"
+            foreign or (cross and not self._shared_with(scope["path"], headers))
         ):
             raise Refusal(403, "cross_site", "a page of another site may not change anything here")
 
@@ -308,8 +356,9 @@ class _Broken(Exception):
 class _Answer:
     """`send` that adds our headers and remembers the status."""
 
-    def __init__(self, send: Send, request_id: str, *, is_api: bool) -> None:
+    def __init__(self, send: Send, request_id: str, *, is_api: bool, shared: str) -> None:
         self._send, self._request_id, self._is_api = send, request_id, is_api
+        self._shared = shared
         self.status = 0
         self.started_at: float | None = None
 
@@ -317,6 +366,14 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.status, self.started_at = message["status"], time.monotonic()
             headers = MutableHeaders(scope=message)
+            # What another application beside ours thinks of other sites is not asked.
+            for name in [] if self._is_api else list(headers):
+                if name.startswith("access-control-"):
+                    del headers[name]
+            if self._shared:
+                headers["Access-Control-Allow-Origin"] = self._shared
+                headers["Access-Control-Expose-Headers"] = _EXPOSED
+                headers.add_vary_header("Origin")
             headers["X-Request-ID"] = self._request_id
             headers["X-Content-Type-Options"] = "nosniff"
             headers.setdefault("Referrer-Policy", "no-referrer")

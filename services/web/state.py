@@ -11,19 +11,19 @@ from threading import BoundedSemaphore
 
 from services.errors import NotFound, Refusal
 from services.jobs import JobStore, WorkerBoard
+from services.jobs.silence import ListeningClock
 from services.keys import KeyRing
 from services.personas import OpenPersonas
 from services.plans import Planner
 from services.scores import PictureScorer, open_scorer
 from services.settings import Settings
 from services.store import ArtifactStore, Database, Library, StoryStore
+from services.store.lock import FolderLock
 from services.store.pictures import CheckedPicture, read_picture
 from services.web.events import Feed
 from services.web.intake import PictureIntake
 from services.web.metrics import Metrics, ServerGauges
 
-# A worker reports at least once per lease time; a few reports may be lost.
-SILENT_LEASES = 5
 CHAT_DRAWINGS, EXPORTS = 16, 2  # at once
 DATABASE_NAME = "server.sqlite"
 _ARTIFACT = re.compile(r"[a-z]+_[0-9a-z]{16,40}")
@@ -46,6 +46,8 @@ class ServerState:
     personas: OpenPersonas
     workers: WorkerBoard
     worker_token: str
+    listening: ListeningClock
+    lock: FolderLock
     feed: Feed = field(default_factory=Feed)
     # Both hold a thread for long: talks that wait for a drawing, and exports that fill a core.
     chat_drawings: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(CHAT_DRAWINGS))
@@ -53,10 +55,19 @@ class ServerState:
     metrics: Metrics = field(default_factory=Metrics)
     _unsubscribe: Callable[[], None] | None = None
 
-    @property
-    def ready(self) -> bool:
-        """Whether a frame that is asked for now can be drawn."""
-        return self.workers.ready
+    def check_ready(self) -> int:
+        """Whether a frame that is asked for now can be drawn and kept; how many workers are ready.
+        Looks at the disk.
+
+        Raises:
+            StorageFull: no room. Refusal: no worker.
+        """
+        self.artifacts.check_room()
+        ready = sum(self.workers.states().values())
+        if not ready:
+            detail = "no worker is ready; jobs are accepted and wait"
+            raise Refusal(503, "not_ready", detail, retry_after=2.0)
+        return ready
 
     def picture(self, owner: str, artifact: str) -> bytes:
         """The bytes of a picture. Raises ``Refusal`` (422) for what is no artifact of the owner."""
@@ -85,6 +96,7 @@ class ServerState:
         self.personas.close()
         self.scorer.close()
         self.database.close()
+        self.lock.close()
 
 
 def open_state(settings: Settings, *, planner: Planner | None = None) -> ServerState:
@@ -93,19 +105,31 @@ def open_state(settings: Settings, *, planner: Planner | None = None) -> ServerS
     planner: one whose model is in memory already; else it reads the model's configs when needed.
 
     Raises:
-        InputError: settings that do not fit together.
+        InputError: settings that do not fit together, or another gateway has the folder.
         StorageFull, StorageError: the folder or the database cannot be used.
     """
     settings.check()
+    folder = settings.storage.data_dir
+    lock = FolderLock(folder)
+    try:
+        return _opened(settings, lock, planner)
+    except BaseException:
+        lock.close()
+        raise
+
+
+def _opened(settings: Settings, lock: FolderLock, planner: Planner | None) -> ServerState:
     folder = settings.storage.data_dir
     database = Database(folder / DATABASE_NAME)
     keys = KeyRing(settings.auth.keys_file)
     artifacts = ArtifactStore(
         folder / "artifacts", database, settings.storage, quota_of=keys.quota_of
     )
+    listening = ListeningClock()
     jobs = JobStore(
         database,
         settings.limits,
+        listening=listening,
         lease_s=settings.engine.lease_s,
         max_attempts=settings.storage.max_attempts,
         quota_of=keys.quota_of,
@@ -125,7 +149,9 @@ def open_state(settings: Settings, *, planner: Planner | None = None) -> ServerS
         intake=intake,
         scorer=open_scorer(),
         personas=OpenPersonas(folder / "personas"),
-        workers=WorkerBoard(SILENT_LEASES * settings.engine.lease_s),
+        workers=WorkerBoard(settings.engine.lease_s, listening),
+        listening=listening,
+        lock=lock,
         worker_token=settings.auth.worker_token or secrets.token_urlsafe(32),
     )
     state._unsubscribe = jobs.subscribe(state.feed.changed)

@@ -60,6 +60,7 @@ class _Delivery:
     scores: Mapping[str, float] = field(default_factory=dict)
     problem: Problem | None = None
     retryable: bool = False
+    alone: bool = True
 
 
 class Courier:
@@ -139,16 +140,19 @@ class Courier:
             self._scorer = None
             return {}
 
-    def refuse(self, lease: Lease, error: Exception, *, retryable: bool) -> None:
-        """Fail a lease."""
+    def refuse(
+        self, lease: Lease, error: Exception, *, retryable: bool, alone: bool = True
+    ) -> None:
+        """Fail a lease; not `alone`: one of several, of which one is at fault."""
         self._held.pop(lease.id, None)
         problem = problem_of(error)
-        self._deliveries.append(_Delivery(lease, problem=problem, retryable=retryable))
+        self._deliveries.append(_Delivery(lease, problem=problem, retryable=retryable, alone=alone))
 
     def refuse_all(self, error: Exception) -> None:
         """Fail all held leases so that they are tried again."""
-        for held in list(self._held.values()):
-            self.refuse(held.lease, error, retryable=True)
+        together = list(self._held.values())
+        for held in together:
+            self.refuse(held.lease, error, retryable=True, alone=len(together) == 1)
 
     def turn(self, *, renew: bool = True) -> set[str]:
         """Hand in what is done and keep what is held; returns leases to stop drawing for.
@@ -183,7 +187,12 @@ class Courier:
         try:
             if delivery.png is None:
                 assert delivery.problem is not None
-                self._source.fail(lease, delivery.problem, retryable=delivery.retryable)
+                self._source.fail(
+                    lease,
+                    delivery.problem,
+                    retryable=delivery.retryable,
+                    alone=delivery.alone,
+                )
                 self.tally.failed += 1
             elif self._source.finish(lease, delivery.png, delivery.scores):
                 self.tally.drawn += 1

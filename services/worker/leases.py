@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
+import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -68,8 +68,8 @@ class LeaseSource(Protocol):
     def finish(self, lease: Lease, png: bytes, scores: Mapping[str, float]) -> bool:
         """Hand in a drawing; False when nobody wants it any more."""
 
-    def fail(self, lease: Lease, problem: Problem, *, retryable: bool) -> None:
-        """The frame could not be drawn."""
+    def fail(self, lease: Lease, problem: Problem, *, retryable: bool, alone: bool = True) -> None:
+        """The frame could not be drawn; not `alone`: as others with it (see `JobStore.fail`)."""
 
     def release(self, lease: Lease) -> None:
         """Give a frame back undrawn; the attempt does not count."""
@@ -78,7 +78,9 @@ class LeaseSource(Protocol):
         """The bytes of a reference picture. Raises NotFound."""
 
     def announce(self, ready: bool, info: Mapping[str, Any]) -> None:
-        """Say whether this worker can draw, and with what; to be repeated."""
+        """Say whether this worker can draw, and with what; to be repeated. Whatever a former
+        process of its name held is taken back when it is said for the first time.
+        """
 
     def leave(self) -> None:
         """Say goodbye."""
@@ -97,6 +99,8 @@ class StoreLeases:
         self, worker: str, jobs: JobStore, artifacts: ArtifactStore, board: WorkerBoard
     ) -> None:
         self._worker = worker
+        self._instance = secrets.token_hex(8)
+        self._registered = False
         self._jobs = jobs
         self._artifacts = artifacts
         self._board = board
@@ -114,7 +118,11 @@ class StoreLeases:
 
         def take() -> list[Lease]:
             return self._jobs.lease(
-                self._worker, count, newcomers=newcomers, prefer_stories=prefer_stories
+                self._worker,
+                count,
+                instance=self._instance,
+                newcomers=newcomers,
+                prefer_stories=prefer_stories,
             )
 
         seen = self._jobs.changed()
@@ -141,9 +149,9 @@ class StoreLeases:
         artifact = self._artifacts.put(lease.owner, png, PNG, temporary=True)
         return self._jobs.finish(lease, artifact=artifact.id, scores=scores)
 
-    def fail(self, lease: Lease, problem: Problem, *, retryable: bool) -> None:
+    def fail(self, lease: Lease, problem: Problem, *, retryable: bool, alone: bool = True) -> None:
         """See `LeaseSource`."""
-        self._jobs.fail(lease, problem, retryable=retryable)
+        self._jobs.fail(lease, problem, retryable=retryable, alone=alone)
 
     def release(self, lease: Lease) -> None:
         """See `LeaseSource`."""
@@ -155,6 +163,9 @@ class StoreLeases:
 
     def announce(self, ready: bool, info: Mapping[str, Any]) -> None:
         """See `LeaseSource`."""
+        if not self._registered:
+            self._jobs.started(self._worker, self._instance)
+            self._registered = True
         self._board.report(self._worker, ready=ready, info=info)
 
     def leave(self) -> None:
@@ -190,7 +201,8 @@ class HttpLeases:
                 "a worker needs the gateway's token; set CONSISTENT_GEN_AUTH_WORKER_TOKEN on both"
             )
         self._worker = worker
-        self._lock = threading.Lock()
+        self._instance = secrets.token_hex(8)
+        self._registered = False
         self._client = httpx.Client(
             base_url=url,
             headers={"Authorization": f"Bearer {token}"},
@@ -210,6 +222,7 @@ class HttpLeases:
         """See `LeaseSource`."""
         body = {
             "worker": self._worker,
+            "instance": self._instance,
             "count": count,
             "newcomers": newcomers,
             "prefer_stories": list(prefer_stories),
@@ -249,9 +262,10 @@ class HttpLeases:
             return False
         return bool(answer.json()["accepted"])
 
-    def fail(self, lease: Lease, problem: Problem, *, retryable: bool) -> None:
+    def fail(self, lease: Lease, problem: Problem, *, retryable: bool, alone: bool = True) -> None:
         """See `LeaseSource`."""
-        body = {"problem": problem.model_dump(mode="json"), "retryable": retryable}
+        said = problem.model_dump(mode="json")
+        body = {"problem": said, "retryable": retryable, "alone": alone}
         self._call("POST", f"/internal/leases/{lease.id}/fail", json=body)
 
     def release(self, lease: Lease) -> None:
@@ -264,8 +278,9 @@ class HttpLeases:
 
     def announce(self, ready: bool, info: Mapping[str, Any]) -> None:
         """See `LeaseSource`."""
-        body = {**info, "worker": self._worker, "ready": ready}
-        self._call("POST", "/internal/workers", json=body)
+        body = {**info, "worker": self._worker, "instance": self._instance, "ready": ready}
+        self._call("POST", "/internal/workers", json={**body, "starts": not self._registered})
+        self._registered = True
 
     def leave(self) -> None:
         """See `LeaseSource`."""

@@ -13,7 +13,6 @@ import math
 import os
 import queue
 import re
-import secrets
 import socket
 import statistics
 import tempfile
@@ -66,6 +65,7 @@ class Watchdog:
 
 
 TICK_S = 0.03
+URGENT_WAIT_S = 1.0  # longest pause of the painter for news that it asked for
 IDLE_WAIT_S = 1.0
 BACK_OFF_S = (0.2, 5.0)  # first and longest pause while the gateway does not answer
 SWEEP_EVERY_S = 60.0
@@ -88,7 +88,7 @@ class Worker:
         make_painter: Callable[[], Painter],
         source: LeaseSource,
         *,
-        lease_s: float = 4.0,
+        lease_s: float = 30.0,
         on_hang: Callable[[], None] | None = None,
         scorer: ScoresFrames | None = None,
     ) -> None:
@@ -197,7 +197,7 @@ class Worker:
             if self._source.urgent():
                 self._turned.clear()
                 self._outbox.put([])
-                self._turned.wait(self._lease_s / 4)
+                self._turned.wait(min(URGENT_WAIT_S, self._lease_s / 4))
             self._watchdog.begin()
             try:
                 reports = painter.step()
@@ -294,7 +294,8 @@ class Worker:
 
     def _announce(self) -> None:
         ready, now = self.ready, time.monotonic()
-        if ready != self._said_ready or now - self._announced >= self._lease_s:
+        # Who says nothing for a whole lease does not count: some reports may be late.
+        if ready != self._said_ready or now - self._announced >= self._lease_s / 4:
             self._source.announce(ready, self.info())
             self._said_ready, self._announced = ready, now
 
@@ -336,6 +337,8 @@ class Worker:
 
 
 def worker_name() -> str:
-    """A name for this process that no other has."""
+    """A name for this process that no other has while it lives. One that is started again in a
+    container has the name that it had, and so tells that it died.
+    """
     host = re.sub(r"[^\w.-]", "-", socket.gethostname())[:60]
-    return f"{host}:{os.getpid()}:{secrets.token_hex(3)}"
+    return f"{host}:{os.getpid()}"

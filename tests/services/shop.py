@@ -16,15 +16,22 @@ ROOMY = StorageSettings(reserve_bytes=0)
 
 
 class Clock:
-    """Seconds since 1970, moved by hand."""
+    """Seconds since 1970, moved by hand; and a clock that only time moves."""
 
     def __init__(self) -> None:
         self.now = 1_800_000_000.0
+        self.steady = 0.0
 
     def __call__(self) -> float:
         return self.now
 
     def advance(self, seconds: float) -> None:
+        """Time goes by; or, when it is negative, somebody puts the clock back."""
+        self.now += seconds
+        self.steady += max(0.0, seconds)
+
+    def step(self, seconds: float) -> None:
+        """Somebody sets the clock."""
         self.now += seconds
 
 
@@ -53,6 +60,7 @@ class Shop:
             self.db,
             self.limits,
             clock=self.clock,
+            listening=lambda: self.clock.steady,
             lease_s=self.lease_s,
             max_attempts=self.max_attempts,
         )

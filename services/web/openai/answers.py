@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import AsyncGenerator
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ from starlette.responses import JSONResponse
 
 from consistent_gen.client.types import Event, EventType, ImageIn, Job, JobFrame
 from services.errors import NotFound, Refusal
-from services.web.events import EventStream, job_events, until
+from services.web.events import EventStream, WaitEnd, job_events, until
 from services.web.openai.shapes import GeneratedImage, PicturesIn, PicturesOut
 from services.web.ordering import address
 from services.web.security import Caller
@@ -25,21 +26,38 @@ Kind = Literal["image_generation", "image_edit"]
 
 
 async def deliver(
-    state: ServerState, caller: Caller, job: Job, body: PicturesIn, request: Request, kind: Kind
+    state: ServerState,
+    caller: Caller,
+    job: Job,
+    body: PicturesIn,
+    request: Request,
+    kind: Kind,
+    *,
+    shared: bool,
 ) -> Response:
-    """The pictures of `job` when they are done, or as they come; a client that leaves cancels it.
+    """The pictures of `job` when they are done, or as they come.
 
-    kind: what the events of a stream are called by. Raises ``Refusal`` when nothing was drawn.
+    kind: what the events of a stream are called by. shared: others may wait for the same job, or
+    its client come back for it, since it has an idempotency key; otherwise a client that leaves
+    cancels it, since nobody would ever see the pictures.
+
+    Raises ``Refusal`` when nothing was drawn, or not yet.
     """
     if body.stream:
-        return EventStream(_streamed(state, caller, job, body, kind))
+        return EventStream(_streamed(state, caller, job, body, kind, shared))
 
     def finished() -> bool:
         return state.jobs.get(caller.owner, job.id).state.finished
 
-    if not await until(state.feed, job.id, finished, WAIT_S, request.is_disconnected):
+    end = await until(state.feed, job.id, finished, WAIT_S, request.is_disconnected)
+    if end is WaitEnd.stopping:
+        raise _stopping(state, job, shared)
+    if end is not WaitEnd.done:
+        said = f"not finished within {WAIT_S:.0f} s"
+        if shared:
+            raise Refusal(504, "deadline", f"{said}; job {job.id} goes on: send the request again")
         await run_in_threadpool(state.jobs.cancel, caller.owner, job.id)
-        raise Refusal(504, "deadline", f"not finished within {WAIT_S:.0f} s, so it was cancelled")
+        raise Refusal(504, "deadline", f"{said}, so job {job.id} was cancelled")
     content = await run_in_threadpool(_answer, state, caller, job.id, body)
     return JSONResponse(content.model_dump(mode="json", exclude_none=True))
 
@@ -95,6 +113,17 @@ def _base64(state: ServerState, caller: Caller, artifact: str) -> str:
     return base64.b64encode(state.artifacts.read(caller.owner, artifact)).decode()
 
 
+def _stopping(state: ServerState, job: Job, shared: bool) -> Refusal:
+    again = "send the same request with the same Idempotency-Key" if shared else ""
+    look = f"see GET /v1/jobs/{job.id}"
+    detail = (
+        f"the server is stopping; job {job.id} is kept and goes on when it is back: "
+        f"{f'{again}, or {look}' if again else look}"
+    )
+    where = {"Location": address(state, f"/v1/jobs/{job.id}")}
+    return Refusal(503, "stopping", detail, retry_after=5.0, headers=where)
+
+
 def _failed(frames: list[JobFrame]) -> Refusal:
     problem = next((frame.error for frame in frames if frame.error is not None), None)
     if problem is None:
@@ -104,9 +133,11 @@ def _failed(frames: list[JobFrame]) -> Refusal:
 
 
 async def _streamed(
-    state: ServerState, caller: Caller, job: Job, body: PicturesIn, kind: str
+    state: ServerState, caller: Caller, job: Job, body: PicturesIn, kind: str, shared: bool
 ) -> AsyncGenerator[bytes]:
-    """Partial and complete pictures as they come. A reader who leaves cancels the job."""
+    """Partial and complete pictures as they come. A reader who leaves cancels a job that is not
+    shared; a server that stops says so in the last event.
+    """
     partial: dict[int, int] = {}
 
     def page(after: int) -> list[Event]:
@@ -127,8 +158,12 @@ async def _streamed(
             made = await run_in_threadpool(_chunk, state, caller, event, index, kind)
             if made is not None:
                 yield made
-    finally:
         if not done:
+            problem = _stopping(state, job, shared)
+            told = {"message": problem.message, "code": problem.code}
+            yield _event("error", {"created_at": int(time.time()), "error": told})
+    finally:
+        if not (done or shared or state.feed.closed):
             state.jobs.cancel(caller.owner, job.id)
 
 

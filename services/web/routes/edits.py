@@ -12,6 +12,7 @@ nothing waits to be drawn from it any more.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Annotated, Any
 
@@ -29,9 +30,9 @@ from services.errors import Refusal
 from services.web.intake import MAX_FIELD_BYTES, readable
 from services.web.openai.answers import check_model, deliver, image_of, preview_every
 from services.web.openai.shapes import PicturesIn, PicturesOut, Short
-from services.web.ordering import image_story, order_story, planned
+from services.web.ordering import fingerprint, image_story, order_story, planned
 from services.web.problems import openai_responses
-from services.web.routes.access import State, Who
+from services.web.routes.access import Key, State, Who
 from services.web.security import Caller
 from services.web.state import ServerState, admitted
 
@@ -75,17 +76,18 @@ def _form_schema() -> dict[str, Any]:
     openapi_extra=_form_schema(),
     responses={
         200: {"content": {"text/event-stream": {}}},
-        **openai_responses(502, 503, 504, 507),
+        **openai_responses(409, 502, 503, 504, 507),
     },
 )
-async def edits(state: State, who: Who, request: Request) -> Response:
+async def edits(state: State, who: Who, request: Request, key: Key = None) -> Response:
     """Draw who is in the picture as the prompt says, and answer when it is done; a client that
-    leaves cancels it.
+    leaves cancels it, unless the request had an `Idempotency-Key`.
     """
     data, body = await _form(request)
     caller = Caller(who.owner, who.user or body.user or "")
-    job = await run_in_threadpool(_order, state, caller, data, body)
-    return await deliver(state, caller, job, body, request, "image_edit")
+    job = await run_in_threadpool(_order, state, caller, data, body, key)
+    shared = key is not None
+    return await deliver(state, caller, job, body, request, "image_edit", shared=shared)
 
 
 async def _form(request: Request) -> tuple[bytes, EditsIn]:
@@ -110,9 +112,12 @@ async def _form(request: Request) -> tuple[bytes, EditsIn]:
         raise RequestValidationError(found) from None
 
 
-def _order(state: ServerState, caller: Caller, data: bytes, body: EditsIn) -> Job:
+def _order(state: ServerState, caller: Caller, data: bytes, body: EditsIn, key: str | None) -> Job:
     """Put the picture into the store and the drawing into the queue."""
     check_model(state, body)
+    idempotency = fingerprint(key, f"edits {hashlib.sha256(data).hexdigest()}", body)
+    if idempotency and (known := state.jobs.replay(caller.owner, caller.user, idempotency)):
+        return known  # before the picture is kept once more
     if not resolve(METHODS, body.method, kind="method").rules:
         detail = f"`method` looks at no pictures; one that does is {EDIT_METHOD}"
         raise Refusal(422, "method_reads_no_pictures", detail)
@@ -121,7 +126,10 @@ def _order(state: ServerState, caller: Caller, data: bytes, body: EditsIn) -> Jo
     planned(state, state.planner.word(story, {NAME}).request)
     picture = admitted(state.intake, data)
     held = state.artifacts.put(caller.owner, picture.data, picture.media_type, temporary=True)
-    return order_story(state, caller, story, kind="image", references={NAME: [held.id]})
+    shown = {NAME: [held.id]}
+    return order_story(
+        state, caller, story, kind="image", references=shown, idempotency=idempotency
+    )
 
 
 def _story(state: ServerState, body: EditsIn) -> StoryIn:

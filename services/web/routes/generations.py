@@ -19,9 +19,9 @@ from services.errors import NotFound, Refusal
 from services.web.intake import readable
 from services.web.openai.answers import check_model, deliver, image_of, preview_every
 from services.web.openai.shapes import PicturesIn, PicturesOut, Short
-from services.web.ordering import image_story, order_story
+from services.web.ordering import fingerprint, image_story, order_story
 from services.web.problems import openai_responses
-from services.web.routes.access import State, Who
+from services.web.routes.access import Key, State, Who
 from services.web.security import Caller
 from services.web.state import ServerState
 
@@ -40,7 +40,7 @@ class GenerationsIn(PicturesIn):
     response_model=PicturesOut,
     responses={
         200: {"content": {"text/event-stream": {}}},
-        **openai_responses(502, 503, 504, 507),
+        **openai_responses(409, 502, 503, 504, 507),
     },
 )
 async def generations(
@@ -48,16 +48,23 @@ async def generations(
     state: State,
     who: Who,
     request: Request,
+    key: Key = None,
 ) -> Response:
-    """Draw pictures and answer when they are done; a client that leaves cancels them."""
+    """Draw pictures and answer when they are done; a client that leaves cancels them, unless the
+    request had an `Idempotency-Key`.
+    """
     caller = Caller(who.owner, who.user or body.user or "")
 
     def order() -> Job:
         check_model(state, body)
-        return order_story(state, caller, _story(state, caller, body), kind="image")
+        # The seed that a request without one is given must not count as part of the request.
+        idempotency = fingerprint(key, "generations", body)
+        story = _story(state, caller, body)
+        return order_story(state, caller, story, kind="image", idempotency=idempotency)
 
     job = await run_in_threadpool(order)
-    return await deliver(state, caller, job, body, request, "image_generation")
+    shared = key is not None
+    return await deliver(state, caller, job, body, request, "image_generation", shared=shared)
 
 
 def _story(state: ServerState, caller: Caller, body: GenerationsIn) -> StoryIn:

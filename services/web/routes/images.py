@@ -11,9 +11,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
 from consistent_gen.client.types import Accepted, ImageIn, Job
-from services.web.events import until
+from services.web.events import WaitEnd, until
 from services.web.intake import readable
-from services.web.ordering import accepted, fingerprint, image_story, order_story
+from services.web.ordering import accepted, address, fingerprint, image_story, order_story
 from services.web.problems import problem_responses
 from services.web.routes.access import Key, State, Who, links
 
@@ -41,7 +41,9 @@ async def create_image(
     key: Key = None,
     prefer: Annotated[str | None, Header(description="`wait=20`: seconds to wait")] = None,
 ) -> Response:
-    """Draw one picture. With `Prefer: wait=n` a client that leaves while it waits cancels it."""
+    """Draw one picture. With `Prefer: wait=n` a client that leaves while it waits cancels it,
+    unless the request had an `Idempotency-Key`.
+    """
 
     def order() -> Job:
         # The seed that a request without one is given must not count as part of the request.
@@ -50,7 +52,7 @@ async def create_image(
         return order_story(state, who, story, kind="image", idempotency=idempotency)
 
     job = await run_in_threadpool(order)
-    headers = {"Location": f"/v1/jobs/{job.id}"}
+    headers = {"Location": address(state, f"/v1/jobs/{job.id}")}
     wait_s = _seconds(prefer)
     if wait_s:
         headers["Preference-Applied"] = f"wait={wait_s:g}"
@@ -58,10 +60,12 @@ async def create_image(
         def finished() -> bool:
             return state.jobs.get(who.owner, job.id).state.finished
 
-        if await until(state.feed, job.id, finished, wait_s, request.is_disconnected):
+        end = await until(state.feed, job.id, finished, wait_s, request.is_disconnected)
+        if end is WaitEnd.done:
             done = await run_in_threadpool(state.jobs.get, who.owner, job.id)
             return JSONResponse(done.model_dump(mode="json", exclude_none=True), 200, headers)
-        if await request.is_disconnected():
+        # Under a key others may wait for it, or the client come back for it.
+        if end is WaitEnd.gone and key is None:
             await run_in_threadpool(state.jobs.cancel, who.owner, job.id)
     content = accepted(state, job).model_dump(mode="json")
     return JSONResponse(content, 202, headers)

@@ -37,6 +37,7 @@ class LeaseIn(_Body):
     """A worker asks for frames and will wait for them; `newcomers` as in `JobStore.lease`."""
 
     worker: WorkerName
+    instance: WorkerName
     count: int = Field(ge=0, le=MAX_LEASES)
     newcomers: int = Field(default=0, ge=0, le=MAX_LEASES)
     prefer_stories: list[str] = Field(default_factory=list, max_length=1000)
@@ -55,6 +56,7 @@ class FailIn(_Body):
 
     problem: Problem
     retryable: bool
+    alone: bool = True
 
 
 class WorkerIn(BaseModel):
@@ -62,12 +64,16 @@ class WorkerIn(BaseModel):
 
     model_config = ConfigDict(extra="allow")
     worker: WorkerName
+    instance: WorkerName
     ready: bool
+    starts: bool = False
 
 
 @router.post("/workers", status_code=204)
-async def report_worker(body: WorkerIn, state: State) -> None:
-    """Readiness of a worker; to be repeated at least once per lease time."""
+def report_worker(body: WorkerIn, state: State) -> None:
+    """Readiness of a worker; to be repeated several times per lease time."""
+    if body.starts:
+        state.jobs.started(body.worker, body.instance)
     state.workers.report(body.worker, ready=body.ready, info=body.model_extra)
 
 
@@ -86,6 +92,7 @@ async def lease(body: LeaseIn, state: State, request: Request) -> list[dict[str,
         return state.jobs.lease(
             body.worker,
             body.count,
+            instance=body.instance,
             newcomers=body.newcomers,
             prefer_stories=body.prefer_stories,
         )
@@ -147,7 +154,7 @@ async def finish(lease: ItemId, state: State, request: Request) -> dict[str, boo
 @router.post("/leases/{lease}/fail", status_code=204)
 def fail(lease: ItemId, body: FailIn, state: State) -> None:
     """The frame could not be drawn."""
-    state.jobs.fail(lease, body.problem, retryable=body.retryable)
+    state.jobs.fail(lease, body.problem, retryable=body.retryable, alone=body.alone)
 
 
 @router.post("/leases/{lease}/release", status_code=204)

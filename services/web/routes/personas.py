@@ -104,7 +104,12 @@ class ChatDrawer:
             if now.state.finished:
                 return now
             left_s = end - time.monotonic()
-            if left_s <= 0 or self._state.feed.closed:
+            if self._state.feed.closed:
+                raise NotDrawn(
+                    "The server is stopping; the drawing goes on when it is back: see "
+                    f"GET /v1/jobs/{job.id}."
+                )
+            if left_s <= 0:
                 jobs.cancel(self._caller.owner, job.id)
                 raise NotDrawn("The drawing took too long; ask again when less is waiting.")
             seq = jobs.wait(seq, min(left_s, 1.0), job=job.id)

@@ -31,6 +31,7 @@ from services.web.intake import readable
 from services.web.missing import missing_in
 from services.web.ordering import (
     accepted,
+    address,
     checked,
     fingerprint,
     library_references,
@@ -71,7 +72,7 @@ def create_story(
 ) -> Accepted:
     """Draw a story."""
     job = order_story(state, who, body, idempotency=fingerprint(key, "story", body))
-    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    response.headers["Location"] = address(state, f"/v1/jobs/{job.id}")
     given = pictured(library_references(state, who.owner, body, missing_ok=True))
     return accepted(state, job, state.planner.word(body, given).wording)
 
@@ -145,7 +146,7 @@ def reroll_frame(
     """Draw one frame again, as a new version; all other drawings keep their bytes."""
     idempotency = fingerprint(key, f"reroll/{story}/{index}", body)
     job = order_reroll(state, who, story, index, body, idempotency=idempotency)
-    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    response.headers["Location"] = address(state, f"/v1/jobs/{job.id}")
     return accepted(state, job, reroll_wording(state, who, story, index, body.prompt))
 
 
@@ -167,7 +168,7 @@ def redraw_frame(
     """Draw a part of one frame's drawing again, as a new version; the rest keeps its pixels."""
     idempotency = fingerprint(key, f"redraw/{story}/{index}", body)
     job = order_redraw(state, who, story, index, body, idempotency=idempotency)
-    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    response.headers["Location"] = address(state, f"/v1/jobs/{job.id}")
     return accepted(state, job, reroll_wording(state, who, story, index, body.prompt))
 
 

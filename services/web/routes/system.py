@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from consistent_gen import __version__
 from consistent_gen.client.types import Limits, ModelInfo
 from consistent_gen.story.layouts import LAYOUTS
-from services.errors import Refusal
+from services.errors import Refusal, StorageFull
 from services.web.metrics import CONTENT_TYPE
 from services.web.problems import problem_responses
 from services.web.routes.access import State
@@ -71,18 +71,21 @@ async def healthz() -> Health:
 
 @router.get("/livez", operation_id="livez")
 async def livez() -> Health:
-    """Answers whenever the server runs; for orchestrators."""
+    """Answers whenever the server runs, also when it is not ready: starting it again would help
+    neither with a full disk nor with workers that are away.
+    """
     return Health(version=__version__)
 
 
 @router.get("/readyz", operation_id="readyz", responses=problem_responses(503))
 async def readyz(state: State) -> Readiness:
-    """200 when a frame that is asked for now can be drawn."""
-    ready = sum(state.workers.states().values())
-    if not ready:
-        detail = "no worker is ready; jobs are accepted and wait"
-        raise Refusal(503, "not_ready", detail, retry_after=2.0)
-    return Readiness(workers=ready)
+    """200 when a frame that is asked for now can be drawn and kept: a worker was heard of within
+    its lease, and there is room on the disk.
+    """
+    try:
+        return Readiness(workers=await run_in_threadpool(state.check_ready))
+    except StorageFull as full:
+        raise Refusal(503, full.code, full.message, retry_after=60.0) from None
 
 
 @router.get(

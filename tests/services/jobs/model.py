@@ -16,7 +16,9 @@ class ModelFrame:
     attempt: int = 0
     code: str | None = None
     lease: str | None = None
-    expires: float = 0.0
+    worker: str = ""
+    renewed: float = 0.0
+    suspect: bool = False
     cancelling: bool = False
 
     def end(self, state: str, code: str | None = None) -> None:
@@ -60,6 +62,7 @@ class Model:
 
     def __init__(self) -> None:
         self.jobs: dict[str, ModelJob] = {}
+        self.heard: dict[str, float] = {}
 
     def unfinished(self, owner: str | None = None) -> int:
         return sum(not job.finished for job in self.jobs.values() if owner in (None, job.owner))
@@ -71,25 +74,48 @@ class Model:
                     return job, frame
         return None
 
-    def expire(self, now: float) -> int:
-        taken = 0
+    def running(self) -> dict[str, list[tuple[ModelJob, ModelFrame]]]:
+        """What each worker draws."""
+        found: dict[str, list[tuple[ModelJob, ModelFrame]]] = {}
         for job in self.jobs.values():
             for frame in job.frames.values():
-                lapsed = frame.state == "running" and frame.expires <= now
-                if frame.state in ENDED or not (lapsed or job.past(now)):
+                if frame.state == "running":
+                    found.setdefault(frame.worker, []).append((job, frame))
+        return found
+
+    def expire(self, now: float, steady: float) -> int:
+        """`now` is for deadlines, `steady` for silence."""
+        taken = 0
+        for worker, held in self.running().items():
+            dead = steady - self.heard[worker] >= LEASE_S
+            for job, frame in held:
+                if not dead and steady - frame.renewed < 2 * LEASE_S:
                     continue
                 taken += 1
                 if frame.cancelling:
                     frame.end("cancelled")
                 elif job.past(now):
                     frame.end("failed", "deadline")
-                elif frame.attempt >= MAX_ATTEMPTS:
+                elif dead and len(held) == 1 and frame.attempt >= MAX_ATTEMPTS:
                     frame.end("failed", "worker_lost")
                 else:
                     frame.end("queued")
+                    frame.suspect |= dead
+                    frame.attempt -= not (dead and len(held) == 1)
+        for job in self.jobs.values():
+            for frame in job.frames.values() if job.past(now) else ():
+                if frame.state not in ENDED:
+                    taken += 1
+                    frame.end(*(("cancelled",) if frame.cancelling else ("failed", "deadline")))
         return taken
 
-    def renew(self, lease: str, now: float) -> bool:
+    def restart(self, steady: float) -> None:
+        """Whoever listens anew has heard of everything just now."""
+        for held in self.running().values():
+            for _, frame in held:
+                frame.renewed = self.heard[frame.worker] = steady
+
+    def renew(self, lease: str, now: float, steady: float) -> bool:
         found = self.holder(lease)
         if found is None:
             return False
@@ -99,7 +125,7 @@ class Model:
         elif job.past(now):
             frame.end("failed", "deadline")
         else:
-            frame.expires = now + LEASE_S
+            frame.renewed = self.heard[frame.worker] = steady
         return frame.lease == lease
 
     def finish(self, lease: str) -> bool:
@@ -113,13 +139,16 @@ class Model:
             job.accepted.append(frame.index)
         return wanted
 
-    def fail(self, lease: str, retryable: bool) -> None:
+    def fail(self, lease: str, retryable: bool, alone: bool) -> None:
         found = self.holder(lease)
         if found is None:
             return
         frame = found[1]
         if frame.cancelling:
             frame.end("cancelled")
+        elif retryable and not alone:
+            frame.end("queued")
+            frame.suspect, frame.attempt = True, frame.attempt - 1
         elif retryable and frame.attempt < MAX_ATTEMPTS:
             frame.end("queued")
         else:
@@ -160,10 +189,27 @@ class Model:
             if not job.bulk and any(frame.state == "running" for frame in job.frames.values())
         }
 
-    def possible(self, running_per_key: int) -> tuple[int, dict[str, int]]:
+    def possible(self, running_per_key: int, suspects: bool) -> tuple[int, dict[str, int]]:
         """How many frames may be leased now, and how many more of each owner."""
         kinds: dict[str, list[str]] = {}
         for job in self.jobs.values():
-            kinds.setdefault(job.owner, []).extend(f.state for f in job.frames.values())
+            kinds.setdefault(job.owner, []).extend(
+                f.state for f in job.frames.values() if f.state != "queued" or f.suspect == suspects
+            )
         room = {who: running_per_key - found.count("running") for who, found in kinds.items()}
         return sum(min(room[who], found.count("queued")) for who, found in kinds.items()), room
+
+    def turn(self, worker: str, running_per_key: int) -> str:
+        """What a worker may be given: "others", "suspect" or "nothing"."""
+        running = self.running()
+        drawing = {who for who, held in running.items() if any(f.suspect for _, f in held)}
+        if worker in drawing:
+            return "nothing"
+        _, room = self.possible(running_per_key, True)
+        queued = [(j, f) for j in self.jobs.values() for f in j.frames.values()]
+        queued = [(job, frame) for job, frame in queued if frame.state == "queued"]
+        waiting = [job for job, frame in queued if frame.suspect and room[job.owner] > 0]
+        urgent = any(not frame.suspect and not job.bulk for job, frame in queued)
+        if drawing or not waiting or (all(job.bulk for job in waiting) and urgent):
+            return "others"
+        return "nothing" if worker in running else "suspect"

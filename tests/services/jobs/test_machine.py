@@ -75,6 +75,10 @@ class JobLives(RuleBasedStateMachine):
     def now(self) -> float:
         return self.shop.clock.now
 
+    @property
+    def steady(self) -> float:
+        return self.shop.clock.steady
+
     def some_lease(self, which: int) -> str:
         """Mostly one that counts, sometimes one that was lost or has ended."""
         live = [name for name in self.held if self.model.holder(name) is not None]
@@ -203,15 +207,21 @@ class JobLives(RuleBasedStateMachine):
 
     # Workers --------------------------------------------------------------------------------------
     @rule(
+        who=st.sampled_from(["worker", "worker", "other"]),
         count=st.integers(0, 8),
         newcomers=st.sampled_from([0, 0, 1, 3]),
         prefer=st.booleans(),
         reports=st.lists(REPORTS, max_size=5),
     )
     def workers(
-        self, count: int, newcomers: int, prefer: bool, reports: list[tuple[str, int, int, bool]]
+        self,
+        who: str,
+        count: int,
+        newcomers: int,
+        prefer: bool,
+        reports: list[tuple[str, int, int, bool]],
     ) -> None:
-        self.lease(count, newcomers, prefer)
+        self.lease(who, count, newcomers, prefer)
         for what, which, step, choice in reports:
             if not self.held:
                 return
@@ -219,16 +229,23 @@ class JobLives(RuleBasedStateMachine):
             if what == "renew":
                 self.renew(lease, step, choice)
             elif what == "fail":
-                self.fail(lease, choice)
+                self.fail(lease, choice, alone=step % 3 > 0)
             else:
                 {"finish": self.finish, "release": self.release}[what](lease)
 
-    def lease(self, count: int, newcomers: int, prefer: bool) -> None:
-        self.model.expire(self.now)
-        possible, room = self.model.possible(LIMITS.running_per_key)
+    def lease(self, who: str, count: int, newcomers: int, prefer: bool) -> None:
+        self.model.expire(self.now, self.steady)
+        self.model.heard[who] = self.steady
+        turn = self.model.turn(who, LIMITS.running_per_key)
+        suspects = turn == "suspect"
+        if suspects:
+            newcomers, count = 0, min(count, 1)
+        if turn == "nothing":
+            newcomers = count = 0
+        possible, room = self.model.possible(LIMITS.running_per_key, suspects)
         stories = [job.story for job in self.model.jobs.values()] if prefer else []
         served = self.model.served()
-        got = self.shop.jobs.lease("worker", count, newcomers=newcomers, prefer_stories=stories[:1])
+        got = self.shop.jobs.lease(who, count, newcomers=newcomers, prefer_stories=stories[:1])
         turns, extra = got[: min(count, possible)], got[min(count, possible) :]
         assert len(turns) == min(count, possible), "work must not wait beside an idle worker"
         served |= {(lease.owner, lease.user) for lease in turns if not lease.bulk}
@@ -242,13 +259,15 @@ class JobLives(RuleBasedStateMachine):
                 lease.version == frame.version and lease.owner == self.model.jobs[lease.job].owner
             )
             frame.state, frame.lease, frame.attempt = "running", lease.id, lease.attempt
-            frame.expires = self.now + LEASE_S
+            assert frame.suspect == suspects
+            frame.worker, frame.renewed = who, self.steady
             room[lease.owner] -= 1
             self.held[lease.id] = lease
         left = [
             job
             for job in self.model.jobs.values()
-            if room[job.owner] > 0 and any(f.state == "queued" for f in job.frames.values())
+            if room[job.owner] > 0
+            and any(f.state == "queued" and f.suspect == suspects for f in job.frames.values())
         ]
         if any(lease.bulk for lease in turns):
             assert all(job.bulk for job in left), "bulk goes last"
@@ -257,7 +276,7 @@ class JobLives(RuleBasedStateMachine):
             assert not urgent.difference(served, new), "a newcomer was left out"
 
     def renew(self, lease: str, step: int, batch: bool) -> None:
-        goes_on = self.model.renew(lease, self.now)
+        goes_on = self.model.renew(lease, self.now, self.steady)
         if batch:
             assert self.shop.jobs.renew_many([Progress(lease, step)]) == [goes_on]
         else:
@@ -266,24 +285,32 @@ class JobLives(RuleBasedStateMachine):
     def finish(self, lease: str) -> None:
         assert self.shop.draw(self.held[lease]) is self.model.finish(lease)
 
-    def fail(self, lease: str, retryable: bool) -> None:
-        self.shop.jobs.fail(self.held[lease], BROKEN, retryable=retryable)
-        self.model.fail(lease, retryable)
+    def fail(self, lease: str, retryable: bool, alone: bool) -> None:
+        self.shop.jobs.fail(self.held[lease], BROKEN, retryable=retryable, alone=alone)
+        self.model.fail(lease, retryable, alone)
 
     def release(self, lease: str) -> None:
         self.shop.jobs.release(self.held[lease])
         self.model.release(lease)
 
     def expire(self) -> None:
-        assert self.shop.jobs.expire() == self.model.expire(self.now)
+        assert self.shop.jobs.expire() == self.model.expire(self.now, self.steady)
 
     # The world ------------------------------------------------------------------------------------
-    @rule(what=st.sampled_from(["expire", "restart", "sweep", 0.5, 2.0, 4.0, 4.0]))
+    @rule(
+        what=st.sampled_from(["expire", "restart", "sweep", "set", "set back", 0.5, 2.0, 4.0, 4.0])
+    )
     def meanwhile(self, what: str | float) -> None:
         if what == "expire":
             self.expire()
         elif what == "restart":
             self.shop.reopen()
+            self.model.restart(self.steady)
+            self.expire()
+        elif what == "set":
+            self.shop.clock.step(3600.0)
+        elif what == "set back":
+            self.shop.clock.step(-3600.0)
         elif what == "sweep":
             self.shop.artifacts.sweep(0)
         else:
@@ -341,7 +368,7 @@ class JobLives(RuleBasedStateMachine):
                     assert self.shop.artifacts.read(job.owner, version.artifact)
         # Nothing is lost: with patient workers and no deadline everything that waits gets drawn.
         self.shop.clock.advance(100)
-        self.model.expire(self.now)
+        self.model.expire(self.now, self.steady)
         drawn = self.shop.draw_all()
         waiting = [f for job in self.model.jobs.values() for f in job.frames.values()]
         assert drawn == sum(frame.state == "queued" for frame in waiting)

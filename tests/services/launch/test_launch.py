@@ -183,13 +183,27 @@ def test_a_server_is_stopped_politely_and_goes_on_where_it_was(
         assert httpx.get(f"{address}/readyz").status_code == 200
         job = client.create_story(story(steps=100)).job
         until(lambda: client.job(job).state == "running", "it draws")
+        told: list[httpx.Response] = []
+        body = {"prompt": "a fox", "steps": 100}
+        waiting = threading.Thread(
+            target=lambda: told.append(
+                httpx.post(f"{address}/v1/images/generations", json=body, timeout=60.0)
+            )
+        )
+        waiting.start()
+        until(lambda: len(client.jobs().jobs) == 2, "somebody waits for a picture")
         process.send_signal(signal.SIGTERM)
         assert process.wait(60.0) == 0
+        waiting.join(60.0)
+        assert (told[0].status_code, told[0].json()["code"]) == (503, "stopping")
     with serving(data=data, model=tiny_folder) as (address, _), Client(address) as client:
+        picture = client.jobs(limit=1).jobs[0]
+        assert picture.id in told[0].json()["detail"] and picture.state in ("queued", "running")
         found = client.job(job)
         assert found.state in ("queued", "running")
         assert {frame.attempt for frame in found.frames} <= {0, 1}
         client.cancel(job)
+        client.cancel(picture.id)
 
 
 @pytest.mark.slow

@@ -142,7 +142,7 @@ class Hand:
                 continue
             try:
                 self._report()
-                asked = {"worker": "hand", "count": 4, "wait_s": 0.1}
+                asked = {"worker": "hand", "instance": "1", "count": 4, "wait_s": 0.1}
                 answer = self._http.post("/internal/leases", json=asked)
                 for lease in answer.raise_for_status().json():
                     self._draw(lease)
@@ -150,7 +150,7 @@ class Hand:
                 time.sleep(0.05)  # the server is away
 
     def _report(self) -> None:
-        body = {"worker": "hand", "ready": True, "device": "cpu"}
+        body = {"worker": "hand", "instance": "1", "ready": True, "device": "cpu"}
         self._http.post("/internal/workers", json=body).raise_for_status()
 
     def _draw(self, lease: dict[str, Any]) -> None:

@@ -127,6 +127,9 @@ def test_scoring_collects_the_pictures_of_many_callers(tmp_path: Path) -> None:
         assert answer.json()[0]["present"] is False
         answer = httpx.post(f"{url}/look", json={"pictures": ["bm90aGluZw=="]}, timeout=60)
         assert [sight["present"] for sight in answer.json()[0]] == [False]
+        for pictures in ([], ["bm90aGluZw=="] * 65):
+            answer = httpx.post(f"{url}/look", json={"pictures": pictures}, timeout=60)
+            assert answer.status_code == 400 and "pictures" in answer.text
         scorer = RemoteScorer(url)
         assert scorer.look([world_png(1)]) == local.look([world_png(1)])
         scorer.close()

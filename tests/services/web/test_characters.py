@@ -8,6 +8,7 @@ import json
 import zipfile
 
 import httpx
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -18,7 +19,7 @@ from consistent_gen.client.types import (
     LibraryCharacterPatch,
     StoryIn,
 )
-from tests.services.web.hand import Hand, world_png
+from tests.services.web.hand import Hand, Server, world_png
 
 
 def fox(name: str) -> LibraryCharacterIn:
@@ -85,6 +86,43 @@ def test_library_references_reach_the_worker(alice: Client, hand: Hand) -> None:
     alice.delete_character(made.id)
     alice.wait(alice.reroll(job.story, 0).job)
     assert hand.seen_references[1:] == [[]]
+
+
+def test_a_large_character_goes_out_and_comes_in(alice: Client, server: Server) -> None:
+    """Larger than any other request may be."""
+    rng = np.random.default_rng(0)
+    made = alice.create_character(LibraryCharacterIn(name="Large", description="a fox"))
+    for _ in range(3):
+        buffer = io.BytesIO()
+        Image.fromarray(rng.integers(0, 256, (1700, 1700, 3), np.uint8)).save(buffer, "PNG")
+        alice.add_reference(made.id, buffer.getvalue())
+    archive = alice.export_character(made.id)
+    assert len(archive) > server.settings.limits.body_bytes
+    back = alice.import_character(archive)
+    assert len(back.references) == 3 and back.name == "Large 2"
+    for one in (made.id, back.id):
+        alice.delete_character(one)
+
+
+def test_what_could_not_be_imported_again_is_not_taken(
+    monkeypatch: pytest.MonkeyPatch, alice: Client
+) -> None:
+    monkeypatch.setattr("services.store.archive.MAX_PICTURES_BYTES", 60_000)
+    monkeypatch.setattr("services.store.archive.MAX_PICTURE_BYTES", 50_000)
+    made = alice.create_character(LibraryCharacterIn(name="Bound", description="a fox"))
+    rng = np.random.default_rng(0)
+
+    def noise(side: int) -> bytes:
+        buffer = io.BytesIO()
+        Image.fromarray(rng.integers(0, 256, (side, side, 3), np.uint8)).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    with pytest.raises(ApiError, match="scale it down"):
+        alice.add_reference(made.id, noise(140))
+    alice.add_reference(made.id, noise(115))
+    with pytest.raises(ApiError, match="together"):
+        alice.add_reference(made.id, noise(116))
+    alice.delete_character(made.id)
 
 
 # OpenAI's shape ---------------------------------------------------------------------------------

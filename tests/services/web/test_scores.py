@@ -76,6 +76,35 @@ def test_a_scoring_service_in_trouble_is_a_503(answer: httpx.Response) -> None:
     assert refusal.value.status == 503
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what bentoml imports
+def test_none_and_too_many_pictures_are_refused_by_name() -> None:
+    from pydantic import ValidationError
+
+    from services.scoring import Scoring
+
+    for name in ("read", "look"):
+        asked = Scoring.apis[name].input_spec
+        assert asked.model_validate({"pictures": ["x"] * 64})
+        for pictures in ([], ["x"] * 65):
+            with pytest.raises(ValidationError, match="pictures"):
+                asked.model_validate({"pictures": pictures})
+
+
+def test_more_pictures_than_the_service_takes_at_once_go_in_parts(reader: Path) -> None:
+    local, sizes = LocalScorer(reader), []
+
+    def serve(request: httpx.Request) -> httpx.Response:
+        files = [base64.b64decode(text) for text in json.loads(request.content)["pictures"]]
+        sizes.append(len(files))
+        return httpx.Response(200, json=[[asdict(s) for s in one] for one in local.look(files)])
+
+    remote = RemoteScorer("http://scoring", httpx.MockTransport(serve))
+    pictures = [world_png(n % 3) for n in range(70)]
+    assert remote.look(pictures) == local.look(pictures)
+    assert sizes == [64, 6]
+    remote.close()
+
+
 @pytest.mark.weights
 def test_the_shipped_reader_knows_its_world() -> None:
     """The same character in two scenes agrees more than two characters do."""

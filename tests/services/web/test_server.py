@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from dataclasses import replace
@@ -15,7 +16,7 @@ from consistent_gen.client import ApiError, Client
 from consistent_gen.client.types import StoryIn
 from services.jobs import WorkerBoard
 from services.settings import EngineSettings, LimitSettings
-from services.web import build_app
+from services.web import build_app, open_state
 from tests.services.web.hand import TOKEN, Hand, Server, settings_in, until, world_png
 
 WORKER = {"Authorization": f"Bearer {TOKEN}"}
@@ -135,7 +136,7 @@ def test_lost_and_unknown_leases(server: Server, alice: Client, hand: Hand, stor
 
     hand.pause()
     job = alice.create_story(story).job
-    ask = {"worker": "other", "count": 1, "wait_s": 5}
+    ask = {"worker": "other", "instance": "1", "count": 1, "wait_s": 5}
     lease = httpx.post(f"{server.url}/internal/leases", json=ask, headers=WORKER).json()[0]
     mine = f"{server.url}/internal/leases/{lease['id']}"
     for bad, status in [
@@ -157,7 +158,7 @@ def test_a_worker_waits_for_work_and_is_woken(
     import threading
 
     hand.pause()
-    ask = {"worker": "w", "count": 1, "wait_s": 30.0}
+    ask = {"worker": "w", "instance": "1", "count": 1, "wait_s": 30.0}
     nothing = {**ask, "wait_s": 0.0}
     url = f"{server.url}/internal/leases"
     until(lambda: httpx.post(url, json=nothing, headers=WORKER).json() == [], "an empty queue")
@@ -234,6 +235,19 @@ def test_previews_are_as_the_operator_and_then_the_caller_say(
         frames = [{"prompt": "a fox in a forest"}]
         story = {"title": "x", "frames": frames, "preview_every": asked}
         assert client.post("/v1/stories", json=story).status_code == 202
-        answer = client.post("/internal/leases", json={"worker": "w", "count": 1}, headers=WORKER)
+        ask = {"worker": "w", "instance": "1", "count": 1}
+        answer = client.post("/internal/leases", json=ask, headers=WORKER)
         (lease,) = answer.json()
     assert lease["order"]["preview_every"] == sent
+
+
+def test_a_folder_has_one_gateway(tmp_path: Path) -> None:
+    from consistent_gen.errors import InputError
+
+    settings = settings_in(tmp_path / "data")
+    first = open_state(settings)
+    with pytest.raises(InputError, match=rf"process {os.getpid()}\).*storage\.data_dir"):
+        open_state(settings)
+    first.close()
+    again = open_state(settings)
+    again.close()

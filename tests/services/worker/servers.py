@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,11 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import httpx
 import uvicorn
 
 from consistent_gen.client import Client
 from consistent_gen.models.backbone import Backbone
 from services.launch.listening import address_of, listen
+from services.launch.options import TOKEN_VARIABLE
 from services.launch.server import Server
 from services.painting.painter import Painter
 from services.settings import Settings, load_settings
@@ -129,9 +134,14 @@ class WorkerProcess:
     """A worker in a real process of its own, which pulls over HTTP.
 
     Processes are forked off a server that has imported torch already, so one starts in a blink.
+
+    poison: a prompt at whose first step the process kills itself. brake: while this file is there
+    each step takes a fifth of a second more.
     """
 
-    def __init__(self, address: str, settings: Settings, name: str) -> None:
+    def __init__(
+        self, address: str, settings: Settings, name: str, *, poison: str = "", brake: str = ""
+    ) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
         model = settings.engine.model
@@ -142,7 +152,9 @@ class WorkerProcess:
             "--set", f"engine.lease_s={settings.engine.lease_s}",
         ]  # fmt: skip
         self.name = name
-        self._process = context.Process(target=run_worker, args=(arguments,), daemon=True)
+        self._process = context.Process(
+            target=run_worker, args=(arguments, poison, brake), daemon=True
+        )
         self._process.start()
 
     @property
@@ -150,6 +162,11 @@ class WorkerProcess:
         """Of the process."""
         assert self._process.pid is not None
         return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is there."""
+        return self._process.is_alive()
 
     def kill(self) -> None:
         """kill -9."""
@@ -167,9 +184,51 @@ class WorkerProcess:
         return code
 
 
-def run_worker(arguments: list[str]) -> None:
-    """What a worker's process does."""
-    from services.worker_process import TOKEN_VARIABLE, main
+class GatewayProcess:
+    """A gateway in a real process of its own, for `kill` and `start`."""
 
+    def __init__(self, settings: Settings, port: int) -> None:
+        self.address = f"http://127.0.0.1:{port}"
+        self._command = [
+            sys.executable, "-m", "services.serve", "--gateway-only", "--no-ui",
+            "--port", str(port), "--model", str(settings.engine.model), "--bucket", str(BUCKET),
+            "--data", str(settings.storage.data_dir),
+            "--set", f"engine.lease_s={settings.engine.lease_s}",
+        ]  # fmt: skip
+        self.start()
+
+    def start(self) -> None:
+        """Start it, once more after a `kill`; it answers when this returns."""
+        self._process = subprocess.Popen(self._command, env={**os.environ, TOKEN_VARIABLE: TOKEN})
+        until(self._answers, "the gateway answers")
+
+    def _answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.address}/livez", timeout=2.0).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def kill(self) -> None:
+        """kill -9."""
+        self._process.kill()
+        self._process.wait()
+
+
+def run_worker(arguments: list[str], poison: str, brake: str) -> None:
+    """What a worker's process does."""
+    from services.worker_process import main
+
+    if poison or brake:
+        step = Painter.step
+
+        def faulty(painter: Painter) -> Any:
+            for lease in painter._table.leases if poison else ():
+                if lease.order["story"]["frames"][lease.frame]["prompt"] == poison:
+                    os.kill(os.getpid(), signal.SIGKILL)
+            if brake and os.path.exists(brake):
+                time.sleep(0.2)
+            return step(painter)
+
+        Painter.step = faulty  # type: ignore[method-assign]
     os.environ[TOKEN_VARIABLE] = TOKEN
     raise SystemExit(main(arguments))

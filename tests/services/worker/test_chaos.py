@@ -1,4 +1,4 @@
-"""kill -9 of drawing processes in the middle of stories: nothing lost, nothing drawn twice."""
+"""kill -9 of processes in the middle of stories: nothing lost, drawn twice or charged wrongly."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 
+from consistent_gen.client import Client
 from consistent_gen.client.types import JobState
 from consistent_gen.models.backbone import Backbone
+from tests.ports import kept_port
 from tests.services.small_model import story
 from tests.services.worker.servers import (
     Gateway,
+    GatewayProcess,
     WorkerProcess,
     gateway,
     settings_for,
@@ -105,3 +108,62 @@ def test_a_worker_process_drains_on_sigterm(tmp_path: Path, tiny: Backbone) -> N
         frames = client.job(job).frames
         assert {frame.state for frame in frames} == {"queued"}
         assert not server.state.workers.states()
+
+
+def test_a_gateway_that_is_killed_costs_the_worker_nothing(tmp_path: Path, tiny: Backbone) -> None:
+    """Three times, for longer than a lease, while a worker draws."""
+    lease_s = 1.0
+    settings = settings_for(
+        tmp_path / "data", f"engine.lease_s={lease_s}", "storage.max_attempts=1", model=tiny.path
+    )
+    brake = tmp_path / "brake"
+    brake.touch()
+    with kept_port() as port:
+        server = GatewayProcess(settings, port)
+        worker = WorkerProcess(server.address, settings, "w", brake=str(brake))
+        try:
+            with Client(server.address, timeout=60.0) as client:
+                request = story(steps=100, frames=[{"prompt": "a fox"}, {"prompt": "a cat"}])
+                job = client.create_story(request).job
+                for _ in range(3):
+                    at = max(frame.step for frame in client.job(job).frames)
+                    until(lambda at=at: client.job(job).frames[0].step > at, "it draws")  # type: ignore[misc]
+                    server.kill()
+                    time.sleep(2 * lease_s)
+                    server.start()
+                brake.unlink()
+                done = client.wait(job)
+                assert done.state is JobState.succeeded
+                assert [frame.attempt for frame in done.frames] == [1, 1]
+                assert [event.type for event in client.events(job)].count("frame") == 2
+        finally:
+            worker.kill()
+            server.kill()
+
+
+def test_a_frame_that_kills_its_worker_fails_alone(tmp_path: Path, tiny: Backbone) -> None:
+    settings = settings_for(tmp_path / "data", model=tiny.path)
+    prompts = ("a cat", "a bear", "a fox", "a cat")
+    with gateway(settings) as server, server.client() as client:
+
+        def fresh() -> WorkerProcess:
+            return WorkerProcess(server.address, settings, "w", poison="a bear")
+
+        worker, deaths = fresh(), 0
+        try:
+            job = client.create_story(story(steps=8, frames=[{"prompt": p} for p in prompts])).job
+            end = time.monotonic() + 120.0
+            while not client.job(job).state.finished:
+                assert time.monotonic() < end
+                if not worker.alive:
+                    worker, deaths = fresh(), deaths + 1
+                time.sleep(0.05)
+        finally:
+            worker.kill()
+        done = client.job(job)
+        assert [frame.state for frame in done.frames] == [
+            "succeeded", "failed", "succeeded", "succeeded",
+        ]  # fmt: skip
+        assert [frame.attempt for frame in done.frames] == [1, 3, 1, 1]
+        assert done.frames[1].error is not None and done.frames[1].error.code == "worker_lost"
+        assert deaths == 4, "once in company, and three times alone"
