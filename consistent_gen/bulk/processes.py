@@ -41,7 +41,7 @@ class Processes:
 
     def __init__(self, count: int, cards: Sequence[str] = ()) -> None:
         self.capacity = count
-        self._cards = cards
+        self.cards = cards
         self._workers: list[_Worker] = []
 
     def __enter__(self) -> Processes:
@@ -99,7 +99,7 @@ class Processes:
         return f"its process died {TRIES} times ({why}); try it with fewer processes"
 
     def _begun(self, number: int) -> _Worker:
-        card = self._cards[number % len(self._cards)] if self._cards else None
+        card = self.cards[number % len(self.cards)] if self.cards else None
         context = multiprocessing.get_context("spawn")  # torch does not survive a fork
         ours, theirs = context.Pipe()
         process = context.Process(target=_work, args=(theirs, os.getpid(), card), daemon=True)
