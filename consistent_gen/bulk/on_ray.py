@@ -14,6 +14,7 @@ from consistent_gen.bulk import TRIES, Task, attempt
 from consistent_gen.errors import InputError, MissingExtraError
 
 LOCAL = "local"
+STARTS = 3  # Ray gives its own processes 30 seconds, which are too few on a busy machine
 
 
 class RayWorkers:
@@ -36,21 +37,26 @@ class RayWorkers:
             import ray
         except ImportError:
             raise MissingExtraError("ray", extra="ray") from None
-        cores = {"num_cpus": self._count, "include_dashboard": False}
-        try:
-            ray.init(
-                address=self._address, logging_level="error", log_to_driver=True,
-                **(cores if self._address == LOCAL else {}),
-            )  # fmt: skip
-        except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-            message = f"no Ray cluster at {self._address!r}: {str(error).splitlines()[0]}"
-            raise InputError(message, source="--ray") from None
+        self._begin(ray)
         there = ray.cluster_resources()
         gpus, cpus = int(there.get("GPU", 0)), int(there.get("CPU", 0))
         self.capacity = max(1, min(gpus or cpus, self._count or gpus or cpus))
         need = {"num_gpus": 1, "num_cpus": 0} if gpus else {"num_cpus": 1}
         self._ray, self._work = ray, ray.remote(max_retries=TRIES - 1, **need)(_work)
         return self
+
+    def _begin(self, ray: Any) -> None:
+        here = self._address == LOCAL
+        cores = {"num_cpus": self._count, "include_dashboard": False} if here else {}
+        for left in reversed(range(STARTS if here else 1)):
+            try:
+                ray.init(address=self._address, logging_level="error", log_to_driver=True, **cores)
+                return
+            except Exception as error:  # Ray raises bare ones, too
+                ray.shutdown()
+                if not left:
+                    message = f"no Ray cluster at {self._address!r}: {str(error).splitlines()[0]}"
+                    raise InputError(message, source="--ray") from None
 
     def __exit__(self, *_: object) -> None:
         self._running.clear()
