@@ -30,7 +30,7 @@ MANIFEST = "manifest.json"
 MANIFEST_SCHEMA = 1
 _CHUNK_BYTES = 1 << 20
 # As `tempfile` names what `atomic_file`, `atomic_dir` and `_swap_in` ask it for.
-_LEFTOVER = re.compile(r"\.(?P<name>.+?)(?P<old>\.old)?\.[a-z0-9_]{8}(\.[a-z0-9]+)?")
+_LEFTOVER = re.compile(r"\.(?P<name>.+?)(?P<old>\.old)?\.[a-z0-9_]{8}(?P<suffix>\.[a-z0-9]+)?")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
@@ -168,7 +168,8 @@ def clear_leftovers(folder: str | Path, names: Collection[str]) -> None:
         if found is None or found["name"] not in names:
             continue
         if not place.is_dir():
-            place.unlink()
+            if found["suffix"]:  # of a file of ours, never a hidden file without one
+                place.unlink()
             continue
         aside, target = place / "old", Path(folder) / found["name"]
         if found["old"] and aside.is_dir() and not target.exists():

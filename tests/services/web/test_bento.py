@@ -52,6 +52,7 @@ def built(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:GitWildMatchPattern")  # bentoml's client asks for it by import
 def test_a_bento_is_built_served_and_called(tmp_path: Path) -> None:
     home = built(tmp_path)
     (bento,) = (place for place in (tmp_path / "bentoml" / "bentos").glob("*/*/src"))
