@@ -9,10 +9,11 @@ Sets are those of `benchmarks.suite_sets`. Every drawing and every story's score
 `--out`, named by all that decides them: a run that was stopped or killed goes on, another system or
 more stories cost only themselves, and two runs give equal numbers. With several GPUs, put
 `accelerate launch --num_processes N -m benchmarks.suite` in front: every process has one of its
-own. `results.json`, `results.md` and `results.html` (one file, pictures in it) are written at the
-end; times stand in `times.json`. Stories' seeds are made of `--seeds` and the story's number.
-Excess consistency C* compares two drawings of a story, so it needs two seeds; the judge was never
-trained or selected against.
+own; `--ray auto` takes a whole Ray cluster, whose machines see `--out`. `results.json`,
+`results.md` and `results.html` (one file, pictures in it) are written at the end; times stand in
+`times.json`. Stories' seeds are made of `--seeds` and the story's number. Excess consistency C*
+compares two drawings of a story, so it needs two seeds; the judge was never trained or selected
+against.
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import suite_devices, suite_report
-from benchmarks.suite_pool import run
 from benchmarks.suite_sets import read_set
 from benchmarks.suite_tasks import DrawnSystem, SuitePlan, SuiteTask, tasks
+from consistent_gen.bulk import Here, Workers, run
+from consistent_gen.bulk.on_ray import RayWorkers
+from consistent_gen.bulk.processes import Processes
 from consistent_gen.checkpoints import atomic_file, write_json
 from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.errors import ConsistentGenError, InputError
@@ -49,6 +52,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--bucket", type=int, default=8, help="rows of a denoiser call")
     parser.add_argument("--model", default=None, help="a model folder (default: the shipped one)")
     parser.add_argument("--processes", type=int, default=2, help="of one thread each")
+    parser.add_argument("--ray", metavar="ADDRESS", help="run on that Ray cluster, or on `local`")
     return parser.parse_args(argv)
 
 
@@ -81,6 +85,13 @@ def plan_of(options: argparse.Namespace) -> SuitePlan:
     )  # fmt: skip
 
 
+def workers_of(options: argparse.Namespace) -> Workers:
+    """Who runs the tasks of one machine, or of a Ray cluster."""
+    if options.ray is not None:
+        return RayWorkers(options.ray, options.processes)
+    return Processes(options.processes) if options.processes > 1 else Here()
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark; returns 0, 1 if something could not be made, 2 for a mistake."""
     options = arguments(argv)
@@ -92,6 +103,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     root: Path = options.out
     root.mkdir(parents=True, exist_ok=True)
+    try:
+        return _run(plan, found, root, options)
+    except ConsistentGenError as error:  # no such cluster
+        print(error, file=sys.stderr)
+        return error.exit_code
+
+
+def _run(
+    plan: SuitePlan, found: Sequence[SuiteTask], root: Path, options: argparse.Namespace
+) -> int:
     started = time.perf_counter()
 
     def tell(task: SuiteTask, number: int, total: int) -> None:
@@ -100,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     state = suite_devices.launched()
     if state is None:
-        failed = run(found, root, processes=options.processes, tell=tell)
+        failed = run(found, root, workers_of(options), tell=tell)
     else:
         failed = suite_devices.run(found, root, state, tell=tell)
         if not state.is_main_process:  # one of them writes

@@ -2,8 +2,8 @@
 
     accelerate launch --num_processes 4 -m benchmarks.suite --set world:100 --system head_start ...
 
-The same contract as `suite_pool`: every process does its share, each on a device of its own, and
-artifacts are files that all of them see. What others need is made first, for all of them.
+The contract of `consistent_gen.bulk`: every process does its share, each on a device of its own,
+and artifacts are files that all of them see. What others need is made first, for all of them.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.suite_pool import Tell, attempt
-from benchmarks.suite_tasks import SuiteTask, done
+from benchmarks.suite_tasks import SuiteTask
+from consistent_gen.bulk import NEEDS_FAILED, Tell, attempt
 
 
 def launched() -> Any:
@@ -31,14 +31,14 @@ def launched() -> Any:
 
 
 def run(
-    tasks: Sequence[SuiteTask], root: Path, state: Any, *, tell: Tell | None = None
+    tasks: Sequence[SuiteTask], root: Path, state: Any, *, tell: Tell[SuiteTask] | None = None
 ) -> dict[str, str]:
-    """As `suite_pool.run`; every process gets the answer."""
+    """As `consistent_gen.bulk.run`; every process gets the answer."""
     from accelerate.utils import gather_object
 
     failed: dict[str, str] = {}
     # Asked before anybody begins: later on, what is done differs from process to process.
-    left = list({task.key: task for task in tasks if not done(root, task)}.values())
+    left = list({task.key: task for task in tasks if not task.done(root)}.values())
     state.wait_for_everyone()
     total, finished = len(left), 0
     while left:
@@ -47,7 +47,9 @@ def run(
         with state.split_between_processes(ready) as share:
             own: dict[str, str] = {}
             for task in share:
-                own |= attempt(task, root, failed)
+                lost = set(task.needs) & failed.keys()
+                if problem := NEEDS_FAILED if lost else attempt(task, root):
+                    own[task.key] = problem
                 finished += state.num_processes
                 if tell is not None and state.is_main_process:
                     tell(task, min(finished, total), total)

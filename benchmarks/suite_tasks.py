@@ -4,7 +4,7 @@ A `SuitePlan` is data. `tasks` turns it into `SuiteTask`s: a drawing of one stor
 under one seed, or the scores of a story from its drawings. A task's artifact is a folder named by
 the hash of all that decides what is in it, and appears by rename: it is whole or it is not there.
 So a run that was killed goes on where it was, two runs share what they have in common, and who runs
-the tasks (a pool of this machine's processes, see `suite_pool`) is nobody's concern here.
+the tasks (`consistent_gen.bulk`: processes of this machine, Ray) is nobody's concern here.
 """
 
 from __future__ import annotations
@@ -92,6 +92,26 @@ class SuiteTask:
         text = json.dumps(said, sort_keys=True, ensure_ascii=False)
         return f"{self.kind}-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
 
+    def done(self, root: Path) -> bool:
+        """Whether its artifact is there, and so whole."""
+        return artifact(root, self.key).is_dir()
+
+    def make(self, root: Path) -> None:
+        """Make its artifact.
+
+        Raises:
+            ConsistentGenError: the story cannot be drawn, or a picture cannot be read.
+        """
+        with atomic_dir(artifact(root, self.key)) as place:
+            said = {"kind": self.kind, "inputs": self.inputs, "about": self.about}
+            write(place / "task.json", said)
+            if self.kind == "draw":
+                _draw(self.inputs, place)
+            elif self.kind == "score":
+                write(place / RESULT, _score(self, root))
+            else:
+                write(place / RESULT, _score_pictures(self.inputs))
+
 
 @dataclass(frozen=True)
 class DrawnSystem:
@@ -123,11 +143,6 @@ class DrawnSystem:
 def artifact(root: Path, key: str) -> Path:
     """Where the artifact of that key lies in a run's folder."""
     return root / "artifacts" / key
-
-
-def done(root: Path, task: SuiteTask) -> bool:
-    """Whether a task's artifact is there, and so whole."""
-    return artifact(root, task.key).is_dir()
 
 
 def tasks(plan: SuitePlan) -> list[SuiteTask]:
@@ -182,24 +197,6 @@ def _picture_tasks(
         inputs = {"files": files, "prompts": list(entry.prompts), "networks": dict(networks)}
         about = {"set": set_name, "story": entry.name, "system": system}
         yield SuiteTask("pictures", inputs, (), about)
-
-
-def execute(task: SuiteTask, root: Path) -> None:
-    """Make a task's artifact, unless it is there.
-
-    Raises:
-        ConsistentGenError: the story cannot be drawn, or a picture cannot be read.
-    """
-    if done(root, task):
-        return
-    with atomic_dir(artifact(root, task.key)) as place:
-        write(place / "task.json", {"kind": task.kind, "inputs": task.inputs, "about": task.about})
-        if task.kind == "draw":
-            _draw(task.inputs, place)
-        elif task.kind == "score":
-            write(place / RESULT, _score(task, root))
-        else:
-            write(place / RESULT, _score_pictures(task.inputs))
 
 
 # Drawing ------------------------------------------------------------------------------------------

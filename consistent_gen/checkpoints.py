@@ -11,9 +11,10 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ SECOND_STAGE = "refiner"  # folder within a model's folder
 MANIFEST = "manifest.json"
 MANIFEST_SCHEMA = 1
 _CHUNK_BYTES = 1 << 20
+# As `tempfile` names what `atomic_file`, `atomic_dir` and `_swap_in` ask it for.
+_LEFTOVER = re.compile(r"\.(?P<name>.+?)(?P<old>\.old)?\.[a-z0-9_]{8}(?P<suffix>\.[a-z0-9]+)?")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
@@ -152,6 +155,26 @@ def atomic_dir(path: str | Path) -> Iterator[Path]:
         raise _as_output_error(error, temporary, target) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def clear_leftovers(folder: str | Path, names: Collection[str]) -> None:
+    """Put right what killed writers of `atomic_file` and `atomic_dir` left in a folder: what is
+    half made goes, and what was moved aside comes back where nothing has taken its place.
+
+    names: of files (without suffix) and folders that nobody is writing now; others are not touched.
+    """
+    for place in sorted(Path(folder).iterdir()):
+        found = _LEFTOVER.fullmatch(place.name)
+        if found is None or found["name"] not in names:
+            continue
+        if not place.is_dir():
+            if found["suffix"]:  # of a file of ours, never a hidden file without one
+                place.unlink()
+            continue
+        aside, target = place / "old", Path(folder) / found["name"]
+        if found["old"] and aside.is_dir() and not target.exists():
+            aside.rename(target)
+        shutil.rmtree(place)
 
 
 def save_tensors(

@@ -40,6 +40,7 @@ EXTRA_OF_PACKAGE = {
     "psycopg": "postgres",
     "py3langid": "language",
     "pydantic": "client",
+    "ray": "ray",
     "spacy": "language",
     "uvicorn": "serve",
     "xformers": "xformers",

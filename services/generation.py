@@ -11,12 +11,12 @@ from __future__ import annotations
 import os
 from typing import Any
 
-# Before bentoml is imported, which reports its use unless told not to.
-os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+from services.bento import choose_card  # before bentoml, which it keeps from reporting its use
 
+# isort: split
 import bentoml
+from bentoml.exceptions import BentoMLException
 
-from consistent_gen.errors import InputError
 from consistent_gen.story.scoring import FrameScorer
 from services.launch.options import TOKEN_VARIABLE, URL_VARIABLE
 from services.painting.warm_up import painter_maker
@@ -32,13 +32,10 @@ class Generation:
     """Draws frames for a gateway. One process per device."""
 
     def __init__(self) -> None:
-        url = os.environ.get(URL_VARIABLE)
-        if not url:
-            raise InputError(f"set {URL_VARIABLE} to the address of the gateway")
-        _choose_card()
+        choose_card()
         self._settings = load_settings(None, os.environ)
         self._settings.check()
-        self._source = HttpLeases(url, os.environ.get(TOKEN_VARIABLE, ""), worker_name())
+        self._source = HttpLeases(_gateway(), os.environ.get(TOKEN_VARIABLE, ""), worker_name())
         threads, scorer = int(os.environ.get(THREADS_VARIABLE, "1")), FrameScorer()
         self._worker = Worker(
             painter_maker(self._settings, threads=threads, scorer=scorer),
@@ -47,6 +44,12 @@ class Generation:
             scorer=scorer,
         )
         self._worker.start()
+
+    @bentoml.on_deployment
+    @staticmethod
+    def check() -> None:
+        """Refuse to begin at all without a gateway, before BentoML starts processes."""
+        _gateway()
 
     @bentoml.api(route="/state")
     def state(self) -> dict[str, Any]:
@@ -72,9 +75,11 @@ class Generation:
         return self._worker.ready
 
 
-def _choose_card() -> None:
-    """Let each of several BentoML workers see one GPU of those that the service has."""
-    index = bentoml.server_context.worker_index
-    cards = [card for card in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if card]
-    if index is not None and len(cards) > 1:
-        os.environ["CUDA_VISIBLE_DEVICES"] = cards[(index - 1) % len(cards)]
+def _gateway() -> str:
+    url = os.environ.get(URL_VARIABLE)
+    if not url:
+        raise BentoMLException(
+            f"no gateway: set {URL_VARIABLE} to its address, or serve services.drawing:Drawing, "
+            "which needs none"
+        )
+    return url

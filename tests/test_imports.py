@@ -18,7 +18,7 @@ LEVEL_0 = {
 }
 # What travels over HTTP, for the server, the command line and the UI alike.
 LEVEL_0_AND_HTTP = {"client"}
-LEVEL_1 = {"attention", "encoders", "diffusion", "world", "language", "saved_character"}
+LEVEL_1 = {"attention", "bulk", "encoders", "diffusion", "world", "language", "saved_character"}
 LEVEL_2 = {
     "memory": {"language", "saved_character"},
     "methods": {"attention"},

@@ -79,6 +79,7 @@ def test_the_extras_are_those_promised() -> None:
         "postgres",
         "photos",
         "provenance",
+        "ray",
         "dev",
     }
     assert set(EXTRAS) == promised

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 from typing import TYPE_CHECKING, Any
 
-from consistent_gen.errors import MissingExtraError
+from consistent_gen.errors import InputError, MissingExtraError
 from consistent_gen.registry import EXTRA_OF_PACKAGE, unknown_name
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ def select_backend(model: nn.Module, name: str) -> None:
     A UNet's layers without a policy know two kernels only, torch's own and xformers.
 
     Raises:
-        As `check_backend`; InputError for a model family that is not supported.
+        As `check_backend`; InputError for a model family that is not supported, or where xformers
+        does not compute on this machine or for this torch.
     """
     from diffusers.models.attention_dispatch import AttentionBackendName
 
@@ -60,7 +61,12 @@ def select_backend(model: nn.Module, name: str) -> None:
     chosen = AttentionBackendName(name)
     network: Any = model
     if family_of(model) == "UNet2DConditionModel" and name == "xformers":
-        network.set_use_memory_efficient_attention_xformers(True)
+        try:  # tries the kernel on a GPU
+            network.set_use_memory_efficient_attention_xformers(True)
+        except (ImportError, NotImplementedError, RuntimeError, ValueError) as error:
+            told = str(error).strip().splitlines()[0]
+            message = f"xformers does not compute here: {told}; leave the attention backend out"
+            raise InputError(message, source="attention backend") from None
     for module in model.modules():
         processor = getattr(module, "processor", None)
         if hasattr(module, "set_processor") and processor is not None:

@@ -71,18 +71,25 @@ def load_model(
         As `attention.backends.select_backend`.
     """
     with waiting("loading the model"):
-        import diffusers
-        import transformers
+        return silent_model(path, attention_backend, dtype)
 
-        # Their bars would stand between ours.
-        transformers.utils.logging.disable_progress_bar()
-        diffusers.utils.logging.disable_progress_bar()
 
-        from consistent_gen.models import load_backbone
+def silent_model(
+    path: str | None, attention_backend: str | None = None, dtype: str | None = None
+) -> Backbone:
+    """As `load_model`, and says nothing."""
+    import diffusers
+    import transformers
 
-        backbone = load_backbone(path, dtype=dtype)
-        if attention_backend is not None:
-            from consistent_gen.attention.backends import select_backend
+    # Their bars would stand between ours.
+    transformers.utils.logging.disable_progress_bar()
+    diffusers.utils.logging.disable_progress_bar()
 
-            select_backend(backbone.denoiser, attention_backend)
-        return backbone
+    from consistent_gen.models import load_backbone
+
+    backbone = load_backbone(path, dtype=dtype)
+    if attention_backend is not None:
+        from consistent_gen.attention.backends import select_backend
+
+        select_backend(backbone.denoiser, attention_backend)
+    return backbone

@@ -14,8 +14,8 @@ Made from the program's own help by `python -m consistent_gen.cli.reference > do
 holds the two together.
 
 Every mistake is one line on stderr that names the place and the remedy. Exit codes: 0 done, 1 the
-answer is no (`replay` found another picture) or the result could not be written, 2 something given
-was wrong, 130 interrupted. Nothing is left half-written.
+answer is no (`replay` found another picture), some of many failed, or the result could not be
+written, 2 something given was wrong, 130 interrupted. Nothing is left half-written.
 """
 
 

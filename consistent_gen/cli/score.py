@@ -1,4 +1,4 @@
-"""`consistent-gen score`: how well pictures from anywhere agree with each other."""
+"""`consistent-gen score`: how well pictures from anywhere agree, of one folder or of many."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from consistent_gen.cli.many import add_many_options, check_many_options, terminable
 from consistent_gen.errors import InputError, LimitError
 from consistent_gen.registry import unknown_name
 
@@ -30,9 +31,15 @@ def add_command(commands: Any) -> None:
         help="score pictures from anywhere",
         description="Say how well the pictures of a folder agree with each other, or with a "
         "reference, which backend looked at them, and what it cannot see. Files that cannot be "
-        "read are told and left out. See docs/scores.md.",
+        "read are told and left out. See docs/scores.md. With --many, every folder in that one is "
+        "scored (of a finished story its frames) and its scores are a file of its own below --out; "
+        "the same command goes on where it was stopped. See docs/scaling.md.",
     )
-    parser.add_argument("folder", metavar="DIR", help="a folder with PNG, JPEG or WebP files")
+    parser.add_argument(
+        "folder", metavar="DIR", nargs="?", help="a folder with PNG, JPEG or WebP files"
+    )
+    parser.add_argument("--out", metavar="DIR", help="with --many: the folder to fill")
+    add_many_options(parser, "score all folders in that folder")
     parser.add_argument(
         "--reference", metavar="IMG", action="append", default=[],
         help="a picture of whom the others are to show; may be given again",
@@ -68,33 +75,48 @@ def run(options: argparse.Namespace) -> int:
     """Read, score, print."""
     if options.backend not in (AUTO, *BACKEND_NAMES):
         raise unknown_name("backend", options.backend, (AUTO, *BACKEND_NAMES), source="--backend")
+    check_many_options(options, options.folder, "a folder")
+    if (options.many is None) != (options.out is None):
+        raise InputError("--many and --out go together", source="--out")
+    with terminable():
+        if options.many is not None:
+            from consistent_gen.cli.score_many import run as run_many
+
+            return run_many(options)
+        found = scores_of(options, options.folder)
+    if options.json:
+        print(json.dumps({"schema": SCHEMA, **found.plain()}, ensure_ascii=False, indent=2))
+    else:
+        print("\n".join(_lines(found, bool(options.reference))))
+    return 0
+
+
+def scores_of(options: argparse.Namespace, folder: str | Path) -> FolderScores:
+    """The scores of one folder, as the options say.
+
+    Raises:
+        ConsistentGenError: nothing in the folder can be read, or an option is wrong.
+    """
     prompts = _prompts(options.prompts)
 
     from consistent_gen.rewards.files import read_folder
     from consistent_gen.rewards.folder import score_folder
 
-    files = read_folder(options.folder)
+    files = read_folder(folder)
     references = _references(options.reference)
     if all(file.picture is None for file in files):
         told = "; ".join(f"{file.name}: {file.reason}" for file in files[:5])
-        raise InputError(f"none of the {len(files)} pictures can be read ({told})",
-                         source=options.folder)  # fmt: skip
-    own = _own_prompts(Path(options.folder), files)
+        raise InputError(f"none of the {len(files)} pictures can be read ({told})", source=folder)
+    own = _own_prompts(Path(folder), files)
     backend = _backend(options, files, own)
-    rewards = _rewards(backend, options)
-    found = score_folder(
+    return score_folder(
         files,
         backend,
-        rewards,
+        _rewards(backend, options),
         references=references,
         prompts={**own, **prompts} or None,
         judged=options.judge is not None,
     )
-    if options.json:
-        print(json.dumps({"schema": SCHEMA, **found.plain()}, ensure_ascii=False, indent=2))
-    else:
-        print("\n".join(_lines(found, bool(references))))
-    return 0
 
 
 def _references(names: Sequence[str]) -> list[Picture]:

@@ -1,24 +1,23 @@
-"""`consistent-gen story`: draw a story file into a folder."""
+"""`consistent-gen story`: draw a story file, or many, into a folder."""
 
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from consistent_gen.attention.backends import BACKENDS, check_backend
 from consistent_gen.cli.check import add_wording_options
 from consistent_gen.cli.export import add_enlarging_option
+from consistent_gen.cli.many import add_many_options, check_many_options, terminable
 from consistent_gen.cli.provenance import add_provenance_options, provenance_of
 from consistent_gen.draw_settings import BEST_OF, OFFERED, SettingFacts
 from consistent_gen.errors import CheckpointError, InputError
 from consistent_gen.methods import METHODS
-from consistent_gen.registry import resolve
+from consistent_gen.registry import resolve, unknown_name
 from consistent_gen.runtime import DTYPES
 from consistent_gen.story.enlarge import check_enlarging
 from consistent_gen.story.output import check_folder
@@ -27,7 +26,9 @@ from consistent_gen.story.script import load_story
 from consistent_gen.story.types import SEED, STRENGTH
 
 if TYPE_CHECKING:
+    from consistent_gen.engine.events import Event
     from consistent_gen.models.backbone import Backbone
+    from consistent_gen.story.provenance import Provenance
     from consistent_gen.story.report import Drawing
     from consistent_gen.story.types import Story
     from consistent_gen.story.wording import Wording
@@ -42,10 +43,16 @@ def add_command(commands: Any) -> None:
         "story",
         help="draw a story file",
         description="Draw a story file: frames, page.png, index.html and report.json in a folder. "
-        "Options beat the story file, the story file beats the model's defaults.",
+        "Options beat the story file, the story file beats the model's defaults. With --many, "
+        "every story file of a folder gets such a folder of its own below --out; what is there "
+        "already is not drawn again, stories that cannot be drawn are listed at the end (exit code "
+        "1), and the same command goes on where it was stopped. See docs/scaling.md.",
     )
-    parser.add_argument("file", metavar="FILE", help="a story file (YAML; see docs/story_file.md)")
+    parser.add_argument(
+        "file", metavar="FILE", nargs="?", help="a story file (YAML; see docs/story_file.md)"
+    )
     parser.add_argument("--out", metavar="DIR", required=True, help="the folder to fill")
+    add_many_options(parser, "draw all story files (.yaml, .yml) of that folder")
     parser.add_argument("--method", metavar="NAME", help=f"one of: {', '.join(METHODS)}")
     parser.add_argument("--seed", metavar="N", type=value_of(SEED), help=SEED.about)
     parser.add_argument(
@@ -92,51 +99,108 @@ def add_command(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Check everything that is cheap to check, then load the model, plan and draw."""
-    with _terminable():
-        story = load_story(options.file)
-        overrides = Overrides(
-            method=options.method,
-            seed=options.seed,
-            best_of=options.best_of,
-            settings={
-                name: value for name in OFFERED if (value := getattr(options, name)) is not None
-            },
-            strengths=dict(options.strength),
-        )
-        check_names(story, overrides)
-        check_folder(options.out)
-        if options.enlarge is not None:
-            check_enlarging(options.enlarge)
-        if options.attention_backend is not None:
-            check_backend(options.attention_backend)
-        provenance = provenance_of(options)
-        wording = _worded(story, options)
-        story = story if wording is None else wording.story
+    check_many_options(options, options.file, "a story file")
+    with terminable():
+        if options.many is not None:
+            from consistent_gen.cli.story_many import run as run_many
 
-        from consistent_gen.cli.progress import load_model
+            return run_many(options)
+        drawing = drawn(options, options.file, options.out, _load, _watch, _tell)
+        from consistent_gen.cli.progress import console
 
-        backbone = load_model(options.model, options.attention_backend, options.dtype)
-
-        from consistent_gen.cli.progress import console, drawing_progress
-        from consistent_gen.story.draw import draw_story
-
-        plan = plan_story(story, backbone, overrides, Path(options.file).parent)
-        _note_unused(plan, backbone)
-        with drawing_progress(plan) as on_event:
-            drawing = draw_story(
-                plan, backbone, options.out, bucket=options.bucket, on_event=on_event,
-                wording=None if wording is None else wording.to_json(), enlarge=options.enlarge,
-                provenance=provenance,
-            )  # fmt: skip
-        for name, told in drawing.references.items():
-            for note in told.get("notes", ()):
-                print(f"note: references of {name}: {note}", file=sys.stderr)
         console().print(_summary(drawing, Path(options.out)), highlight=False, markup=False)
     return 0
 
 
-def _worded(story: Story, options: argparse.Namespace) -> Wording | None:
-    """The story in the model's words, and what became of the writer's on stderr; None where the
+def drawn(
+    options: argparse.Namespace,
+    file: str | Path,
+    out: str | Path,
+    load: Callable[[str | None, str | None, str | None], Backbone],
+    watch: Callable[[StoryPlan], AbstractContextManager[Callable[[Event], None] | None]],
+    tell: Callable[[str], None],
+) -> Drawing:
+    """Draw one file as the options say.
+
+    load: gives the model of a folder, an attention kernel and a number format. watch: gives what is
+    called with every event. tell: called with what became of words and with notes, a line each.
+
+    Raises:
+        ConsistentGenError: as `draw_story`, and for whatever is wrong with file and options.
+    """
+    story = load_story(file)
+    overrides = overrides_of(options)
+    check_names(story, overrides)
+    check_folder(out)
+    provenance = check_options(options)
+    wording = _worded(story, options, tell)
+    story = story if wording is None else wording.story
+
+    backbone = load(options.model, options.attention_backend, options.dtype)
+
+    from consistent_gen.story.draw import draw_story
+
+    plan = plan_story(story, backbone, overrides, Path(file).parent)
+    _note_unused(plan, backbone, tell)
+    with watch(plan) as on_event:
+        drawing = draw_story(
+            plan, backbone, out, bucket=options.bucket, on_event=on_event,
+            wording=None if wording is None else wording.to_json(), enlarge=options.enlarge,
+            provenance=provenance,
+        )  # fmt: skip
+    for name, told in drawing.references.items():
+        for note in told.get("notes", ()):
+            tell(f"note: references of {name}: {note}")
+    return drawing
+
+
+def check_options(options: argparse.Namespace) -> Provenance | None:
+    """Refuse options that no story could be drawn with; how to sign, if that is asked for.
+
+    Raises:
+        InputError, MissingExtraError: a name that is none, or what is not installed.
+    """
+    if options.method is not None and options.method not in METHODS:
+        raise unknown_name("method", options.method, METHODS)
+    if options.enlarge is not None:
+        check_enlarging(options.enlarge)
+    if options.attention_backend is not None:
+        check_backend(options.attention_backend)
+    return provenance_of(options)
+
+
+def overrides_of(options: argparse.Namespace) -> Overrides:
+    """What the options say instead of the story file."""
+    given = {name: getattr(options, name) for name in OFFERED}
+    return Overrides(
+        method=options.method,
+        seed=options.seed,
+        best_of=options.best_of,
+        settings={name: value for name, value in given.items() if value is not None},
+        strengths=dict(options.strength),
+    )
+
+
+def _load(path: str | None, attention_backend: str | None, dtype: str | None) -> Backbone:
+    from consistent_gen.cli.progress import load_model
+
+    return load_model(path, attention_backend, dtype)
+
+
+def _watch(plan: StoryPlan) -> AbstractContextManager[Callable[[Event], None]]:
+    from consistent_gen.cli.progress import drawing_progress
+
+    return drawing_progress(plan)
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _worded(
+    story: Story, options: argparse.Namespace, tell: Callable[[str], None]
+) -> Wording | None:
+    """The story in the model's words, and what became of the writer's is told; None where the
     words stay as they are.
     """
     from consistent_gen.story.wording import read_vocabulary, telling, word_story
@@ -150,7 +214,7 @@ def _worded(story: Story, options: argparse.Namespace) -> Wording | None:
     wording = word_story(story, vocabulary, sheets=options.sheets, seed=options.seed)
     telling.refuse(telling.problems(wording, vocabulary, strict=options.strict), story.place.source)
     for line in telling.brief(wording):
-        print(line, file=sys.stderr)
+        tell(line)
     return wording
 
 
@@ -162,7 +226,7 @@ def _summary(drawing: Drawing, out: Path) -> str:
     return f"{frames} in {seconds:.1f} s ({seconds / count:.1f} s each): open {out / 'index.html'}"
 
 
-def _note_unused(plan: StoryPlan, backbone: Backbone) -> None:
+def _note_unused(plan: StoryPlan, backbone: Backbone, tell: Callable[[str], None]) -> None:
     """Say when something in the file has no effect, rather than ignore it in silence."""
     from consistent_gen.story.identity import has_adapter
 
@@ -170,21 +234,7 @@ def _note_unused(plan: StoryPlan, backbone: Backbone) -> None:
     adapts = plan.settings.likeness > 0.0 and has_adapter(backbone)
     if with_pictures and not adapts and not resolve(METHODS, plan.method).rules:
         names = ", ".join(sorted(with_pictures))
-        message = f"note: method {plan.method!r} does not look at the reference pictures of {names}"
-        print(message, file=sys.stderr)
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let a polite kill (SIGTERM) clean up as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        tell(f"note: method {plan.method!r} does not look at the reference pictures of {names}")
 
 
 def value_of(setting: SettingFacts) -> Callable[[str], Any]:

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from benchmarks import suite, suite_ranking, suite_report
-from benchmarks.suite_pool import run
 from benchmarks.suite_sets import read_set, world_entry
-from benchmarks.suite_tasks import DrawnSystem, SetEntry, SuitePlan, artifact, done, tasks
+from benchmarks.suite_tasks import DrawnSystem, SetEntry, SuitePlan, artifact, tasks
+from consistent_gen.bulk import Here, run
 from consistent_gen.checkpoints import weights_root
 from consistent_gen.errors import InputError
 from consistent_gen.models.tiny import build_tiny
@@ -53,7 +53,7 @@ def plan_of(model: str, *systems: str, stories: int = 2) -> SuitePlan:
 @pytest.fixture(scope="module")
 def finished(model: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[SuitePlan, Path]:
     plan, root = plan_of(model, "vanilla", "head_start"), tmp_path_factory.mktemp("suite")
-    assert run(tasks(plan), root) == {}
+    assert run(tasks(plan), root, Here()) == {}
     return plan, root
 
 
@@ -61,7 +61,7 @@ def test_a_plan_becomes_drawings_and_then_scores(finished: tuple[SuitePlan, Path
     plan, root = finished
     found = tasks(plan)
     assert [task.kind for task in found] == ["draw"] * 8 + ["score"] * 4
-    assert all(done(root, task) for task in found)
+    assert all(task.done(root) for task in found)
     assert {key for task in found[8:] for key in task.needs} == {task.key for task in found[:8]}
     assert len({task.key for task in found}) == len(found)
 
@@ -73,7 +73,7 @@ def test_what_is_there_is_not_made_again_and_more_costs_only_itself(
     before = {path.name: path.stat().st_mtime_ns for path in (root / "artifacts").iterdir()}
     told: list[str] = []
     more = plan_of(model, "vanilla", "head_start", "vanilla best_of=2", stories=1)
-    run(tasks(more), root, tell=lambda task, n, of: told.append(f"{task.kind} {n} {of}"))
+    run(tasks(more), root, Here(), tell=lambda task, n, of: told.append(f"{task.kind} {n} {of}"))
     assert told == ["draw 1 3", "draw 2 3", "score 3 3"]
     after = {path.name: path.stat().st_mtime_ns for path in (root / "artifacts").iterdir()}
     assert before.items() <= after.items()
@@ -81,7 +81,7 @@ def test_what_is_there_is_not_made_again_and_more_costs_only_itself(
 
 def test_two_runs_give_equal_results(finished: tuple[SuitePlan, Path], tmp_path: Path) -> None:
     plan, root = finished
-    run(tasks(plan), tmp_path)
+    run(tasks(plan), tmp_path, Here())
     first, second = (suite_report.results(plan, tasks(plan), at, {}) for at in (root, tmp_path))
     assert json.dumps(first) == json.dumps(second)
     entry = first["sets"]["mine"]["systems"]
@@ -104,7 +104,7 @@ def test_a_story_that_cannot_be_drawn_costs_the_others_nothing(model: str, tmp_p
     good = SetEntry(name="good", number=0, text=STORY)
     plan = SuitePlan(sets={"mine": [bad, good]}, systems=("vanilla",), steps=2, model=model)
     found = tasks(plan)
-    failed = run(found, tmp_path)
+    failed = run(found, tmp_path, Here())
     assert len(failed) == 3 and any("xylophoning" in why for why in failed.values())
     results = suite_report.results(plan, found, tmp_path, failed)
     assert results["sets"]["mine"]["stories"] == ["good"] and len(results["failed"]) == 3
@@ -212,7 +212,7 @@ def test_pictures_of_a_manifest_are_scored_and_not_drawn(tmp_path: Path) -> None
     plan = SuitePlan(sets={"pictures": entries}, systems=())
     found = tasks(plan)
     assert [task.kind for task in found] == ["pictures"] * 2
-    assert run(found, tmp_path / "out") == {}
+    assert run(found, tmp_path / "out", Here()) == {}
     table = suite_report.results(plan, found, tmp_path / "out", {})["sets"]["pictures"]
     assert table["systems"].keys() == {"mine", "theirs"}
     assert (artifact(tmp_path / "out", found[0].key) / "scores.json").is_file()

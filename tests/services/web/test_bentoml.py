@@ -24,13 +24,13 @@ from services.scores import LocalScorer, RemoteScorer
 from tests.services.web.hand import TOKEN, Hand, until, world_png
 
 ROOT = Path(__file__).resolve().parents[3]
-START_S = 180.0
+START_S = 600.0
 
 pytestmark = pytest.mark.slow
 
 
 @contextlib.contextmanager
-def served(service: str, folder: Path, **environ: str) -> Iterator[str]:
+def served(service: str, folder: Path, *, cwd: Path = ROOT, **environ: str) -> Iterator[str]:
     """The address of a service of ours under `bentoml serve`."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
@@ -42,7 +42,7 @@ def served(service: str, folder: Path, **environ: str) -> Iterator[str]:
     home = {"BENTOML_HOME": str(folder / "bentoml"), "PROMETHEUS_MULTIPROC_DIR": str(folder / "pm")}
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, cwd=ROOT, env={**os.environ, **home, **environ}, stdout=output,
+            command, cwd=cwd, env={**os.environ, **home, **environ}, stdout=output,
             stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
         url = f"http://127.0.0.1:{port}"
