@@ -51,6 +51,8 @@ _COMPARED = 40
 _SCREENED = 12
 _CHARACTERS = 600
 _WORD = re.compile(r"\w+")
+# The days that a listener writes behind a sentence.
+_RESOLVED = re.compile(r" \((?:[-\d, ]|to)+\)$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +147,24 @@ class Retriever:
         ids = [t for f in found if isinstance(f.record, Episode) for t in f.record.evidence]
         turns = self._store.get(list(dict.fromkeys(ids))[:limit])
         return tuple(turn for turn in turns if isinstance(turn, Turn))
+
+    def with_turns(self, found: Sequence[Found]) -> tuple[Record, ...]:
+        """The turns among ``found`` and behind it, and of the rest what says more than its turns.
+
+        A record that was corrected by hand says something else than the turn it was read from.
+        """
+        rest = [f.record for f in found if f.record.kind != "turn"]
+        ids = dict.fromkeys([f.record.id for f in found if f.record.kind == "turn"])
+        ids |= dict.fromkeys(turn for record in rest for turn in record.evidence)
+        turns = {t.id: t for t in self._store.get(list(ids)) if isinstance(t, Turn)}
+        words = {id: set(_WORD.findall(t.text.casefold())) for id, t in turns.items()}
+        more = []
+        for record in rest:
+            own = set(_WORD.findall(_RESOLVED.sub("", record.text).casefold()))
+            said = set().union(*(words.get(turn, set()) for turn in record.evidence))
+            if len(own & said) < ALIKE * len(own):
+                more.append(record)
+        return (*turns.values(), *more)
 
     def replaced(self, records: Sequence[Record]) -> frozenset[str]:
         """Ids of the turns among ``records`` from which nothing holds any more."""
