@@ -32,7 +32,7 @@ from consistent_gen.language.models import Message, check_messages
 
 _CHUNK = 1 << 20
 _CONTEXT = 4096
-_THREADS = 2
+_THREADS = max(1, min(4, (os.cpu_count() or 2) // 2))
 _SEED = 1
 
 
@@ -163,7 +163,7 @@ def _is_gguf(path: Path) -> bool:
 class Qwen:
     """Qwen2.5-Coder-1.5B-Instruct, 4-bit: reads a few sentences well, and knows little else.
 
-    Greedy decoding on two threads.
+    Greedy decoding on half of the cores, four at most.
     4,096 tokens are read at most: the oldest messages after the first are left out.
 
     Raises ``MissingExtraError`` without the runtime, and what `joined` raises.

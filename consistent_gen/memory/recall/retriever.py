@@ -157,10 +157,10 @@ class Retriever:
         ids = dict.fromkeys([f.record.id for f in found if f.record.kind == "turn"])
         ids |= dict.fromkeys(turn for record in rest for turn in record.evidence)
         turns = {t.id: t for t in self._store.get(list(ids)) if isinstance(t, Turn)}
-        words = {id: set(_WORD.findall(t.text.casefold())) for id, t in turns.items()}
+        words = {id: _beginnings(t.text) for id, t in turns.items()}
         more = []
         for record in rest:
-            own = set(_WORD.findall(_RESOLVED.sub("", record.text).casefold()))
+            own = _beginnings(_RESOLVED.sub("", record.text))
             said = set().union(*(words.get(turn, set()) for turn in record.evidence))
             if len(own & said) < ALIKE * len(own):
                 more.append(record)
@@ -265,6 +265,11 @@ class Retriever:
             embedder.space, seen, kinds=("media",), window=window, as_of=as_of, limit=limit
         )
         return [("picture", hits)]
+
+
+def _beginnings(text: str) -> set[str]:
+    """The words of a text without their endings: "lives" is said where "live" is."""
+    return {word[:4] for word in _WORD.findall(text.casefold())}
 
 
 def _absorb(
