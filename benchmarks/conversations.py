@@ -49,17 +49,20 @@ from typing import Any
 import yaml
 
 from consistent_gen.language.embedders import default_embedder
-from consistent_gen.language.models import LANGUAGE_MODELS, LanguageModel, Replay
+from consistent_gen.language.models import LanguageModel, Replay
 from consistent_gen.language.words import STOP_WORDS, word_set
 from consistent_gen.memory import open_memory
 from consistent_gen.memory.data.records import CoreLeaf, Record, Turn
 from consistent_gen.memory.data.store import Store
 from consistent_gen.memory.listening.listener import Heard, KnownState, Listener
 from consistent_gen.memory.listening.rule_listener import RuleListener
+from consistent_gen.memory.talk import ANSWERERS
 from consistent_gen.memory.talk.assistant import Assistant
 from consistent_gen.memory.talk.replies import NO_ANSWER, NO_QUESTION, NOTHING_KNOWN
+from consistent_gen.memory.talk.rule_model import RuleModel
 from consistent_gen.registry import resolve
 
+MODELS = ("rules", "qwen", "qwen-small")
 VERDICTS = ("right", "stale", "wrong", "unknown")
 KEPT, STALE, TRAPPED, SUPPORTED = 0.5, 0.6, 0.75, 0.5
 _WORD = re.compile(r"[^\W_]+")
@@ -201,16 +204,17 @@ def covered(wanted: frozenset[str], *texts: frozenset[str]) -> float:
 
 
 def run(
-    path: Path, listener: Listener, folder: Path, embedder: Any, model: LanguageModel | None = None
+    path: Path, listener: Listener, folder: Path, embedder: Any, model: LanguageModel
 ) -> Hearing:
-    """One conversation through the assistant, and its judgement. model: None for the rules."""
+    """One conversation through the assistant, and its judgement."""
     told = yaml.safe_load(path.read_text(encoding="utf-8"))
     result = Hearing(path.stem)
     timed = Timed(listener)
     with open_memory(folder, path.stem) as store:
-        assistant = Assistant(store, listener=timed, text_embedder=embedder)
-        if model is not None:
-            assistant.model, assistant.once = model, True
+        assistant = Assistant(
+            store, model=model, listener=timed, text_embedder=embedder,
+            once=not isinstance(model, RuleModel),
+        )  # fmt: skip
         numbers: dict[str, int] = {}
         at = datetime.now(UTC)
         for turn in told["turns"]:
@@ -372,11 +376,9 @@ def table(results: Sequence[Hearing]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def answerer(name: str, replies: Path | None) -> LanguageModel | None:
-    """The language model that is asked, None for the rules; ``replies`` as `Replay` keeps them."""
-    if name == "rules":
-        return None
-    model: LanguageModel = resolve(LANGUAGE_MODELS, name)()
+def answerer(name: str, replies: Path | None = None) -> LanguageModel:
+    """What answers, by its name; ``replies`` of a language model are kept as `Replay` does."""
+    model: LanguageModel = resolve(ANSWERERS, name)()
     return model if replies is None else Replay(replies, recorder=model)
 
 
@@ -385,7 +387,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="what is kept of natural conversations")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--listener", default="default", choices=("default", "rules"))
-    parser.add_argument("--model", default="rules", choices=("rules", "qwen", "qwen-small"))
+    parser.add_argument("--model", default="rules", choices=MODELS)
     parser.add_argument("--replies", type=Path, help="replies of the model, kept and used again")
     parser.add_argument("--words-only", action="store_true", help="search without an embedder")
     parser.add_argument("--out", type=Path)
@@ -400,6 +402,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         listener = default_listener()
     embedder = None if options.words_only else default_embedder()
+    if options.model == "rules" and options.replies is not None:
+        parser.error("--replies keeps what a language model said; name one with --model")
     model = answerer(options.model, options.replies)
     results = []
     for path in paths:

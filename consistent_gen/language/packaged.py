@@ -219,7 +219,12 @@ class Qwen:
             settings.n_ctx, settings.n_parallel = _CONTEXT, 1
             settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = _THREADS
             settings.warmup, settings.verbosity, settings.cache_ram_mib = False, -1, 0
-            self._server = xllamacpp.Server(settings)
+            try:
+                self._server = xllamacpp.Server(settings)
+            except RuntimeError as error:
+                raise CheckpointError(
+                    f"{self._path} cannot be loaded ({error}); delete it, and it is joined again"
+                ) from None
         return self._server
 
 
