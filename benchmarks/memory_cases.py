@@ -3,7 +3,8 @@
     python -m benchmarks.memory_cases FOLDER [--model qwen] [--words-only] [--show]
 
 FOLDER holds any of three YAML lists, each case in a memory of its own, with the default listener
-and the answerer (rules, unless a model is named). All judging is by words, as in `benchmarks.conversations`.
+and the answerer (rules, unless a model is named). All judging is by words, as in
+`benchmarks.conversations`.
 
 - ``traps.yaml`` (text, clause, perhaps keep): a trap is stored when a live record holds at least
   75 % of the words of its clause and does not deny it; precision is the share of traps not stored.
