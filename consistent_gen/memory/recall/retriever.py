@@ -157,12 +157,11 @@ class Retriever:
         ids = dict.fromkeys([f.record.id for f in found if f.record.kind == "turn"])
         ids |= dict.fromkeys(turn for record in rest for turn in record.evidence)
         turns = {t.id: t for t in self._store.get(list(ids)) if isinstance(t, Turn)}
-        words = {id: _beginnings(t.text) for id, t in turns.items()}
+        said = [_beginnings(turn.text) for turn in turns.values()]
         more = []
         for record in rest:
-            own = _beginnings(_RESOLVED.sub("", record.text))
-            said = set().union(*(words.get(turn, set()) for turn in record.evidence))
-            if len(own & said) < ALIKE * len(own):
+            clauses = [_beginnings(c) for c in _RESOLVED.sub("", record.text).split(";")]
+            if any(all(len(c & s) < ALIKE * len(c) for s in said) for c in clauses):
                 more.append(record)
         return (*turns.values(), *more)
 
@@ -269,7 +268,7 @@ class Retriever:
 
 def _beginnings(text: str) -> set[str]:
     """The words of a text without their endings: "lives" is said where "live" is."""
-    return {word[:4] for word in _WORD.findall(text.casefold())}
+    return {word[:4] for word in _WORD.findall(re.sub(r"['\u2019]", "", text.casefold()))}
 
 
 def _absorb(

@@ -40,7 +40,8 @@ from consistent_gen.memory.talk.replies import NOTHING_KNOWN
 # questions of the open conversations 95 % are answered by the best four.
 SEARCHED: dict[Kind, int] = {"turn": 14, "fact": 10, "core": 3, "habit": 2}
 NOTES = 4
-_NOTE_CHARACTERS = 200
+# A turn of this length is read whole, of a longer one the sentences around the best.
+_WHOLE, _NOTE_CHARACTERS = 280, 240
 _MAX_TOKENS = 48
 
 _DONT_KNOW = re.compile(
@@ -55,7 +56,8 @@ _RELATIVE = re.compile(
     re.IGNORECASE,
 )
 _NUMBERED = re.compile(
-    r"\b\d{1,2}(?:st|nd|rd|th)\b|\b(?:\w+(?:teenth|tieth|fth|xth|nth|hth)|first|second|third)\b|"
+    r"\b\d{1,2}(?:st|nd|rd|th)\b|\bthe (?:\w+-)?(?:first|second|third)\b|"
+    r"(?:four|fif|six|seven|eigh|nin|ten|eleven|twelf|\wteen)th\b|\b(?:twent|thirt)ieth\b|"
     r"\b\d{1,2} (?:of )?(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)|"
     r"\b(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)\w* \d",
     re.IGNORECASE,
@@ -136,7 +138,9 @@ def notes_on(
         line = s.passage.line
         if line.id in best or commands(line.text) or not line.date[:1].isdigit():
             continue
-        best[line.id] = Note(line, in_context(s.passage, _NOTE_CHARACTERS), s.score)
+        whole = line.kind != "turn" or len(line.text) <= _WHOLE
+        said = line.text if whole else in_context(s.passage, _NOTE_CHARACTERS)
+        best[line.id] = Note(line, said, s.score)
         if len(best) == NOTES:
             break
     return sorted(best.values(), key=lambda note: (note.line.date, note.line.id)), records
