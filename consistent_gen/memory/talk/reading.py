@@ -47,7 +47,7 @@ _MAX_TOKENS = 48
 _DONT_KNOW = re.compile(
     r"\bi (?:do not|don't|don\u2019t|cannot|can't) (?:know|remember|say|find)|"
     r"\bnotes? (?:do(?:es)? not|don't|doesn't)|\bno (?:information|mention)\b|^unknown\b|"
-    r"\b(?:not|isn't|aren't) (?:mentioned|specified|stated|provided|given|known)\b",
+    r"\b(?:not|isn't|aren't) (?:mentioned|specified|stated|provided|known)\b",
     re.IGNORECASE,
 )
 _RELATIVE = re.compile(
@@ -58,6 +58,7 @@ _RELATIVE = re.compile(
 _NUMBERED = re.compile(
     r"\b\d{1,2}(?:st|nd|rd|th)\b|\bthe (?:\w+-)?(?:first|second|third)\b|"
     r"(?:four|fif|six|seven|eigh|nin|ten|eleven|twelf|\wteen)th\b|\b(?:twent|thirt)ieth\b|"
+    r"day (?:night|evening|morning|afternoon)s\b|"
     r"\b\d{1,2} (?:of )?(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)|"
     r"\b(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)\w* \d",
     re.IGNORECASE,
