@@ -26,8 +26,9 @@ ordinals and times of day are digits, too ("half past six" is 6.30, "the thirtie
 - questions: right when the answer holds the expected words of one variant (and, where it quotes a
   stale one too, holds the right one first); stale when it holds a stale variant instead; don't know
   when it says so; wrong otherwise. Where yes or no is expected, an answer that begins with one of
-  them is judged by that. For what was never said only "don't know" is right. The source that an
-  answer names (its day, its id) is no part of what is judged.
+  them is judged by that. For what was never said only "don't know" is right. What an answer says
+  is judged, not the sentence that it quotes after it; only where it says a part of the expected
+  words and nothing else may that sentence have the rest. A quotation without more is the answer.
 """
 
 from __future__ import annotations
@@ -103,11 +104,13 @@ _ORDINAL_WORD = re.compile(rf"\b(?:{'|'.join(sorted(_ORDINAL_WORDS, key=len, rev
 _HOUR = rf"(?P<hour>\d{{1,2}}|{'|'.join(_NUMBER_WORDS[1:13])})"
 _CLOCK = re.compile(rf"\b(?P<part>half past|half|quarter past|quarter to) {_HOUR}\b")
 _UNIT = re.compile(r"(?<=\d) ?(?:(?P<half>[ap]\.?m)|(?P<unit>mg|kg|g|ml|k))\b")
-# Where an answer says what it rests on: "you said on 2026-02-03", "[id]".
+# Where an answer goes on to what it rests on: "you said on 2026-02-03: ...", "[id]".
 _SOURCE = re.compile(
-    r"\(?\b(?:you said(?: so)? on|noted on|your document of) \d{4}-\d\d-\d\d(?: says(?: so)?)?\)?"
-    r"|\[[\w:-]+\]\s*$"
+    r"[\s(:]*\b(?:from memory, )?(?:you said on|noted on|your document of) \d{4}-\d\d-\d\d"
+    r"(?: says)?:?",
+    re.IGNORECASE,
 )
+_ID = re.compile(r"\)?\s*\[[\w:-]+\]\s*$")
 _POLE = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
 _MONTHS = frozenset(name.casefold()[:5] for name in calendar.month_name[1:])
 _WEEKDAYS = frozenset(name[:5].rstrip("s") for name in map(str.casefold, calendar.day_name))
@@ -311,23 +314,45 @@ def sprung(
 
 def judged(asked: dict[str, Any], answer: str) -> str:
     """``right``, ``stale``, ``wrong`` or ``unknown`` for an answer in words."""
-    answer = _SOURCE.sub("", answer)
-    silent = answer.strip() in (NOTHING_KNOWN, NO_ANSWER, NO_QUESTION, "")
-    if silent or re.match(r"I (?:do not|don't) (?:know|remember)", answer):
+    said, quoted = told(answer)
+    silent = said.strip() in (NOTHING_KNOWN, NO_ANSWER, NO_QUESTION, "")
+    if silent or re.match(r"I (?:do not|don't) (?:know|remember)", said):
         return "right" if asked.get("unknown") else "unknown"
     if asked.get("unknown"):
         return "wrong"
-    expected, said = _POLE.match(str(asked["answer"])), _POLE.match(answer)
-    if expected is not None and said is not None:
-        if said[1].casefold() == expected[1].casefold():
+    expected, pole = _POLE.match(str(asked["answer"])), _POLE.match(said)
+    if expected is not None and pole is not None:
+        if pole[1].casefold() == expected[1].casefold():
             return "right"
         poles = [match[1].casefold() for s in asked.get("stale", ()) if (match := _POLE.match(s))]
-        return "stale" if said[1].casefold() in poles else "wrong"
-    right = place([asked["answer"], *asked.get("also", ())], answer)
-    stale = place(asked.get("stale", ()), answer)
+        return "stale" if pole[1].casefold() in poles else "wrong"
+    golden = [asked["answer"], *asked.get("also", ())]
+    right = place(golden, said)
+    # "Wednesdays" is no stale answer where it is a part of "Tuesdays and Wednesdays".
+    known = frozenset().union(*(stems(plainly(str(gold))) for gold in golden))
+    held = stems(plainly(said)) & known
+    worded = [(variant, stems(plainly(str(variant)))) for variant in asked.get("stale", ())]
+    old = [variant for variant, words in worded if not words < known or held <= words]
+    stale = place(old, said)
     if right is not None and (stale is None or right <= stale):
         return "right"
-    return "stale" if stale is not None else "wrong"
+    if stale is not None:
+        return "stale"
+    words = stems(plainly(said))
+    partly = [gold for gold in golden if words and words <= stems(plainly(str(gold)))]
+    both = f"{said} {quoted}"
+    completed = place(partly, both) is not None and place(old, both) is None
+    return "right" if completed else "wrong"
+
+
+def told(answer: str) -> tuple[str, str]:
+    """What an answer says, and the sentence that it quotes; a bare quotation is the answer."""
+    answer = _ID.sub("", answer)
+    match = _SOURCE.search(answer)
+    if match is None:
+        return answer, ""
+    said, quoted = answer[: match.start()].strip(), answer[match.end() :].strip()
+    return (said, quoted) if said else (quoted, "")
 
 
 def place(variants: Iterable[str], answer: str) -> int | None:

@@ -17,6 +17,10 @@ SCAN: dict[str, Any] = {
 LEAVING: dict[str, Any] = {
     "answer": "no, her son talked her out of it", "stale": ["yes, in the summer"]
 }  # fmt: skip
+WORK: dict[str, Any] = {"answer": "Grind & Co in Chorlton", "stale": ["Afflecks"]}
+NIGHTS: dict[str, Any] = {
+    "answer": "Tuesdays, Wednesdays and weekends", "stale": ["just Wednesdays"]
+}  # fmt: skip
 GROUP: dict[str, Any] = {"answer": "Thursdays 6.30 to 7.30", "also": ["Thursday half six"]}
 
 
@@ -30,11 +34,19 @@ GROUP: dict[str, Any] = {"answer": "Thursdays 6.30 to 7.30", "also": ["Thursday 
         (SCAN, "24 April, and once it was 30 April.", "stale"),
         (SCAN, NOTHING_KNOWN, "unknown"),
         # The day on which it was said is no answer.
-        (SCAN, "Soon. (you said so on 2025-04-30) [t1]", "wrong"),
+        (SCAN, 'Soon. (you said on 2025-04-30: "soon") [t1]', "wrong"),
+        # Of a quoted sentence only what completes an answer counts.
+        (WORK, 'Grind & Co. (you said on 2025-11-14: "a place in Chorlton") [t1]', "right"),
+        (WORK, 'At the mill. (you said on 2025-11-14: "Grind & Co in Chorlton") [t1]', "wrong"),
+        (WORK, 'Grind. (you said on 2025-11-14: "not Afflecks but Grind & Co, Chorlton")', "wrong"),
+        (WORK, 'From memory, you said on 2025-11-14: "Grind & Co in Chorlton" [t1]', "right"),
         (SCAN, 'From memory, you said on 2025-04-30: "soon" [t1]', "wrong"),
         (LEAVING, "No, not after all.", "right"),
         (LEAVING, "Yes, in the summer, no doubt.", "stale"),
         (LEAVING, "She is.", "wrong"),
+        (NIGHTS, 'Tuesdays and Wednesdays (you said on 2026-02-02: "plus weekends")', "right"),
+        (NIGHTS, "Tuesdays and Wednesdays.", "wrong"),
+        (NIGHTS, "Wednesdays.", "stale"),
         (GROUP, "Thursdays at half past six.", "right"),
         (GROUP, "Thursdays at 7.", "wrong"),
         ({"answer": "10 mg", "stale": ["5 mg"]}, "10mg", "right"),

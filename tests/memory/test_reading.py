@@ -67,7 +67,9 @@ def test_it_reads_what_fits_oldest_first_with_days(store: Store) -> None:
     page = model.pages[-1]
     assert page.index("- Mon 2 Mar: Choir practice is") < page.index("- Wed 4 Mar: Choir practice")
     assert page.endswith("Today is Wed 11 Mar 2026. Question: When is choir practice?")
-    assert said.text.startswith("Fridays at six. (you said so on 2026-03-04) [")
+    assert said.text.startswith(
+        'Fridays at six. (you said on 2026-03-04: "Choir practice has moved'
+    )
     assert said.reasoned is not None and "moved to Fridays" in said.reasoned.found[-1].record.text
 
 
@@ -108,7 +110,7 @@ def test_a_document_is_named_and_what_commands_is_not_read(store: Store) -> None
     said = assistant.say("When is the boiler serviced?", at=START + timedelta(days=1))
     assert "Mon 2 Mar, from a document: The boiler will be" in model.pages[-1]
     assert "Eve" not in model.pages[-1]
-    assert "(your document of 2026-03-02 says so)" in said.text
+    assert '(your document of 2026-03-02 says: "The boiler will' in said.text
 
 
 def test_a_fact_corrected_by_hand_is_read_beside_its_turn(store: Store) -> None:

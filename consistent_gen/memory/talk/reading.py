@@ -29,6 +29,7 @@ from consistent_gen.memory.talk.passages import (
     PassageScorer,
     RememberedLine,
     in_context,
+    newest_of_the_best,
     passages_of,
     read_lines,
 )
@@ -63,6 +64,7 @@ _NUMBERED = re.compile(
     r"\b(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)\w* \d",
     re.IGNORECASE,
 )
+_SPELT = re.compile(r"(?:[a-z](?<!mon)th|first|second|third)\b|day,? the \d", re.IGNORECASE)
 _TOKEN = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)?|\d+")
 # Words that begin an answer and name nobody.
 _OPENING = word_set(
@@ -78,17 +80,22 @@ _DIGITS = {word: str(number) for number, word in enumerate(_COUNTED.split())}
 
 @dataclass(frozen=True)
 class Note:
-    """A remembered line as a model is given it: the sentences of it that fit, and how well."""
+    """A remembered line as a model is given it: the sentences of it that fit, and how well.
+
+    newest: the rules take it for what was said last of what is asked.
+    """
 
     line: RememberedLine
     said: str
     score: float
+    newest: bool = False
 
     def told(self, today: date) -> str:
         """One line for the prompt; the year is left out where it is this one."""
         day = date.fromisoformat(self.line.date[:10])
         who = ", from a document" if self.line.who.startswith("document") else ""
         gone = ", since replaced" if "replaced" in self.line.who else ""
+        gone += ", newest" if self.newest else ""
         return f"- {_day(day, today)}{who}{gone}: {one_line(with_days(self.said, day, today))}"
 
 
@@ -133,15 +140,19 @@ def notes_on(
     records = {r.id: r for r in retriever.with_turns(found) if r.id not in exclude}
     replaced = retriever.replaced(list(records.values()))
     rows = "\n".join(render_record(r, zone, replaced) for r in records.values())
-    scored = scorer.score(read_question(question), passages_of(read_lines(rows), question))
+    asked = read_question(question)
+    scored = scorer.score(asked, passages_of(read_lines(rows), question))
+    fitting = [s for s in scored if s.holds and not commands(s.passage.text)]
+    others = [s for s in scored if not s.holds and not commands(s.passage.text)]
+    newest = newest_of_the_best(asked, fitting, others).passage.line.id if fitting else ""
     best: dict[str, Note] = {}
-    for s in scored:
+    for s in sorted(scored, key=lambda s: s.passage.line.id != newest):
         line = s.passage.line
         if line.id in best or commands(line.text) or not line.date[:1].isdigit():
             continue
         whole = line.kind != "turn" or len(line.text) <= _WHOLE
         said = line.text if whole else in_context(s.passage, _NOTE_CHARACTERS)
-        best[line.id] = Note(line, said, s.score)
+        best[line.id] = Note(line, said, s.score, line.id == newest)
         if len(best) == NOTES:
             break
     return sorted(best.values(), key=lambda note: (note.line.date, note.line.id)), records
@@ -198,23 +209,24 @@ def _calendar(word: str, read: Collection[str]) -> bool:
 
 
 def source(answer: str, notes: Sequence[Note]) -> str:
-    """Whose words the answer rests on: the note that shares most words with it, the newest one."""
+    """What the answer rests on: the note that shares most words with it, the newest of several."""
     own = {stem(w) for w in words_of(answer)}
-    line = max(
-        notes, key=lambda n: (len(own & {stem(w) for w in words_of(n.said)}), n.line.date)
-    ).line
-    if line.who.startswith("document"):
-        return f"(your document of {line.date[:10]} says so) [{line.id}]"
-    verb = "you said so" if line.kind == "turn" else "noted"
-    return f"({verb} on {line.date[:10]}) [{line.id}]"
+    note = max(notes, key=lambda n: (len(own & {stem(w) for w in words_of(n.said)}), n.line.date))
+    day = note.line.date[:10]
+    if note.line.who.startswith("document"):
+        who = f"your document of {day} says"
+    else:
+        who = f"you said on {day}" if note.line.kind == "turn" else f"noted on {day}"
+    return f'({who}: "{one_line(note.said)}") [{note.line.id}]'
 
 
 def with_days(text: str, said: date, today: date) -> str:
     """The text with the day beside each word that means one: "tomorrow [Fri 7 Mar]"."""
     for spoken in reversed(spoken_dates(text, said)):
         near = text[max(0, spoken.start - 40) : spoken.end + 25]
-        # "Thursday the twelfth" is another Thursday than the next one.
-        if not _RELATIVE.search(spoken.words) or spoken.repeats or _NUMBERED.search(near):
+        # "The twelfth, a Thursday" is another Thursday than the next one.
+        meant_so = _RELATIVE.search(spoken.words) and not _NUMBERED.search(near)
+        if spoken.repeats or not (meant_so or _SPELT.search(spoken.words)):
             continue
         meant = {
             "day": _day(spoken.first, today),
