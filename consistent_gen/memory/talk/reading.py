@@ -135,7 +135,10 @@ def notes_on(
     zone: tzinfo,
     exclude: Collection[str] = (),
 ) -> tuple[list[Note], dict[str, Record]]:
-    """The sentences that fit best, oldest first, and the records that they are from, by id."""
+    """The sentences that fit best, oldest first, and the records that they are from, by id.
+
+    None where no sentence has the kind of thing that is asked for: a model would make one up.
+    """
     found = retriever.search(question, caps=SEARCHED, exclude=exclude)
     records = {r.id: r for r in retriever.with_turns(found) if r.id not in exclude}
     replaced = retriever.replaced(list(records.values()))
@@ -143,8 +146,11 @@ def notes_on(
     asked = read_question(question)
     scored = scorer.score(asked, passages_of(read_lines(rows), question))
     fitting = [s for s in scored if s.holds and not commands(s.passage.text)]
+    if not fitting:
+        return [], records  # nothing has a name, a day, a number where one is asked for
     others = [s for s in scored if not s.holds and not commands(s.passage.text)]
-    newest = newest_of_the_best(asked, fitting, others).passage.line.id if fitting else ""
+    chosen = newest_of_the_best(asked, fitting, others)
+    newest = "" if asked.before else chosen.passage.line.id
     best: dict[str, Note] = {}
     for s in sorted(scored, key=lambda s: s.passage.line.id != newest):
         line = s.passage.line
