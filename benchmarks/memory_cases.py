@@ -1,9 +1,10 @@
 """Short cases for a memory: what must not be stored, what was corrected, what shall be forgotten.
 
-    python -m benchmarks.memory_cases FOLDER [--words-only] [--show]
+    python -m benchmarks.memory_cases FOLDER [--model qwen] [--words-only] [--show]
 
 FOLDER holds any of three YAML lists, each case in a memory of its own, with the default listener
-and the rule answerer. All judging is by words, as in `benchmarks.conversations`.
+and the answerer (rules, unless a model is named). All judging is by words, as in
+`benchmarks.conversations`.
 
 - ``traps.yaml`` (text, clause, perhaps keep): a trap is stored when a live record holds at least
   75 % of the words of its clause and does not deny it; precision is the share of traps not stored.
@@ -31,13 +32,14 @@ from typing import Any
 
 import yaml
 
-from benchmarks.conversations import KEPT, TRAPPED, covered, judged, live, stems
+from benchmarks.conversations import KEPT, MODELS, TRAPPED, answerer, covered, judged, live, stems
 from consistent_gen.language.embedders import default_embedder
 from consistent_gen.memory import open_memory
 from consistent_gen.memory.data.store import Store
 from consistent_gen.memory.listening.parsed_listener import default_listener
 from consistent_gen.memory.talk.assistant import Assistant
 from consistent_gen.memory.talk.questions import denies
+from consistent_gen.memory.talk.rule_model import RuleModel
 
 START = datetime(2026, 3, 2, 9, tzinfo=UTC)  # a Monday
 
@@ -46,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the lists that the folder holds; see the module."""
     parser = argparse.ArgumentParser(description="traps, corrections and forgetting")
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--model", default="rules", choices=MODELS)
     parser.add_argument("--words-only", action="store_true", help="search without an embedder")
     parser.add_argument("--show", action="store_true", help="print every miss")
     options = parser.parse_args(arguments)
@@ -54,13 +57,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not any(path.is_file() for path in found.values()):
         parser.error(f"{options.folder} holds none of {', '.join(p.name for p in found.values())}")
     embedder = None if options.words_only else default_embedder()
+    model = answerer(options.model)
     for name, judge in kinds.items():
         if not found[name].is_file():
             continue
         counts: Counter[str] = Counter()
         for case in yaml.safe_load(found[name].read_text(encoding="utf-8")):
             with tempfile.TemporaryDirectory() as folder, open_memory(folder, "case") as store:
-                assistant = Assistant(store, listener=default_listener(), text_embedder=embedder)
+                assistant = Assistant(
+                    store, model=model, listener=default_listener(), text_embedder=embedder,
+                    once=not isinstance(model, RuleModel),
+                )  # fmt: skip
                 got, notes = judge(case, assistant, store, Path(folder))
             counts.update(got)
             if options.show and notes:

@@ -73,6 +73,7 @@ def test_the_extras_are_those_promised() -> None:
         "enlarge",
         "train",
         "llm",
+        "qwen",
         "local",
         "language",
         "encryption",

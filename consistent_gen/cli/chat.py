@@ -132,7 +132,7 @@ def add_model_options(parser: argparse.ArgumentParser, default: str) -> None:
     """Options that name a language model; `default` stands for none."""
     parser.add_argument(
         "--model", metavar="NAME", default=default,
-        help=f"{default}, smollm2, transformers or endpoint (default: {default})",
+        help=f"{default}, qwen, qwen-small, smollm2, transformers or endpoint (default: {default})",
     )  # fmt: skip
     parser.add_argument("--folder", metavar="DIR", help="model folder, for transformers")
     parser.add_argument("--url", metavar="URL", help="for endpoint: http://host:port/v1")
@@ -174,6 +174,7 @@ def build_assistant(options: argparse.Namespace, store: Store) -> Assistant:
     from consistent_gen.cli.recognising import picture_embedder
     from consistent_gen.inputs import check_choice
     from consistent_gen.language.embedders import EMBEDDERS, default_embedder
+    from consistent_gen.language.packaged import Qwen
     from consistent_gen.memory.listening.listener import Listener, ModelListener
     from consistent_gen.memory.listening.parsed_listener import ParsedListener, default_listener
     from consistent_gen.memory.listening.rule_listener import RuleListener
@@ -205,6 +206,7 @@ def build_assistant(options: argparse.Namespace, store: Store) -> Assistant:
         listener=listener,
         text_embedder=embedder,
         style=StylePolicy(name=options.style),
+        once=isinstance(model, Qwen),
         drawer=drawer,
         image_embedder=picture_embedder(store),
     )

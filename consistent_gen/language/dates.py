@@ -25,11 +25,22 @@ _NUMBERS = {
     },
     **{"a": 1, "an": 1, "a couple of": 2, "couple of": 2, "a few": 3, "eleven": 11, "twelve": 12},
 }
+_NTH = {
+    word: number
+    for number, word in enumerate(
+        ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth",
+         "tenth", "eleventh", "twelfth", "thirteenth", "fourteenth", "fifteenth", "sixteenth",
+         "seventeenth", "eighteenth", "nineteenth", "twentieth"], 1
+    )
+}  # fmt: skip
+_NTH |= {f"twenty-{word}": 20 + number for word, number in tuple(_NTH.items())[:9]}
+_NTH |= {"thirtieth": 30, "thirty-first": 31}
 _SEASONS = {"spring": 3, "summer": 6, "autumn": 9, "fall": 9, "winter": 12}
 _MONTH = "|".join(sorted({*_MONTHS, *_SHORT} - {"may", "march"}, key=len, reverse=True))
 _DAY = "|".join(_DAYS)
 _COUNT = r"a couple of|couple of|a few|" + "|".join(sorted({*_NUMBERS}, key=len, reverse=True))
 _SEASON = "|".join(_SEASONS)
+_SPELT = "|".join(sorted(_NTH, key=len, reverse=True))
 # "may" and "march" are words of their own, so they are months only beside what makes them one.
 _ANY_MONTH = rf"(?:{_MONTH}|may|march)\.?"
 
@@ -47,6 +58,12 @@ _RULES = tuple(
             rf"(?P<month>{_ANY_MONTH}) (?:the )?(?P<d>\d{{1,2}})(?:st|nd|rd|th)?\b(?!:)"
             r"(?:,? (?P<y>[12]\d{3}))?",
         ),
+        ("spelt_month", rf"(?:the )?(?P<spelt>{_SPELT}) of (?P<month>{_ANY_MONTH})"
+         r"(?:,? (?P<y>[12]\d{3}))?\b"),
+        ("spelt_month", rf"(?P<month>{_ANY_MONTH}) the (?P<spelt>{_SPELT})"
+         r"(?:,? (?P<y>[12]\d{3}))?\b"),
+        ("day_nth", rf"(?P<day>{_DAY}),? the "
+         rf"(?:(?P<d>\d{{1,2}})(?:st|nd|rd|th)|(?P<spelt>{_SPELT}))\b"),
         ("month_year", rf"(?P<month>{_ANY_MONTH}) (?:of )?(?P<y>[12]\d{{3}})\b"),
         ("which_month", rf"(?P<which>last|next|this|in|since|until|by|every) "
          rf"(?P<month>{_ANY_MONTH})\b"),
@@ -154,6 +171,12 @@ def _meant(name: str, said: dict[str, str | None], today: date, behind: bool) ->
         return _day(date(int(said["y"] or 0), int(said["m"] or 0), int(said["d"] or 0)))
     if name in ("day_month", "month_day"):
         return _day(_of_year(year, _month(said), int(said["d"] or 0), today, behind))
+    if name == "spelt_month":
+        day = _NTH[(said["spelt"] or "").lower()]
+        return _day(_of_year(year, _month(said), day, today, behind))
+    if name == "day_nth":
+        number = _NTH.get((said["spelt"] or "").lower()) or int(said["d"] or 0)
+        return _day(_weekday_nth(_DAYS[(said["day"] or "").lower()], number, today))
     if name == "month_year":
         assert year is not None
         return _whole_month(year, _month(said))
@@ -262,6 +285,15 @@ def _near(words: str) -> int:
     if "before yesterday" in words:
         return -2
     return {"yesterday": -1, "last night": -1, "tomorrow": 1}.get(words, 0)
+
+
+def _weekday_nth(weekday: int, day: int, today: date) -> date:
+    """ "Wednesday the thirtieth" is the nearest such day, ahead where two are as near."""
+    for far in range(0, 400):
+        for found in (today + timedelta(days=far), today - timedelta(days=far)):
+            if (found.weekday(), found.day) == (weekday, day):
+                return found
+    raise ValueError(f"no such day {day}")
 
 
 def _nth(day: int, today: date, behind: bool) -> date:

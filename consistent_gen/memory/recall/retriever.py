@@ -51,6 +51,8 @@ _COMPARED = 40
 _SCREENED = 12
 _CHARACTERS = 600
 _WORD = re.compile(r"\w+")
+# The days that a listener writes behind a sentence.
+_RESOLVED = re.compile(r" \((?:[-\d, ]|to)+\)$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +147,23 @@ class Retriever:
         ids = [t for f in found if isinstance(f.record, Episode) for t in f.record.evidence]
         turns = self._store.get(list(dict.fromkeys(ids))[:limit])
         return tuple(turn for turn in turns if isinstance(turn, Turn))
+
+    def with_turns(self, found: Sequence[Found]) -> tuple[Record, ...]:
+        """The turns among ``found`` and behind it, and of the rest what says more than its turns.
+
+        A record that was corrected by hand says something else than the turn it was read from.
+        """
+        rest = [f.record for f in found if f.record.kind != "turn"]
+        ids = dict.fromkeys([f.record.id for f in found if f.record.kind == "turn"])
+        ids |= dict.fromkeys(turn for record in rest for turn in record.evidence)
+        turns = {t.id: t for t in self._store.get(list(ids)) if isinstance(t, Turn)}
+        said = [_beginnings(turn.text) for turn in turns.values()]
+        more = []
+        for record in rest:
+            clauses = [_beginnings(c) for c in _RESOLVED.sub("", record.text).split(";")]
+            if any(all(len(c & s) < ALIKE * len(c) for s in said) for c in clauses):
+                more.append(record)
+        return (*turns.values(), *more)
 
     def replaced(self, records: Sequence[Record]) -> frozenset[str]:
         """Ids of the turns among ``records`` from which nothing holds any more."""
@@ -245,6 +264,11 @@ class Retriever:
             embedder.space, seen, kinds=("media",), window=window, as_of=as_of, limit=limit
         )
         return [("picture", hits)]
+
+
+def _beginnings(text: str) -> set[str]:
+    """The words of a text without their endings: "lives" is said where "live" is."""
+    return {word[:4] for word in _WORD.findall(re.sub(r"['\u2019]", "", text.casefold()))}
 
 
 def _absorb(

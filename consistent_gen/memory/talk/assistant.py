@@ -42,7 +42,9 @@ from consistent_gen.memory.recall.prompts import data_block
 from consistent_gen.memory.recall.retriever import Retriever
 from consistent_gen.memory.talk import replies
 from consistent_gen.memory.talk.forgetting import ForgetPlan, carry_out, plan_forgetting
+from consistent_gen.memory.talk.passages import PassageScorer
 from consistent_gen.memory.talk.personality import Personality, alignment_lines, fold
+from consistent_gen.memory.talk.reading import read_once
 from consistent_gen.memory.talk.reasoning import Reasoned, reason
 from consistent_gen.memory.talk.requests import (
     DrawRequest,
@@ -99,6 +101,8 @@ class Assistant:
     drawer: draws a picture from a `DrawJob`; None says that nothing can be drawn here. What its
         ``details`` say, if it has any, is recorded with the picture.
     clock: the time of a turn when `say` is given none; zone: for dates in prompts.
+    once: the model is too small to plan look-ups. It is asked once, with the sentences that fit,
+        and only questions: statements and episodes are left to the rules.
     """
 
     store: Store
@@ -113,12 +117,14 @@ class Assistant:
     zone: tzinfo = UTC
     clock: Callable[[], datetime] = utc_now
     draw_budget: int = 4
+    once: bool = False
 
     def __post_init__(self) -> None:
         self.book = ConceptBook(self.store, self.image_embedder, self.text_embedder)
         if self.boxes is not None:
             self.book.boxes = self.boxes
         self.retriever = Retriever(self.store, self.text_embedder, self.image_embedder)
+        self._scorer = PassageScorer(meaning_of(self.text_embedder))
         self._pending: Proposal | ForgetPlan | None = None
         if isinstance(self.model, RuleModel) and not self.model.by_meaning:
             self.model = RuleModel(meaning_of(self.text_embedder))
@@ -173,25 +179,40 @@ class Assistant:
         stored = [t for t in self.store.get(ids) if isinstance(t, Turn)]
         outcomes, problems = self._remember(stored)
         self._index()
-        recent = self._recent(ids)
-        profile = self.store.list("core")
-        notes = self._notes(text, pixels)
-        context = self._context(profile, notes, recent)
-        known = [record.id for record in (*profile, *notes, *recent)]
-        reasoned = reason(
-            self.model, self.retriever, text, context=context, picture=pixels,
-            pictures=() if picture is None else (picture,), exclude=[*known, *ids],
-            zone=self.zone,
-        )  # fmt: skip
         changed = replies.written(self.store, outcomes)
-        if isinstance(self.model, RuleModel) and not is_question(text):
+        ruled = (self.once or isinstance(self.model, RuleModel)) and not is_question(text)
+        before: tuple[Record, ...] = ()
+        if self.once and ruled:
+            reasoned = Reasoned(answer="", steps=())
+        elif self.once:
+            reasoned = read_once(
+                self.model, self.retriever, self._scorer, text, now=at, zone=self.zone, exclude=ids
+            )
+        else:
+            reasoned, before = self._reason(text, pixels, picture, ids)
+        if ruled:
             reasoned = replace(reasoned, answer=replies.acknowledged(outcomes, changed))
-        sources = self._sources(reasoned, (*profile, *notes, *recent, *changed))
+        sources = self._sources(reasoned, (*before, *changed))
         answer = Turn(
             text=reasoned.answer or "...", role="assistant", valid_from=at, derived_from=sources
         )
         self.store.record([answer])
         return Said(text=reasoned.answer, outcomes=outcomes, reasoned=reasoned, problems=problems)
+
+    def _reason(
+        self, text: str, pixels: Picture | None, picture: bytes | None, ids: Sequence[str]
+    ) -> tuple[Reasoned, tuple[Record, ...]]:
+        """The loop of look-ups, and what the model had in front of it before them."""
+        recent = self._recent(ids)
+        profile = self.store.list("core")
+        notes = self._notes(text, pixels)
+        before = (*profile, *notes, *recent)
+        reasoned = reason(
+            self.model, self.retriever, text, context=self._context(profile, notes, recent),
+            picture=pixels, pictures=() if picture is None else (picture,),
+            exclude=[*(record.id for record in before), *ids], zone=self.zone,
+        )  # fmt: skip
+        return reasoned, before
 
     # remembering -----------------------------------------------------------------------------
     def _remember(self, turns: Sequence[Turn]) -> tuple[tuple[Outcome, ...], tuple[str, ...]]:
@@ -235,7 +256,7 @@ class Assistant:
             end = session[-1].valid_from
             if at is not None and end is not None and at - end <= SESSION_GAP:
                 continue
-            model = None if isinstance(self.model, RuleModel) else self.model
+            model = None if self.once or isinstance(self.model, RuleModel) else self.model
             ops = episodes(session, model)
             if ops:
                 batch = Batch(ops=ops, turns=tuple(t.id for t in session), author="system")
