@@ -37,7 +37,6 @@ class Generation:
             raise InputError(f"set {URL_VARIABLE} to the address of the gateway")
         _choose_card()
         self._settings = load_settings(None, os.environ)
-        self._settings.check()
         self._source = HttpLeases(url, os.environ.get(TOKEN_VARIABLE, ""), worker_name())
         threads, scorer = int(os.environ.get(THREADS_VARIABLE, "1")), FrameScorer()
         self._worker = Worker(
