@@ -357,7 +357,12 @@ def _as_output_error(error: OSError, temporary: Path, target: Path) -> Exception
 
 
 def _umask() -> int:
-    # The mask can only be read by setting it; temporary names are created private by tempfile.
+    # By asking the system where it tells: setting the mask to read it changes it for a moment for
+    # all threads, and what one of them creates then is open to others or closed to its own group.
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
     mask = os.umask(0o022)
     os.umask(mask)
     return mask

@@ -34,7 +34,6 @@ class Generation:
     def __init__(self) -> None:
         choose_card()
         self._settings = load_settings(None, os.environ)
-        self._settings.check()
         self._source = HttpLeases(_gateway(), os.environ.get(TOKEN_VARIABLE, ""), worker_name())
         threads, scorer = int(os.environ.get(THREADS_VARIABLE, "1")), FrameScorer()
         self._worker = Worker(

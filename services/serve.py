@@ -215,14 +215,9 @@ def _run_processes(
     from services.launch.topology import ProcessGroup
 
     address = address_of(listener)
-    shared = common_arguments(options)
-    gateway = ["-m", "services.serve", "--gateway-only", *shared]
-    gateway += ["--listen-fd", str(listener.fileno()), "--host", settings.server.host]
-    if options.keys is not None:
-        gateway += ["--keys", options.keys]
-    if options.no_ui:
-        gateway.append("--no-ui")
-    worker = ["-m", "services.worker_process", "--url", address, *shared]
+    said = gateway_options(options, settings.server.host, listener.fileno())
+    gateway = ["-m", "services.serve", *said]
+    worker = ["-m", "services.worker_process", "--url", address, *common_arguments(options)]
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -237,6 +232,17 @@ def _run_processes(
     print(f"starting at {address}", flush=True)
     threading.Thread(target=_watch_readiness, args=(address, started, stop), daemon=True).start()
     return topology.run(stop)
+
+
+def gateway_options(options: argparse.Namespace, host: str, listener: int) -> list[str]:
+    """What the gateway of several processes is started with, so that it does what was asked for."""
+    said = ["--gateway-only", *common_arguments(options)]
+    said += ["--listen-fd", str(listener), "--host", host]
+    if options.keys is not None:
+        said += ["--keys", options.keys]
+    if options.no_ui:
+        said.append("--no-ui")
+    return said
 
 
 def _watch_readiness(address: str, started: float, stop: threading.Event) -> None:

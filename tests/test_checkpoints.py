@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import pickle
 from pathlib import Path
 
@@ -249,3 +250,17 @@ def test_weights_lie_in_the_wheel_or_beside_the_package(
     assert weights_root() == tmp_path / "weights"
     (package / "_weights").mkdir()
     assert weights_root() == package / "_weights"
+
+
+def test_reading_the_mask_of_permissions_changes_it_for_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if not Path("/proc/self/status").exists():
+        pytest.skip("the system does not tell")
+    before = os.umask(0o027)
+    try:
+        monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("the mask was changed"))
+        assert checkpoints._umask() == 0o027
+    finally:
+        monkeypatch.undo()
+        os.umask(before)

@@ -417,7 +417,10 @@ class _Patience:
         self._silent_since = now if self._silent_since is None else self._silent_since
         if error.status not in PASSING or now - self._silent_since >= self._patience_s:
             raise error
-        time.sleep(error.problem.retry_after or 0.0)
+        # What another machine asks for is a wish: it lasts no longer than our patience.
+        wish = error.problem.retry_after or 0.0
+        left = self._patience_s - (now - self._silent_since)
+        time.sleep(min(wish, left) if wish > 0.0 else 0.0)
         self.pause()
 
     def pause(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import re
 import shutil
 import threading
@@ -107,6 +108,15 @@ class OpenPersonas:
             with contextlib.suppress(NotFound):  # deleted meanwhile
                 found.append(self.get(owner, folder.name))
         return PersonaList(personas=sorted(found, key=lambda p: (p.created_at, p.id)))
+
+    def used_bytes(self, owner: str) -> int:
+        """Bytes of an owner's personas on the disk."""
+        used = 0
+        for place, _, names in os.walk(self._owner_folder(owner)):
+            for name in names:
+                with contextlib.suppress(OSError):  # gone meanwhile
+                    used += os.stat(os.path.join(place, name)).st_size
+        return used
 
     def delete(self, owner: str, persona: str) -> None:
         """Erase a persona with everything it remembers. Raises ``NotFound``."""

@@ -108,14 +108,15 @@ class ArtifactStore:
         if media_type not in MEDIA_TYPES:
             raise InputError(f"media type {media_type!r}; expected {' or '.join(MEDIA_TYPES)}")
         digest, artifact, now = hashlib.sha256(data).hexdigest(), new_id("art"), self._now()
-        self._check_room(owner, len(data))
+        self._check_room(owner, len(data), temporary=temporary)
         incoming = self._folder / f"{_INCOMING}{secrets.token_hex(8)}"
         try:
             with _explained():
                 _write(incoming, data)
             # A preview's row may be lost with the power; what is kept is made durable by finish.
             with self._db.transaction(durable=not temporary):
-                self._check_room(owner, len(data))  # again, now that nobody else can store
+                # Again, now that nobody else can store.
+                self._check_room(owner, len(data), temporary=temporary)
                 with _explained():
                     self._settle_file(incoming, digest, len(data))
                 self._db.change(
@@ -205,9 +206,14 @@ class ArtifactStore:
             )
         return 0 if row is None else int(row["used"] or 0)
 
-    def check_room(self) -> None:
-        """Whether a drawing would find room now, whoever's it is. Raises StorageFull."""
-        self._check_server(ROOM_BYTES)
+    def check_room(self, owner: str | None = None, *, beside: int = 0) -> None:
+        """Whether a drawing would find room now, of an owner if one is given, who keeps so many
+        bytes elsewhere. Raises StorageFull.
+        """
+        if owner is None:
+            self._check_server(ROOM_BYTES)
+        else:
+            self._check_room(owner, ROOM_BYTES + beside)
 
     # Inside ---------------------------------------------------------------------------------------
     def _now(self) -> int:
@@ -222,12 +228,23 @@ class ArtifactStore:
             raise NotFound("no such artifact, or it is no longer kept")
         return row
 
-    def _check_room(self, owner: str, size: int) -> None:
+    def _check_room(self, owner: str, size: int, *, temporary: bool = False) -> None:
         quota = self._quota_of(owner).storage_bytes
         allowed = self._storage.owner_quota_bytes if quota is None else quota
         if self.used_bytes(owner) + size > allowed:
             raise StorageFull(f"your {allowed:,} bytes of storage are used up; delete some stories")
+        # What is on its way does not count as kept, but has the same bound for itself.
+        if temporary and self._temporary_bytes(owner) + size > allowed:
+            raise StorageFull(
+                f"pictures on their way take up your {allowed:,} bytes of storage; try again later"
+            )
         self._check_server(size)
+
+    def _temporary_bytes(self, owner: str) -> int:
+        row = self._db.one(
+            "SELECT SUM(bytes) AS used FROM artifacts WHERE owner = ? AND temporary = 1", (owner,)
+        )
+        return 0 if row is None else int(row["used"] or 0)
 
     def _check_server(self, size: int) -> None:
         if self.used_bytes() + size > self._storage.quota_bytes:

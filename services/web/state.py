@@ -5,9 +5,13 @@ from __future__ import annotations
 import functools
 import re
 import secrets
+from asyncio import Semaphore
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from threading import BoundedSemaphore
+from typing import TypeVar
+
+from anyio import CapacityLimiter, to_thread
 
 from services.errors import NotFound, Refusal
 from services.jobs import JobStore, WorkerBoard
@@ -25,7 +29,9 @@ from services.web.intake import PictureIntake
 from services.web.metrics import Metrics, ServerGauges
 
 CHAT_DRAWINGS, EXPORTS = 16, 2  # at once
+PERSONA_THREADS, WORKER_THREADS = 32, 32
 DATABASE_NAME = "server.sqlite"
+_T = TypeVar("_T")
 _ARTIFACT = re.compile(r"[a-z]+_[0-9a-z]{16,40}")
 
 
@@ -53,6 +59,11 @@ class ServerState:
     chat_drawings: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(CHAT_DRAWINGS))
     exports: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(EXPORTS))
     metrics: Metrics = field(default_factory=Metrics)
+    # Requests about personas wait for each other in a thread. More than these wait without one, so
+    # that there are always threads for the others.
+    persona_turns: Semaphore = field(default_factory=lambda: Semaphore(PERSONA_THREADS))
+    # Workers are never kept waiting by callers: a lease that cannot be renewed would lapse.
+    worker_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(WORKER_THREADS))
     _unsubscribe: Callable[[], None] | None = None
 
     def check_ready(self) -> int:
@@ -68,6 +79,14 @@ class ServerState:
             detail = "no worker is ready; jobs are accepted and wait"
             raise Refusal(503, "not_ready", detail, retry_after=2.0)
         return ready
+
+    async def for_workers(self, work: Callable[[], _T]) -> _T:
+        """Do something for a worker on a thread that callers do not use."""
+        return await to_thread.run_sync(work, limiter=self.worker_threads)
+
+    def check_persona_room(self, owner: str) -> None:
+        """Whether a persona of this key may learn something. Raises StorageFull."""
+        self.artifacts.check_room(owner, beside=self.personas.used_bytes(owner))
 
     def picture(self, owner: str, artifact: str) -> bytes:
         """The bytes of a picture. Raises ``Refusal`` (422) for what is no artifact of the owner."""

@@ -230,3 +230,15 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
         import consistent_gen.client
 
         consistent_gen.client.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("wish", [-1.0, float("nan"), float("inf"), 1e9])
+def test_a_server_cannot_make_a_client_wait_beyond_its_patience(wish: float) -> None:
+    from consistent_gen.client.http import _Patience
+    from consistent_gen.client.types import Problem
+
+    problem = Problem(title="Busy", status=503, detail="busy", code="busy", retry_after=wish)
+    patience = _Patience(0.1, longest_s=0.05)
+    with pytest.raises(ApiError):
+        for _ in range(100):
+            patience.endure(ApiError(problem))

@@ -8,11 +8,11 @@ import json
 import math
 import time
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
-from starlette.concurrency import run_in_threadpool
 
 from consistent_gen.client.types import Problem
 from services.errors import NotFound, Refusal, StorageFull
@@ -70,10 +70,10 @@ class WorkerIn(BaseModel):
 
 
 @router.post("/workers", status_code=204)
-def report_worker(body: WorkerIn, state: State) -> None:
+async def report_worker(body: WorkerIn, state: State) -> None:
     """Readiness of a worker; to be repeated several times per lease time."""
     if body.starts:
-        state.jobs.started(body.worker, body.instance)
+        await state.for_workers(lambda: state.jobs.started(body.worker, body.instance))
     state.workers.report(body.worker, ready=body.ready, info=body.model_extra)
 
 
@@ -101,7 +101,7 @@ async def lease(body: LeaseIn, state: State, request: Request) -> list[dict[str,
     with state.feed.watch(None) as changed:
         while True:
             changed.clear()
-            leases = await run_in_threadpool(take)
+            leases = await state.for_workers(take)
             left_s = loop_end - time.monotonic()
             if leases or left_s <= 0 or state.feed.closed:
                 break
@@ -111,14 +111,18 @@ async def lease(body: LeaseIn, state: State, request: Request) -> list[dict[str,
     if leases and await request.is_disconnected():
         # Nobody would draw them until the leases lapse.
         for one in leases:
-            await run_in_threadpool(state.jobs.release, one)
+            await state.for_workers(partial(state.jobs.release, one))
         return []
     return [asdict(one) for one in leases]
 
 
 @router.post("/leases/{lease}/renew")
-def renew(lease: ItemId, body: RenewIn, state: State) -> dict[str, bool]:
+async def renew(lease: ItemId, body: RenewIn, state: State) -> dict[str, bool]:
     """Progress; `go` tells whether to go on."""
+    return {"go": await state.for_workers(lambda: _renewed(state, lease, body))}
+
+
+def _renewed(state: ServerState, lease: str, body: RenewIn) -> bool:
     preview = None
     owner = owner_of_lease(state, lease)
     if body.preview_png_base64 and owner is not None:
@@ -131,7 +135,7 @@ def renew(lease: ItemId, body: RenewIn, state: State) -> dict[str, bool]:
             preview = state.artifacts.put(owner, data, "image/png", temporary=True).id
         except StorageFull:
             preview = None  # a preview is not worth a drawing
-    return {"go": state.jobs.renew(lease, step=body.step, preview=preview)}
+    return state.jobs.renew(lease, step=body.step, preview=preview)
 
 
 @router.post("/leases/{lease}/finish")
@@ -148,24 +152,30 @@ async def finish(lease: ItemId, state: State, request: Request) -> dict[str, boo
         artifact = state.artifacts.put(owner, data, "image/png", temporary=True)
         return state.jobs.finish(lease, artifact=artifact.id, scores=scores)
 
-    return {"accepted": await run_in_threadpool(accept)}
+    return {"accepted": await state.for_workers(accept)}
 
 
 @router.post("/leases/{lease}/fail", status_code=204)
-def fail(lease: ItemId, body: FailIn, state: State) -> None:
+async def fail(lease: ItemId, body: FailIn, state: State) -> None:
     """The frame could not be drawn."""
-    state.jobs.fail(lease, body.problem, retryable=body.retryable, alone=body.alone)
+    await state.for_workers(
+        lambda: state.jobs.fail(lease, body.problem, retryable=body.retryable, alone=body.alone)
+    )
 
 
 @router.post("/leases/{lease}/release", status_code=204)
-def release(lease: ItemId, state: State) -> None:
+async def release(lease: ItemId, state: State) -> None:
     """Back into the queue undrawn; the attempt does not count."""
-    state.jobs.release(lease)
+    await state.for_workers(lambda: state.jobs.release(lease))
 
 
 @router.get("/artifacts/{artifact}")
-def artifact_bytes(artifact: ItemId, state: State) -> Response:
+async def artifact_bytes(artifact: ItemId, state: State) -> Response:
     """The bytes of a reference picture, whoever's it is."""
+    return await state.for_workers(lambda: _picture(state, artifact))
+
+
+def _picture(state: ServerState, artifact: str) -> Response:
     row = state.database.rows("SELECT owner FROM artifacts WHERE id = ?", (artifact,))
     if not row:
         raise NotFound("there is no such artifact")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Body
+from fastapi import APIRouter, Body, Depends
 from pydantic import AfterValidator
 
 from consistent_gen.client.types import (
@@ -134,8 +135,14 @@ def _request(story: Story, job: DrawJob) -> StoryIn:
         raise NotDrawn("I cannot draw that: the description is too long") from error
 
 
-router = APIRouter(prefix="/v1/personas", tags=["personas"])
+async def _turn(state: State) -> AsyncIterator[None]:
+    async with state.persona_turns:
+        yield
+
+
+router = APIRouter(prefix="/v1/personas", tags=["personas"], dependencies=[Depends(_turn)])
 _BUSY = problem_responses(404, 503)
+_LEARNS = problem_responses(404, 503, 507)
 
 
 @router.post(
@@ -160,6 +167,7 @@ def create_persona(
     body: Annotated[PersonaIn, Body(), AfterValidator(readable)], state: State, who: Who
 ) -> Persona:
     """A new persona with an empty memory."""
+    state.check_persona_room(who.owner)
     return state.personas.create(who.owner, body.name)
 
 
@@ -181,7 +189,7 @@ def delete_persona(persona: ItemId, state: State, who: Who) -> None:
     state.personas.delete(who.owner, persona)
 
 
-@router.post("/{persona}/say", operation_id="say", responses=_BUSY)
+@router.post("/{persona}/say", operation_id="say", responses=_LEARNS)
 def say(
     persona: ItemId,
     body: Annotated[SayIn, Body(), AfterValidator(readable)],
@@ -189,6 +197,7 @@ def say(
     who: Who,
 ) -> SaidOut:
     """Say something, perhaps with a picture. "Draw ..." draws before it answers."""
+    state.check_persona_room(who.owner)
     drawer = ChatDrawer(state, who)
     picture = None if body.picture is None else state.picture(who.owner, body.picture)
     try:
@@ -209,7 +218,7 @@ def list_memories(persona: ItemId, state: State, who: Who) -> MemoryList:
     "/{persona}/memories",
     status_code=201,
     operation_id="add_memory",
-    responses=_BUSY,
+    responses=_LEARNS,
 )
 def add_memory(
     persona: ItemId,
@@ -218,11 +227,12 @@ def add_memory(
     who: Who,
 ) -> MemoryOut:
     """Tell the memory a fact."""
+    state.check_persona_room(who.owner)
     with state.personas.recollections(who.owner, persona) as memory:
         return memory.add(body.text)
 
 
-@router.put("/{persona}/memories/{memory}", operation_id="correct_memory", responses=_BUSY)
+@router.put("/{persona}/memories/{memory}", operation_id="correct_memory", responses=_LEARNS)
 def correct_memory(
     persona: ItemId,
     memory: ItemId,
@@ -231,6 +241,7 @@ def correct_memory(
     who: Who,
 ) -> MemoryOut:
     """Replace a memory that was never right."""
+    state.check_persona_room(who.owner)
     with state.personas.recollections(who.owner, persona) as found:
         return found.correct(memory, body.text)
 

@@ -83,7 +83,7 @@ async def readyz(state: State) -> Readiness:
     its lease, and there is room on the disk.
     """
     try:
-        return Readiness(workers=await run_in_threadpool(state.check_ready))
+        return Readiness(workers=await state.for_workers(state.check_ready))
     except StorageFull as full:
         raise Refusal(503, full.code, full.message, retry_after=60.0) from None
 

@@ -25,6 +25,7 @@ from consistent_gen.models.backbone import Backbone
 from services import serve
 from services.keys import create_key
 from services.launch.options import (
+    add_common_options,
     add_serve_options,
     common_arguments,
     drawing_threads,
@@ -79,6 +80,36 @@ def test_other_machines_are_let_in_with_keys_only(tmp_path: Path) -> None:
     create_key(tmp_path / "keys.json", "alice")
     settings = settings_of(options_of("--host", "0.0.0.0", "--keys", str(tmp_path / "keys.json")))
     assert not settings.allows_anonymous
+
+
+def test_no_option_is_lost_on_the_way_to_a_child(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = tmp_path / "keys.json"
+    create_key(keys, "alice")
+    (tmp_path / "file.yaml").write_text("limits: {frames: 9}")
+    said = {
+        "host": "0.0.0.0", "port": "0", "keys": str(keys), "processes": "2", "gpus": "1",
+        "data": str(tmp_path), "model": str(tmp_path), "bucket": "4", "dtype": "bfloat16",
+        "threads": "3", "config": str(tmp_path / "file.yaml"), "set": "limits.steps=7",
+    }  # fmt: skip
+    given = [part for name, value in said.items() for part in (f"--{name}", value)]
+    options = options_of(*given, "--no-ui", "--no-late-join")
+    gateway = options_of(*serve.gateway_options(options, "0.0.0.0", 5))
+    # These are for the parent alone: it listens, and starts the others.
+    parents = {"port", "processes", "gpus"}
+    ours = {"gateway_only": True, "listen_fd": 5, "lifeline": True}
+    for name, value in vars(options).items():
+        wanted = ours.get(name, options_of().__dict__[name] if name in parents else value)
+        found = getattr(gateway, name)
+        assert found == (int(said["threads"]) if name == "threads" else wanted), name
+    assert settings_of(gateway).auth.keys_file == keys
+    # A worker has no keys, wherever the gateway listens.
+    monkeypatch.setenv("CONSISTENT_GEN_SERVER_HOST", "0.0.0.0")
+    parser = argparse.ArgumentParser()
+    add_common_options(parser)
+    worker = parser.parse_args(common_arguments(options))
+    assert settings_of(worker).limits.steps == 7 and worker.dtype == "bfloat16"
 
 
 def test_a_port_that_is_taken_is_said_before_anything_is_loaded(

@@ -89,6 +89,19 @@ def test_drawings_count_once_they_are_accepted(shop: Shop) -> None:
     assert shop.artifacts.used_bytes("alice") == 7
 
 
+def test_pictures_on_their_way_have_a_bound(folder: Path) -> None:
+    shop = Shop(folder, storage=StorageSettings(reserve_bytes=0, owner_quota_bytes=1000))
+    for number in range(4):
+        shop.artifacts.put("alice", bytes([number]) * 250, PNG, temporary=True)
+    with pytest.raises(StorageFull, match="on their way"):
+        shop.artifacts.put("alice", b"x", PNG, temporary=True)
+    shop.artifacts.put("bob", b"x", PNG, temporary=True)
+    shop.clock.advance(400)
+    shop.artifacts.sweep()
+    shop.artifacts.put("alice", b"x", PNG, temporary=True)
+    shop.db.close()
+
+
 def test_the_sweep_takes_what_nobody_shows_and_nothing_else(shop: Shop) -> None:
     job = shop.submit("alice", frames=2)
     first, second = shop.jobs.lease("worker", 2)

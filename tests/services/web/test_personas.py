@@ -14,7 +14,7 @@ from consistent_gen.errors import LimitError
 from consistent_gen.language.embedders import HashedNgrams
 from services.errors import BusyError, NotFound
 from services.personas import OpenPersonas
-from tests.services.web.hand import Hand, world_png
+from tests.services.web.hand import TOKEN, Hand, Server, settings_in, until, world_png
 
 
 @pytest.fixture
@@ -218,3 +218,61 @@ def test_threads_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(NotFound):
         desk.get("me", persona)
     desk.close()
+
+
+def test_waiting_for_a_busy_persona_keeps_nobody_else_waiting(
+    server: Server,
+    alice: Client,
+    keys: tuple[Path, str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A hundred ask for one that is drawing: leases are renewed and others answered meanwhile."""
+    monkeypatch.setattr("services.personas.open_personas.PATIENCE_S", 120.0)
+    persona = alice.create_persona("Busy").id
+    owner = server.state.keys.verify(keys[1])
+    assert owner is not None
+    answers: list[int] = []
+
+    def ask() -> None:
+        headers = {"Authorization": f"Bearer {keys[1]}"}
+        url = f"{server.url}/v1/personas/{persona}"
+        answers.append(httpx.get(url, headers=headers, timeout=120.0).status_code)
+
+    asking = [threading.Thread(target=ask) for _ in range(100)]
+    with server.state.personas.use(owner.id, persona):
+        for thread in asking:
+            thread.start()
+        until(lambda: server.state.persona_turns.locked(), "as many as may wait in threads")
+        renewal = httpx.post(
+            f"{server.url}/internal/leases/lease_x/renew",
+            json={"step": 1},
+            headers={"Authorization": f"Bearer {TOKEN}"},
+            timeout=60.0,
+        )
+        assert renewal.json() == {"go": False}
+        assert alice.limits().frames and answers == []
+    for thread in asking:
+        thread.join(120.0)
+    assert answers == [200] * 100
+
+
+def test_personas_count_as_storage(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from services.settings import StorageSettings
+
+    storage = StorageSettings(
+        data_dir=tmp_path, reserve_bytes=0, owner_quota_bytes=(1 << 20) + 20_000
+    )
+    served = Server(replace(settings_in(tmp_path), storage=storage)).start()
+    try:
+        with Client(served.url) as client:
+            persona = client.create_persona("Ann").id
+            with pytest.raises(ApiError) as full:
+                for number in range(50):
+                    client.say(persona, f"My neighbour number {number} is called Bo.")
+            assert (full.value.status, full.value.problem.code) == (507, "storage_full")
+            client.delete_persona(persona)
+            assert client.create_persona("Bo").name == "Bo"
+    finally:
+        served.stop()
