@@ -44,6 +44,8 @@ NOTES = 4
 # A turn of this length is read whole, of a longer one the sentences around the best.
 _WHOLE, _NOTE_CHARACTERS = 280, 240
 _MAX_TOKENS = 48
+# The share of the best score from which on a later sentence is taken for the newest on the matter.
+_NEAR = 0.75
 
 _DONT_KNOW = re.compile(
     r"\bi (?:do not|don't|don\u2019t|cannot|can't) (?:know|remember|say|find)|"
@@ -149,8 +151,11 @@ def notes_on(
     if not fitting:
         return [], records  # nothing has a name, a day, a number where one is asked for
     others = [s for s in scored if not s.holds and not commands(s.passage.text)]
-    chosen = newest_of_the_best(asked, fitting, others)
-    newest = "" if asked.before else chosen.passage.line.id
+    # The rules' choice, unless something later fits nearly as well.
+    near = [s for s in fitting if s.score >= _NEAR * fitting[0].score]
+    chosen = [newest_of_the_best(asked, fitting, others), *near]
+    latest = max(chosen, key=lambda s: s.passage.line.date).passage.line.id
+    newest = "" if asked.before else latest
     best: dict[str, Note] = {}
     for s in sorted(scored, key=lambda s: s.passage.line.id != newest):
         line = s.passage.line
