@@ -37,8 +37,8 @@ from consistent_gen.memory.talk.questions import read_question, stem, words_of
 from consistent_gen.memory.talk.reasoning import Reasoned, ReasoningStep
 from consistent_gen.memory.talk.replies import NOTHING_KNOWN
 
-# What is searched before the sentences are weighed, and how many of them the model is given: of the
-# questions of the open conversations 95 % are answered by the best four.
+# What is searched before the sentences are weighed, and how many turns the model is given: in the
+# open conversations 78 of the 82 answers that stand in one turn stand in the best four.
 SEARCHED: dict[Kind, int] = {"turn": 14, "fact": 10, "core": 3, "habit": 2}
 NOTES = 4
 # A turn of this length is read whole, of a longer one the sentences around the best.
@@ -53,6 +53,7 @@ _DONT_KNOW = re.compile(
     r"\b(?:not|isn't|aren't) (?:mentioned|specified|stated|provided|known)\b",
     re.IGNORECASE,
 )
+# Words for days that are written out beside them, and what shows that a day is named otherwise.
 _RELATIVE = re.compile(
     r"\b(?:yesterday|tomorrow|last|next|since|ago|in (?:\w+ )+(?:days?|weeks?|months?|years?))\b|"
     r"^(?:on )?(?:mon|tues|wednes|thurs|fri|satur|sun)day$",
