@@ -53,7 +53,7 @@ from consistent_gen.language.embedders import default_embedder
 from consistent_gen.language.models import LanguageModel, Replay
 from consistent_gen.language.words import STOP_WORDS, word_set
 from consistent_gen.memory import open_memory
-from consistent_gen.memory.data.records import CoreLeaf, Record, Turn
+from consistent_gen.memory.data.records import CoreLeaf, Kind, Record, Turn
 from consistent_gen.memory.data.store import Store
 from consistent_gen.memory.listening.listener import Heard, KnownState, Listener
 from consistent_gen.memory.listening.rule_listener import RuleListener
@@ -242,7 +242,8 @@ def run(
 
 def live(store: Store) -> list[Record]:
     """The states that hold now."""
-    return [r for kind in ("core", "fact", "habit") for r in store.list(kind)]  # type: ignore[arg-type]
+    states: tuple[Kind, ...] = ("core", "fact", "habit")
+    return [r for kind in states for r in store.list(kind)]
 
 
 def judge_records(

@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 import tempfile
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,7 +179,6 @@ class Qwen:
         self.name = f"{self.parts.title.removesuffix('.gguf')} (llama.cpp, greedy)"
         self._path = joined(self.parts)
         self._server: Any = None
-        self._sockets: tempfile.TemporaryDirectory[str] | None = None
 
     def chat(self, messages: Sequence[Message], *, max_tokens: int = 512) -> str:
         """The model's reply; raises ``LimitError`` when even one message is too long."""
@@ -213,8 +213,9 @@ class Qwen:
             import xllamacpp
 
             settings = xllamacpp.CommonParams()
-            self._sockets = tempfile.TemporaryDirectory(prefix="consistent-gen-")
-            settings.hostnames = [f"{self._sockets.name}/model.sock"]
+            sockets = tempfile.mkdtemp(prefix="consistent-gen-")  # for this user alone
+            weakref.finalize(self, shutil.rmtree, sockets, ignore_errors=True)
+            settings.hostnames = [f"{sockets}/model.sock"]
             settings.model.path = str(self._path)
             settings.n_ctx, settings.n_parallel = _CONTEXT, 1
             settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = _THREADS

@@ -37,13 +37,15 @@ from consistent_gen.memory.talk.questions import read_question, stem, words_of
 from consistent_gen.memory.talk.reasoning import Reasoned, ReasoningStep
 from consistent_gen.memory.talk.replies import NOTHING_KNOWN
 
-# What is searched before the sentences are weighed, and how many of them the model is given: of the
-# questions of the open conversations 95 % are answered by the best four.
+# What is searched before the sentences are weighed, and how many turns the model is given: in the
+# open conversations 78 of the 82 answers that stand in one turn stand in the best four.
 SEARCHED: dict[Kind, int] = {"turn": 14, "fact": 10, "core": 3, "habit": 2}
 NOTES = 4
 # A turn of this length is read whole, of a longer one the sentences around the best.
 _WHOLE, _NOTE_CHARACTERS = 280, 240
 _MAX_TOKENS = 48
+# The share of the best score from which on a later sentence is taken for the newest on the matter.
+_NEAR = 0.75
 
 _DONT_KNOW = re.compile(
     r"\bi (?:do not|don't|don\u2019t|cannot|can't) (?:know|remember|say|find)|"
@@ -51,6 +53,7 @@ _DONT_KNOW = re.compile(
     r"\b(?:not|isn't|aren't) (?:mentioned|specified|stated|provided|known)\b",
     re.IGNORECASE,
 )
+# Words for days that are written out beside them, and what shows that a day is named otherwise.
 _RELATIVE = re.compile(
     r"\b(?:yesterday|tomorrow|last|next|since|ago|in (?:\w+ )+(?:days?|weeks?|months?|years?))\b|"
     r"^(?:on )?(?:mon|tues|wednes|thurs|fri|satur|sun)day$",
@@ -149,8 +152,11 @@ def notes_on(
     if not fitting:
         return [], records  # nothing has a name, a day, a number where one is asked for
     others = [s for s in scored if not s.holds and not commands(s.passage.text)]
-    chosen = newest_of_the_best(asked, fitting, others)
-    newest = "" if asked.before else chosen.passage.line.id
+    # The rules' choice, unless something later fits nearly as well.
+    near = [s for s in fitting if s.score >= _NEAR * fitting[0].score]
+    chosen = [newest_of_the_best(asked, fitting, others), *near]
+    latest = max(chosen, key=lambda s: s.passage.line.date).passage.line.id
+    newest = "" if asked.before else latest
     best: dict[str, Note] = {}
     for s in sorted(scored, key=lambda s: s.passage.line.id != newest):
         line = s.passage.line
