@@ -52,7 +52,7 @@ def built(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:GitWildMatchPattern")  # bentoml's client asks for it by import
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # in bentoml's own client
 def test_a_bento_is_built_served_and_called(tmp_path: Path) -> None:
     home = built(tmp_path)
     (bento,) = (place for place in (tmp_path / "bentoml" / "bentos").glob("*/*/src"))
@@ -80,7 +80,7 @@ def pictured(client: Any) -> bytes:
     """A picture that says how to draw it again, and is drawn again."""
     file: Path = client.txt2img(SHOWN)
     image, metadata = read_png(file)
-    assert image.shape[2] == 3 and metadata["seed"] == 3 and metadata["steps"] == 2
+    assert image.shape[2] == 3 and metadata["steps"] == 2 and "fox" in metadata["prompt"]
     assert client.txt2img(SHOWN).read_bytes() == file.read_bytes()
     assert main(["replay", str(file)]) == 0
     return file.read_bytes()
