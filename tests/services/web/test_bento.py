@@ -156,7 +156,7 @@ def test_a_worker_without_a_gateway_says_so_in_one_line(tmp_path: Path) -> None:
     )  # fmt: skip
     assert ended.returncode == 1 and "Traceback" not in ended.stderr
     (line,) = [line for line in ended.stderr.splitlines() if "no gateway" in line]
-    assert "set CONSISTENT_GEN_GATEWAY_URL" in line and "services.drawing:Drawing" in line
+    assert "set CONSISTENT_GEN_GATEWAY_URL" in line and "services.drawing:Illustrator" in line
 
 
 @pytest.mark.parametrize(
