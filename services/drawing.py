@@ -1,4 +1,4 @@
-"""`bentoml serve services.drawing:Drawing`: pictures, stories and scores as a BentoML service.
+"""`bentoml serve services.drawing:Illustrator`: pictures, stories and scores as a BentoML service.
 
 One process draws what it is asked for and keeps nothing; the page of its routes is at /. It knows
 no keys, so it stands behind something that does. Stories are tasks: `POST /story/submit`, then
@@ -88,7 +88,7 @@ Zip = Annotated[Path, ContentType("application/zip")]
     traffic={"timeout": 3600, "max_concurrency": 64},
     labels={"model": "storyworld"},
 )
-class Drawing:
+class Illustrator:
     """Draws pictures and stories of which the characters stay the same, and scores pictures. It is
     ready once the weights are read.
     """

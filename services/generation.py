@@ -78,7 +78,7 @@ def _gateway() -> str:
     url = os.environ.get(URL_VARIABLE)
     if not url:
         raise BentoMLException(
-            f"no gateway: set {URL_VARIABLE} to its address, or serve services.drawing:Drawing, "
-            "which needs none"
+            f"no gateway: set {URL_VARIABLE} to its address, or serve "
+            "services.drawing:Illustrator, which needs none"
         )
     return url

@@ -23,7 +23,7 @@ TRIES = 3  # of a task whose worker dies while it works on it
 NEEDS_FAILED = "what it needs could not be made"
 
 
-class Task(Protocol):
+class BulkTask(Protocol):
     """A piece of work that may be sent to other processes, so it is made of plain values.
 
     key: names the task among those of a run. needs: keys of tasks whose artifacts it reads.
@@ -44,7 +44,7 @@ class Task(Protocol):
         """Put its artifact into `root` by rename. Mistakes of users are `ConsistentGenError`s."""
 
 
-AnyTask = TypeVar("AnyTask", bound=Task)
+AnyTask = TypeVar("AnyTask", bound=BulkTask)
 # Called with each finished task, how many are finished, and of how many.
 Tell = Callable[[AnyTask, int, int], None]
 
@@ -64,7 +64,7 @@ class Workers(Protocol):
     def capacity(self) -> int:
         """How many tasks to submit before waiting for one of them."""
 
-    def submit(self, task: Task, root: Path) -> None:
+    def submit(self, task: BulkTask, root: Path) -> None:
         """Begin a task."""
 
     def wait(self) -> list[tuple[str, str]]:
@@ -77,7 +77,7 @@ class Here:
     capacity = 1
 
     def __init__(self) -> None:
-        self._given: list[tuple[Task, Path]] = []
+        self._given: list[tuple[BulkTask, Path]] = []
 
     def __enter__(self) -> Here:
         return self
@@ -85,7 +85,7 @@ class Here:
     def __exit__(self, *_: object) -> None:
         self._given.clear()
 
-    def submit(self, task: Task, root: Path) -> None:
+    def submit(self, task: BulkTask, root: Path) -> None:
         """Keep it until `wait`."""
         self._given.append((task, root))
 
@@ -136,7 +136,7 @@ def run(
     return failed
 
 
-def attempt(task: Task, root: Path) -> str:
+def attempt(task: BulkTask, root: Path) -> str:
     """Make an artifact here, unless it is there; why not, or "". Never raises: a mistake of ours
     prints its traceback and costs this task alone.
     """

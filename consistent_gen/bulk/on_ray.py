@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from consistent_gen.bulk import TRIES, Task, attempt
+from consistent_gen.bulk import TRIES, BulkTask, attempt
 from consistent_gen.errors import InputError, MissingExtraError
 
 LOCAL = "local"
@@ -62,7 +62,7 @@ class RayWorkers:
         self._running.clear()
         self._ray.shutdown()  # ends what this run has begun, on every machine
 
-    def submit(self, task: Task, root: Path) -> None:
+    def submit(self, task: BulkTask, root: Path) -> None:
         """Let Ray choose where."""
         self._running[self._work.remote(task, root.absolute())] = task.key
 
@@ -77,7 +77,7 @@ class RayWorkers:
             return [(key, f"its worker was lost: {told[0] if told else type(error).__name__}")]
 
 
-def _work(task: Task, root: Path) -> str:
+def _work(task: BulkTask, root: Path) -> str:
     import torch
 
     torch.set_num_threads(1)  # bytes depend on it; elsewhere Ray says how many there are

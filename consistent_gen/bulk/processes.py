@@ -19,7 +19,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
 
-from consistent_gen.bulk import TRIES, Task, attempt
+from consistent_gen.bulk import TRIES, BulkTask, attempt
 
 LEAVE_S = 10.0  # to put away what is half made
 
@@ -28,7 +28,7 @@ LEAVE_S = 10.0  # to put away what is half made
 class _Worker:
     process: BaseProcess
     pipe: Connection
-    work: tuple[Task, Path] | None = None
+    work: tuple[BulkTask, Path] | None = None
     deaths: int = 0  # of workers that had this work before
 
 
@@ -58,7 +58,7 @@ class Processes:
             worker.process.join()
         self._workers.clear()
 
-    def submit(self, task: Task, root: Path) -> None:
+    def submit(self, task: BulkTask, root: Path) -> None:
         """Give it to an idle process, or to a new one."""
         idle = next((worker for worker in self._workers if worker.work is None), None)
         if idle is None:
@@ -84,7 +84,7 @@ class Processes:
             if ended:
                 return ended
 
-    def _replaced(self, dead: _Worker, task: Task, root: Path) -> str:
+    def _replaced(self, dead: _Worker, task: BulkTask, root: Path) -> str:
         """A new process in the place of a dead one, with its task unless that is given up: why."""
         dead.pipe.close()
         dead.process.join(LEAVE_S)
@@ -108,7 +108,7 @@ class Processes:
         return _Worker(process, ours)
 
 
-def _hand(worker: _Worker, task: Task, root: Path) -> None:
+def _hand(worker: _Worker, task: BulkTask, root: Path) -> None:
     worker.work = (task, root)
     with contextlib.suppress(OSError):  # it died while it was idle; `wait` sees that
         worker.pipe.send((task, root))

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from consistent_gen.bulk import Task, Workers, claimed, run
+from consistent_gen.bulk import BulkTask, Workers, claimed, run
 from consistent_gen.checkpoints import clear_leftovers
 from consistent_gen.draw_settings import SettingFacts
 from consistent_gen.errors import Cancelled, InputError
@@ -19,7 +19,7 @@ from consistent_gen.errors import Cancelled, InputError
 PROCESSES = SettingFacts(kind=int, low=1, high=1024, about="processes")
 
 
-class NamedTask(Task, Protocol):
+class NamedTask(BulkTask, Protocol):
     """A task whose artifact is called `name` in the folder of results."""
 
     @property

@@ -52,7 +52,7 @@ def built(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:GitWildMatchPattern")  # bentoml's client asks for it by import
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # in bentoml's own client
 def test_a_bento_is_built_served_and_called(tmp_path: Path) -> None:
     home = built(tmp_path)
     (bento,) = (place for place in (tmp_path / "bentoml" / "bentos").glob("*/*/src"))
@@ -80,7 +80,7 @@ def pictured(client: Any) -> bytes:
     """A picture that says how to draw it again, and is drawn again."""
     file: Path = client.txt2img(SHOWN)
     image, metadata = read_png(file)
-    assert image.shape[2] == 3 and metadata["seed"] == 3 and metadata["steps"] == 2
+    assert image.shape[2] == 3 and metadata["steps"] == 2 and "fox" in metadata["prompt"]
     assert client.txt2img(SHOWN).read_bytes() == file.read_bytes()
     assert main(["replay", str(file)]) == 0
     return file.read_bytes()
@@ -156,7 +156,7 @@ def test_a_worker_without_a_gateway_says_so_in_one_line(tmp_path: Path) -> None:
     )  # fmt: skip
     assert ended.returncode == 1 and "Traceback" not in ended.stderr
     (line,) = [line for line in ended.stderr.splitlines() if "no gateway" in line]
-    assert "set CONSISTENT_GEN_GATEWAY_URL" in line and "services.drawing:Drawing" in line
+    assert "set CONSISTENT_GEN_GATEWAY_URL" in line and "services.drawing:Illustrator" in line
 
 
 @pytest.mark.parametrize(
