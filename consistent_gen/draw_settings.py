@@ -161,6 +161,13 @@ class DrawSettings:
         kind=int, high=1, off=0, sign="0|1",
     )  # fmt: skip
 
+    # Cells of the latent show in a picture until it is looked at from between them
+    # (`engine.polishing`).
+    polish: int | None = _setting(
+        None, "1: the finished picture is looked at once more from between the cells of its latent",
+        kind=int, high=1, off=0, sign="0|1", needs="noise",
+    )  # fmt: skip
+
     # Acts on characters with reference pictures, where an identity adapter fits the model
     # (`story.identity`), beside what the method does with these pictures.
     likeness: float = _setting(

@@ -235,7 +235,7 @@ def check_drawings(painter: Painter, tiny: Backbone, leases: list[Lease]) -> Non
             del metadata["versions"], metadata["machine"]
             # The autoencoder's config lost a key that no shipped one had; pixels say the rest.
             del metadata["model"]
-            for name in ("retouch", "refine"):
+            for name in ("retouch", "refine", "polish"):
                 metadata.pop(name, None)
             if not same:
                 del metadata["pixels_sha256"]
@@ -248,7 +248,7 @@ def test_orders_keep_their_form() -> None:
         order = FrameOrder.from_json(old["order"])
         now = order.to_json()
         added = now["story"].keys() - old["order"]["story"].keys()
-        assert added <= {"retouch", "refine", "words"}, "keys that stories have since"
+        assert added <= {"retouch", "refine", "polish", "words"}, "keys that stories have since"
         story = {key: now["story"][key] for key in old["order"]["story"]}
         assert now | {"story": story} == old["order"]
 

@@ -70,6 +70,7 @@ class StoryIn(Input):
     guidance_until: float | None = setting("guidance_until")
     retouch: float | None = setting("retouch")
     refine: int | None = setting("refine")
+    polish: int | None = setting("polish")
     likeness: float | None = setting("likeness")
     size: str | None = setting("size")
     best_of: int | None = Field(

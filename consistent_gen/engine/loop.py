@@ -41,6 +41,7 @@ from consistent_gen.engine.graph import (
     leaders_first,
 )
 from consistent_gen.engine.metadata import describe
+from consistent_gen.engine.polishing import polished
 from consistent_gen.engine.preview import Previewer
 from consistent_gen.engine.request import FrameRequest
 from consistent_gen.engine.state import FrameState
@@ -325,11 +326,20 @@ class Engine:
     def _picture(self, frame: FrameState) -> np.ndarray:
         """The finished picture, uint8 [h w 3]."""
         assert frame.latent is not None
-        if not frame.request.settings.refine:
-            picture: np.ndarray = self.backbone.decode(frame.latent[None])[0]
+        settings, seed = frame.request.settings, frame.request.seed
+        noise = runtime.generator(seed, "refiner")
+
+        def finish(latent: torch.Tensor, timestep: float) -> np.ndarray:
+            if settings.refine:
+                return self.backbone.refine(latent, timestep, noise)
+            picture: np.ndarray = self.backbone.decode(latent[None])[0]
             return picture
-        noise = runtime.generator(frame.request.seed, "refiner")
-        return self.backbone.refine(frame.latent, frame.last_timestep, noise)
+
+        picture = finish(frame.latent, frame.last_timestep)
+        if not settings.polish:
+            return picture
+        prompt, own = frame.conditions["cond"], runtime.generator(seed, "polish")
+        return polished(self.backbone, picture, frame.latent, prompt, finish, own)
 
     def _fail(self, group: Group, error: ConsistentGenError, events: list[Event]) -> None:
         events += [FrameError(f.id, error, f.request.twin_of) for f in group.frames]

@@ -133,7 +133,8 @@ class Retouching:
             if self.index < self.drawing:
                 return (moved[0],)
         else:
-            self.found.append(self._clean(prediction, sample))
+            sigma = self.sigmas[self.index - 1].to(sample)
+            self.found.append(clean_latent(prediction, sample, sigma, self.prediction_type))
             self.model_outputs = [self.found[-1]]
             if self.index in self.ends:
                 self.picture = torch.stack(self.found).mean(0)
@@ -146,15 +147,18 @@ class Retouching:
         sigma = self.sigmas[self.index].to(self.picture)
         return ((self.picture + sigma * noise) * (1.0 + sigma.square()).rsqrt(),)
 
-    def _clean(self, prediction: Tensor, sample: Tensor) -> Tensor:
-        """The clean latent [c h w] that a prediction stands for (Salimans and Ho, 2202.00512)."""
-        if self.prediction_type == "sample":
-            return prediction
-        sigma = self.sigmas[self.index - 1].to(sample)
-        alpha = (1.0 + sigma.square()).rsqrt()
-        if self.prediction_type == "v_prediction":
-            return alpha * sample - sigma * alpha * prediction
-        return sample / alpha - sigma * prediction
+
+def clean_latent(prediction: Tensor, sample: Tensor, sigma: Tensor, kind: str) -> Tensor:
+    """The clean latent [c h w] that a prediction stands for (Salimans and Ho, 2202.00512).
+
+    sample: noised to `sigma`, with a variance of one. kind: "epsilon", "sample" or "v_prediction".
+    """
+    if kind == "sample":
+        return prediction
+    alpha = (1.0 + sigma.square()).rsqrt()
+    if kind == "v_prediction":
+        return alpha * sample - sigma * alpha * prediction
+    return sample / alpha - sigma * prediction
 
 
 def move_outputs(scheduler: Any, cells: int) -> None:

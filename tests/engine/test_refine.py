@@ -13,6 +13,7 @@ import torch
 from consistent_gen.checkpoints import folder_sha256, write_json
 from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.engine import Engine, FrameDone, FrameRequest, Step, Subject, replay
+from consistent_gen.engine.redrawing import Redrawing
 from consistent_gen.engine.sharing import SharedStory
 from consistent_gen.errors import CheckpointError, InputError
 from consistent_gen.methods.tuning import recipe_of
@@ -104,6 +105,33 @@ def test_shared_stories_are_finished_together(refined: Backbone, method: str) ->
     story.submit(replace(fox, id="reader", prompt="a red fox reading", seed=9))
     done = engine.drain()
     assert done["reader"].image.shape == (256, 256, 3)
+
+
+@pytest.mark.parametrize("refine", [0, 1])
+def test_a_picture_looked_at_once_more(refined: Backbone, refine: int) -> None:
+    fox = replace(FOX.with_settings(refine=refine, polish=0), id="a")
+    polished = fox.with_settings(polish=1)
+    plain, done = drawn(refined, fox)[0], drawn(refined, polished)[0]
+    assert done.image.shape == plain.image.shape and done.metadata["polish"] == 1
+    edge = 4 * (1 + refine)  # half a cell stays as it was
+    assert np.array_equal(done.image[-edge:], plain.image[-edge:])
+    assert np.array_equal(done.image[:, -edge:], plain.image[:, -edge:])
+    assert not np.array_equal(done.image[:-edge, :-edge], plain.image[:-edge, :-edge])
+    others = [replace(polished, prompt="a green cat", seed=n, id=f"z{n}") for n in (1, 2, 3)]
+    assert np.array_equal(drawn(refined, *others, polished)[0].image, done.image)
+    assert replay(done.image, done.metadata, refined).verdict == "identical"
+
+
+def test_a_part_drawn_again_and_looked_at_once_more_keeps_the_rest(refined: Backbone) -> None:
+    plain = drawn(refined, FOX)[0].image
+    mask = np.zeros(plain.shape[:2], bool)
+    mask[64:160, 96:200] = True
+    again = replace(
+        FOX.with_settings(polish=1), seed=8, redrawing=Redrawing(picture=plain, mask=mask)
+    )
+    image = drawn(refined, again)[0].image
+    assert np.array_equal(image[~mask], plain[~mask])
+    assert not np.array_equal(image[mask], plain[mask])
 
 
 def test_a_model_without_one_says_so(tiny: Backbone, tmp_path: Path, folder: Path) -> None:
