@@ -26,7 +26,7 @@ from consistent_gen.engine.schedulers import clean_latent, make_scheduler
 from consistent_gen.models.backbone import Backbone
 
 # Noise levels as shares of the trained timesteps, and how many predictions of each are averaged.
-LEVELS = ((0.2, 2), (0.1, 2))
+LEVELS = ((0.1, 2),)
 
 # A clean latent [c h w] and the timestep that it was predicted at, to the picture, uint8 [h w 3].
 Finish = Callable[[Tensor, int], np.ndarray]
