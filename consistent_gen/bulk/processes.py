@@ -47,10 +47,11 @@ class Processes:
     def __enter__(self) -> Processes:
         return self
 
-    def __exit__(self, kind: object, *_: object) -> None:
+    def __exit__(self, *raised: object) -> None:
+        stopped = any(raised)
         for worker in self._workers:
             worker.pipe.close()  # an idle one ends by that
-            if worker.work is not None or kind is not None:
+            if worker.work is not None or stopped:
                 worker.process.terminate()
         for worker in self._workers:
             worker.process.join(LEAVE_S)
