@@ -163,7 +163,8 @@ class Illustrator:
             worded = self._planner.word(story)
             plan = self._planner.plan(worded.request)
             self._check(plan)
-            wording = worded.wording and worded.wording.model_dump(mode="json")
+            told = worded.wording
+            wording = None if told is None else told.model_dump(mode="json")
             folder = Path(tempfile.mkdtemp(dir=parent))
             draw_story(plan, self._backbone, folder, bucket=self._bucket, wording=wording)
             return folder

@@ -155,7 +155,7 @@ def make_rows(backbone: Backbone, world: StoryWorld, number: int, count: int) ->
 
 def drawn_on(
     backbone: Backbone, clean: Tensor, captions: list[str], start: int, retouching: int, seed: int
-) -> tuple[Tensor, int]:
+) -> tuple[Tensor, float]:
     """Latents n c h w that the sampler makes of `clean` from its step `start` on, and the timestep
     of its last call.
     """
