@@ -42,7 +42,7 @@ class UploadGate:
             return
         said = headers.get(b"content-length", b"").decode("latin-1")
         size = int(said) if said.isdecimal() else MAX_BODY_BYTES
-        answer = _Answer(receive, send)
+        answer = _UploadAnswer(receive, send)
         if size > MAX_BODY_BYTES:
             answer.refused = 413
         elif not headers.get(b"content-type", b"").lower().startswith(b"multipart/"):
@@ -59,7 +59,7 @@ class UploadGate:
         if answer.refused:
             await answer.tell(answer.refused)
 
-    async def _pass(self, scope: Scope, answer: _Answer) -> None:
+    async def _pass(self, scope: Scope, answer: _UploadAnswer) -> None:
         try:
             await self._page(scope, answer.receive, answer.send)
         except Exception:
@@ -96,7 +96,7 @@ def _files(folder: Path) -> list[tuple[float, int, Path]]:
     return found
 
 
-class _Answer:
+class _UploadAnswer:
     """`receive` and `send` of a request whose body is bounded while it arrives."""
 
     def __init__(self, receive: Receive, send: Send) -> None:

@@ -45,14 +45,17 @@ def add_many_options(parser: argparse.ArgumentParser, what: str) -> None:
     )  # fmt: skip
 
 
-def check_many_options(options: argparse.Namespace, one: str | None, called: str) -> None:
-    """Refuse options that do not fit together. one: what is given instead of --many.
+def check_many_options(
+    options: argparse.Namespace, one: str | None, called: str, usage: str
+) -> None:
+    """Refuse options that do not fit together. one: what is given instead of --many, and usage:
+    how.
 
     Raises:
         InputError: both or neither are given, or options that only --many has.
     """
     if (one is None) == (options.many is None):
-        what = "one of them, not both" if one is not None else "one of them"
+        what = f"one of them ({usage})" if one is None else "one of them, not both"
         raise InputError(f"{called} or --many FOLDER: give {what}", source="--many")
     if options.many is None:
         for name in ("processes", "ray"):

@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
     """Read, score, print."""
     if options.backend not in (AUTO, *BACKEND_NAMES):
         raise unknown_name("backend", options.backend, (AUTO, *BACKEND_NAMES), source="--backend")
-    check_many_options(options, options.folder, "a folder")
+    check_many_options(options, options.folder, "a folder", "DIR")
     if (options.many is None) != (options.out is None):
         raise InputError("--many and --out go together", source="--out")
     with terminable():

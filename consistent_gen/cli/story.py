@@ -51,7 +51,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "file", metavar="FILE", nargs="?", help="a story file (YAML; see docs/story_file.md)"
     )
-    parser.add_argument("--out", metavar="DIR", required=True, help="the folder to fill")
+    parser.add_argument("--out", metavar="DIR", help="the folder to fill (always needed)")
     add_many_options(parser, "draw all story files (.yaml, .yml) of that folder")
     parser.add_argument("--method", metavar="NAME", help=f"one of: {', '.join(METHODS)}")
     parser.add_argument("--seed", metavar="N", type=value_of(SEED), help=SEED.about)
@@ -99,7 +99,9 @@ def add_command(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Check everything that is cheap to check, then load the model, plan and draw."""
-    check_many_options(options, options.file, "a story file")
+    check_many_options(options, options.file, "a story file", "FILE --out DIR")
+    if options.out is None:
+        raise InputError("name the folder to fill: --out DIR", source="--out")
     with terminable():
         if options.many is not None:
             from consistent_gen.cli.story_many import run as run_many

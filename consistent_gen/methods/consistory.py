@@ -14,12 +14,13 @@ Tewel et al., "Training-Free Consistent Text-to-Image Generation", arXiv 2402.03
 Departures: masks and features come from one pass without sharing (the twin), where the released
 code makes a second shared pass: 2.08 times the calls of a plain frame instead of 2.24 times.
 Queries are not taken from the twin: its trajectory leaves the frame's at the first shared step, and
-its queries then belong to another picture. Which of the anchors' tokens
-are dropped depends on their number, so their order is free only without dropout. The steps of the
-windows are shares of the schedule, so they hold for any number of steps; in a user's own pipeline
-each has a step at least, for models of few steps. Of 50 steps the released code mixes 0 to 5, here
-1 to 4 are: nothing is shared in step 0, and the window ends with a tenth of the steps. `lead`,
-`bias` and `open` are not in the paper; all are off, unless a model's folder recommends them.
+its queries then belong to another picture. Anchors take from each other what each had before, where
+the released code goes through them in order. Which of their tokens are dropped depends on their
+number, so their order is free only without dropout. The steps of the windows are shares of the
+schedule, so they hold for any number of steps; in a user's own pipeline each has a step at least,
+for models of few steps. Of 50 steps the released code mixes 0 to 5, here 1 to 4 are: nothing is
+shared in step 0, and the window ends with a tenth of the steps. `lead`, `bias` and `open` are not
+in the paper; all are off, unless a model's folder recommends them.
 
 Settings, with the defaults of the paper and its code:
 

@@ -135,9 +135,9 @@ def choose(
     running = dict(running_by_owner(db))
     may_run = {j.owner for j in jobs if running.get(j.owner, 0) < running_quota(j.owner)}
     turn = job_suspects.turn_of(db, worker, may_run)
-    if turn is job_suspects.Turn.nothing:
+    if turn is job_suspects.NextUp.nothing:
         return []
-    suspects = turn is job_suspects.Turn.suspect
+    suspects = turn is job_suspects.NextUp.suspect
     if suspects:
         count, newcomers = min(count, 1), 0
     chosen: list[Row] = []

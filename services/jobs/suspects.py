@@ -15,7 +15,7 @@ from services.store.database import Row
 OF_FRAME = "SELECT 1 FROM suspects s WHERE s.job = f.job AND s.frame = f.frame"
 
 
-class Turn(Enum):
+class NextUp(Enum):
     """What a worker that asks for frames may be given."""
 
     others = "what is not suspected"
@@ -36,7 +36,7 @@ def acquit(db: Database, frame: Row) -> None:
     db.change("DELETE FROM suspects WHERE job = ? AND frame = ?", (frame["job"], frame["frame"]))
 
 
-def turn_of(db: Database, worker: WorkerId, may_run: set[str]) -> Turn:
+def turn_of(db: Database, worker: WorkerId, may_run: set[str]) -> NextUp:
     """What may be given to a worker now. may_run: owners who may have one more frame drawn.
 
     Only one suspect is drawn at a time, and workers that draw go on with the rest meanwhile. While
@@ -49,16 +49,16 @@ def turn_of(db: Database, worker: WorkerId, may_run: set[str]) -> Turn:
            WHERE f.state IN ('queued', 'running')"""
     )
     if not found:
-        return Turn.others
+        return NextUp.others
     drawing = [WorkerId(r["worker"], r["instance"]) for r in found if r["state"] == "running"]
     if worker in drawing:
-        return Turn.nothing
+        return NextUp.nothing
     waiting = [r for r in found if r["state"] == "queued" and r["owner"] in may_run]
     if drawing or not waiting:
-        return Turn.others
+        return NextUp.others
     if all(row["bulk"] for row in waiting) and _urgent_others(db):
-        return Turn.others
-    return Turn.nothing if _is_busy(db, worker) else Turn.suspect
+        return NextUp.others
+    return NextUp.nothing if _is_busy(db, worker) else NextUp.suspect
 
 
 def _urgent_others(db: Database) -> bool:

@@ -59,9 +59,14 @@ def test_an_interrupt_ends_the_processes_and_leaves_what_is_made(tmp_path: Path)
             time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGINT)
 
+    # Whoever runs tests in several processes ignores Ctrl-C in them.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=interrupt, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt):
-        run(tasks, tmp_path, Processes(2))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(tasks, tmp_path, Processes(2))
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert results(tmp_path).keys() == {"quick"}
     assert not list(tmp_path.glob(".*"))
     for pid in {pid for n in range(3) for pid in starts_of(tmp_path, f"slow{n}")}:
