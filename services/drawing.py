@@ -77,7 +77,6 @@ Picture = Annotated[
     AfterValidator(_readable),
 ]
 Png = Annotated[Path, ContentType("image/png")]
-Zip = Annotated[Path, ContentType("application/zip")]
 
 
 @bentoml.service(
@@ -118,16 +117,17 @@ class Illustrator:
         return await self._drawn(story, Path(ctx.temp_dir)) / frame_path(0)
 
     @bentoml.task(route="/story")
-    async def story(self, story: StoryIn, /, ctx: bentoml.Context) -> Zip:
-        """A story, as the HTTP API and story files tell it: a ZIP file with its frames, page.png,
-        index.html and report.json.
+    async def story(self, story: StoryIn, /, ctx: bentoml.Context) -> str:
+        """A story, as the HTTP API and story files tell it: a ZIP file, as base64, with its frames,
+        page.png, index.html and report.json.
         """
+        # BentoML 1.4.39 loses a task whose result is a file: it cannot store the answer.
         folder = await self._drawn(story, Path(ctx.temp_dir))
         place = Path(ctx.temp_dir) / "story.zip"
         with zipfile.ZipFile(place, "w", zipfile.ZIP_STORED) as archive:
             for file in sorted(path for path in folder.rglob("*") if path.is_file()):
                 archive.write(file, file.relative_to(folder).as_posix())
-        return place
+        return base64.b64encode(place.read_bytes()).decode()
 
     @bentoml.api(
         route="/read", batchable=True, max_batch_size=MAX_BATCH, max_latency_ms=MAX_LATENCY_MS
