@@ -29,6 +29,8 @@ http {{
   client_max_body_size 66m;
   server {{
     listen 127.0.0.1:{port};
+    # The icon of the site that the path belongs to, which browsers ask for by themselves.
+    location = /favicon.ico {{ return 204; }}
     location /pictures/ {{
       proxy_pass {target};
       proxy_http_version 1.1;
