@@ -51,7 +51,7 @@ import yaml
 
 from consistent_gen.language.embedders import default_embedder
 from consistent_gen.language.models import LanguageModel, Replay
-from consistent_gen.language.words import STOP_WORDS, word_set
+from consistent_gen.language.words import COUNTED, ORDINALS, STOP_WORDS, word_set
 from consistent_gen.memory import open_memory
 from consistent_gen.memory.data.records import CoreLeaf, Kind, Record, Turn
 from consistent_gen.memory.data.store import Store
@@ -69,39 +69,10 @@ KEPT, STALE, TRAPPED, SUPPORTED = 0.5, 0.6, 0.75, 0.5
 _WORD = re.compile(r"[^\W_]+")
 # Words of gold sentences that name no content of their own.
 _FRAME = word_set("user users called name named years year old day since about one also")
-_NUMBER_WORDS = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-    "twenty",
-]
-_NUMBERS = {word: str(number) for number, word in enumerate(_NUMBER_WORDS)}
-_NTH = (
-    "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth "
-    "fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth twentieth"
-)
-_ORDINAL_WORDS = {word: str(number) for number, word in enumerate(_NTH.split(), 1)}
-_ORDINAL_WORDS |= {f"twenty-{w}": str(20 + n) for n, w in enumerate(_NTH.split()[:9], 1)}
-_ORDINAL_WORDS |= {"thirtieth": "30", "thirty-first": "31"}
+_NUMBERS = {word: str(number) for word, number in COUNTED.items()}
+_ORDINAL_WORDS = {word: str(number) for word, number in ORDINALS.items()}
 _ORDINAL_WORD = re.compile(rf"\b(?:{'|'.join(sorted(_ORDINAL_WORDS, key=len, reverse=True))})\b")
-_HOUR = rf"(?P<hour>\d{{1,2}}|{'|'.join(_NUMBER_WORDS[1:13])})"
+_HOUR = rf"(?P<hour>\d{{1,2}}|{'|'.join([*COUNTED][1:13])})"
 _CLOCK = re.compile(rf"\b(?P<part>half past|half|quarter past|quarter to) {_HOUR}\b")
 _UNIT = re.compile(r"(?<=\d) ?(?:(?P<half>[ap]\.?m)|(?P<unit>mg|kg|g|ml|k))\b")
 # Where an answer goes on to what it rests on: "you said on 2026-02-03: ...", "[id]".

@@ -13,34 +13,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 
+from consistent_gen.language.words import COUNTED, ORDINALS
+
 _MONTHS = {name.lower(): number for number, name in enumerate(calendar.month_name) if name}
 _SHORT = {name.lower(): number for number, name in enumerate(calendar.month_abbr) if name}
 _DAYS = {name.lower(): number for number, name in enumerate(calendar.day_name)}
 _NUMBERS = {
-    **{
-        w: n
-        for n, w in enumerate(
-            ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"], 1
-        )
-    },
-    **{"a": 1, "an": 1, "a couple of": 2, "couple of": 2, "a few": 3, "eleven": 11, "twelve": 12},
+    **{word: number for word, number in COUNTED.items() if 1 <= number <= 12},
+    **{"a": 1, "an": 1, "a couple of": 2, "couple of": 2, "a few": 3},
 }
-_NTH = {
-    word: number
-    for number, word in enumerate(
-        ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth",
-         "tenth", "eleventh", "twelfth", "thirteenth", "fourteenth", "fifteenth", "sixteenth",
-         "seventeenth", "eighteenth", "nineteenth", "twentieth"], 1
-    )
-}  # fmt: skip
-_NTH |= {f"twenty-{word}": 20 + number for word, number in tuple(_NTH.items())[:9]}
-_NTH |= {"thirtieth": 30, "thirty-first": 31}
 _SEASONS = {"spring": 3, "summer": 6, "autumn": 9, "fall": 9, "winter": 12}
 _MONTH = "|".join(sorted({*_MONTHS, *_SHORT} - {"may", "march"}, key=len, reverse=True))
 _DAY = "|".join(_DAYS)
 _COUNT = r"a couple of|couple of|a few|" + "|".join(sorted({*_NUMBERS}, key=len, reverse=True))
 _SEASON = "|".join(_SEASONS)
-_SPELT = "|".join(sorted(_NTH, key=len, reverse=True))
+_SPELT = "|".join(sorted(ORDINALS, key=len, reverse=True))
 # "may" and "march" are words of their own, so they are months only beside what makes them one.
 _ANY_MONTH = rf"(?:{_MONTH}|may|march)\.?"
 
@@ -172,10 +159,10 @@ def _meant(name: str, said: dict[str, str | None], today: date, behind: bool) ->
     if name in ("day_month", "month_day"):
         return _day(_of_year(year, _month(said), int(said["d"] or 0), today, behind))
     if name == "spelt_month":
-        day = _NTH[(said["spelt"] or "").lower()]
+        day = ORDINALS[(said["spelt"] or "").lower()]
         return _day(_of_year(year, _month(said), day, today, behind))
     if name == "day_nth":
-        number = _NTH.get((said["spelt"] or "").lower()) or int(said["d"] or 0)
+        number = ORDINALS.get((said["spelt"] or "").lower()) or int(said["d"] or 0)
         return _day(_weekday_nth(_DAYS[(said["day"] or "").lower()], number, today))
     if name == "month_year":
         assert year is not None

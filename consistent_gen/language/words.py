@@ -1,4 +1,4 @@
-"""English words: which of them carry meaning, and which say yes or no."""
+"""English words: which of them carry meaning, which are numbers, and which say yes or no."""
 
 from __future__ import annotations
 
@@ -19,6 +19,20 @@ def word_set(listed: str) -> frozenset[str]:
 
 
 STOP_WORDS = word_set(_LISTED)
+
+# Number words, "zero" to "twenty", and the ordinals of days, "first" to "thirty-first".
+_COUNTED = """
+zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
+sixteen seventeen eighteen nineteen twenty
+"""
+_ORDINALS = """
+first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth
+fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth twentieth
+"""
+COUNTED = {word: number for number, word in enumerate(_COUNTED.split())}
+ORDINALS = {word: number for number, word in enumerate(_ORDINALS.split(), 1)}
+ORDINALS |= {f"twenty-{word}": 20 + number for word, number in tuple(ORDINALS.items())[:9]}
+ORDINALS |= {"thirtieth": 30, "thirty-first": 31}
 _WORD = re.compile(r"[\w'\u2019-]+")
 _YES = re.compile(
     r"^\s*(?:yes|yes please|y|yep|yeah|ok|okay|sure|confirm|do it|correct)[.!]*\s*$", re.I

@@ -15,7 +15,7 @@ from datetime import date, datetime, tzinfo
 
 from consistent_gen.language.dates import spoken_dates
 from consistent_gen.language.models import LanguageModel, Message
-from consistent_gen.language.words import STOP_WORDS, word_set
+from consistent_gen.language.words import COUNTED, STOP_WORDS, word_set
 from consistent_gen.memory.data.records import Kind, Record
 from consistent_gen.memory.recall.prompts import (
     READING_EXAMPLES,
@@ -74,11 +74,7 @@ _OPENING = word_set(
     "yes no not none nobody nothing never every once twice you your yours they their she her he "
     "his it its the there that this in on at from to by with since until about around only both"
 )
-_COUNTED = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
-    "sixteen seventeen eighteen nineteen twenty"
-)
-_DIGITS = {word: str(number) for number, word in enumerate(_COUNTED.split())}
+_DIGITS = {word: str(number) for word, number in COUNTED.items()}
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from consistent_gen.language.words import COUNTED
 from consistent_gen.story.wording.lexicon import Lexicon, Sense
 from consistent_gen.story.wording.people import TITLES, Genders, given_name
 from consistent_gen.story.wording.reading import OWNERS, Item, items
@@ -35,12 +36,7 @@ _GROUP_ENDS = (
 )  # fmt: skip
 _CHILD_UNTIL = 17
 _OLD_FROM = 60
-_SMALL_NUMBERS = (
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
-    "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen",
-    "nineteen", "twenty",
-)  # fmt: skip
-_NUMBERS = {name: number for number, name in enumerate(_SMALL_NUMBERS)} | {
+_NUMBERS = COUNTED | {
     "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80,
 }  # fmt: skip
 _UNITS = ("year", "years", "yr", "yrs", "month", "months")
