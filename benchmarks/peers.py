@@ -79,25 +79,16 @@ def taken(path: Path, names: Sequence[str], around: Mapping[str, Any]) -> dict[s
     return space
 
 
-def ours(method: str, steps: int, settings: Mapping[str, Any] | None = None) -> Draw:
+def ours(method: str, steps: int) -> Draw:
     """A method at its published settings, through `share`."""
 
     def draw(pipe: Any, prompts: Sequence[str], seeds: Sequence[int], noun: str) -> np.ndarray:
         options = {"num_inference_steps": steps, "guidance_scale": GUIDANCE, "output_type": "np"}
-        with share(pipe, method, settings=settings, **options) as story:
+        with share(pipe, method, **options) as story:
             count = story.run.recipe.anchors
             hero = story.anchor(prompts[:count], seeds[:count], noun)
             rest = story.frames(prompts[count:], seeds[count:], [hero])
         return as_pictures([*hero.images, *rest])
-
-    return draw
-
-
-def vanilla(steps: int) -> Draw:
-    """Frames drawn alone."""
-
-    def draw(pipe: Any, prompts: Sequence[str], seeds: Sequence[int], noun: str) -> np.ndarray:
-        return drawn(pipe, prompts, seeds, steps)
 
     return draw
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import io
 import os
 import secrets
 import tempfile
@@ -123,11 +124,11 @@ class Illustrator:
         """
         # BentoML 1.4.39 loses a task whose result is a file: it cannot store the answer.
         folder = await self._drawn(story, Path(ctx.temp_dir))
-        place = Path(ctx.temp_dir) / "story.zip"
-        with zipfile.ZipFile(place, "w", zipfile.ZIP_STORED) as archive:
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
             for file in sorted(path for path in folder.rglob("*") if path.is_file()):
                 archive.write(file, file.relative_to(folder).as_posix())
-        return base64.b64encode(place.read_bytes()).decode()
+        return base64.b64encode(packed.getvalue()).decode()
 
     @bentoml.api(
         route="/read", batchable=True, max_batch_size=MAX_BATCH, max_latency_ms=MAX_LATENCY_MS

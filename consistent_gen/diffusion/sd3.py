@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from consistent_gen.diffusion.readers import PromptReader
-from consistent_gen.diffusion.seam import Conditioning, Seam, token_ids
+from consistent_gen.diffusion.seam import Conditioning, Seam, clip_states, token_ids
 from consistent_gen.errors import InputError
 
 LONG = 256  # tokens that T5 reads
@@ -84,11 +84,10 @@ class SD3Seam(Seam):
             (parts.tokenizer, parts.text_encoder),
             (parts.tokenizer_2, parts.text_encoder_2),
         ):
-            output = encoder(
-                token_ids(tokenizer, prompt, length, parts.device), output_hidden_states=True
-            )
-            layers.append(output.hidden_states[-2][0])
-            pooled.append(output.text_embeds[0])
+            states, vector = clip_states(tokenizer, encoder, prompt, length, parts.device)
+            assert vector is not None, "its CLIP encoders have projections"
+            layers.append(states)
+            pooled.append(vector)
         clip = torch.cat(layers, dim=-1).to(parts.dtype)  # t c
         if parts.text_encoder_3 is None:
             width = int(parts.denoiser.config["joint_attention_dim"])

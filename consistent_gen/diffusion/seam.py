@@ -355,6 +355,17 @@ def token_ids(tokenizer: Any, prompt: str, length: int, device: torch.device) ->
     return ids.to(device)
 
 
+def clip_states(
+    tokenizer: Any, encoder: Any, prompt: str, length: int, device: torch.device
+) -> tuple[Tensor, Tensor | None]:
+    """What a CLIP encoder says of a prompt: the states [t c] of its last but one layer, and the
+    pooled vector [c] where it has a projection.
+    """
+    output = encoder(token_ids(tokenizer, prompt, length, device), output_hidden_states=True)
+    pooled = getattr(output, "text_embeds", None)
+    return output.hidden_states[-2][0], None if pooled is None else pooled[0]
+
+
 def mentions(
     pipe: Any, tokenizer: Any, prompt: str, subject: str, length: int | None = None
 ) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from consistent_gen.diffusion.readers import PromptReader
-from consistent_gen.diffusion.seam import Conditioning, NoiseSeam, token_ids
+from consistent_gen.diffusion.seam import Conditioning, NoiseSeam, clip_states, token_ids
 from consistent_gen.errors import InputError
 
 
@@ -78,12 +78,11 @@ class UNetSeam(NoiseSeam):
         # SDXL reads the last but one layer of both encoders and pools the second.
         layers, pooled = [], None
         for tokenizer, encoder in ((first, parts.text_encoder), (second, parts.text_encoder_2)):
-            ids = token_ids(tokenizer, prompt, tokenizer.model_max_length, parts.device)
-            output = encoder(ids, output_hidden_states=True)
-            layers.append(output.hidden_states[-2][0])
-            pooled = getattr(output, "text_embeds", None)
+            length = tokenizer.model_max_length
+            states, pooled = clip_states(tokenizer, encoder, prompt, length, parts.device)
+            layers.append(states)
         assert pooled is not None, "text_encoder_2 has no projection"
-        tokens, pooled = torch.cat(layers, dim=-1).to(parts.dtype), pooled[0].to(parts.dtype)
+        tokens, pooled = torch.cat(layers, dim=-1).to(parts.dtype), pooled.to(parts.dtype)
         if negative and prompt == "" and parts.zero_empty_negative:
             tokens, pooled = torch.zeros_like(tokens), torch.zeros_like(pooled)
         width, height = size

@@ -133,10 +133,18 @@ def pair_loss(logits: Tensor, truth: Tensor, same: Tensor, family: Tensor) -> di
     answer = sum(w * answers[m & upper].mean() for m, w in parts if (m & upper).any())
     others = ~torch.eye(n, dtype=torch.bool)
     usable = family & others
-    better = (truth[:, :, None] > truth[:, None] + ORDER_GAP) & usable[:, :, None] & usable[:, None]
-    gap = logits[:, :, None] - logits[:, None]
-    order = F.softplus(-gap)[better].mean() if better.any() else logits.new_zeros(())
+    order = order_loss(logits, truth, usable, ORDER_GAP)
     return {"answer": torch.as_tensor(answer), "order": order}
+
+
+def order_loss(logits: Tensor, agreement: Tensor, usable: Tensor, gap: float) -> Tensor:
+    """A logistic loss on which of two candidates agrees more with a reference, where their
+    agreement differs by more than `gap`. logits, agreement: n n. usable: n n bool.
+    """
+    better = agreement[:, :, None] > agreement[:, None] + gap
+    better &= usable[:, :, None] & usable[:, None]
+    ahead = logits[:, :, None] - logits[:, None]
+    return F.softplus(-ahead)[better].mean() if better.any() else logits.new_zeros(())
 
 
 class DrawnFamilies:
@@ -175,10 +183,7 @@ class DrawnFamilies:
         parts = [answers[m & upper].mean() for m in (same, other) if (m & upper).any()]
         # Nobody is compared with themselves, nor strangers of two families with each other.
         usable = (agreement > 0.0) & ~torch.eye(len(logits), dtype=torch.bool)
-        better = (agreement[:, :, None] > agreement[:, None] + DRAWN_GAP) & usable[:, :, None]
-        better &= usable[:, None]
-        gap = logits[:, :, None] - logits[:, None]
-        order = F.softplus(-gap)[better].mean() if better.any() else logits.new_zeros(())
+        order = order_loss(logits, agreement, usable, DRAWN_GAP)
         return {"drawn_answer": torch.stack(parts).mean(), "drawn_order": order}
 
 
