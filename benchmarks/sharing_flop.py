@@ -157,12 +157,15 @@ def _draw(shapes: Shapes, policy: Sharing, names: Sequence[str], steps: int) -> 
 
 
 def _foresee_matches(run: SharedRun, sites: Any, shapes: Shapes, anchors: Sequence[str]) -> None:
-    """Every subject token of the frame corresponds to one of the anchors'."""
+    """Every subject token of a picture corresponds to one of the anchors that it reads."""
     for grid in {site.grid(shapes.latent) for site in sites}:
-        tokens = run.masks.shown("frame", HERO.name, 0, grid)
-        pool = sum(len(run.masks.shown(name, HERO.name, 0, grid)) for name in anchors)
-        source = torch.arange(len(tokens)) % max(pool, 1)
-        run.foresee("frame", HERO.name, grid, Match(tokens, source, ()))
+        for frame in (*anchors, "frame"):
+            tokens = run.masks.shown(frame, HERO.name, 0, grid)
+            read = [name for name in anchors if name != frame]
+            pool = sum(len(run.masks.shown(name, HERO.name, 0, grid)) for name in read)
+            if pool:  # a lone anchor reads nobody
+                source = torch.arange(len(tokens)) % pool
+                run.foresee(frame, HERO.name, grid, Match(tokens, source, ()))
 
 
 def formula(shapes: Shapes, recipe: Recipe, steps: int, base: float) -> float:
