@@ -1,8 +1,8 @@
 """A language model whose behaviour is declared: the known truth that measures are held to.
 
 Every measure must find the parameter that it claims to measure, and stay silent where there is
-none. A `Scripted` model is made of behaviours, each of which knows one way of being asked and has its
-parameters as plain fields; those stand beside the measures that they are for.
+none. A `Scripted` model is made of behaviours, each of which knows one way of being asked and has
+its parameters as plain fields; those stand beside the measures that they are for.
 """
 
 from __future__ import annotations
