@@ -102,11 +102,38 @@ _ASKING = re.compile(
     r")",
     re.IGNORECASE,
 )
+# "Remind me of the name of my driver", "tell me again which day it is": what was said is asked for.
+# "Remind me to call Ann" is not, and "tell me the truth" is no more than talk.
+_REMIND = re.compile(
+    r"^\W*(?:(?:please|and|so|ok|hey|also|now|(?:can|could|would|will) you)[, ]+)*"
+    r"(?:remind me(?: again)?,? (?:of|about|what|who|whom|whose|when|where|which|how|the name)\b"
+    r"|tell me(?: again)?,? (?:what|who|whom|whose|when|where|which|my|how (?:much|many|old|long|"
+    r"often)|the (?:name|date|day|time|address|number))\b)",
+    re.IGNORECASE,
+)
+# Of who types short: "Metoprolol. How much.", "First board meeting is when", "Her fella. Name."
+_SHORT = re.compile(
+    r"(?:^|[.!,;:] )(?:and |so )?(?:when|where|who|which (?:one|day)|what (?:time|day|date|year|"
+    r"name|number|colou?r|size|dose)|how (?:much|many|long|often|old|far))(?: [\w'-]+){0,2}[ .!]*$"
+    r"|^(?!.*\b(?:know|knows|knew|idea|matter|tell|said|says?|remember|forg[eo]t|or|else|any|not|"
+    r"n't|wonder\w*|ask\w*)\b).{3,60}\b(?:is|are|was|were|at|on|in|for|with) (?:when|where|who|"
+    r"what time|how (?:much|many|long|often|old))[ .!]*$"
+    r"|[.!,;:] (?:name|date|day|time|address|number|age|dose|price|cost)[ .!]*$"
+    r"|^how (?:much|many|often|long|old) (?:i|we|he|she|they|it)\b(?! (?:love|like|hate|miss|want|"
+    r"enjoy|care|appreciate|need|look|admire|cr[iy]))[\w' ]{3,40}$",
+    re.IGNORECASE,
+)
 
 
 def is_question(text: str) -> bool:
-    """Whether a sentence asks, by its mark or by its order of words."""
-    return _ASKING.search(text.strip()) is not None
+    """Whether a sentence asks: by its mark, its order of words, or as who types short does."""
+    text = text.strip()
+    return any(pattern.search(text) for pattern in (_ASKING, _REMIND, _SHORT))
+
+
+def asks_again(text: str) -> bool:
+    """Whether somebody wants to be reminded of something: "remind me of her name"."""
+    return _REMIND.search(text) is not None
 
 
 def read_consent(text: str) -> bool | None:

@@ -95,9 +95,28 @@ def test_nothing_remembered_asks_no_model(store: Store) -> None:
     assistant, model = talk(store, "Rex.")
     said = assistant.say("What is my dog called?", at=START)
     assert said.text == NOTHING_KNOWN and model.pages == []
-    assistant.say("My dog likes the beach.", at=START + timedelta(days=1))
+
+
+def test_a_model_reads_what_rules_cannot_answer_from(store: Store) -> None:
+    assistant, model = talk(store, "On 4 May.", "My dog Rex was born the day Ana was.")
     said = assistant.say("When is my dog's birthday?", at=START + timedelta(days=2))
-    assert said.text == NOTHING_KNOWN and model.pages == []
+    assert said.text == NOTHING_KNOWN, "no note has that day"
+    assert "born the day Ana was" in model.pages[-1] and "newest" not in model.pages[-1]
+    model.reply = "The day Ana was born."
+    said = assistant.say("When is my dog's birthday?", at=START + timedelta(days=2))
+    assert said.text.startswith("The day Ana was born. (you said on")
+
+
+def test_a_question_about_nothing_goes_on_from_the_last_one(store: Store) -> None:
+    assistant, model = talk(
+        store, "At 7.", "Coffee with the boys is at the Empire.", "Coffee is at 7."
+    )
+    later = START + timedelta(days=2)
+    assistant.say("Where do we have coffee", at=later)
+    assistant.say("What time", at=later + timedelta(minutes=1))
+    assert model.pages[-1].endswith("Question: Where do we have coffee What time")
+    said = assistant.say("What time", at=later + timedelta(days=3))
+    assert said.text == NOTHING_KNOWN, "that was another session"
 
 
 def test_a_document_is_named_and_what_commands_is_not_read(store: Store) -> None:

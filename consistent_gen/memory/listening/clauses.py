@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from consistent_gen.language.words import is_question, word_set
+from consistent_gen.language.words import asks_again, is_question, word_set
 
 # How people type: what the parser must see with an apostrophe or a capital letter.
 _TYPED = tuple(
@@ -216,7 +216,7 @@ def sentences(text: str) -> Iterator[tuple[str, bool]]:
             if re.search(r"\b(?:role-?play|pretend|play|character|riddle|dream\w*)\b", piece, re.I):
                 return
             continue
-        kept = _ASKED_TO_KEEP.sub("", _TAG.sub(".", piece))
+        kept = piece if asks_again(piece) else _ASKED_TO_KEEP.sub("", _TAG.sub(".", piece))
         asked = is_question(kept)
         if kept != piece:  # "Could you keep in mind that Bo sees the vet on Friday?" tells
             kept = kept.rstrip("? ")

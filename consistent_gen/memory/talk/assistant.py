@@ -12,6 +12,7 @@ instead of leaving it until the user returns.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, tzinfo
@@ -59,6 +60,12 @@ from consistent_gen.memory.talk.style_policy import StylePolicy, read_style, sty
 RECENT_TURNS = 12
 FIRST_SIGHT: dict[Kind, int] = {"fact": 8, "habit": 2}
 BUDGET_TOKENS = {"profile": 600, "notes": 400, "recent conversation": 800}
+# A question that says what is asked and not about what.
+_ABOUT_NOTHING = re.compile(
+    r"^\W*(?:and |so |ok |but )*(?:at |on |in |for |from )?(?:when|where|why|who|which (?:one|day)|"
+    r"what (?:time|day|date|year|number)|how (?:much|many|long|often|old|far))(?: exactly| again)?\W*$",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,14 +189,15 @@ class Assistant:
         changed = replies.written(self.store, outcomes)
         ruled = (self.once or isinstance(self.model, RuleModel)) and not is_question(text)
         before: tuple[Record, ...] = ()
+        asked = self._in_full(text, ids)
         if self.once and ruled:
             reasoned = Reasoned(answer="", steps=())
         elif self.once:
             reasoned = read_once(
-                self.model, self.retriever, self._scorer, text, now=at, zone=self.zone, exclude=ids
+                self.model, self.retriever, self._scorer, asked, now=at, zone=self.zone, exclude=ids
             )
         else:
-            reasoned, before = self._reason(text, pixels, picture, ids)
+            reasoned, before = self._reason(asked, pixels, picture, ids)
         if ruled:
             reasoned = replace(reasoned, answer=replies.acknowledged(outcomes, changed))
         sources = self._sources(reasoned, (*before, *changed))
@@ -198,6 +206,16 @@ class Assistant:
         )
         self.store.record([answer])
         return Said(text=reasoned.answer, outcomes=outcomes, reasoned=reasoned, problems=problems)
+
+    def _in_full(self, text: str, ids: Sequence[str]) -> str:
+        """A question that does not say what it is about ("What time?"), behind the one before it in
+        the same session; any other text as it is.
+        """
+        if not _ABOUT_NOTHING.match(text):
+            return text
+        session = [*sessions(self._turns(RECENT_TURNS))][-1]  # the question's own
+        said = [t.text for t in session if t.role == "user" and t.id not in ids]
+        return f"{said[-1]} {text}" if said and is_question(said[-1]) else text
 
     def _reason(
         self, text: str, pixels: Picture | None, picture: bytes | None, ids: Sequence[str]
