@@ -63,7 +63,8 @@ BUDGET_TOKENS = {"profile": 600, "notes": 400, "recent conversation": 800}
 # A question that says what is asked and not about what.
 _ABOUT_NOTHING = re.compile(
     r"^\W*(?:and |so |ok |but )*(?:at |on |in |for |from )?(?:when|where|why|who|which (?:one|day)|"
-    r"what (?:time|day|date|year|number)|how (?:much|many|long|often|old|far))(?: exactly| again)?\W*$",
+    r"what (?:time|day|date|year|number)|how (?:much|many|long|often|old|far))(?: exactly| again)?"
+    r"\W*$",
     re.IGNORECASE,
 )
 
