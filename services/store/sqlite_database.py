@@ -76,6 +76,9 @@ class SqliteDatabase(Database):
     def _in_transaction(self, connection: sqlite3.Connection) -> bool:
         return connection.in_transaction
 
+    def _is_usable(self, connection: sqlite3.Connection) -> bool:
+        return True
+
     def _roll_back(self, connection: sqlite3.Connection) -> None:
         with suppress(sqlite3.Error):
             connection.rollback()

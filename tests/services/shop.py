@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from consistent_gen.client.types import FrameIn, Job, StoryIn
-from services.jobs import JobStore, Lease, OrderedFrame
+from services.jobs import JobStore, Lease, OrderedFrame, WorkerBoard
 from services.settings import LimitSettings, StorageSettings
 from services.store import ArtifactStore, Database, Library, StoryStore
 from services.store.sqlite_database import SqliteDatabase
@@ -67,6 +67,12 @@ class Shop:
             lease_s=self.lease_s,
             max_attempts=self.max_attempts,
             gateway=self.gateway,
+        )
+        self.board = WorkerBoard(
+            self.lease_s,
+            lambda: self.clock.steady,
+            self.db if self.db.shared else None,
+            self.gateway,
         )
 
     def database(self) -> Database:
