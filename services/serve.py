@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from consistent_gen.errors import CheckpointError, ConsistentGenError
-from services.launch.listening import address_of, listen
+from services.launch.listening import address_of, listen, place_of
 from services.launch.options import (
     EXIT_INPUT,
     add_serve_options,
@@ -102,7 +102,8 @@ def _run_here(
             app = _with_studio(app, settings, address, studio)
         if not options.gateway_only:
             # Always the same name, so that a start takes back at once what the former process held.
-            source = StoreLeases(HERE, state.jobs, state.artifacts, state.workers)
+            name = _names(settings, listener) + HERE
+            source = StoreLeases(name, state.jobs, state.artifacts, state.workers)
             from consistent_gen.story.scoring import FrameScorer
 
             scorer = FrameScorer()
@@ -206,6 +207,13 @@ def _tell_when_ready(worker: Any, address: str, started: float) -> None:
     threading.Thread(target=watch, name="ready", daemon=True).start()
 
 
+def _names(settings: Settings, listener: socket.socket) -> str:
+    """What the names of our own workers begin with: those of other gateways of the store have the
+    same numbers, and a worker that starts takes back what its former process held.
+    """
+    return "" if settings.store.url is None else f"{place_of(listener)}:"
+
+
 # Several processes --------------------------------------------------------------------------------
 
 
@@ -228,6 +236,7 @@ def _run_processes(
         token=settings.auth.worker_token,
         gpus=options.gpus,
         drain_s=settings.server.drain_s,
+        names=_names(settings, listener),
     )
     print(f"starting at {address}", flush=True)
     threading.Thread(target=_watch_readiness, args=(address, started, stop), daemon=True).start()

@@ -171,6 +171,22 @@ class StorageSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StoreSettings:
+    """Where jobs, stories and characters are kept. ``url`` is the address of a PostgreSQL database
+    that several gateways may share (``postgresql://USER:PASSWORD@HOST/DATABASE``); None is a file
+    of SQLite in ``storage.data_dir``, for one gateway. The password may be in ``PGPASSWORD``.
+    """
+
+    url: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.url is not None and not self.url.startswith(("postgresql://", "postgres://")):
+            # What is there may hold a password.
+            raise ValueError("url is not the address of a PostgreSQL database; expected "
+                             "postgresql://USER:PASSWORD@HOST:PORT/DATABASE")  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
 class PrivacySettings:
     """``log_prompts`` writes prompts to the log (never pictures); ``strip_metadata`` leaves the
     parameters out of pictures.
@@ -189,6 +205,7 @@ class Settings:
     limits: LimitSettings = field(default_factory=LimitSettings)
     engine: EngineSettings = field(default_factory=EngineSettings)
     storage: StorageSettings = field(default_factory=StorageSettings)
+    store: StoreSettings = field(default_factory=StoreSettings)
     privacy: PrivacySettings = field(default_factory=PrivacySettings)
 
     @property
@@ -221,6 +238,8 @@ class Settings:
         values = config.to_json(self)
         if values["auth"]["worker_token"]:
             values["auth"]["worker_token"] = MASK
+        if values["store"]["url"]:
+            values["store"]["url"] = MASK
         return values
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from sqlite3 import IntegrityError
 from typing import Any
 
 from consistent_gen.errors import InputError
@@ -15,6 +14,7 @@ from services.jobs.records import OrderedFrame
 from services.keys import Quota
 from services.settings import LimitSettings
 from services.store import Database
+from services.store.database import ConstraintError
 from services.store.identifiers import micros
 
 KINDS = ("story", "image", "reroll", "changes")
@@ -94,7 +94,7 @@ class Admission:
                    VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?, 'queued', 0, 0, ?, '{}')""",
                 [_frame_values(job, frame, shared, now) for frame in job.frames],
             )
-        except IntegrityError:
+        except ConstraintError:
             raise Conflict(
                 "a frame of the story is already being drawn in this version; reserve the next one"
             ) from None

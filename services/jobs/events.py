@@ -95,9 +95,10 @@ class Changes:
         self._forgotten = 0  # the count below which changes of single jobs are not remembered
         self._foreign = database.foreign_version()
         self._callbacks: dict[object, Callable[[frozenset[str]], None]] = {}
+        database.listen(self.notify)
 
     def notify(self, jobs: Iterable[str]) -> None:
-        """Something about these jobs was committed by this process."""
+        """Something about these jobs was committed, by this process or by one that tells."""
         changed = frozenset(jobs)
         with self._condition:
             self._count += 1
@@ -129,7 +130,7 @@ class Changes:
                 self._condition.wait(min(left, POLL_S))
 
     def subscribe(self, callback: Callable[[frozenset[str]], None]) -> Callable[[], None]:
-        """Call back after each change by this process; returns what ends it."""
+        """Call back after each change that says its jobs; returns what ends it."""
         token = object()
         with self._condition:
             self._callbacks[token] = callback
@@ -144,7 +145,7 @@ class Changes:
         return self._count if job is None else self._jobs.get(job, self._forgotten)
 
     def _poll(self) -> None:
-        # Another process does not say which job it changed, so everybody looks.
+        # Not every process says which job it changed; then everybody looks.
         with self._condition:
             foreign = self._database.foreign_version()
             if foreign != self._foreign:

@@ -1,4 +1,8 @@
-"""What has to happen now and then: lapsed leases, forgotten files, and what is past keeping."""
+"""What has to happen now and then: lapsed leases, forgotten files, and what is past keeping.
+
+Several gateways of one store each do all of it. Every part decides inside of a transaction, so what
+one has done the others find done.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from services.jobs import JobStore
+from services.jobs import JobStore, WorkerBoard
 from services.store import ArtifactStore, Database
 from services.store.artifacts import forget_older
 from services.store.identifiers import micros
@@ -33,6 +37,7 @@ class Housekeeper:
         database: Database,
         jobs: JobStore,
         artifacts: ArtifactStore,
+        board: WorkerBoard | None = None,
         *,
         retention_days: float | None = None,
         sweep_every_s: float = 60.0,
@@ -41,6 +46,7 @@ class Housekeeper:
         self._db = database
         self._jobs = jobs
         self._artifacts = artifacts
+        self._board = board
         self._retention_days = retention_days
         self._sweep_every_s = sweep_every_s
         self._clock = clock
@@ -52,6 +58,8 @@ class Housekeeper:
         Raises:
             StorageFull: the disk is full; the next round tries again.
         """
+        if self._board is not None:
+            self._board.beat()
         leases = self._jobs.expire()
         now = self._clock()
         # A clock that was put back must not stop the sweeping.

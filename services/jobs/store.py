@@ -51,14 +51,15 @@ class JobStore:
         lease_s: float = 30.0,
         max_attempts: int = 3,
         quota_of: Callable[[str], Quota] | None = None,
+        gateway: str = "",
     ) -> None:
         """``quota_of(owner)`` gives a key's own limits; None means ``limits`` for everybody.
         ``listening`` is a clock of seconds in which workers could have reported; ``clock`` is for
-        what people read, and for deadlines.
+        what people read, and for deadlines. ``gateway`` is our name among those of the store.
         """
         self._db = database
         self._clock = clock
-        self._silence = Silence(lease_s, listening)
+        self._silence = Silence(lease_s, listening, gateway)
         self._max_attempts = max_attempts
         self._admission = job_admission.Admission(database, limits, quota_of)
         self._changes = Changes(database)
@@ -230,13 +231,14 @@ class JobStore:
     def wait(self, seq: int, timeout: float, *, job: str | None = None) -> int:
         """Block until something (of ``job``, if given) changed since :meth:`changed` gave ``seq``,
         or ``timeout`` seconds went by; returns the new number. Changes by other processes are seen
-        within half a second.
+        within half a second at the latest.
         """
         return self._changes.wait(seq, timeout, job)
 
     def subscribe(self, callback: Callable[[frozenset[str]], None]) -> Callable[[], None]:
-        """Call ``callback(job ids)`` after each change, on the thread that made it; returns the
-        function that ends it. For event loops: let the callback only ``call_soon_threadsafe``.
+        """Call ``callback(job ids)`` after each change, on the thread that made it or that heard of
+        it from another gateway; returns the function that ends it. For event loops: let the
+        callback only ``call_soon_threadsafe``.
         """
         return self._changes.subscribe(callback)
 
@@ -424,6 +426,7 @@ class JobStore:
         return newcomers > 0 and bool(waiting_newcomers(self._db.rows))
 
     def _announce(self, job: str) -> None:
+        self._db.tell(job)
         self._db.after_commit(lambda: self._changes.notify((job,)))
 
     def _leased(self, lease: str) -> Row | None:

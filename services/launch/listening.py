@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 
 from consistent_gen.errors import InputError
@@ -40,3 +41,11 @@ def address_of(listener: socket.socket) -> str:
     if host in ("0.0.0.0", "::"):
         host = "127.0.0.1" if host == "0.0.0.0" else "::1"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def place_of(listener: socket.socket) -> str:
+    """A name for the gateway at a socket that no other has, on this machine or another one, and
+    that it has again after a new start.
+    """
+    host = re.sub(r"[^\w.-]", "-", socket.gethostname())[:60]
+    return f"{host}:{listener.getsockname()[1]}"

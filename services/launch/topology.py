@@ -70,6 +70,7 @@ class ProcessGroup:
     Args:
         gateway: arguments that start it. workers: the same for each worker.
         listener: the bound socket, which the gateway inherits.
+        names: what the workers' names begin with.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class ProcessGroup:
         token: str = "",
         gpus: int = 0,
         drain_s: float = 20.0,
+        names: str = "",
     ) -> None:
         shared = {TOKEN_VARIABLE: token or secrets.token_urlsafe(32)}
         self._drain_s = drain_s
@@ -90,7 +92,7 @@ class ProcessGroup:
             # then taken back at once.
             Child(
                 f"worker {i + 1}",
-                [*command, "--name", f"worker-{i + 1}"],
+                [*command, "--name", f"{names}worker-{i + 1}"],
                 {**shared, **_card(i, gpus)},
             )
             for i, command in enumerate(workers)

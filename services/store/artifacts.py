@@ -63,9 +63,6 @@ MEDIA_TYPES = ("image/png", "image/jpeg", "image/webp")
 _NAME = re.compile(r"[0-9a-f]{64}")
 _INCOMING = "incoming-"
 _SLOWEST_WRITE_S = 60.0
-# A drawing of a story, or a reference of a character.
-_SHOWN = """(EXISTS (SELECT 1 FROM frame_versions v WHERE v.artifact = artifacts.id)
-    OR EXISTS (SELECT 1 FROM character_references r WHERE r.artifact = artifacts.id))"""
 # The plan of a job that is not finished: a picture to draw from.
 _NEEDED = """EXISTS (SELECT 1 FROM jobs j WHERE j.state IN ('queued', 'running')
     AND j.plan LIKE '%' || artifacts.id || '%')"""
@@ -118,7 +115,7 @@ class ArtifactStore:
                 # Again, now that nobody else can store.
                 self._check_room(owner, len(data), temporary=temporary)
                 with _explained():
-                    self._settle_file(incoming, digest, len(data))
+                    self._settle_file(incoming, digest)
                 self._db.change(
                     "INSERT INTO blobs (sha256, bytes, created_at) VALUES (?, ?, ?)"
                     " ON CONFLICT (sha256) DO NOTHING",
@@ -170,7 +167,7 @@ class ArtifactStore:
         with self._db.transaction():
             row = self._row(owner, artifact)
             if not self._db.change(
-                f"DELETE FROM artifacts WHERE id = ? AND NOT {_SHOWN}", (artifact,)
+                f"DELETE FROM artifacts WHERE id = ? AND NOT {SHOWN}", (artifact,)
             ):
                 raise Conflict(
                     "a story or a character of the library shows this picture; delete that first"
@@ -186,7 +183,7 @@ class ArtifactStore:
         with self._db.transaction():
             removed = self._db.change(
                 f"""DELETE FROM artifacts WHERE temporary = 1 AND created_at < ?
-                    AND NOT {_SHOWN} AND NOT {_TOLD} AND NOT {_NEEDED}""",
+                    AND NOT {SHOWN} AND NOT {_TOLD} AND NOT {_NEEDED}""",
                 (before,),
             )
             self._forget_blobs("1 = 1", ())
@@ -254,11 +251,10 @@ class ArtifactStore:
         if free - size < self._storage.reserve_bytes:
             raise StorageFull("the server's disk is full; tell its operator")
 
-    def _settle_file(self, incoming: Path, digest: str, size: int) -> None:
-        # Inside of a transaction, where no sweep can take the file away again before its row.
+    def _settle_file(self, incoming: Path, digest: str) -> None:
+        # Inside of a transaction, where no sweep can take the file away again before its row. Also
+        # over a file that is there: on a shared disk it may be gone, and not yet seen to be.
         path = self._path(digest)
-        if path.is_file() and path.stat().st_size == size:
-            return
         is_new = not path.parent.is_dir()
         path.parent.mkdir(mode=0o700, exist_ok=True)
         incoming.rename(path)

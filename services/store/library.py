@@ -6,7 +6,6 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from sqlite3 import IntegrityError
 
 from consistent_gen.client.types import (
     LibraryCharacter,
@@ -21,7 +20,7 @@ from consistent_gen.sqlite import moment
 from services.errors import Conflict, NotFound
 from services.store import archive
 from services.store.artifacts import ArtifactStore, adopt, forget
-from services.store.database import Database, Query, Row
+from services.store.database import ConstraintError, Database, Query, Row
 from services.store.identifiers import micros, new_id
 from services.store.pictures import CheckedPicture, read_picture
 
@@ -269,5 +268,5 @@ def _key(name: str) -> str:
 def _name_taken(name: str) -> Iterator[None]:
     try:
         yield
-    except IntegrityError:
+    except ConstraintError:
         raise Conflict(f"the library has a character named {name!r} already") from None

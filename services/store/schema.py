@@ -1,7 +1,7 @@
 """The tables, as named migrations that are only ever appended to.
 
 Times are whole microseconds since 1970, JSON is text. Only types and clauses that PostgreSQL has
-too are used (a test runs them there). Long texts come last in a row, so that reading the columns
+too are used. Long texts come last in a row, so that reading the columns
 before them is quick. Columns named ``frame`` are places in a story from 0.
 """
 
@@ -188,6 +188,23 @@ MIGRATIONS: Migrations = (
                 job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
                 frame INTEGER NOT NULL,
                 PRIMARY KEY (job, frame))""",
+        ),
+    ),
+    (
+        "0007_several_gateways",
+        (
+            # Which folder of pictures belongs to the tables: see services.store.opening.
+            "CREATE TABLE store (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+            # Whom any gateway heard of, which one did last, and how often (`beats`).
+            """CREATE TABLE workers (
+                name TEXT PRIMARY KEY,
+                instance TEXT NOT NULL,
+                gateway TEXT NOT NULL,
+                ready INTEGER NOT NULL,
+                beats BIGINT NOT NULL,
+                info TEXT NOT NULL)""",
+            # Gateways that listen, where there may be several.
+            "CREATE TABLE gateways (name TEXT PRIMARY KEY, beats BIGINT NOT NULL)",
         ),
     ),
 )

@@ -163,6 +163,7 @@ async def _keep_house(server: ServerState) -> None:
         server.database,
         server.jobs,
         server.artifacts,
+        server.workers,
         retention_days=server.settings.storage.retention_days,
     )
     while True:

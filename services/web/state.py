@@ -21,8 +21,10 @@ from services.personas import OpenPersonas
 from services.plans import Planner
 from services.scores import PictureScorer, open_scorer
 from services.settings import Settings
-from services.store import ArtifactStore, Database, Library, StoryStore
+from services.store import ArtifactStore, Database, Library, StoryStore, open_database
+from services.store.identifiers import new_id
 from services.store.lock import FolderLock
+from services.store.opening import lock_folder, pair
 from services.store.pictures import CheckedPicture, read_picture
 from services.web.events import Feed
 from services.web.intake import PictureIntake
@@ -30,7 +32,6 @@ from services.web.metrics import Metrics, ServerGauges
 
 CHAT_DRAWINGS, EXPORTS = 16, 2  # at once
 PERSONA_THREADS, WORKER_THREADS = 32, 32
-DATABASE_NAME = "server.sqlite"
 _T = TypeVar("_T")
 _ARTIFACT = re.compile(r"[a-z]+_[0-9a-z]{16,40}")
 
@@ -53,7 +54,7 @@ class ServerState:
     workers: WorkerBoard
     worker_token: str
     listening: ListeningClock
-    lock: FolderLock
+    lock: FolderLock | None  # None: others may use the store as well
     feed: Feed = field(default_factory=Feed)
     # Both hold a thread for long: talks that wait for a drawing, and exports that fill a core.
     chat_drawings: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(CHAT_DRAWINGS))
@@ -64,6 +65,7 @@ class ServerState:
     persona_turns: Semaphore = field(default_factory=lambda: Semaphore(PERSONA_THREADS))
     # Workers are never kept waiting by callers: a lease that cannot be renewed would lapse.
     worker_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(WORKER_THREADS))
+    closed: bool = False
     _unsubscribe: Callable[[], None] | None = None
 
     def check_ready(self) -> int:
@@ -114,32 +116,46 @@ class ServerState:
             self._unsubscribe = None
         self.personas.close()
         self.scorer.close()
+        if not self.closed:
+            self.workers.leave()
+        self.closed = True
         self.database.close()
-        self.lock.close()
+        if self.lock is not None:
+            self.lock.close()
 
 
 def open_state(settings: Settings, *, planner: Planner | None = None) -> ServerState:
-    """Open the stores in ``storage.data_dir`` (made when missing).
+    """Open the stores in ``storage.data_dir`` (made when missing) and at ``store.url``.
 
     planner: one whose model is in memory already; else it reads the model's configs when needed.
 
     Raises:
-        InputError: settings that do not fit together, or another gateway has the folder.
-        StorageFull, StorageError: the folder or the database cannot be used.
+        InputError: settings, folder and database that do not fit together, or another gateway has
+            the folder.
+        StorageFull, StorageError, BusyError: the folder or the database cannot be used.
     """
     settings.check()
-    folder = settings.storage.data_dir
-    lock = FolderLock(folder)
+    lock = lock_folder(settings)
     try:
-        return _opened(settings, lock, planner)
+        database = open_database(settings)
+        try:
+            database.claim()
+            pair(database, settings.storage.data_dir)
+            return _opened(settings, database, lock, planner)
+        except BaseException:
+            database.close()
+            raise
     except BaseException:
-        lock.close()
+        if lock is not None:
+            lock.close()
         raise
 
 
-def _opened(settings: Settings, lock: FolderLock, planner: Planner | None) -> ServerState:
+def _opened(
+    settings: Settings, database: Database, lock: FolderLock | None, planner: Planner | None
+) -> ServerState:
     folder = settings.storage.data_dir
-    database = Database(folder / DATABASE_NAME)
+    gateway = new_id("gate")
     keys = KeyRing(settings.auth.keys_file)
     artifacts = ArtifactStore(
         folder / "artifacts", database, settings.storage, quota_of=keys.quota_of
@@ -152,6 +168,7 @@ def _opened(settings: Settings, lock: FolderLock, planner: Planner | None) -> Se
         lease_s=settings.engine.lease_s,
         max_attempts=settings.storage.max_attempts,
         quota_of=keys.quota_of,
+        gateway=gateway,
     )
     stories = StoryStore(database)
     intake = PictureIntake(settings.limits.image_pixels)
@@ -168,7 +185,9 @@ def _opened(settings: Settings, lock: FolderLock, planner: Planner | None) -> Se
         intake=intake,
         scorer=open_scorer(),
         personas=OpenPersonas(folder / "personas"),
-        workers=WorkerBoard(settings.engine.lease_s, listening),
+        workers=WorkerBoard(
+            settings.engine.lease_s, listening, database if database.shared else None, gateway
+        ),
         listening=listening,
         lock=lock,
         worker_token=settings.auth.worker_token or secrets.token_urlsafe(32),

@@ -166,7 +166,7 @@ class StoreLeases:
         if not self._registered:
             self._jobs.started(self._worker, self._instance)
             self._registered = True
-        self._board.report(self._worker, ready=ready, info=info)
+        self._board.report(self._worker, ready=ready, info=info, instance=self._instance)
 
     def leave(self) -> None:
         """See `LeaseSource`."""

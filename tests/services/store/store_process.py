@@ -18,7 +18,8 @@ from consistent_gen.client.types import FrameIn, StoryIn
 from services.errors import StorageFull
 from services.jobs import JobStore, OrderedFrame
 from services.settings import LimitSettings, StorageSettings
-from services.store import ArtifactStore, Database, StoryStore
+from services.store import ArtifactStore, StoryStore
+from services.store.sqlite_database import SqliteDatabase
 
 
 def acknowledge(what: str, **content: Any) -> None:
@@ -27,7 +28,7 @@ def acknowledge(what: str, **content: Any) -> None:
 
 class Store:
     def __init__(self, folder: Path) -> None:
-        self.db = Database(folder / "server.sqlite")
+        self.db = SqliteDatabase(folder / "server.sqlite")
         self.artifacts = ArtifactStore(
             folder / "artifacts", self.db, StorageSettings(reserve_bytes=0)
         )

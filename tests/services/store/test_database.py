@@ -10,25 +10,27 @@ from pathlib import Path
 import pytest
 
 from services.errors import BusyError, StorageError
-from services.store import Database, schema
+from services.store import schema
+from services.store.database import ConstraintError
+from services.store.sqlite_database import SqliteDatabase
 
 
 @pytest.fixture
-def db(folder: Path) -> Database:
-    db = Database(folder / "test.sqlite")
+def db(folder: Path) -> SqliteDatabase:
+    db = SqliteDatabase(folder / "test.sqlite")
     db.change("CREATE TABLE things (name TEXT PRIMARY KEY)")
     return db
 
 
-def names(db: Database) -> list[str]:
+def names(db: SqliteDatabase) -> list[str]:
     return [row["name"] for row in db.rows("SELECT name FROM things ORDER BY name")]
 
 
-def add(db: Database, name: str) -> None:
+def add(db: SqliteDatabase, name: str) -> None:
     db.change("INSERT INTO things VALUES (?)", (name,))
 
 
-def test_all_or_nothing(db: Database) -> None:
+def test_all_or_nothing(db: SqliteDatabase) -> None:
     with pytest.raises(RuntimeError), db.transaction():
         add(db, "a")
         assert names(db) == ["a"]
@@ -37,11 +39,11 @@ def test_all_or_nothing(db: Database) -> None:
     db.close()
 
 
-def test_a_nested_transaction_can_fail_alone(db: Database) -> None:
+def test_a_nested_transaction_can_fail_alone(db: SqliteDatabase) -> None:
     called: list[str] = []
     with db.transaction():
         add(db, "a")
-        with pytest.raises(sqlite3.IntegrityError), db.transaction():
+        with pytest.raises(ConstraintError), db.transaction():
             add(db, "b")
             db.after_commit(lambda: called.append("b"))
             add(db, "a")
@@ -53,7 +55,7 @@ def test_a_nested_transaction_can_fail_alone(db: Database) -> None:
     db.close()
 
 
-def test_callbacks_run_after_the_commit_and_may_read(db: Database) -> None:
+def test_callbacks_run_after_the_commit_and_may_read(db: SqliteDatabase) -> None:
     seen: list[list[str]] = []
     with db.transaction():
         add(db, "a")
@@ -66,7 +68,7 @@ def test_callbacks_run_after_the_commit_and_may_read(db: Database) -> None:
     db.close()
 
 
-def test_readers_do_not_wait_for_a_writer_and_see_what_is_committed(db: Database) -> None:
+def test_readers_do_not_wait_for_a_writer_and_see_what_is_committed(db: SqliteDatabase) -> None:
     add(db, "a")
     with db.transaction():
         add(db, "b")
@@ -78,7 +80,7 @@ def test_readers_do_not_wait_for_a_writer_and_see_what_is_committed(db: Database
     db.close()
 
 
-def test_a_snapshot_is_one_moment(db: Database) -> None:
+def test_a_snapshot_is_one_moment(db: SqliteDatabase) -> None:
     add(db, "a")
     with db.snapshot() as rows:
         before = rows("SELECT name FROM things", ())
@@ -90,7 +92,7 @@ def test_a_snapshot_is_one_moment(db: Database) -> None:
     db.close()
 
 
-def test_many_threads_write_and_nothing_is_lost(db: Database) -> None:
+def test_many_threads_write_and_nothing_is_lost(db: SqliteDatabase) -> None:
     def work(worker: int) -> None:
         for number in range(25):
             with db.transaction(durable=number % 2 == 0):
@@ -106,7 +108,7 @@ def test_many_threads_write_and_nothing_is_lost(db: Database) -> None:
 
 
 def test_another_process_that_writes_is_waited_for_and_then_named(folder: Path) -> None:
-    db = Database(folder / "test.sqlite", busy_timeout_s=0.05)
+    db = SqliteDatabase(folder / "test.sqlite", busy_timeout_s=0.05)
     other = sqlite3.connect(folder / "test.sqlite", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(BusyError, match="in use") as busy:
@@ -118,18 +120,18 @@ def test_another_process_that_writes_is_waited_for_and_then_named(folder: Path) 
     db.close()
 
 
-def test_only_changes_of_others_are_foreign(db: Database) -> None:
+def test_only_changes_of_others_are_foreign(db: SqliteDatabase) -> None:
     before = db.foreign_version()
     add(db, "a")
     assert db.foreign_version() == before
-    other = Database(db.path)
+    other = SqliteDatabase(db.path)
     add(other, "b")
     assert db.foreign_version() != before
     other.close()
     db.close()
 
 
-def test_files_are_for_us_alone_and_durable(db: Database) -> None:
+def test_files_are_for_us_alone_and_durable(db: SqliteDatabase) -> None:
     assert stat.S_IMODE(db.path.stat().st_mode) == 0o600
     add(db, "a")
     assert db.rows("PRAGMA journal_mode")[0][0] == "wal"  # type: ignore[index]
@@ -142,12 +144,12 @@ def test_files_are_for_us_alone_and_durable(db: Database) -> None:
     db.close()
 
 
-def test_a_database_of_a_newer_version_is_left_alone(db: Database) -> None:
+def test_a_database_of_a_newer_version_is_left_alone(db: SqliteDatabase) -> None:
     db.change("INSERT INTO migrations (name) VALUES ('9999_future')")
     db.close()
     content = db.path.read_bytes()
     with pytest.raises(StorageError, match="9999_future"):
-        Database(db.path)
+        SqliteDatabase(db.path)
     assert db.path.read_bytes() == content
 
 
@@ -157,9 +159,9 @@ def test_migrations_are_applied_one_after_the_other(
     for length in range(1, len(schema.MIGRATIONS) + 1):
         with monkeypatch.context() as patch:
             patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:length])
-            db = Database(folder / "grown.sqlite")
+            db = SqliteDatabase(folder / "grown.sqlite")
             db.close()
-    fresh, grown = Database(folder / "fresh.sqlite"), Database(folder / "grown.sqlite")
+    fresh, grown = SqliteDatabase(folder / "fresh.sqlite"), SqliteDatabase(folder / "grown.sqlite")
     query = "SELECT type, name, sql FROM sqlite_master ORDER BY name"
     assert [tuple(row) for row in fresh.rows(query)] == [tuple(row) for row in grown.rows(query)]
     fresh.close()
@@ -171,14 +173,14 @@ def test_what_is_not_a_database_is_refused_and_kept(folder: Path, damage: str) -
     path = folder / "test.sqlite"
     path.write_text(damage * 100)
     if not damage:
-        Database(path).close()
+        SqliteDatabase(path).close()
         return
     with pytest.raises(StorageError, match="damaged"):
-        Database(path)
+        SqliteDatabase(path)
     assert path.read_text() == damage * 100
 
 
-def test_a_closed_database_says_so(db: Database) -> None:
+def test_a_closed_database_says_so(db: SqliteDatabase) -> None:
     db.close()
     with pytest.raises(StorageError, match="closed"):
         db.rows("SELECT 1")
