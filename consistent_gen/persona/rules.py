@@ -8,6 +8,7 @@ where, and how to mend it, so that a person, a form beside a field and a propose
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -302,7 +303,7 @@ class SingleParagraph(_Rule):
 
 @dataclass(frozen=True, kw_only=True)
 class Optimism(_Rule):
-    """A low anchor asks for a minimum of low levels: generated personas drift towards "all is well".
+    """A low anchor asks for a minimum of low levels, against the drift towards "all is well".
 
     least: value of `anchor` -> how many values of the mapping `field` must be among `low`.
     """
@@ -366,9 +367,8 @@ def rules_from(told: Sequence[Mapping[str, Any]], *, source: str | None = None) 
     Raises:
         InputError: an unknown kind or key, a missing one, a value of another type; all at once.
     """
-    return all_read(
-        lambda n=n, entry=entry: _rule(n, entry, source) for n, entry in enumerate(told, 1)
-    )  # type: ignore[misc]  # noqa: E501
+    readings = [functools.partial(_rule, n, entry, source) for n, entry in enumerate(told, 1)]
+    return all_read(readings)
 
 
 def _rule(number: int, told: object, source: str | None) -> Rule:

@@ -1,8 +1,8 @@
 """From a character card to a persona and back; PersonaChat's lists of sentences.
 
 What a card says about its character becomes statements, one sentence each, with the field it stood
-in as their source: these are what a model is told and what measures test one by one. What it says to
-a program (system prompts, instructions behind the history) is kept as data, apart.
+in as their source: these are what a model is told and what measures test one by one. What it says
+to a program (system prompts, instructions behind the history) is kept as data, apart.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def persona_of(card: Card, *, user: str = USER) -> Persona:
     """The persona that a card describes. user: what `{{user}}` becomes.
 
     summary is the scenario; statements are the sentences of description and personality and the
-    lorebook's entries, whose keys are in `fields["lorebook"]`; `fields["examples"]` are transcripts;
-    `fields["card"]` keeps the card itself.
+    lorebook's entries, whose keys are in `fields["lorebook"]`; `fields["examples"]` are
+    transcripts; `fields["card"]` keeps the card itself.
 
     Raises:
         LimitError: more statements than a persona may have.
@@ -59,7 +59,8 @@ def persona_of(card: Card, *, user: str = USER) -> Persona:
         formats += ["W++"] if listed else []
         more, text = p_list(text)
         formats += ["PList"] if more else []
-        for attribute, values in [*listed.items(), *more.items()]:
+        for title, values in [*listed.items(), *more.items()]:
+            attribute = re.sub(rf"^{re.escape(name)}(?:'s|\u2019s)(?:\s+|$)", "", title, flags=re.I)
             attributes.setdefault(attribute, []).extend(values)
             told = _of(name, attribute, values)
             statements += _stated([with_names(told, card.called, user)], f"card:{key}")
@@ -110,7 +111,6 @@ def _id(name: str, sha: str) -> str:
 
 def _of(name: str, attribute: str, values: Sequence[str]) -> str:
     told = ", ".join(values)
-    attribute = re.sub(rf"^{re.escape(name)}(?:'s|\u2019s)\s+", "", attribute, flags=re.I)
     if not attribute or attribute.casefold() == name.casefold():
         return f"{name}: {told}"
     return f"{name}'s {attribute[0].lower() + attribute[1:]}: {told}"

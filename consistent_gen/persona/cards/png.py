@@ -1,6 +1,6 @@
 """The text chunks of a PNG file, read as hostile and written without touching the picture.
 
-Cards travel in pictures: a `tEXt` chunk named `chara` (versions 1 and 2) or `ccv3` (version 3) holds
+Cards travel in pictures: a `tEXt` chunk named `chara` (versions 1, 2) or `ccv3` (version 3) holds
 base64 of the card's JSON. Sizes are bounded before anything is decompressed.
 """
 
@@ -27,12 +27,16 @@ def card_text(data: bytes) -> str:
         LimitError: more chunks, or a longer text, than are read.
     """
     texts: dict[str, bytes] = {}
-    for kind, body in _chunks(data, strict=False):
-        if kind in (b"tEXt", b"zTXt", b"iTXt"):
-            keyword, _, rest = body.partition(b"\0")
-            name = keyword.decode("latin-1").lower()
-            if name in KEYWORDS:
-                texts[name] = _text(kind, rest)
+    try:
+        for kind, body in _chunks(data, strict=False):
+            if kind in (b"tEXt", b"zTXt", b"iTXt"):
+                keyword, _, rest = body.partition(b"\0")
+                name = keyword.decode("latin-1").lower()
+                if name in KEYWORDS:
+                    texts[name] = _text(kind, rest)
+    except InputError as error:  # a card before the place where the file breaks off is whole
+        if not texts or isinstance(error, LimitError):
+            raise
     for name in KEYWORDS:
         if name in texts:
             return _decoded(texts[name], name)

@@ -98,7 +98,7 @@ Attributes = dict[str, list[str]]
 
 
 def w_plus_plus(text: str) -> tuple[Attributes, str]:
-    """Attributes of W++ blocks (`[character("Mia") { Hair("red" + "long") }]`), and what is left."""
+    """Attributes of W++ (`[character("Mia") { Hair("red" + "long") }]`), and what is left."""
     found: Attributes = {}
 
     def take(block: re.Match[str]) -> str:
@@ -117,7 +117,7 @@ def w_plus_plus(text: str) -> tuple[Attributes, str]:
 
 
 def p_list(text: str) -> tuple[Attributes, str]:
-    """Attributes of a PList (`[Mia: kind, shy; Hair: red]`, `Hair = [red, long]`), and what is left."""
+    """Attributes of a PList (`[Mia: kind; Hair: red]`, `Hair = [red]`), and what is left."""
     found: Attributes = {}
 
     def take(block: re.Match[str]) -> str:
