@@ -134,6 +134,8 @@ def p_list(text: str) -> tuple[Attributes, str]:
         return "\n"
 
     def take_one(line: re.Match[str]) -> str:
+        if "," not in line[2] or "|" in line[2]:  # not a list, but a mark of some program
+            return line[0]
         values = [v.strip().strip("\"'") for v in _commas(line[2])]
         found.setdefault(line[1].strip(), []).extend(v for v in values if v)
         return "\n"
