@@ -397,7 +397,7 @@ def _rule(number: int, told: object, source: str | None) -> Rule:
         if not isinstance(value, kind) or isinstance(value, bool):
             wrong.append(f"{key} is {value!r}; expected a {kind.__name__}")
             continue
-        given[key] = tuple(value) if kind is list else value
+        given[key] = tuple(value) if isinstance(value, list) else value
     needed = [
         n for n, f in fields.items()
         if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING

@@ -125,7 +125,7 @@ def from_text(text: str) -> Card:
     elif isinstance(told.get("data"), dict) and told["data"].get("name"):
         data, spec = told["data"], "v2"
         notes.append("it says no spec; read as version 2")
-    named = {OLDER.get(key, key): value for key, value in data.items()}
+    named: dict[str, Any] = {OLDER.get(key, key): value for key, value in data.items()}
     if not set(named) & {"description", "personality", "first_mes", "mes_example", "scenario"}:
         listed = ", ".join(sorted(map(str, named))[:8])
         raise InputError(f"this JSON is no character card: it has {listed[:120] or 'nothing'}")
@@ -135,7 +135,6 @@ def from_text(text: str) -> Card:
 def _loaded(text: str) -> Any:
     if len(text) > MAX_CARD:
         raise LimitError(f"the card has {len(text):,} characters of JSON; at most {MAX_CARD:,}")
-    # Brackets inside texts count too, so only what is far too deep is looked at twice.
     try:
         return json.loads(text, parse_constant=_no_constant)
     except RecursionError:

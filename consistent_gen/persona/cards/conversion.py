@@ -8,6 +8,7 @@ to a program (system prompts, instructions behind the history) is kept as data, 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -62,8 +63,8 @@ def persona_of(card: Card, *, user: str = USER) -> Persona:
         for title, values in [*listed.items(), *more.items()]:
             attribute = re.sub(rf"^{re.escape(name)}(?:'s|\u2019s)(?:\s+|$)", "", title, flags=re.I)
             attributes.setdefault(attribute, []).extend(values)
-            told = _of(name, attribute, values)
-            statements += _stated([with_names(told, card.called, user)], f"card:{key}")
+            sentence = _of(name, attribute, values)
+            statements += _stated([with_names(sentence, card.called, user)], f"card:{key}")
         statements += _stated(sentences(with_names(text, card.called, user)), f"card:{key}")
     lore = dict(_lorebook(card, user))
     for number, (entry, told) in enumerate(lore.values(), 1):
@@ -263,15 +264,8 @@ def _changed(persona: Persona, card: Card, user: str) -> str:
     if card.spec == "v1":
         return replaced(card.text, changes)
     text = replaced(card.text, changes, inside="data")
-    top = from_text_keys(card.text)
+    top = json.loads(card.text)
     return replaced(text, {k: v for k, v in changes.items() if k in top})  # programs mirror them
-
-
-def from_text_keys(text: str) -> frozenset[str]:
-    """The keys of a JSON object."""
-    import json
-
-    return frozenset(json.loads(text))
 
 
 def persona_chat(lines: Sequence[str], name: str) -> Persona:

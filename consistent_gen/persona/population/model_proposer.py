@@ -15,7 +15,15 @@ from dataclasses import dataclass
 
 from consistent_gen.language.models import LanguageModel, Message
 from consistent_gen.persona.persona import Json
-from consistent_gen.persona.population.proposing import Patch
+from consistent_gen.persona.population.proposing import (
+    By,
+    Choice,
+    Draw,
+    Levels,
+    Mapped,
+    Number,
+    Patch,
+)
 from consistent_gen.persona.population.quotas import Slot
 from consistent_gen.persona.rules import Issue, Values
 
@@ -72,6 +80,30 @@ class ModelProposer:
         patch = {name: told[name] for name in wanted if name in told}
         self.asked.incomplete += len(patch) < len(wanted)
         return patch
+
+
+def in_words(how: Draw) -> str:
+    """What a field that a spec draws from lists should hold, as a request."""
+    if isinstance(how, Choice):
+        listed = ", ".join(map(str, how.values))
+        if how.count is None:
+            return f"one of: {listed}"
+        return f"a list of {how.count[0]} to {how.count[1]} of: {listed}"
+    if isinstance(how, Number):
+        base = f", added to {how.of}" if how.of else ""
+        return f"a whole number from {how.low} to {how.high}{base}"
+    if isinstance(how, Levels):
+        names, values = ", ".join(map(str, how.names)), ", ".join(map(str, how.values))
+        return f"an object that gives each of these: {names}; one of: {values}"
+    if isinstance(how, Mapped):
+        inner = "; ".join(f"{name} ({in_words(draw)})" for name, draw in how.draws.items())
+        return f"an object with {inner}"
+    if isinstance(how, By):
+        cases = "; ".join(
+            f"if it is {value}: {in_words(draw)}" for value, draw in how.draws.items()
+        )
+        return f"depends on {how.field}: {cases}"
+    return "one paragraph of 15 to 60 words, no list"
 
 
 def read_object(reply: str) -> dict[str, Json] | None:

@@ -2,9 +2,9 @@
 
 The paper has a sampler over profiles by density, and mixes of near neighbours, but neither formula
 nor code was published; what is here is our own definition. density(i) = mean cosine of profile i to
-its k nearest others; a profile is drawn by `(1 - density + floor)`; a mix takes the facts of one and
-the traits of a near neighbour; coverage(drawn) = share of all profiles that have a drawn one among
-their k nearest, themselves included.
+its k nearest others; a profile is drawn by `(1 - density + floor)`; a mix takes the facts of one
+and the traits of a near neighbour; coverage(drawn) = share of all profiles that have a drawn one
+among their k nearest, themselves included.
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ import yaml
 
 from consistent_gen.errors import InputError, LimitError, all_of
 from consistent_gen.inputs import missing_file
+from consistent_gen.language.models import LanguageModel
+from consistent_gen.persona.population.model_proposer import ModelProposer, in_words
 from consistent_gen.persona.population.proposing import (
     By,
     Choice,
@@ -21,6 +23,7 @@ from consistent_gen.persona.population.proposing import (
     Levels,
     Mapped,
     Number,
+    Proposer,
     ScriptedProposer,
     Text,
 )
@@ -59,9 +62,15 @@ class Spec:
         """What the gate compares: the fields joined by a bar."""
         return " | ".join(_told(at(values, name)) for name in self.compare)
 
-    def loop(self) -> ProposeValidateRevise:
-        """The loop with the scripted proposer of this spec."""
-        proposer = ScriptedProposer(self.fields, self.rules, slip=self.slip)
+    def loop(self, model: LanguageModel | None = None) -> ProposeValidateRevise:
+        """The loop with the scripted proposer of this spec, or with a model that is asked."""
+        proposer: Proposer = ScriptedProposer(self.fields, self.rules, slip=self.slip)
+        if model is not None:
+            wanted = {
+                owner: {name: in_words(how) for name, how in fields.items()}
+                for owner, fields in self.fields.items()
+            }
+            proposer = ModelProposer(model, wanted)
         return ProposeValidateRevise(proposer, self.rules, persona_from, self.text)
 
 
