@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import re
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,8 +75,11 @@ class SimHashGate:
         """An accepted hash within the distance, None where there is none."""
         wanted = np.uint64(value)
         for pair, (keys, hashes) in zip(_PAIRS, self._sorted, strict=False):
-            key = _key(np.array([wanted]), pair)[0]
-            low, high = np.searchsorted(keys, [key, key + np.uint64(1)])
+            key = np.uint64(_key(value, pair))
+            low = int(keys.searchsorted(key))
+            if low == len(keys) or keys[low] != key:
+                continue
+            high = int(keys.searchsorted(key, side="right"))
             found = _within(hashes[low:high], wanted)
             if found is not None:
                 return found
@@ -104,12 +108,11 @@ class SimHashGate:
             self._sorted.append((keys[order], known[order]))
 
 
-def _key(hashes: Hashes, pair: tuple[tuple[int, int], tuple[int, int]]) -> NDArray[np.uint64]:
-    """The bits of two blocks, side by side."""
+def _key(value: Any, pair: tuple[tuple[int, int], tuple[int, int]]) -> Any:
+    """The bits of two blocks side by side, of one hash or of an array of them."""
     (a, b), (c, d) = pair
-    first = (hashes >> np.uint64(a)) & np.uint64((1 << (b - a)) - 1)
-    second = (hashes >> np.uint64(c)) & np.uint64((1 << (d - c)) - 1)
-    return (first << np.uint64(d - c)) | second
+    first = (value >> a) & ((1 << (b - a)) - 1)
+    return (first << (d - c)) | ((value >> c) & ((1 << (d - c)) - 1))
 
 
 def _within(hashes: Hashes, wanted: np.uint64) -> int | None:

@@ -75,8 +75,8 @@ class Spec:
 
 
 def _told(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_told(inner)}" for key, inner in value.items())
+    if isinstance(value, Mapping):  # in an order that a file does not change
+        return ", ".join(f"{key} {_told(value[key])}" for key in sorted(value))
     return ", ".join(map(_told, value)) if isinstance(value, list | tuple) else str(value)
 
 
