@@ -13,6 +13,7 @@ from consistent_gen.cli import (
     importing,
     memory,
     models,
+    persona,
     redraw,
     replay,
     score,
@@ -79,6 +80,7 @@ def build_parser() -> Parser:
     weights.add_command(commands)
     memory.add_command(commands)
     chat.add_command(commands)
+    persona.add_command(commands)
     serve.add_command(commands)
     models.add_commands(commands)
     return parser

@@ -135,7 +135,7 @@ class Suspicion:
 
 def screen(text: str) -> Suspicion | None:
     """The first suspicion about ``text``, or ``None``. Pure; linear in its length."""
-    if _SECRETS.search(text) or any(_luhn(m.group()) for m in _CARD.finditer(text)):
+    if any(secrets_in(text)):
         return Suspicion("secret_like", "it looks like a password, key or card number")
     hidden = (unicodedata.category(c) == "Cf" and c not in "\u200c\u200d\u00ad" for c in text)
     if not text.isascii() and any(hidden):
@@ -144,6 +144,12 @@ def screen(text: str) -> Suspicion | None:
         if _INSTRUCTIONS.search(reading):
             return Suspicion("instruction_like", f"it reads like an instruction ({how})")
     return None
+
+
+def secrets_in(text: str) -> Iterator[str]:
+    """What of a text looks like a key, a password or a card number, as it stands there."""
+    yield from (match.group() for match in _SECRETS.finditer(text))
+    yield from (match.group() for match in _CARD.finditer(text) if _luhn(match.group()))
 
 
 def forged(text: str) -> bool:

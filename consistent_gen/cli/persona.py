@@ -1,0 +1,278 @@
+"""`consistent-gen persona`: cards in and out, checked; populations; a talk; a story's character."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from consistent_gen.cli.chat import add_model_options, build_model
+from consistent_gen.cli.memory import _at_least_one, opened
+from consistent_gen.errors import ConsistentGenError, InputError
+
+if TYPE_CHECKING:
+    from consistent_gen.language.models import LanguageModel
+    from consistent_gen.persona.cards import Card
+    from consistent_gen.persona.persona import Persona
+    from consistent_gen.persona.rules import Issue
+
+NO_MODEL = "none"
+MAX_LOOKS = 300  # characters of a description in a story
+
+
+def add_command(commands: Any) -> None:
+    """Add `persona` with its actions to the commands of `consistent-gen`."""
+    parser = commands.add_parser(
+        "persona",
+        help="personas: check and convert cards, make populations, talk",
+        description="Personas as one object: read from character cards, made in populations, "
+        "talked with, and drawn. CARD is a character card (.png or .json, versions 1 to 3), a "
+        "persona of ours (.json) or a PersonaChat list (.txt).",
+    )
+    actions = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, (help, run, arguments) in _ACTIONS.items():
+        action = actions.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
+        for flags, options in arguments:
+            action.add_argument(*flags, **options)
+        if run in (run_chat, run_make):
+            add_model_options(action, NO_MODEL)
+        if run is run_chat:
+            action.add_argument("--memory-key", metavar="FILE", help="key of an encrypted memory")
+        action.set_defaults(run=run)
+
+
+def run_check(options: argparse.Namespace) -> int:
+    """Print what is to be said about a card; 1 where something of it is an error."""
+    from consistent_gen.persona.cards import check_card
+    from consistent_gen.persona.population.spec import read_spec
+    from consistent_gen.persona.rules import validate
+
+    persona, card = _read(options)
+    issues = [] if card is None else check_card(card)
+    if options.rules is not None:
+        issues += validate(persona, read_spec(options.rules).rules)
+    if options.json:
+        told = [vars(issue) for issue in issues]
+        print(json.dumps({"name": persona.name, "issues": told}, ensure_ascii=False, indent=2))
+    else:
+        for issue in issues:
+            print(f"{issue.severity:<8} {issue}")
+        print(_summary(persona, card, issues))
+    return 1 if any(issue.severity == "error" for issue in issues) else 0
+
+
+def _summary(persona: Persona, card: Card | None, issues: list[Issue]) -> str:
+    counts = {s: sum(i.severity == s for i in issues) for s in ("error", "warning", "note")}
+    told = ", ".join(f"{n} {s}{'' if n == 1 else 's'}" for s, n in counts.items() if n)
+    kind = "a persona" if card is None else f"a card of version {card.spec[1]}"
+    return f"{persona.name}: {kind}, {len(persona.statements)} statements; {told or 'no issues'}"
+
+
+def run_import(options: argparse.Namespace) -> int:
+    """A card becomes a persona file."""
+    from consistent_gen.persona.cards import check_card, secrets_of
+    from consistent_gen.persona.cards.files import write_persona
+
+    out = _new_file(options.out, (".json",))
+    persona, card = _read(options)
+    if card is not None:
+        secrets = [issue for issue in secrets_of(card) if issue.severity == "error"]
+        if secrets and not options.keep_secrets:
+            listed = "; ".join(map(str, secrets[:5]))
+            raise InputError(f"{listed}; or add --keep-secrets", source=options.card)
+        for issue in check_card(card):
+            if issue.severity != "note":
+                print(f"{issue.severity}: {issue}", file=sys.stderr)
+    write_persona(persona, out)
+    print(f"{persona.name}, {len(persona.statements)} statements: {out}")
+    return 0
+
+
+def run_export(options: argparse.Namespace) -> int:
+    """A persona becomes a card."""
+    from consistent_gen.persona.cards.files import write_card
+
+    out = _new_file(options.out, (".json", ".png"))
+    persona, _ = _read(options)
+    spec = write_card(persona, out, picture=options.picture, version=options.version or "")
+    print(f"{persona.name}, a card of version {spec[1]}: {out}")
+    return 0
+
+
+def run_make(options: argparse.Namespace) -> int:
+    """A population, by lists or by a model; an interrupted one goes on where it was."""
+    from consistent_gen.persona.population.spec import read_spec
+    from consistent_gen.persona.population.writing import PopulationFolder, make_population
+
+    spec = read_spec(options.spec)
+    seed = spec.seed if options.seed is None else options.seed
+    slots = spec.slots(options.count, seed)
+    model = _model(options)
+    by = "lists" if model is None else model.name
+    meta = {"spec": spec.told, "count": len(slots), "seed": seed, "by": by}
+    out = PopulationFolder(options.out, meta)
+    loop = spec.loop(model)
+
+    def tell(done: int) -> None:
+        if done % 1_000 == 0 and sys.stderr.isatty():
+            print(f"\r{done:,} of {len(slots):,}", end="", file=sys.stderr)
+
+    report = make_population(loop, slots, spec.quotas, out, seed=seed, tell=tell)
+    off, failed = report["cells_off"], report["failed"]
+    print(f"{report['personas']:,} personas by {by}, {failed} slots empty: {options.out}")
+    tally = loop.tally
+    print(f"{tally.revised:,} revisions, {tally.duplicates:,} near-duplicates refused")
+    asked = getattr(loop.proposer, "asked", None)
+    if asked is not None:
+        print(f"{asked.calls:,} answers, {asked.unreadable} unreadable, {asked.incomplete} short")
+    for cell in off[:20]:
+        print(f"cell {cell['cell']}: {cell['there']} of {cell['wanted']}", file=sys.stderr)
+    return 1 if failed or off else 0
+
+
+def run_story(options: argparse.Namespace) -> int:
+    """The persona as the character of a story file."""
+    from consistent_gen.cli.importing import new_story_file, put_story
+    from consistent_gen.story.script import NAME
+    from consistent_gen.story.types import Character, Frame, Story
+
+    out = new_story_file(options.out)
+    persona, _ = _read(options)
+    looks = options.looks or persona.appearance
+    if not looks:
+        raise InputError(
+            f"nothing says how {persona.name} looks; add --looks, such as 'a girl with red hair'",
+            source=options.card,
+        )
+    found = NAME.search(persona.name.replace("{", "").replace("}", ""))
+    name = found[0].strip() if found else "Persona"
+    words = " ".join(looks.split())
+    if len(words) > MAX_LOOKS:
+        words = words[: words.rfind(" ", 0, MAX_LOOKS)].rstrip(",;:")
+    said = options.frame or ["standing", "walking in the forest", "reading a book"]
+    holes = [frame.replace("{char}", f"{{{name}}}") for frame in said]
+    frames = tuple(
+        Frame(prompt=frame if f"{{{name}}}" in frame else f"{{{name}}} {frame}") for frame in holes
+    )
+    story = Story(
+        title=persona.name[:80],
+        characters={name: Character(name=name, description=words)},
+        frames=frames,
+    )
+    put_story(story, (), out, f"the persona {persona.name}")
+    return 0
+
+
+def run_chat(options: argparse.Namespace) -> int:
+    """Talk with a persona, line by line; a mistake in one line does not end the talk."""
+    from consistent_gen.cli.chat import _lines
+    from consistent_gen.persona.cards.prose import with_names
+    from consistent_gen.persona.talk import Conversation
+
+    persona, card = _read(options)
+    model = _model(options)
+    if model is None:
+        raise InputError("a talk needs a language model; add --model", source="persona chat")
+    told = persona.fields.get("instructions") or {}
+    instructions = ""
+    if options.card_instructions:
+        instructions = with_names("\n\n".join(told.values()), persona.name, options.me)
+    elif told and card is not None:
+        print("(the card's instructions are left out; --card-instructions uses them)")
+    store = None
+    if options.memory is not None:
+        options.user = options.user or persona.id
+        store = opened(options)
+    try:
+        talk = Conversation(persona, model, user=options.me, store=store, instructions=instructions)
+        print(f"({persona.name} by {model.name}{'' if store is None else ', remembering'})")
+        if talk.greeting:
+            print(talk.greeting)
+        for line in _lines():
+            if line.strip() in ("/quit", "/exit"):
+                break
+            try:
+                print(talk.say(line.strip()))
+            except ConsistentGenError as error:
+                print(f"! {error}")
+    finally:
+        if store is not None:
+            store.close()
+    return 0
+
+
+def _read(options: argparse.Namespace) -> tuple[Persona, Card | None]:
+    from consistent_gen.persona.cards.files import read_persona
+
+    return read_persona(options.card, user=options.me)
+
+
+def _model(options: argparse.Namespace) -> LanguageModel | None:
+    from consistent_gen.language.models import LANGUAGE_MODELS
+
+    if options.model == NO_MODEL:
+        return None
+    return build_model(options, {NO_MODEL: "", **LANGUAGE_MODELS})
+
+
+def _new_file(name: str, suffixes: tuple[str, ...]) -> Path:
+    out = Path(name)
+    if out.exists():
+        raise InputError(f"{out} is there already; choose another", source="--out")
+    if out.suffix.lower() not in suffixes:
+        kinds = " or ".join(suffixes)
+        raise InputError(f"{out} is no name of a {kinds} file", source="--out")
+    return out
+
+
+def _whole(text: str) -> int:
+    """A seed; argparse turns the error into one line."""
+    if not re.fullmatch(r"\d{1,18}", text):
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 on, got {text!r}")
+    return int(text)
+
+
+_CARD = (("card",), {"metavar": "CARD", "help": "card, persona or PersonaChat list"})
+_ME = (("--me",), {
+    "metavar": "NAME", "default": "User", "help": "what the card calls its reader (default: User)",
+})  # fmt: skip
+_ACTIONS: dict[str, tuple[str, Any, tuple[tuple[tuple[str, ...], dict[str, Any]], ...]]] = {
+    "check": ("say what is wrong or odd about a card, and how to mend it", run_check, (
+        _CARD, _ME,
+        (("--rules",), {"metavar": "SPEC", "help": "also hold it to the rules of a spec"}),
+        (("--json",), {"action": "store_true", "help": "print it as JSON"}))),
+    "import": ("make a persona file of a card", run_import, (
+        _CARD, _ME,
+        (("--out",), {"metavar": "FILE", "required": True, "help": "a new .json file"}),
+        (("--keep-secrets",), {"action": "store_true",
+                               "help": "import a card that holds what looks like a key"}))),
+    "export": ("make a character card of a persona", run_export, (
+        _CARD, _ME,
+        (("--out",), {"metavar": "FILE", "required": True, "help": "a new .json or .png file"}),
+        (("--picture",), {"metavar": "PNG", "help": "the picture that a .png card is put into"}),
+        (("--version",), {"metavar": "V", "help": "v2 or v3, for a persona that was no card "
+                                                  "(default: v2)"}))),
+    "make": ("make a population with quotas and rules; an interrupted one goes on", run_make, (
+        (("--spec",), {"metavar": "SPEC", "required": True,
+                       "help": "a spec file, or students (shipped)"}),
+        (("--out",), {"metavar": "DIR", "required": True, "help": "a new folder, or one to go on"}),
+        (("--count",), {"metavar": "N", "type": _at_least_one,
+                        "help": "how many (default: what the spec says)"}),
+        (("--seed",), {"metavar": "N", "type": _whole,
+                       "help": "another number, another population"}))),
+    "story": ("make a story file with the persona as its character", run_story, (
+        _CARD, _ME,
+        (("--out",), {"metavar": "STORY", "help": "the story file (default: standard output)"}),
+        (("--looks",), {"metavar": "TEXT", "help": "how the character looks, in words"}),
+        (("--frame",), {"metavar": "TEXT", "action": "append",
+                        "help": "what happens in a frame; {char} is the persona; repeat"}))),
+    "chat": ("talk with a persona", run_chat, (
+        _CARD, _ME,
+        (("--memory",), {"metavar": "PLACE", "help": "remember in this folder of memories"}),
+        (("--user",), {"metavar": "NAME", "help": "whose memory (default: the persona's id)"}),
+        (("--card-instructions",), {"action": "store_true",
+                                    "help": "let the card's own instructions reach the model"}))),
+}  # fmt: skip

@@ -1,0 +1,137 @@
+"""Talking with a persona, which may have a memory of its own.
+
+The dialogue is kept from nobody's point of view (`transcript`), and the model gets the persona's
+view of it. A card is a document to the memory, not the word of a user: its statements become facts
+about the persona that rest on a document, pass the memory's screen, and wait aside where they look
+like orders. What the user says is remembered as in any chat.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC
+
+from consistent_gen.errors import InputError
+from consistent_gen.language.models import LanguageModel, Message
+from consistent_gen.memory.data.operations import Add, Batch
+from consistent_gen.memory.data.records import Fact
+from consistent_gen.memory.data.records import Turn as StoredTurn
+from consistent_gen.memory.data.store import Outcome, Store
+from consistent_gen.memory.listening.listener import Listener, view_of
+from consistent_gen.memory.listening.parsed_listener import default_listener
+from consistent_gen.memory.recall.prompts import data_block
+from consistent_gen.memory.recall.retriever import Retriever
+from consistent_gen.persona.cards.conversion import USER, in_play
+from consistent_gen.persona.persona import Persona
+from consistent_gen.persona.transcript import Transcript, project
+
+RECENT = 24  # turns that a model sees word for word
+LISTENED = 6  # turns in which lorebook keys are looked for
+TOPIC = "persona"
+MAX_TOKENS = 300
+
+
+def teach(store: Store, persona: Persona) -> tuple[Outcome, ...]:
+    """The persona's statements as facts in its memory; those that are there are left alone.
+
+    Outcomes that are "quarantined" looked like orders or secrets, and wait for the user.
+    """
+    known = {f.text for f in store.list("fact") if isinstance(f, Fact) and f.topic == TOPIC}
+    waiting = {
+        outcome.op.value
+        for outcome in store.outcomes(status="quarantined", limit=10_000)
+        if isinstance(outcome.op, Add)
+    }
+    texts = (" ".join(s.text.split()) for s in persona.statements)
+    limit = store.limits.text_characters
+    new = [t for t in dict.fromkeys(texts) if t not in known | waiting and 0 < len(t) <= limit]
+    outcomes: tuple[Outcome, ...] = ()
+    for start in range(0, len(new), 50):
+        part = new[start : start + 50]
+        (turn,) = store.record([StoredTurn(text="\n".join(part), role="document")]).ids
+        ops = tuple(
+            Add(kind="fact", value=text, evidence=(turn,), fields={"topic": TOPIC}) for text in part
+        )
+        outcomes += store.apply(Batch(ops=ops, turns=(turn,))).outcomes
+    return outcomes
+
+
+@dataclass
+class Conversation:
+    """One persona, one user, one model. user: what the user is called.
+
+    store: the persona's memory, None where nothing is to be remembered. instructions: text for the
+    model beside the persona (a card's own system prompt, where its reader allowed it).
+    """
+
+    persona: Persona
+    model: LanguageModel
+    user: str = USER
+    store: Store | None = None
+    instructions: str = ""
+    listener: Listener = field(default_factory=default_listener)
+
+    def __post_init__(self) -> None:
+        if self.user.casefold() == self.persona.name.casefold():
+            self.user = f"{self.user} (you)"
+        self.transcript = Transcript((self.persona.name, self.user))
+        if self.store is not None:
+            teach(self.store, self.persona)
+        greetings = self.persona.fields.get("greetings") or []
+        self.greeting = str(greetings[0]) if greetings else ""
+        if self.greeting:
+            self.transcript = self.transcript.said(self.persona.name, self.greeting)
+
+    def say(self, text: str) -> str:
+        """One line of the user's, and the persona's reply.
+
+        Raises:
+            InputError: an empty line, or a reply without a word.
+        """
+        if not text.strip():
+            raise InputError("an empty line says nothing; write something")
+        heard = self.transcript.said(self.user, text)
+        remembered = self._remembered(text)
+        view = list(project(_newest(heard), self.persona.name, self._system(heard)))
+        if remembered:
+            last = view[-1]
+            view[-1] = Message(last.role, f"{remembered}\n\n{last.content}")
+        reply = self.model.chat(view, max_tokens=MAX_TOKENS).strip()
+        reply = reply.removeprefix(f"{self.persona.name}:").strip()
+        if not reply:
+            raise InputError(f"{self.model.name} gave an empty reply; say it in other words")
+        self.transcript = heard.said(self.persona.name, reply)
+        if self.store is not None:
+            self.store.record([StoredTurn(text=reply, role="assistant")])
+        return reply
+
+    def _system(self, heard: Transcript) -> str:
+        lately = "\n".join(turn.text for turn in heard.turns[-LISTENED:])
+        told = in_play(self.persona, lately).prompt()
+        return "\n\n".join(part for part in (told, self.instructions) if part.strip())
+
+    def _remembered(self, text: str) -> str:
+        """The user's line goes into the memory; what fits it comes back, as data."""
+        if self.store is None:
+            return ""
+        ids = self.store.record([StoredTurn(text=text, role="user")]).ids
+        turns = [t for t in self.store.get(ids) if isinstance(t, StoredTurn)]
+        ops = self.listener.listen(turns, view_of(self.store)).ops
+        if ops:
+            self.store.apply(Batch(ops=ops, turns=ids))
+        profile = self.store.list("core")
+        shown = [*ids, *(leaf.id for leaf in profile)]
+        found = [
+            match.record
+            for match in Retriever(self.store).search(text, exclude=shown)
+            if not (isinstance(match.record, Fact) and match.record.topic == TOPIC)
+            and not (isinstance(match.record, StoredTurn) and match.record.role == "document")
+        ]
+        if not found and not profile:
+            return ""
+        sections = {"profile": profile, f"notes about {self.user}": found}
+        return data_block(sections, UTC, {"profile": 300})
+
+
+def _newest(transcript: Transcript) -> Transcript:
+    return replace(transcript, turns=transcript.turns[-RECENT:])
