@@ -18,13 +18,13 @@ from dataclasses import dataclass
 
 from consistent_gen.errors import InputError
 from consistent_gen.language.models import LanguageModel, Message
+from consistent_gen.persona.evaluate.means import measured
 from consistent_gen.persona.evaluate.pair_scorer import asked_and_said, tools
 from consistent_gen.persona.judging import Nli, PairScorer
 from consistent_gen.persona.measurement import Item, Measurement
 from consistent_gen.persona.persona import Persona, Statement
 from consistent_gen.persona.scripted import Scripted
 from consistent_gen.rewards.statements import Judged, active_passive
-from consistent_gen.rewards.statistics import bootstrap
 
 SHOWN = 0.5  # a statement is explained as touched, kept or broken from this probability on
 
@@ -140,29 +140,17 @@ def faithfulness(
         else:
             failed += 1
     n = len(persona.statements)
-    parts = {
-        "dAPC per statement": ([f.dapc / n for f in found], "higher"),
-        "active part": ([f.active / n for f in found], "higher"),
-        "passive penalty": ([f.passive / n for f in found], "lower"),
-    }
-    measured = []
-    for name, (values, direction) in parts.items():
-        nan = float("nan")
-        low = high = mean = nan
-        if values:
-            interval = bootstrap([[v] for v in values])
-            mean, low, high = interval.mean, interval.low, interval.high
-        items = _items(found, nan) if name == "dAPC per statement" else ()
-        measured.append(
-            Measurement(
-                name, mean, low, high, len(values), failed, direction,  # type: ignore[arg-type]
-                null=0.0, tools=tools(scorer), items=items,
-            )
-        )  # fmt: skip
-    return measured, found
+    told = tools(scorer)
+    return [
+        measured("dAPC per statement", [f.dapc / n for f in found], failed=failed, tools=told,
+                 items=_items(found), null=0.0),
+        measured("active part", [f.active / n for f in found], failed=failed, tools=told),
+        measured("passive penalty", [f.passive / n for f in found], direction="lower",
+                 failed=failed, tools=told, null=0.0),
+    ], found  # fmt: skip
 
 
-def _items(found: Sequence[Faithfulness], nan: float) -> tuple[Item, ...]:
+def _items(found: Sequence[Faithfulness]) -> tuple[Item, ...]:
     """An answer each; `why` names the statement that it treats worst."""
     items = []
     for number, one in enumerate(found):
@@ -223,5 +211,5 @@ def recovery(seed: int, parameter: float) -> float:
     statements = tuple(Statement(f"I own {n} boats number {n}.") for n in range(200))
     persona = Persona("scripted", "Scripted", statements=statements)
     model = Scripted(Keeping(parameter), seed=seed)
-    measured, _ = faithfulness(persona, model, Table(), questions_about(persona, 200))
-    return 1.0 - len(statements) * measured[1].value
+    found, _ = faithfulness(persona, model, Table(), questions_about(persona, 200))
+    return 1.0 - len(statements) * found[1].value
