@@ -18,6 +18,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -135,14 +136,16 @@ def adherence(
     return found
 
 
-def verification_pairs(corpus: Sequence[Spoken], seed: int = 42) -> tuple[list[str], list[str], Floats]:
+def verification_pairs(
+    corpus: Sequence[Spoken], seed: int = 42
+) -> tuple[list[str], list[str], Floats]:
     """Pairs of dialogues and whether one speaker holds both; as many of each kind."""
     rng = random.Random(f"verification {seed}")
     first, second, same = [], [], []
     for i, one in enumerate(corpus):
         own = one.turns()
         others = [j for j in range(len(corpus)) if j != i]
-        for a, b in zip(own[:-1], own[1:], strict=True):
+        for a, b in pairwise(own):
             stranger = rng.choice(corpus[rng.choice(others)].turns())
             first += [a, a]
             second += [b, stranger]
@@ -203,7 +206,7 @@ def naturalness(corpus: Sequence[Spoken], scorer: PairScorer) -> float:
     for one in corpus:
         for dialogue in one.dialogues:
             said = [turn.text for turn in dialogue.turns]
-            before += list(zip(said[:-1], said[1:], strict=True))
+            before += list(pairwise(said))
             mine = dialogue.of(one.speaker)
             stated += [(p, text) for text in mine for p in one.persona]
             for i in range(1, len(mine)):
@@ -264,4 +267,7 @@ def eval4sim(
     ]
     total = math.fsum(m.value for m in found) / len(found)
     note = "plain mean of the three, as the authors report it; read the three"
-    return [*found, Measurement("Eval4Sim total", total, n=len(corpus), direction="none", note=note)]
+    return [
+        *found,
+        Measurement("Eval4Sim total", total, n=len(corpus), direction="none", note=note),
+    ]

@@ -206,10 +206,10 @@ class Table:
         return found
 
 
-def recovery(seed: int, parameter: float) -> float:
-    """The planted rate of broken statements, as `faithfulness` finds it: 1 - n x active part."""
+def recovery(seed: int, parameter: float) -> Measurement:
+    """The planted rate of broken statements: 1 - the active part of each answer."""
     statements = tuple(Statement(f"I own {n} boats number {n}.") for n in range(200))
     persona = Persona("scripted", "Scripted", statements=statements)
     model = Scripted(Keeping(parameter), seed=seed)
-    found, _ = faithfulness(persona, model, Table(), questions_about(persona, 200))
-    return 1.0 - len(statements) * found[1].value
+    _, answers = faithfulness(persona, model, Table(), questions_about(persona, 200))
+    return measured("broken", [1.0 - one.active for one in answers])

@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from consistent_gen.checkpoints import folder_sha256, weights_folder
+from consistent_gen.checkpoints import folder_sha256, weights_folder, weights_root
 from consistent_gen.errors import CheckpointError, InputError
 from consistent_gen.language.embedders import minilm_folder, quiet_loading
-from consistent_gen.language.words import COUNTED, STOP_WORDS
+from consistent_gen.language.words import COUNTED, STOP_WORDS, word_set
 from consistent_gen.persona.judging import Nli, PairScorer
 
 SCORERS: dict[str, str] = {
@@ -34,12 +34,8 @@ Form: TypeAlias = Literal["pair", "apc"]
 
 def default_scorer() -> PairScorer:
     """The trained network where MiniLM and its weights are, else the words alone."""
-    if minilm_folder() is None:
-        return LexicalPairs()
-    try:
-        return TrainedPairs()
-    except CheckpointError:
-        return LexicalPairs()
+    there = (weights_root() / WEIGHTS).is_dir() and minilm_folder() is not None
+    return TrainedPairs() if there else LexicalPairs()
 
 
 def asked_and_said(question: str, reply: str) -> str:
@@ -214,9 +210,9 @@ class LexicalPairs:
         "wrote, where chance is 0.33"
     )
     _WORD = re.compile(r"\w+(?:'\w+)?")
-    _NEGATIONS = frozenset(
+    _NEGATIONS = word_set(
         "no not never none nothing nobody hate hates without cannot can't don't doesn't isn't "
-        "wasn't won't haven't hasn't didn't".split()
+        "wasn't won't haven't hasn't didn't"
     )
 
     def relevance(self, pairs: Sequence[tuple[str, str]]) -> list[float]:

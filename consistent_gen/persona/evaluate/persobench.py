@@ -113,8 +113,11 @@ def personalization_report(
     told, failed = tools(scorer), len(rows) - len(usable)
     found: list[Measurement] = []
     for name, values in columns.items():
-        items = [Item(str(i), v, row.context, row.response or "") for i, (row, v)
-                 in enumerate(zip(usable, values, strict=True))] if name == "C-score" else []  # fmt: skip
+        items = [
+            Item(str(i), v, row.context, row.response or "")
+            for i, (row, v) in enumerate(zip(usable, values, strict=True))
+            if name == "C-score"
+        ]
         label = f"{name}, {mode}"
         whole = [*values, *[WORST.get(name, 0.0)] * failed]
         found += [
@@ -130,9 +133,7 @@ def personalization_report(
     return found
 
 
-def _columns(
-    rows: Sequence[PersoRow], scorer: PairScorer, mode: Mode
-) -> dict[str, list[float]]:
+def _columns(rows: Sequence[PersoRow], scorer: PairScorer, mode: Mode) -> dict[str, list[float]]:
     said = [row.response or "" for row in rows]
     if mode == "released":
         joined = [" ".join(row.personas) for row in rows]
@@ -177,7 +178,7 @@ def _overlap(personas: Sequence[str], text: str) -> float:
     return len(words & known) / len(words) if words else 0.0
 
 
-def recovery(seed: int, parameter: float) -> float:
+def recovery(seed: int, parameter: float) -> Measurement:
     """The planted share of malformed outputs, as the failure ratio finds it."""
     import random
 
@@ -188,4 +189,4 @@ def recovery(seed: int, parameter: float) -> float:
     rows = [PersoRow(("I own a boat.",), "A: Hello", "Hi", "Hi!" if rng.random() < parameter
                      else good) for _ in range(200)]  # fmt: skip
     report = personalization_report(rows, Table())
-    return next(m.value for m in report if m.name == "failure ratio")
+    return next(m for m in report if m.name == "failure ratio")

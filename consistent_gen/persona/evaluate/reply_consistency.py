@@ -4,8 +4,8 @@
 C-score of a reply: the SUM over the profile's statements of the entailment label (+1, 0, -1), as in
 PAML, which LMEDR reports; the mean over replies. Discourse consistency has no published formula;
 ours is the mean of 1, 0.5 and 0 for a reply that follows from, ignores or contradicts the turn
-before, and the share of replies that contradict one of the speaker's own last five turns. PersoBench
-has another C-score (`persobench`): both keep their names.
+before, and the share of replies that contradict one of the speaker's own last five turns.
+PersoBench has another C-score (`persobench`): both keep their names.
 """
 
 from __future__ import annotations
@@ -139,11 +139,11 @@ def planted(seed: int, share: float, count: int = 200) -> list[Reply]:
     return found
 
 
-def recovery(seed: int, parameter: float) -> float:
+def recovery(seed: int, parameter: float) -> Measurement:
     """The planted share of contradicting replies, as `c_scores` finds it."""
     from consistent_gen.persona.evaluate.faithfulness import Table
 
-    return c_scores(planted(seed, parameter), Table())[1].value
+    return c_scores(planted(seed, parameter), Table())[1]
 
 
 def recall(replies: Sequence[Reply], scorer: PairScorer) -> Measurement:
