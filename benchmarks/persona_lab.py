@@ -126,7 +126,8 @@ def _square(
         f'<line x1="{x(low)}" y1="{y(low)}" x2="{x(high)}" y2="{y(high)}" stroke="#ccc"/>',
         f'<text x="{x0}" y="{y0 - 6}">{name.replace("_", " ")}</text>',
         f'<text x="{x0}" y="{y0 + side + 14}" fill="#666">{low:.2g}</text>',
-        f'<text x="{x0 + side}" y="{y0 + side + 14}" fill="#666" text-anchor="end">{high:.2g}</text>',
+        f'<text x="{x0 + side}" y="{y0 + side + 14}" fill="#666" text-anchor="end">'
+        f"{high:.2g}</text>",
     ]
     for point in points:
         at, found, spread = x(point["planted"]), point["found"], point["spread"]
