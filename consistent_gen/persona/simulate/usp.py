@@ -300,7 +300,8 @@ class Rater:
     def __call__(self, messages: Sequence[Message], draw: random.Random) -> str | None:
         if not asked(messages).endswith(RATE):
             return None
-        heard = [text for m in messages if m.role == "user" for text in m.content.splitlines()]
+        heard = [text for m in messages if m.role == "user" for text in m.content.splitlines()
+                 if text != RATE]  # fmt: skip
         helped = [text.startswith("Here is how") for text in heard if text.endswith(".")]
         return str(round(1 + 4 * float(np.mean(helped)))) if helped else "1"
 
@@ -336,7 +337,7 @@ def scripted_user_facts(number: int) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _second_person(said: Sequence[str]) -> UserProfile:
+def second_person(said: Sequence[str]) -> UserProfile:
     turned = [re.sub(r"\bI\b", "You", text) for text in said]
     return UserProfile(tuple(turned[:-1]), (turned[-1],))
 
@@ -345,7 +346,7 @@ def recover_recall(seed: int, parameter: float) -> Measurement:
     """The recall of an extractor that misses 1 - parameter of all facts."""
     users = [scripted_user_facts(50 * seed + i) for i in range(40)]
     model = Scripted(ProfileWriter(misses=1.0 - parameter), seed=seed)
-    cases = [(_second_person(said).facts, extract_profile(said, model)) for said in users]
+    cases = [(second_person(said).facts, extract_profile(said, model)) for said in users]
     return fact_recall(cases, HashedNgrams())
 
 
@@ -354,7 +355,7 @@ def recover_failure(seed: int, parameter: float, mode: str = "bluntness") -> Mea
     planted = {"bluntness": "blunt", "role_confusion": "confused", "mutual_praise": "praising"}
     talks, profiles = [], []
     for i in range(20):
-        profile = _second_person(scripted_user_facts(20 * seed + i))
+        profile = second_person(scripted_user_facts(20 * seed + i))
         behaviour = ScriptedUser({"User": ()}, profile.facts, **{planted[mode]: parameter})
         user = Agent(Persona("u", "User"), Scripted(behaviour, seed=20 * seed + i))
         reply = "A brilliant thought." if mode == "mutual_praise" else "Well, let us see."
