@@ -41,6 +41,7 @@ EXTRA_OF_PACKAGE = {
     "py3langid": "language",
     "pydantic": "client",
     "ray": "ray",
+    "scipy": "persona",
     "spacy": "language",
     "uvicorn": "serve",
     "xformers": "xformers",

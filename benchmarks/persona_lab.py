@@ -1,0 +1,178 @@
+"""Does every measure of personas find what was planted, and stay silent where nothing was?
+
+`python -m benchmarks.persona_lab [NAME ...] [--seeds 200] [--out FILE.json] [--plot FILE.svg]`
+
+A measure is entered in `RECOVERIES` with a function of the one signature
+
+    def recovery(seed: int, parameter: float) -> Measurement
+
+that plants `parameter` in scripted models, measures them as a user would, and returns the
+measurement whose `value` is to be that parameter (`low`, `high`: its 95 % interval, where the
+measure gives one). A parameter that the value only rises or falls with is fine: then the
+correlation counts and not the coverage. `null` is the parameter at which there is nothing to find;
+a false alarm is an interval that leaves it out. Everything random comes from the seed.
+
+A measure is held to have recovered when values and parameters correlate by 0.95, or the intervals
+cover 90 to 98 % of the parameters; and to be silent when at most 8 % of 200 nulls raise an alarm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from consistent_gen.checkpoints import atomic_file, write_json
+from consistent_gen.registry import resolve
+
+NULL_SEEDS = 200
+SEEDS = 20  # for each planted parameter
+LEAST_CORRELATION = 0.95
+COVERAGE = (0.90, 0.98)
+MOST_ALARMS = 0.08
+
+
+@dataclass(frozen=True)
+class Planted:
+    """How a measure is tried: its recovery ("module:function"), the parameters that are planted,
+    and the one at which there is nothing; None where that is no possible world."""
+
+    recovery: str
+    parameters: tuple[float, ...]
+    null: float | None = None
+
+
+RECOVERIES: dict[str, Planted] = {}
+
+
+def tried(planted: Planted, *, seeds: int = SEEDS, nulls: int = NULL_SEEDS) -> dict[str, Any]:
+    """What one measure found for each parameter, and whether that is good enough."""
+    recovery = resolve({"it": planted.recovery}, "it", kind="recovery")
+    start = time.perf_counter()
+    points = []
+    for parameter in planted.parameters:
+        for seed in range(seeds):
+            found = recovery(seed, parameter)
+            points.append([parameter, found.value, found.low, found.high])
+    found_at = np.array(points)
+    inside = [low <= p <= high for p, _, low, high in points if not math.isnan(low)]
+    result: dict[str, Any] = {
+        "recovery": planted.recovery,
+        "parameters": [
+            {"planted": p, "found": float(found_at[found_at[:, 0] == p, 1].mean()),
+             "spread": float(found_at[found_at[:, 0] == p, 1].std())}
+            for p in planted.parameters
+        ],
+        "seeds": seeds,
+        "correlation": float(np.corrcoef(found_at[:, 0], found_at[:, 1])[0, 1]),
+        "coverage": sum(inside) / len(inside) if inside else None,
+    }  # fmt: skip
+    if planted.null is not None:
+        alarms = 0
+        for seed in range(nulls):
+            found = recovery(10_000 + seed, planted.null)
+            assert not math.isnan(found.low), f"{planted.recovery} has a null and no interval"
+            alarms += not found.low <= planted.null <= found.high
+        result |= {"null": planted.null, "nulls": nulls, "false_alarms": alarms / nulls}
+    covered = result["coverage"] is not None and COVERAGE[0] <= result["coverage"] <= COVERAGE[1]
+    result["recovered"] = abs(result["correlation"]) >= LEAST_CORRELATION or covered
+    result["silent"] = result.get("false_alarms", 0.0) <= MOST_ALARMS
+    result["seconds"] = round(time.perf_counter() - start, 1)
+    return result
+
+
+def svg(results: Mapping[str, Mapping[str, Any]], columns: int = 4) -> str:
+    """Planted against found, a small square for each measure; the line is where both are equal."""
+    side, gap = 190, 50
+    rows = math.ceil(len(results) / columns)
+    width, height = columns * (side + gap) + gap, rows * (side + gap) + gap
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        f'width="{width}" height="{height}" font-family="sans-serif" font-size="11">',
+        f'<rect width="{width}" height="{height}" fill="white"/>',
+    ]
+    for number, (name, result) in enumerate(results.items()):
+        x0 = gap + (number % columns) * (side + gap)
+        y0 = gap + (number // columns) * (side + gap)
+        parts += _square(name, result["parameters"], x0, y0, side)
+    return "\n".join([*parts, "</svg>\n"])
+
+
+def _square(
+    name: str, points: Sequence[Mapping[str, float]], x0: float, y0: float, side: float
+) -> list[str]:
+    planted = [p["planted"] for p in points]
+    reach = [*planted, *(p["found"] - p["spread"] for p in points),
+             *(p["found"] + p["spread"] for p in points)]  # fmt: skip
+    low, high = min(reach), max(reach)
+    scale = side / ((high - low) or 1.0)
+
+    def x(value: float) -> float:
+        return round(x0 + (value - low) * scale, 1)
+
+    def y(value: float) -> float:
+        return round(y0 + side - (value - low) * scale, 1)
+
+    parts = [
+        f'<rect x="{x0}" y="{y0}" width="{side}" height="{side}" fill="none" stroke="#999"/>',
+        f'<line x1="{x(low)}" y1="{y(low)}" x2="{x(high)}" y2="{y(high)}" stroke="#ccc"/>',
+        f'<text x="{x0}" y="{y0 - 6}">{name.replace("_", " ")}</text>',
+        f'<text x="{x0}" y="{y0 + side + 14}" fill="#666">{low:.2g}</text>',
+        f'<text x="{x0 + side}" y="{y0 + side + 14}" fill="#666" text-anchor="end">'
+        f"{high:.2g}</text>",
+    ]
+    for point in points:
+        at, found, spread = x(point["planted"]), point["found"], point["spread"]
+        parts.append(
+            f'<line x1="{at}" y1="{y(found - spread)}" x2="{at}" y2="{y(found + spread)}" '
+            'stroke="#36c"/>'
+        )
+        parts.append(f'<circle cx="{at}" cy="{y(found)}" r="3" fill="#36c"/>')
+    return parts
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="measures; all where none is named"
+    )
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="for each planted parameter")
+    parser.add_argument("--nulls", type=int, default=NULL_SEEDS, help="null cases for each measure")
+    parser.add_argument("--out", type=Path, help="write the figures there as JSON")
+    parser.add_argument("--plot", type=Path, help="write planted against found there as SVG")
+    options = parser.parse_args(arguments)
+    unknown = sorted(set(options.names) - set(RECOVERIES))
+    if unknown:
+        parser.error(f"no measure {', '.join(unknown)}; there are {', '.join(RECOVERIES)}")
+    results = {}
+    console = Console()
+    for name in options.names or RECOVERIES:
+        results[name] = tried(RECOVERIES[name], seeds=options.seeds, nulls=options.nulls)
+        console.print(f"{name}: {results[name]['seconds']} s")
+    table = Table("measure", "correlation", "coverage", "false alarms", "recovered", "silent")
+    for name, result in results.items():
+        coverage, alarms = result["coverage"], result.get("false_alarms")
+        table.add_row(
+            name, f"{result['correlation']:.3f}",
+            "" if coverage is None else f"{coverage:.3f}",
+            "" if alarms is None else f"{alarms:.3f}",
+            "yes" if result["recovered"] else "no", "yes" if result["silent"] else "no",
+        )  # fmt: skip
+    console.print(table)
+    if options.out:
+        write_json(options.out, {"measures": results})
+    if options.plot:
+        with atomic_file(options.plot) as temporary:
+            temporary.write_text(svg(results), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
