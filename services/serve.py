@@ -102,7 +102,7 @@ def _run_here(
             app = _with_studio(app, settings, address, studio)
         if not options.gateway_only:
             # Always the same name, so that a start takes back at once what the former process held.
-            source = StoreLeases(HERE, state.jobs, state.artifacts, state.workers)
+            source = StoreLeases(HERE, state.jobs, state.artifacts, state.workers, state.safety)
             from consistent_gen.story.scoring import FrameScorer
 
             scorer = FrameScorer()

@@ -181,6 +181,20 @@ class PrivacySettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SafetySettings:
+    """Whether uploads and drawings are checked for pornographic content (`services.safety`; a key
+    may say otherwise for itself), and from which probability on they are not kept.
+    """
+
+    check: bool = False
+    threshold: float = 0.8
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.threshold <= 1.0:
+            raise ValueError(f"threshold is {self.threshold}; expected more than 0, 1 at most")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """All settings of a server."""
 
@@ -190,6 +204,7 @@ class Settings:
     engine: EngineSettings = field(default_factory=EngineSettings)
     storage: StorageSettings = field(default_factory=StorageSettings)
     privacy: PrivacySettings = field(default_factory=PrivacySettings)
+    safety: SafetySettings = field(default_factory=SafetySettings)
 
     @property
     def allows_anonymous(self) -> bool:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from consistent_gen.errors import ConsistentGenError, InputError
 from services.keys import KeyRing, Quota, create_key, revoke_key
 
 
 def main(arguments: list[str]) -> int:
-    """add FILE ID [running=N] [queued=N] [storage_bytes=N] | revoke FILE ID | list FILE"""
+    """add FILE ID [running=N] [queued=N] [storage_bytes=N] [safety=on|off] | revoke FILE ID |
+    list FILE"""
     try:
         match arguments:
             case ["add", file, key_id, *limits]:
@@ -28,12 +30,16 @@ def main(arguments: list[str]) -> int:
 
 
 def _quota(limits: list[str]) -> Quota:
-    values: dict[str, int] = {}
+    values: dict[str, Any] = {}
     for limit in limits:
         name, _, text = limit.partition("=")
+        if name == "safety" and text in ("on", "off"):
+            values[name] = text == "on"
+            continue
         if name not in Quota.__dataclass_fields__ or not text.isascii() or not text.isdigit():
             raise InputError(
-                f"{limit!r}; expected running=, queued= or storage_bytes= and a number"
+                f"{limit!r}; expected running=, queued= or storage_bytes= and a number, or "
+                "safety=on or safety=off"
             )
         values[name] = int(text)
     return Quota(**values)

@@ -36,10 +36,13 @@ class Quota:
     running: int | None = None  # frames being drawn at once
     queued: int | None = None  # unfinished jobs
     storage_bytes: int | None = None  # lasting artifacts
+    safety: bool | None = None  # whether pictures are checked (`services.safety`)
 
     def __post_init__(self) -> None:
+        if self.safety is not None and type(self.safety) is not bool:
+            raise InputError(f"safety is {self.safety!r}; expected true, false, or nothing")
         for name, value in asdict(self).items():
-            if value is not None and (type(value) is not int or value < 0):
+            if name != "safety" and value is not None and (type(value) is not int or value < 0):
                 raise InputError(f"{name} is {value!r}; expected a whole number from 0, or nothing")
 
 
