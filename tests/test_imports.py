@@ -73,6 +73,7 @@ SERVICE_FOLDERS: dict[str, set[str]] = {
     "painting": {"plans", "jobs"},
     "worker": {"painting", "jobs", "store", "safety"},
     "web": {"keys", "store", "jobs", "plans", "scores", "safety", "personas"},
+    "takedown": {"store", "personas", "web"},
     "launch": set(),
 }
 SERVICE_SHARED = {"settings", "errors"}
