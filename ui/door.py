@@ -1,8 +1,8 @@
 """Who may raise the page's own events: browsers that have opened the page.
 
 Gradio hides private events from its client library and serves them to anyone who posts to its
-queue. Here the page gives a cookie to whoever opens it, and posts without one reach the public routes
-alone.
+queue. Here the page gives a cookie to whoever opens it, and posts without one reach the public
+routes alone.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from typing import Any
 
 import gradio as gr
 import httpx
+from gradio.events import api
 
 # What a caller says about themselves. Everything else of the request is Gradio's own.
 FORWARDED = ("authorization", "x-user", "idempotency-key", "x-request-id")
@@ -53,7 +54,7 @@ def add_routes(url: str) -> None:
     """Give the page that is being built its public routes."""
     interface = Interface(url)
     for name in PUBLIC:
-        gr.api(
+        api(
             getattr(interface, name),
             api_name=name,
             api_visibility="public",

@@ -7,6 +7,6 @@
 from __future__ import annotations
 
 from services.takedown.removal import Remains, remove
-from services.takedown.survey import People, Takedown, survey
+from services.takedown.survey import Sought, Takedown, survey
 
-__all__ = ["People", "Remains", "Takedown", "remove", "survey"]
+__all__ = ["Remains", "Sought", "Takedown", "remove", "survey"]

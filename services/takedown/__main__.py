@@ -19,7 +19,7 @@ from typing import Any
 from consistent_gen.errors import ConsistentGenError
 from services.personas import OpenPersonas
 from services.settings import load_settings
-from services.takedown import People, Remains, Takedown, remove, survey
+from services.takedown import Remains, Sought, Takedown, remove, survey
 from services.web import open_state
 
 EXIT_NOTHING, EXIT_LEFT = 1, 3
@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
         InputError: nobody is named, it is not there, or the server runs.
         ServiceError: the stores cannot be used.
     """
-    people = People(
+    sought = Sought(
         pictures=tuple(options.picture),
         artifacts=tuple(options.artifact),
         characters=tuple(options.character),
@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
     personas = OpenPersonas(folder / "personas", lambda: None)
     try:
         stores = state.database, state.artifacts, personas, folder
-        found = survey(people, *stores)
+        found = survey(sought, *stores)
         print("\n".join(found.lines()) or "nothing here shows them")
         if found.empty:
             return EXIT_NOTHING

@@ -30,7 +30,7 @@ MOST_PICTURE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class People:
+class Sought:
     """Whom to take down, by at least one of these.
 
     pictures: files that show them. artifacts, characters: ids of this server. subjects: pairs of a
@@ -77,20 +77,20 @@ class Takedown:
 
 
 def survey(
-    people: People,
+    sought: Sought,
     database: Database,
     artifacts: ArtifactStore,
     personas: OpenPersonas,
     folder: Path,
 ) -> Takedown:
-    """Everything that goes with `people`. Changes nothing.
+    """Everything that goes with `sought`. Changes nothing.
 
     folder: the server's data folder.
 
     Raises:
         InputError: something named is not there or no picture, or nobody is named.
     """
-    return _Survey(database, artifacts, personas, folder).of(people)
+    return _Survey(database, artifacts, personas, folder).of(sought)
 
 
 class _Survey:
@@ -102,9 +102,9 @@ class _Survey:
         self._seen: dict[str, tuple[str | None, str | None]] = {}
         self.found = Takedown()
 
-    def of(self, people: People) -> Takedown:
+    def of(self, sought: Sought) -> Takedown:
         """Begin with what is named, and go on until nothing is added."""
-        self._begin(people)
+        self._begin(sought)
         before = -1
         while before != (before := self._size()):
             self._pictures()
@@ -119,25 +119,25 @@ class _Survey:
         plans = sum(len(p.concepts) + len(p.records) for p in f.memories.values())
         return len(f.artifacts) + len(f.characters) + len(f.stories) + plans + len(f.looks)
 
-    def _begin(self, people: People) -> None:
+    def _begin(self, sought: Sought) -> None:
         wrong = []
-        for path in people.pictures:
+        for path in sought.pictures:
             look = look_of(_bytes(path))
             if look is None:
                 wrong.append(InputError("is not a PNG, JPEG or WebP picture", source=path))
             else:
                 self.found.looks.add(look)
-        for artifact in people.artifacts:
+        for artifact in sought.artifacts:
             if row := self._db.one("SELECT * FROM artifacts WHERE id = ?", (artifact,)):
                 self._add_picture(row, "asked for", shows=True)
             else:
                 wrong.append(InputError(f"there is no artifact {artifact}"))
-        for character in people.characters:
+        for character in sought.characters:
             if row := self._db.one("SELECT * FROM characters WHERE id = ?", (character,)):
                 self._add_character(row)
             else:
                 wrong.append(InputError(f"there is no character {character}; its id is chr_..."))
-        known = dict(people.subjects)
+        known = dict(sought.subjects)
         for persona, assistant in self._personas.every():
             if persona in known:
                 words = known.pop(persona)
@@ -147,7 +147,7 @@ class _Survey:
                 else:
                     self._add_plan(persona, assistant, plan)
         wrong += [InputError(f"there is no persona {persona}") for persona in known]
-        if not any(vars(people).values()):
+        if not any(vars(sought).values()):
             wrong.append(InputError("name a picture, an artifact, a character or a subject"))
         if wrong:
             raise all_of(wrong)
