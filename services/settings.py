@@ -82,16 +82,19 @@ class ServerSettings:
 class AuthSettings:
     """Who may call. With ``keys_file`` every call needs a key; without it anyone on this machine
     may call when ``anonymous`` is set. ``worker_token`` is what drawing processes show; empty means
-    one is made at start.
+    one is made at start. ``former_worker_token`` is taken as well, so that workers can be given a
+    new one while others still draw.
     """
 
     keys_file: Path | None = None
     anonymous: bool = True
     worker_token: str = ""
+    former_worker_token: str = ""
 
     def __post_init__(self) -> None:
-        if self.worker_token and len(self.worker_token) < 16:
-            raise ValueError("worker_token is shorter than 16 characters; use a longer one")
+        for name in ("worker_token", "former_worker_token"):
+            if 0 < len(getattr(self, name)) < 16:
+                raise ValueError(f"{name} is shorter than 16 characters; use a longer one")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,8 +237,9 @@ class Settings:
     def shown(self) -> dict[str, Any]:
         """The settings as JSON values with secrets masked."""
         values = config.to_json(self)
-        if values["auth"]["worker_token"]:
-            values["auth"]["worker_token"] = MASK
+        for name in ("worker_token", "former_worker_token"):
+            if values["auth"][name]:
+                values["auth"][name] = MASK
         return values
 
 

@@ -7,22 +7,27 @@ from pathlib import Path
 from typing import Any
 
 from consistent_gen.errors import ConsistentGenError, InputError
-from services.keys import KeyRing, Quota, create_key, revoke_key
+from services.keys import KeyRing, Quota, create_key, retire_key, revoke_key, rotate_key
 
 
 def main(arguments: list[str]) -> int:
-    """add FILE ID [running=N] [queued=N] [storage_bytes=N] [safety=on|off] | revoke FILE ID |
-    list FILE"""
+    """add FILE ID [running=N] [queued=N] [storage_bytes=N] [safety=on|off] | rotate FILE ID |
+    retire FILE ID | revoke FILE ID | list FILE
+    """
     try:
         match arguments:
             case ["add", file, key_id, *limits]:
                 print(create_key(Path(file), key_id, _quota(limits)))
+            case ["rotate", file, key_id]:
+                print(rotate_key(Path(file), key_id))
+            case ["retire", file, key_id]:
+                retire_key(Path(file), key_id)
             case ["revoke", file, key_id]:
                 revoke_key(Path(file), key_id)
             case ["list", file]:
                 print("\n".join(KeyRing(Path(file)).ids()))
             case _:
-                raise InputError(f"expected: {main.__doc__}")
+                raise InputError(f"expected: {' '.join((main.__doc__ or '').split())}")
     except ConsistentGenError as error:
         print(error, file=sys.stderr)
         return error.exit_code

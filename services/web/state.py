@@ -193,6 +193,7 @@ def _opened(settings: Settings, lock: FolderLock, planner: Planner | None) -> Se
             artifacts.used_bytes,
             lambda: len(state.feed),
             state.workers.states,
+            settings.storage,
         )
     )
     return state
