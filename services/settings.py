@@ -82,16 +82,19 @@ class ServerSettings:
 class AuthSettings:
     """Who may call. With ``keys_file`` every call needs a key; without it anyone on this machine
     may call when ``anonymous`` is set. ``worker_token`` is what drawing processes show; empty means
-    one is made at start.
+    one is made at start. ``former_worker_token`` is taken as well, so that workers can be given a
+    new one while others still draw.
     """
 
     keys_file: Path | None = None
     anonymous: bool = True
     worker_token: str = ""
+    former_worker_token: str = ""
 
     def __post_init__(self) -> None:
-        if self.worker_token and len(self.worker_token) < 16:
-            raise ValueError("worker_token is shorter than 16 characters; use a longer one")
+        for name in ("worker_token", "former_worker_token"):
+            if 0 < len(getattr(self, name)) < 16:
+                raise ValueError(f"{name} is shorter than 16 characters; use a longer one")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +200,20 @@ class PrivacySettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SafetySettings:
+    """Whether uploads and drawings are checked for pornographic content (`services.safety`; a key
+    may say otherwise for itself), and from which probability on they are not kept.
+    """
+
+    check: bool = False
+    threshold: float = 0.8
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.threshold <= 1.0:
+            raise ValueError(f"threshold is {self.threshold}; expected more than 0, 1 at most")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """All settings of a server."""
 
@@ -207,6 +224,7 @@ class Settings:
     storage: StorageSettings = field(default_factory=StorageSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
     privacy: PrivacySettings = field(default_factory=PrivacySettings)
+    safety: SafetySettings = field(default_factory=SafetySettings)
 
     @property
     def allows_anonymous(self) -> bool:
@@ -236,10 +254,11 @@ class Settings:
     def shown(self) -> dict[str, Any]:
         """The settings as JSON values with secrets masked."""
         values = config.to_json(self)
-        if values["auth"]["worker_token"]:
-            values["auth"]["worker_token"] = MASK
-        if values["store"]["url"]:
-            values["store"]["url"] = MASK
+        for part, name in (
+            ("auth", "worker_token"), ("auth", "former_worker_token"), ("store", "url"),
+        ):  # fmt: skip
+            if values[part][name]:
+                values[part][name] = MASK
         return values
 
 

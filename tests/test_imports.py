@@ -66,12 +66,14 @@ SERVICE_FOLDERS: dict[str, set[str]] = {
     "keys": set(),
     "plans": set(),
     "scores": set(),
+    "safety": {"keys"},
     "store": {"keys"},
     "jobs": {"keys", "store"},
     "personas": {"store"},
     "painting": {"plans", "jobs"},
-    "worker": {"painting", "jobs", "store"},
-    "web": {"keys", "store", "jobs", "plans", "scores", "personas"},
+    "worker": {"painting", "jobs", "store", "safety"},
+    "web": {"keys", "store", "jobs", "plans", "scores", "safety", "personas"},
+    "takedown": {"store", "personas", "web"},
     "launch": set(),
 }
 SERVICE_SHARED = {"settings", "errors"}

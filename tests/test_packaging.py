@@ -81,6 +81,7 @@ def test_the_extras_are_those_promised() -> None:
         "photos",
         "provenance",
         "ray",
+        "safety",
         "dev",
     }
     assert set(EXTRAS) == promised

@@ -17,6 +17,8 @@ from ui import style
 from ui.assistant_tab import AssistantTab
 from ui.characters_tab import CharactersTab
 from ui.client import StudioClient, open_studio
+from ui.door import SessionDoor, numbers_of
+from ui.interface import PUBLIC, add_routes
 from ui.lab_tab import LabTab
 from ui.messages import quiet_faults
 from ui.pictures import PictureAddresses, PictureFiles
@@ -67,6 +69,7 @@ def _page(studio: Studio) -> gr.Blocks:
             with gr.Tab("Lab", id="lab") as lab_tab:
                 lab = LabTab(story.actions, project)
         _wire(page, story)
+        add_routes(studio.client.url)
         wire(characters_tab.select, characters.arrive, [characters.chosen], characters.outputs)
         wire(assistant_tab.select, assistant.restore, [project], assistant.restored)
         wire(lab_tab.select, lab.restore, [project], lab.restored, stream=True)
@@ -104,9 +107,10 @@ def mount(
 
 def _mount(app: FastAPI, studio: Studio, path: str, password: str | None, root: str) -> None:
     quiet_faults()
+    built = _page(studio)
     gr.mount_gradio_app(
         app,
-        _page(studio),
+        built,
         path=path,
         theme=style.theme(),
         css=style.css(),
@@ -126,8 +130,10 @@ def _mount(app: FastAPI, studio: Studio, path: str, password: str | None, root: 
     )
     mounted = app.router.routes[-1]
     assert isinstance(mounted, Mount), "gradio is mounted as the last route"
+    public = numbers_of(built.config["dependencies"], PUBLIC)
     page = PictureAddresses(mounted.app, studio.pictures.folder)
-    mounted.app = UploadGate(page, Path(get_upload_folder()))
+    guarded = UploadGate(page, Path(get_upload_folder()))
+    mounted.app = SessionDoor(guarded, studio.projects.secret(), root or path, public)
 
 
 def _in_a_loop(work: Callable[[], None]) -> None:

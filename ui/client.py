@@ -49,6 +49,8 @@ _CLIENTS = {"http": "consistent_gen.client:Client"}
 class StudioClient(Protocol):
     """A server, as the studio sees it. Ids are opaque; bytes are whole files."""
 
+    url: str  # where it is, as this process reaches it
+
     def model(self) -> ModelInfo: ...
 
     def create_story(self, story: StoryIn, idempotency_key: str | None = None) -> Accepted: ...

@@ -5,6 +5,26 @@
 
 from __future__ import annotations
 
-from services.keys.ring import ANONYMOUS, ANONYMOUS_ID, Key, KeyRing, Quota, create_key, revoke_key
+from services.keys.ring import (
+    ANONYMOUS,
+    ANONYMOUS_ID,
+    Key,
+    KeyRing,
+    Quota,
+    create_key,
+    retire_key,
+    revoke_key,
+    rotate_key,
+)
 
-__all__ = ["ANONYMOUS", "ANONYMOUS_ID", "Key", "KeyRing", "Quota", "create_key", "revoke_key"]
+__all__ = [
+    "ANONYMOUS",
+    "ANONYMOUS_ID",
+    "Key",
+    "KeyRing",
+    "Quota",
+    "create_key",
+    "retire_key",
+    "revoke_key",
+    "rotate_key",
+]

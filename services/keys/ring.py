@@ -15,7 +15,7 @@ import re
 import secrets
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,13 @@ class Quota:
     running: int | None = None  # frames being drawn at once
     queued: int | None = None  # unfinished jobs
     storage_bytes: int | None = None  # lasting artifacts
+    safety: bool | None = None  # whether pictures are checked (`services.safety`)
 
     def __post_init__(self) -> None:
+        if self.safety is not None and type(self.safety) is not bool:
+            raise InputError(f"safety is {self.safety!r}; expected true, false, or nothing")
         for name, value in asdict(self).items():
-            if value is not None and (type(value) is not int or value < 0):
+            if name != "safety" and value is not None and (type(value) is not int or value < 0):
                 raise InputError(f"{name} is {value!r}; expected a whole number from 0, or nothing")
 
 
@@ -61,6 +64,12 @@ class Stored:
     key: Key
     salt: bytes
     hash: bytes
+    former: tuple[bytes, bytes] | None = None  # salt and hash of the secret before, until retired
+
+    def shows(self, secret: str) -> bool:
+        """Whether a secret is the key's; takes as long for a key without a former one."""
+        pairs = [(self.salt, self.hash), self.former or (bytes(16), bytes(32))]
+        return any([hmac.compare_digest(hash_secret(secret, s), h) for s, h in pairs])
 
 
 # Compared with when an id is unknown, so that this takes as long; no secret has this hash.
@@ -91,19 +100,26 @@ def read_keys(file: Path) -> dict[str, Stored]:
 def _stored(key_id: str, entry: Mapping[str, Any]) -> Stored:
     if not ID.fullmatch(key_id) or key_id == ANONYMOUS_ID:
         raise ValueError("not an id")
+    former = entry.get("former")
+    pairs = [_hash_of(entry), *([] if former is None else [_hash_of(former)])]
+    key = Key(id=key_id, quota=Quota(**entry["quota"]))
+    return Stored(key, *pairs[0], former=None if former is None else pairs[1])
+
+
+def _hash_of(entry: Mapping[str, Any]) -> tuple[bytes, bytes]:
     salt, digest = bytes.fromhex(entry["salt"]), bytes.fromhex(entry["hash"])
     if len(salt) != 16 or len(digest) != 32:
         raise ValueError("not a hash")
-    return Stored(Key(id=key_id, quota=Quota(**entry["quota"])), salt, digest)
+    return salt, digest
 
 
 def write_keys(file: Path, keys: Mapping[str, Stored]) -> None:
     """Write the file by rename, readable by its owner only."""
     entries = {
         key_id: {
-            "salt": stored.salt.hex(),
-            "hash": stored.hash.hex(),
+            **_written(stored.salt, stored.hash),
             "quota": asdict(stored.key.quota),
+            **({} if stored.former is None else {"former": _written(*stored.former)}),
         }
         for key_id, stored in keys.items()
     }
@@ -112,6 +128,10 @@ def write_keys(file: Path, keys: Mapping[str, Stored]) -> None:
         write_json(file, {"schema": SCHEMA, "keys": entries})
     finally:
         os.umask(before)
+
+
+def _written(salt: bytes, digest: bytes) -> dict[str, str]:
+    return {"salt": salt.hex(), "hash": digest.hex()}
 
 
 @contextlib.contextmanager
@@ -158,7 +178,7 @@ class KeyRing:
             stored = self._keys.get(match[1], NOBODY)
         if right is not None:
             return right
-        if not hmac.compare_digest(hash_secret(match[2], stored.salt), stored.hash):
+        if not stored.shows(match[2]):
             return None
         with self._lock:
             # Only if the file did not change meanwhile.
@@ -225,10 +245,41 @@ def create_key(file: Path, key_id: str, quota: Quota | None = None) -> str:
     return f"cg-{key_id}-{secret}"
 
 
+def rotate_key(file: Path, key_id: str) -> str:
+    """Give a key a new token and return it. The one before is taken as well until `retire_key`; one
+    before that is not any more. Raises InputError when there is no such key.
+    """
+    secret, salt = secrets.token_urlsafe(32), secrets.token_bytes(16)
+    with changing(file):
+        keys = read_keys(file)
+        stored = _known(keys, key_id, file)
+        before = stored.salt, stored.hash
+        keys[key_id] = Stored(stored.key, salt, hash_secret(secret, salt), former=before)
+        write_keys(file, keys)
+    return f"cg-{key_id}-{secret}"
+
+
+def retire_key(file: Path, key_id: str) -> None:
+    """Take a key's former token no more. Raises InputError: no such key, or it has none."""
+    with changing(file):
+        keys = read_keys(file)
+        stored = _known(keys, key_id, file)
+        if stored.former is None:
+            raise InputError(f"the key {key_id!r} has no former token; rotate gives it a new one")
+        keys[key_id] = replace(stored, former=None)
+        write_keys(file, keys)
+
+
+def _known(keys: Mapping[str, Stored], key_id: str, file: Path) -> Stored:
+    if key_id not in keys:
+        raise InputError(f"{file} has no key {key_id!r}; it has: {', '.join(sorted(keys))}")
+    return keys[key_id]
+
+
 def revoke_key(file: Path, key_id: str) -> None:
     """Remove a key; what was made with it stays. Raises InputError when it is not there."""
     with changing(file):
         keys = read_keys(file)
-        if keys.pop(key_id, None) is None:
-            raise InputError(f"{file} has no key {key_id!r}; it has: {', '.join(sorted(keys))}")
+        _known(keys, key_id, file)
+        del keys[key_id]
         write_keys(file, keys)

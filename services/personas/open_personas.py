@@ -109,6 +109,14 @@ class OpenPersonas:
                 found.append(self.get(owner, folder.name))
         return PersonaList(personas=sorted(found, key=lambda p: (p.created_at, p.id)))
 
+    def every(self) -> Iterator[tuple[str, Assistant]]:
+        """The assistant of each persona of each owner, one after the other, with its id."""
+        for folder in sorted(self._folder.glob("*/per_*")):
+            if _ID.fullmatch(folder.name):
+                held = self._opened(folder)
+                with held.alone():
+                    yield folder.name, held.assistant
+
     def used_bytes(self, owner: str) -> int:
         """Bytes of an owner's personas on the disk."""
         used = 0

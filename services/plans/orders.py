@@ -48,7 +48,8 @@ class FrameOrder:
     story: as the client sent it, with what the library fills in. frame: 0-based index.
     version: 1 is the first drawing. prompt: instead of the frame's own. references: character ->
     ids of pictures. preview_every: steps between previews, 0 for none. part: which part of which
-    drawing is drawn again, None for a whole frame.
+    drawing is drawn again, None for a whole frame. looks: of the references that will not be kept
+    (`services.store.looks`), so that what was drawn from a picture can be found when it is gone.
     """
 
     story: StoryIn
@@ -59,6 +60,7 @@ class FrameOrder:
     references: Mapping[str, Sequence[str]] = field(default_factory=dict)
     preview_every: int = 0
     part: DrawnPart | None = None
+    looks: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -72,6 +74,7 @@ class FrameOrder:
             "references": {name: list(ids) for name, ids in self.references.items()},
             "preview_every": self.preview_every,
             **({} if self.part is None else {"part": vars(self.part)}),
+            **({"looks": list(self.looks)} if self.looks else {}),
         }
 
     @classmethod
@@ -96,6 +99,7 @@ class FrameOrder:
                 references=order.get("references") or {},
                 preview_every=int(order.get("preview_every") or 0),
                 part=None if order.get("part") is None else DrawnPart(**order["part"]),
+                looks=tuple(order.get("looks") or ()),
             )
         except ValidationError as error:
             raise InputError(f"an order's story: {error.errors()[0]['msg']}") from None

@@ -38,9 +38,11 @@ class Library:
         artifacts: ArtifactStore,
         *,
         clock: Callable[[], float] = time.time,
-        admit: Callable[[bytes], CheckedPicture] = read_picture,
+        admit: Callable[[str, bytes], CheckedPicture] = lambda owner, data: read_picture(data),
     ) -> None:
-        """``admit`` checks pictures that come in archives; it raises InputError or LimitError."""
+        """``admit`` checks pictures that come in archives of an owner; it raises InputError,
+        LimitError or Refusal.
+        """
         self._db = database
         self._artifacts = artifacts
         self._clock = clock
@@ -172,7 +174,8 @@ class Library:
         """
         content = archive.unpack(data)
         # Each picture once, and all of them judged before any is stored.
-        pictures = list({(p := self._admit(raw)).data: p for raw in content.pictures}.values())
+        judged = [self._admit(owner, raw) for raw in content.pictures]
+        pictures = list({picture.data: picture for picture in judged}.values())
         with self._db.transaction():
             name = self._free_name(owner, content.character.name)
             made = self.create(owner, content.character.model_copy(update={"name": name}))

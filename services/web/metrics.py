@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from services.jobs import QueueState
+from services.settings import StorageSettings
 from services.store import Database
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -64,9 +69,10 @@ class ServerGauges(Collector):
         used_bytes: Callable[[], int],
         streams: Callable[[], int],
         workers: Callable[[], dict[str, bool]],
+        storage: StorageSettings,
     ) -> None:
         self._database, self._queue, self._used_bytes = database, queue, used_bytes
-        self._streams, self._workers = streams, workers
+        self._streams, self._workers, self._storage = streams, workers, storage
 
     def describe(self) -> Iterable[Metric]:
         """Nothing is read while the source is being registered."""
@@ -86,6 +92,14 @@ class ServerGauges(Collector):
         yield _gauge("leases", "Leases ever given, by what became of them.", "outcome",
                      self._count("attempts", "COALESCE(outcome, 'open')"))  # fmt: skip
         yield _single("storage_bytes", "Bytes of all stored files.", self._used_bytes())
+        yield _single(
+            "storage_quota_bytes", "What they may take.", float(self._storage.quota_bytes)
+        )
+        places = {"data": self._storage.data_dir, "tmp": Path(tempfile.gettempdir())}
+        yield _gauge("free_bytes", "Free bytes of the disks in use.", "place", _free(places))
+        yield _single(
+            "wal_bytes", "Bytes of SQLite's write-ahead log.", _wal(self._storage.data_dir)
+        )
         yield _single("event_streams", "Open event streams and waits.", self._streams())
         ready = list(self._workers().values())
         yield _gauge("workers", "Workers heard of lately.", "state",
@@ -96,6 +110,24 @@ class ServerGauges(Collector):
             f"SELECT {column} AS name, COUNT(*) AS number FROM {table} GROUP BY 1"
         )
         return {row["name"]: row["number"] for row in rows}
+
+
+def _free(places: dict[str, Path]) -> dict[str, int]:
+    """Without a place that cannot be looked at; a rule on its absence says so."""
+    found = {}
+    for name, folder in places.items():
+        with contextlib.suppress(OSError):
+            found[name] = shutil.disk_usage(folder).free
+    return found
+
+
+def _wal(folder: Path) -> int:
+    """0 for another database, and while nobody has written."""
+    size = 0
+    for path in folder.glob("*.sqlite-wal"):
+        with contextlib.suppress(OSError):
+            size += path.stat().st_size
+    return size
 
 
 def _single(name: str, words: str, value: float) -> Metric:

@@ -24,6 +24,7 @@ from services.jobs import OrderedFrame
 from services.plans import FrameOrder
 from services.plans.orders import DrawnPart
 from services.plans.planner import with_prompt
+from services.store.looks import look_of
 from services.web.security import Caller
 from services.web.state import ServerState
 
@@ -53,10 +54,13 @@ def order_story(
     if idempotency and (known := state.jobs.replay(caller.owner, caller.user, idempotency)):
         return known
     shown = {**library_references(state, caller.owner, request), **(references or {})}
+    looks = _looks(state, caller.owner, references or {})
     drawn = state.planner.word(request, pictured(shown)).request
     plan = planned(state, drawn)
     frames = [
-        ordered(state, drawn, plan, index, version=1, seed=frame.seed, references=shown)
+        ordered(
+            state, drawn, plan, index, version=1, seed=frame.seed, references=shown, looks=looks
+        )
         for index, frame in enumerate(plan.frames)
     ]
     with state.database.transaction():
@@ -241,6 +245,13 @@ def pictured(references: References) -> frozenset[str]:
     return frozenset(name for name, ids in references.items() if ids)
 
 
+def _looks(state: ServerState, owner: str, references: References) -> list[str]:
+    """Of pictures that are forgotten when they have been drawn from."""
+    ids = [artifact for ids in references.values() for artifact in ids]
+    found = [look_of(state.artifacts.read(owner, artifact)) for artifact in ids]
+    return [look for look in found if look is not None]
+
+
 def ordered(
     state: ServerState,
     request: StoryIn,
@@ -252,6 +263,7 @@ def ordered(
     prompt: str | None = None,
     references: References,
     part: DrawnPart | None = None,
+    looks: Sequence[str] = (),
 ) -> OrderedFrame:
     """A frame as it goes into a job; `prompt` and `references` as in `FrameOrder`. Its words are
     logged where the operator asked for that (`privacy.log_prompts`).
@@ -271,6 +283,7 @@ def ordered(
         references=references,
         preview_every=every,
         part=part,
+        looks=looks,
     )
     steps = plan.settings.steps * order.candidates(plan)
     return OrderedFrame(index, version, seed, steps, order.to_json())

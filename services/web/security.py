@@ -197,7 +197,8 @@ class Gate:
         self.app = app
         self._settings, self._metrics, self._clock = settings, metrics, clock
         self._keys = KeyCheck(keys, clock)
-        self._worker_token = worker_token
+        former = settings.auth.former_worker_token
+        self._worker_tokens = [token.encode() for token in (worker_token, former) if token]
         self._anonymous = settings.allows_anonymous
         public = urlsplit(settings.server.public_url or "").netloc
         self._public = frozenset({public} if public else ())
@@ -325,7 +326,8 @@ class Gate:
     async def _caller(self, path: str, headers: Headers, scope: Scope) -> Caller:
         token = _bearer(headers.get("authorization", ""))
         if path.startswith("/internal/"):
-            if not secrets.compare_digest(token.encode(), self._worker_token.encode()):
+            shown = token.encode()
+            if not any([secrets.compare_digest(shown, right) for right in self._worker_tokens]):
                 raise unauthorized("this path is for drawing processes with the worker's token")
             return Caller("(worker)")
         user = headers.get("x-user", "")

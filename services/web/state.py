@@ -19,6 +19,7 @@ from services.jobs.silence import ListeningClock
 from services.keys import KeyRing
 from services.personas import OpenPersonas
 from services.plans import Planner
+from services.safety import Safety
 from services.scores import PictureScorer, open_scorer
 from services.settings import Settings
 from services.store import ArtifactStore, Database, Library, StoryStore, open_database
@@ -27,7 +28,7 @@ from services.store.lock import FolderLock
 from services.store.opening import lock_folder, pair
 from services.store.pictures import CheckedPicture, read_picture
 from services.web.events import Feed
-from services.web.intake import PictureIntake
+from services.web.intake import CleanPicture, PictureIntake
 from services.web.metrics import Metrics, ServerGauges
 
 CHAT_DRAWINGS, EXPORTS = 16, 2  # at once
@@ -49,6 +50,7 @@ class ServerState:
     library: Library
     planner: Planner
     intake: PictureIntake
+    safety: Safety
     scorer: PictureScorer
     personas: OpenPersonas
     workers: WorkerBoard
@@ -103,6 +105,14 @@ class ServerState:
             return self.artifacts.read(owner, artifact)
         except NotFound:
             raise Refusal(422, "unknown_artifact", "there is no such artifact of yours") from None
+
+    def clean(self, owner: str, data: bytes) -> CleanPicture:
+        """An upload, drawn anew and looked at as its owner's key wants it. Raises ``Refusal``."""
+        return _cleaned(self.intake, self.safety, owner, data)
+
+    def admitted(self, owner: str, data: bytes) -> CheckedPicture:
+        """The same, with our opinion of it as a reference. Raises ``Refusal``."""
+        return _admitted(self.intake, self.safety, owner, data)
 
     def stop_streams(self) -> None:
         """Let event streams end, so that the server can stop; call it before shutting down."""
@@ -172,6 +182,7 @@ def _opened(
     )
     stories = StoryStore(database)
     intake = PictureIntake(settings.limits.image_pixels)
+    safety = Safety(settings.safety, keys.quota_of)
     planner = planner or Planner(settings.engine.model)
     state = ServerState(
         settings=settings,
@@ -180,9 +191,10 @@ def _opened(
         artifacts=artifacts,
         stories=stories,
         jobs=jobs,
-        library=Library(database, artifacts, admit=functools.partial(admitted, intake)),
+        library=Library(database, artifacts, admit=functools.partial(_admitted, intake, safety)),
         planner=planner,
         intake=intake,
+        safety=safety,
         scorer=open_scorer(),
         personas=OpenPersonas(folder / "personas"),
         workers=WorkerBoard(
@@ -200,12 +212,18 @@ def _opened(
             artifacts.used_bytes,
             lambda: len(state.feed),
             state.workers.states,
+            settings.storage,
         )
     )
     return state
 
 
-def admitted(intake: PictureIntake, data: bytes) -> CheckedPicture:
-    """A picture from outside, drawn anew, with our opinion of it as a reference."""
+def _cleaned(intake: PictureIntake, safety: Safety, owner: str, data: bytes) -> CleanPicture:
     clean = intake.read(data)
+    safety.refuse(owner, clean.data)
+    return clean
+
+
+def _admitted(intake: PictureIntake, safety: Safety, owner: str, data: bytes) -> CheckedPicture:
+    clean = _cleaned(intake, safety, owner, data)
     return replace(read_picture(clean.data, max_pixels=intake.max_pixels), data=clean.data)

@@ -21,6 +21,7 @@ from consistent_gen.client.types import Problem
 from consistent_gen.errors import ConsistentGenError, InputError
 from services.errors import NotFound, StorageFull
 from services.jobs import JobStore, Lease, Progress, WorkerBoard
+from services.safety import Safety
 from services.store import ArtifactStore
 
 
@@ -96,7 +97,12 @@ class StoreLeases:
     ask_every_s = 0.0
 
     def __init__(
-        self, worker: str, jobs: JobStore, artifacts: ArtifactStore, board: WorkerBoard
+        self,
+        worker: str,
+        jobs: JobStore,
+        artifacts: ArtifactStore,
+        board: WorkerBoard,
+        safety: Safety | None = None,
     ) -> None:
         self._worker = worker
         self._instance = secrets.token_hex(8)
@@ -104,6 +110,7 @@ class StoreLeases:
         self._jobs = jobs
         self._artifacts = artifacts
         self._board = board
+        self._withheld = (lambda owner, png: None) if safety is None else safety.withheld
         self._seen = -1
 
     def lease(
@@ -145,6 +152,9 @@ class StoreLeases:
 
     def finish(self, lease: Lease, png: bytes, scores: Mapping[str, float]) -> bool:
         """See `LeaseSource`. Raises StorageFull."""
+        if problem := self._withheld(lease.owner, png):
+            self._jobs.fail(lease, problem, retryable=False)
+            return False
         # Temporary until the job accepts it, so that a crash in between leaves nothing for ever.
         artifact = self._artifacts.put(lease.owner, png, PNG, temporary=True)
         return self._jobs.finish(lease, artifact=artifact.id, scores=scores)
@@ -173,7 +183,7 @@ class StoreLeases:
         self._board.gone(self._worker)
 
     def _preview(self, advance: Advance) -> str | None:
-        if advance.preview is None:
+        if advance.preview is None or self._withheld(advance.lease.owner, advance.preview):
             return None
         try:
             return self._artifacts.put(advance.lease.owner, advance.preview, PNG, temporary=True).id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from consistent_gen.client.types import Problem
 from tests.ports import kept_port
 
 CONF = Path(__file__).resolve().parents[2] / "deploy/kubernetes/base/proxy.conf"
@@ -119,6 +121,48 @@ def test_events_arrive_when_they_happen(proxy: httpx.Client) -> None:
         assert next(lines) == "first"
         Gateway.was_read.set()
         assert next(lines) == "read: True", "the proxy kept the first line back"
+
+
+def _from_address(proxy: httpx.Client, own: str) -> httpx.Client:
+    """A caller of an address of its own, so that limits do not touch the other tests."""
+    return httpx.Client(
+        base_url=proxy.base_url, transport=httpx.HTTPTransport(local_address=own), timeout=30.0
+    )
+
+
+def test_a_flood_of_requests_is_told_to_wait_and_ends(proxy: httpx.Client) -> None:
+    """200 at once and 50 a second; the connections stay the gateway's."""
+    with _from_address(proxy, "127.0.0.3") as client:
+        answers = [client.get("/livez") for _ in range(600)]
+        passed = [answer for answer in answers if answer.status_code == 200]
+        (refused, *_) = (answer for answer in answers if answer.status_code != 200)
+        assert len(passed) >= 150
+        problem = refused.json()
+        assert (refused.status_code, problem["status"], problem["code"]) == (
+            429, 429, "too_many_requests",
+        )  # fmt: skip
+        assert refused.headers["Retry-After"] == "1" and Problem.model_validate(problem)
+        assert refused.headers["content-type"] == "application/problem+json"
+        end = time.monotonic() + PATIENCE_S
+        while client.get("/livez").status_code != 200:
+            assert time.monotonic() < end, "the limit does not end"
+            time.sleep(0.1)
+
+
+def test_one_address_has_so_many_connections_with_requests(proxy: httpx.Client) -> None:
+    """Each waits for an answer that does not end by itself."""
+    Gateway.was_read.clear()
+    address = proxy.base_url.host, proxy.base_url.port or 0
+    with contextlib.ExitStack() as open_ones:
+        found = []
+        for _ in range(70):
+            raw = open_ones.enter_context(
+                socket.create_connection(address, PATIENCE_S, source_address=("127.0.0.2", 0))
+            )
+            raw.sendall(b"GET /v1/slow HTTP/1.1\r\nHost: x\r\n\r\n")
+            found.append(raw.recv(12)[9:])
+        Gateway.was_read.set()
+    assert found.count(b"200") == 64 and found.count(b"429") == 6
 
 
 def test_what_is_too_large_is_told_by_the_gateway_or_refused(proxy: httpx.Client) -> None:

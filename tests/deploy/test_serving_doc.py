@@ -81,7 +81,7 @@ def test_python_examples_compile_and_import_what_exists(text: str) -> None:
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         compile(block, "example", "exec")
         imports = re.findall(
-            r"^from (?:consistent_gen|pathlib|PIL)\S* import .*$", block, re.MULTILINE
+            r"^from (?:consistent_gen|gradio_client|pathlib|PIL)\S* import .*$", block, re.MULTILINE
         )
         assert imports
         for line in imports:

@@ -29,6 +29,8 @@ from ui.story_actions import StoryActions
 from ui.story_tab import StoryTab
 from ui.studio import Studio
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 class Tabs:
     """All tabs on one page that nobody looks at."""
@@ -226,18 +228,57 @@ def test_only_pictures_of_one_character_are_grouped(actions: StoryActions, hand:
 
 
 # The page --------------------------------------------------------------------------------------
-def test_nothing_of_the_page_is_a_public_interface(place: Place) -> None:
+def test_exactly_the_documented_routes_are_public(place: Place) -> None:
     client = GradioClient(place.server.url, verbose=False)
     try:
         found = client.view_api(return_format="dict", print_info=False)
-        assert found == {"named_endpoints": {}, "unnamed_endpoints": {}}
+        assert set(found["named_endpoints"]) == {"/draw_story", "/read_job"}
+        assert found["unnamed_endpoints"] == {}
         config = httpx.get(f"{place.server.url}/config").json()
-        assert {d["api_visibility"] for d in config["dependencies"]} == {"private"}
+        public = {d["id"] for d in config["dependencies"] if d["api_visibility"] != "private"}
+        assert len(public) == 2
+        page = (ROOT / "docs" / "serving.md").read_text()
+        assert set(re.findall(r"^\| `(/\w+)` \| gradio", page, re.MULTILINE)) == {
+            *found["named_endpoints"]
+        }
         for number in range(len(config["dependencies"])):
-            with pytest.raises(Exception):  # noqa: B017 - whatever gradio raises, it must refuse
-                client.predict(fn_index=number)
+            if number not in public:
+                with pytest.raises(Exception):  # noqa: B017 - whatever gradio raises
+                    client.predict(fn_index=number)
     finally:
         client.close()
+
+
+def test_the_pages_own_events_need_the_page(place: Place) -> None:
+    with httpx.Client(base_url=place.server.url) as http:
+        config = http.get("/config").json()
+        private = next(
+            d["id"] for d in config["dependencies"] if d["api_visibility"] == "private"
+            and d["backend_fn"]
+        )  # fmt: skip
+        public = {d["api_name"]: d["id"] for d in config["dependencies"]}["draw_story"]
+        name = next(d["api_name"] for d in config["dependencies"] if d["id"] == private)
+        own = {"data": [], "fn_index": private, "session_hash": "abc"}
+        calls = [
+            ("queue/join", own), ("queue/join", {**own, "fn_index": str(private)}),
+            ("queue/join", {"data": [], "session_hash": "abc"}), (f"call/{name}", {"data": []}),
+            ("call/draw_story", own), ("run/read_job", own), (f"call/v2/{name}", {}),
+            ("upload", []), ("queue/join", []), ("reset", {"event_id": "x"}),
+        ]  # fmt: skip
+        for path, body in calls:
+            answer = http.post(f"/gradio_api/{path}", json=body)
+            assert (answer.status_code, answer.json()["code"]) == (403, "no_session"), path
+        large = {"data": ["x" * (1 << 20)], "fn_index": public, "session_hash": "abc"}
+        assert http.post("/gradio_api/queue/join", json=large).status_code == 413
+        assert not http.cookies
+        cookie = http.get("/").headers["set-cookie"]
+        assert "HttpOnly" in cookie and "SameSite=Strict" in cookie and "Path=/" in cookie
+        assert http.post("/gradio_api/queue/join", json=own).status_code == 200
+        forged = cookie.partition(";")[0][:-1] + (
+            "0" if cookie.partition(";")[0][-1] != "0" else "1"
+        )
+        with httpx.Client(base_url=place.server.url, headers={"Cookie": forged}) as other:
+            assert other.post("/gradio_api/queue/join", json=own).status_code == 403
 
 
 def test_the_api_goes_first_and_files_outside_are_refused(place: Place) -> None:

@@ -109,9 +109,7 @@ def plausible(
     raise InputError(f"no plausible persona in {TRIES} draws; the last were {refused[-3:]}")
 
 
-def persona_of(
-    fields: Fields, id: str, name: str, writer: LanguageModel | None = None
-) -> Persona:
+def persona_of(fields: Fields, id: str, name: str, writer: LanguageModel | None = None) -> Persona:
     """The persona in prose: by a plain template, or by a language model from the same fields."""
     said = (
         f"I am {fields['age']} and work as a {fields['occupation']}.",

@@ -34,7 +34,7 @@ _FILE = {"schema": {"type": "string", "format": "binary"}}
 )
 def upload(file: File, state: State, who: Who) -> Artifact:
     """Store a PNG, JPEG or WebP picture. It is drawn anew: upright, without metadata."""
-    picture = state.intake.read(file)
+    picture = state.clean(who.owner, file)
     return state.artifacts.put(who.owner, picture.data, picture.media_type)
 
 

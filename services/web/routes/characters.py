@@ -17,7 +17,6 @@ from consistent_gen.client.types import (
 from services.web.intake import readable
 from services.web.problems import problem_responses
 from services.web.routes.access import FILE_BODY, File, ItemId, State, Who, links
-from services.web.state import admitted
 
 router = APIRouter(prefix="/v1/characters", tags=["characters"])
 _LINKS = {
@@ -101,7 +100,7 @@ def delete_character(character: ItemId, state: State, who: Who) -> None:
 def add_reference(character: ItemId, file: File, state: State, who: Who) -> Reference:
     """Add a reference picture. The answer says how good a reference it is, and how to mend it."""
     state.library.get(who.owner, character)
-    picture = admitted(state.intake, file)
+    picture = state.admitted(who.owner, file)
     artifact = state.artifacts.put(who.owner, picture.data, picture.media_type, temporary=True)
     return state.library.add_reference(who.owner, character, artifact.id, picture.quality)
 

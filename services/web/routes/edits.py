@@ -34,7 +34,7 @@ from services.web.ordering import fingerprint, image_story, order_story, planned
 from services.web.problems import openai_responses
 from services.web.routes.access import Key, State, Who
 from services.web.security import Caller
-from services.web.state import ServerState, admitted
+from services.web.state import ServerState
 
 router = APIRouter(prefix="/v1/images", tags=["openai"])
 EDIT_METHOD = "consistory"
@@ -124,7 +124,7 @@ def _order(state: ServerState, caller: Caller, data: bytes, body: EditsIn, key: 
     story = _story(state, body)
     # Whether it can be drawn at all, before anything is kept.
     planned(state, state.planner.word(story, {NAME}).request)
-    picture = admitted(state.intake, data)
+    picture = state.admitted(caller.owner, data)
     held = state.artifacts.put(caller.owner, picture.data, picture.media_type, temporary=True)
     shown = {NAME: [held.id]}
     return order_story(

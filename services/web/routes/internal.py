@@ -138,6 +138,8 @@ def _renewed(state: ServerState, lease: str, body: RenewIn) -> bool:
             raise Refusal(422, "invalid", "preview_png_base64 is not base64") from None
         _check_png(data)
         try:
+            if state.safety.withheld(owner, data) is not None:
+                return state.jobs.renew(lease, step=body.step)
             preview = state.artifacts.put(owner, data, "image/png", temporary=True).id
         except StorageFull:
             preview = None  # a preview is not worth a drawing
@@ -154,6 +156,9 @@ async def finish(lease: ItemId, state: State, request: Request) -> dict[str, boo
     def accept() -> bool:
         owner = owner_of_lease(state, lease)
         if owner is None:
+            return False
+        if problem := state.safety.withheld(owner, data):
+            state.jobs.fail(lease, problem, retryable=False)
             return False
         artifact = state.artifacts.put(owner, data, "image/png", temporary=True)
         return state.jobs.finish(lease, artifact=artifact.id, scores=scores)

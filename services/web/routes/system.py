@@ -78,10 +78,14 @@ async def livez() -> Health:
 
 
 @router.get("/readyz", operation_id="readyz", responses=problem_responses(503))
-async def readyz(state: State) -> Readiness:
+async def readyz(state: State, of: Literal["server", "gateway"] = "server") -> Readiness:
     """200 when a frame that is asked for now can be drawn and kept: a worker was heard of within
-    its lease, and there is room on the disk.
+    its lease, and there is room on the disk. `of=gateway`: when this gateway can answer callers and
+    workers, which takes its database alone.
     """
+    if of == "gateway":
+        await state.for_workers(lambda: state.database.rows("SELECT 1 AS one"))
+        return Readiness(workers=sum(state.workers.states().values()))
     try:
         return Readiness(workers=await state.for_workers(state.check_ready))
     except StorageFull as full:

@@ -140,3 +140,26 @@ def test_the_program(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(wrong) == 2
         assert "Traceback" not in capsys.readouterr().err
     assert main(["revoke", str(file), "alice"]) == 0 and KeyRing(file).ids() == []
+
+
+def test_two_tokens_of_a_key_are_taken_while_it_is_rotated(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = create_key(file, "alice", Quota(running=2))
+    ring = KeyRing(file)
+    assert ring.verify(first) is not None
+    assert main(["rotate", str(file), "alice"]) == 0
+    second = capsys.readouterr().out.strip()
+    for token in (first, second, first):
+        key = ring.verify(token)
+        assert key is not None and (key.id, key.quota) == ("alice", Quota(running=2))
+    # A third one ends the first, so that there are never more than two.
+    assert main(["rotate", str(file), "alice"]) == 0
+    third = capsys.readouterr().out.strip()
+    assert [ring.verify(t) is not None for t in (first, second, third)] == [False, True, True]
+    assert main(["retire", str(file), "alice"]) == 0
+    assert [ring.verify(t) is not None for t in (second, third)] == [False, True]
+    assert main(["retire", str(file), "alice"]) == 2
+    assert "no former token" in capsys.readouterr().err
+    assert main(["rotate", str(file), "bob"]) == 2
+    assert "no key 'bob'" in capsys.readouterr().err

@@ -99,7 +99,9 @@ class Server:
 
 
 class Hand:
-    """Draws what the queue holds. `pause` and `go` stop and start it; `spoil` fails a frame."""
+    """Draws what the queue holds. `pause` and `go` stop and start it; `spoil` fails a frame,
+    `picture` is what is drawn for an order.
+    """
 
     def __init__(self, url: str) -> None:
         self._http = httpx.Client(
@@ -109,6 +111,9 @@ class Hand:
         self._run = threading.Event()
         self._idle = threading.Event()
         self.spoil: Callable[[dict[str, Any]], bool] = lambda lease: False
+        self.picture: Callable[[dict[str, Any]], bytes] = lambda order: world_png(
+            order["seed"] % 40, text=json.dumps({"seed": order["seed"]})
+        )
         self.drawn: list[tuple[str, int, int]] = []
         self.seen_references: list[list[bytes]] = []
         self._thread = threading.Thread(target=self._work, daemon=True)
@@ -166,7 +171,7 @@ class Hand:
             for id in ids
         ]
         self.seen_references.append(pictures)
-        data = world_png(order["seed"] % 40, text=json.dumps({"seed": order["seed"]}))
+        data = self.picture(order)
         for step in (1, 2):
             body: dict[str, Any] = {"step": step}
             if order["preview_every"]:

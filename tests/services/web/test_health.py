@@ -32,6 +32,12 @@ def test_without_room_on_the_disk_a_server_is_alive_and_not_ready(tmp_path: Path
     server = with_storage(tmp_path / "a", reserve_bytes=1 << 60)
     server.state.workers.report("w", ready=True)
     assert answers(server) == (200, 503, "storage_full")
+    # The gateway itself can show stories and take jobs, so callers are let in.
+    assert httpx.get(f"{server.url}/readyz?of=gateway").json() == {"status": "ready", "workers": 1}
+    assert httpx.get(f"{server.url}/readyz?of=disk").status_code == 422
+    server.state.database.close()
+    assert httpx.get(f"{server.url}/readyz?of=gateway").status_code == 500
+    assert httpx.get(f"{server.url}/livez").status_code == 200
     server.stop()
 
 

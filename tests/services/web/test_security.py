@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import socket
 from collections.abc import Iterator
@@ -74,6 +75,23 @@ def test_what_is_mounted_beside_the_interface_does_not_answer_for_it(
         problem(wrong, 405)
         assert wrong.headers["allow"] == "GET"
         assert "GET" in client.put("/v1/stories", json={}).headers["allow"]
+
+
+def test_two_worker_tokens_are_taken_while_workers_get_a_new_one(tmp_path: Path) -> None:
+    former = "the-token-before-0123456789"
+    settings = settings_in(tmp_path)
+    auth = dataclasses.replace(settings.auth, former_worker_token=former)
+    for tokens, expected in ((auth, [422, 422, 401, 401]), (settings.auth, [422, 401, 401, 401])):
+        server = Server(dataclasses.replace(settings, auth=tokens)).start()
+        found = [
+            httpx.post(
+                f"{server.url}/internal/leases", json={},
+                headers={"Authorization": f"Bearer {token}"},
+            ).status_code
+            for token in (TOKEN, former, former + "x", "-")
+        ]  # fmt: skip
+        server.stop()
+        assert found == expected
 
 
 def test_the_worker_paths_need_the_worker_token(server: Server, raw: httpx.Client) -> None:
