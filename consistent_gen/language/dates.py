@@ -37,16 +37,18 @@ _RULES = tuple(
         ("iso", r"(?P<y>[12]\d{3})-(?P<m>\d\d)-(?P<d>\d\d)\b"),
         (
             "day_month",
-            rf"(?:the )?(?P<d>\d{{1,2}})(?:st|nd|rd|th)?(?: of)? (?P<month>{_ANY_MONTH})"
+            rf"(?:(?P<day>{_DAY}),? )?(?:the )?(?P<d>\d{{1,2}})(?:st|nd|rd|th)?(?: of)? "
+            rf"(?P<month>{_ANY_MONTH})"
             r"(?:,? (?P<y>[12]\d{3}))?\b",
         ),
         (
             "month_day",
-            rf"(?P<month>{_ANY_MONTH}) (?:the )?(?P<d>\d{{1,2}})(?:st|nd|rd|th)?\b(?!:)"
+            rf"(?:(?P<day>{_DAY}),? )?(?P<month>{_ANY_MONTH}) "
+            r"(?:the )?(?P<d>\d{1,2})(?:st|nd|rd|th)?\b(?!:)"
             r"(?:,? (?P<y>[12]\d{3}))?",
         ),
-        ("spelt_month", rf"(?:the )?(?P<spelt>{_SPELT}) of (?P<month>{_ANY_MONTH})"
-         r"(?:,? (?P<y>[12]\d{3}))?\b"),
+        ("spelt_month", rf"(?:(?P<day>{_DAY}),? )?(?:the )?(?P<spelt>{_SPELT}) of "
+         rf"(?P<month>{_ANY_MONTH})(?:,? (?P<y>[12]\d{{3}}))?\b"),
         ("spelt_month", rf"(?P<month>{_ANY_MONTH}) the (?P<spelt>{_SPELT})"
          r"(?:,? (?P<y>[12]\d{3}))?\b"),
         ("day_nth", rf"(?P<day>{_DAY}),? the "
@@ -74,7 +76,15 @@ _BEHIND = re.compile(
     r"finished|born|married|since|last|\w+ed)\b",
     re.IGNORECASE,
 )
-_AHEAD = re.compile(r"\b(?:will|going to|is|are|moved to|postponed|rescheduled|'ll|'re|'s)\b", re.I)
+_AHEAD = re.compile(
+    r"\b(?:will|shall|going to|am|is|are|must|ha(?:ve|s) to|want(?:s|ed)? to|hop(?:e|ing) to|"
+    r"plan\w*|moved? to|postponed|rescheduled|settled|agreed|fixed|booked|scheduled|"
+    r"signed(?: up)? for|due|invited|set for)\b|'(?:ll|re|s|m)\b",
+    re.IGNORECASE,
+)
+_SENTENCE_END = re.compile(r"[.!?\u2026]\s")
+# What looks back may still mean the day to come, if that is near and the last one is long over.
+_LONG_OVER, _NEAR_AHEAD = 270, 95  # days
 
 
 @dataclass(frozen=True)
@@ -115,7 +125,8 @@ def spoken_dates(text: str, today: date) -> tuple[SpokenDate, ...]:
         for match in pattern.finditer(text):
             if any(match.start() < t.end and t.start < match.end() for t in taken):
                 continue
-            around = text[max(0, match.start() - 60) : match.end()]
+            before = text[max(0, match.start() - 60) : match.start()]
+            around = _SENTENCE_END.split(before)[-1] + match[0]
             behind = bool(_BEHIND.search(around)) and not _AHEAD.search(around)
             try:
                 found = _meant(name, match.groupdict(), today, behind)
@@ -157,10 +168,10 @@ def _meant(name: str, said: dict[str, str | None], today: date, behind: bool) ->
     if name == "iso":
         return _day(date(int(said["y"] or 0), int(said["m"] or 0), int(said["d"] or 0)))
     if name in ("day_month", "month_day"):
-        return _day(_of_year(year, _month(said), int(said["d"] or 0), today, behind))
+        return _day(_of_year(year, _month(said), int(said["d"] or 0), said["day"], today, behind))
     if name == "spelt_month":
         day = ORDINALS[(said["spelt"] or "").lower()]
-        return _day(_of_year(year, _month(said), day, today, behind))
+        return _day(_of_year(year, _month(said), day, said.get("day"), today, behind))
     if name == "day_nth":
         number = ORDINALS.get((said["spelt"] or "").lower()) or int(said["d"] or 0)
         return _day(_weekday_nth(_DAYS[(said["day"] or "").lower()], number, today))
@@ -211,13 +222,24 @@ def _month_year(month: int, which: str, today: date, behind: bool) -> int:
     )  # fmt: skip
 
 
-def _of_year(year: int | None, month: int, day: int, today: date, behind: bool) -> date:
+def _of_year(
+    year: int | None, month: int, day: int, weekday: str | None, today: date, behind: bool
+) -> date:
+    """The day in a year that is said, else in the nearest one: the weekday's, if one is said with
+    it, else as the words look.
+    """
     if year is not None:
         return date(year, month, day)
+    if weekday is not None:
+        near = [date(today.year + step, month, day) for step in (-1, 0, 1)]
+        fitting = [d for d in near if d.weekday() == _DAYS[weekday.lower()]]
+        if fitting:
+            return min(fitting, key=lambda d: abs((d - today).days))
     here = date(today.year, month, day)
-    if behind:
-        return here if here <= today else date(today.year - 1, month, day)
-    return here if here >= today else date(today.year + 1, month, day)
+    past = here if here <= today else date(today.year - 1, month, day)
+    to_come = here if here >= today else date(today.year + 1, month, day)
+    far = (today - past).days > _LONG_OVER and (to_come - today).days < _NEAR_AHEAD
+    return past if behind and not far else to_come
 
 
 def _weekday(day: int, which: str, today: date, behind: bool) -> date:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consistent_gen.errors import InputError
+from consistent_gen.language.dates import spoken_dates
 from consistent_gen.memory import open_memory
 from consistent_gen.memory.data.operations import Add, Batch, Delete, Update
 from consistent_gen.memory.data.records import Turn
@@ -206,3 +207,20 @@ def test_windows_filter_events_by_their_moment_and_states_by_overlap(lite: Store
         lite.list("turn", window=TimeWindow(start=day(3), end=day(1)))
     with pytest.raises(InputError, match="time zone"):
         lite.list("turn", window=TimeWindow(start=datetime(2026, 1, 1)))
+
+
+@pytest.mark.parametrize(
+    ("text", "today", "meant"),
+    [
+        ("She asked me twice. I shall fly on the second of July.", (2026, 5, 26), "2026-07-02"),
+        ("We have settled on Saturday the twenty-eighth of November.", (2026, 4, 18), "2026-11-28"),
+        ("She signed the lease, and it starts on 20 June.", (2026, 5, 16), "2026-06-20"),
+        ("He came on Sunday, March 1.", (2026, 3, 5), "2026-03-01"),
+        ("We moved on 28 November.", (2026, 4, 18), "2025-11-28"),
+        ("The fair was on Friday 12 June.", (2026, 6, 20), "2026-06-12"),
+    ],
+)
+def test_a_day_without_a_year_is_the_one_that_its_sentence_and_weekday_mean(
+    text: str, today: tuple[int, int, int], meant: str
+) -> None:
+    assert spoken_dates(text, date(*today))[-1].iso == meant

@@ -37,10 +37,11 @@ from consistent_gen.memory.talk.questions import read_question, stem, words_of
 from consistent_gen.memory.talk.reasoning import Reasoned, ReasoningStep
 from consistent_gen.memory.talk.replies import NOTHING_KNOWN
 
-# What is searched before the sentences are weighed, and how many turns the model is given: of 52
-# answers in four conversations of other people 39 stood in the best four, 50 in the best eight.
+# What is searched before the sentences are weighed, and how many turns the model is given. Of 52
+# answers in four conversations of other people 39 stand in the best four, 50 in the best eight, but
+# a model of this size mixes up what it reads in eight.
 SEARCHED: dict[Kind, int] = {"turn": 20, "fact": 10, "core": 3, "habit": 2}
-NOTES = 8
+NOTES = 4
 # A turn of this length is read whole, of a longer one the sentences around the best.
 _WHOLE, _NOTE_CHARACTERS = 280, 240
 _MAX_TOKENS = 48
