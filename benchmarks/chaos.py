@@ -56,6 +56,7 @@ class Scene:
     make_worker: Callable[[str, str], Doomed]
     faults: Counter[str] = field(default_factory=Counter)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    over: threading.Event = field(default_factory=threading.Event)  # nobody goes on
 
     def url(self, number: int) -> str:
         """Of one of the gateways that are not gone for good."""
@@ -117,8 +118,10 @@ def harm(scene: Scene, options: argparse.Namespace, drawn: Callable[[], float]) 
     loses_one = len(scene.gateways) > 1
     for number in range(options.faults):
         # While there is something left to disturb.
-        while drawn() < 0.9 * number / options.faults:
+        while drawn() < 0.9 * number / options.faults and not scene.over.is_set():
             time.sleep(0.1)
+        if scene.over.is_set():
+            return
         if loses_one and number == options.faults // 2:
             scene.lose_gateway()
         kind = FAULTS[number % len(FAULTS)]
@@ -148,7 +151,8 @@ def order(scene: Scene, request: StoryIn, user: str, number: int) -> Watched:
             if error.status not in (0, 429, 500, 502, 503, 504):
                 raise
         broken += 1
-        time.sleep(RETRY_S)
+        if scene.over.wait(RETRY_S):
+            raise RuntimeError("the run was ended")
 
 
 def stories(count: int) -> list[StoryIn]:
@@ -179,9 +183,14 @@ def run(store: str, url: str | None, options: argparse.Namespace) -> dict[str, A
 
         with ThreadPoolExecutor(options.users + 1) as pool:
             harming = pool.submit(harm, scene, options, lambda: done["stories"] / len(requests))
-            seen = [w for found in pool.map(user, range(options.users)) for w in found]
-            seconds = time.monotonic() - started
-            harming.result()
+            try:
+                seen = [w for found in pool.map(user, range(options.users)) for w in found]
+                seconds = time.monotonic() - started
+                harming.result()
+            except BaseException:
+                scene.over.set()
+                scene.end()
+                raise
         for one in scene.burners:
             one.kill()
         with Client(scene.url(0), timeout=60.0) as client:
