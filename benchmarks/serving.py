@@ -288,13 +288,18 @@ def story_of(method: str, *, seed: int, steps: int) -> StoryIn:
 
 
 def _as_story(request: StoryIn) -> Any:
+    from consistent_gen.draw_settings import parse_size
     from consistent_gen.story.types import Character, Frame, Story
 
+    size = None if request.size is None else parse_size(request.size)
+    said = {
+        "steps": request.steps, "size": size, "refine": request.refine, "retouch": request.retouch
+    }  # fmt: skip
     return Story(
         title=request.title,
         method=request.method,
         seed=request.seed,
-        settings={"steps": request.steps},
+        settings={name: value for name, value in said.items() if value is not None},
         characters={
             name: Character(name=name, description=c.description)
             for name, c in request.characters.items()

@@ -301,6 +301,31 @@ def _soak(result: Mapping[str, Any]) -> str:
     )
 
 
+def _chaos(result: Mapping[str, Any]) -> str:
+    rows = []
+    for run in result["runs"]:
+        faults = ", ".join(f"{count} {name}" for name, count in run["faults"].items())
+        done = run["states"].get("succeeded", 0)
+        rows.append(
+            (
+                f"{run['store']}, {run['gateways']}", f"{done} of {run['stories']}",
+                f"{run['frames'] - run['unequal']} of {run['frames']}", str(run["most_attempts"]),
+                str(run["disordered_events"]), str(run["repeated_calls"]),
+                f"{run['seconds']:.0f}", faults,
+            )
+        )  # fmt: skip
+    columns = (
+        "store, gateways", "stories drawn", "frames with equal bytes", "most attempts",
+        "events out of order", "calls repeated", "seconds", "faults",
+    )  # fmt: skip
+    users = " and ".join(sorted({str(run["users"]) for run in result["runs"]}))
+    return (
+        f"## Serving while processes die\n\n`python -m benchmarks.chaos`, {users} users, "
+        f"{result['workers']} drawing workers, {result['load']} processes that keep cores busy, "
+        f"leases of {result['lease_s']:g} s\n\n" + table(columns, rows)
+    )
+
+
 def _identity(result: Mapping[str, Any]) -> str:
     columns = ("identity", "alignment", "pose", "copied place", "all there", "swapped", "late",
                "angular copy")  # fmt: skip
@@ -509,6 +534,7 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "serving": _serving,
     "first_frame": _first_frame,
     "soak": _soak,
+    "chaos": _chaos,
 }
 
 if __name__ == "__main__":

@@ -26,15 +26,16 @@ def append(
 ) -> None:
     """Write an event with the job's next id. ``artifact`` is named in ``data`` too."""
     content = {**(data or {}), **({} if artifact is None else {"artifact": artifact})}
-    row = db.one("SELECT next_event FROM jobs WHERE id = ?", (job,))
-    assert row is not None, "an event needs a job"
-    db.change(
-        "UPDATE jobs SET next_event = next_event + 1, updated_at = ? WHERE id = ?", (now, job)
+    row = db.one(
+        """UPDATE jobs SET next_event = next_event + 1, updated_at = ? WHERE id = ?
+           RETURNING next_event - 1 AS number""",
+        (now, job),
     )
+    assert row is not None, "an event needs a job"
     db.change(
         "INSERT INTO events (job, id, type, frame, at, data, artifact)"
         " VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (job, row["next_event"], kind, frame, now, json.dumps(content), artifact),
+        (job, row["number"], kind, frame, now, json.dumps(content), artifact),
     )
 
 

@@ -31,6 +31,7 @@ try:
     from psycopg import pq
     from psycopg.conninfo import conninfo_to_dict, make_conninfo
     from psycopg.rows import dict_row
+    from psycopg.sql import SQL
 except ImportError:
     raise MissingExtraError("psycopg", extra="postgres", what="a store on PostgreSQL") from None
 
@@ -142,19 +143,24 @@ class PostgresDatabase(Database):
             self._begin_turn()
 
     def _begin_turn(self) -> None:
-        self._run("BEGIN")
+        # In one message: what takes time is the way to the server and back.
+        turn = f"BEGIN; SELECT pg_advisory_xact_lock({_WRITERS}, {self._key})"
         try:
-            self._ask(self._writer, "SELECT pg_advisory_xact_lock(?, ?)", (_WRITERS, self._key))
+            with self._errors():
+                self._writer.execute(turn.encode())
         except BaseException:
             self._roll_back(self._writer)
             raise
 
     def _commit(self) -> None:
-        if self._topics:
-            topics = sorted(self._topics) if len(self._topics) <= _MOST_TOPICS else []
-            notice = " ".join(topics) or "*"
-            self._ask(self._writer, "SELECT pg_notify(?, ?)", (self._channel, notice))
-        self._run("COMMIT")
+        if not self._topics:
+            self._run("COMMIT")
+            return
+        few = len(self._topics) <= _MOST_TOPICS
+        notice = " ".join(sorted(self._topics)) if few else "*"
+        last = SQL("SELECT pg_notify({}, {}); COMMIT").format(self._channel, notice)
+        with self._errors():
+            self._writer.execute(last)
 
     def _execute(self, connection: Connection, sql: str, values: Sequence[Any]) -> Any:
         return connection.execute(_numbered(sql), tuple(values))

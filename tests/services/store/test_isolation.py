@@ -14,6 +14,7 @@ from consistent_gen.client.types import (
     StoryPatch,
 )
 from services.errors import NotFound
+from services.store.tables import tables
 from tests.services.shop import Shop, ordered
 
 QUALITY = Quality(width=1, height=1, sharpness=1.0, brightness=0.5, verdict="good", advice=[])
@@ -74,8 +75,11 @@ def ids(shop: Shop) -> dict[str, str]:
 
 
 def contents(shop: Shop) -> list[list[tuple[Any, ...]]]:
-    tables = [r["name"] for r in shop.db.rows("SELECT name FROM sqlite_master WHERE type='table'")]
-    return [[tuple(row) for row in shop.db.rows(f"SELECT * FROM {t}")] for t in sorted(tables)]
+    names = [table.name for table in tables(shop.db.applied())]
+    return [
+        [tuple(dict(row).values()) for row in shop.db.rows(f"SELECT * FROM {t}")]
+        for t in sorted(names)
+    ]
 
 
 @pytest.mark.parametrize("call", CALLS)
