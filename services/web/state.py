@@ -25,6 +25,7 @@ from services.settings import Settings
 from services.store import ArtifactStore, Database, Library, StoryStore
 from services.store.lock import FolderLock
 from services.store.pictures import CheckedPicture, read_picture
+from services.telemetry.traces import Traces, open_traces
 from services.web.events import Feed
 from services.web.intake import CleanPicture, PictureIntake
 from services.web.metrics import Metrics, ServerGauges
@@ -61,6 +62,7 @@ class ServerState:
     chat_drawings: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(CHAT_DRAWINGS))
     exports: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(EXPORTS))
     metrics: Metrics = field(default_factory=Metrics)
+    traces: Traces = field(default_factory=Traces)
     # Requests about personas wait for each other in a thread. More than these wait without one, so
     # that there are always threads for the others.
     persona_turns: Semaphore = field(default_factory=lambda: Semaphore(PERSONA_THREADS))
@@ -125,6 +127,7 @@ class ServerState:
         self.personas.close()
         self.scorer.close()
         self.database.close()
+        self.traces.close()
         self.lock.close()
 
 
@@ -183,6 +186,7 @@ def _opened(settings: Settings, lock: FolderLock, planner: Planner | None) -> Se
         workers=WorkerBoard(settings.engine.lease_s, listening),
         listening=listening,
         lock=lock,
+        traces=open_traces(settings.telemetry, "gateway"),
         worker_token=settings.auth.worker_token or secrets.token_urlsafe(32),
     )
     state._unsubscribe = jobs.subscribe(state.feed.changed)
