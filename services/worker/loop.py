@@ -334,6 +334,8 @@ class Worker:
             "model": backbone.name,
             "sha256": backbone.sha256,
             "device": str(backbone.device),
+            # Of several workers on a machine each calls its own card cuda:0.
+            "cards": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
             "bucket": engine.bucket,
             "mode": "exact" if engine.exact else "throughput",
             "max_frames": painter.max_frames,
