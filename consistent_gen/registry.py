@@ -33,6 +33,7 @@ EXTRA_OF_PACKAGE = {
     "insightface": "face",
     "onnxruntime": "face",
     "openai": "llm",
+    "opentelemetry": "otel",
     "peft": "train",
     "pgvector": "postgres",
     "prometheus_client": "serve",

@@ -32,6 +32,7 @@ from services.launch.options import (
     settings_of,
 )
 from services.launch.topology import end_with_parent
+from services.telemetry.logs import write_log
 
 if TYPE_CHECKING:
     from services.settings import Settings
@@ -66,9 +67,8 @@ def run(options: argparse.Namespace) -> int:
     started = time.monotonic()
     os.environ["BENTOML_DO_NOT_TRACK"] = "True"
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     settings = settings_of(options)
+    write_log(settings.telemetry.log_format)
     if options.lifeline:
         end_with_parent()
     listener = listen(settings.server.host, settings.server.port, options.listen_fd)
@@ -113,7 +113,9 @@ def _run_here(
                 late_join=not options.no_late_join,
                 scorer=scorer,
             )
-            worker = Worker(maker, source, lease_s=settings.engine.lease_s, scorer=scorer)
+            worker = Worker(
+                maker, source, lease_s=settings.engine.lease_s, scorer=scorer, traces=state.traces
+            )
             worker.start()
             print(f"starting at {address}", flush=True)
             _tell_when_ready(worker, address, started)
@@ -121,6 +123,7 @@ def _run_here(
             uvicorn.Config(
                 app,
                 http=PromptProtocol,
+                log_config=None,  # ours
                 log_level="warning",
                 access_log=False,
                 server_header=False,

@@ -214,6 +214,28 @@ class SafetySettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TelemetrySettings:
+    """What is told while the server runs: ``log_format`` is text or json, ``traces_url`` where
+    OpenTelemetry spans are sent (OTLP over HTTP), None for nowhere.
+    """
+
+    log_format: str = "text"
+    traces_url: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.log_format not in ("text", "json"):
+            raise ValueError(f"log_format is {self.log_format!r}; expected text or json")
+        if self.traces_url is not None and urlsplit(self.traces_url).scheme not in (
+            "http",
+            "https",
+        ):
+            raise ValueError(
+                f"traces_url is {self.traces_url!r}; expected an address such as "
+                "http://collector:4318/v1/traces"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """All settings of a server."""
 
@@ -225,6 +247,7 @@ class Settings:
     store: StoreSettings = field(default_factory=StoreSettings)
     privacy: PrivacySettings = field(default_factory=PrivacySettings)
     safety: SafetySettings = field(default_factory=SafetySettings)
+    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
 
     @property
     def allows_anonymous(self) -> bool:

@@ -7,7 +7,6 @@ It pulls frames from the gateway at that address. The token comes from the envir
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import signal
 import sys
@@ -25,6 +24,8 @@ from services.launch.options import (
     settings_of,
 )
 from services.launch.topology import end_with_parent
+from services.telemetry.logs import write_log
+from services.telemetry.traces import open_traces
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,8 +35,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--name", help="of this worker; made up by default")
     add_common_options(parser)
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         return run(options)
     except ConsistentGenError as error:
@@ -65,6 +64,8 @@ def run(options: argparse.Namespace) -> int:
     if not url:
         raise InputError(f"a worker needs the gateway's address; give --url or set {URL_VARIABLE}")
     settings = settings_of(options)
+    write_log(settings.telemetry.log_format)
+    traces = open_traces(settings.telemetry, "worker")
     source = HttpLeases(url, os.environ.get(TOKEN_VARIABLE, ""), options.name or worker_name())
     scorer = FrameScorer()
     worker = Worker(
@@ -77,6 +78,7 @@ def run(options: argparse.Namespace) -> int:
         source,
         lease_s=settings.engine.lease_s,
         scorer=scorer,
+        traces=traces,
         on_hang=lambda: os._exit(EXIT_HANGS),
     )
     worker.start()
@@ -84,6 +86,7 @@ def run(options: argparse.Namespace) -> int:
         pass
     worker.stop(settings.server.drain_s)
     source.close()
+    traces.close()
     if worker.failure is not None:
         raise worker.failure
     return 0

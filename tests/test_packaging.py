@@ -80,6 +80,7 @@ def test_the_extras_are_those_promised() -> None:
         "postgres",
         "photos",
         "provenance",
+        "otel",
         "ray",
         "safety",
         "dev",

@@ -50,6 +50,8 @@ class FrameOrder:
     ids of pictures. preview_every: steps between previews, 0 for none. part: which part of which
     drawing is drawn again, None for a whole frame. looks: of the references that will not be kept
     (`services.store.looks`), so that what was drawn from a picture can be found when it is gone.
+    request, trace: id of the request that asked for it, and its traceparent; nothing that is drawn
+    follows from them.
     """
 
     story: StoryIn
@@ -61,6 +63,8 @@ class FrameOrder:
     preview_every: int = 0
     part: DrawnPart | None = None
     looks: Sequence[str] = ()
+    request: str = ""
+    trace: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -75,6 +79,8 @@ class FrameOrder:
             "preview_every": self.preview_every,
             **({} if self.part is None else {"part": vars(self.part)}),
             **({"looks": list(self.looks)} if self.looks else {}),
+            **({"request": self.request} if self.request else {}),
+            **({"trace": self.trace} if self.trace else {}),
         }
 
     @classmethod
@@ -100,6 +106,8 @@ class FrameOrder:
                 preview_every=int(order.get("preview_every") or 0),
                 part=None if order.get("part") is None else DrawnPart(**order["part"]),
                 looks=tuple(order.get("looks") or ()),
+                request=str(order.get("request") or ""),
+                trace=str(order.get("trace") or ""),
             )
         except ValidationError as error:
             raise InputError(f"an order's story: {error.errors()[0]['msg']}") from None

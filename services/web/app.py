@@ -114,6 +114,7 @@ def build_app(
         keys=server.keys,
         metrics=server.metrics,
         worker_token=server.worker_token,
+        traces=server.traces,
     )
     for module in ROUTERS if only is None else only:
         app.include_router(module.router)

@@ -174,6 +174,7 @@ def _ordered(
         seed=planned_seed if kept is None else kept,
         prompt=told.prompts.get(index),
         references=shown,
+        caller=caller,
     )
 
 

@@ -59,7 +59,15 @@ def order_story(
     plan = planned(state, drawn)
     frames = [
         ordered(
-            state, drawn, plan, index, version=1, seed=frame.seed, references=shown, looks=looks
+            state,
+            drawn,
+            plan,
+            index,
+            version=1,
+            seed=frame.seed,
+            references=shown,
+            looks=looks,
+            caller=caller,
         )
         for index, frame in enumerate(plan.frames)
     ]
@@ -135,6 +143,7 @@ def order_reroll(
             prompt=words,
             references=references,
             part=part,
+            caller=caller,
         )
         job, _ = state.jobs.create(
             owner=caller.owner,
@@ -264,6 +273,7 @@ def ordered(
     references: References,
     part: DrawnPart | None = None,
     looks: Sequence[str] = (),
+    caller: Caller | None = None,
 ) -> OrderedFrame:
     """A frame as it goes into a job; `prompt` and `references` as in `FrameOrder`. Its words are
     logged where the operator asked for that (`privacy.log_prompts`).
@@ -284,6 +294,8 @@ def ordered(
         preview_every=every,
         part=part,
         looks=looks,
+        request="" if caller is None else caller.request,
+        trace="" if caller is None else caller.trace,
     )
     steps = plan.settings.steps * order.candidates(plan)
     return OrderedFrame(index, version, seed, steps, order.to_json())

@@ -18,7 +18,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from urllib.parse import quote, urlsplit
 
 from starlette.concurrency import run_in_threadpool
@@ -31,6 +31,8 @@ from services.errors import Refusal
 from services.keys import ANONYMOUS, Key, KeyRing
 from services.settings import Settings
 from services.store.archive import MAX_ARCHIVE_BYTES
+from services.telemetry.logs import fields
+from services.telemetry.traces import Traces, TraceSpan
 from services.web.metrics import Metrics
 from services.web.problems import log_fault, problem_response
 
@@ -175,10 +177,14 @@ _log = logging.getLogger("services.access")
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks: `owner` is the id of the API key, `user` the end user the key speaks for."""
+    """Who asks: `owner` is the id of the API key, `user` the end user the key speaks for. `request`
+    and `trace` name the request that is being answered.
+    """
 
     owner: str
     user: str = ""
+    request: str = field(default="", compare=False)
+    trace: str = field(default="", compare=False)
 
 
 class Gate:
@@ -192,9 +198,10 @@ class Gate:
         keys: KeyRing,
         metrics: Metrics,
         worker_token: str,
+        traces: Traces | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.app = app
+        self.app, self._traces = app, traces or Traces()
         self._settings, self._metrics, self._clock = settings, metrics, clock
         self._keys = KeyCheck(keys, clock)
         former = settings.auth.former_worker_token
@@ -213,7 +220,8 @@ class Gate:
         scope, moved = self._unprefixed(scope)
         given = headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
-        scope.setdefault("state", {})["request_id"] = request_id
+        span = self._traces.begin("request", headers.get("traceparent", ""))
+        scope.setdefault("state", {}).update(request_id=request_id, trace=span.parent)
         shared = self._shared_with(scope["path"], headers)
         answer = _Answer(send, request_id, is_api=_is_api(scope["path"]), shared=shared)
         started = self._clock()
@@ -235,7 +243,7 @@ class Gate:
                 raise _Broken from None
             await answer.refuse(problem_response(error, request_id, scope["path"]), scope, receive)
         finally:
-            self._note(scope, answer, started)
+            self._note(scope, answer, started, span)
 
     async def _admit(
         self, scope: Scope, headers: Headers, receive: Receive, answer: _Answer
@@ -251,7 +259,8 @@ class Gate:
             await self.app(scope, receive, answer)
             return
         caller = await self._caller(path, headers, scope)
-        scope["state"]["caller"] = caller
+        state = scope["state"]
+        state["caller"] = replace(caller, request=state["request_id"], trace=state["trace"])
         _check_type(scope["method"], path, headers)
         body = BoundedBody(receive, headers, self._body_bytes(path))
         await body.check_length()
@@ -339,7 +348,7 @@ class Gate:
         client = (scope.get("client") or ("?",))[0]
         return Caller((await self._keys.verify(token, client)).id, user)
 
-    def _note(self, scope: Scope, answer: _Answer, started: float) -> None:
+    def _note(self, scope: Scope, answer: _Answer, started: float, span: TraceSpan) -> None:
         route = getattr(scope.get("route"), "path", None)
         # Paths that are no route of ours could be endlessly many, or hold anything.
         name = route if isinstance(route, str) and route else "(other)"
@@ -348,7 +357,20 @@ class Gate:
         method = scope["method"] if scope["method"] in METHODS else "(other)"
         self._metrics.observe(method, name, answer.status, seconds)
         id = scope["state"]["request_id"]
-        _log.info("%s %s %d %.3fs %s", method, name, answer.status, seconds, id)
+        told = fields(
+            method=method,
+            route=name,
+            status=answer.status,
+            seconds=round(seconds, 4),
+            request_id=id,
+        )
+        _log.info("%s %s %d %.3fs %s", method, name, answer.status, seconds, id, extra=told)
+        span.end(
+            f"{method} {name}",
+            failed=answer.status >= 500 or not answer.status,
+            **{"http.request.method": method, "http.route": name, "request_id": id},
+            **{"http.response.status_code": answer.status},
+        )
 
 
 class _Broken(Exception):

@@ -27,6 +27,7 @@ from services.store.identifiers import new_id
 from services.store.lock import FolderLock
 from services.store.opening import lock_folder, pair
 from services.store.pictures import CheckedPicture, read_picture
+from services.telemetry.traces import Traces, open_traces
 from services.web.events import Feed
 from services.web.intake import CleanPicture, PictureIntake
 from services.web.metrics import Metrics, ServerGauges
@@ -62,6 +63,7 @@ class ServerState:
     chat_drawings: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(CHAT_DRAWINGS))
     exports: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(EXPORTS))
     metrics: Metrics = field(default_factory=Metrics)
+    traces: Traces = field(default_factory=Traces)
     # Requests about personas wait for each other in a thread. More than these wait without one, so
     # that there are always threads for the others.
     persona_turns: Semaphore = field(default_factory=lambda: Semaphore(PERSONA_THREADS))
@@ -130,6 +132,7 @@ class ServerState:
             self.workers.leave()
         self.closed = True
         self.database.close()
+        self.traces.close()
         if self.lock is not None:
             self.lock.close()
 
@@ -202,6 +205,7 @@ def _opened(
         ),
         listening=listening,
         lock=lock,
+        traces=open_traces(settings.telemetry, "gateway"),
         worker_token=settings.auth.worker_token or secrets.token_urlsafe(32),
     )
     state._unsubscribe = jobs.subscribe(state.feed.changed)

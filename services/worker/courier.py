@@ -28,6 +28,8 @@ from consistent_gen.story.best_of import ScoresFrames
 from services.errors import NotFound, StorageFull
 from services.jobs import Lease
 from services.painting.reports import Drawn, Failed, Report, Stepped
+from services.telemetry.logs import fields
+from services.telemetry.traces import Traces, TraceSpan
 from services.worker.leases import Advance, LeaseSource
 
 # Reference pictures are somebody's own: they stay here no longer than a story takes.
@@ -41,6 +43,14 @@ class _Held:
     step: int = 0
     preview: bytes | None = None
     renewed_at: float = 0.0
+    span: TraceSpan = field(default_factory=TraceSpan)  # of the lease
+    frame: TraceSpan = field(default_factory=TraceSpan)
+
+    def drop(self, what: str) -> None:
+        """Nobody draws it here any more."""
+        self.frame.end(cancelled=True)
+        self.span.end(cancelled=True)
+        _tell(what, self.lease)
 
 
 @dataclass
@@ -61,6 +71,7 @@ class _Delivery:
     problem: Problem | None = None
     retryable: bool = False
     alone: bool = True
+    span: TraceSpan = field(default_factory=TraceSpan)
 
 
 class Courier:
@@ -70,6 +81,7 @@ class Courier:
         keep_s: longest time between two reports of a lease, well below the lease's own.
         folder: for reference pictures; emptied now and then.
         scorer: of what is handed in; None for no scores.
+        traces: where spans of leases and frames go.
     """
 
     def __init__(
@@ -80,8 +92,10 @@ class Courier:
         keep_s: float,
         clock: Callable[[], float] = time.monotonic,
         scorer: ScoresFrames | None = None,
+        traces: Traces | None = None,
     ) -> None:
         self._source = source
+        self._traces = traces or Traces()
         self._folder = folder
         self._keep_s = min(keep_s, source.renew_every_s)
         self._clock = clock
@@ -108,7 +122,12 @@ class Courier:
             count, newcomers=newcomers, prefer_stories=stories, wait_s=wait_s
         )
         now = self._clock()
-        self._held |= {lease.id: _Held(lease, renewed_at=now) for lease in leases}
+        for lease in leases:
+            about = {"job": lease.job, "frame": lease.frame, "attempt": lease.attempt}
+            span = self._traces.of_order("lease", lease.order, lease=lease.id, **about)
+            frame = self._traces.begin("frame", span.parent, version=lease.version, **about)
+            self._held[lease.id] = _Held(lease, renewed_at=now, span=span, frame=frame)
+            _tell("takes", lease)
         return [lease for lease in leases if self._fetch(lease)]
 
     def note(self, reports: Iterable[Report]) -> None:
@@ -125,7 +144,10 @@ class Courier:
                 del self._held[report.lease]
                 png = png_bytes(report.image, report.metadata)
                 scores = {**self._scores(report), **report.scores}
-                self._deliveries.append(_Delivery(held.lease, png=png, scores=scores))
+                held.frame.end(steps=held.step)
+                self._deliveries.append(
+                    _Delivery(held.lease, png=png, scores=scores, span=held.span)
+                )
             elif isinstance(report, Failed):
                 self.refuse(held.lease, report.error, retryable=report.retryable)
 
@@ -144,9 +166,12 @@ class Courier:
         self, lease: Lease, error: Exception, *, retryable: bool, alone: bool = True
     ) -> None:
         """Fail a lease; not `alone`: one of several, of which one is at fault."""
-        self._held.pop(lease.id, None)
-        problem = problem_of(error)
-        self._deliveries.append(_Delivery(lease, problem=problem, retryable=retryable, alone=alone))
+        held = self._held.pop(lease.id, None) or _Held(lease)
+        held.frame.end(failed=True, error=type(error).__name__)
+        problem = problem_of(error).model_copy(update={"request_id": request_of(lease) or None})
+        self._deliveries.append(
+            _Delivery(lease, problem=problem, retryable=retryable, alone=alone, span=held.span)
+        )
 
     def refuse_all(self, error: Exception) -> None:
         """Fail all held leases so that they are tried again."""
@@ -168,6 +193,7 @@ class Courier:
         for key, held in list(self._held.items()):
             self._source.release(held.lease)
             del self._held[key]
+            held.drop("gives back")
             self.tally.released += 1
 
     def sweep(self) -> None:
@@ -180,7 +206,8 @@ class Courier:
     def _deliver(self) -> None:
         while self._deliveries:
             self._hand_in(self._deliveries[0])
-            self._deliveries.pop(0)
+            done = self._deliveries.pop(0)
+            done.span.end(failed=done.png is None)
 
     def _hand_in(self, delivery: _Delivery) -> None:
         lease = delivery.lease
@@ -194,19 +221,24 @@ class Courier:
                     alone=delivery.alone,
                 )
                 self.tally.failed += 1
+                _tell(f"failed ({delivery.problem.code}) with", lease)
             elif self._source.finish(lease, delivery.png, delivery.scores):
                 self.tally.drawn += 1
+                _tell("has drawn", lease)
             else:
                 self.tally.dropped += 1
+                _tell("need not have drawn", lease)
         except StorageFull as error:
             self._no_room(lease, error)
         except (InputError, NotFound) as error:
             self.tally.dropped += 1
-            _log.warning("frame %s of %s was not taken: %s", lease.frame, lease.job, error.message)
+            told = f"{lease.frame} of {lease.job} was not taken: {error.message}"
+            _log.warning("frame %s, request %s", told, request_of(lease), extra=_about(lease))
 
     def _no_room(self, lease: Lease, error: StorageFull) -> None:
         """The drawing cannot be kept: tell the user, if at least that can be written."""
-        _log.error("no room to keep frame %s of %s", lease.frame, lease.job)
+        told = f"{lease.frame} of {lease.job}"
+        _log.error("no room to keep frame %s", told, extra=_about(lease))
         self.tally.failed += 1
         # Otherwise the lease lapses, and the frame is tried again when there may be room.
         with contextlib.suppress(StorageFull):
@@ -232,6 +264,7 @@ class Courier:
             held.renewed_at = now
             if not goes_on:
                 del self._held[held.lease.id]
+                held.drop("stops")
                 lost.add(held.lease.id)
         return lost
 
@@ -253,6 +286,26 @@ class Courier:
             self.refuse(lease, error, retryable=True)
             return False
         return True
+
+
+def request_of(lease: Lease) -> str:
+    """The id of the request that asked for a frame, empty for a frame of an older server."""
+    said = lease.order.get("request")
+    return said if isinstance(said, str) else ""
+
+
+def _about(lease: Lease) -> dict[str, Any]:
+    return fields(
+        request_id=request_of(lease) or None,
+        job=lease.job,
+        frame=lease.frame,
+        attempt=lease.attempt,
+    )
+
+
+def _tell(what: str, lease: Lease) -> None:
+    place = f"{what} frame {lease.frame} of {lease.job}"
+    _log.info("worker %s, request %s", place, request_of(lease) or "-", extra=_about(lease))
 
 
 def reference_ids(order: Mapping[str, Any]) -> list[str]:

@@ -28,6 +28,7 @@ from consistent_gen.story.best_of import ScoresFrames
 from services.jobs import Lease
 from services.painting.painter import Painter
 from services.painting.reports import Failed, Report
+from services.telemetry.traces import Traces
 from services.worker.courier import Courier, Tally
 from services.worker.leases import LeaseSource
 
@@ -80,7 +81,7 @@ class Worker:
         make_painter: loads the model and draws something small, so that it is ready to draw.
         source: see `LeaseSource`. lease_s: of the server.
         on_hang: called once when a step hangs; a process of its own should end itself then.
-        scorer: of what was drawn; None for no scores.
+        scorer: of what was drawn; None for no scores. traces: of leases and frames.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Worker:
         lease_s: float = 30.0,
         on_hang: Callable[[], None] | None = None,
         scorer: ScoresFrames | None = None,
+        traces: Traces | None = None,
     ) -> None:
         self._make_painter = make_painter
         self._source = source
@@ -105,7 +107,9 @@ class Worker:
         self._painted = threading.Event()  # the painting thread is over
         self._turned = threading.Event()  # the courier has reported
         self._folder = tempfile.TemporaryDirectory(prefix="consistent-gen-worker-")
-        self._courier = Courier(source, Path(self._folder.name), keep_s=lease_s / 4, scorer=scorer)
+        self._courier = Courier(
+            source, Path(self._folder.name), keep_s=lease_s / 4, scorer=scorer, traces=traces
+        )
         self._crashes: deque[float] = deque(maxlen=_RESTARTS_PER_HOUR)
         self._failure: BaseException | None = None
         self._given = self._taken = 0  # leases handed to the painting thread, and taken up by it
@@ -330,6 +334,8 @@ class Worker:
             "model": backbone.name,
             "sha256": backbone.sha256,
             "device": str(backbone.device),
+            # Of several workers on a machine each calls its own card cuda:0.
+            "cards": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
             "bucket": engine.bucket,
             "mode": "exact" if engine.exact else "throughput",
             "max_frames": painter.max_frames,

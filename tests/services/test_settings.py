@@ -74,6 +74,10 @@ def test_variables_have_the_type_of_their_field(
         ({}, ["storage.reserve_bytes=-1"], "reserve_bytes"),
         ({}, ["storage.retention_days=0"], "retention_days"),
         ({}, ["auth.worker_token=short"], "worker_token"),
+        ({}, ["auth.former_worker_token=short"], "former_worker_token"),
+        ({}, ["safety.threshold=0"], "threshold is 0"),
+        ({}, ["telemetry.log_format=xml"], "log_format is 'xml'; expected text or json"),
+        ({}, ["telemetry.traces_url=collector:4318"], "traces_url is 'collector:4318'"),
     ],
 )
 def test_a_mistake_is_named(environ: dict[str, str], overrides: list[str], said: str) -> None:

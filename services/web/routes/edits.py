@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
@@ -84,7 +85,7 @@ async def edits(state: State, who: Who, request: Request, key: Key = None) -> Re
     leaves cancels it, unless the request had an `Idempotency-Key`.
     """
     data, body = await _form(request)
-    caller = Caller(who.owner, who.user or body.user or "")
+    caller = replace(who, user=who.user or body.user or "")
     job = await run_in_threadpool(_order, state, caller, data, body, key)
     shared = key is not None
     return await deliver(state, caller, job, body, request, "image_edit", shared=shared)

@@ -8,6 +8,7 @@ characters in the prompt stand for them. Errors are problems with a member `erro
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Request, Response
@@ -53,7 +54,7 @@ async def generations(
     """Draw pictures and answer when they are done; a client that leaves cancels them, unless the
     request had an `Idempotency-Key`.
     """
-    caller = Caller(who.owner, who.user or body.user or "")
+    caller = replace(who, user=who.user or body.user or "")
 
     def order() -> Job:
         check_model(state, body)

@@ -19,9 +19,10 @@ import torch
 from consistent_gen.client import Client
 from consistent_gen.client.types import JobState, StoryIn
 from consistent_gen.encoders.reader import Reader
+from consistent_gen.models.tiny import build_tiny
 from consistent_gen.training.truth import schema
 from services.scores import LocalScorer, RemoteScorer
-from tests.services.web.hand import TOKEN, Hand, until, world_png
+from tests.services.web.hand import TOKEN, Hand, Server, settings_in, until, world_png
 
 ROOT = Path(__file__).resolve().parents[3]
 START_S = 600.0
@@ -142,3 +143,34 @@ def test_personas_in_a_process_of_their_own(tmp_path: Path) -> None:
         client.say(persona, "I live in Oslo.")
         assert any("Oslo" in memory.text for memory in client.memories(persona).memories)
         assert httpx.get(f"{url}/v1/stories").status_code == 404
+
+
+def test_workers_of_one_service_have_a_device_each_and_draw(tmp_path: Path) -> None:
+    """Two BentoML workers of the generation service: one card each, one queue, nothing twice."""
+    server = Server(settings_in(tmp_path / "data")).start()
+    build_tiny(tmp_path / "model")
+    environ = {
+        "CONSISTENT_GEN_GATEWAY_URL": server.url,
+        "CONSISTENT_GEN_AUTH_WORKER_TOKEN": TOKEN,
+        "CONSISTENT_GEN_ENGINE_MODEL": str(tmp_path / "model"),
+        "CONSISTENT_GEN_ENGINE_BUCKET": "2",
+        "CONSISTENT_GEN_ENGINE_MAX_FRAMES": "1",
+        "CONSISTENT_GEN_STORAGE_DATA_DIR": str(tmp_path / "worker"),
+        "CUDA_VISIBLE_DEVICES": "3,5",
+        "BENTOML_CONFIG_OPTIONS": "services.generation.workers=2",
+        "OMP_NUM_THREADS": "1",
+    }
+    story = {"title": "x", "words": "as_written", "steps": 3, "frames": [{"prompt": "a fox"}] * 6}
+    with (
+        served("services.generation:Generation", tmp_path, **environ),
+        Client(server.url) as client,
+    ):
+        until(lambda: sum(server.state.workers.states().values()) == 2, "both workers", START_S)
+        cards = {report.info["cards"] for report in server.state.workers.all().values()}
+        assert cards == {"3", "5"}
+        job = client.wait(client.create_story(StoryIn.model_validate(story)).job)
+        assert job.state is JobState.succeeded
+        rows = server.state.database.rows("SELECT worker, frame FROM attempts")
+        assert sorted(row["frame"] for row in rows) == list(range(6))
+        assert len({row["worker"] for row in rows}) == 2
+    server.stop()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from consistent_gen.client.types import JobFrameState, JobState, RerollIn, StoryIn
 from consistent_gen.models.backbone import Backbone
@@ -94,6 +95,45 @@ def test_a_reroll_with_the_same_seed_has_the_same_bytes(served: Gateway, tiny: B
         assert again.frames[0].artifact is not None and other.frames[0].artifact is not None
         assert client.artifact(again.frames[0].artifact) == client.artifact(first.artifact)
         assert client.artifact(other.frames[0].artifact) != client.artifact(first.artifact)
+
+
+def test_what_ran_out_of_memory_beside_kept_anchors_is_tried_again_and_drawn(
+    served: Gateway, tiny: Backbone, make_lease: MakeLease
+) -> None:
+    """An allocator that is full as long as the worker keeps anchors of a story that nobody draws:
+    they are let go, and the frame is drawn at its next attempt with the bytes that it has alone.
+    """
+    request = story("vanilla", seed=5, frames=[{"prompt": "a fox"}])
+    expected = alone(tiny, make_lease, request, 0)
+    made: list[Painter] = []
+
+    def make() -> Painter:
+        made.append(Painter(tiny, bucket=BUCKET))
+        return made[0]
+
+    failed = []
+
+    def allocate(*_: Any) -> None:
+        (painter,) = made
+        if painter._cache.bytes:
+            failed.append(painter._cache.bytes)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with local_worker(served, tiny, make=make), served.client() as client:
+        kept = client.wait(client.create_story(story("style_aligned", steps=2)).job)
+        assert kept.state is JobState.succeeded and made[0]._cache.bytes
+        hook = tiny.denoiser.register_forward_pre_hook(allocate)
+        try:
+            done = client.wait(client.create_story(request).job)
+        finally:
+            hook.remove()
+        (frame,) = done.frames
+        assert frame.artifact is not None and client.artifact(frame.artifact) == expected
+    outcomes = served.state.database.rows(
+        "SELECT attempt, outcome FROM attempts WHERE job = ? ORDER BY attempt", (done.id,)
+    )
+    assert failed and [row["attempt"] for row in outcomes] == [1, 2]
+    assert outcomes[1]["outcome"] == "succeeded"
 
 
 def test_a_cancelled_frame_takes_part_in_at_most_one_more_call(
