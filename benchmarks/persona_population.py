@@ -26,12 +26,14 @@ from typing import Any
 import numpy as np
 
 from consistent_gen.checkpoints import write_json
+from consistent_gen.language.embedders import HashedNgrams
 from consistent_gen.persona.persona import Persona
 from consistent_gen.persona.population.near_duplicates import DISTANCE, SimHash, SimHashGate
 from consistent_gen.persona.population.proposing import Patch, ScriptedProposer
 from consistent_gen.persona.population.quotas import Slot
 from consistent_gen.persona.population.revising import Failure, ProposeValidateRevise, persona_from
 from consistent_gen.persona.population.spec import Spec, read_spec
+from consistent_gen.persona.population.taxonomy import Preset, Taxonomy, stratified_attributes
 from consistent_gen.persona.population.writing import PopulationFolder, account, make_population
 from consistent_gen.persona.rules import Issue, Values, validate, values_of
 
@@ -216,6 +218,34 @@ def letters(spec: Spec, n: int = 1_000) -> dict[str, float]:
     return found
 
 
+def attributes(rounds: int = 20) -> dict[str, Any]:
+    """Shares of near, middle and far attributes for both presets, over a made-up tree whose
+    categories are large, and how much of our own tree one choice of 100 takes.
+    """
+    letters, made = random.Random(0), HashedNgrams()
+    words = dict.fromkeys("".join(letters.choices("abcdefghijklmnop", k=8)) for _ in range(1_200))
+    tree = Taxonomy(tuple((f"root {i % 4}", word) for i, word in enumerate(words)))
+    profile = "a beekeeper who sings in a choir"
+    near = made.text([" ".join(leaf) for leaf in tree.leaves]) @ made.text([profile])[0]
+    third: dict[tuple[str, ...], int] = {}
+    for root in tree.roots:
+        own = sorted(
+            (i for i, leaf in enumerate(tree.leaves) if leaf[0] == root), key=lambda i: -near[i]
+        )
+        size = len(own) // 3
+        third |= {tree.leaves[i]: min(2, rank // size) for rank, i in enumerate(own)}
+    found: dict[str, Any] = {"our_leaves": len(Taxonomy.load().leaves)}
+    presets: tuple[Preset, ...] = ("code", "paper")
+    for preset in presets:
+        counts = np.zeros(3)
+        for seed in range(rounds):
+            draw = random.Random(seed)
+            chosen = stratified_attributes(profile, tree, 200, made, draw, preset=preset)
+            counts += np.bincount([third[leaf] for leaf in chosen], minlength=3)
+        found[preset] = [float(share) for share in counts / counts.sum()]
+    return found
+
+
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -230,6 +260,7 @@ def main() -> None:
         "planted": planted(spec, options.count),
         "resumed": resumed(spec, options.count),
         "words_changed": letters(spec),
+        "attributes": attributes(),
         "large": large(spec, options.large),
         "gate": gate(options.gate),
     }

@@ -83,6 +83,15 @@ def test_a_memory_keeps_what_the_user_says_and_takes_the_card_for_a_document(
         assert len(store.outcomes(status="quarantined")) == 1
 
 
+def test_a_card_of_many_long_statements_is_taught_in_parts(tmp_path: Path) -> None:
+    long = [Statement(f"{i} " + "tells a story " * 130) for i in range(30)]
+    short = [Statement(f"Fact {i}.") for i in range(150)]
+    with open_memory(tmp_path, "mia") as store:
+        outcomes = teach(store, Persona("mia", "Mia", statements=(*long, *short)))
+        assert {o.status for o in outcomes} == {"applied"}
+        assert store.count("fact") == 180
+
+
 def test_speakers_of_one_name_are_told_apart() -> None:
     talk = Conversation(MIA, Scripted(Listening()), user="mia", listener=RuleListener())
     assert talk.transcript.speakers == ("Mia", "mia (you)")
