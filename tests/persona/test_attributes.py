@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 
 from consistent_gen.errors import InputError, UnknownNameError
 from consistent_gen.language.embedders import HashedNgrams
-from consistent_gen.persona import BIG_FIVE, Persona
+from consistent_gen.language.models import Message
+from consistent_gen.persona import BIG_FIVE, Persona, Scripted
 from consistent_gen.persona.population import (
     ProfileSampler,
     Taxonomy,
@@ -20,7 +22,7 @@ from consistent_gen.persona.population import (
     stratified_attributes,
 )
 from consistent_gen.persona.population.role_cards import ADJECTIVES
-from consistent_gen.persona.population.taxonomy import cut_to_words
+from consistent_gen.persona.population.taxonomy import AskingFill, cut_to_words
 
 PROFILE = "a beekeeper who sings in a choir"
 EMBEDDER = HashedNgrams()
@@ -91,6 +93,20 @@ def test_filling_sees_what_stands_and_leaves_anchors_alone() -> None:
     assert len(deep.statements) == len(deep.fields) - 1
     assert deepen(persona, chosen, fill, random.Random(3)) == deep
     assert cut_to_words("One two. Three four five.", 4) == "One two."
+
+
+def test_a_model_is_asked_and_what_it_does_not_say_is_counted() -> None:
+    def answers(messages: Sequence[Message], draw: random.Random) -> str:
+        asked = messages[-1].content
+        if "hair" in asked:
+            return "Unknown."
+        return '"a red coat"\nAnd more.' if "clothing" in asked else "Sorry, I cannot."
+
+    fill = AskingFill(Scripted(answers))
+    paths = [("Body", "Looks", name) for name in ("hair", "clothing", "eyes")]
+    deep = deepen(Persona("m", "Mia"), paths, fill, random.Random(1))
+    assert deep.fields == {"clothing": "a red coat"}
+    assert (fill.calls, fill.unsaid) == (3, 2)
 
 
 def test_the_sampler_finds_the_lonely_and_covers_them() -> None:

@@ -18,7 +18,7 @@ from consistent_gen.errors import InputError
 from consistent_gen.persona import Scripted
 from consistent_gen.persona.population import (
     PopulationFolder,
-    Quota,
+    Quotas,
     SimHash,
     SimHashGate,
     allocate,
@@ -44,7 +44,7 @@ def test_shares_become_whole_numbers_within_one(n: int, shares: dict[tuple[int],
 
 
 def test_a_schedule_meets_every_quota_and_depends_on_its_seed() -> None:
-    quotas = [Quota.even({"a": [1, 2], "b": ["x", "y", "z"]}), Quota(("c",), {(0,): 3, (1,): 1})]
+    quotas = [Quotas.even({"a": [1, 2], "b": ["x", "y", "z"]}), Quotas(("c",), {(0,): 3, (1,): 1})]
     slots = schedule(100, quotas, seed=1)
     for quota in quotas:
         assert Counter(quota.cell(slot.fixed) for slot in slots) == quota.counts(100)
@@ -52,7 +52,7 @@ def test_a_schedule_meets_every_quota_and_depends_on_its_seed() -> None:
     assert slots != schedule(100, quotas, seed=2)
     assert len({slot.id for slot in slots}) == 100
     with pytest.raises(InputError, match="several quotas about a"):
-        schedule(4, [Quota.even({"a": [1]}), Quota.even({"a": [2]})], seed=1)
+        schedule(4, [Quotas.even({"a": [1]}), Quotas.even({"a": [2]})], seed=1)
 
 
 @given(st.integers(0, 2**32), st.lists(st.integers(0, 63), unique=True, max_size=6))

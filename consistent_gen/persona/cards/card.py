@@ -125,7 +125,9 @@ def from_text(text: str) -> Card:
     elif isinstance(told.get("data"), dict) and told["data"].get("name"):
         data, spec = told["data"], "v2"
         notes.append("it says no spec; read as version 2")
-    named: dict[str, Any] = {str(OLDER.get(k, k)): value for k, value in data.items()}
+    named: dict[str, Any] = {}
+    for key, value in data.items():
+        named[OLDER.get(str(key), str(key))] = value
     if not set(named) & {"description", "personality", "first_mes", "mes_example", "scenario"}:
         listed = ", ".join(sorted(map(str, named))[:8])
         raise InputError(f"this JSON is no character card: it has {listed[:120] or 'nothing'}")

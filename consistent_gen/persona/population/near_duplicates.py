@@ -31,26 +31,33 @@ class SimHash:
     """Texts to 64-bit hashes; the votes of frequent 3-grams are kept between texts."""
 
     def __init__(self) -> None:
-        self._votes: dict[str, NDArray[np.int8]] = {}
+        self._rows: dict[str, int] = {}
+        self._votes: NDArray[np.int8] = np.empty((1_024, BITS), np.int8)
 
     def __call__(self, text: str) -> int:
         """The hash of a text; case and white space do not count. "" is 0."""
         plain = re.sub(r"\s+", " ", text.casefold()).strip()
-        grams = [plain[i : i + 3] for i in range(max(1, len(plain) - 2))] if plain else []
-        if not grams:
+        if not plain:
             return 0
-        total = np.sum([self._vote(gram) for gram in grams], axis=0, dtype=np.int32)
+        grams = [plain[i : i + 3] for i in range(max(1, len(plain) - 2))]
+        if len(self._rows) > _MOST_GRAMS:
+            self._rows.clear()
+        rows = [self._rows.get(gram, -1) for gram in grams]
+        if -1 in rows:
+            rows = [self._row(gram) for gram in grams]
+        total = self._votes[rows].sum(axis=0, dtype=np.int32)
         return int.from_bytes(np.packbits(total > 0).tobytes(), "big")
 
-    def _vote(self, gram: str) -> NDArray[np.int8]:
-        found = self._votes.get(gram)
-        if found is None:
+    def _row(self, gram: str) -> int:
+        row = self._rows.setdefault(gram, len(self._rows))
+        if row == len(self._votes):
+            self._votes = np.concatenate([self._votes, np.empty_like(self._votes)])
+        if row == len(self._rows) - 1:
             digest = hashlib.md5(gram.encode("utf-8"), usedforsecurity=False).digest()[:8]
-            bits = np.unpackbits(np.frombuffer(digest, np.uint8))
-            found = bits.astype(np.int8) * 2 - 1
-            if len(self._votes) < _MOST_GRAMS:
-                self._votes[gram] = found
-        return found
+            self._votes[row] = (
+                np.unpackbits(np.frombuffer(digest, np.uint8)).astype(np.int8) * 2 - 1
+            )
+        return row
 
 
 class SimHashGate:
