@@ -213,7 +213,7 @@ def lmedr(root: Path) -> Values:
 
 
 def prodigy(root: Path) -> Values:
-    """Characters, sizes of the partitions, and whose characters overlap, where speakers are known."""
+    """Characters, sizes of the partitions, and their overlap, where it is known who speaks."""
     characters = read_characters(root / "dataset" / "characters.json")
     folder = root / "experimental_partitions"
     partitions = {name: read_partition(folder / f"{name}.json") for name in PARTITIONS}

@@ -19,7 +19,7 @@ from consistent_gen.world.captions import vocabulary
 
 pytestmark = pytest.mark.weights
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.yaml"))
-MAX_BYTES = 80_000_000
+MAX_BYTES = 110_000_000
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,13 @@ from consistent_gen.persona.evaluate.pair_network import (
 from consistent_gen.runtime import tune_allocator
 from consistent_gen.training.loop import RecipeConfig, Training
 from consistent_gen.training.optim import build_optimizers, split_parameters
-from consistent_gen.training.statement_pairs import Part, StatementPair, generate, read_pairs
+from consistent_gen.training.statement_pairs import (
+    CONTRADICTED,
+    Part,
+    StatementPair,
+    generate,
+    read_pairs,
+)
 
 HELD_OUT: tuple[Part, ...] = ("templates", "words", "both")
 
@@ -44,10 +50,11 @@ class PairScorerConfig(RecipeConfig):
 
     run: Path = Path("runs/pair_scorer")
     space: str = MINILM_SPACE
-    written: Path | None = None  # a table of pairs that people wrote
+    written: Path | None = None  # a table of pairs that people wrote; the temperature is theirs
+    closed: Path | None = None  # another one, which decides nothing: read once, at the end
     pairs: int = 24_000  # that are made
     held_out: int = 600  # of each part that is never learnt from
-    images: int = 160_000
+    images: int = 64_000
     batch: int = 64
     lr: float = 2e-3
     warmup_images: int = 3000
@@ -105,8 +112,12 @@ def measure(
     truth = torch.tensor([p.relevant for p in pairs])
     right = (relevant > 0) == truth
     sides = [right[truth == side].float().mean() for side in (True, False) if (truth == side).any()]
+    said = logits.argmax(1)
+    found = (said == CONTRADICTED)[labels == CONTRADICTED].float().mean()
     return {
-        "nli": round(float((logits.argmax(1) == labels).float().mean()), 4),
+        "pairs": float(len(pairs)),
+        "nli": round(float((said == labels).float().mean()), 4),
+        "contradictions_found": round(float(found), 4),
         "relevance": round(float(torch.stack(sides).mean()), 4),
     }, logits
 
@@ -160,6 +171,8 @@ def main(config: PairScorerConfig) -> dict[str, dict[str, float]]:
         scores["written"], logits = measure(final, reader, pairs, True)
         scores["written, reply alone"], _ = measure(final, reader, pairs, False)
         final.temperature = temperature(logits, torch.tensor([p.label for p in pairs]))
+    if config.closed is not None:
+        scores["closed"] = measure(final, reader, read_pairs(config.closed), True)[0]
     final.save(config.run / "weights", scores)
     write_json(config.run / "scores.json", scores)
     print(scores)

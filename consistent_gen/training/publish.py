@@ -85,6 +85,13 @@ PRODUCTS = (
         Path("runs/pair_reward/scores.json"),
         "consistent-gen train pair_reward --set families=800 --set images=60000",
     ),
+    Product(
+        "pair_scorer",
+        Path("runs/pair_scorer/weights"),
+        Path("runs/pair_scorer/scores.json"),
+        "consistent-gen train pair_scorer --set written=benchmarks/persona_pairs/open.tsv "
+        "--set closed=benchmarks/persona_pairs/closed.tsv",
+    ),
 )
 
 

@@ -175,9 +175,11 @@ def rescaled(cosine: Floats, p1: float, p2: float) -> Floats:
 
 def verified(same: Floats, answer: Floats) -> float:
     """Mean of AUC, c@1, F1, F0.5u and 1 - Brier, as PAN 2023 counts them."""
-    from sklearn.metrics import roc_auc_score
+    from scipy.stats import rankdata
 
-    n = len(same)
+    n, positive = len(same), int((same > 0.5).sum())
+    ranks = rankdata(answer)[same > 0.5].sum() - positive * (positive + 1) / 2.0
+    auc = ranks / max(positive * (n - positive), 1)
     open_ = answer == 0.5
     yes = answer > 0.5
     right = ((same > 0.5) == yes) & ~open_
@@ -187,7 +189,7 @@ def verified(same: Floats, answer: Floats) -> float:
     f1 = 2 * tp / max(2 * tp + fp + fn, 1)
     f05u = 1.25 * tp / max(1.25 * tp + 0.25 * (fn + open_.sum()) + fp, 1e-9)
     brier = 1.0 - float(((answer - same) ** 2).mean())
-    return float(np.mean([roc_auc_score(same, answer), c_at_1, f1, f05u, brier]))
+    return float(np.mean([auc, c_at_1, f1, f05u, brier]))
 
 
 def fit_thresholds(same: Floats, cosine: Floats) -> tuple[float, float]:
@@ -271,3 +273,20 @@ def eval4sim(
         *found,
         Measurement("Eval4Sim total", total, n=len(corpus), direction="none", note=note),
     ]
+
+
+def recovery(seed: int, parameter: float) -> Measurement:
+    """N falls with the planted share of turns that deny the speaker's persona."""
+    from consistent_gen.persona.evaluate.faithfulness import Table
+
+    rng = random.Random(f"denials {seed}")
+    corpus = []
+    for n in range(20):
+        statement = f"I own boat number {n}."
+        talk = Transcript(("a", "b"))
+        for i in range(10):
+            talk = talk.said("b", f"Question {i}?")
+            denied = rng.random() < parameter
+            talk = talk.said("a", f"It is false that {statement}" if denied else f"Yes: {statement}")
+        corpus.append(Spoken((statement,), "a", (talk,)))
+    return Measurement("naturalness", naturalness(corpus, Table()), n=len(corpus))

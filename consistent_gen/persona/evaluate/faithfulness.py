@@ -208,8 +208,8 @@ class Table:
 
 def recovery(seed: int, parameter: float) -> Measurement:
     """The planted rate of broken statements: 1 - the active part of each answer."""
-    statements = tuple(Statement(f"I own {n} boats number {n}.") for n in range(200))
+    statements = tuple(Statement(f"I own {n} boats number {n}.") for n in range(80))
     persona = Persona("scripted", "Scripted", statements=statements)
     model = Scripted(Keeping(parameter), seed=seed)
-    _, answers = faithfulness(persona, model, Table(), questions_about(persona, 200))
+    _, answers = faithfulness(persona, model, Table(), questions_about(persona, 80))
     return measured("broken", [1.0 - one.active for one in answers])

@@ -63,8 +63,7 @@ class TrainedPairs:
         self._network, measured = PairNetwork.load(place)
         self._words = WORDS[self._network.space]()
         self.name = f"pair_scorer {folder_sha256(place)[:8]}"
-        told = [f"{s['nli']:.2f} on {name}" for name, s in sorted(measured.items())]
-        self.accuracy = f"accuracy of three labels {', '.join(told) or 'never measured'}"
+        self.accuracy = _told(measured)
 
     def relevance(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """See `PairScorer`."""
@@ -99,6 +98,24 @@ class TrainedPairs:
                 batch = together([(read[a], read[b]) for a, b in part])
                 found.append(self._network(batch, torch.full((len(part),), what)))
         return found
+
+
+def _told(measured: Mapping[str, Mapping[str, float]]) -> str:
+    """The network's own accuracy in a sentence: of pairs that nothing was chosen by, if there are
+    some, then of made ones with words and sayings that it never saw.
+    """
+    names = {
+        "closed": "pairs that people wrote and nothing was chosen by",
+        "written": "pairs that people wrote",
+        "both": "made pairs of unseen words and sayings",
+    }
+    told = [
+        f"{s['nli']:.2f} of three labels on {s['pairs']:.0f} {name}, where it finds "
+        f"{s['contradictions_found']:.0%} of contradictions"
+        for key, name in names.items()
+        if (s := measured.get(key))
+    ]
+    return "accuracy " + "; ".join(told) if told else "accuracy never measured"
 
 
 class NliFolder:

@@ -187,6 +187,6 @@ def recovery(seed: int, parameter: float) -> Measurement:
     rng = random.Random(f"malformed {seed}")
     good = json.dumps({"response": "Yes: I own a boat."})
     rows = [PersoRow(("I own a boat.",), "A: Hello", "Hi", "Hi!" if rng.random() < parameter
-                     else good) for _ in range(200)]  # fmt: skip
+                     else good) for _ in range(120)]  # fmt: skip
     report = personalization_report(rows, Table())
     return next(m for m in report if m.name == "failure ratio")

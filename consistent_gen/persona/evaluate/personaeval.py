@@ -199,7 +199,7 @@ def scripted_judge(accuracy: float, options: Mapping[str, int], seed: int = 0) -
     return ask
 
 
-def planted(seed: int, count: int = 400, options: int = 4) -> tuple[list[WhoCase], dict[str, int]]:
+def planted(seed: int, count: int = 250, options: int = 4) -> tuple[list[WhoCase], dict[str, int]]:
     """Cases without content, and the right option by prompt."""
     rng = random.Random(f"who {seed}")
     names = tuple(f"option {i}" for i in range(options))

@@ -151,7 +151,7 @@ def recovery(seed: int, parameter: float) -> Measurement:
     from consistent_gen.persona.judging import OrderSwapped
 
     cases = [FeedbackCase(n % 20 + 1, f"user {n % 20}", f"q{n}", f"for user {n % 20} case {n}",
-                          f"anything case {n}", "general", "easy") for n in range(400)]  # fmt: skip
+                          f"anything case {n}", "general", "easy") for n in range(240)]  # fmt: skip
 
     def ask(context: str, first: str, second: str) -> float:
         profile = context.partition("\n")[0].removeprefix("Profile: ")

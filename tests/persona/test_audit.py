@@ -1,0 +1,115 @@
+"""The audit of a card: a page that tells the worst first, and trusts nothing that a card says."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from consistent_gen.errors import InputError, UnknownNameError
+from consistent_gen.language.embedders import HashedNgrams
+from consistent_gen.persona import Measurement, Persona, Report, Scripted, Statement
+from consistent_gen.persona.evaluate.audit import (
+    MEASURES,
+    PAGE,
+    VALUES,
+    Interview,
+    audit,
+    interview,
+    read_report,
+)
+from consistent_gen.persona.evaluate.faithfulness import Keeping, Table
+from consistent_gen.persona.evaluate.personaeval import planted, qualify_judge, scripted_judge
+
+EVIL = "<script>alert(1)</script> & \"quotes\" 'too'"
+MIA = Persona(
+    "mia", f"Mia {EVIL}", "A keeper.",
+    tuple(Statement(t) for t in ("I keep bees.", f"I hate {EVIL}", "I have two sons.")),
+    {"openness": 0.8, f"<b>{EVIL}": 0.3},
+)  # fmt: skip
+
+
+def run(folder: Path, breaks: float, **given: object) -> Report:
+    model = Scripted(Keeping(breaks), seed=1, name=f"breaks {breaks}")
+    return audit(MIA, model, folder, scorer=Table(), embedder=HashedNgrams(), **given)  # type: ignore[arg-type]
+
+
+def test_an_audit_tells_the_worst_first_and_runs_nothing(tmp_path: Path) -> None:
+    cases, truth = planted(1, 60)
+    judge = qualify_judge("weak <i>judge</i>", scripted_judge(0.5, truth), cases, "Drama")
+    report = run(tmp_path / "out", 1.0, judge=judge)
+    page = (tmp_path / "out" / PAGE).read_text()
+    body = page.partition("</head>")[2]
+    # Of all tags only the page's own are there, and nothing is loaded or run.
+    tags = set(re.findall(r"<\s*/?\s*([a-zA-Z0-9]+)", body))
+    assert tags <= {"body", "h1", "h2", "p", "ul", "li", "blockquote", "strong", "div", "table",
+                    "thead", "tbody", "tr", "th", "td", "svg", "line", "rect", "text", "circle",
+                    "polyline", "span", "br", "html"}  # fmt: skip
+    assert not re.search(r"\s(on\w+|href|src)\s*=", page)
+    assert "default-src 'none'" in page
+    assert page.index("Worst quotes") < page.index("All measures")
+    assert "It is false that I keep bees." in body.partition("Statement by statement")[0]
+    assert Table.accuracy in body and "NOT qualified" in body
+    assert "Simulated trait levels" in body and "polyline" in body
+    assert report["dAPC per statement"].value < run(tmp_path / "good", 0.0)[
+        "dAPC per statement"
+    ].value
+    assert {m.name for m in report.measurements} >= {"drift", "contradicts own last five turns"}
+
+
+def test_values_are_read_back_and_compared(tmp_path: Path) -> None:
+    good = run(tmp_path / "a", 0.0)
+    back = read_report(tmp_path / "a" / VALUES)
+    assert back.subject == good.subject
+    assert [repr(m) for m in back.measurements] == [repr(m) for m in good.measurements]
+    worse = run(tmp_path / "b", 1.0, baseline=back)
+    page = (tmp_path / "b" / PAGE).read_text()
+    assert worse.against(back).standing in ("dominated", "trade-off")
+    assert f"<strong>{worse.against(back).standing}</strong>" in page
+    # The same again: the same bytes.
+    before = (tmp_path / "a" / PAGE).read_bytes()
+    run(tmp_path / "a", 0.0)
+    assert (tmp_path / "a" / PAGE).read_bytes() == before
+    (tmp_path / "broken.json").write_text("[1]")
+    with pytest.raises(InputError, match="not the report.json"):
+        read_report(tmp_path / "broken.json")
+
+
+def failing(told: Interview) -> list[Measurement]:
+    raise InputError(f"{told.persona.name} cannot be measured so")
+
+
+def test_a_measure_that_fails_is_told_and_nothing_is_lost(tmp_path: Path) -> None:
+    table = {"mine": f"{__name__}:failing", "drift": MEASURES["drift"]}
+    report = run(tmp_path / "out", 0.5, measures=table)
+    assert "Not measured" in (tmp_path / "out" / PAGE).read_text()
+    assert json.loads((tmp_path / "out" / VALUES).read_text())["failures"].keys() == {"mine"}
+    assert report["drift"].n == 6
+    with pytest.raises(UnknownNameError):
+        report["mine"]
+
+
+def test_what_cannot_be_audited_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    model = Scripted(Keeping(0.0))
+    with pytest.raises(InputError, match="no statements"):
+        audit(Persona("a", "Ann"), model, tmp_path / "out")
+    with pytest.raises(InputError, match="at most"):
+        run(tmp_path / "out", 0.0, questions=["Why?"] * 201)
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(InputError, match="is a file"):
+        run(tmp_path / "file", 0.0)
+    assert (tmp_path / "file").read_text() == "kept" and not (tmp_path / "out").exists()
+    assert model.calls == 0
+
+
+def test_the_interview_remembers_and_names_differ() -> None:
+    seen: list[int] = []
+
+    def listens(messages, draw):  # type: ignore[no-untyped-def]
+        seen.append(len(messages))
+        return "Yes."
+
+    talk = interview(Persona("i", "interviewer"), Scripted(listens), ("One?", "Two?"))
+    assert seen == [2, 4] and len(set(talk.speakers)) == 2
