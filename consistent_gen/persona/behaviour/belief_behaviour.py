@@ -17,9 +17,10 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from consistent_gen.errors import InputError
 from consistent_gen.language.models import LanguageModel, Message
@@ -33,8 +34,8 @@ from consistent_gen.persona.statistics import Estimate, correlation, mean
 World: TypeAlias = Literal["beliefs hold", "beliefs unused", "prior ignored", "no beliefs", "mixed"]
 RESAMPLES = 1_000
 EFFECT = (
-    "{rules}\nThink of two groups of people who are alike but for one thing: the first {attribute}, "
-    "the second do not. How many coins more does the first group send on average? Answer with one "
+    "{rules}\nThink of two groups of people who are alike but for one thing: the first "
+    "{attribute}, the second do not. How many coins more does the first group send on average? Answer with one "
     "whole number from -{most} to {most}, negative if it sends fewer."
 )
 TRUSTING = (
@@ -123,21 +124,20 @@ def acted_on(play: Played, *, seed: int = 0) -> Measurement:
     coins = np.array([float(play.sent[id] or 0) for id in known])
     member = np.array([[a in play.has[id] for a in stated] for id in known])
 
-    def score(of: np.ndarray, who: np.ndarray) -> float:
-        inside = np.array([
-            of[who[:, k]].mean() - of[~who[:, k]].mean()
-            if 0 < who[:, k].sum() < len(of) else np.nan for k in range(who.shape[1])
-        ])  # fmt: skip
-        return float(np.nansum(weights * inside) / (weights**2)[~np.isnan(inside)].sum())
+    def scores(times: NDArray[Any]) -> NDArray[Any]:
+        """For rows of how often each person is counted."""
+        inside = (times * coins) @ member / (times @ member)
+        outside = (times * coins) @ ~member / (times @ ~member)
+        found: NDArray[Any] = (inside - outside) @ weights / (weights @ weights)
+        return found
 
     rng = np.random.default_rng(seed)
-    drawn = [
-        score(coins[i], member[i])
-        for i in (rng.integers(0, len(coins), len(coins)) for _ in range(RESAMPLES))
-    ]
-    low, high = np.quantile(drawn, (0.025, 0.975))
+    drawn = rng.multinomial(len(coins), np.full(len(coins), 1.0 / len(coins)), RESAMPLES)
+    with np.errstate(invalid="ignore", divide="ignore"):  # a group that was not drawn
+        low, high = np.nanquantile(scores(drawn), (0.025, 0.975))
+    value = float(scores(np.ones((1, len(coins))))[0])
     return Measurement(
-        "acted_on", score(coins, member), float(low), float(high), len(stated), failed,
+        "acted_on", value, float(low), float(high), len(stated), failed,
         direction="reference", reference=1.0, unit="of what is stated", null=0.0, items=items,
         note="our own definition",
     )  # fmt: skip
@@ -159,7 +159,8 @@ def trust_agreement(play: Played) -> Measurement:
     found = correlation([float(play.trusted[id] or 0) for id in known],
                         [float(play.sent[id] or 0) for id in known], ranks=True)  # fmt: skip
     return Measurement("trust_agreement", found.value, found.low, found.high, found.n,
-                       len(play.sent) - len(known), null=0.0, note="our own definition")  # fmt: skip
+                       len(play.sent) - len(known), null=0.0,
+                       note="our own definition")  # fmt: skip
 
 
 def world(play: Played, *, seed: int = 0) -> World:

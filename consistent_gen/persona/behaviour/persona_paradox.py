@@ -1,7 +1,7 @@
 """A persona that helps in one setting may harm in another, so that the mean shows nothing.
 
-"The Persona Paradox: Medical Personas as Behavioral Priors" (arXiv 2601.05376); its repository has
-no code. The audit of `playing_pretend` gets a context: effect in each context, the spread of effects
+"The Persona Paradox: Medical Personas as Behavioral Priors" (arXiv 2601.05376); its repository
+has no code. The audit of `playing_pretend` gets a context: the effect in each, the spread of effects
 over contexts, calibration, and the signed error of ordered answers. Role, style, context and model
 stay apart in the rows; nothing is pooled. No medical content ships with the package.
 
@@ -33,6 +33,7 @@ from consistent_gen.persona.measurement import Measurement, Report
 from consistent_gen.persona.persona import Persona
 from consistent_gen.persona.scripted import Scripted
 from consistent_gen.persona.statistics import Estimate, mean, scipy_stats
+from consistent_gen.rewards.base import Floats
 from consistent_gen.rewards.statistics import holm
 
 BINS = 10
@@ -92,7 +93,7 @@ def _effects(answers: Answers, id: str, contexts: Sequence[str]) -> list[Measure
     return found
 
 
-def _difference(a: np.ndarray, b: np.ndarray) -> Estimate:
+def _difference(a: Floats, b: Floats) -> Estimate:
     """Welch's: the mean of one group of questions less that of another."""
     value, variances = float(a.mean() - b.mean()), [float(x.var(ddof=1)) / len(x) for x in (a, b)]
     se = math.sqrt(sum(variances))
@@ -101,9 +102,9 @@ def _difference(a: np.ndarray, b: np.ndarray) -> Estimate:
     freedom = sum(variances) ** 2 / sum(
         v**2 / (len(x) - 1) for v, x in zip(variances, (a, b), strict=True)
     )
-    t = scipy_stats().t(freedom)
-    half = float(t.ppf(0.975)) * se
-    p = 2.0 * float(t.sf(abs(value) / se))
+    t = scipy_stats().t
+    half = float(t.ppf(0.975, freedom)) * se
+    p = 2.0 * float(t.sf(abs(value) / se, freedom))
     return Estimate(value, value - half, value + half, p, len(a) + len(b))
 
 

@@ -13,7 +13,14 @@ from typing import Literal, TypeAlias
 
 from consistent_gen.errors import InputError
 from consistent_gen.language.models import LanguageModel, Message
-from consistent_gen.persona.asking import ask, asked, chosen_letter, last_integer, refused, speaking_as
+from consistent_gen.persona.asking import (
+    ask,
+    asked,
+    chosen_letter,
+    last_integer,
+    refused,
+    speaking_as,
+)
 from consistent_gen.persona.persona import Persona
 
 Outcome: TypeAlias = Literal["right", "wrong", "abstained", "unparsable"]

@@ -99,8 +99,8 @@ def quadrant(runs: Sequence[TaskRun]) -> Quadrant:
 
 
 def stability(subject: str, runs: Mapping[str, Sequence[TaskRun]]) -> Report:
-    """The report on runs by task: "variation", "divergence step", "accuracy", "consistent and wrong"
-    (of all tasks) and the shares of the other quadrants. Accuracy always stands beside stability.
+    """The report on runs by task: "variation", "divergence step", "accuracy", "consistent and
+    wrong" (of all tasks) and the shares of the other quadrants. Accuracy always stands beside stability.
 
     Raises:
         InputError: a task with fewer than two runs.
@@ -114,9 +114,7 @@ def stability(subject: str, runs: Mapping[str, Sequence[TaskRun]]) -> Report:
     right = {id: sum(r.right for r in some) / len(some) for id, some in tasks}
     unfinished = sum(not r.finished for _, some in tasks for r in some)
     places = {id: quadrant(some) for id, some in tasks}
-    items = tuple(
-        Item(id, cv[id], why=f"{places[id]}; diverges at {diverge[id]}") for id in runs
-    )
+    items = tuple(Item(id, cv[id], why=f"{places[id]}; diverges at {diverge[id]}") for id in runs)
     spread, accuracy = mean(list(cv.values())), mean(list(right.values()))
     apart = mean([float(step) for step in diverge.values() if step is not None])
     measured = [

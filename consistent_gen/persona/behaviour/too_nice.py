@@ -47,7 +47,10 @@ ITEMS: tuple[tuple[str, bool], ...] = (
     ("Another person's grief moves me.", False), ("I feel with those who lose.", False),
     ("Other people's troubles bore me.", True), ("I cannot see an animal suffer.", False),
 )  # fmt: skip
-RATE = 'How far does this describe you: "{item}" Answer with one digit from 1 (not at all) to 5 (fully).'
+RATE = (
+    'How far does this describe you: "{item}" Answer with one digit from 1 (not at all) to 5 '
+    "(fully)."
+)
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,9 @@ def measure_subject(
         found = reads(reply)
         failed += found is None
         value = math.nan if found is None else found
-        told.append(Item(f"{persona.id if persona else 'nobody'} {i}", value, opinion.prompt, reply))
+        told.append(
+            Item(f"{persona.id if persona else 'nobody'} {i}", value, opinion.prompt, reply)
+        )
         if found is not None:
             stances.append((opinion, found))
 

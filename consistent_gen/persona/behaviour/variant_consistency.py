@@ -24,10 +24,11 @@ from consistent_gen.persona.persona import Persona
 from consistent_gen.persona.scripted import Scripted
 from consistent_gen.persona.statistics import mean
 
-_EMPTY = frozenset(
-    "a an the and or but i you he she it we they is are was be to of in on at for with my your that "
-    "this do does have has as so not".split()
-)  # fmt: skip
+_EMPTY = {
+    "a", "an", "the", "and", "or", "but", "i", "you", "he", "she", "it", "we", "they", "is", "are",
+    "was", "be", "to", "of", "in", "on", "at", "for", "with", "my", "your", "that", "this", "do",
+    "does", "have", "has", "as", "so", "not",
+}  # fmt: skip
 
 
 def overlap(a: str, b: str) -> float:
@@ -59,13 +60,13 @@ def of_answers(subject: str, answers: Mapping[str, Sequence[str]]) -> Report:
         for first, second in itertools.combinations(answers.values(), 2)
         for x, y in zip(first, second, strict=True)
     ]
-    told = mean(apart)
+    told = float(np.mean(apart))
     flat = [text for some in answers.values() for text in some]
     silent = sum(refused(text) for text in flat) / len(flat)
     return Report(subject, (
         Measurement("stability", stable.value, stable.low, stable.high, stable.n,
                     items=tuple(items)),
-        Measurement("distinctness", told.value, n=told.n, note="0 for one constant answer"),
+        Measurement("distinctness", told, n=len(apart), note="0 for one constant answer"),
         Measurement("declined", silent, n=len(flat), direction="lower"),
     ))  # fmt: skip
 

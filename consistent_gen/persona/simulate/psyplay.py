@@ -98,8 +98,8 @@ def portrayal_success(
     """How often the judge finds the card's pole, over all traits of all dialogues, and by pole.
 
     talks: topic, dialogue and the persona that is looked for in it. A dialogue in which that
-    speaker names an adjective of the card is rejected, with all its traits as failed. `null` is what
-    the same answers get against shuffled cards. "positive" takes neuroticism the other way round.
+    speaker names an adjective of the card is rejected, with all its traits as failed. `null` is
+    what the same answers get against shuffled cards. "positive" takes neuroticism the other way round.
     """
     items: list[Item] = []
     answers: list[tuple[str, Pole, Found]] = []

@@ -27,7 +27,9 @@ POOLS: Mapping[str, Sequence[str | int]] = {
         "accountant", "farmer", "pensioner", "software developer", "head cook", "judge",
     ),
     "place": ("a fishing village", "a mining town", "a capital", "a suburb", "a mountain hamlet"),
-    "household": ("alone", "with a partner", "with parents", "with two children", "in a shared flat"),
+    "household": (
+        "alone", "with a partner", "with parents", "with two children", "in a shared flat",
+    ),
     "concern": (
         "money", "sleep", "an exam", "a move", "a quarrel with a neighbour", "a new job",
         "retirement", "a sick parent",
@@ -109,9 +111,7 @@ def plausible(
     raise InputError(f"no plausible persona in {TRIES} draws; the last were {refused[-3:]}")
 
 
-def persona_of(
-    fields: Fields, id: str, name: str, writer: LanguageModel | None = None
-) -> Persona:
+def persona_of(fields: Fields, id: str, name: str, writer: LanguageModel | None = None) -> Persona:
     """The persona in prose: by a plain template, or by a language model from the same fields."""
     said = (
         f"I am {fields['age']} and work as a {fields['occupation']}.",
