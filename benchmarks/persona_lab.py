@@ -50,7 +50,44 @@ class Planted:
     null: float | None = None
 
 
-RECOVERIES: dict[str, Planted] = {}
+_SIMULATE = "consistent_gen.persona.simulate"
+_BEHAVIOUR = "consistent_gen.persona.behaviour"
+_RATES = (0.0, 0.1, 0.25, 0.5, 0.75)
+RECOVERIES: dict[str, Planted] = {
+    "echo_rate": Planted(f"{_SIMULATE}.spasm:recover_echo", _RATES, 0.0),
+    "drift_slope": Planted(f"{_SIMULATE}.spasm:recover_drift", (0.0, 0.02, 0.04, 0.06, 0.08), 0.0),
+    "fact_recall": Planted(f"{_SIMULATE}.usp:recover_recall", (0.3, 0.5, 0.7, 0.9, 1.0), 1.0),
+    "bluntness": Planted(f"{_SIMULATE}.usp:recover_bluntness", _RATES, 0.0),
+    "role_confusion": Planted(f"{_SIMULATE}.usp:recover_role_confusion", _RATES, 0.0),
+    "mutual_praise": Planted(f"{_SIMULATE}.usp:recover_mutual_praise", _RATES, 0.0),
+    "portrayal_success": Planted(f"{_SIMULATE}.psyplay:recover", (0.1, 0.3, 0.5, 0.7, 0.9), 0.5),
+    "acted_on_beliefs": Planted(
+        f"{_BEHAVIOUR}.belief_behaviour:recover", (0.0, 0.25, 0.5, 0.75, 1.0), 0.0
+    ),
+    "cards_per_self_report": Planted(
+        f"{_BEHAVIOUR}.personality_illusion:recover", (-3.0, -1.5, 0.0, 1.5, 3.0), 0.0
+    ),
+    "sycophancy_slope": Planted(f"{_BEHAVIOUR}.too_nice:recover", (-0.2, 0.0, 0.2, 0.4, 0.6), 0.0),
+    "persona_accuracy_effect": Planted(
+        f"{_BEHAVIOUR}.playing_pretend:recover", (-0.4, -0.2, 0.0, 0.2, 0.35), 0.0
+    ),
+    "context_interaction": Planted(
+        f"{_BEHAVIOUR}.persona_paradox:recover", (-0.6, -0.3, 0.0, 0.3, 0.6), 0.0
+    ),
+    "abstention_gap": Planted(
+        f"{_BEHAVIOUR}.bias_runs_deep:recover", (0.0, 0.1, 0.2, 0.3, 0.5), 0.0
+    ),
+    "persona_sensitivity": Planted(
+        f"{_BEHAVIOUR}.stochastic_parrots:recover", (0.0, 0.0025, 0.005, 0.01, 0.02), 0.0
+    ),
+    "run_variation": Planted(f"{_BEHAVIOUR}.run_stability:recover", (0.0, 0.1, 0.2, 0.3), 0.0),
+    "consistently_wrong": Planted(
+        f"{_BEHAVIOUR}.run_stability:recover_wrong", (0.0, 0.2, 0.4, 0.6, 0.8), 0.0
+    ),
+    "variant_stability": Planted(
+        f"{_BEHAVIOUR}.variant_consistency:recover", (0.1, 0.3, 0.5, 0.7, 0.9, 1.0), 1.0
+    ),
+}
 
 
 def tried(planted: Planted, *, seeds: int = SEEDS, nulls: int = NULL_SEEDS) -> dict[str, Any]:

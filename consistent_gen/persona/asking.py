@@ -12,7 +12,7 @@ from consistent_gen.language.models import LanguageModel, Message
 from consistent_gen.persona.persona import Persona
 
 _INTEGER = re.compile(r"(?<![\w.,])-?\d+(?![\w]|[.,]\d)")
-_SAID = re.compile(r"\banswer\b\W*(?:is\b)?\W*([A-Z])\b")
+_SAID = re.compile(r"\b(?i:answer)\b\W*(?:is\b)?\W*([A-Z])\b")
 _ALONE = re.compile(r"^\W*([A-Z])(?:\W|$)")
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 _NAMED = re.compile(r"You are ([^.\n]+)\.")

@@ -1,6 +1,7 @@
 """Intervals and tests of the measures of personas, each as a small value; all intervals are 95 %.
 
-What resamples prompts and seeds, and Holm's correction, stand in `consistent_gen.rewards.statistics`.
+What resamples prompts and seeds, and Holm's correction, stand in
+`consistent_gen.rewards.statistics`.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def share(hits: int, n: int) -> Estimate:
 
 
 def share_difference(hits: int, n: int, other_hits: int, other_n: int) -> Estimate:
-    """A share less another one of other cases: Newcombe's interval (1998, method 10), Fisher's p."""
+    """A share less another one of other cases; Newcombe's interval (1998, method 10), Fisher's."""
     if n == 0 or other_n == 0:
         return NOTHING
     a, b = share(hits, n), share(other_hits, other_n)
@@ -105,9 +106,9 @@ def line(x: Sequence[float], y: Sequence[float]) -> Estimate:
     residuals = ys - ys.mean() - slope * d
     leverage = np.minimum(1.0 / n + d**2 / (d @ d), 1.0 - 1e-9)
     se = math.sqrt(float(((d * residuals / (1.0 - leverage)) ** 2).sum())) / float(d @ d)
-    t = scipy_stats().t(n - 2)
-    half = float(t.ppf((1.0 + LEVEL) / 2.0)) * se
-    p = 2.0 * float(t.sf(abs(slope) / se)) if se > 0.0 else float(slope == 0.0)
+    t = scipy_stats().t
+    half = float(t.ppf((1.0 + LEVEL) / 2.0, n - 2)) * se
+    p = 2.0 * float(t.sf(abs(slope) / se, n - 2)) if se > 0.0 else float(slope == 0.0)
     return Estimate(slope, slope - half, slope + half, p, n)
 
 

@@ -78,10 +78,10 @@ class Dialogue:
 
     def run(self, transcript: Transcript | None = None) -> Transcript:
         """The whole dialogue, from its beginning or from where a transcript stands."""
-        last = self._opened(transcript)
-        for last in self.grow(last):
-            pass
-        return last
+        now = self._opened(transcript)
+        for grown in self.grow(now):
+            now = grown
+        return now
 
     def grow(self, transcript: Transcript | None = None) -> Iterator[Transcript]:
         """The transcript after each turn; the last one says why it ended.

@@ -93,13 +93,13 @@ def leaks(text: str, persona: Persona) -> list[str]:
 
 
 def portrayal_success(
-    talks: Sequence[tuple[str, Transcript, Persona]], judge: TraitJudge, *, tool: str, seed: int = 0
+    talks: Sequence[tuple[str, Transcript, Persona]], judge: TraitJudge, *, tool: str
 ) -> tuple[Measurement, ...]:
     """How often the judge finds the card's pole, over all traits of all dialogues, and by pole.
 
     talks: topic, dialogue and the persona that is looked for in it. A dialogue in which that
-    speaker names an adjective of the card is rejected, with all its traits as failed. `null` is what
-    the same answers get against shuffled cards. "positive" takes neuroticism the other way round.
+    speaker names an adjective of the card is rejected, with all its traits as failed. `null` is
+    what the same answers get against shuffled cards. "positive" takes neuroticism the other way round.
     """
     items: list[Item] = []
     answers: list[tuple[str, Pole, Found]] = []
@@ -126,7 +126,7 @@ def portrayal_success(
         whole = name == "portrayal_success"
         measured.append(Measurement(
             name, hits.value, hits.low, hits.high, hits.n, failed if whole else 0,
-            null=_shuffled(some, seed), tools=tools, items=tuple(items) if whole else (),
+            null=_shuffled(some, answers), tools=tools, items=tuple(items) if whole else (),
         ))  # fmt: skip
     open_ = share(sum(found == "undetermined" for *_, found in answers), len(answers))
     leak = share(leaked, len(talks))
@@ -142,15 +142,15 @@ def _positive(trait: str, pole: Pole) -> bool:
     return (pole == "high") != (trait == "neuroticism")
 
 
-def _shuffled(answers: Sequence[tuple[str, Pole, Found]], seed: int) -> float:
-    """Success when the cards are dealt anew within each trait: the mean over all deals, exactly."""
-    hits = 0.0
-    for trait in {trait for trait, *_ in answers}:
-        mine = [(pole, found) for name, pole, found in answers if name == trait]
-        for pole in ("high", "low"):
-            of_card = sum(card == pole for card, _ in mine) / len(mine)
-            hits += of_card * sum(found == pole for _, found in mine)
-    return hits / len(answers) if answers else float("nan")
+def _shuffled(
+    some: Sequence[tuple[str, Pole, Found]], answers: Sequence[tuple[str, Pole, Found]]
+) -> float:
+    """Success of some cards when all answers are dealt anew within each trait, over all deals."""
+    chances = []
+    for trait, pole, _ in some:
+        dealt = [found for name, _, found in answers if name == trait]
+        chances.append(sum(found == pole for found in dealt) / len(dealt))
+    return float(np.mean(chances)) if chances else float("nan")
 
 
 def model_trait_judge(model: LanguageModel) -> TraitJudge:

@@ -27,7 +27,9 @@ POOLS: Mapping[str, Sequence[str | int]] = {
         "accountant", "farmer", "pensioner", "software developer", "head cook", "judge",
     ),
     "place": ("a fishing village", "a mining town", "a capital", "a suburb", "a mountain hamlet"),
-    "household": ("alone", "with a partner", "with parents", "with two children", "in a shared flat"),
+    "household": (
+        "alone", "with a partner", "with parents", "with two children", "in a shared flat",
+    ),
     "concern": (
         "money", "sleep", "an exam", "a move", "a quarrel with a neighbour", "a new job",
         "retirement", "a sick parent",

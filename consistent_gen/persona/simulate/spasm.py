@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from consistent_gen.errors import InputError
 from consistent_gen.language.embedders import HashedNgrams, TextEmbedder
@@ -25,6 +26,7 @@ from consistent_gen.persona.statistics import line, mean, share
 from consistent_gen.persona.transcript import Transcript, project
 
 ECHO = 0.6  # share of a turn's word trigrams that a partner has just said
+Trigram: TypeAlias = tuple[str, str, str]
 WITHIN = 2  # turns of the others, back from a turn
 
 
@@ -45,21 +47,24 @@ def echo_rate(spoken: Sequence[Spoken]) -> Measurement:
     """The share of turns that say again what a partner has just said [our definition].
 
     A turn echoes when at least `ECHO` of its word trigrams stand in one of the `WITHIN` turns of
-    others before it. Turns of fewer than three words are not counted, nor is what comes first.
+    others before it, and others said them first: who is echoed does not echo by going on. Turns of
+    fewer than three words are not counted, nor is what comes first.
     """
     items = []
     for number, role in enumerate(spoken):
-        others: list[str] = []
+        heard: list[set[Trigram]] = []
+        first: dict[Trigram, str] = {}
         for i, turn in enumerate(role.transcript.turns):
-            if turn.speaker != role.persona.name:
-                others.append(turn.text)
-                continue
             said = _trigrams(turn.text)
-            if said and others:
-                copied = max(len(said & _trigrams(o)) / len(said) for o in others[-WITHIN:])
-                echoes = float(copied >= ECHO)
-                items.append(Item(f"{number}.{i}", echoes, answered=turn.text,
-                                  why=f"{copied:.0%} of its trigrams"))  # fmt: skip
+            if turn.speaker == role.persona.name and said and heard:
+                theirs = {gram for gram in said if first.get(gram, turn.speaker) != turn.speaker}
+                copied = max(len(theirs & other) / len(said) for other in heard[-WITHIN:])
+                why = f"{copied:.0%} of its trigrams"
+                items.append(Item(f"{number}.{i}", float(copied >= ECHO), "", turn.text, why))
+            elif turn.speaker != role.persona.name:
+                heard.append(said)
+            for gram in said:
+                first.setdefault(gram, turn.speaker)
     found = share(sum(item.value == 1.0 for item in items), len(items))
     return Measurement(
         "echo_rate", found.value, found.low, found.high, found.n, direction="lower",
@@ -139,7 +144,7 @@ def by_role(transcripts: Sequence[Transcript], personas: Sequence[Persona]) -> l
     ]
 
 
-def _trigrams(text: str) -> set[tuple[str, ...]]:
+def _trigrams(text: str) -> set[Trigram]:
     said = words(text)
     return set(zip(said, said[1:], said[2:], strict=False))
 
@@ -171,7 +176,7 @@ class Talker:
 @dataclass(frozen=True)
 class Imitator:
     """Goes on as it has spoken before: says again a line that it takes for its own, with a
-    probability of `habit`. Where its turns are not marked as its own, any line of the script may be.
+    probability of `habit`. Where its turns are not marked as its own, that may be any line.
     """
 
     habit: float = 0.7

@@ -31,8 +31,8 @@ TASK = (
     "What one user wrote to an assistant, in order:\n{lines}\n---\n"
     "Describe this user in two paragraphs with an empty line between them, speaking to the user as "
     '"you", one plain sentence for each point. First paragraph: facts about the user and what the '
-    "user wants here. Second paragraph: the user's personality and way of writing. Say nothing that "
-    "the lines do not show."
+    "user wants here. Second paragraph: the user's personality and way of writing. Say nothing "
+    "that the lines do not show."
 )
 SIMULATE = (
     "You write what a user writes to an assistant. Your profile is:\n{profile}\n"
@@ -350,8 +350,22 @@ def recover_recall(seed: int, parameter: float) -> Measurement:
     return fact_recall(cases, HashedNgrams())
 
 
-def recover_failure(seed: int, parameter: float, mode: str = "bluntness") -> Measurement:
-    """The rate of one failure mode of users that fail so often."""
+def recover_bluntness(seed: int, parameter: float) -> Measurement:
+    """The bluntness of users that recite a fact so often."""
+    return _recover_failure(seed, parameter, "bluntness")
+
+
+def recover_role_confusion(seed: int, parameter: float) -> Measurement:
+    """The role confusion of users that speak as an assistant so often."""
+    return _recover_failure(seed, parameter, "role_confusion")
+
+
+def recover_mutual_praise(seed: int, parameter: float) -> Measurement:
+    """The mutual praise of users that praise back so often."""
+    return _recover_failure(seed, parameter, "mutual_praise")
+
+
+def _recover_failure(seed: int, parameter: float, mode: str) -> Measurement:
     planted = {"bluntness": "blunt", "role_confusion": "confused", "mutual_praise": "praising"}
     talks, profiles = [], []
     for i in range(20):
