@@ -32,6 +32,7 @@ import httpx
 
 from benchmarks.chaos_processes import PATIENCE_S, Doomed, DoomedGateway, burner, set_clock, worker
 from benchmarks.serving import drawn_alone, say, story_of
+from consistent_gen.checkpoints import read_json, write_json
 from consistent_gen.client import ApiError, Client
 from consistent_gen.client.types import StoryIn
 from consistent_gen.methods import METHODS
@@ -203,6 +204,10 @@ def run(store: str, url: str | None, options: argparse.Namespace) -> dict[str, A
         "gateways": STORES[store],
         "stories": len(requests),
         "users": options.users,
+        "workers": options.workers,
+        "load": options.load,
+        "lease_s": options.lease_s,
+        "max_attempts": options.max_attempts,
         "faults": dict(sorted(cluster.faults.items())),
         "seconds": round(seconds, 1),
         **figures,
@@ -333,19 +338,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import torch
 
     torch.set_num_threads(1)  # as the workers, and it stands in the metadata
-    runs = []
+    good = True
     for store in STORES if options.store is None else (options.store,):
         with contextlib.ExitStack() as stack:
             url = None if store == "sqlite" else stack.enter_context(postgres(options.url))
-            runs.append(run(store, url, options))
-        say(f"{store}: {runs[-1]}")
-    result = {"schema": 1, "lease_s": options.lease_s, "workers": options.workers,
-              "load": options.load, "max_attempts": options.max_attempts, "runs": runs}  # fmt: skip
-    if options.out:
-        from consistent_gen.checkpoints import write_json
+            figures = run(store, url, options)
+        say(f"{store}: {figures}")
+        good &= is_good(figures)
+        if options.out:
+            keep(Path(options.out), figures)
+    return int(not good)
 
-        write_json(options.out, result)
-    return int(not all(map(is_good, runs)))
+
+def keep(file: Path, figures: dict[str, Any]) -> None:
+    """Write the figures of a run into a file, beside those of other stores."""
+    runs = read_json(file)["runs"] if file.exists() else []
+    others = [run for run in runs if run["store"] != figures["store"]]
+    write_json(file, {"schema": 1, "runs": sorted([*others, figures], key=lambda r: r["gateways"])})
 
 
 if __name__ == "__main__":
