@@ -30,8 +30,9 @@ from typing import Any
 
 import httpx
 
-from benchmarks.chaos_processes import PATIENCE_S, Doomed, Gateway, burner, set_clock, worker
+from benchmarks.chaos_processes import PATIENCE_S, Doomed, DoomedGateway, burner, set_clock, worker
 from benchmarks.serving import drawn_alone, say, story_of
+from consistent_gen.checkpoints import read_json, write_json
 from consistent_gen.client import ApiError, Client
 from consistent_gen.client.types import StoryIn
 from consistent_gen.methods import METHODS
@@ -45,10 +46,10 @@ STORES = {"sqlite": 1, "postgresql": 2}  # gateways of each
 
 
 @dataclass
-class Scene:
+class Cluster:
     """The processes of one run, and what was done to them."""
 
-    gateways: list[Gateway]
+    gateways: list[DoomedGateway]
     workers: list[Doomed]
     burners: list[Doomed]
     clock: Path
@@ -102,7 +103,7 @@ class Scene:
 
 
 @dataclass
-class Watched:
+class Followed:
     """What a user saw of a story."""
 
     story: int
@@ -112,34 +113,34 @@ class Watched:
     disorder: int = 0  # events that came twice, or backwards
 
 
-def harm(scene: Scene, options: argparse.Namespace, drawn: Callable[[], float]) -> None:
+def harm(cluster: Cluster, options: argparse.Namespace, drawn: Callable[[], float]) -> None:
     """All faults, spread over the run; `drawn` is the share of the stories that is done."""
     dice = random.Random(options.seed)
-    loses_one = len(scene.gateways) > 1
+    loses_one = len(cluster.gateways) > 1
     for number in range(options.faults):
         # While there is something left to disturb.
-        while drawn() < 0.9 * number / options.faults and not scene.over.is_set():
+        while drawn() < 0.9 * number / options.faults and not cluster.over.is_set():
             time.sleep(0.1)
-        if scene.over.is_set():
+        if cluster.over.is_set():
             return
         if loses_one and number == options.faults // 2:
-            scene.lose_gateway()
+            cluster.lose_gateway()
         kind = FAULTS[number % len(FAULTS)]
         say(f"{drawn():4.0%} {kind}")
-        scene.fault(kind, dice)
+        cluster.fault(kind, dice)
         time.sleep(dice.uniform(0.0, 1.0))
 
 
-def order(scene: Scene, request: StoryIn, user: str, number: int) -> Watched:
+def order(cluster: Cluster, request: StoryIn, user: str, number: int) -> Followed:
     """Order a story and watch it to its end, whatever becomes of the gateways."""
-    seen: Watched | None = None
+    seen: Followed | None = None
     after, broken = 0, 0
     while True:
         try:
-            with Client(scene.url(number + broken), user=user, timeout=10.0) as client:
+            with Client(cluster.url(number + broken), user=user, timeout=10.0) as client:
                 if seen is None:
                     made = client.create_story(request, idempotency_key=f"story-{number}")
-                    seen = Watched(number, made.job)
+                    seen = Followed(number, made.job)
                 for event in client.events(seen.job, after, patience_s=0.0):
                     seen.disorder += event.id <= after
                     after = event.id
@@ -151,7 +152,7 @@ def order(scene: Scene, request: StoryIn, user: str, number: int) -> Watched:
             if error.status not in (0, 429, 500, 502, 503, 504):
                 raise
         broken += 1
-        if scene.over.wait(RETRY_S):
+        if cluster.over.wait(RETRY_S):
             raise RuntimeError("the run was ended")
 
 
@@ -169,41 +170,45 @@ def run(store: str, url: str | None, options: argparse.Namespace) -> dict[str, A
     requests = stories(options.stories)
     done = Counter[str]()
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder, contextlib.ExitStack() as stack:
-        scene = set_up(Path(folder), STORES[store], url, options)
-        stack.callback(scene.end)
+        cluster = set_up(Path(folder), STORES[store], url, options)
+        stack.callback(cluster.end)
         started = time.monotonic()
 
-        def user(number: int) -> list[Watched]:
+        def user(number: int) -> list[Followed]:
             mine = range(number, len(requests), options.users)
             found = []
             for n in mine:
-                found.append(order(scene, requests[n], f"user-{number}", n))
+                found.append(order(cluster, requests[n], f"user-{number}", n))
                 done["stories"] += 1
             return found
 
         with ThreadPoolExecutor(options.users + 1) as pool:
-            harming = pool.submit(harm, scene, options, lambda: done["stories"] / len(requests))
+            harming = pool.submit(harm, cluster, options, lambda: done["stories"] / len(requests))
             try:
                 seen = [w for found in pool.map(user, range(options.users)) for w in found]
                 seconds = time.monotonic() - started
                 harming.result()
             except BaseException:
-                scene.over.set()
-                scene.end()
+                cluster.over.set()
+                cluster.end()
                 raise
-        for one in scene.burners:
+        for one in cluster.burners:
             one.kill()
-        with Client(scene.url(0), timeout=60.0) as client:
-            while not scene.gateways[0].answers():
+        with Client(cluster.url(0), timeout=60.0) as client:
+            while not cluster.gateways[0].answers():
                 time.sleep(RETRY_S)
             figures = compare(client, requests, seen, options.model)
-            metrics = httpx.get(f"{scene.url(0)}/metrics", trust_env=False).text
+            metrics = httpx.get(f"{cluster.url(0)}/metrics", trust_env=False).text
     return {
         "store": store,
         "gateways": STORES[store],
         "stories": len(requests),
         "users": options.users,
-        "faults": dict(sorted(scene.faults.items())),
+        "workers": options.workers,
+        "load": options.load,
+        "lease_s": options.lease_s,
+        "max_attempts": options.max_attempts,
+        "faults": dict(sorted(cluster.faults.items())),
         "seconds": round(seconds, 1),
         **figures,
         "leases": _leases(metrics),
@@ -211,7 +216,7 @@ def run(store: str, url: str | None, options: argparse.Namespace) -> dict[str, A
 
 
 def compare(
-    client: Client, requests: Sequence[StoryIn], seen: Sequence[Watched], model: str | None
+    client: Client, requests: Sequence[StoryIn], seen: Sequence[Followed], model: str | None
 ) -> dict[str, Any]:
     """What became of all frames, and which are not the bytes that nobody disturbed."""
     states, attempts, unequal, frames = Counter[str](), 0, 0, 0
@@ -235,7 +240,7 @@ def compare(
     }
 
 
-def set_up(folder: Path, gateways: int, url: str | None, options: argparse.Namespace) -> Scene:
+def set_up(folder: Path, gateways: int, url: str | None, options: argparse.Namespace) -> Cluster:
     """Start everything; returns when the gateways answer."""
     common = ["--data", str(folder / "data"), "--bucket", str(BUCKET)]
     common += ["--set", f"engine.lease_s={options.lease_s}"]
@@ -246,7 +251,7 @@ def set_up(folder: Path, gateways: int, url: str | None, options: argparse.Names
     said = [*common, *(part for one in own for part in ("--set", one))]
     clock = folder / "clock"
     set_clock(clock, 0.0)
-    made = [Gateway(f"gateway-{n}", said, clock, folder / f"gateway-{n}.log")
+    made = [DoomedGateway(f"gateway-{n}", said, clock, folder / f"gateway-{n}.log")
             for n in range(gateways)]  # fmt: skip
     for gateway in made:
         gateway.environment = {} if url is None else {"CONSISTENT_GEN_STORE_URL": url}
@@ -255,10 +260,10 @@ def set_up(folder: Path, gateways: int, url: str | None, options: argparse.Names
         return worker(name, address, common, folder / f"{name}.log")
 
     workers = [make_worker(f"worker-{n}", made[n % gateways].url) for n in range(options.workers)]
-    scene = Scene(made, workers, [burner(n) for n in range(options.load)], clock,
+    cluster = Cluster(made, workers, [burner(n) for n in range(options.load)], clock,
                   options.lease_s, make_worker)  # fmt: skip
     try:
-        for one in (*made, *workers, *scene.burners):
+        for one in (*made, *workers, *cluster.burners):
             one.start()
         end = time.monotonic() + PATIENCE_S
         while not all(gateway.answers() for gateway in made):
@@ -266,9 +271,9 @@ def set_up(folder: Path, gateways: int, url: str | None, options: argparse.Names
                 raise RuntimeError(_tail(folder))
             time.sleep(RETRY_S)
     except BaseException:
-        scene.end()
+        cluster.end()
         raise
-    return scene
+    return cluster
 
 
 @contextlib.contextmanager
@@ -333,19 +338,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import torch
 
     torch.set_num_threads(1)  # as the workers, and it stands in the metadata
-    runs = []
+    good = True
     for store in STORES if options.store is None else (options.store,):
         with contextlib.ExitStack() as stack:
             url = None if store == "sqlite" else stack.enter_context(postgres(options.url))
-            runs.append(run(store, url, options))
-        say(f"{store}: {runs[-1]}")
-    result = {"schema": 1, "lease_s": options.lease_s, "workers": options.workers,
-              "load": options.load, "max_attempts": options.max_attempts, "runs": runs}  # fmt: skip
-    if options.out:
-        from consistent_gen.checkpoints import write_json
+            figures = run(store, url, options)
+        say(f"{store}: {figures}")
+        good &= is_good(figures)
+        if options.out:
+            keep(Path(options.out), figures)
+    return int(not good)
 
-        write_json(options.out, result)
-    return int(not all(map(is_good, runs)))
+
+def keep(file: Path, figures: dict[str, Any]) -> None:
+    """Write the figures of a run into a file, beside those of other stores."""
+    runs = read_json(file)["runs"] if file.exists() else []
+    others = [run for run in runs if run["store"] != figures["store"]]
+    write_json(file, {"schema": 1, "runs": sorted([*others, figures], key=lambda r: r["gateways"])})
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ class Doomed:
             self.process.send_signal(signal.SIGCONT)
 
 
-class Gateway(Doomed):
+class DoomedGateway(Doomed):
     """A gateway on a socket that stays open while it is killed and started, so callers wait."""
 
     def __init__(self, name: str, arguments: Sequence[str], clock: Path, log: Path) -> None:

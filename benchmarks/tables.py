@@ -318,11 +318,11 @@ def _chaos(result: Mapping[str, Any]) -> str:
         "store, gateways", "stories drawn", "frames with equal bytes", "most attempts",
         "events out of order", "calls repeated", "seconds", "faults",
     )  # fmt: skip
-    users = " and ".join(sorted({str(run["users"]) for run in result["runs"]}))
+    first = result["runs"][0]
     return (
-        f"## Serving while processes die\n\n`python -m benchmarks.chaos`, {users} users, "
-        f"{result['workers']} drawing workers, {result['load']} processes that keep cores busy, "
-        f"leases of {result['lease_s']:g} s\n\n" + table(columns, rows)
+        f"## Serving while processes die\n\n`python -m benchmarks.chaos`, {first['users']} users, "
+        f"{first['workers']} drawing workers, leases of {first['lease_s']:g} s, a busy machine\n\n"
+        + table(columns, rows)
     )
 
 

@@ -15,7 +15,7 @@ from services.settings import Settings
 from services.store.database import Database
 from services.store.identifiers import new_id
 from services.store.lock import FolderLock
-from services.store.sqlite_database import SqliteDatabase
+from services.store.sqlite_database import ServerSqlite
 
 DATABASE_NAME = "server.sqlite"
 MARKER_NAME = "store.id"
@@ -31,10 +31,10 @@ def open_database(settings: Settings, *, migrate: bool = True) -> Database:
         InputError, BusyError, StorageError, StorageFull: as the database.
     """
     if settings.store.url is None:
-        return SqliteDatabase(settings.storage.data_dir / DATABASE_NAME, migrate=migrate)
-    from services.store.postgres_database import PostgresDatabase
+        return ServerSqlite(settings.storage.data_dir / DATABASE_NAME, migrate=migrate)
+    from services.store.postgres_database import ServerPostgres
 
-    return PostgresDatabase(settings.store.url, migrate=migrate)
+    return ServerPostgres(settings.store.url, migrate=migrate)
 
 
 def lock_folder(settings: Settings) -> FolderLock | None:
@@ -61,7 +61,7 @@ def pair(database: Database, folder: Path) -> None:
     """
     marker, mine = folder / MARKER_NAME, store_id(database)
     if not marker.exists():
-        is_ours = (folder / DATABASE_NAME).exists() and isinstance(database, SqliteDatabase)
+        is_ours = (folder / DATABASE_NAME).exists() and isinstance(database, ServerSqlite)
         if not is_ours and _has_strangers(database, folder):
             raise InputError(
                 f"{folder} has pictures that {database.name} does not know; give an empty "

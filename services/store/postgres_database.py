@@ -54,7 +54,7 @@ _RECONNECT_S = 0.5
 _log = logging.getLogger("services.store")
 
 
-class PostgresDatabase(Database):
+class ServerPostgres(Database):
     """The tables of a store on a server. Writers of all gateways take turns."""
 
     shared = True
@@ -69,9 +69,10 @@ class PostgresDatabase(Database):
             StorageError: it refuses, or a newer version wrote the tables.
         """
         self._address = _address(url)
-        super().__init__(f"the database {shown_url(url)}")
+        super().__init__(f"the database {shown_url(url)}")  # for the operator, who starts us
         self._hear: list[Callable[[frozenset[str]], None]] = []
         self._version = 0
+        self._place: str | None = None  # once it is open
         self._claimed = False
         self._ear: threading.Thread | None = None
         self._writer = self._connect(reading=False)
@@ -83,6 +84,7 @@ class PostgresDatabase(Database):
         except BaseException:
             self.close()
             raise
+        self._place, self.name = self.name, "the server's database"  # for callers
 
     # Other gateways -------------------------------------------------------------------------------
     def foreign_version(self) -> int:
@@ -97,13 +99,13 @@ class PostgresDatabase(Database):
     def claim(self) -> None:
         """See `Database`. Raises InputError while `alone` is held."""
         self._claimed = True
-        if not self._lock_gateways(self._writer, "pg_try_advisory_lock_shared"):
-            raise InputError(f"{self.name} is being restored or upgraded; start again afterwards")
+        if not self._lock_gateways("pg_try_advisory_lock_shared"):
+            raise InputError(f"{self._place} is being restored or upgraded; start again afterwards")
 
     def alone(self) -> None:
         """See `Database`."""
-        if not self._lock_gateways(self._writer, "pg_try_advisory_lock"):
-            raise InputError(f"{self.name} is in use by a gateway; stop all of them first")
+        if not self._lock_gateways("pg_try_advisory_lock"):
+            raise InputError(f"{self._place} is in use by a gateway; stop all of them first")
 
     def close(self) -> None:
         """Close all connections."""
@@ -138,8 +140,9 @@ class PostgresDatabase(Database):
             with suppress(psycopg.Error):
                 self._writer.close()
             self._writer = self._connect(reading=False)
-            if self._claimed:
-                self._lock_gateways(self._writer, "pg_try_advisory_lock_shared")
+            if self._claimed and not self._lock_gateways("pg_try_advisory_lock_shared"):
+                self._writer.close()
+                raise BusyError(f"{self.name} is being restored", retry_after=10.0) from None
             self._begin_turn()
 
     def _begin_turn(self) -> None:
@@ -209,14 +212,19 @@ class PostgresDatabase(Database):
 
     # Inside ---------------------------------------------------------------------------------------
     def _explained(self, error: psycopg.Error) -> Exception:
-        said = f"{self.name}: {_first_line(error)}"
-        kind = (error.sqlstate or "")[:2]
+        said, kind = _first_line(error), (error.sqlstate or "")[:2]
+        if self._place is None:
+            said = f"{self.name}: {said}"
+        else:
+            # Callers need not know where the server has its database.
+            _log.warning("%s: %s", self._place, said)
+            said = f"{self.name} refused"
         if error.sqlstate in ("53100", "53200"):
-            return StorageFull(f"{said}; nothing was changed")
+            return StorageFull(f"{said}: no room; nothing was changed")
         if kind in ("", "08", "57") or error.sqlstate == "25P03":  # gone, stopping, we were idle
-            return ConnectionLost(said, retry_after=1.0)
+            return ConnectionLost(f"{said}; it does not answer, try again", retry_after=1.0)
         if kind in ("25", "40", "53", "55"):  # a standby, deadlock, too many, not in time
-            return BusyError(said, retry_after=1.0)
+            return BusyError(f"{said}; it is busy, try again", retry_after=1.0)
         return StorageError(f"{said}; nothing was changed")
 
     def _schema_key(self) -> int:
@@ -227,9 +235,9 @@ class PostgresDatabase(Database):
         number = zlib.crc32(schema.encode())
         return number - (1 << 32) if number >= 1 << 31 else number
 
-    def _lock_gateways(self, connection: Connection, function: str) -> bool:
+    def _lock_gateways(self, function: str) -> bool:
         sql = f"SELECT {function}(?, ?) AS had"
-        return bool(self._ask(connection, sql, (_GATEWAYS, self._key))[0]["had"])
+        return bool(self._ask(self._writer, sql, (_GATEWAYS, self._key))[0]["had"])
 
     def _start_listening(self) -> None:
         if self._ear is None:
@@ -251,7 +259,7 @@ class PostgresDatabase(Database):
                     self._heard(notice)
                 continue
             except psycopg.Error as error:
-                _log.warning("%s: no notices: %s", self.name, _first_line(error))
+                _log.warning("%s: no notices: %s", self._place, _first_line(error))
             connection.close()
             with suppress(BusyError, StorageError):
                 connection = self._connect_ear()

@@ -16,7 +16,7 @@ from services.store.database import ConstraintError, Database
 _WAL_KEPT_BYTES = 16 << 20
 
 
-class SqliteDatabase(Database):
+class ServerSqlite(Database):
     """One file. Writers of all threads and processes of this machine take turns."""
 
     def __init__(self, path: Path, *, busy_timeout_s: float = 10.0, migrate: bool = True) -> None:

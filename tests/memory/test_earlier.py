@@ -22,7 +22,7 @@ from services.jobs import JobStore
 from services.personas import OpenPersonas
 from services.settings import LimitSettings, StorageSettings
 from services.store import ArtifactStore, Library, StoryStore
-from services.store.sqlite_database import SqliteDatabase
+from services.store.sqlite_database import ServerSqlite
 
 KEY = MemoryKey("5" * 64)
 COUNTS: dict[Kind, int] = {
@@ -86,7 +86,7 @@ def test_a_key_is_still_asked_for(earlier: Path) -> None:
 
 def test_a_servers_data_is_read(earlier: Path) -> None:
     folder = earlier / "server"
-    db = SqliteDatabase(folder / "server.sqlite")
+    db = ServerSqlite(folder / "server.sqlite")
     artifacts = ArtifactStore(folder / "artifacts", db, StorageSettings(reserve_bytes=0))
     library = Library(db, artifacts)
     (mia,) = library.list("alice").characters

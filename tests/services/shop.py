@@ -11,7 +11,7 @@ from consistent_gen.client.types import FrameIn, Job, StoryIn
 from services.jobs import JobStore, Lease, OrderedFrame, WorkerBoard
 from services.settings import LimitSettings, StorageSettings
 from services.store import ArtifactStore, Database, Library, StoryStore
-from services.store.sqlite_database import SqliteDatabase
+from services.store.sqlite_database import ServerSqlite
 
 ROOMY = StorageSettings(reserve_bytes=0)
 
@@ -77,10 +77,10 @@ class Shop:
 
     def database(self) -> Database:
         if self.url is None:
-            return SqliteDatabase(self.folder / "server.sqlite")
-        from services.store.postgres_database import PostgresDatabase
+            return ServerSqlite(self.folder / "server.sqlite")
+        from services.store.postgres_database import ServerPostgres
 
-        return PostgresDatabase(self.url)
+        return ServerPostgres(self.url)
 
     def reopen(self) -> None:
         """As after a restart of the server."""

@@ -122,6 +122,11 @@ def test_secrets_are_masked() -> None:
     settings = load_settings(overrides=[f"auth.worker_token={TOKEN!r}"])
     assert TOKEN not in str(settings.shown()) and settings.shown()["auth"]["worker_token"] == MASK
     assert Settings().shown()["auth"]["worker_token"] == ""
+    settings = load_settings(None, {"CONSISTENT_GEN_STORE_URL": "postgresql://me:hunter2@db/store"})
+    assert settings.shown()["store"]["url"] == MASK and "hunter2" not in repr(settings)
+    with pytest.raises(InputError, match="address of a PostgreSQL") as error:
+        load_settings(overrides=["store.url=mysql://me:hunter2@db/store"])
+    assert "hunter2" not in str(error.value)
 
 
 def test_settings_errors_and_keys_load_nothing_heavy() -> None:

@@ -28,7 +28,7 @@ from services.jobs import JobStore
 from services.personas import OpenPersonas
 from services.settings import LimitSettings, StorageSettings
 from services.store import ArtifactStore, Library, StoryStore
-from services.store.sqlite_database import SqliteDatabase
+from services.store.sqlite_database import ServerSqlite
 from tests.services.shop import story_in, tasks
 
 KEY = MemoryKey("5" * 64)
@@ -98,7 +98,7 @@ def talk(folder: Path, key: MemoryKey | None) -> None:
 def server(folder: Path) -> None:
     """A database of the server: a library character, and a job with one frame of two drawn."""
     now = START.timestamp()
-    db = SqliteDatabase(folder / "server.sqlite")
+    db = ServerSqlite(folder / "server.sqlite")
     artifacts = ArtifactStore(
         folder / "artifacts", db, StorageSettings(reserve_bytes=0), clock=lambda: now
     )

@@ -9,7 +9,7 @@ import pytest
 from services.jobs import JobStore, Lease
 from services.jobs.silence import ListeningClock
 from services.store import schema
-from services.store.sqlite_database import SqliteDatabase
+from services.store.sqlite_database import ServerSqlite
 from tests.services.shop import Shop
 
 
@@ -204,7 +204,7 @@ def test_a_fault_of_one_of_several_is_charged_to_none(shop: Shop) -> None:
 def test_leases_of_an_older_version_go_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:5])
-        old = SqliteDatabase(folder / "server.sqlite")
+        old = ServerSqlite(folder / "server.sqlite")
         old.change(
             "INSERT INTO stories (id, owner, title, layout, revision, created_at, updated_at,"
             " request) VALUES ('sto_1', 'alice', 't', 'grid', 1, 1, 1, '{}')"

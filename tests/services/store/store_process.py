@@ -19,7 +19,7 @@ from services.errors import StorageFull
 from services.jobs import JobStore, OrderedFrame
 from services.settings import LimitSettings, StorageSettings
 from services.store import ArtifactStore, StoryStore
-from services.store.sqlite_database import SqliteDatabase
+from services.store.sqlite_database import ServerSqlite
 
 
 def acknowledge(what: str, **content: Any) -> None:
@@ -28,7 +28,7 @@ def acknowledge(what: str, **content: Any) -> None:
 
 class Store:
     def __init__(self, folder: Path) -> None:
-        self.db = SqliteDatabase(folder / "server.sqlite")
+        self.db = ServerSqlite(folder / "server.sqlite")
         self.artifacts = ArtifactStore(
             folder / "artifacts", self.db, StorageSettings(reserve_bytes=0)
         )

@@ -26,7 +26,7 @@ from services.errors import NotFound, StorageFull
 from services.jobs import JobStore
 from services.settings import LimitSettings, StorageSettings
 from services.store import ArtifactStore, StoryStore
-from services.store.sqlite_database import SqliteDatabase
+from services.store.sqlite_database import ServerSqlite
 
 ROOT = Path(__file__).resolve().parents[3]
 PROGRAM = Path(__file__).with_name("store_process.py")
@@ -66,7 +66,7 @@ class Survivors:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.db = SqliteDatabase(folder / "server.sqlite")
+        self.db = ServerSqlite(folder / "server.sqlite")
         self.artifacts = ArtifactStore(
             folder / "artifacts", self.db, StorageSettings(reserve_bytes=0)
         )
@@ -266,7 +266,7 @@ def test_a_disk_that_fills_while_a_frame_is_drawn_costs_only_time(tmp_path: Path
 
 def test_the_reserve_leaves_room_to_delete(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "4m") as disk:
-        db = SqliteDatabase(disk / "server.sqlite")
+        db = ServerSqlite(disk / "server.sqlite")
         artifacts = ArtifactStore(disk / "artifacts", db, StorageSettings(reserve_bytes=2 << 20))
         kept = []
         with pytest.raises(StorageFull, match="disk is full"):
@@ -292,14 +292,14 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, existing: bool
     program = f"""
 import os, sys
 from pathlib import Path
-from services.store.sqlite_database import SqliteDatabase
+from services.store.sqlite_database import ServerSqlite
 from services.errors import StorageFull
 if os.geteuid() == 0:
     os.setgroups([])
     os.setgid(65534)
     os.setuid(65534)
 try:
-    SqliteDatabase(Path({str(folder)!r}) / "server.sqlite").change("DELETE FROM jobs")
+    ServerSqlite(Path({str(folder)!r}) / "server.sqlite").change("DELETE FROM jobs")
 except StorageFull as error:
     print(error.status, error.message)
 """
@@ -328,12 +328,12 @@ except StorageFull as error:
 
 
 def test_a_writer_that_is_killed_inside_a_transaction_leaves_nothing_of_it(tmp_path: Path) -> None:
-    SqliteDatabase(tmp_path / "server.sqlite").close()
+    ServerSqlite(tmp_path / "server.sqlite").close()
     program = f"""
 import os, signal
 from pathlib import Path
-from services.store.sqlite_database import SqliteDatabase
-db = SqliteDatabase(Path({str(tmp_path)!r}) / "server.sqlite")
+from services.store.sqlite_database import ServerSqlite
+db = ServerSqlite(Path({str(tmp_path)!r}) / "server.sqlite")
 with db.transaction():
     db.change("INSERT INTO turns (name, state) VALUES ('half', '')")
     os.kill(os.getpid(), signal.SIGKILL)
@@ -342,7 +342,7 @@ with db.transaction():
         [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
     assert done.returncode == -9
-    db = SqliteDatabase(tmp_path / "server.sqlite")
+    db = ServerSqlite(tmp_path / "server.sqlite")
     assert db.rows("SELECT * FROM turns") == []
     db.close()
     assert sqlite3.connect(tmp_path / "server.sqlite").execute("SELECT 1").fetchone() == (1,)

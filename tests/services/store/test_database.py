@@ -12,25 +12,25 @@ import pytest
 from services.errors import BusyError, StorageError
 from services.store import schema
 from services.store.database import ConstraintError
-from services.store.sqlite_database import SqliteDatabase
+from services.store.sqlite_database import ServerSqlite
 
 
 @pytest.fixture
-def db(folder: Path) -> SqliteDatabase:
-    db = SqliteDatabase(folder / "test.sqlite")
+def db(folder: Path) -> ServerSqlite:
+    db = ServerSqlite(folder / "test.sqlite")
     db.change("CREATE TABLE things (name TEXT PRIMARY KEY)")
     return db
 
 
-def names(db: SqliteDatabase) -> list[str]:
+def names(db: ServerSqlite) -> list[str]:
     return [row["name"] for row in db.rows("SELECT name FROM things ORDER BY name")]
 
 
-def add(db: SqliteDatabase, name: str) -> None:
+def add(db: ServerSqlite, name: str) -> None:
     db.change("INSERT INTO things VALUES (?)", (name,))
 
 
-def test_all_or_nothing(db: SqliteDatabase) -> None:
+def test_all_or_nothing(db: ServerSqlite) -> None:
     with pytest.raises(RuntimeError), db.transaction():
         add(db, "a")
         assert names(db) == ["a"]
@@ -39,7 +39,7 @@ def test_all_or_nothing(db: SqliteDatabase) -> None:
     db.close()
 
 
-def test_a_nested_transaction_can_fail_alone(db: SqliteDatabase) -> None:
+def test_a_nested_transaction_can_fail_alone(db: ServerSqlite) -> None:
     called: list[str] = []
     with db.transaction():
         add(db, "a")
@@ -55,7 +55,7 @@ def test_a_nested_transaction_can_fail_alone(db: SqliteDatabase) -> None:
     db.close()
 
 
-def test_callbacks_run_after_the_commit_and_may_read(db: SqliteDatabase) -> None:
+def test_callbacks_run_after_the_commit_and_may_read(db: ServerSqlite) -> None:
     seen: list[list[str]] = []
     with db.transaction():
         add(db, "a")
@@ -68,7 +68,7 @@ def test_callbacks_run_after_the_commit_and_may_read(db: SqliteDatabase) -> None
     db.close()
 
 
-def test_readers_do_not_wait_for_a_writer_and_see_what_is_committed(db: SqliteDatabase) -> None:
+def test_readers_do_not_wait_for_a_writer_and_see_what_is_committed(db: ServerSqlite) -> None:
     add(db, "a")
     with db.transaction():
         add(db, "b")
@@ -80,7 +80,7 @@ def test_readers_do_not_wait_for_a_writer_and_see_what_is_committed(db: SqliteDa
     db.close()
 
 
-def test_a_snapshot_is_one_moment(db: SqliteDatabase) -> None:
+def test_a_snapshot_is_one_moment(db: ServerSqlite) -> None:
     add(db, "a")
     with db.snapshot() as rows:
         before = rows("SELECT name FROM things", ())
@@ -92,7 +92,7 @@ def test_a_snapshot_is_one_moment(db: SqliteDatabase) -> None:
     db.close()
 
 
-def test_many_threads_write_and_nothing_is_lost(db: SqliteDatabase) -> None:
+def test_many_threads_write_and_nothing_is_lost(db: ServerSqlite) -> None:
     def work(worker: int) -> None:
         for number in range(25):
             with db.transaction(durable=number % 2 == 0):
@@ -108,7 +108,7 @@ def test_many_threads_write_and_nothing_is_lost(db: SqliteDatabase) -> None:
 
 
 def test_another_process_that_writes_is_waited_for_and_then_named(folder: Path) -> None:
-    db = SqliteDatabase(folder / "test.sqlite", busy_timeout_s=0.05)
+    db = ServerSqlite(folder / "test.sqlite", busy_timeout_s=0.05)
     other = sqlite3.connect(folder / "test.sqlite", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(BusyError, match="in use") as busy:
@@ -120,18 +120,18 @@ def test_another_process_that_writes_is_waited_for_and_then_named(folder: Path) 
     db.close()
 
 
-def test_only_changes_of_others_are_foreign(db: SqliteDatabase) -> None:
+def test_only_changes_of_others_are_foreign(db: ServerSqlite) -> None:
     before = db.foreign_version()
     add(db, "a")
     assert db.foreign_version() == before
-    other = SqliteDatabase(db.path)
+    other = ServerSqlite(db.path)
     add(other, "b")
     assert db.foreign_version() != before
     other.close()
     db.close()
 
 
-def test_files_are_for_us_alone_and_durable(db: SqliteDatabase) -> None:
+def test_files_are_for_us_alone_and_durable(db: ServerSqlite) -> None:
     assert stat.S_IMODE(db.path.stat().st_mode) == 0o600
     add(db, "a")
     assert db.rows("PRAGMA journal_mode")[0][0] == "wal"  # type: ignore[index]
@@ -144,12 +144,12 @@ def test_files_are_for_us_alone_and_durable(db: SqliteDatabase) -> None:
     db.close()
 
 
-def test_a_database_of_a_newer_version_is_left_alone(db: SqliteDatabase) -> None:
+def test_a_database_of_a_newer_version_is_left_alone(db: ServerSqlite) -> None:
     db.change("INSERT INTO migrations (name) VALUES ('9999_future')")
     db.close()
     content = db.path.read_bytes()
     with pytest.raises(StorageError, match="9999_future"):
-        SqliteDatabase(db.path)
+        ServerSqlite(db.path)
     assert db.path.read_bytes() == content
 
 
@@ -159,9 +159,9 @@ def test_migrations_are_applied_one_after_the_other(
     for length in range(1, len(schema.MIGRATIONS) + 1):
         with monkeypatch.context() as patch:
             patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:length])
-            db = SqliteDatabase(folder / "grown.sqlite")
+            db = ServerSqlite(folder / "grown.sqlite")
             db.close()
-    fresh, grown = SqliteDatabase(folder / "fresh.sqlite"), SqliteDatabase(folder / "grown.sqlite")
+    fresh, grown = ServerSqlite(folder / "fresh.sqlite"), ServerSqlite(folder / "grown.sqlite")
     query = "SELECT type, name, sql FROM sqlite_master ORDER BY name"
     assert [tuple(row) for row in fresh.rows(query)] == [tuple(row) for row in grown.rows(query)]
     fresh.close()
@@ -173,14 +173,14 @@ def test_what_is_not_a_database_is_refused_and_kept(folder: Path, damage: str) -
     path = folder / "test.sqlite"
     path.write_text(damage * 100)
     if not damage:
-        SqliteDatabase(path).close()
+        ServerSqlite(path).close()
         return
     with pytest.raises(StorageError, match="damaged"):
-        SqliteDatabase(path)
+        ServerSqlite(path)
     assert path.read_text() == damage * 100
 
 
-def test_a_closed_database_says_so(db: SqliteDatabase) -> None:
+def test_a_closed_database_says_so(db: ServerSqlite) -> None:
     db.close()
     with pytest.raises(StorageError, match="closed"):
         db.rows("SELECT 1")

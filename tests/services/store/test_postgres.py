@@ -28,7 +28,7 @@ from services.jobs.housekeeping import Housekeeper
 from services.store import postgres_database, schema
 from services.store.opening import pair
 from services.store.pictures import read_picture
-from services.store.postgres_database import PostgresDatabase
+from services.store.postgres_database import ServerPostgres
 from tests.services.shop import Clock, Shop
 from tests.services.store.test_library import png
 
@@ -259,7 +259,7 @@ def test_a_server_that_was_started_again_is_found_again(
     while not woken.wait(0.1):
         assert time.monotonic() < end
         ours.jobs.cancel("alice", job.id)
-    maintenance = PostgresDatabase(str(ours.url))
+    maintenance = ServerPostgres(str(ours.url))
     with pytest.raises(InputError, match="in use by a gateway"):
         maintenance.alone()
     maintenance.close()
@@ -270,15 +270,15 @@ def test_an_older_version_is_not_changed_under_the_feet_of_gateways(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:-1])
-        old = PostgresDatabase(postgres_url)
+        old = ServerPostgres(postgres_url)
         old.claim()
     with pytest.raises(StorageError, match="stop all of them"):
-        PostgresDatabase(postgres_url)
+        ServerPostgres(postgres_url)
     old.close()
-    fresh = PostgresDatabase(postgres_url)
+    fresh = ServerPostgres(postgres_url)
     assert fresh.pending() == []
     fresh.alone()
-    late = PostgresDatabase(postgres_url)
+    late = ServerPostgres(postgres_url)
     with pytest.raises(InputError, match="restored or upgraded"):
         late.claim()
     late.close()
@@ -288,7 +288,7 @@ def test_an_older_version_is_not_changed_under_the_feet_of_gateways(
 def test_a_folder_belongs_to_one_store(folder: Path, postgres_url: str) -> None:
     lite = Shop(folder)
     lite.artifacts.put("alice", b"drawing", "image/png")
-    server = PostgresDatabase(postgres_url)
+    server = ServerPostgres(postgres_url)
     with pytest.raises(InputError, match="does not know"):
         pair(server, folder)
     pair(lite.db, folder)
@@ -308,7 +308,7 @@ def test_a_folder_belongs_to_one_store(folder: Path, postgres_url: str) -> None:
 )
 def test_no_message_has_the_password(url: str, said: str) -> None:
     with pytest.raises((BusyError, InputError), match=said) as error:
-        PostgresDatabase(url)
+        ServerPostgres(url)
     assert "hunter2" not in str(error.value)
 
 

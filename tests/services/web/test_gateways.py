@@ -21,6 +21,10 @@ from tests.services.web.hand import Hand, Server, settings_in, until
 def pair(folder: Path, postgres_url: str) -> Iterator[tuple[Server, Server]]:
     settings = dataclasses.replace(settings_in(folder), store=StoreSettings(url=postgres_url))
     servers = Server(settings).start(), Server(settings).start()
+    for server in servers:
+        # FastAPI builds routes when they are first looked at, with filters of warnings that two
+        # threads take from each other.
+        assert httpx.get(f"{server.url}/v1/nothing").status_code == 404
     yield servers
     for server in servers:
         server.stop()
