@@ -196,7 +196,7 @@ def _opened(settings: Settings, lock: FolderLock, planner: Planner | None) -> Se
             jobs.queue,
             artifacts.used_bytes,
             lambda: len(state.feed),
-            state.workers.states,
+            state.workers.all,
             settings.storage,
         )
     )
