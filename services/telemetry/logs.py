@@ -40,8 +40,10 @@ def fields(**values: Any) -> dict[str, Any]:
 
 
 def write_log(format: str) -> None:
-    """Write the log of this process to standard error from now on. format: "text" or "json"."""
+    """Write the log of this process to standard error from now on, unless somebody else has settled
+    where it goes. format: "text" or "json".
+    """
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines() if format == "json" else logging.Formatter(TEXT))
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.getLogger("httpx").setLevel(logging.WARNING)

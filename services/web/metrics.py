@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -13,6 +13,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from services.jobs import QueueState
+from services.jobs.board import Report
 from services.settings import StorageSettings
 from services.store import Database
 
@@ -68,7 +69,7 @@ class ServerGauges(Collector):
         queue: Callable[[], QueueState],
         used_bytes: Callable[[], int],
         streams: Callable[[], int],
-        workers: Callable[[], dict[str, bool]],
+        workers: Callable[[], Mapping[str, Report]],
         storage: StorageSettings,
     ) -> None:
         self._database, self._queue, self._used_bytes = database, queue, used_bytes
@@ -101,9 +102,21 @@ class ServerGauges(Collector):
             "wal_bytes", "Bytes of SQLite's write-ahead log.", _wal(self._storage.data_dir)
         )
         yield _single("event_streams", "Open event streams and waits.", self._streams())
-        ready = list(self._workers().values())
+        reports = self._workers()
+        ready = [report.ready for report in reports.values()]
         yield _gauge("workers", "Workers heard of lately.", "state",
                      {"ready": sum(ready), "loading": len(ready) - sum(ready)})  # fmt: skip
+
+        memory = GaugeMetricFamily(
+            f"{_PREFIX}_worker_memory_bytes",
+            "Memory that a worker draws with: of its card, or of its process and machine.",
+            labels=["worker", "kind"],
+        )
+        for name, report in reports.items():
+            for kind in ("used", "total"):
+                if isinstance(size := report.info.get(f"memory_{kind}"), int):
+                    memory.add_metric([name, kind], size)
+        yield memory
 
     def _count(self, table: str, column: str) -> dict[str, int]:
         rows = self._database.rows(

@@ -215,7 +215,7 @@ def _opened(
             jobs.queue,
             artifacts.used_bytes,
             lambda: len(state.feed),
-            state.workers.states,
+            state.workers.all,
             settings.storage,
         )
     )

@@ -23,6 +23,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
+import torch
+
 from consistent_gen.errors import ConsistentGenError
 from consistent_gen.story.best_of import ScoresFrames
 from services.jobs import Lease
@@ -325,7 +328,7 @@ class Worker:
             time.sleep(TICK_S)
 
     def info(self) -> dict[str, Any]:
-        """What it draws with, for people."""
+        """What it draws with, for people and for the metrics."""
         painter = self._painter
         if painter is None:
             return {}
@@ -339,7 +342,18 @@ class Worker:
             "bucket": engine.bucket,
             "mode": "exact" if engine.exact else "throughput",
             "max_frames": painter.max_frames,
+            **dict(zip(("memory_used", "memory_total"), memory_of(backbone.device), strict=True)),
         }
+
+
+def memory_of(device: torch.device) -> tuple[int, int]:
+    """(used, all) bytes of a card, whoever uses them; for a processor of this process, and of the
+    machine.
+    """
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        return total - free, total
+    return psutil.Process().memory_info().rss, psutil.virtual_memory().total
 
 
 def worker_name() -> str:

@@ -60,7 +60,7 @@ def test_every_route_of_the_api_is_told(tmp_path: Path) -> None:
 
 def test_every_metric_that_is_told_exists_and_none_of_ours_is_left_out(tmp_path: Path) -> None:
     known = metric_names(tmp_path)
-    table = TEXT[TEXT.index("## Metrics") :]
+    table = TEXT[TEXT.index("## Metrics") : TEXT.index("## What others' users")]
     told = set(re.findall(r"`(consistent_gen_\w+)`", table))
     assert told <= known
     families = {re.sub(r"_(total|created|bucket|count|sum)$", "", name) for name in known}
@@ -91,3 +91,18 @@ def test_python_examples_compile_and_import_what_exists(text: str) -> None:
 def test_every_format_and_layout_is_told() -> None:
     for name in (*FORMATS, *LAYOUTS):
         assert f"`{name}`" in EXPORTS
+
+
+def test_tests_that_are_named_exist() -> None:
+    comparison = (ROOT / "docs" / "comparison.md").read_text(encoding="utf-8")
+    table = TEXT[TEXT.index("## What others' users have reported") :]
+    file = ""
+    named = re.findall(r"`([\w/]*\.py)?::(test_\w+)`", table)
+    assert len(named) >= 27
+    for place, test in named:
+        file = place or file
+        assert f"\ndef {test}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), test
+    folder = ""
+    for place in re.findall(r"`?(?:-m slow )?((?:tests/[\w/]+/)?test_\w+\.py)`", comparison):
+        folder = place.rpartition("/")[0] or folder
+        assert (ROOT / folder / place.rpartition("/")[2]).is_file(), place

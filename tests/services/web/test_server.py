@@ -74,6 +74,21 @@ def test_metrics_count_what_happens(
     assert "alice" not in text
 
 
+def test_metrics_have_the_memory_that_workers_tell_and_the_room_of_disks(server: Server) -> None:
+    told = {"memory_used": 3, "memory_total": 8, "model": "secret"}
+    server.state.workers.report("w:1", ready=True, info=told)
+    server.state.workers.report("older", ready=True, info={"memory_used": "much"})
+    text = httpx.get(f"{server.url}/metrics").text
+    for name in ("w:1", "older"):
+        server.state.workers.gone(name)
+    name = 'consistent_gen_worker_memory_bytes{kind="%s",worker="w:1"}'
+    assert [metric(text, name % kind) for kind in ("used", "total")] == [3, 8]
+    assert "secret" not in text and "much" not in text and 'worker="older"' not in text
+    for name in ('free_bytes{place="data"}', 'free_bytes{place="tmp"}', "storage_quota_bytes"):
+        assert metric(text, f"consistent_gen_{name}") > 1 << 20
+    assert metric(text, "consistent_gen_wal_bytes") > 0
+
+
 def test_ready_follows_the_workers(server: Server, hand: Hand) -> None:
     until(lambda: httpx.get(f"{server.url}/readyz").status_code == 200, "readiness")
     board = server.state.workers
