@@ -166,9 +166,17 @@ def spec_from(told: Any, *, source: str | None = None) -> Spec:
         raise all_of(wrong)
     prefix = str(told.get("id", "persona"))
     return Spec(
-        told.get("count", 1), told.get("seed", 0), prefix, float(slip), told.get("attempts", ATTEMPTS), compare, tuple(quotas),
-        fields, rules, dict(told),
-    )  # fmt: skip
+        count=told.get("count", 1),
+        seed=told.get("seed", 0),
+        prefix=prefix,
+        slip=float(slip),
+        attempts=told.get("attempts", ATTEMPTS),
+        compare=compare,
+        quotas=tuple(quotas),
+        fields=fields,
+        rules=rules,
+        told=dict(told),
+    )
 
 
 def _mapping(told: Mapping[str, Any], key: str, fail: Any) -> Mapping[Any, Any]:
