@@ -170,7 +170,12 @@ def test_broken_pictures_say_what_is_wrong() -> None:
         (b'{"steps": 20}', "is no character card"), (b"[" * 100_000, "nested deeper|not JSON"),
         (b'{"data": 3, "spec": "chara_card_v2"}', "'data' of the card is no mapping"),
         (b'{"name": "M", "description": NaN}', "NaN is no number"),
-        (b'{"name": "M", "description": "\\ud800"}', "lone surrogate"),
+        (b'{"name": "M", "description": "\\ud800"}', "description holds half"),
+        (b'{"name": "M", "description": "", "tags": ["\\ud800"]}', r"tags\[1\] holds half"),
+        (
+            b'{"name":"M","description":"","character_book":{"entries":[{"content":"\\u0000"}]}}',
+            r"character_book.entries\[1\].content holds a NUL",
+        ),
     ],
 )  # fmt: skip
 def test_what_is_no_card_is_refused_in_words(data: bytes, message: str) -> None:
@@ -269,6 +274,34 @@ def test_sentences_lose_no_word(text: str) -> None:
     if "<" not in text:
         for word in words:
             assert word in kept
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "a",
+        " ",
+        "\t",
+        "A. ",
+        "[a:",
+        'a("b"){',
+        '("',
+        "[",
+        "{{",
+        "a: [",
+        ". ",
+        '."',
+        "- ",
+        "x=",
+        "<a",
+    ],
+)
+def test_hostile_repetition_takes_no_time(piece: str) -> None:
+    text = piece * (150_000 // len(piece))  # quadratic time would be minutes
+    try:
+        persona_of(parsed(card(description=text, mes_example=text)))
+    except LimitError as error:
+        assert "more than 2,000 statements" in str(error)
 
 
 def test_sentences_keep_titles_and_cut_what_is_too_long() -> None:
