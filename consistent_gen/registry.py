@@ -41,6 +41,8 @@ EXTRA_OF_PACKAGE = {
     "py3langid": "language",
     "pydantic": "client",
     "ray": "ray",
+    "scipy": "persona",
+    "sklearn": "persona",
     "spacy": "language",
     "uvicorn": "serve",
     "xformers": "xformers",

@@ -57,10 +57,10 @@ class TrainedPairs:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        from consistent_gen.persona.evaluate.pair_network import WORDS, PairNetwork
+        from consistent_gen.persona.evaluate.pair_network import WORDS, StatementPairNetwork
 
         place = folder or weights_folder(WEIGHTS)
-        self._network, measured = PairNetwork.load(place)
+        self._network, measured = StatementPairNetwork.load(place)
         self._words = WORDS[self._network.space]()
         self.name = f"pair_scorer {folder_sha256(place)[:8]}"
         self.accuracy = _told(measured)
