@@ -26,8 +26,8 @@ from consistent_gen.persona.evaluate.pair_network import (
     NLI,
     RELEVANCE,
     WORDS,
-    StatementPairNetwork,
     Read,
+    StatementPairNetwork,
     together,
 )
 from consistent_gen.runtime import tune_allocator

@@ -195,8 +195,8 @@ class KeepsStatements:
 
 
 class Table:
-    """A scorer that is right about what `KeepsStatements` says: what is found is then the measure's own
-    doing, and no scorer's.
+    """A scorer that is right about what `KeepsStatements` says: what is found is then the measure's
+    own doing, and no scorer's.
     """
 
     name, accuracy = "table", "right by construction, about scripted answers only"
