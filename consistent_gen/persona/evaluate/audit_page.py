@@ -85,7 +85,7 @@ def _quotes(report: Report) -> str:
             if bad and (item.answered or item.why):
                 picked.append((m.name, item))
     if not picked:
-        return "<h2>Worst quotes</h2><p>Nothing that was said scored below neutral.</p>"
+        return "<h2>Worst quotes</h2><p>No answer was found to contradict a statement.</p>"
     told = []
     for name, item in picked[: 2 * QUOTES]:
         asked = f"<p>{escape(_cut(item.asked))}</p>" if item.asked else ""

@@ -155,7 +155,7 @@ def faithfulness(
         measured("contradicted statements", contradicted, direction="lower", failed=failed,
                  tools=told, items=_items(found, contradicted), null=0.0, unit="an answer"),
         measured("dAPC per statement", [f.dapc / n for f in found], failed=failed, tools=told,
-                 items=_items(found, [f.dapc / n for f in found]), null=0.0),
+                 null=0.0),
         measured("active part", [f.active / n for f in found], failed=failed, tools=told),
         measured("passive penalty", [f.passive / n for f in found], direction="lower",
                  failed=failed, tools=told, null=0.0),
