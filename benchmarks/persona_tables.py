@@ -278,8 +278,9 @@ def main(argv: list[str] | None = None) -> None:
         except InputError as error:
             print(f"{name}: {error}")
             continue
-        found[name] = {"values": values, "sha256": hashes(root)}
-        print(f"{name}: {len(found[name]['sha256'])} files")
+        files = hashes(root)
+        found[name] = {"values": values, "sha256": files}
+        print(f"{name}: {len(files)} files")
         for key, value in values.items():
             print(f"  {key}: {value:.4g}")
     if options.out is not None:

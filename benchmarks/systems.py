@@ -34,7 +34,7 @@ class Figure:
     def __str__(self) -> str:
         value = json.loads((RESULTS / f"{self.result}.json").read_text(encoding="utf-8"))
         for key in self.keys:
-            value = value[key]
+            value = value[int(key)] if isinstance(value, list) else value[key]
         return self.words.format(value)
 
 
@@ -107,14 +107,29 @@ SYSTEMS: tuple[System, ...] = (
     ),
     System(9, "PERMA", "benchmarks/persona.py", "python -m benchmarks.persona perma"),
     System(10, "PersonaMem", "benchmarks/persona.py", "python -m benchmarks.persona personamem"),
-    System(11, "PersonaFeedback"),
+    System(
+        11,
+        "PersonaFeedback",
+        "benchmarks/persona_sets.py",
+        "python -m benchmarks.persona_sets personafeedback FOLDER --model NAME",
+    ),
     System(
         12,
         "Synchrony-Stability frontier",
         "consistent_gen/memory/talk/style_policy.py",
         "consistent-gen chat --style cap",
     ),
-    System(13, "LMEDR"),
+    System(
+        13,
+        "LMEDR",
+        "benchmarks/persona_sets.py",
+        "python -m benchmarks.persona_sets lmedr persona_original.tsv",
+        Figure(
+            "C-score {:.2f} over the first 300 released replies, by our pair scorer",
+            "persona_lmedr",
+            ("measurements", "0", "value"),
+        ),
+    ),
     System(
         14,
         "HACHIMI",
@@ -136,15 +151,55 @@ SYSTEMS: tuple[System, ...] = (
     System(16, "SPASM"),
     System(17, "USP (Know You First)"),
     System(18, "PsyPlay"),
-    System(19, "APC"),
-    System(20, "PersoBench"),
-    System(21, "Eval4Sim"),
-    System(22, "PersonaGym"),
+    System(
+        19,
+        "APC",
+        "benchmarks/persona_sets.py",
+        "python -m benchmarks.persona_sets apc benchmarks/persona_pairs/open.tsv",
+    ),
+    System(
+        20,
+        "PersoBench",
+        "benchmarks/persona_sets.py",
+        "python -m benchmarks.persona_sets persobench PROMPTS RESPONSES",
+    ),
+    System(
+        21,
+        "Eval4Sim",
+        "benchmarks/persona_sets.py",
+        "python -m benchmarks.persona_sets eval4sim HUMAN SIMULATED",
+    ),
+    System(
+        22,
+        "PersonaGym",
+        "benchmarks/persona_sets.py",
+        "python -m benchmarks.persona_sets personagym QUESTIONS --model NAME",
+        Figure(
+            "PersonaScore {:.2f} of Claude 3.5 Sonnet, again from its task scores",
+            "persona_tables",
+            ("personagym", "values", "claude_3.5_sonnet computed"),
+        ),
+    ),
     System(23, "Belief-behaviour consistency"),
     System(24, "Personality Illusion"),
     System(25, "Too Nice to Tell the Truth"),
-    System(26, "PersonaEval"),
-    System(27, "LLM as personalized judge"),
+    System(
+        26,
+        "PersonaEval",
+        "benchmarks/persona_sets.py",
+        "python -m benchmarks.persona_sets personaeval CSV --model NAME",
+    ),
+    System(
+        27,
+        "LLM as personalized judge",
+        "benchmarks/persona_tables.py",
+        "python -m benchmarks.persona_tables --data DIR",
+        Figure(
+            "{:.3f} of what GPT-4o is at least 80 certain of, 12 % of all, again from its outputs",
+            "persona_tables",
+            ("personalized_judge", "values", "prism key gpt-4o >= 80"),
+        ),
+    ),
     System(28, "Playing Pretend"),
     System(29, "Persona Paradox"),
     System(30, "Bias Runs Deep"),
@@ -181,12 +236,22 @@ SYSTEMS: tuple[System, ...] = (
     ),
     System(42, "Information-consistent GRPO"),
     System(43, "Consistency Amplifies"),
-    System(44, "PRODIGy"),
+    System(
+        44,
+        "PRODIGy",
+        "benchmarks/persona_tables.py",
+        "python -m benchmarks.persona_tables --data DIR",
+        Figure(
+            "{:.0f} characters, partitions of the published size",
+            "persona_tables",
+            ("prodigy", "values", "characters"),
+        ),
+    ),
     System(
         45,
         "Embracing Contradiction",
-        "benchmarks/pair_reward.py",
-        "python -m benchmarks.pair_reward vectors",
+        "benchmarks/persona_sets.py",
+        "python -m benchmarks.persona_sets contradiction report.json report.json",
     ),
 )
 

@@ -43,6 +43,7 @@ EXTRA_OF_PACKAGE = {
     "pydantic": "client",
     "ray": "ray",
     "scipy": "persona",
+    "sklearn": "persona",
     "spacy": "language",
     "uvicorn": "serve",
     "xformers": "xformers",

@@ -26,8 +26,8 @@ from consistent_gen.persona.evaluate.pair_network import (
     NLI,
     RELEVANCE,
     WORDS,
-    PairNetwork,
     Read,
+    StatementPairNetwork,
     together,
 )
 from consistent_gen.runtime import tune_allocator
@@ -66,7 +66,7 @@ class PairScorerConfig(RecipeConfig):
     every_s: float = 60.0
 
 
-class Reader:
+class SentenceReader:
     """Sentences as the network's encoder reads them, each read once."""
 
     def __init__(self, space: str) -> None:
@@ -90,7 +90,10 @@ def spoken(pair: StatementPair, with_question: bool) -> str:
 
 
 def measure(
-    network: PairNetwork, reader: Reader, pairs: Sequence[StatementPair], with_question: bool
+    network: StatementPairNetwork,
+    reader: SentenceReader,
+    pairs: Sequence[StatementPair],
+    with_question: bool,
 ) -> tuple[dict[str, float], Tensor]:
     """Accuracies on `pairs`, and the NLI logits n 3.
 
@@ -137,9 +140,9 @@ def main(config: PairScorerConfig) -> dict[str, dict[str, float]]:
     tune_allocator()
     torch.set_num_threads(config.threads)
     made = generate("train", config.pairs, config.seed)
-    reader = Reader(config.space)
+    reader = SentenceReader(config.space)
     torch.manual_seed(config.seed)  # initial weights only
-    network = PairNetwork(config.space, config.width, config.depth)
+    network = StatementPairNetwork(config.space, config.width, config.depth)
     optimizers = build_optimizers(*split_parameters([network]), config.lr)
     training = Training(config, {"network": network}, optimizers)
 
@@ -162,7 +165,7 @@ def main(config: PairScorerConfig) -> dict[str, dict[str, float]]:
             training.save()
 
     final = training.averaged("network")
-    scores = {
+    scores: dict[str, dict[str, float]] = {
         part: measure(final, reader, generate(part, config.held_out, 1), True)[0]
         for part in HELD_OUT
     }

@@ -100,7 +100,8 @@ def read_pairs(path: str | Path) -> list[StatementPair]:
         cells = line.split("\t")
         if len(cells) != 5 or cells[0] not in LABELS or cells[1] not in ("0", "1"):
             raise InputError(f"{path}, line {number}: expected a label, 0 or 1, and three texts")
-        found.append(StatementPair(*cells[2:], LABELS.index(cells[0]), cells[1] == "1"))
+        label, relevant, *said = cells
+        found.append(StatementPair(said[0], said[1], said[2], LABELS.index(label), relevant == "1"))
     return found
 
 

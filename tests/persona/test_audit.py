@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from consistent_gen.errors import InputError, UnknownNameError
+from consistent_gen.errors import InputError
 from consistent_gen.language.embedders import HashedNgrams
 from consistent_gen.persona import Measurement, Persona, Report, Scripted, Statement
 from consistent_gen.persona.evaluate.audit import (
@@ -20,7 +20,7 @@ from consistent_gen.persona.evaluate.audit import (
     interview,
     read_report,
 )
-from consistent_gen.persona.evaluate.faithfulness import Keeping, Table
+from consistent_gen.persona.evaluate.faithfulness import KeepsStatements, Table
 from consistent_gen.persona.evaluate.personaeval import planted, qualify_judge, scripted_judge
 
 EVIL = "<script>alert(1)</script> & \"quotes\" 'too'"
@@ -32,7 +32,7 @@ MIA = Persona(
 
 
 def run(folder: Path, breaks: float, **given: object) -> Report:
-    model = Scripted(Keeping(breaks), seed=1, name=f"breaks {breaks}")
+    model = Scripted(KeepsStatements(breaks), seed=1, name=f"breaks {breaks}")
     return audit(MIA, model, folder, scorer=Table(), embedder=HashedNgrams(), **given)  # type: ignore[arg-type]
 
 
@@ -53,9 +53,9 @@ def test_an_audit_tells_the_worst_first_and_runs_nothing(tmp_path: Path) -> None
     assert "It is false that I keep bees." in body.partition("Statement by statement")[0]
     assert Table.accuracy in body and "NOT qualified" in body
     assert "Simulated trait levels" in body and "polyline" in body
-    assert report["dAPC per statement"].value < run(tmp_path / "good", 0.0)[
-        "dAPC per statement"
-    ].value
+    assert (
+        report["dAPC per statement"].value < run(tmp_path / "good", 0.0)["dAPC per statement"].value
+    )
     assert {m.name for m in report.measurements} >= {"drift", "contradicts own last five turns"}
 
 
@@ -73,7 +73,7 @@ def test_values_are_read_back_and_compared(tmp_path: Path) -> None:
     run(tmp_path / "a", 0.0)
     assert (tmp_path / "a" / PAGE).read_bytes() == before
     (tmp_path / "broken.json").write_text("[1]")
-    with pytest.raises(InputError, match="not the report.json"):
+    with pytest.raises(InputError, match=r"not the report\.json"):
         read_report(tmp_path / "broken.json")
 
 
@@ -87,12 +87,12 @@ def test_a_measure_that_fails_is_told_and_nothing_is_lost(tmp_path: Path) -> Non
     assert "Not measured" in (tmp_path / "out" / PAGE).read_text()
     assert json.loads((tmp_path / "out" / VALUES).read_text())["failures"].keys() == {"mine"}
     assert report["drift"].n == 6
-    with pytest.raises(UnknownNameError):
+    with pytest.raises(InputError, match="no measurement"):
         report["mine"]
 
 
 def test_what_cannot_be_audited_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    model = Scripted(Keeping(0.0))
+    model = Scripted(KeepsStatements(0.0))
     with pytest.raises(InputError, match="no statements"):
         audit(Persona("a", "Ann"), model, tmp_path / "out")
     with pytest.raises(InputError, match="at most"):

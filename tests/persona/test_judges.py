@@ -16,10 +16,14 @@ from consistent_gen.persona import OrderSwapped, PairwiseJudge, Scripted
 from consistent_gen.persona.evaluate.personaeval import (
     asked_of,
     parse_probabilities,
-    planted as planted_cases,
     qualify_judge,
-    read_cases as read_who,
     scripted_judge,
+)
+from consistent_gen.persona.evaluate.personaeval import (
+    planted as planted_cases,
+)
+from consistent_gen.persona.evaluate.personaeval import (
+    read_cases as read_who,
 )
 from consistent_gen.persona.evaluate.personafeedback import (
     FeedbackCase,
@@ -46,9 +50,11 @@ from consistent_gen.persona.evaluate.personal_judge import (
     choose_threshold,
     judge_report,
     parse_choice,
-    planted as planted_pairs,
     read_outputs,
     risk_coverage,
+)
+from consistent_gen.persona.evaluate.personal_judge import (
+    planted as planted_pairs,
 )
 from consistent_gen.persona.evaluate.prodigy import (
     read_characters,
@@ -166,15 +172,15 @@ def test_feedback_is_read_in_the_published_format(tmp_path: Path) -> None:
 
 
 def test_splits_are_named_by_whom_they_share(tmp_path: Path) -> None:
-    people = {f"u{n}": {"character_name": "ANN", "movie_name": "x", "gender": "female",
-                        "mbti": "introvert", "biography": ["I sail."]} for n in range(6)}  # fmt: skip
+    ann = {"character_name": "ANN", "movie_name": "x", "gender": "female", "mbti": "introvert"}
+    people = {f"u{n}": {**ann, "biography": ["I sail."]} for n in range(6)}
     (tmp_path / "characters.json").write_text(json.dumps(people))
     characters = read_characters(tmp_path / "characters.json")
     assert characters["u3"].name == "Ann" and characters["u3"].statements[0].text == "I sail."
     lines = [f"u{n // 2} +++$+++ u9 +++$+++ m0 +++$+++ ['L1']" for n in range(10)]
     (tmp_path / "movie_conversations.txt").write_text("\n".join(lines))
-    speakers = {d: [c for c in ids if c in characters]
-                for d, ids in read_speakers(tmp_path / "movie_conversations.txt").items()}  # fmt: skip
+    everybody = read_speakers(tmp_path / "movie_conversations.txt")
+    speakers = {d: [c for c in ids if c in characters] for d, ids in everybody.items()}
     sides = ("train_dialogues", "valid_dialogues", "test_dialogues")
     apart = dict(zip(sides, (["c0", "c1", "c2", "c3"], ["c4", "c5"], ["c6", "c7"]), strict=True))
     mixed = dict(zip(sides, (["c0", "c2", "c4"], ["c6"], ["c1", "c3", "c7"]), strict=True))

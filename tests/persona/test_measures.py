@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
 
 from consistent_gen.errors import InputError, UnknownNameError
 from consistent_gen.language.embedders import HashedNgrams
-from consistent_gen.persona import Measurement, Nli, Persona, Report, Scripted, Statement, Transcript
+from consistent_gen.persona import (
+    Measurement,
+    Nli,
+    Persona,
+    Report,
+    Scripted,
+    Statement,
+    Transcript,
+)
 from consistent_gen.persona.evaluate import RECOVERIES
 from consistent_gen.persona.evaluate.conflicts import fairness, metric_conflicts, pruned
 from consistent_gen.persona.evaluate.eval4sim import (
     HumanReference,
-    Spoken,
+    SpeakerDialogues,
     curve_score,
     eval4sim,
     fit_reference,
     two_sided,
 )
-from consistent_gen.persona.evaluate.faithfulness import Keeping, Table, apc, faithfulness
+from consistent_gen.persona.evaluate.faithfulness import KeepsStatements, Table, apc, faithfulness
 from consistent_gen.persona.evaluate.pair_scorer import LexicalPairs
 from consistent_gen.persona.evaluate.persobench import (
     PersoRow,
@@ -47,7 +55,7 @@ class Fixed:
 
     name, accuracy = "fixed", "a table"
 
-    def __init__(self, relevant: float, entailed: dict[str, tuple[float, ...]]) -> None:
+    def __init__(self, relevant: float, entailed: Mapping[str, tuple[float, ...]]) -> None:
         self.relevant, self.entailed = relevant, entailed
         self._at = 0
 
@@ -82,11 +90,14 @@ def test_saying_nothing_is_worth_nothing(relevant: float) -> None:
 def test_an_answer_that_is_missing_counts_as_failed() -> None:
     persona = Persona("m", "Mia", statements=(Statement("I keep bees."),))
     measured, _ = faithfulness(persona, Scripted(lambda m, d: ""), Table(), ("Who?", "Why?"))
-    assert [m.failed for m in measured] == [2, 2, 2]
+    assert [m.failed for m in measured] == [2, 2, 2, 2]
     assert all(math.isnan(m.value) for m in measured)
-    broken, answers = faithfulness(persona, Scripted(Keeping(1.0)), Table())
-    assert broken[0].tools == {"pair scorer": "table: right by construction, about scripted answers only"}
+    broken, answers = faithfulness(persona, Scripted(KeepsStatements(1.0)), Table())
+    assert broken[0].tools == {
+        "pair scorer": "table: right by construction, about scripted answers only"
+    }
     assert "I keep bees." in broken[0].worst[0].why
+    assert broken[0].worst[0].value == 1.0 and broken[1].value == 0.0  # dAPC cannot tell a denial
     assert answers[0].scores[0].judged.contradicted == 1.0
 
 
@@ -134,7 +145,7 @@ def test_discourse_looks_at_the_turn_before_and_the_last_five_own() -> None:
 
 def test_released_generations_are_read_and_others_refused(tmp_path) -> None:  # type: ignore[no-untyped-def]
     table = tmp_path / "persona_original.tsv"
-    table.write_text("persona\tquery\tresponse\n\"[' i read .', \"\"i'm a cook\"\"]\"\t hi ?\tyes .\n")
+    table.write_text('persona\tquery\tresponse\n"[\' i read .\', ""i\'m a cook""]"\t hi ?\tyes .\n')
     assert read_generations(table) == [Reply(("i read .", "i'm a cook"), "hi ?", "yes .")]
     table.write_text("persona\tquery\tresponse\n__import__('os')\thi\tyes\n")
     with pytest.raises(InputError, match="line 2"):
@@ -178,27 +189,33 @@ def test_persobench_equals_a_table_made_by_hand_in_both_modes(tmp_path) -> None:
 # Eval4Sim ----------------------------------------------------------------------------------------
 
 
-def corpus(kind: str, seed: int = 0, speakers: int = 12) -> list[Spoken]:
+def batched(words: Sequence[str]) -> list[tuple[str, str]]:
+    return list(zip(words[::2], words[1::2], strict=True))
+
+
+def corpus(kind: str, seed: int = 0, speakers: int = 12) -> list[SpeakerDialogues]:
     """Dialogues that show too little of a persona, about as much as people do, or copy it."""
     rng = random.Random(f"{kind} {seed}")
     words = [f"{a}{b}" for a in "bdfgklmnprst" for b in ("ako", "ilu", "eni", "ota", "ush", "erim")]
     found = []
     for n in range(speakers):
         own = rng.sample(words, 6)
-        persona = tuple(f"I love {a} and {b} more than rain." for a, b in zip(own[::2], own[1::2]))
+        persona = tuple(f"I love {a} and {b} more than rain." for a, b in batched(own))
         talks = []
         for _ in range(4):
             talk = Transcript(("partner", f"s{n}"))
             for i in range(5):
                 statement = persona[i % 3]
-                talk = talk.said("partner", f"Do you love {rng.choice(words)} or {own[2 * (i % 3)]}?")
+                talk = talk.said(
+                    "partner", f"Do you love {rng.choice(words)} or {own[2 * (i % 3)]}?"
+                )
                 chatter = " ".join(rng.sample(words, 5))
                 human = f"Yes, I love {rng.choice(own)}, and {chatter}."
                 said = {"under": f"Well, {chatter}.", "over": statement}.get(kind)
                 keeps = rng.random() < 0.5
                 talk = talk.said(f"s{n}", said or (human if keeps else f"Well, {chatter}."))
             talks.append(talk)
-        found.append(Spoken(persona, f"s{n}", tuple(talks)))
+        found.append(SpeakerDialogues(persona, f"s{n}", tuple(talks)))
     return found
 
 

@@ -101,7 +101,7 @@ def test_other_weights_are_refused(tmp_path: Path) -> None:
 
 def test_padding_says_nothing() -> None:
     torch.manual_seed(0)
-    network = pair_network.PairNetwork(pair_network.HASHED_SPACE, 32, 1).eval()
+    network = pair_network.StatementPairNetwork(pair_network.HASHED_SPACE, 32, 1).eval()
     words = pair_network.HashedWords().read(["I keep bees.", "Yes.", "It rains and rains again."])
     short = pair_network.together([(words[0], words[1])])
     padded = pair_network.together([(words[0], words[1]), (words[0], words[2])])
@@ -118,7 +118,7 @@ def classifier(folder: Path, labels: list[str]) -> Path:
         PreTrainedTokenizerFast,
     )
 
-    words = "[PAD] [UNK] [CLS] [SEP] i keep bees no yes".split()
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "i", "keep", "bees", "no", "yes"]
     core = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
     core.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer = PreTrainedTokenizerFast(
@@ -128,7 +128,7 @@ def classifier(folder: Path, labels: list[str]) -> Path:
     torch.manual_seed(0)
     config = DebertaV2Config(
         vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
-        intermediate_size=16, num_labels=len(labels), id2label=dict(enumerate(labels)),
+        intermediate_size=16, id2label=dict(enumerate(labels)),
         label2id={label: i for i, label in enumerate(labels)},
     )  # fmt: skip
     DebertaV2ForSequenceClassification(config).eval().save_pretrained(folder)

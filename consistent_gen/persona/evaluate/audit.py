@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from consistent_gen.checkpoints import atomic_file, write_json
 from consistent_gen.errors import ConsistentGenError, InputError
 from consistent_gen.language.embedders import TextEmbedder, default_embedder
@@ -186,9 +188,6 @@ def distance_by_turn(told: Interview) -> list[Measurement]:
     """1 - cosine of each of its turns to the persona's text, 0 to 2, and its slope over the turns
     by least squares (drift, ours): above 0 the speaker moves away.
     """
-    import numpy as np
-    from scipy.stats import linregress
-
     turns = told.transcript.of(told.speaker)
     vectors = told.embedder.text([told.persona.prompt(), *turns])
     distance = 1.0 - vectors[1:] @ vectors[0]
@@ -196,8 +195,11 @@ def distance_by_turn(told: Interview) -> list[Measurement]:
              in enumerate(zip(distance, turns, strict=True), 1)]  # fmt: skip
     slope = low = high = math.nan
     if len(turns) > 2:
-        fit = linregress(np.arange(len(turns)), distance)
-        slope, low, high = (float(fit.slope + s * 1.96 * fit.stderr) for s in (0.0, -1.0, 1.0))
+        x = np.arange(len(turns)) - (len(turns) - 1) / 2.0
+        slope = float(x @ distance / (x @ x))
+        rest = distance - distance.mean() - slope * x
+        error = float(np.sqrt(rest @ rest / (len(turns) - 2) / (x @ x)))
+        low, high = slope - 1.96 * error, slope + 1.96 * error
     tool = {"embedder": f"{told.embedder.space}: {told.embedder.description}"}
     return [
         Measurement(

@@ -85,7 +85,7 @@ def _quotes(report: Report) -> str:
             if bad and (item.answered or item.why):
                 picked.append((m.name, item))
     if not picked:
-        return "<h2>Worst quotes</h2><p>Nothing that was said scored below neutral.</p>"
+        return "<h2>Worst quotes</h2><p>No answer was found to contradict a statement.</p>"
     told = []
     for name, item in picked[: 2 * QUOTES]:
         asked = f"<p>{escape(_cut(item.asked))}</p>" if item.asked else ""
@@ -120,20 +120,24 @@ def _statements(answers: Sequence[Faithfulness]) -> str:
         mine = [one.scores[i] for one in answers]
         value = sum(s.active - s.passive for s in mine) / len(mine)
         worst = max(range(len(mine)), key=lambda n: mine[n].judged.contradicted)
-        rows.append((value, first.statement.text, mine[worst].why, answers[worst].reply))
-    rows.sort(key=lambda row: row[0])
-    reach = max(0.05, *(abs(row[0]) for row in rows))
+        broken = sum(s in one.broken for s, one in zip(mine, answers, strict=True))
+        rows.append((-broken, value, first.statement.text, mine[worst].why, answers[worst].reply))
+    rows.sort(key=lambda row: row[:2])
+    reach = max(0.05, *(abs(row[1]) for row in rows))
     body = "".join(
         f"<tr><td>{escape(_cut(text))}</td><td>{_bar(value / reach)}</td>"
-        f'<td class="number">{value:+.3f}</td><td>{escape(why)}<br>'
+        f'<td class="number">{value:+.3f}</td><td class="number">{-broken}</td>'
+        f"<td>{escape(why)}<br>"
         f'<span class="quiet">{escape(_cut(reply, 160))}</span></td></tr>'
-        for value, text, why, reply in rows
+        for broken, value, text, why, reply in rows
     )
     return (
         '<h2>Statement by statement</h2><p class="quiet">Each statement\'s mean part of dAPC over '
-        "all answers, worst first: above 0 it is kept when asked about, below 0 contradicted.</p>"
+        "all answers: above 0 it is kept when asked about, below 0 contradicted when it is not; "
+        "beside it, how many answers contradict it.</p>"
         '<div class="scroll"><table><thead><tr><th scope="col">statement</th><th scope="col"></th>'
-        '<th scope="col">dAPC</th><th scope="col">worst answer</th></tr></thead>'
+        '<th scope="col">dAPC</th><th scope="col">contradicted</th>'
+        '<th scope="col">worst answer</th></tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
 

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from consistent_gen.errors import InputError
 from consistent_gen.language.embedders import TextEmbedder
+from consistent_gen.persona.evaluate.means import library
 from consistent_gen.persona.evaluate.pair_scorer import tools
 from consistent_gen.persona.judging import PairScorer
 from consistent_gen.persona.measurement import Measurement
@@ -39,7 +40,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Spoken:
+class SpeakerDialogues:
     """Dialogues of one speaker with the persona they speak from."""
 
     persona: tuple[str, ...]
@@ -108,7 +109,7 @@ def curve_score(a: dict[int, float], b: dict[int, float]) -> float:
 
 
 def adherence(
-    corpus: Sequence[Spoken], embedder: TextEmbedder, sizes: Sequence[int], seed: int = 42
+    corpus: Sequence[SpeakerDialogues], embedder: TextEmbedder, sizes: Sequence[int], seed: int = 42
 ) -> dict[int, float]:
     """MRR by pool size: a persona's text looks for its own dialogues among random others."""
     texts = [one.turns() for one in corpus]
@@ -137,7 +138,7 @@ def adherence(
 
 
 def verification_pairs(
-    corpus: Sequence[Spoken], seed: int = 42
+    corpus: Sequence[SpeakerDialogues], seed: int = 42
 ) -> tuple[list[str], list[str], Floats]:
     """Pairs of dialogues and whether one speaker holds both; as many of each kind."""
     rng = random.Random(f"verification {seed}")
@@ -157,9 +158,9 @@ def verification_pairs(
 
 def similarities(first: Sequence[str], second: Sequence[str]) -> Floats:
     """Cosine of TF-IDF vectors of character 4-grams, n."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    vectorizer = TfidfVectorizer(analyzer="char", ngram_range=(4, 4), max_features=FEATURES)
+    vectorizer = library("TfidfVectorizer")(
+        analyzer="char", ngram_range=(4, 4), max_features=FEATURES
+    )
     vectorizer.fit([*first, *second])
     a, b = vectorizer.transform(first), vectorizer.transform(second)
     found: Floats = np.asarray(a.multiply(b).sum(1), float).ravel()
@@ -175,10 +176,8 @@ def rescaled(cosine: Floats, p1: float, p2: float) -> Floats:
 
 def verified(same: Floats, answer: Floats) -> float:
     """Mean of AUC, c@1, F1, F0.5u and 1 - Brier, as PAN 2023 counts them."""
-    from scipy.stats import rankdata
-
     n, positive = len(same), int((same > 0.5).sum())
-    ranks = rankdata(answer)[same > 0.5].sum() - positive * (positive + 1) / 2.0
+    ranks = library("rankdata")(answer)[same > 0.5].sum() - positive * (positive + 1) / 2.0
     auc = ranks / max(positive * (n - positive), 1)
     open_ = answer == 0.5
     yes = answer > 0.5
@@ -200,7 +199,7 @@ def fit_thresholds(same: Floats, cosine: Floats) -> tuple[float, float]:
     return float(p1), float(p2)
 
 
-def naturalness(corpus: Sequence[Spoken], scorer: PairScorer) -> float:
+def naturalness(corpus: Sequence[SpeakerDialogues], scorer: PairScorer) -> float:
     """N in [0, 1]. CS: 1, .5, 0 for each turn after the one before; PCR: persona sentences that a
     turn contradicts; SCR: turns that contradict one of the speaker's own last five; both > .7.
     """
@@ -227,7 +226,10 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def fit_reference(
-    corpus: Sequence[Spoken], embedder: TextEmbedder, scorer: PairScorer, sizes: Sequence[int]
+    corpus: Sequence[SpeakerDialogues],
+    embedder: TextEmbedder,
+    scorer: PairScorer,
+    sizes: Sequence[int],
 ) -> HumanReference:
     """What people reach on a corpus of theirs."""
     first, second, same = verification_pairs(corpus)
@@ -240,7 +242,10 @@ def fit_reference(
 
 
 def eval4sim(
-    corpus: Sequence[Spoken], human: HumanReference, embedder: TextEmbedder, scorer: PairScorer
+    corpus: Sequence[SpeakerDialogues],
+    human: HumanReference,
+    embedder: TextEmbedder,
+    scorer: PairScorer,
 ) -> list[Measurement]:
     """The three two-sided scores of a corpus and their plain mean, each with its raw value.
 
@@ -287,6 +292,8 @@ def recovery(seed: int, parameter: float) -> Measurement:
         for i in range(10):
             talk = talk.said("b", f"Question {i}?")
             denied = rng.random() < parameter
-            talk = talk.said("a", f"It is false that {statement}" if denied else f"Yes: {statement}")
-        corpus.append(Spoken((statement,), "a", (talk,)))
+            talk = talk.said(
+                "a", f"It is false that {statement}" if denied else f"Yes: {statement}"
+            )
+        corpus.append(SpeakerDialogues((statement,), "a", (talk,)))
     return Measurement("naturalness", naturalness(corpus, Table()), n=len(corpus))

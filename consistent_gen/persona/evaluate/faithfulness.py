@@ -7,7 +7,9 @@ not be contradicted (passive). With g the probability that the question touches 
     dAPC = APC - sum_s (1 - g)  =  sum_s g P(entailed)  -  sum_s (1 - g) P(contradicted)
 
 so an answer that says nothing has a dAPC of 0, and the two sums are told apart. Divided by the
-number of statements it compares personas of different size (ours).
+number of statements it compares personas of different size (ours). An answer that denies what it is
+asked about has a dAPC of 0 as well, no less than silence: so the statements that an answer
+contradicts, asked about or not, are counted beside it (ours).
 """
 
 from __future__ import annotations
@@ -82,6 +84,12 @@ class Faithfulness:
         return sum(s.passive for s in self.scores)
 
     @property
+    def broken(self) -> tuple[StatementScore, ...]:
+        """The statements that the answer contradicts, the surest first."""
+        found = [s for s in self.scores if s.judged.contradicted >= SHOWN]
+        return tuple(sorted(found, key=lambda s: -s.judged.contradicted))
+
+    @property
     def dapc(self) -> float:
         return self.active - self.passive
 
@@ -126,8 +134,9 @@ def faithfulness(
 ) -> tuple[list[Measurement], list[Faithfulness]]:
     """Ask the model in the persona's place and hold every answer against every statement.
 
-    Returns three measurements (dAPC a statement, its active and its passive part; the interval is
-    over questions) and what they are made of. An empty answer counts as failed.
+    Returns four measurements (statements that an answer contradicts; dAPC a statement, its active
+    and its passive part; the interval is over questions) and what they are made of. An empty
+    answer counts as failed.
     """
     asked = list(questions) or list(questions_about(persona))
     found: list[Faithfulness] = []
@@ -141,30 +150,32 @@ def faithfulness(
             failed += 1
     n = len(persona.statements)
     told = tools(scorer)
+    contradicted = [float(len(one.broken)) for one in found]
     return [
+        measured("contradicted statements", contradicted, direction="lower", failed=failed,
+                 tools=told, items=_items(found, contradicted), null=0.0, unit="an answer"),
         measured("dAPC per statement", [f.dapc / n for f in found], failed=failed, tools=told,
-                 items=_items(found), null=0.0),
+                 null=0.0),
         measured("active part", [f.active / n for f in found], failed=failed, tools=told),
         measured("passive penalty", [f.passive / n for f in found], direction="lower",
                  failed=failed, tools=told, null=0.0),
     ], found  # fmt: skip
 
 
-def _items(found: Sequence[Faithfulness]) -> tuple[Item, ...]:
+def _items(found: Sequence[Faithfulness], values: Sequence[float]) -> tuple[Item, ...]:
     """An answer each; `why` names the statement that it treats worst."""
     items = []
-    for number, one in enumerate(found):
+    for number, (one, value) in enumerate(zip(found, values, strict=True), 1):
         worst = max(one.scores, key=lambda s: s.judged.contradicted)
         why = f"{worst.statement.text!r} {worst.why}"
-        items.append(Item(f"question {number + 1}", one.dapc / len(one.scores), one.question,
-                          one.reply, why))  # fmt: skip
+        items.append(Item(f"question {number}", value, one.question, one.reply, why))
     return tuple(items)
 
 
 # The truth that the measure is held to ---------------------------------------------------------
 
 
-class Keeping:
+class KeepsStatements:
     """A behaviour that answers by its statements: contradicts one with probability `breaks`.
 
     It reads the persona's statements ("- ...") from its system message and which one is asked from
@@ -184,8 +195,8 @@ class Keeping:
 
 
 class Table:
-    """A scorer that is right about what `Keeping` says: what is found is then the measure's own
-    doing, and no scorer's.
+    """A scorer that is right about what `KeepsStatements` says: what is found is then the measure's
+    own doing, and no scorer's.
     """
 
     name, accuracy = "table", "right by construction, about scripted answers only"
@@ -210,6 +221,6 @@ def recovery(seed: int, parameter: float) -> Measurement:
     """The planted rate of broken statements: 1 - the active part of each answer."""
     statements = tuple(Statement(f"I own {n} boats number {n}.") for n in range(80))
     persona = Persona("scripted", "Scripted", statements=statements)
-    model = Scripted(Keeping(parameter), seed=seed)
+    model = Scripted(KeepsStatements(parameter), seed=seed)
     _, answers = faithfulness(persona, model, Table(), questions_about(persona, 80))
     return measured("broken", [1.0 - one.active for one in answers])

@@ -1,14 +1,28 @@
-"""A `Measurement` from one value a case: its mean with an interval, failures counted."""
+"""A `Measurement` from one value a case: its mean with an interval, failures counted; and the
+functions of scipy and scikit-learn that measures use, found when they are needed.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from consistent_gen.persona.measurement import Direction, Item, Measurement
+from consistent_gen.registry import resolve
 from consistent_gen.rewards.statistics import bootstrap
 
 RESAMPLES = 2000
+LIBRARY: dict[str, str] = {
+    "mannwhitneyu": "scipy.stats:mannwhitneyu",
+    "rankdata": "scipy.stats:rankdata",
+    "TfidfVectorizer": "sklearn.feature_extraction.text:TfidfVectorizer",
+}
+
+
+def library(name: str) -> Any:
+    """A function of `LIBRARY`. Raises ``MissingExtraError`` without the extra ``persona``."""
+    return resolve(LIBRARY, name, kind="statistic")
 
 
 def measured(

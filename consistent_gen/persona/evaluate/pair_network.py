@@ -93,7 +93,7 @@ def together(pairs: Sequence[tuple[Read, Read]]) -> dict[str, Tensor]:
     return {"ids": ids, "features": features, "side": side, "there": there, "position": position}
 
 
-class PairNetwork(nn.Module):
+class StatementPairNetwork(nn.Module):
     """Tokens of both sentences -> answers. space: whose features it reads."""
 
     def __init__(self, space: str, width: int = 160, depth: int = 3, dropout: float = 0.1) -> None:
@@ -137,7 +137,7 @@ class PairNetwork(nn.Module):
         save_tensors(Path(folder) / "model.safetensors", tensors)
 
     @classmethod
-    def load(cls, folder: str | Path) -> tuple[PairNetwork, dict[str, Any]]:
+    def load(cls, folder: str | Path) -> tuple[StatementPairNetwork, dict[str, Any]]:
         """The network that `save` wrote, as float32, and what was measured.
 
         Raises:

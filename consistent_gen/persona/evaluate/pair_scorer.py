@@ -57,10 +57,10 @@ class TrainedPairs:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        from consistent_gen.persona.evaluate.pair_network import WORDS, PairNetwork
+        from consistent_gen.persona.evaluate.pair_network import WORDS, StatementPairNetwork
 
         place = folder or weights_folder(WEIGHTS)
-        self._network, measured = PairNetwork.load(place)
+        self._network, measured = StatementPairNetwork.load(place)
         self._words = WORDS[self._network.space]()
         self.name = f"pair_scorer {folder_sha256(place)[:8]}"
         self.accuracy = _told(measured)
@@ -102,20 +102,21 @@ class TrainedPairs:
 
 def _told(measured: Mapping[str, Mapping[str, float]]) -> str:
     """The network's own accuracy in a sentence: of pairs that nothing was chosen by, if there are
-    some, then of made ones with words and sayings that it never saw.
+    some, else of the next best.
     """
     names = {
         "closed": "pairs that people wrote and nothing was chosen by",
         "written": "pairs that people wrote",
         "both": "made pairs of unseen words and sayings",
     }
-    told = [
-        f"{s['nli']:.2f} of three labels on {s['pairs']:.0f} {name}, where it finds "
-        f"{s['contradictions_found']:.0%} of contradictions"
-        for key, name in names.items()
-        if (s := measured.get(key))
-    ]
-    return "accuracy " + "; ".join(told) if told else "accuracy never measured"
+    for key, name in names.items():
+        if key in measured:
+            one = measured[key]
+            return (
+                f"accuracy {one['nli']:.2f} of three labels on {one['pairs']:.0f} {name}; "
+                f"finds {one['contradictions_found']:.0%} of contradictions"
+            )
+    return "accuracy never measured"
 
 
 class NliFolder:

@@ -76,8 +76,10 @@ def read_cases(folder: str | Path) -> list[FeedbackCase]:
                 user = int(row["user_id"])
                 if not 1 <= user <= len(profiles):
                     raise InputError(f"{path}, line {number}: user {user} of {len(profiles)}")
-                texts = (str(row[c]) for c in COLUMNS[1:])
-                found.append(FeedbackCase(user, profiles[user - 1], *texts, kind, tier))
+                question, chosen, reject = (str(row[c]) for c in COLUMNS[1:])
+                found.append(
+                    FeedbackCase(user, profiles[user - 1], question, chosen, reject, kind, tier)
+                )
     if not found:
         raise InputError(f"{root} has no data/general or data/spedific with easy.jsonl and so on")
     return found

@@ -21,7 +21,7 @@ import numpy as np
 
 from consistent_gen.errors import InputError
 from consistent_gen.language.models import LanguageModel, Message
-from consistent_gen.persona.evaluate.means import measured
+from consistent_gen.persona.evaluate.means import library, measured
 from consistent_gen.persona.judging import Choice
 from consistent_gen.persona.measurement import Item, Measurement
 
@@ -119,13 +119,11 @@ def choose_threshold(
 
 def _ranks(pairs: Sequence[JudgedPair]) -> bool:
     """Whether right answers are more certain than wrong ones (Mann-Whitney, one-sided 1 %)."""
-    from scipy.stats import mannwhitneyu
-
     right = [p.certainty for p in pairs if p.right]
     wrong = [p.certainty for p in pairs if not p.right]
     if len(right) < 2 or len(wrong) < 2:
         return len(wrong) < 2
-    return bool(mannwhitneyu(right, wrong, alternative="greater").pvalue < 0.01)
+    return bool(library("mannwhitneyu")(right, wrong, alternative="greater").pvalue < 0.01)
 
 
 def judge_report(

@@ -113,13 +113,13 @@ def splits(
     """
     found: dict[str, Split] = {}
     for file, sides in partitions.items():
-        ids = [tuple(sides[side]) for side in SIDES]
-        unknown = [i for part in ids for i in part if i not in speakers]
+        train, valid, test = (tuple(sides[side]) for side in SIDES)
+        unknown = [i for i in (*train, *valid, *test) if i not in speakers]
         if unknown:
             raise InputError(f"{file}: nobody is known to speak in {len(unknown)} dialogues")
-        trained, tested = ({c for i in part for c in speakers[i]} for part in (ids[0], ids[2]))
+        trained, tested = ({c for i in part for c in speakers[i]} for part in (train, test))
         overlap = len(trained & tested) / max(len(tested), 1)
-        split = Split(file, *ids, overlap)
+        split = Split(file, train, valid, test, overlap)
         if split.name in found:
             if split.name == "unseen":
                 raise InputError(f"both {found['unseen'].file} and {file} keep characters apart")
