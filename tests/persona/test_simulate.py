@@ -92,11 +92,20 @@ def test_what_was_said_is_kept_when_a_model_fails_and_goes_on_from_there() -> No
 
 
 def test_replies_are_read_as_they_were_meant() -> None:
-    said = {"I had 10, so I send 7.": 7, "3.5": None, "12": None, "between 2 and 4": 4, "-1": None}
+    said = {
+        "I had 10, so I send 7.": 7,
+        "3.5": None,
+        "4/5": 4,
+        "6 out of 10.": 6,
+        "1,000": None,
+        "12": None,
+        "between 2 and 4": 4,
+        "-1": None,
+    }
     assert {text: last_integer(text, 0, 10) for text in said} == said
     letters = {
         "B": "B", "(C) because": "C", "A is wrong. The answer is D.": "D", "I think so.": None,
-        "The answer is F.": None, "Answer: A": "A", "It depends.": None,
+        "The answer is F.": None, "Answer: A": "A", "It depends.": None, "A dog would know.": None,
     }  # fmt: skip
     assert {text: chosen_letter(text, 4) for text in letters} == letters
     assert (yes_or_no("No, yes"), yes_or_no("Yes!"), yes_or_no("Maybe")) == (False, True, None)

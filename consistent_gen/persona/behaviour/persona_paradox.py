@@ -1,9 +1,9 @@
 """A persona that helps in one setting may harm in another, so that the mean shows nothing.
 
 "The Persona Paradox: Medical Personas as Behavioral Priors" (arXiv 2601.05376); its repository
-has no code. The audit of `playing_pretend` gets a context: the effect in each, the spread of effects
-over contexts, calibration, and the signed error of ordered answers. Role, style, context and model
-stay apart in the rows; nothing is pooled. No medical content ships with the package.
+has no code. The audit of `playing_pretend` gets a context: the effect in each, how effects differ
+between contexts, calibration, and the signed error of ordered answers. Role, style, context and
+model stay apart in the rows; nothing is pooled. No medical content ships with the package.
 
 Interpreted: the interaction is the effect in a context less the mean effect in all others; ECE has
 ten bins of equal width; risk propensity is the mean of chosen less right level.

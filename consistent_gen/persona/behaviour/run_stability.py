@@ -100,7 +100,8 @@ def quadrant(runs: Sequence[TaskRun]) -> Quadrant:
 
 def stability(subject: str, runs: Mapping[str, Sequence[TaskRun]]) -> Report:
     """The report on runs by task: "variation", "divergence step", "accuracy", "consistent and
-    wrong" (of all tasks) and the shares of the other quadrants. Accuracy always stands beside stability.
+    wrong" (of all tasks) and the shares of the other quadrants. Accuracy always stands
+    beside stability.
 
     Raises:
         InputError: a task with fewer than two runs.
