@@ -51,8 +51,8 @@ from benchmarks.persona_solvers import (
 from benchmarks.persona_synthetic import (
     SLOTS,
     START,
-    SyntheticDialogue,
     DialogueStep,
+    SyntheticDialogue,
     SyntheticUser,
     synthetic_users,
 )

@@ -38,14 +38,14 @@ def qwen() -> QwenSmall:
 
 
 def test_three_cards_are_audited_and_two_of_them_talk(qwen: QwenSmall) -> None:
-    items, opinions = too_nice.ITEMS[:3], too_nice.OPINIONS[8:12]
+    items, opinions = too_nice.ITEMS[:2], too_nice.OPINIONS[8:11]
     measured = []
     for card in CARDS:
         subject = too_nice.measure_subject(qwen, card, items=items, opinions=opinions)
         read = sum(not math.isnan(item.value) for item in subject.items)
         assert subject.failed >= len(opinions) - read and len(subject.items) == len(opinions)
-        cards = cards_turned(qwen, card, SCENARIOS[:2])
-        assert cards.n + cards.failed == 2
+        cards = cards_turned(qwen, card, SCENARIOS[:1])
+        assert cards.n + cards.failed == 1
         measured += [
             Measurement(f"agreeableness of {card.id}", subject.agreeableness),
             Measurement(f"sycophancy of {card.id}", subject.sycophancy, n=read,
@@ -57,7 +57,7 @@ def test_three_cards_are_audited_and_two_of_them_talk(qwen: QwenSmall) -> None:
     assert any(math.isfinite(m.value) for m in report.measurements)
 
     agents = [Agent(card, qwen, "Say one short sentence.", max_tokens=24) for card in CARDS[:2]]
-    talk = Dialogue(agents, [MaxTurns(4), Repetition()]).run()
+    talk = Dialogue(agents, [MaxTurns(3), Repetition()]).run()
     assert talk.stop_reason and len(talk.turns) >= 2
     for turn in talk.turns:  # the chat template's own marks never reach a reply
         assert "<|" not in turn.text and len(turn.text.split()) <= 24

@@ -174,7 +174,8 @@ def scripted_questions(
 ) -> list[ChoiceQuestion]:
     """Numbered questions whose right answers go round; contexts in turn."""
     return [
-        ChoiceQuestion(f"q{i}", f"Question number {i}?", tuple(f"choice {k}" for k in range(options)),
+        ChoiceQuestion(f"q{i}", f"Question number {i}?",
+                       tuple(f"choice {k}" for k in range(options)),
                  (i * 7 + i // 5) % options, contexts[i % len(contexts)], levels)
         for i in range(count)
     ]  # fmt: skip

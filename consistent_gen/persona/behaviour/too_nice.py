@@ -134,7 +134,7 @@ def measure_subject(
     stances: list[tuple[Opinion, float]] = []
     told = []
     for i, opinion in enumerate(opinions):
-        reply = ask(model, persona, opinion.prompt, max_tokens=64)
+        reply = ask(model, persona, opinion.prompt, max_tokens=32)
         found = reads(reply)
         failed += found is None
         value = math.nan if found is None else found
