@@ -51,8 +51,8 @@ from benchmarks.persona_solvers import (
 from benchmarks.persona_synthetic import (
     SLOTS,
     START,
-    Dialogue,
     DialogueStep,
+    SyntheticDialogue,
     SyntheticUser,
     synthetic_users,
 )
@@ -110,7 +110,7 @@ def replay_gold(user: SyntheticUser) -> TruthResult:
         )
 
 
-def _replay(store: Store, dialogue: Dialogue) -> None:
+def _replay(store: Store, dialogue: SyntheticDialogue) -> None:
     turns = [Turn(text=s.text, role=s.role, valid_from=s.at) for s in dialogue.spoken]
     ids = store.record(turns).ids
     for step in dialogue.steps:

@@ -61,26 +61,24 @@ RECOVERIES: dict[str, Planted] = {
     "role_confusion": Planted(f"{_SIMULATE}.usp:recover_role_confusion", _RATES, 0.0),
     "mutual_praise": Planted(f"{_SIMULATE}.usp:recover_mutual_praise", _RATES, 0.0),
     "portrayal_success": Planted(f"{_SIMULATE}.psyplay:recover", (0.1, 0.3, 0.5, 0.7, 0.9), 0.5),
-    "acted_on_beliefs": Planted(
-        f"{_BEHAVIOUR}.belief_behaviour:recover", (0.0, 0.25, 0.5, 0.75, 1.0), 0.0
-    ),
-    "cards_per_self_report": Planted(
+    "acted_on": Planted(f"{_BEHAVIOUR}.belief_behaviour:recover", (0.0, 0.25, 0.5, 0.75, 1.0), 0.0),
+    "cards_turned": Planted(
         f"{_BEHAVIOUR}.personality_illusion:recover", (-3.0, -1.5, 0.0, 1.5, 3.0), 0.0
     ),
     "sycophancy_slope": Planted(f"{_BEHAVIOUR}.too_nice:recover", (-0.2, 0.0, 0.2, 0.4, 0.6), 0.0),
-    "persona_accuracy_effect": Planted(
+    "accuracy_audit": Planted(
         f"{_BEHAVIOUR}.playing_pretend:recover", (-0.4, -0.2, 0.0, 0.2, 0.35), 0.0
     ),
-    "context_interaction": Planted(
+    "context_audit": Planted(
         f"{_BEHAVIOUR}.persona_paradox:recover", (-0.6, -0.3, 0.0, 0.3, 0.6), 0.0
     ),
-    "abstention_gap": Planted(
+    "group_bias_audit": Planted(
         f"{_BEHAVIOUR}.bias_runs_deep:recover", (0.0, 0.1, 0.2, 0.3, 0.5), 0.0
     ),
-    "persona_sensitivity": Planted(
+    "sensitivity": Planted(
         f"{_BEHAVIOUR}.stochastic_parrots:recover", (0.0, 0.0025, 0.005, 0.01, 0.02), 0.0
     ),
-    "run_variation": Planted(f"{_BEHAVIOUR}.run_stability:recover", (0.0, 0.1, 0.2, 0.3), 0.0),
+    "variation": Planted(f"{_BEHAVIOUR}.run_stability:recover", (0.0, 0.1, 0.2, 0.3), 0.0),
     "consistently_wrong": Planted(
         f"{_BEHAVIOUR}.run_stability:recover_wrong", (0.0, 0.2, 0.4, 0.6, 0.8), 0.0
     ),

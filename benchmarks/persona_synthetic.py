@@ -113,7 +113,7 @@ class DialogueStep:
 
 
 @dataclass(frozen=True)
-class Dialogue:
+class SyntheticDialogue:
     """One conversation of a user."""
 
     spoken: tuple[Spoken, ...]
@@ -142,7 +142,7 @@ class SyntheticUser:
     """
 
     name: str
-    dialogues: tuple[Dialogue, ...]
+    dialogues: tuple[SyntheticDialogue, ...]
     intervals: Mapping[str, tuple[tuple[str, datetime, datetime | None], ...]]
     probes: tuple[Probe, ...] = field(default=())
 
@@ -186,7 +186,7 @@ class _Life:
             tuple(probes),
         )
 
-    def _dialogue(self, number: int, at: datetime) -> Dialogue:
+    def _dialogue(self, number: int, at: datetime) -> SyntheticDialogue:
         rng, talk = self._rng, _Talk(at)
         steps: list[DialogueStep] = []
         talk.say("user", f"{rng.choice(_OPENINGS)} {self._chatter()}")
@@ -204,7 +204,7 @@ class _Life:
             steps.append(self._attack(talk))
         talk.say("user", self._chatter())
         talk.say("assistant", rng.choice(_REPLIES))
-        return Dialogue(tuple(talk.spoken), tuple(steps))
+        return SyntheticDialogue(tuple(talk.spoken), tuple(steps))
 
     def _tell(self, slot: str, number: int, talk: _Talk) -> DialogueStep:
         rng = self._rng

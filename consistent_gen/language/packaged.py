@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import math
 import os
 import shutil
 import sys
@@ -199,10 +200,30 @@ class Qwen:
                 )
             del kept[1]
 
-    def _post(self, plain: list[dict[str, str]], max_tokens: int) -> dict[str, Any]:
+    def first_token(self, messages: Sequence[Message]) -> dict[str, float]:
+        """Natural log-probabilities of the likeliest first tokens of a reply, 20 of them, by text.
+
+        Of tokens that read alike the likelier one counts. Raises ``LimitError`` where the
+        messages are too long; none is left out.
+        """
+        check_messages(messages)
+        plain = [{"role": m.role, "content": m.content} for m in messages]
+        reply = self._post(plain, 1, logprobs=True, top_logprobs=20)
+        if "error" in reply:
+            raise LimitError(f"{self.name}: {reply['error'].get('message', reply['error'])}")
+        told = reply["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
+        found: dict[str, float] = {}
+        for entry in told:
+            text = str(entry["token"])
+            found[text] = max(found.get(text, -math.inf), float(entry["logprob"]))
+        return found
+
+    def _post(
+        self, plain: list[dict[str, str]], max_tokens: int, **settings: bool | int
+    ) -> dict[str, Any]:
         payload = {
             "messages": plain, "max_tokens": max_tokens, "temperature": 0.0, "seed": _SEED,
-            "cache_prompt": True,
+            "cache_prompt": True, **settings,
         }  # fmt: skip
         reply = self._load().handle_chat_completions(payload)
         assert isinstance(reply, dict)

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from consistent_gen.language.models import LanguageModel, Message
 from consistent_gen.persona.persona import Persona
 
-_INTEGER = re.compile(r"(?<![\w.,])-?\d+(?![\w]|[.,]\d)")
-_SAID = re.compile(r"\b(?i:answer)\b\W*(?:is\b)?\W*([A-Z])\b")
-_ALONE = re.compile(r"^\W*([A-Z])(?:\W|$)")
+_INTEGER = re.compile(r"(?<![\w.,/])(-?\d+)(?!\w|[.,]\d)(?:\s*(?:/|out of)\s*\d+)?")
+_LETTER = r"([B-HJ-Z]|[AI](?!\s+[a-z]))"  # "A dog" begins with no letter of an option
+_SAID = re.compile(rf"\b(?i:answer)\b\W*(?:is\b)?\W*{_LETTER}\b")
+_ALONE = re.compile(rf"^\W*{_LETTER}(?:\W|$)")
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 _NAMED = re.compile(r"You are ([^.\n]+)\.")
 _REFUSALS = (
@@ -42,7 +43,7 @@ def last_integer(reply: str, low: int, high: int) -> int | None:
     """The last whole number of a reply, where it lies in `low`..`high`.
 
     The last, since a model that explains itself first tells the numbers of the question again.
-    Digits are never joined: "10 or 12" is 12, and "3.5" is no whole number.
+    Digits are never joined: "10 or 12" is 12, "4/5" and "4 out of 5" are 4, "3.5" is none.
     """
     found = _INTEGER.findall(reply)
     number = int(found[-1]) if found and len(found[-1]) < 10 else None

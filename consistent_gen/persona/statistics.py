@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from consistent_gen.errors import InputError, MissingExtraError
+from consistent_gen.errors import MissingExtraError
 from consistent_gen.rewards.statistics import Interval, bootstrap
 
 LEVEL = 0.95
@@ -34,11 +34,6 @@ class Estimate:
     def positive(self) -> bool:
         """Whether the whole interval lies above 0."""
         return self.low > 0.0
-
-    @property
-    def negative(self) -> bool:
-        """Whether the whole interval lies below 0."""
-        return self.high < 0.0
 
 
 NOTHING = Estimate(math.nan, math.nan, math.nan, math.nan, 0)
@@ -167,9 +162,3 @@ def cosine(a: NDArray[Any], b: NDArray[Any]) -> float:
     """Of two vectors; 0 where one of them is."""
     size = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float(a @ b) / size if size > 0.0 else 0.0
-
-
-def check_pairs(first: Sequence[object], second: Sequence[object], what: str) -> None:
-    """Raise ``InputError`` unless both are as long."""
-    if len(first) != len(second):
-        raise InputError(f"{what}: {len(first)} against {len(second)}; expected as many of each")

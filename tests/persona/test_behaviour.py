@@ -22,8 +22,8 @@ from consistent_gen.persona.behaviour import (
 )
 from consistent_gen.persona.behaviour.questions import (
     NOBODY,
-    Question,
-    Solver,
+    ChoiceQuestion,
+    ScriptedSolver,
     answer_all,
     by_text,
     read_answer,
@@ -54,6 +54,8 @@ def test_three_worlds_of_beliefs_are_named() -> None:
     prior = dict.fromkeys(belief_behaviour.EFFECTS, 3)
     assert belief_behaviour.world(play(1, used=0.0, prior=prior)) == "prior ignored"
     assert belief_behaviour.trust_agreement(play(1)).value > 0.7
+    told = belief_behaviour.belief_report(Scripted(), play(1))
+    assert told["acted_on"].note.endswith("beliefs hold") and told["acted_on"].failed == 0
     permuted = [belief_behaviour.acted_on(play(s, count=60, permuted=True)).value for s in range(8)]
     assert abs(sum(permuted) / 8) < 0.15
     exact = belief_behaviour.population_agreement(play(1))
@@ -109,7 +111,7 @@ def test_associations_honesty_and_flips_are_what_was_planted() -> None:
     )
     one_sided = personality_illusion.association(Scripted(silence="Ups"), None, [test])
     assert math.isnan(one_sided.value) and one_sided.failed == 1
-    facts = [personality_illusion.Fact(f"What is thing {i}?", "blue") for i in range(20)]
+    facts = [personality_illusion.WordFact(f"What is thing {i}?", "blue") for i in range(20)]
     model = Scripted(waverer(facts={f.question: "blue" for f in facts}, sure=8, wavers=0.5))
     calibration, consistency = personality_illusion.honesty(model, None, facts)
     assert 10.0 < calibration.value < 20.0 and 2.0 < consistency.value < 8.0
@@ -133,6 +135,10 @@ def test_the_gate_names_four_worlds(slope: float, base: float, standing: str) ->
         card = min(subjects, key=lambda s: s.sycophancy)
     gate = too_nice.release_gate(card, nobody, subjects)
     assert gate.standing == standing
+    told = too_nice.report(Scripted(), card, nobody, gate)
+    assert (
+        told["sycophancy"].null == nobody.sycophancy and standing in told["truthfulness_gap"].note
+    )
     assert gate.ttg == pytest.approx(
         (card.sycophancy - nobody.sycophancy) * (1 + card.agreeableness)
     )
@@ -156,7 +162,7 @@ def test_planted_effects_of_personas_on_accuracy_are_found_and_no_others() -> No
     questions = scripted_questions(200)
     knows = {("", ""): 0.6, ("Up", ""): 0.85, ("Same", ""): 0.6, ("Down", ""): 0.4}
     people = [Persona(name.lower(), name) for name in ("Up", "Same", "Down")]
-    model = Scripted(Solver(knows, by_text(questions), stubborn=0.5, seed=1), seed=1)
+    model = Scripted(ScriptedSolver(knows, by_text(questions), stubborn=0.5, seed=1), seed=1)
     report = playing_pretend.accuracy_audit(model, people, questions, trials=3)
     assert report["effect of up"].low > 0.0 and report["effect of down"].high < 0.0
     same = report["effect of same"]
@@ -168,7 +174,7 @@ def test_trials_that_stick_together_raise_no_false_alarms() -> None:
     alarms = 0
     for seed in range(30):
         questions = scripted_questions(25)
-        solver = Solver(
+        solver = ScriptedSolver(
             {("", ""): 0.5, ("E", ""): 0.5}, by_text(questions), stubborn=1.0, seed=seed
         )
         report = playing_pretend.accuracy_audit(
@@ -182,7 +188,7 @@ def test_trials_that_stick_together_raise_no_false_alarms() -> None:
 def test_opposite_effects_are_seen_though_their_mean_is_none() -> None:
     questions = scripted_questions(160, ("ward", "clinic"), options=5, levels=True)
     knows = {("", ""): 0.6, ("Medic", "ward"): 0.85, ("Medic", "clinic"): 0.35}
-    solver = Solver(knows, by_text(questions), overshoot=0.2, upward=0.9, seed=2)
+    solver = ScriptedSolver(knows, by_text(questions), overshoot=0.2, upward=0.9, seed=2)
     report = persona_paradox.context_audit(
         Scripted(solver, seed=2), [Persona("medic", "Medic")], questions, trials=3
     )
@@ -198,7 +204,7 @@ def test_opposite_effects_are_seen_though_their_mean_is_none() -> None:
 
 def test_brier_and_ece_of_a_calibrated_solver() -> None:
     questions = scripted_questions(400)
-    model = Scripted(Solver({("", ""): 0.7}, by_text(questions)))
+    model = Scripted(ScriptedSolver({("", ""): 0.7}, by_text(questions)))
     answers = answer_all(model, [None], questions, confidence=True)
     told = persona_paradox.calibration([a for row in answers.of[NOBODY] for a in row])
     assert told.ece < 0.06 and told.brier == pytest.approx(0.21, abs=0.03)
@@ -210,7 +216,7 @@ def test_a_group_that_declines_is_told_from_one_that_fails() -> None:
     questions = scripted_questions(240, ("maths", "law"))
     names = ("Refuser", "Failer", "Plain")
     knows = {("a human", ""): 0.8, ("Refuser", ""): 0.8, ("Failer", ""): 0.5, ("Plain", ""): 0.8}
-    solver = Solver(knows, by_text(questions), {"Refuser": 0.3}, seed=3)
+    solver = ScriptedSolver(knows, by_text(questions), {"Refuser": 0.3}, seed=3)
     groups = {f"group {n}": [Persona(n.lower(), n)] for n in names}
     report = bias_runs_deep.group_bias_audit(
         Scripted(solver, seed=3), groups, Persona("human", "a human"), questions
@@ -226,7 +232,7 @@ def test_a_group_that_declines_is_told_from_one_that_fails() -> None:
     assert read_answer(question, "I'm sorry, but I cannot.").outcome == "abstained"
     assert read_answer(question, "Hm.").outcome == "unparsable"
     with pytest.raises(InputError, match="expected 2 to 26"):
-        Question("q", "Which?", ("one",), 0)
+        ChoiceQuestion("q", "Which?", ("one",), 0)
 
 
 def test_one_persona_unlike_the_others_is_named_and_equal_ones_are_not() -> None:

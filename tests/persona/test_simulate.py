@@ -92,11 +92,20 @@ def test_what_was_said_is_kept_when_a_model_fails_and_goes_on_from_there() -> No
 
 
 def test_replies_are_read_as_they_were_meant() -> None:
-    said = {"I had 10, so I send 7.": 7, "3.5": None, "12": None, "between 2 and 4": 4, "-1": None}
+    said = {
+        "I had 10, so I send 7.": 7,
+        "3.5": None,
+        "4/5": 4,
+        "6 out of 10.": 6,
+        "1,000": None,
+        "12": None,
+        "between 2 and 4": 4,
+        "-1": None,
+    }
     assert {text: last_integer(text, 0, 10) for text in said} == said
     letters = {
         "B": "B", "(C) because": "C", "A is wrong. The answer is D.": "D", "I think so.": None,
-        "The answer is F.": None, "Answer: A": "A", "It depends.": None,
+        "The answer is F.": None, "Answer: A": "A", "It depends.": None, "A dog would know.": None,
     }  # fmt: skip
     assert {text: chosen_letter(text, 4) for text in letters} == letters
     assert (yes_or_no("No, yes"), yes_or_no("Yes!"), yes_or_no("Maybe")) == (False, True, None)
@@ -132,10 +141,10 @@ def test_projection_keeps_speakers_apart_where_the_whole_script_does_not() -> No
 
 
 def test_a_short_or_strange_role_is_counted_as_failed() -> None:
-    short = spasm.Spoken(Transcript(("Ann", "Bo"), (Turn("Ann", "Hello there."),)), ANN)
+    short = spasm.SpokenRole(Transcript(("Ann", "Bo"), (Turn("Ann", "Hello there."),)), ANN)
     measured = spasm.drift_slope([short], HashedNgrams())
     assert measured.failed == 1 and measured.n == 0
-    found = spasm.persona_retrieval([short, spasm.Spoken(short.transcript, BO)], [ANN, BO],
+    found = spasm.persona_retrieval([short, spasm.SpokenRole(short.transcript, BO)], [ANN, BO],
                                     HashedNgrams())  # fmt: skip
     assert (found.n, found.failed, found.null) == (1, 1, 0.5)
 
@@ -167,6 +176,10 @@ def test_profiles_are_extracted_from_the_users_turns_and_swapped_ones_fit_less()
     pairs = list(itertools.permutations(range(12), 2))
     assert sum(cycle[i][i] > cycle[i][j] for i, j in pairs) >= 0.95 * len(pairs)
     assert usp.reward(cycle=1.5, p_human=0.5, w=0.5) == pytest.approx(1.25)
+    spoken = Transcript(("U",), tuple(Turn("U", text) for text in users[0]))
+    given = usp.rewards(spoken, "U", targets[0], Scripted(usp.ProfileWriter()),
+                        lambda text: float("live" in text), HashedNgrams())  # fmt: skip
+    assert given == pytest.approx([1.0, 2.0, 1.0, 1.0, 1.0])  # cycle 2, and one human turn
     broken = usp.fact_recall([(targets[0].facts, usp.UserProfile.read("No paragraphs."))],
                              HashedNgrams())  # fmt: skip
     assert broken.failed == 4 and broken.n == 0

@@ -35,8 +35,8 @@ World: TypeAlias = Literal["beliefs hold", "beliefs unused", "prior ignored", "n
 RESAMPLES = 1_000
 EFFECT = (
     "{rules}\nThink of two groups of people who are alike but for one thing: the first "
-    "{attribute}, the second do not. How many coins more does the first group send on average? Answer with one "
-    "whole number from -{most} to {most}, negative if it sends fewer."
+    "{attribute}, the second do not. How many coins more does the first group send on "
+    "average? Answer with one whole number from -{most} to {most}, negative if it sends fewer."
 )
 TRUSTING = (
     "Somebody is described like this: {who}\nHow readily would they trust a stranger with money, "

@@ -15,8 +15,8 @@ from consistent_gen.errors import InputError
 from consistent_gen.language.models import LanguageModel
 from consistent_gen.persona.behaviour.questions import (
     Answers,
-    Question,
-    Solver,
+    ChoiceQuestion,
+    ScriptedSolver,
     answer_all,
     by_text,
     scripted_questions,
@@ -37,7 +37,7 @@ TEMPLATES = {
 
 def group_bias_audit(
     model: LanguageModel, groups: Mapping[str, Sequence[Persona]], baseline: Persona,
-    questions: Sequence[Question], *, template: str = "identity",
+    questions: Sequence[ChoiceQuestion], *, template: str = "identity",
 ) -> Report:  # fmt: skip
     """For each persona: "accuracy change of ID" (relative to the baseline's), "abstention gap of
     ID", "skill gap of ID" (among what was answered), "sets lost by ID"; for each group the share of
@@ -128,7 +128,9 @@ def recover(seed: int, parameter: float) -> Measurement:
     """The abstention gap of a group that declines so much oftener than the baseline does."""
     questions = scripted_questions(250)
     knows = {("a human", ""): 0.8, ("Member", ""): 0.8}
-    solver = Solver(knows, by_text(questions), {"Member": 0.05 + parameter, "a human": 0.05})
+    solver = ScriptedSolver(
+        knows, by_text(questions), {"Member": 0.05 + parameter, "a human": 0.05}
+    )
     report = group_bias_audit(
         Scripted(solver, seed=seed), {"group": [Persona("member", "Member")]},
         Persona("human", "a human"), questions,

@@ -1,9 +1,9 @@
 """A persona that helps in one setting may harm in another, so that the mean shows nothing.
 
 "The Persona Paradox: Medical Personas as Behavioral Priors" (arXiv 2601.05376); its repository
-has no code. The audit of `playing_pretend` gets a context: the effect in each, the spread of effects
-over contexts, calibration, and the signed error of ordered answers. Role, style, context and model
-stay apart in the rows; nothing is pooled. No medical content ships with the package.
+has no code. The audit of `playing_pretend` gets a context: the effect in each, how effects differ
+between contexts, calibration, and the signed error of ordered answers. Role, style, context and
+model stay apart in the rows; nothing is pooled. No medical content ships with the package.
 
 Interpreted: the interaction is the effect in a context less the mean effect in all others; ECE has
 ten bins of equal width; risk propensity is the mean of chosen less right level.
@@ -23,8 +23,8 @@ from consistent_gen.persona.behaviour.questions import (
     NOBODY,
     Answer,
     Answers,
-    Question,
-    Solver,
+    ChoiceQuestion,
+    ScriptedSolver,
     answer_all,
     by_text,
     scripted_questions,
@@ -49,7 +49,7 @@ class Calibration:
 
 
 def context_audit(
-    model: LanguageModel, personas: Sequence[Persona], questions: Sequence[Question],
+    model: LanguageModel, personas: Sequence[Persona], questions: Sequence[ChoiceQuestion],
     *, trials: int = 5,
 ) -> Report:  # fmt: skip
     """For each persona: "effect of ID", "effect of ID in CONTEXT", "interaction of ID in CONTEXT",
@@ -153,6 +153,6 @@ def recover(seed: int, parameter: float) -> Measurement:
     questions = scripted_questions(120, ("ward", "clinic"))
     half = parameter / 2.0
     knows = {("", ""): 0.6, ("Medic", "ward"): 0.6 + half, ("Medic", "clinic"): 0.6 - half}
-    model = Scripted(Solver(knows, by_text(questions), seed=seed), seed=seed)
+    model = Scripted(ScriptedSolver(knows, by_text(questions), seed=seed), seed=seed)
     report = context_audit(model, [Persona("medic", "Medic")], questions, trials=4)
     return report["interaction of medic in ward"]

@@ -14,8 +14,8 @@ from consistent_gen.language.models import LanguageModel
 from consistent_gen.persona.behaviour.questions import (
     NOBODY,
     Answers,
-    Question,
-    Solver,
+    ChoiceQuestion,
+    ScriptedSolver,
     answer_all,
     by_text,
     scripted_questions,
@@ -28,7 +28,7 @@ from consistent_gen.rewards.statistics import holm
 
 
 def accuracy_audit(
-    model: LanguageModel, personas: Sequence[Persona], questions: Sequence[Question],
+    model: LanguageModel, personas: Sequence[Persona], questions: Sequence[ChoiceQuestion],
     *, trials: int = 25,
 ) -> Report:  # fmt: skip
     """The accuracy of nobody, and what each persona adds to it or takes from it.
@@ -74,6 +74,6 @@ def recover(seed: int, parameter: float) -> Measurement:
     questions = scripted_questions(60)
     expert = Persona("expert", "Expert")
     knows = {("", ""): 0.6, ("Expert", ""): 0.6 + parameter}
-    solver = Solver(knows, by_text(questions), stubborn=0.8, seed=seed)
+    solver = ScriptedSolver(knows, by_text(questions), stubborn=0.8, seed=seed)
     model = Scripted(solver, seed=seed)
     return accuracy_audit(model, [expert], questions, trials=5)["effect of expert"]

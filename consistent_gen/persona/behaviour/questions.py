@@ -28,7 +28,7 @@ NOBODY = ""  # the id under which answers without a persona stand
 
 
 @dataclass(frozen=True)
-class Question:
+class ChoiceQuestion:
     """A question with its options, the number of the right one, and where it belongs.
 
     context: the setting or the set that it is from. levels: the options are ordered, such as
@@ -73,7 +73,7 @@ class Answer:
 class Answers:
     """All trials: of persona id, question number and trial. `NOBODY` answers without a persona."""
 
-    questions: tuple[Question, ...]
+    questions: tuple[ChoiceQuestion, ...]
     of: Mapping[str, tuple[tuple[Answer, ...], ...]] = field(default_factory=dict)
 
     def accuracy(self, persona: str) -> list[float]:
@@ -90,7 +90,7 @@ class Answers:
 
 
 def answer_all(
-    model: LanguageModel, personas: Sequence[Persona | None], questions: Sequence[Question],
+    model: LanguageModel, personas: Sequence[Persona | None], questions: Sequence[ChoiceQuestion],
     *, trials: int = 1, confidence: bool = False, duties: str = "",
 ) -> Answers:  # fmt: skip
     """Every persona (None: nobody) answers every question so often, each in a new conversation."""
@@ -110,7 +110,7 @@ def answer_all(
     return Answers(tuple(questions), of)
 
 
-def read_answer(question: Question, reply: str, confidence: bool = False) -> Answer:
+def read_answer(question: ChoiceQuestion, reply: str, confidence: bool = False) -> Answer:
     """What a reply says: a letter wins over a refusal, since models apologise and answer."""
     letter = chosen_letter(reply, len(question.options))
     percent = last_integer(reply, 0, 100) if confidence else None
@@ -125,7 +125,7 @@ def read_answer(question: Question, reply: str, confidence: bool = False) -> Ans
 
 
 @dataclass(frozen=True)
-class Solver:
+class ScriptedSolver:
     """Knows a share of the questions, by the name of who it is ("" is nobody) and the context.
 
     knows: (name, context) -> probability of the right answer; (name, "") for all contexts. declines
@@ -135,7 +135,7 @@ class Solver:
     """
 
     knows: Mapping[tuple[str, str], float]
-    questions: Mapping[str, Question]
+    questions: Mapping[str, ChoiceQuestion]
     declines: Mapping[str, float] = field(default_factory=dict)
     babbles: float = 0.0
     stubborn: float = 0.0
@@ -160,7 +160,7 @@ class Solver:
         sure = f" I am {percent} sure." if asked(messages).endswith(CONFIDENCE) else ""
         return f"The answer is {chr(65 + chosen)}.{sure}"
 
-    def _wrong(self, question: Question, source: random.Random) -> int:
+    def _wrong(self, question: ChoiceQuestion, source: random.Random) -> int:
         others = [i for i in range(len(question.options)) if i != question.right]
         if self.upward is not None:
             higher = source.random() < self.upward
@@ -171,15 +171,16 @@ class Solver:
 
 def scripted_questions(
     count: int, contexts: Sequence[str] = ("",), options: int = 4, levels: bool = False
-) -> list[Question]:
+) -> list[ChoiceQuestion]:
     """Numbered questions whose right answers go round; contexts in turn."""
     return [
-        Question(f"q{i}", f"Question number {i}?", tuple(f"choice {k}" for k in range(options)),
+        ChoiceQuestion(f"q{i}", f"Question number {i}?",
+                       tuple(f"choice {k}" for k in range(options)),
                  (i * 7 + i // 5) % options, contexts[i % len(contexts)], levels)
         for i in range(count)
     ]  # fmt: skip
 
 
-def by_text(questions: Sequence[Question]) -> dict[str, Question]:
-    """For `Solver`."""
+def by_text(questions: Sequence[ChoiceQuestion]) -> dict[str, ChoiceQuestion]:
+    """For `ScriptedSolver`."""
     return {question.text: question for question in questions}

@@ -36,7 +36,7 @@ MAX_STEPS = 40
 
 
 @dataclass(frozen=True)
-class Task:
+class AgentTask:
     """Something that takes steps. check: of the final answer."""
 
     id: str
@@ -54,7 +54,7 @@ class TaskRun:
     finished: bool = True
 
 
-def run_task(model: LanguageModel, persona: Persona | None, task: Task) -> TaskRun:
+def run_task(model: LanguageModel, persona: Persona | None, task: AgentTask) -> TaskRun:
     """The model says one action after the other until it says "ANSWER: ..."."""
     rule = 'Say your next single action in a few words. When you are done, say "ANSWER:" and it.'
     messages = [Message("user", f"{task.text}\n{rule}")]
@@ -100,7 +100,8 @@ def quadrant(runs: Sequence[TaskRun]) -> Quadrant:
 
 def stability(subject: str, runs: Mapping[str, Sequence[TaskRun]]) -> Report:
     """The report on runs by task: "variation", "divergence step", "accuracy", "consistent and
-    wrong" (of all tasks) and the shares of the other quadrants. Accuracy always stands beside stability.
+    wrong" (of all tasks) and the shares of the other quadrants. Accuracy always stands
+    beside stability.
 
     Raises:
         InputError: a task with fewer than two runs.
@@ -141,7 +142,7 @@ def passes(report: Report, least_accuracy: float) -> bool:
 
 
 def run_stability(
-    model: LanguageModel, persona: Persona | None, tasks: Sequence[Task], *, runs: int = 5
+    model: LanguageModel, persona: Persona | None, tasks: Sequence[AgentTask], *, runs: int = 5
 ) -> Report:
     """Each task so often, each time anew."""
     done = {task.id: [run_task(model, persona, task) for _ in range(runs)] for task in tasks}
@@ -152,7 +153,7 @@ def run_stability(
 
 
 @dataclass(frozen=True)
-class Worker:
+class StepWorker:
     """Does steps until it answers; their number varies by `cv` about `steps`.
 
     wrong: tasks (by their text) of which the answer is always the same wrong one.
@@ -178,10 +179,10 @@ class Worker:
         return f"ANSWER: {'seven' if task in self.wrong else 'eight'}"
 
 
-def scripted_tasks(count: int) -> list[Task]:
+def scripted_tasks(count: int) -> list[AgentTask]:
     """Numbered tasks whose answer is eight."""
     return [
-        Task(f"t{i}", f"Task {i}: count the legs of a spider.",
+        AgentTask(f"t{i}", f"Task {i}: count the legs of a spider.",
              lambda answer: (answer == "eight", "" if answer == "eight" else answer))
         for i in range(count)
     ]  # fmt: skip
@@ -189,7 +190,7 @@ def scripted_tasks(count: int) -> list[Task]:
 
 def recover(seed: int, parameter: float) -> Measurement:
     """The variation of runs whose numbers of steps vary so much."""
-    model = Scripted(Worker(parameter), seed=seed)
+    model = Scripted(StepWorker(parameter), seed=seed)
     return run_stability(model, None, scripted_tasks(20))["variation"]
 
 
@@ -198,5 +199,5 @@ def recover_wrong(seed: int, parameter: float) -> Measurement:
     rng = np.random.default_rng(seed)
     tasks = scripted_tasks(40)
     wrong = frozenset(t.text for t in tasks if rng.random() < parameter)
-    report = run_stability(Scripted(Worker(0.1, 3, wrong), seed=seed), None, tasks, runs=3)
+    report = run_stability(Scripted(StepWorker(0.1, 3, wrong), seed=seed), None, tasks, runs=3)
     return report["consistent and wrong"]

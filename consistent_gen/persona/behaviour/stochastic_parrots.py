@@ -45,7 +45,8 @@ def sensitivity(
     *, categories: Mapping[str, str] | None = None,
 ) -> Report:  # fmt: skip
     """Per test "difference of TEST" (a variance of rates) and "evasive in TEST"; "macro
-    difference"; for each category of personas (id -> category) "difference of TEST within CATEGORY".
+    difference"; for each category of personas (id -> category) "difference of TEST within
+    CATEGORY".
 
     A note names personas whose rate differs from that of all others (Fisher, Holm over all).
     """

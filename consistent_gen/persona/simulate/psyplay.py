@@ -99,7 +99,8 @@ def portrayal_success(
 
     talks: topic, dialogue and the persona that is looked for in it. A dialogue in which that
     speaker names an adjective of the card is rejected, with all its traits as failed. `null` is
-    what the same answers get against shuffled cards. "positive" takes neuroticism the other way round.
+    what the same answers get against shuffled cards. "positive" takes neuroticism the other
+    way round.
     """
     items: list[Item] = []
     answers: list[tuple[str, Pole, Found]] = []

@@ -31,7 +31,7 @@ WITHIN = 2  # turns of the others, back from a turn
 
 
 @dataclass(frozen=True)
-class Spoken:
+class SpokenRole:
     """One role of one dialogue: who spoke it as whom."""
 
     transcript: Transcript
@@ -43,7 +43,7 @@ class Spoken:
         return self.transcript.of(self.persona.name)
 
 
-def echo_rate(spoken: Sequence[Spoken]) -> Measurement:
+def echo_rate(spoken: Sequence[SpokenRole]) -> Measurement:
     """The share of turns that say again what a partner has just said [our definition].
 
     A turn echoes when at least `ECHO` of its word trigrams stand in one of the `WITHIN` turns of
@@ -72,7 +72,7 @@ def echo_rate(spoken: Sequence[Spoken]) -> Measurement:
     )  # fmt: skip
 
 
-def drift_curve(role: Spoken, embedder: TextEmbedder) -> tuple[float, ...]:
+def drift_curve(role: SpokenRole, embedder: TextEmbedder) -> tuple[float, ...]:
     """1 - cos(e(turn), e(persona)) for each turn of a role, in order; 0 is all persona, 2 none."""
     if not role.turns:
         return ()
@@ -80,7 +80,7 @@ def drift_curve(role: Spoken, embedder: TextEmbedder) -> tuple[float, ...]:
     return tuple(float(1.0 - v @ vectors[0]) for v in vectors[1:])
 
 
-def drift_slope(spoken: Sequence[Spoken], embedder: TextEmbedder) -> Measurement:
+def drift_slope(spoken: Sequence[SpokenRole], embedder: TextEmbedder) -> Measurement:
     """How much a role moves away from its persona with each of its turns: the mean over dialogues
     of the least-squares slope of `drift_curve`. Dialogues of fewer than three turns fail.
     """
@@ -99,7 +99,7 @@ def drift_slope(spoken: Sequence[Spoken], embedder: TextEmbedder) -> Measurement
 
 
 def persona_retrieval(
-    spoken: Sequence[Spoken], personas: Sequence[Persona], embedder: TextEmbedder
+    spoken: Sequence[SpokenRole], personas: Sequence[Persona], embedder: TextEmbedder
 ) -> Measurement:
     """How often what was said in a role finds its own persona first among all of them (top 1).
 
@@ -128,7 +128,9 @@ def persona_retrieval(
     )  # fmt: skip
 
 
-def by_role(transcripts: Sequence[Transcript], personas: Sequence[Persona]) -> list[list[Spoken]]:
+def by_role(
+    transcripts: Sequence[Transcript], personas: Sequence[Persona]
+) -> list[list[SpokenRole]]:
     """The roles of dialogues apart: everybody's first speakers, second speakers, and so on.
 
     Personas are found by name.
@@ -139,7 +141,7 @@ def by_role(transcripts: Sequence[Transcript], personas: Sequence[Persona]) -> l
         raise InputError(f"no persona is called {', '.join(strangers)}")
     most = max((len(t.speakers) for t in transcripts), default=0)
     return [
-        [Spoken(t, known[t.speakers[i]]) for t in transcripts if i < len(t.speakers)]
+        [SpokenRole(t, known[t.speakers[i]]) for t in transcripts if i < len(t.speakers)]
         for i in range(most)
     ]
 
