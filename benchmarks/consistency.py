@@ -61,7 +61,7 @@ from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.encoders.judge import Judge
 from consistent_gen.encoders.reader import Reader
 from consistent_gen.errors import CheckpointError
-from consistent_gen.methods import METHODS
+from consistent_gen.methods import FOR_EVERY_MODEL
 from consistent_gen.models import load_backbone
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.rewards.attributes import Wanted, attribute_hits
@@ -265,7 +265,9 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--stories", type=int, default=100)
-    parser.add_argument("--methods", default=",".join(METHODS), help="names, separated by commas")
+    parser.add_argument(
+        "--methods", default=",".join(FOR_EVERY_MODEL), help="names, separated by commas"
+    )
     parser.add_argument("--variant", action="append", default=[], help="a method with settings")
     parser.add_argument("--steps", type=int, default=DrawSettings.steps)
     parser.add_argument("--guidance", type=float, default=DrawSettings.guidance)

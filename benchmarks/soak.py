@@ -29,7 +29,7 @@ from benchmarks.serving import OPEN, say, story_of
 from benchmarks.serving_load import Served, serve
 from consistent_gen.client import ApiError, Client
 from consistent_gen.client.types import LibraryCharacterIn
-from consistent_gen.methods import METHODS
+from consistent_gen.methods import FOR_EVERY_MODEL
 
 TARGET_GROWTH = 0.05
 SAMPLE_S = 2.0
@@ -54,7 +54,9 @@ class Watched:
 
 def draw_and_keep(client: Client, dice: random.Random, steps: int) -> None:
     """A story, watched to its end, a frame of it drawn again, exported, sometimes deleted."""
-    story = story_of(dice.choice(sorted(METHODS)), seed=dice.randrange(1 << 30), steps=steps)
+    story = story_of(
+        dice.choice(sorted(FOR_EVERY_MODEL)), seed=dice.randrange(1 << 30), steps=steps
+    )
     accepted = client.create_story(story)
     for _ in client.events(accepted.job):
         pass

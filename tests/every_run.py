@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from consistent_gen.methods import METHODS
+from consistent_gen.methods import FOR_EVERY_MODEL
 
 # The default, and the one with every mechanism. Each method alone is held by its oracle.
 QUICK_METHODS = ("head_start", "consistyle")
@@ -19,5 +19,5 @@ def or_slow(cases: Iterable[Any], quick: Iterable[Any] = QUICK_METHODS) -> list[
     return [case if case in quick else pytest.param(case, marks=pytest.mark.slow) for case in cases]
 
 
-METHOD_CASES = or_slow(METHODS)
-COUPLING_CASES = or_slow(name for name in METHODS if name != "vanilla")
+METHOD_CASES = or_slow(FOR_EVERY_MODEL)
+COUPLING_CASES = or_slow(name for name in FOR_EVERY_MODEL if name != "vanilla")

@@ -176,12 +176,14 @@ class Place:
 class Mix:
     """How results combine.
 
-    keys: "concat" puts exported keys behind the frame's own, "none" shares no keys.
+    keys: "concat" puts exported keys behind the frame's own, "none" shares no keys; "pictures"
+    shares no attention either, and gives the anchors' finished pictures to a network that was
+    trained to look at pictures (an edit model).
     bias: added to the logits of shared keys; ln k counts each of them k times.
     inject: share of the attention output that is replaced by the corresponding anchor token's.
     """
 
-    keys: Literal["concat", "none"] = "concat"
+    keys: Literal["concat", "none", "pictures"] = "concat"
     bias: float = 0.0
     inject: float = 0.0
 
@@ -211,7 +213,7 @@ class Rule:
     @property
     def idle(self) -> bool:
         """Whether it changes nothing at any step."""
-        acts = self.mix.keys == "concat" or self.align or self.mix.inject > 0.0
+        acts = self.mix.keys != "none" or self.align or self.mix.inject > 0.0
         return not acts or self.window.steps[1] <= 0.0
 
     @property
@@ -281,6 +283,11 @@ class Recipe:
     def anchors(self) -> int:
         """Anchor frames per subject."""
         return max((rule.topology.anchors for rule in self.rules), default=0)
+
+    @property
+    def pictures(self) -> bool:
+        """Whether frames are given the anchors' finished pictures (see `Mix.keys`)."""
+        return any(rule.mix.keys == "pictures" for rule in self.rules)
 
     @property
     def together(self) -> bool:

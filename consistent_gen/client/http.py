@@ -307,14 +307,14 @@ class Client:
         """The caller's personas."""
         return self._get(wire.PersonaList, "/v1/personas")
 
-    def create_persona(self, name: str) -> wire.Persona:
+    def create_persona(self, name: str) -> wire.PersonaOut:
         """A new persona with an empty memory."""
         body = wire.PersonaIn(name=name)
-        return read(wire.Persona, self._connection.send("POST", "/v1/personas", body=body))
+        return read(wire.PersonaOut, self._connection.send("POST", "/v1/personas", body=body))
 
-    def persona(self, persona: str) -> wire.Persona:
+    def persona(self, persona: str) -> wire.PersonaOut:
         """One persona."""
-        return self._get(wire.Persona, f"/v1/personas/{path_id(persona)}")
+        return self._get(wire.PersonaOut, f"/v1/personas/{path_id(persona)}")
 
     def delete_persona(self, persona: str) -> None:
         """Erase a persona and everything it remembers."""

@@ -510,7 +510,7 @@ class PersonaIn(Input):
     name: Name
 
 
-class Persona(Output):
+class PersonaOut(Output):
     """A persona and how much it remembers."""
 
     id: str
@@ -523,7 +523,7 @@ class Persona(Output):
 class PersonaList(Output):
     """All personas of the caller."""
 
-    personas: list[Persona]
+    personas: list[PersonaOut]
 
 
 class SayIn(Input):

@@ -21,6 +21,7 @@ SEAMS: dict[str, str] = {
     "unet": "consistent_gen.diffusion.unet:UNetSeam",
     "sd3": "consistent_gen.diffusion.sd3:SD3Seam",
     "flux": "consistent_gen.diffusion.flux:FluxSeam",
+    "kontext": "consistent_gen.diffusion.flux:KontextSeam",
     "qwen": "consistent_gen.diffusion.qwen:QwenSeam",
     "pixart": "consistent_gen.diffusion.pixart:PixArtSeam",
 }
@@ -53,6 +54,7 @@ BACKBONES: dict[str, Folder] = {
         "sd3", "SD3Transformer2DModel", ("", "_2", "_3"), optional=("_3",)
     ),
     "FluxPipeline": Folder("flux", "FluxTransformer2DModel", ("", "_2")),
+    "FluxKontextPipeline": Folder("kontext", "FluxTransformer2DModel", ("", "_2")),
 }
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from consistent_gen.diffusion.readers import PromptReader
-from consistent_gen.diffusion.seam import Conditioning, Seam, token_ids
+from consistent_gen.diffusion.seam import PICTURES, Conditioning, Seam, token_ids
 from consistent_gen.errors import InputError
 
 LONG, SHORT = 512, 256  # tokens that T5 reads for "dev" and for "schnell"
@@ -123,19 +123,45 @@ class FluxSeam(PackedSeam):
     ) -> Tensor:
         """See `Seam`."""
         height, width = (side // self.packs for side in latents.shape[-2:])
-        axes = (torch.arange(side, dtype=torch.float32) for side in (1, height, width))
-        places = torch.cartesian_prod(*axes).to(latents.device)  # n 3: picture, row, column
+        said: dict[str, Any] = {"guidance": None, **added}
+        given = said.pop(PICTURES, latents[:, None, :0, :0, :0])
+        seen, places = packed(latents), _places(0, height, width, latents.device)
+        n = seen.shape[1]
+        if given.numel():
+            assert self.edits, "the plan refuses it"
+            # Side by side, as one wide picture: b c h k*w.
+            wide = given.to(latents).permute(0, 2, 3, 1, 4).flatten(-2)
+            seen = torch.cat([seen, packed(wide)], 1)
+            beside = _places(1, height, width * given.shape[1], latents.device)
+            places = torch.cat([places, beside])
         found = model(
-            hidden_states=packed(latents), timestep=timesteps.to(latents.dtype) / 1000,
+            hidden_states=seen, timestep=timesteps.to(latents.dtype) / 1000,
             encoder_hidden_states=tokens, img_ids=places,
-            txt_ids=places.new_zeros(tokens.shape[1], 3), return_dict=False,
-            **{"guidance": None, **added},
+            txt_ids=places.new_zeros(tokens.shape[1], 3), return_dict=False, **said,
         )[0]  # fmt: skip
-        return unpacked(found, height, width)
+        return unpacked(found[:, :n], height, width)
 
     def first_sigmas(self, steps: int) -> dict[str, Any]:
         """See `Seam`: evenly from nothing but noise."""
         return {"sigmas": np.linspace(1.0, 1 / steps, steps).tolist()}
+
+
+class KontextSeam(FluxSeam):
+    """FLUX.1 Kontext: FLUX.1 dev, trained to look at a given picture (arXiv 2506.15742)."""
+
+    edits = True
+
+    def recommended(self, config: Mapping[str, Any]) -> dict[str, float]:
+        """See `Seam`; the guidance of its authors' examples is lower than that of "dev"."""
+        return super().recommended(config) | {"guidance": 2.5}
+
+
+def _places(picture: int, height: int, width: int, device: torch.device) -> Tensor:
+    """Positions of tokens [n 3]: the picture's number, row and column."""
+    axes = (torch.arange(side, dtype=torch.float32) for side in (1, height, width))
+    places = torch.cartesian_prod(*axes)
+    places[:, 0] = picture
+    return places.to(device)
 
 
 def packed(latents: Tensor) -> Tensor:

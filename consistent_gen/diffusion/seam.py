@@ -37,6 +37,8 @@ NOISE_SCHEDULERS: dict[str, str] = {
 FLOW_SCHEDULERS = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
 _BEGUN_ANEW = "it draws by a flow, whose last steps are not begun anew"
 _NO_MAPS = "pictures and words share its attention, which cannot be the identity for pictures alone"
+_NO_PICTURES = "it draws from words alone; a FluxKontextPipeline folder looks at pictures"
+PICTURES = "pictures"  # of what is added to a row: clean latents [k c h w] that it looks at
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Seam:
     pipeline's calls hold both guidance branches, the unconditional one first; otherwise each step
     has a call for the prompt and then one without it. schedulers: that its pipelines take.
     flow: whether it predicts a flow. packs: cells along a side of a latent that are one token
-    before the network sees them.
+    before the network sees them. edits: whether it was trained to look at given pictures.
     """
 
     part = "transformer"
@@ -70,6 +72,7 @@ class Seam:
     schedulers: tuple[str, ...] = FLOW_SCHEDULERS
     flow = True
     packs = 1
+    edits = False
 
     def model(self, pipe: Any) -> nn.Module:
         """The network that denoises."""
@@ -238,8 +241,10 @@ class Seam:
         return {"noise": _BEGUN_ANEW, "maps": _NO_MAPS}
 
     def unable(self, config: Mapping[str, Any]) -> dict[str, str]:
-        """What does nothing with the family: names of `DrawSettings` and "negative", and why."""
-        return unable(self.lacks(config))
+        """What does nothing with the family, and why: names of `DrawSettings`, "negative", and
+        `PICTURES` where its network takes no pictures.
+        """
+        return unable(self.lacks(config)) | ({} if self.edits else {PICTURES: _NO_PICTURES})
 
     def text_length(self, config: Mapping[str, Any]) -> int | None:
         """Tokens that the encoder of long texts reads; None where it has one length."""

@@ -5,7 +5,8 @@ call which row is whose. It keeps its own run state (banks, masks); the engine n
 
 Three ways to tie frames, from loose to tight:
 
-- `FrameRequest.after`: another frame is finished first (its final masks or features are needed).
+- `FrameRequest.after`: another frame is finished first (its final masks or features are needed, or
+  its picture is given to the network as `FrameRequest.given` says).
 - `FrameRequest.behind`: another frame stays a step ahead, and leaves what it exports per step in
   a bank. The frames are otherwise independent and may share calls with anybody's.
 - `Engine.submit_gang`: the frames are always rows of the same call and read each other there.
@@ -15,9 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from consistent_gen.attention.rows import Call, Row
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Coupling:
@@ -50,6 +54,13 @@ class Coupling:
 
     def moved(self, frame: str, share: float) -> None:
         """What `frame` shows was moved to the right by a share of its width, around the edge."""
+
+    def finished(self, frame: str, latent: Tensor) -> None:
+        """All steps of `frame` are done; latent: what is decoded, [c h w]."""
+
+    def picture(self, frame: str) -> Tensor:
+        """The clean latent [c h w] of a frame that another one is given (`FrameRequest.given`)."""
+        raise NotImplementedError
 
     def release(self, frame: str) -> None:
         """`frame` left the engine: finished, failed or cancelled. Called once per frame."""

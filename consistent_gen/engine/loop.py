@@ -28,7 +28,7 @@ from consistent_gen import runtime
 from consistent_gen.attention.identity import IdentityAttention
 from consistent_gen.attention.patch import attached
 from consistent_gen.attention.rows import Branch, Call, Row
-from consistent_gen.diffusion.seam import Conditioning
+from consistent_gen.diffusion.seam import PICTURES, Conditioning
 from consistent_gen.engine.coupling import Coupling
 from consistent_gen.engine.events import Event, FrameDone, FrameError, Started, Step
 from consistent_gen.engine.exactness import DEFAULT_BUCKET, MAX_BUCKET, best_bucket
@@ -233,7 +233,20 @@ class Engine:
             found[branch] = self._conditions[key]
         while len(self._conditions) > _CACHED_CONDITIONS:
             self._conditions.popitem(last=False)
-        return found
+        return self._with_given(request, found)
+
+    def _with_given(
+        self, request: FrameRequest, found: dict[Branch, Conditioning]
+    ) -> dict[Branch, Conditioning]:
+        """What every row of a frame needs, with the pictures that the frame is given."""
+        if not request.given:
+            return found
+        assert request.coupling is not None
+        given = torch.stack([request.coupling.picture(frame) for frame in request.given])  # k c h w
+        return {
+            branch: Conditioning(condition.tokens, {**condition.added, PICTURES: given})
+            for branch, condition in found.items()
+        }
 
     def _call(self, groups: Sequence[Group], events: list[Event]) -> bool:
         """One denoiser call and one sampler step for every frame; False if it failed."""
@@ -289,6 +302,9 @@ class Engine:
         finished = group.frames[0].finished
         failed = []
         for frame in group.frames:
+            for coupling in frame.request.couplings if finished else ():
+                assert frame.latent is not None
+                coupling.finished(frame.id, frame.latent)
             if frame.request.hidden:
                 continue
             events.append(self._step_event(frame))

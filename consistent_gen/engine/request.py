@@ -41,6 +41,8 @@ class FrameRequest:
         behind: ids of frames that stay at least `behind_by` steps ahead of this one (one, so that
             step k can read what they left at step k), or are finished. They must have the same
             steps and scheduler.
+        given: ids of frames, all of them among `after`, whose finished pictures a network that was
+            trained to look at pictures is given; the coupling has them (`Coupling.picture`).
         alone_for: steps, the first ones, that the frame makes in calls of its own where calls have
             a fixed size, fewer than it makes: while others wait for it, a whole call for its rows
             would be mostly empty.
@@ -71,6 +73,7 @@ class FrameRequest:
     after: tuple[str, ...] = ()
     behind: tuple[str, ...] = ()
     behind_by: int = 1
+    given: tuple[str, ...] = ()
     alone_for: int = 0
     coupling: Coupling | None = None
     subjects: tuple[Subject, ...] = ()

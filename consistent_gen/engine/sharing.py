@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from consistent_gen.attention.bank import DEFAULT_LIMIT_BYTES
 from consistent_gen.attention.layers import find_sites
@@ -35,9 +36,10 @@ from consistent_gen.attention.rows import Call
 from consistent_gen.attention.run import SharedRun
 from consistent_gen.attention.settings import Recipe
 from consistent_gen.attention.sharing import Sharing
+from consistent_gen.diffusion.seam import PICTURES
 from consistent_gen.engine.coupling import Coupling
 from consistent_gen.engine.loop import Engine
-from consistent_gen.engine.request import FrameRequest
+from consistent_gen.engine.request import FrameRequest, unable_words
 from consistent_gen.engine.sharing_record import KEY, AnchorSet, describe_sharing
 from consistent_gen.errors import InputError
 
@@ -51,7 +53,8 @@ class SharedStory(Coupling):
         limit_bytes: most memory for the anchors' bank.
 
     Raises:
-        InputError: a model family whose attention cannot be shared.
+        InputError: a model family whose attention cannot be shared, or a method that gives pictures
+            to a model that takes none.
     """
 
     def __init__(
@@ -63,7 +66,10 @@ class SharedStory(Coupling):
         limit_bytes: int = DEFAULT_LIMIT_BYTES,
     ) -> None:
         self.engine = engine
-        if engine.backbone.seam.flow:
+        backbone = engine.backbone
+        if recipe.pictures and (reason := backbone.unable.get(PICTURES)):
+            raise InputError(unable_words(f"method {recipe.name!r}", backbone.name, reason))
+        if backbone.seam.flow:
             recipe = recipe.at_few_steps()  # there are transformers of four steps and of one
         self.run = SharedRun(recipe, seed=seed, limit_bytes=limit_bytes)
         self._sites = find_sites(engine.backbone.denoiser)
@@ -71,6 +77,7 @@ class SharedStory(Coupling):
         self._policy.bind(self._sites)
         self._cast: dict[str, AnchorSet] = {}
         self._together: dict[frozenset[str], FrameRequest] = {}
+        self._pictures: dict[str, Tensor] = {}  # id of what frames are given -> its latent c h w
         self._live: set[str] = set()
         self._attached = False
 
@@ -231,8 +238,12 @@ class SharedStory(Coupling):
         self, role: FrameRole, request: FrameRequest, ahead: tuple[str, ...], *, like: FrameRequest
     ) -> None:
         """Submit a frame that stays behind others, and its twin; `like` has its settings."""
-        behind_by = self.run.recipe.lead(request.settings.steps)
-        request = replace(request, behind=(*request.behind, *ahead), behind_by=behind_by)
+        recipe = self.run.recipe
+        if recipe.pictures:
+            request = replace(request, after=(*request.after, *ahead), given=ahead)
+        else:
+            behind_by = recipe.lead(request.settings.steps)
+            request = replace(request, behind=(*request.behind, *ahead), behind_by=behind_by)
         self.engine.submit(self._admit(role, request, like=like)[0])
         self._live.add(role.frame)
 
@@ -270,11 +281,13 @@ class SharedStory(Coupling):
                 self.drop_together(group_name(group))
             self.run.drop(each)
             self._cast.pop(each, None)
+        for frame in () if cast is None else cast.ids:
+            self._pictures.pop(frame, None)
 
     def drop_together(self, group: str) -> None:
         """Forget the first frame of a group (`group_name`), and free its bank."""
         for names in [names for names in self._together if group_name(names) == group]:
-            del self._together[names]
+            self._pictures.pop(str(self._together.pop(names).id), None)
             for name in names:
                 self.run.drop(name, names)
 
@@ -296,6 +309,17 @@ class SharedStory(Coupling):
     def moved(self, frame: str, share: float) -> None:
         """See `Coupling`: its subjects stand elsewhere now."""
         self.run.move(frame, share)
+
+    def finished(self, frame: str, latent: Tensor) -> None:
+        """See `Coupling`: keep what later frames may be given."""
+        givers = {id for cast in self._cast.values() for id in cast.ids}
+        givers |= {str(first.id) for first in self._together.values()}
+        if self.run.recipe.pictures and frame in givers:
+            self._pictures[frame] = latent.clone()
+
+    def picture(self, frame: str) -> Tensor:
+        """See `Coupling`."""
+        return self._pictures[frame]
 
     def release(self, frame: str) -> None:
         """See `Coupling`: forget what only this frame needed, leave the model after the last."""

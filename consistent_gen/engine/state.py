@@ -97,12 +97,13 @@ class FrameState:
 
     @property
     def key(self) -> Hashable:
-        """Only frames with equal keys share a call: same latent shape, compatible couplings.
+        """Only frames with equal keys share a call: same latent shape, compatible couplings, as
+        many given pictures.
 
         Guided and unguided frames may meet, since each row stands for itself.
         """
-        coupling = self.request.coupling
-        return self.latent_shape, None if coupling is None else coupling.group
+        coupling, given = self.request.coupling, len(self.request.given)
+        return self.latent_shape, None if coupling is None else coupling.group, given
 
     @property
     def timestep(self) -> float:

@@ -1,5 +1,5 @@
 """Consistency methods by name: one paper, one file, one `Recipe` (see `index`)."""
 
-from consistent_gen.methods.index import DEFAULT_METHOD, METHODS
+from consistent_gen.methods.index import DEFAULT_METHOD, FOR_EVERY_MODEL, METHODS
 
-__all__ = ["DEFAULT_METHOD", "METHODS"]
+__all__ = ["DEFAULT_METHOD", "FOR_EVERY_MODEL", "METHODS"]

@@ -32,6 +32,7 @@ def index() -> str:
         anchors = str(recipe.anchors or "none")
         calls = f"{recipe.calls(STEPS)} in {STEPS} steps"
         reads = "yes" if recipe.rules else "no"
+        reads = "yes, with edit models" if recipe.pictures else reads
         shown = f"`{name}`" + (" (default)" if name == DEFAULT_METHOD else "")
         rows.append(f"| {shown} | {anchors} | {calls} | {reads} |")
         sections.append(_section(name, target))

@@ -121,7 +121,7 @@ def _without_idle(recipe: Recipe) -> Recipe:
     rules = tuple(
         replace(rule, align=tuple(edit for edit in rule.align if edit != ScaleShared()))
         for rule in recipe.rules
-        if rule.mix.keys == "concat" or not rule.idle
+        if rule.mix.keys != "none" or not rule.idle
     )
     if recipe.features is None or any(rule.matches for rule in rules):
         return replace(recipe, rules=rules)

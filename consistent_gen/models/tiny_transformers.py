@@ -17,7 +17,7 @@ from consistent_gen.checkpoints import atomic_dir, write_json
 from consistent_gen.models.tiny import TINY_WORDS
 from consistent_gen.models.words import word_tokenizer
 
-Kind = Literal["sd3", "flux-dev", "flux-schnell"]
+Kind = Literal["sd3", "flux-dev", "flux-schnell", "flux-kontext"]
 _CLIP_WIDTH, _T5_WIDTH = 16, 32  # T5's is that of both CLIP encoders together, or more
 _CHANNELS = 4  # of a latent
 
@@ -46,7 +46,7 @@ def build_tiny_transformer(
             }
         else:
             parts |= {
-                "transformer": _flux(guided=kind == "flux-dev"),
+                "transformer": _flux(guided=kind != "flux-schnell"),
                 "text_encoder": _clip(tokenizer, projected=False),
             }
         long = "_3" if kind == "sd3" else "_2"
@@ -77,6 +77,7 @@ def _schedule(kind: Kind) -> dict[str, Any]:
         "sd3": {"shift": 3.0},
         "flux-schnell": {"shift": 1.0},
         "flux-dev": {"shift": 3.0, "use_dynamic_shifting": True},
+        "flux-kontext": {"shift": 3.0, "use_dynamic_shifting": True},
     }
     return {
         "_class_name": "FlowMatchEulerDiscreteScheduler",
@@ -91,8 +92,9 @@ def _schedule(kind: Kind) -> dict[str, Any]:
 
 
 def _index(kind: Kind, parts: dict[str, Any]) -> dict[str, Any]:
+    names = {"sd3": "StableDiffusion3Pipeline", "flux-kontext": "FluxKontextPipeline"}
     index: dict[str, Any] = {
-        "_class_name": "StableDiffusion3Pipeline" if kind == "sd3" else "FluxPipeline",
+        "_class_name": names.get(kind, "FluxPipeline"),
         "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
     }
     for name, part in parts.items():

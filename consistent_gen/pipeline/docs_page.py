@@ -44,8 +44,9 @@ line and the server, which read folders of these classes.
   of CLIP and T5, in FLUX.1 at those of T5, which reads `prompt_2` if there is one, in PixArt at
   those of T5 in the prompt as it is cleaned, in Qwen-Image at those of the prompt's part of what
   its language model reads. Padding is left out. Give `masks` to `anchor` where yours are better.
-- FLUX.1 Kontext: its own `image` (of the story or of a frame) is read as always; only the picture
-  that is drawn is shared, and only its tokens read other frames.
+- FLUX.1 Kontext, in `share`: its own `image` (of the story or of a frame) is read as always; only
+  the picture that is drawn is shared, and only its tokens read other frames. In the engine, method
+  `references` gives it the characters' pictures, and the other methods share its attention.
 - Guidance: FLUX.1-dev is told a number (`guidance_scale`), "schnell" has none; with
   `true_cfg_scale` above 1 and a `negative_prompt` each step has a second call, and methods act in
   both as they do in a UNet.
@@ -75,7 +76,9 @@ _DRAWN: tuple[tuple[str, str, dict[str, bool]], ...] = (
     ("Stable Diffusion 3", "sd3", {}),
     ("FLUX.1-dev", "flux", {"guidance_embeds": True}),
     ("FLUX.1-schnell", "flux", {"guidance_embeds": False}),
+    ("FLUX.1-Kontext-dev", "kontext", {"guidance_embeds": True}),
 )
+_SAID = {"pictures": "method: references"}  # where it is said by another name
 
 
 def page() -> str:
@@ -91,7 +94,7 @@ def page() -> str:
         cells = (f"`{name}`", entry.share, drawn_by_engine(name), entry.pictures, needs, own)
         rows.append(f"| {' | '.join(cells)} | Y | Y | parts without attention |")
     unable = [
-        f"| {model} | `{name}` | {reason} |"
+        f"| {model} | `{_SAID.get(name, name)}` | {reason} |"
         for model, seam, config in _DRAWN
         for name, reason in seam_of(seam).unable(config).items()
     ]

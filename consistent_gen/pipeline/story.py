@@ -440,6 +440,11 @@ def share(
         keeping(memory)
     # Models of one to eight steps would step over most windows.
     recipe = recipe_of(method, settings).at_few_steps()
+    if recipe.pictures:
+        raise InputError(
+            f"method {method!r} shares no attention: give the character's picture to an edit "
+            "pipeline yourself (its argument image), or draw a story file with it"
+        )
     if attention_backend is not None:
         select_backend(seam_of(support).model(pipe), attention_backend)
     run = SharedRun(

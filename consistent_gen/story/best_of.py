@@ -39,7 +39,7 @@ class ScoresFrames(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class ChosenFrame:
     """Which candidate was kept.
 
     number: of the candidate, from 0. done: its drawing. seeds, scores: of all candidates.
@@ -89,7 +89,7 @@ def choose(
     drawn: Sequence[FrameDone],
     others: Sequence[np.ndarray],
     scorer: ScoresFrames,
-) -> Choice:
+) -> ChosenFrame:
     """Choose among a frame's candidates, in their order. others: pictures that show its
     characters.
 
@@ -99,7 +99,7 @@ def choose(
     scores = scorer([done.image for done in drawn], frame, others)
     seeds = candidate_seeds(frame.seed, len(drawn))
     number = best(scores)
-    return Choice(number=number, done=drawn[number], seeds=seeds, scores=tuple(scores))
+    return ChosenFrame(number=number, done=drawn[number], seeds=seeds, scores=tuple(scores))
 
 
 @dataclass

@@ -33,7 +33,7 @@ from consistent_gen.methods.tuning import tuned
 from consistent_gen.runtime import frame_seed
 from consistent_gen.story.anchors import Anchors, compared, first_shown, plan_anchors
 from consistent_gen.story.best_of import KEY as BEST_OF
-from consistent_gen.story.best_of import Choice, ScoresFrames, Trial, candidate_seed, choose
+from consistent_gen.story.best_of import ChosenFrame, ScoresFrames, Trial, candidate_seed, choose
 from consistent_gen.story.boxes import moved
 from consistent_gen.story.portraits import portrait_words
 from consistent_gen.story.prompts import render, subjects_of
@@ -254,7 +254,7 @@ class Cast:
         self._given_scorer = scorer
         self._firsts = first_shown(plan, found) if plan.best_of > 1 else []
         self._trials: dict[str, Trial] = {}  # key (see `_trial_key`) -> what is being drawn
-        self._choices: dict[int, Choice] = {}  # of `_firsts`, by index in the story
+        self._choices: dict[int, ChosenFrame] = {}  # of `_firsts`, by index in the story
 
     @cached_property
     def _shared(self) -> SharedStory:
@@ -436,7 +436,7 @@ class Cast:
             return [self.draw(frame, **seen) if self._recipe.anchors else chosen.done]
         return [self.draw(frame, candidate=number, **seen) for number in range(self.plan.best_of)]
 
-    def choose(self, frame: FramePlan, drawn: Sequence[FrameDone]) -> Choice:
+    def choose(self, frame: FramePlan, drawn: Sequence[FrameDone]) -> ChosenFrame:
         """The best of what `candidates` submitted, drawn. Raises as `before`."""
         chosen = self._choices.get(frame.index)
         if chosen is not None:

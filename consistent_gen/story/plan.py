@@ -20,7 +20,7 @@ from consistent_gen.draw_settings import (
 )
 from consistent_gen.engine.request import Subject, unable_words
 from consistent_gen.errors import InputError, all_of, all_read
-from consistent_gen.methods import DEFAULT_METHOD, METHODS
+from consistent_gen.methods import DEFAULT_METHOD, FOR_EVERY_MODEL, METHODS
 from consistent_gen.registry import nearest, unknown_name
 from consistent_gen.runtime import frame_seed
 from consistent_gen.story.boxes import check_boxed, told_in_order
@@ -168,6 +168,7 @@ def _checks(
     yield partial(_size, story, overrides, backbone)
     yield partial(_best_of, story, overrides, backbone)
     yield partial(_check_able, story, overrides, backbone)
+    yield partial(_check_method, story, overrides, backbone)
     for member in cast.values():
         # The article of later mentions may be the only new word: check both forms at once.
         words = f"{member.words} {member.later_mention()}"
@@ -306,6 +307,16 @@ def _check_able(story: Story, overrides: Overrides, backbone: Model) -> None:
             found.append(refusal(unable_words(name, backbone.name, reason), place))
     if found:
         raise all_of(found)
+
+
+def _check_method(story: Story, overrides: Overrides, backbone: Model) -> None:
+    """Refuse a method that gives pictures to a model that takes none."""
+    method = _first(overrides.method, story.method, DEFAULT_METHOD)
+    reason = backbone.unable.get("pictures")
+    if reason and method in METHODS and method not in FOR_EVERY_MODEL:
+        place = story.place_of("method") if overrides.method is None else SourcePlace("--method")
+        message = f"method {method!r} cannot be used with model {shown(backbone.name)}: {reason}"
+        raise refusal(message, place)
 
 
 def _check_negative(frame: Frame, backbone: Model) -> None:

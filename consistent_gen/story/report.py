@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from consistent_gen.runtime import versions
-from consistent_gen.story.best_of import Choice
+from consistent_gen.story.best_of import ChosenFrame
 from consistent_gen.story.output import SCHEMA, frame_path
 from consistent_gen.story.plan import StoryPlan
 
@@ -44,7 +44,7 @@ class DrawnFrame:
 
     picture: np.ndarray
     steps: int
-    choice: Choice | None = None
+    choice: ChosenFrame | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

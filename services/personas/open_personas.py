@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from consistent_gen.checkpoints import atomic_dir, read_json, write_json
-from consistent_gen.client.types import MemoryOut, Persona, PersonaList, SaidOut
+from consistent_gen.client.types import MemoryOut, PersonaList, PersonaOut, SaidOut
 from consistent_gen.errors import CheckpointError, InputError, LimitError
 from consistent_gen.language.embedders import TextEmbedder, default_embedder
 from consistent_gen.memory import open_memory
@@ -83,7 +83,7 @@ class OpenPersonas:
         self._closed = False
 
     # Personas -------------------------------------------------------------------------------------
-    def create(self, owner: str, name: str) -> Persona:
+    def create(self, owner: str, name: str) -> PersonaOut:
         """A new persona with an empty memory. Raises ``LimitError`` at `MAX_PERSONAS`."""
         mine = self._owner_folder(owner)
         if len(list(self._folders(owner))) >= MAX_PERSONAS:
@@ -94,7 +94,7 @@ class OpenPersonas:
             write_json(folder / _CARD, card)
         return self.get(owner, persona)
 
-    def get(self, owner: str, persona: str) -> Persona:
+    def get(self, owner: str, persona: str) -> PersonaOut:
         """One persona. Raises ``NotFound``, for other owners' too."""
         folder = self._place(owner, persona)
         with self.use(owner, persona) as assistant:
@@ -245,10 +245,10 @@ def said_out(said: Said, picture: str | None = None) -> SaidOut:
     )
 
 
-def _shown(folder: Path, memories: int, assistant: str) -> Persona:
+def _shown(folder: Path, memories: int, assistant: str) -> PersonaOut:
     try:
         card = read_json(folder / _CARD)
-        return Persona(
+        return PersonaOut(
             id=folder.name,
             name=card["name"],
             memories=memories,

@@ -23,7 +23,7 @@ from consistent_gen.diffusion.families import folder_of, seam_of
 from consistent_gen.diffusion.readers import PromptReader
 from consistent_gen.draw_settings import SCHEDULERS, DrawSettings
 from consistent_gen.errors import CheckpointError, InputError
-from consistent_gen.methods import DEFAULT_METHOD, METHODS
+from consistent_gen.methods import DEFAULT_METHOD, FOR_EVERY_MODEL, METHODS
 from consistent_gen.methods.tuning import Recommending, tuned
 from consistent_gen.models import pretrained
 from consistent_gen.models.words import closed_vocabulary, unknown_words
@@ -266,7 +266,7 @@ class Planner:
             width=width,
             height=height,
             size_multiple=model.size_multiple,
-            methods=list(METHODS),
+            methods=list(FOR_EVERY_MODEL if "pictures" in model.unable else METHODS),
             default_method=DEFAULT_METHOD,
             schedulers=list(SCHEDULERS),
             styles=[] if words is None else list(story_world_styles()),

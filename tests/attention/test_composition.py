@@ -18,7 +18,7 @@ from consistent_gen.attention.policy import AttentionPolicy
 from consistent_gen.attention.roles import Subject
 from consistent_gen.attention.run import SharedRun
 from consistent_gen.attention.sharing import Sharing
-from consistent_gen.methods import METHODS
+from consistent_gen.methods import FOR_EVERY_MODEL
 from consistent_gen.methods.tuning import recipe_of
 from tests.attention.toys import (
     FAMILIES,
@@ -38,7 +38,7 @@ from tests.every_run import or_slow
 FRAME = Sketch("frame", 1, (FOX,))
 MUTED = Sketch("frame", 1, (Subject(name="fox", tokens=(2, 3), strength=0.0),))
 STEPS = 3
-COUPLING = [name for name in METHODS if name != "vanilla"]
+COUPLING = [name for name in FOR_EVERY_MODEL if name != "vanilla"]
 # The method with every mechanism in every run, the others with the slow tests.
 METHOD_PARAMS = or_slow(COUPLING, ["consistyle"])
 WIDE: dict[str, dict[str, Any]] = {

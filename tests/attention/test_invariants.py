@@ -24,7 +24,7 @@ from consistent_gen.attention.roles import Subject, twin_id
 from consistent_gen.attention.run import SharedRun
 from consistent_gen.attention.settings import Recipe, Window
 from consistent_gen.attention.sharing import Sharing
-from consistent_gen.methods import METHODS, tuning
+from consistent_gen.methods import FOR_EVERY_MODEL, tuning
 from tests.attention.toys import FAMILIES, FOX, Sketch, Toy, anchors, build, draw
 from tests.every_run import or_slow
 
@@ -106,7 +106,7 @@ class Drawn:
 
 # In every run: on a UNet no method, the default, one that draws lots for its tokens and the one
 # with every mechanism; on a rotary transformer the last and one that shares all tokens.
-CASES = [(family, method) for family in FAMILIES for method in (*METHODS, *AHEAD)]
+CASES = [(family, method) for family in FAMILIES for method in (*FOR_EVERY_MODEL, *AHEAD)]
 QUICK = [
     *(("unet", name) for name in ("vanilla", "head_start", "story_diffusion", "consistyle ahead")),
     *(("flux", name) for name in ("style_aligned", "consistyle ahead")),

@@ -14,7 +14,7 @@ from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.engine import Call, Coupling, Engine, FrameDone, FrameRequest, Subject, replay
 from consistent_gen.engine.sharing import SharedStory
 from consistent_gen.errors import InputError, LimitError
-from consistent_gen.methods import METHODS, tuning
+from consistent_gen.methods import FOR_EVERY_MODEL, tuning
 from consistent_gen.models.backbone import Backbone
 from tests.every_run import or_slow
 
@@ -34,7 +34,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "story_diffusion": {"id_frames": 2},
     "consistory ahead": {"lead": 0.5, "injection_steps": (0.25, 0.75)},
 }
-SHARING = [name for name in (*METHODS, "consistory ahead") if name != "vanilla"]
+SHARING = [name for name in (*FOR_EVERY_MODEL, "consistory ahead") if name != "vanilla"]
 
 
 class Watch(Coupling):

@@ -15,7 +15,7 @@ from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.engine import Call, Engine, FrameDone, FrameError, FrameRequest, Step, Subject
 from consistent_gen.engine.sharing import SharedStory
 from consistent_gen.errors import InputError, LimitError
-from consistent_gen.methods import METHODS, tuning
+from consistent_gen.methods import FOR_EVERY_MODEL, tuning
 from consistent_gen.models.backbone import Backbone
 from tests.every_run import COUPLING_CASES
 
@@ -27,7 +27,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "consistyle": {"mixing_steps": 0.5, "structure_steps": (0.25, 0.75)},
     "story_diffusion": {"id_frames": 2},
 }
-COUPLING = [name for name in METHODS if name != "vanilla"]
+COUPLING = [name for name in FOR_EVERY_MODEL if name != "vanilla"]
 
 
 def request(name: str, prompt: str, seed: int, *who: Subject, **more: Any) -> FrameRequest:

@@ -23,7 +23,7 @@ from consistent_gen.engine.flow import FlowSampler
 from consistent_gen.engine.redrawing import Redrawing
 from consistent_gen.engine.replaying import redraw, replay
 from consistent_gen.errors import CheckpointError, InputError
-from consistent_gen.methods import METHODS
+from consistent_gen.methods import FOR_EVERY_MODEL
 from consistent_gen.models import load_backbone
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.models.tiny_transformers import Kind, build_tiny_transformer
@@ -177,7 +177,7 @@ def test_bytes_depend_on_no_company(models: Mapping[str, Backbone], kind: str) -
 
 
 @pytest.mark.parametrize("kind", or_slow(KINDS, ["flux-dev"]))
-@pytest.mark.parametrize("method", or_slow(METHODS, ["head_start", "consistyle"]))
+@pytest.mark.parametrize("method", or_slow(FOR_EVERY_MODEL, ["head_start", "consistyle"]))
 def test_stories_are_drawn_with_every_method_and_replay(
     models: Mapping[str, Backbone], kind: str, method: str
 ) -> None:

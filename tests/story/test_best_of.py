@@ -17,7 +17,7 @@ from consistent_gen.engine import Engine, FrameDone, read_png, replay
 from consistent_gen.errors import InputError
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.story.anchors import first_shown, plan_anchors
-from consistent_gen.story.best_of import Choice, best, candidate_seed, candidate_seeds
+from consistent_gen.story.best_of import ChosenFrame, best, candidate_seed, candidate_seeds
 from consistent_gen.story.cast import Cast
 from consistent_gen.story.draw import draw_story
 from consistent_gen.story.plan import FramePlan, Overrides, StoryPlan, plan_story
@@ -49,7 +49,7 @@ def plan_of(
 
 def chosen(
     backbone: Backbone, plan: StoryPlan, frames: Sequence[FramePlan] | None = None
-) -> dict[int, Choice]:
+) -> dict[int, ChosenFrame]:
     """The choices for `frames`, or for all of the plan's, as `draw_story` and servers make them."""
     engine = Engine(backbone)
     cast = Cast(plan, engine, scorer=by_brightness)

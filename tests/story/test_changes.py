@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from consistent_gen.engine import Engine, FrameDone
-from consistent_gen.methods import METHODS
+from consistent_gen.methods import FOR_EVERY_MODEL
 from consistent_gen.methods.tuning import tuned
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.story.cast import Cast
@@ -50,7 +50,7 @@ def pictures(backbone: Backbone, plan: StoryPlan) -> list[np.ndarray]:
     return [found[index] for index in range(len(plan.frames))]
 
 
-@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.parametrize("method", list(FOR_EVERY_MODEL))
 def test_frames_that_are_drawn_from_the_same_are_the_same(tiny: Backbone, method: str) -> None:
     plan = plan_of(tiny, method)
     other_mia = CAST | {"Mia": "a girl with a green hat"}

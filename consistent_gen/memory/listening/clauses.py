@@ -146,17 +146,17 @@ class Clause:
 
 
 @dataclass(frozen=True)
-class Statement:
+class StatedClause:
     """The clauses of a sentence that are meant as true, and their words together."""
 
     text: str
     clauses: tuple[Clause, ...]
 
 
-def statement_of(clauses: Sequence[Clause]) -> Statement:
+def statement_of(clauses: Sequence[Clause]) -> StatedClause:
     """One statement of the clauses of one sentence, which explain each other."""
     tokens = sorted({t.i: t for c in clauses for t in c.words}.items())
-    return Statement(_text([token for _, token in tokens]), tuple(clauses))
+    return StatedClause(_text([token for _, token in tokens]), tuple(clauses))
 
 
 def as_typed(text: str) -> str:

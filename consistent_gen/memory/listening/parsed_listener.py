@@ -27,7 +27,7 @@ from consistent_gen.memory.data.records import Fact, Turn
 from consistent_gen.memory.listening.clauses import (
     LISTED,
     Clause,
-    Statement,
+    StatedClause,
     as_typed,
     clauses_of,
     own_words,
@@ -234,7 +234,7 @@ class _Hearing:
             if not told:  # else the patterns of the slots read it
                 self.known.add(f"{name} ({relation})", name, "relation", (name, relation))
 
-    def _statement(self, said: Statement, corrected: bool) -> None:
+    def _statement(self, said: StatedClause, corrected: bool) -> None:
         first = said.clauses[0]
         if first.subject in ("that", "it") and self._last is not None:
             if len(self._last.text) + len(said.text) <= 400:
@@ -271,7 +271,7 @@ class _Hearing:
         keywords = (who, *dict.fromkeys(isos))
         self._last = self.known.add(text[:600], who, "event" if isos else "statement", keywords)
 
-    def _continued(self, said: Statement, last: Entry) -> None:
+    def _continued(self, said: StatedClause, last: Entry) -> None:
         """ "Same place." belongs to what was said just before."""
         dates = [d for d in spoken_dates(said.text, self._today) if not d.repeats]
         told = _FROM_NOW.sub("now", said.text)
@@ -357,7 +357,7 @@ class _Hearing:
         self.leaves.append(made)
 
     def _changes(
-        self, said: Statement, who: str, full: str, keywords: tuple[str, ...], corrected: bool
+        self, said: StatedClause, who: str, full: str, keywords: tuple[str, ...], corrected: bool
     ) -> bool:
         """Whether the clause took the place of an older statement."""
         marks = [m[1].strip() for m in _NOT_DATE.finditer(said.text)]
@@ -383,7 +383,7 @@ class _Hearing:
                 self.known.end(other)
         return True
 
-    def _moves(self, said: Statement, who: str, full: str, keywords: tuple[str, ...]) -> bool:
+    def _moves(self, said: StatedClause, who: str, full: str, keywords: tuple[str, ...]) -> bool:
         """Whether a statement gives another time to what an older one tells a time of."""
         names = frozenset().union(*(topic_words(name) for name in self._cast.people))
         subject, times = said.clauses[0].subject, timetable(full)

@@ -18,9 +18,9 @@ from consistent_gen.client.types import (
     MemoryList,
     MemoryOut,
     MemorySearchIn,
-    Persona,
     PersonaIn,
     PersonaList,
+    PersonaOut,
     SaidOut,
     SayIn,
     StoryIn,
@@ -165,7 +165,7 @@ _LEARNS = problem_responses(404, 503, 507)
 )
 def create_persona(
     body: Annotated[PersonaIn, Body(), AfterValidator(readable)], state: State, who: Who
-) -> Persona:
+) -> PersonaOut:
     """A new persona with an empty memory."""
     state.check_persona_room(who.owner)
     return state.personas.create(who.owner, body.name)
@@ -178,7 +178,7 @@ def list_personas(state: State, who: Who) -> PersonaList:
 
 
 @router.get("/{persona}", operation_id="get_persona", responses=_BUSY)
-def get_persona(persona: ItemId, state: State, who: Who) -> Persona:
+def get_persona(persona: ItemId, state: State, who: Who) -> PersonaOut:
     """One persona."""
     return state.personas.get(who.owner, persona)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from consistent_gen.client.types import StoryIn
-from consistent_gen.methods import METHODS
+from consistent_gen.methods import FOR_EVERY_MODEL
 from consistent_gen.models.backbone import Backbone
 from services.jobs import Lease
 from services.painting.painter import Painter
@@ -99,7 +99,7 @@ def test_a_newcomer_is_in_the_next_call_and_every_one_after(
     assert painter.calls == 10
 
 
-@pytest.mark.parametrize("method", or_slow(METHODS, ["head_start"]))
+@pytest.mark.parametrize("method", or_slow(FOR_EVERY_MODEL, ["head_start"]))
 def test_frames_that_sit_out_have_the_same_bytes(
     tiny: Backbone, make_lease: MakeLease, method: str
 ) -> None:

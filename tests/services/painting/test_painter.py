@@ -16,7 +16,7 @@ from PIL import Image
 from consistent_gen.client.types import StoryIn
 from consistent_gen.engine import Engine, FrameDone
 from consistent_gen.errors import InputError, LimitError
-from consistent_gen.methods import METHODS
+from consistent_gen.methods import FOR_EVERY_MODEL
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.story.cast import Cast
 from services.jobs import Lease
@@ -102,7 +102,7 @@ def test_each_frame_alone_is_the_frame_of_the_whole_story(
 def test_bytes_do_not_depend_on_company(tiny: Backbone, make_lease: MakeLease, seed: int) -> None:
     """Several stories and users, joining late, some cancelled, in random order."""
     dice = random.Random(seed)
-    methods = dice.sample(sorted(METHODS), 2)
+    methods = dice.sample(sorted(FOR_EVERY_MODEL), 2)
     requests = {f"sto_{m}": story(m, seed=seed, steps=dice.choice((2, 3))) for m in methods} | {
         "sto_wide": story("vanilla", seed=seed, size="192x96")
     }
