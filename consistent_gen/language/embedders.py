@@ -129,6 +129,33 @@ class MiniLm:
             hidden = model(**marked).last_hidden_state[0, 1:-1]
         return unit(hidden.numpy())
 
+    def layers(
+        self, texts: Sequence[str], which: Sequence[int]
+    ) -> list[tuple[list[int], NDArray[np.float16]]]:
+        """Of each text the ids of its t tokens (marks at its ends left out) and what the layers
+        `which` (0 is the words alone, 6 the last) say of them, side by side: t 384*len(which).
+        """
+        import torch
+
+        tokenizer, model = self._load()
+        found: list[tuple[list[int], NDArray[np.float16]]] = [([], np.zeros(0, np.float16))] * len(
+            texts
+        )
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        for start in range(0, len(order), _BATCH):
+            chosen = order[start : start + _BATCH]
+            tokens = tokenizer(
+                [texts[i] for i in chosen], padding=True, truncation=True, max_length=256,
+                return_tensors="pt",
+            )  # fmt: skip
+            with torch.inference_mode():
+                states = model(**tokens, output_hidden_states=True).hidden_states
+            rows = torch.cat([states[layer] for layer in which], 2).numpy().astype(np.float16)
+            lengths = tokens["attention_mask"].sum(1).tolist()
+            for i, row, ids, t in zip(chosen, rows, tokens["input_ids"], lengths, strict=True):
+                found[i] = ids[1 : t - 1].tolist(), row[1 : t - 1]
+        return found
+
     def text(self, texts: Sequence[str]) -> Vectors:
         """n texts to n 384; what lies beyond 256 tokens is not read."""
         import torch

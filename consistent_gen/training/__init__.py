@@ -11,4 +11,5 @@ RECIPES: dict[str, str] = {
     "subject_encoder": "consistent_gen.training.subject_encoder:main",
     "adapter": "consistent_gen.training.adapter:main",
     "pair_reward": "consistent_gen.training.pair_reward:main",
+    "pair_scorer": "consistent_gen.training.pair_scorer:main",
 }

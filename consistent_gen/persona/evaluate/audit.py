@@ -1,0 +1,207 @@
+"""An audit of one persona: everything that fits it is measured and written as a page to read.
+
+`audit` interviews a model in the persona's place, holds every answer against every statement, and
+runs the measures of `MEASURES`, each over the same interview. Nothing of the card is trusted: it is
+data, escaped wherever it is shown. Files appear whole or not at all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from consistent_gen.checkpoints import atomic_file, write_json
+from consistent_gen.errors import ConsistentGenError, InputError
+from consistent_gen.language.embedders import TextEmbedder, default_embedder
+from consistent_gen.language.models import LanguageModel
+from consistent_gen.persona.evaluate.faithfulness import (
+    Faithfulness,
+    faithfulness,
+    questions_about,
+)
+from consistent_gen.persona.evaluate.pair_scorer import default_scorer
+from consistent_gen.persona.evaluate.personaeval import JudgeCard
+from consistent_gen.persona.evaluate.reply_consistency import discourse
+from consistent_gen.persona.judging import PairScorer
+from consistent_gen.persona.measurement import Item, Measurement, Report
+from consistent_gen.persona.persona import Persona
+from consistent_gen.persona.transcript import Transcript, project
+from consistent_gen.registry import resolve
+
+# Measures of an audit beside faithfulness: name -> "module:function" of one signature,
+# `function(interview: Interview) -> Sequence[Measurement]`. What is measured turn by turn has items
+# called "turn 1" and so on: the page draws them as a line.
+MEASURES: dict[str, str] = {
+    "discourse": "consistent_gen.persona.evaluate.audit:own_words",
+    "drift": "consistent_gen.persona.evaluate.audit:distance_by_turn",
+}
+INTERVIEWER = "interviewer"
+PAGE, VALUES = "report.html", "report.json"
+MAX_QUESTIONS = 200
+
+
+@dataclass(frozen=True)
+class Interview:
+    """What a measure of an audit gets. transcript: all questions, asked in one conversation.
+
+    speaker: the persona's name in the transcript, which differs from the interviewer's.
+    """
+
+    persona: Persona
+    model: LanguageModel
+    transcript: Transcript
+    speaker: str
+    scorer: PairScorer
+    embedder: TextEmbedder
+    seed: int
+
+
+def audit(
+    persona: Persona,
+    model: LanguageModel,
+    out: str | Path,
+    *,
+    questions: Sequence[str] = (),
+    scorer: PairScorer | None = None,
+    embedder: TextEmbedder | None = None,
+    measures: Mapping[str, str] | None = None,
+    baseline: Report | None = None,
+    judge: JudgeCard | None = None,
+    tolerances: Mapping[str, float] | None = None,
+    seed: int = 0,
+) -> Report:
+    """Measure a persona in a model, write `report.html` and `report.json` into `out`.
+
+    Args:
+        questions: to ask; none are made from the card (`questions_about`).
+        scorer, embedder: None for the best that is installed; the page says which.
+        measures: beside faithfulness; None for `MEASURES`. One that fails is told, not dropped.
+        baseline: an earlier report (of another model or card) that this one is compared with.
+        judge: a card that stands on the page, for measures that a judge scores.
+
+    Raises:
+        InputError: the persona has no statements, too many questions, an unknown measure.
+    """
+    if not persona.statements:
+        raise InputError(
+            f"{persona.name} has no statements, and an audit holds answers against statements; "
+            "give the card some, or import it, which makes them from its description"
+        )
+    asked = list(questions) or list(questions_about(persona, len(persona.statements) + 3))
+    if len(asked) > MAX_QUESTIONS:
+        if questions:
+            raise InputError(f"{len(asked)} questions; at most {MAX_QUESTIONS} are asked")
+        asked = asked[:MAX_QUESTIONS]
+    scorer, embedder = scorer or default_scorer(), embedder or default_embedder()
+    measured, answers = faithfulness(persona, model, scorer, asked)
+    spoken = interview(persona, model, asked)
+    speaker = spoken.speakers[1]
+    told = Interview(persona, model, spoken, speaker, scorer, embedder, seed)
+    failures: dict[str, str] = {}
+    table = MEASURES if measures is None else measures
+    for name in table:
+        function = resolve(table, name, kind="measure of an audit")
+        try:
+            measured += function(told)
+        except ConsistentGenError as error:
+            failures[name] = str(error)
+    report = Report(f"{persona.name} in {model.name}", tuple(measured), dict(tolerances or {}))
+    write(report, persona, answers, out, baseline=baseline, judge=judge, failures=failures)
+    return report
+
+
+def write(
+    report: Report,
+    persona: Persona,
+    answers: Sequence[Faithfulness],
+    out: str | Path,
+    *,
+    baseline: Report | None = None,
+    judge: JudgeCard | None = None,
+    failures: Mapping[str, str] | None = None,
+) -> None:
+    """Write an audit's two files; those of an earlier audit are replaced as wholes."""
+    from consistent_gen.persona.evaluate.audit_page import page
+
+    folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; an audit is written into a folder")
+    text = page(report, persona, answers, baseline=baseline, judge=judge, failures=failures or {})
+    values = {
+        "subject": report.subject,
+        "measurements": [m.as_json() for m in report.measurements],
+        "tolerances": dict(report.tolerances),
+        "failures": dict(failures or {}),
+    }
+    with atomic_file(folder / PAGE) as place:
+        place.write_text(text, encoding="utf-8")
+    write_json(folder / VALUES, values)
+
+
+def read_report(path: str | Path) -> Report:
+    """The report of an earlier audit's `report.json`, as a baseline for another.
+
+    Raises:
+        InputError: not such a file.
+    """
+    import json
+
+    try:
+        told = json.loads(Path(path).read_text(encoding="utf-8"))
+        measurements = []
+        for entry in told["measurements"]:
+            numbers = ("value", "low", "high", "reference", "null")
+            entry |= {k: math.nan for k in numbers if entry.get(k) is None}
+            items = [Item(**(i | ({"value": math.nan} if i["value"] is None else {})))
+                     for i in entry.pop("items")]  # fmt: skip
+            measurements.append(Measurement(**entry, items=tuple(items)))
+        return Report(told["subject"], tuple(measurements), told["tolerances"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path} is not the report.json of an audit ({error})") from None
+
+
+def interview(persona: Persona, model: LanguageModel, questions: Sequence[str]) -> Transcript:
+    """All questions in one conversation, so that what the persona said before is in its view."""
+    name = persona.name if persona.name != INTERVIEWER else f"{persona.name} (persona)"
+    transcript = Transcript((INTERVIEWER, name))
+    for question in questions:
+        transcript = transcript.said(INTERVIEWER, question)
+        reply = model.chat(project(transcript, name, persona.prompt()), max_tokens=160).strip()
+        transcript = transcript.said(name, reply or "(no answer)")
+    return transcript.ended("all questions asked")
+
+
+def own_words(told: Interview) -> list[Measurement]:
+    """Does the persona contradict its own last five turns?"""
+    mine = Transcript((told.speaker,), tuple(
+        turn for turn in told.transcript.turns if turn.speaker == told.speaker
+    ))  # fmt: skip
+    found = discourse([mine], told.scorer)
+    return [m for m in found if m.name == "contradicts own last five turns"]
+
+
+def distance_by_turn(told: Interview) -> list[Measurement]:
+    """1 - cosine of each of its turns to the persona's text, 0 to 2, and its slope over the turns
+    by least squares (drift, ours): above 0 the speaker moves away.
+    """
+    import numpy as np
+    from scipy.stats import linregress
+
+    turns = told.transcript.of(told.speaker)
+    vectors = told.embedder.text([told.persona.prompt(), *turns])
+    distance = 1.0 - vectors[1:] @ vectors[0]
+    items = [Item(f"turn {i}", float(d), answered=text) for i, (d, text)
+             in enumerate(zip(distance, turns, strict=True), 1)]  # fmt: skip
+    slope = low = high = math.nan
+    if len(turns) > 2:
+        fit = linregress(np.arange(len(turns)), distance)
+        slope, low, high = (float(fit.slope + s * 1.96 * fit.stderr) for s in (0.0, -1.0, 1.0))
+    tool = {"embedder": f"{told.embedder.space}: {told.embedder.description}"}
+    return [
+        Measurement(
+            "drift", slope, low, high, len(turns), direction="lower", unit="per turn", null=0.0,
+            tools=tool, items=tuple(items), note="slope of the distance to the card's text",
+        )
+    ]  # fmt: skip

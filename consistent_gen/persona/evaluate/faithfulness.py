@@ -1,0 +1,215 @@
+"""Does a persona keep to what is true of it? APC, statement by statement (arXiv 2405.07726).
+
+A statement that a question touches must be entailed by the answer (active), every other one must
+not be contradicted (passive). With g the probability that the question touches statement s:
+
+    APC  = sum_s  g P(entailed) + (1 - g)(1 - P(contradicted))                         (Eq. 4)
+    dAPC = APC - sum_s (1 - g)  =  sum_s g P(entailed)  -  sum_s (1 - g) P(contradicted)
+
+so an answer that says nothing has a dAPC of 0, and the two sums are told apart. Divided by the
+number of statements it compares personas of different size (ours).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from consistent_gen.errors import InputError
+from consistent_gen.language.models import LanguageModel, Message
+from consistent_gen.persona.evaluate.means import measured
+from consistent_gen.persona.evaluate.pair_scorer import asked_and_said, tools
+from consistent_gen.persona.judging import Nli, PairScorer
+from consistent_gen.persona.measurement import Item, Measurement
+from consistent_gen.persona.persona import Persona, Statement
+from consistent_gen.persona.scripted import Scripted
+from consistent_gen.rewards.statements import Judged, active_passive
+
+SHOWN = 0.5  # a statement is explained as touched, kept or broken from this probability on
+
+
+@dataclass(frozen=True)
+class StatementScore:
+    """What one answer does to one statement. active, passive: its two parts of dAPC."""
+
+    statement: Statement
+    judged: Judged
+
+    @property
+    def active(self) -> float:
+        return self.statement.weight * self.judged.relevant * self.judged.entailed
+
+    @property
+    def passive(self) -> float:
+        """The penalty, as a positive number."""
+        return self.statement.weight * (1.0 - self.judged.relevant) * self.judged.contradicted
+
+    @property
+    def why(self) -> str:
+        """In a sentence."""
+        touched = "is asked about" if self.judged.relevant >= SHOWN else "is not asked about"
+        if self.judged.contradicted >= SHOWN:
+            done = "is contradicted"
+        elif self.judged.entailed >= SHOWN:
+            done = "is kept"
+        else:
+            done = "is left alone"
+        return f"{touched} and {done} ({self.judged.contradicted:.2f} contradicted, " \
+               f"{self.judged.entailed:.2f} entailed)"  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """APC of one answer. apc in [0, n] with n statements of weight 1; dapc may be negative."""
+
+    question: str
+    reply: str
+    scores: tuple[StatementScore, ...]
+
+    @property
+    def apc(self) -> float:
+        if all(s.statement.weight == 1.0 for s in self.scores):
+            return active_passive([s.judged for s in self.scores])
+        return self.dapc + sum(s.statement.weight * (1.0 - s.judged.relevant) for s in self.scores)
+
+    @property
+    def active(self) -> float:
+        return sum(s.active for s in self.scores)
+
+    @property
+    def passive(self) -> float:
+        return sum(s.passive for s in self.scores)
+
+    @property
+    def dapc(self) -> float:
+        return self.active - self.passive
+
+
+def apc(
+    statements: Sequence[Statement], question: str, reply: str, scorer: PairScorer
+) -> Faithfulness:
+    """Hold one answer against every statement.
+
+    Raises:
+        InputError: there is nothing to be faithful to.
+    """
+    if not statements:
+        raise InputError("the persona has no statements; nothing to be faithful to")
+    g = scorer.relevance([(s.text, question) for s in statements])
+    h = scorer.nli([(s.text, asked_and_said(question, reply)) for s in statements])
+    judged = [Judged(r, n.entailed, n.contradicted) for r, n in zip(g, h, strict=True)]
+    scores = tuple(StatementScore(s, j) for s, j in zip(statements, judged, strict=True))
+    return Faithfulness(question, reply, scores)
+
+
+def questions_about(persona: Persona, count: int = 8) -> tuple[str, ...]:
+    """Open questions for a persona whose author wrote none: one for every statement, in order,
+    then general ones. Ours; the paper has a language model write three for each statement.
+    """
+    asked = [f"Is it true what they say: {_of_you(s.text)}" for s in persona.statements]
+    general = ("Who are you?", "What do you do all day?", "What matters to you?",
+               "What can't you stand?", "Tell me about your family.")  # fmt: skip
+    return tuple([*asked, *general][: max(count, 1)])
+
+
+def _of_you(text: str) -> str:
+    """A statement in the first person, as said to that person."""
+    swap = {"i": "you", "my": "your", "am": "are", "i'm": "you're", "me": "you", "mine": "yours",
+            "i've": "you've"}  # fmt: skip
+    words = [swap.get(word.casefold(), word) for word in text.rstrip(".! ").split()]
+    return " ".join(words) + "?"
+
+
+def faithfulness(
+    persona: Persona, model: LanguageModel, scorer: PairScorer, questions: Sequence[str] = ()
+) -> tuple[list[Measurement], list[Faithfulness]]:
+    """Ask the model in the persona's place and hold every answer against every statement.
+
+    Returns three measurements (dAPC a statement, its active and its passive part; the interval is
+    over questions) and what they are made of. An empty answer counts as failed.
+    """
+    asked = list(questions) or list(questions_about(persona))
+    found: list[Faithfulness] = []
+    failed = 0
+    for question in asked:
+        messages = (Message("system", persona.prompt()), Message("user", question))
+        reply = model.chat(messages, max_tokens=160).strip()
+        if reply:
+            found.append(apc(persona.statements, question, reply, scorer))
+        else:
+            failed += 1
+    n = len(persona.statements)
+    told = tools(scorer)
+    return [
+        measured("dAPC per statement", [f.dapc / n for f in found], failed=failed, tools=told,
+                 items=_items(found), null=0.0),
+        measured("active part", [f.active / n for f in found], failed=failed, tools=told),
+        measured("passive penalty", [f.passive / n for f in found], direction="lower",
+                 failed=failed, tools=told, null=0.0),
+    ], found  # fmt: skip
+
+
+def _items(found: Sequence[Faithfulness]) -> tuple[Item, ...]:
+    """An answer each; `why` names the statement that it treats worst."""
+    items = []
+    for number, one in enumerate(found):
+        worst = max(one.scores, key=lambda s: s.judged.contradicted)
+        why = f"{worst.statement.text!r} {worst.why}"
+        items.append(Item(f"question {number + 1}", one.dapc / len(one.scores), one.question,
+                          one.reply, why))  # fmt: skip
+    return tuple(items)
+
+
+# The truth that the measure is held to ---------------------------------------------------------
+
+
+class Keeping:
+    """A behaviour that answers by its statements: contradicts one with probability `breaks`.
+
+    It reads the persona's statements ("- ...") from its system message and which one is asked from
+    the question, as `questions_about` writes it.
+    """
+
+    def __init__(self, breaks: float) -> None:
+        self.breaks = breaks
+
+    def __call__(self, messages: Sequence[Message], draw: random.Random) -> str | None:
+        asked = messages[-1].content
+        for line in messages[0].content.splitlines():
+            text = line.removeprefix("- ")
+            if line.startswith("- ") and _of_you(text) in asked:
+                return f"It is false that {text}" if draw.random() < self.breaks else f"Yes: {text}"
+        return "That has nothing to do with it."
+
+
+class Table:
+    """A scorer that is right about what `Keeping` says: what is found is then the measure's own
+    doing, and no scorer's.
+    """
+
+    name, accuracy = "table", "right by construction, about scripted answers only"
+
+    def relevance(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """1 where the question is about the statement."""
+        return [float(_of_you(statement) in question) for statement, question in pairs]
+
+    def nli(self, pairs: Sequence[tuple[str, str]]) -> list[Nli]:
+        """By "It is false that" and "Yes:"."""
+        found = []
+        for statement, said in pairs:
+            reply = said.rpartition("\n")[2]
+            if statement not in reply:
+                found.append(Nli(0.0, 1.0, 0.0))
+            else:
+                found.append(Nli(1.0, 0.0, 0.0) if "false" in reply else Nli(0.0, 0.0, 1.0))
+        return found
+
+
+def recovery(seed: int, parameter: float) -> Measurement:
+    """The planted rate of broken statements: 1 - the active part of each answer."""
+    statements = tuple(Statement(f"I own {n} boats number {n}.") for n in range(200))
+    persona = Persona("scripted", "Scripted", statements=statements)
+    model = Scripted(Keeping(parameter), seed=seed)
+    _, answers = faithfulness(persona, model, Table(), questions_about(persona, 200))
+    return measured("broken", [1.0 - one.active for one in answers])
