@@ -69,9 +69,10 @@ SERVICE_FOLDERS: dict[str, set[str]] = {
     "store": {"keys"},
     "jobs": {"keys", "store"},
     "personas": {"store"},
+    "persona_lab": {"store"},
     "painting": {"plans", "jobs"},
     "worker": {"painting", "jobs", "store"},
-    "web": {"keys", "store", "jobs", "plans", "scores", "personas"},
+    "web": {"keys", "store", "jobs", "plans", "scores", "personas", "persona_lab"},
     "launch": set(),
 }
 SERVICE_SHARED = {"settings", "errors"}
