@@ -11,10 +11,12 @@ from html import escape
 from consistent_gen.client.persona_lab import AuditOut, CardBrief, CardIssue, CardOut, TalkOut
 
 _SEVERITIES = {"error": "Mend this first", "warning": "Have a look", "note": "Good to know"}
+_WHOLE = ("card", "picture")  # places that are no field
 _FIGURES = {  # measurement -> (what it is called here, what it says)
-    "dAPC": ("Keeps to the card", "above 0 it says what the card says, below 0 the opposite"),
-    "dAPC active": ("Says it when asked", "answers that say what the card says, 0 to 1"),
-    "dAPC passive": ("Says the opposite unasked", "answers against the card, 0 to 1"),
+    "dAPC per statement": (
+        "Keeps to the card", "above 0 answers say what the card says, below 0 the opposite"),
+    "active part": ("Says it when asked", "0 to 1; more is better"),
+    "passive penalty": ("Says the opposite unasked", "0 to 1; less is better"),
     "contradicts own last five turns": (
         "Contradicts itself", "share of turns against one of the last five, 0 to 1"),
     "drift": ("Moves away from the card", "change of the distance with each turn; 0 is steady"),
@@ -45,11 +47,13 @@ def cards_html(cards: Iterable[CardBrief], selected: str = "") -> str:
     return f'<ul class="card-rows" aria-label="Your cards">{"".join(rows)}</ul>'
 
 
-def issues_html(issues: Iterable[CardIssue]) -> str:
-    """What the validator says, where it belongs: severity in words, then how to mend it."""
+def issues_html(issues: Iterable[CardIssue], *, places: bool = False) -> str:
+    """What the validator says: severity in words, then how to mend it. places: name the field,
+    where the list does not stand beside it.
+    """
     rows = []
     for issue in issues:
-        place = f"{escape(issue.place)}: " if "." in issue.place or "[" in issue.place else ""
+        place = f"{escape(issue.place)}: " if places and issue.place not in _WHOLE else ""
         mend = f" {escape(_sentence(issue.mend))}" if issue.mend else ""
         rows.append(
             f'<li class="{issue.severity}"><strong>{_SEVERITIES[issue.severity]}.</strong> '
@@ -161,9 +165,10 @@ def _figure(
     title, meaning = _FIGURES.get(name, (name, ""))
     said = "no value" if value is None else f"{value:.3f}"
     between = "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
-    missed = f" {failed} without an answer." if failed else ""
+    missed = f"{failed} without an answer" if failed else ""
+    about = ". ".join(part for part in (meaning, missed) if part)
     return (
-        f"<tr><th scope=row>{escape(title)}<small>{escape(meaning)}.{missed}</small></th>"
+        f"<tr><th scope=row>{escape(title)}<small>{escape(about)}</small></th>"
         f"<td>{said}<small>{between}</small></td></tr>"
     )
 

@@ -61,6 +61,7 @@ class PersonasTab:
                 js_on_load=script("report"), apply_default_css=False, padding=False,
                 elem_id="audit-report",
             )  # fmt: skip
+            self.kept_report = gr.File(label="The report as a file", interactive=False)
         self._wire()
 
     @property
@@ -151,7 +152,7 @@ class PersonasTab:
         wire(self.anew.click, self.begin_anew, here, spoken)
         measured = [self.audit, self.run, self.read]
         wire(self.run.click, self.measure, here, measured, stream=True)
-        wire(self.read.click, self.open_report, here, [self.report_part, self.report, self.file])
+        wire(self.read.click, self.open_report, here, [self.report_part, self.report, self.kept_report])
         story = self.story
         desk = [
             *story.fields, *story.shown, story.index, *story.panel.outputs, story.library,
@@ -180,7 +181,7 @@ class PersonasTab:
             card.id, shelf, there, there, there, self._heading(card),
             *(getattr(card.fields, name) for name in FIELDS),
             *(issues_html(known[name]) for name in FIELDS),
-            issues_html(others), persona_html(card), _looks(card),
+            issues_html(others, places=True), persona_html(card), _looks(card),
             talk_html(talk), drift_html(talk), audit_html(audit), told, hidden, hidden, hidden, "",
         )  # fmt: skip
 
@@ -281,8 +282,7 @@ class PersonasTab:
     def open_report(self, chosen: str) -> tuple[Any, ...]:
         """The report below, and as a file to keep."""
         page = self.studio.client.audit_report(self._card(chosen).id)
-        file = self._download(chosen, "audit.html", page)
-        return gr.update(visible=True), report_html(page), file
+        return gr.update(visible=True), report_html(page), self._download(chosen, "audit.html", page)
 
     # Handlers: drawing --------------------------------------------------------------------------
     def into_story(

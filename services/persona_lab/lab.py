@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from consistent_gen.client.persona_lab import AuditOut, TalkOut
 from consistent_gen.client.types import CharacterIn, FrameIn, StoryIn
-from consistent_gen.errors import InputError
+from consistent_gen.errors import ConsistentGenError, InputError
 from consistent_gen.language.embedders import TextEmbedder, default_embedder
 from consistent_gen.language.models import LanguageModel
 from consistent_gen.persona.evaluate.pair_scorer import default_scorer
@@ -50,8 +51,12 @@ class PersonaLab:
 
     def talk(self, owner: str, card: str) -> TalkOut:
         """The talk with a card so far. Raises ``NotFound``."""
-        folder = self.shelf.place(owner, card)
-        return talks.shown(talks.turns_of(folder), self._language_model(), self._measure())
+        turns = talks.turns_of(self.shelf.place(owner, card))
+        try:
+            by = self._language_model().name
+        except ConsistentGenError:  # told when somebody speaks; what was said can be read
+            by = f"{self._settings.model}, which is not installed"
+        return talks.shown(turns, by, self._measure())
 
     def say(self, owner: str, card: str, text: str) -> TalkOut:
         """One turn. Raises as ``talks.say``, and ``BusyError`` while another turn is answered."""
@@ -67,10 +72,10 @@ class PersonaLab:
             self._talking.discard(kept.folder)
 
     def forget_talk(self, owner: str, card: str) -> None:
-        """Begin anew: the talk goes, and what the persona remembers of it."""
-        import shutil
-
+        """Begin anew: the talk goes, and what the persona remembers of it. Raises ``BusyError``."""
         folder = self.shelf.place(owner, card)
+        if folder in self._talking:
+            raise BusyError("the persona is still answering; wait for it", 2.0)
         (folder / talks.TALK).unlink(missing_ok=True)
         shutil.rmtree(folder / talks.MEMORY, ignore_errors=True)
 

@@ -56,15 +56,15 @@ def say(
     ]
     data = json.dumps([turn.model_dump() for turn in turns], ensure_ascii=False)
     shelf.write(kept.folder, TALK, data.encode("utf-8"))
-    return shown(turns, model, embedder)
+    return shown(turns, model.name, embedder)
 
 
-def shown(turns: list[TalkTurn], model: LanguageModel, embedder: TextEmbedder) -> TalkOut:
-    """A talk for the wire."""
+def shown(turns: list[TalkTurn], by: str, embedder: TextEmbedder) -> TalkOut:
+    """A talk for the wire. by: the name of the language model."""
     return TalkOut(
         turns=turns,
         slope=slope([turn.drift for turn in turns if turn.drift is not None]),
-        by=model.name,
+        by=by,
         measured_by=embedder.description,
     )
 

@@ -155,7 +155,7 @@ def export_card(
 @router.post(
     _CARD + "/talk",
     operation_id="talk_with_card",
-    responses=problem_responses(404, 409, 503, 507),
+    responses=problem_responses(404, 409, 501, 503, 507),
 )
 def talk_with_card(
     card: ItemId,
@@ -178,7 +178,7 @@ def get_talk(card: ItemId, state: State, who: Who) -> TalkOut:
     _CARD + "/talk",
     status_code=204,
     operation_id="forget_talk",
-    responses=problem_responses(404),
+    responses=problem_responses(404, 503),
 )
 def forget_talk(card: ItemId, state: State, who: Who) -> None:
     """Begin the talk anew; the persona forgets what it was told in it."""
@@ -189,7 +189,7 @@ def forget_talk(card: ItemId, state: State, who: Who) -> None:
     _CARD + "/audit",
     status_code=202,
     operation_id="audit_card",
-    responses=problem_responses(404, 409, 503, 507),
+    responses=problem_responses(404, 409, 501, 503, 507),
 )
 def audit_card(card: ItemId, body: AuditIn, state: State, who: Who, response: Response) -> AuditOut:
     """Start an audit: the model is interviewed in the persona's place and its answers are held

@@ -217,6 +217,9 @@ def test_cards_count_as_storage(tmp_path: Path) -> None:
         full = client.post(CARDS, files=files)
         problem(full, 507, "storage_full")
         one = client.get(CARDS).json()["cards"][0]["id"]
-        problem(client.post(f"{CARDS}/{one}/talk", json={"text": "hi"}), 507, "storage_full")
+        wide = {"description": "Mira keeps bees. " * 300}
+        problem(client.put(f"{CARDS}/{one}", json=wide), 507, "storage_full")
+        assert client.get(f"{CARDS}/{one}").json()["fields"]["name"] == "Mira"
         assert client.delete(f"{CARDS}/{one}").status_code == 204
+        assert client.post(CARDS, files=files).status_code == 201
     assert set(codes) == {201, 507}
