@@ -488,6 +488,55 @@ def _peers(result: Mapping[str, Any]) -> str:
     )
 
 
+def _population(result: Mapping[str, Any]) -> str:
+    made, run, large, gate = (result[k] for k in ("planted", "resumed", "large", "gate"))
+    batches = large["per_second_of_processor_in_batches"]
+    rows = [
+        ("personas by a proposer that slips in 30 % of its drafts", f"{made['personas']:,}"),
+        ("drafts that broke a rule", f"{made['drafts_that_broke_a_rule']:,}"),
+        ("personas that break a rule", str(made["violations"])),
+        ("quota cells that are off", f"{made['cells_off']} of {made['cells']}"),
+        ("copies planted", f"{made['copies_planted']:,}"),
+        ("near-duplicates refused", f"{made['near_duplicates_refused']:,}"),
+        ("pairs within three bits, all pairs compared", str(made["pairs_within_distance"])),
+        (
+            f"killed after {' and '.join(f'{n:,}' for n in run['killed_after'])} personas, resumed",
+            "equal bytes" if run["identical_bytes"] else "other bytes",
+        ),
+        (
+            f"{large['personas']:,} personas, empty slots, cells off",
+            f"{large['failed']}, {large['cells_off']}",
+        ),
+        ("personas a second of one processor", f"{large['per_second_of_processor']:.0f}"),
+        ("the same, slowest and fastest 5,000", f"{min(batches):.0f}, {max(batches):.0f}"),
+        ("memory at its peak", f"{large['peak_mib']:.0f} MiB"),
+        (
+            f"the gate alone, last tenth of {gate['hashes']:,}",
+            f"{gate['microseconds'][-1]:.0f} us",
+        ),
+        (
+            "hashes with three bits flipped that it missed",
+            f"{gate['of_these_missed']} of {gate['three_bits_flipped']:,}",
+        ),
+        *(
+            (f"texts with {n} of their words changed, refused", f"{share:.0%}")
+            for n, share in result["words_changed"].items()
+        ),
+        *(
+            (
+                f"attributes near, middle, far: preset {name}",
+                ", ".join(f"{share:.1%}" for share in result["attributes"][name]),
+            )
+            for name in ("code", "paper")
+        ),
+    ]
+    head = (
+        "## Persona populations\n\n`python -m benchmarks.persona_population`. A copy that its "
+        "owners had to revise, because it broke a rule there, is a copy no more.\n\n"
+    )
+    return head + table(("", ""), rows)
+
+
 SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "speed": _speed,
     "default_story": _default_story,
@@ -504,6 +553,7 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "identity": _identity,
     "boxes": _boxes,
     "persona_synthetic": _persona,
+    "persona_population": _population,
     "conversations_parser": _conversations,
     "memory_speed": _memory_speed,
     "serving": _serving,

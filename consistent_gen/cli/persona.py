@@ -37,7 +37,7 @@ def add_command(commands: Any) -> None:
         action = actions.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
         for flags, options in arguments:
             action.add_argument(*flags, **options)
-        if run in (run_chat, run_make):
+        if run in (run_chat, run_make, run_deepen):
             add_model_options(action, NO_MODEL)
         if run is run_chat:
             action.add_argument("--memory-key", metavar="FILE", help="key of an encrypted memory")
@@ -131,6 +131,38 @@ def run_make(options: argparse.Namespace) -> int:
     for cell in off[:20]:
         print(f"cell {cell['cell']}: {cell['there']} of {cell['wanted']}", file=sys.stderr)
     return 1 if failed or off else 0
+
+
+def run_deepen(options: argparse.Namespace) -> int:
+    """More attributes for a persona, each asked with what is known before it."""
+    import random
+
+    from consistent_gen.language.embedders import default_embedder
+    from consistent_gen.persona.cards.files import write_persona
+    from consistent_gen.persona.population.taxonomy import (
+        OURS,
+        AskingFill,
+        Taxonomy,
+        deepen,
+        stratified_attributes,
+    )
+
+    out = _new_file(options.out, (".json",))
+    persona, _ = _read(options)
+    tree = Taxonomy.load(options.taxonomy or OURS)
+    model = _model(options)
+    if model is None:
+        raise InputError("values come from a language model; add --model", source="persona deepen")
+    draw = random.Random(options.seed or 0)
+    attributes = stratified_attributes(
+        persona.prompt(), tree, options.attributes, default_embedder(), draw, preset=options.preset
+    )
+    fill = AskingFill(model)
+    deep = deepen(persona, attributes, fill, draw)
+    write_persona(deep, out)
+    added = len(deep.statements) - len(persona.statements)
+    print(f"{deep.name}: {added} attributes more, {fill.unsaid} unsaid: {out}")
+    return 0
 
 
 def run_story(options: argparse.Namespace) -> int:
@@ -263,6 +295,15 @@ _ACTIONS: dict[str, tuple[str, Any, tuple[tuple[tuple[str, ...], dict[str, Any]]
                         "help": "how many (default: what the spec says)"}),
         (("--seed",), {"metavar": "N", "type": _whole,
                        "help": "another number, another population"}))),
+    "deepen": ("say more about a persona, attribute by attribute, with a model", run_deepen, (
+        _CARD, _ME,
+        (("--out",), {"metavar": "FILE", "required": True, "help": "a new .json file"}),
+        (("--attributes",), {"metavar": "N", "type": _at_least_one, "default": 40,
+                             "help": "at most so many (default: 40)"}),
+        (("--preset",), {"metavar": "NAME", "default": "code",
+                         "help": "code (the nearest 40 %%) or paper (5:3:2 at random)"}),
+        (("--taxonomy",), {"metavar": "FILE", "help": "a tree of attributes (default: ours)"}),
+        (("--seed",), {"metavar": "N", "type": _whole, "help": "another number, another choice"}))),
     "story": ("make a story file with the persona as its character", run_story, (
         _CARD, _ME,
         (("--out",), {"metavar": "STORY", "help": "the story file (default: standard output)"}),

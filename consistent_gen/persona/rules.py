@@ -49,7 +49,7 @@ class Issue:
         return f"{self.field}: {self.message}" + (f"; {self.mend}" if self.mend else "")
 
 
-class Rule(Protocol):
+class PersonaRule(Protocol):
     """owner: who has to mend it. tier: "deep" rules are asked only after the fast ones spoke."""
 
     @property
@@ -68,18 +68,20 @@ def values_of(persona: Persona) -> dict[str, Json]:
     return {**own, "traits": dict(persona.traits), **persona.fields}
 
 
-def validate(persona: Persona, rules: Sequence[Rule]) -> list[Issue]:
+def validate(persona: Persona, rules: Sequence[PersonaRule]) -> list[Issue]:
     """All issues of all rules, in their order."""
     return broken(values_of(persona), rules)
 
 
-def broken(values: Values, rules: Sequence[Rule]) -> list[Issue]:
+def broken(values: Values, rules: Sequence[PersonaRule]) -> list[Issue]:
     """The same of fields that are no persona yet."""
     return [issue for rule in rules for issue in rule.check(values)]
 
 
 def at(values: Values, name: str) -> Json:
     """The value of a dotted name, None where it is not there."""
+    if "." not in name:
+        return values.get(name)
     found: Json = values
     for part in name.split("."):
         if not isinstance(found, Mapping) or part not in found:
@@ -361,7 +363,9 @@ RULES: dict[str, type[Any]] = {
 }  # fmt: skip
 
 
-def rules_from(told: Sequence[Mapping[str, Any]], *, source: str | None = None) -> tuple[Rule, ...]:
+def rules_from(
+    told: Sequence[Mapping[str, Any]], *, source: str | None = None
+) -> tuple[PersonaRule, ...]:
     """Rules out of a spec file: mappings with `rule` and the fields of that kind.
 
     Raises:
@@ -371,7 +375,7 @@ def rules_from(told: Sequence[Mapping[str, Any]], *, source: str | None = None) 
     return all_read(readings)
 
 
-def _rule(number: int, told: object, source: str | None) -> Rule:
+def _rule(number: int, told: object, source: str | None) -> PersonaRule:
     where = f"rule {number}"
     if not isinstance(told, Mapping) or not isinstance(told.get("rule"), str):
         raise InputError(f"{where} needs 'rule', one of {', '.join(RULES)}", source=source)

@@ -43,11 +43,21 @@ def teach(store: Store, persona: Persona) -> tuple[Outcome, ...]:
         if isinstance(outcome.op, Add)
     }
     texts = (" ".join(s.text.split()) for s in persona.statements)
-    limit = store.limits.text_characters
-    new = [t for t in dict.fromkeys(texts) if t not in known | waiting and 0 < len(t) <= limit]
+    limits = store.limits
+    taken = known | waiting
+    new = [
+        t for t in dict.fromkeys(texts) if t not in taken and 0 < len(t) <= limits.text_characters
+    ]
+    parts: list[list[str]] = []
+    for text in new:  # as many as one turn and one batch hold
+        last = parts[-1] if parts else []
+        size = sum(map(len, last)) + len(last) + len(text)
+        if not last or len(last) == limits.ops_per_batch or size > limits.turn_characters:
+            parts.append([text])
+        else:
+            last.append(text)
     outcomes: tuple[Outcome, ...] = ()
-    for start in range(0, len(new), 50):
-        part = new[start : start + 50]
+    for part in parts:
         (turn,) = store.record([StoredTurn(text="\n".join(part), role="document")]).ids
         ops = tuple(
             Add(kind="fact", value=text, evidence=(turn,), fields={"topic": TOPIC}) for text in part

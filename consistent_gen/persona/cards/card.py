@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -125,7 +125,9 @@ def from_text(text: str) -> Card:
     elif isinstance(told.get("data"), dict) and told["data"].get("name"):
         data, spec = told["data"], "v2"
         notes.append("it says no spec; read as version 2")
-    named: dict[str, Any] = {OLDER.get(key, key): value for key, value in data.items()}
+    named: dict[str, Any] = {}
+    for key, value in data.items():
+        named[OLDER.get(str(key), str(key))] = value
     if not set(named) & {"description", "personality", "first_mes", "mes_example", "scenario"}:
         listed = ", ".join(sorted(map(str, named))[:8])
         raise InputError(f"this JSON is no character card: it has {listed[:120] or 'nothing'}")
@@ -184,13 +186,29 @@ def _checked(spec: str, text: str, data: dict[str, Any], notes: list[str]) -> Ca
             wrong.append(InputError(f"{key} is {_kind(value)}; expected a mapping"))
     if not texts.get("name", "").strip() and "name" not in [str(e).split()[0] for e in wrong]:
         wrong.append(InputError("name is missing; say what the character is called"))
-    for key, value in texts.items():
-        if re.search("[\ud800-\udfff]", value):
-            wrong.append(InputError(f"{key} holds half of a character (a lone surrogate)"))
     wrong += _book_mistakes(mappings.get("character_book"))
+    read = {**texts, **lists, "character_book": mappings.get("character_book")}
+    for place, value in inside(read):
+        if re.search("[\ud800-\udfff]", value):
+            wrong.append(InputError(f"{place} holds half of a character (a lone surrogate)"))
+        if "\x00" in value:
+            wrong.append(InputError(f"{place} holds a NUL character; remove it"))
     if wrong:
         raise all_of(wrong)
     return Card(spec, text, texts, lists, mappings, tuple(notes))
+
+
+def inside(value: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
+    """Every text in a JSON value with its place ("extensions.bot[1].token")."""
+    if isinstance(value, str):
+        yield place, value
+    elif depth < MAX_NESTING and isinstance(value, Mapping):
+        for key, inner in value.items():
+            shown = f"{place}.{str(key)[:60]}" if place else str(key)[:60]
+            yield from inside(inner, shown, depth + 1)
+    elif depth < MAX_NESTING and isinstance(value, list | tuple):
+        for number, inner in enumerate(value, 1):
+            yield from inside(inner, f"{place}[{number}]", depth + 1)
 
 
 def _kind(value: object) -> str:
@@ -215,17 +233,17 @@ def _book_mistakes(book: Any) -> list[InputError]:
     return found
 
 
-def replaced(text: str, changes: Mapping[str, Any], *, inside: str | None = None) -> str:
+def replaced(text: str, changes: Mapping[str, Any], *, within: str | None = None) -> str:
     """The JSON object in `text` with these keys changed and every other byte as it was.
 
-    inside: a key whose object is meant, as "data" of version 2. A key that is not there is added
+    within: a key whose object is meant, as "data" of version 2. A key that is not there is added
     at the end.
     """
-    if inside is not None:
+    if within is not None:
         spans = _spans(text)
-        if inside not in spans:
+        if within not in spans:
             return text
-        start, end = spans[inside]
+        start, end = spans[within]
         return text[:start] + replaced(text[start:end], changes) + text[end:]
     spans = _spans(text)
     for key in sorted(set(changes) & set(spans), key=lambda k: -spans[k][0]):

@@ -6,11 +6,10 @@ place, with no more than its first letters.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from consistent_gen.memory.judging.screening import forged, secrets_in
-from consistent_gen.persona.cards.card import Card
+from consistent_gen.persona.cards.card import Card, inside
 from consistent_gen.persona.cards.conversion import USER, persona_of
 from consistent_gen.persona.cards.prose import unknown_macros
 from consistent_gen.persona.rules import Issue
@@ -36,7 +35,7 @@ def secrets_of(card: Card) -> tuple[Issue, ...]:
 
 
 def _secrets(card: Card) -> Iterator[Issue]:
-    for place, text in _texts(card):
+    for place, text in inside({**card.texts, **card.lists, **card.mappings}):
         for found in dict.fromkeys(secrets_in(text)):
             # A story may well say that a password is "swordfish"; a long token is never prose.
             token = max(found.split(), key=len)
@@ -48,27 +47,6 @@ def _secrets(card: Card) -> Iterator[Issue]:
                 "error" if certain else "warning",
                 "take it out, and withdraw it where it was valid" if certain else "have a look",
             )
-
-
-def _texts(card: Card) -> Iterator[tuple[str, str]]:
-    """Every text of the card with its place."""
-    yield from card.texts.items()
-    for name, entries in card.lists.items():
-        yield from ((f"{name}[{n}]", entry) for n, entry in enumerate(entries, 1))
-    for name, inner in card.mappings.items():
-        yield from _inside(name, inner)
-
-
-def _inside(place: str, value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:
-    if isinstance(value, str):
-        yield place, value
-    elif depth < 32 and isinstance(value, Mapping):
-        for key, inner in value.items():
-            shown = str(key)[:60]
-            yield from _inside(f"{place}.{shown}", inner, depth + 1)
-    elif depth < 32 and isinstance(value, list):
-        for number, inner in enumerate(value, 1):
-            yield from _inside(f"{place}[{number}]", inner, depth + 1)
 
 
 def _gaps(card: Card) -> Iterator[Issue]:

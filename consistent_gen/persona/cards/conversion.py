@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -48,6 +48,16 @@ def persona_of(card: Card, *, user: str = USER) -> Persona:
     """
     name, fields = card.name[:200], dict[str, Any]()
     statements: list[Statement] = []
+
+    def state(texts: Iterable[str], source: str) -> None:
+        for piece in (piece for text in texts for piece in chopped(text)):
+            if len(statements) == MAX_STATEMENTS:
+                raise LimitError(
+                    f"the card makes more than {MAX_STATEMENTS:,} statements, which is what a "
+                    "persona may have: shorten the description, or take lorebook entries out"
+                )
+            statements.append(Statement(piece, source))
+
     formats: list[str] = []
     attributes: Attributes = {}
     examples = [card.texts.get("mes_example", "")]
@@ -64,17 +74,11 @@ def persona_of(card: Card, *, user: str = USER) -> Persona:
             attribute = re.sub(rf"^{re.escape(name)}(?:'s|\u2019s)(?:\s+|$)", "", title, flags=re.I)
             attributes.setdefault(attribute, []).extend(values)
             sentence = _of(name, attribute, values)
-            statements += _stated([with_names(sentence, card.called, user)], f"card:{key}")
-        statements += _stated(sentences(with_names(text, card.called, user)), f"card:{key}")
-    lore = dict(_lorebook(card, user))
-    for number, (entry, told) in enumerate(lore.values(), 1):
-        statements += _stated(told, f"card:lorebook:{number}")
+            state([with_names(sentence, card.called, user)], f"card:{key}")
+        state(sentences(with_names(text, card.called, user)), f"card:{key}")
+    for number, (entry, told) in enumerate(_lorebook(card, user), 1):
+        state([told], f"card:lorebook:{number}")
         fields.setdefault("lorebook", {})[str(number)] = entry
-    if len(statements) > MAX_STATEMENTS:
-        raise LimitError(
-            f"the card makes {len(statements):,} statements; a persona has at most "
-            f"{MAX_STATEMENTS:,}: take lorebook entries out"
-        )
     dialogues = [d for text in examples for d in example_dialogues(text, card.called, user)]
     greetings = [card.texts.get("first_mes", ""), *card.lists.get("alternate_greetings", ())]
     known: dict[str, Any] = {
@@ -117,10 +121,6 @@ def _of(name: str, attribute: str, values: Sequence[str]) -> str:
     return f"{name}'s {attribute[0].lower() + attribute[1:]}: {told}"
 
 
-def _stated(texts: Iterator[str] | Sequence[str], source: str) -> list[Statement]:
-    return [Statement(piece, source) for text in texts for piece in chopped(text)]
-
-
 def _appearance(attributes: Attributes, statements: Sequence[Statement]) -> str:
     """What a picture can be drawn from: attributes about looks, else sentences that name them."""
     named = {k: v for k, v in attributes.items() if _LOOKS.search(k)}
@@ -134,9 +134,9 @@ def _appearance(attributes: Attributes, statements: Sequence[Statement]) -> str:
     return " ".join(seen[:4])[:2_000]
 
 
-def _lorebook(card: Card, user: str) -> Iterator[tuple[int, tuple[dict[str, Any], list[str]]]]:
+def _lorebook(card: Card, user: str) -> Iterator[tuple[dict[str, Any], str]]:
     entries = card.mappings.get("character_book", {}).get("entries", [])
-    for number, entry in enumerate(entries.values() if isinstance(entries, dict) else entries):
+    for entry in entries.values() if isinstance(entries, dict) else entries:
         text = with_names(str(entry.get("content", "")).strip(), card.called, user)
         if not text:
             continue
@@ -144,18 +144,14 @@ def _lorebook(card: Card, user: str) -> Iterator[tuple[int, tuple[dict[str, Any]
         keys = keys.split(",") if isinstance(keys, str) else keys
         second = entry.get("secondary_keys") or entry.get("keysecondary") or []
         yield (
-            number,
-            (
-                {
-                    "keys": [with_names(str(k).strip(), card.called, user) for k in keys or []],
-                    "also": [str(k) for k in second] if entry.get("selective") else [],
-                    "always": entry.get("constant") is True,
-                    "enabled": entry.get("enabled") is not False
-                    and entry.get("disable") is not True,
-                    "regex": entry.get("use_regex") is True,
-                },
-                list(chopped(text)),
-            ),
+            {
+                "keys": [with_names(str(k).strip(), card.called, user) for k in keys or []],
+                "also": [str(k) for k in second] if entry.get("selective") else [],
+                "always": entry.get("constant") is True,
+                "enabled": entry.get("enabled") is not False and entry.get("disable") is not True,
+                "regex": entry.get("use_regex") is True,
+            },
+            text,
         )
 
 
@@ -263,7 +259,7 @@ def _changed(persona: Persona, card: Card, user: str) -> str:
         return card.text
     if card.spec == "v1":
         return replaced(card.text, changes)
-    text = replaced(card.text, changes, inside="data")
+    text = replaced(card.text, changes, within="data")
     top = json.loads(card.text)
     return replaced(text, {k: v for k, v in changes.items() if k in top})  # programs mirror them
 

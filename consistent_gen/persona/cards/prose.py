@@ -1,6 +1,8 @@
 """What card authors write, taken apart: macros, sentences, attribute lists, example messages.
 
-Nothing here is executed: a macro that is not known stays as it was written, and is told.
+Nothing here is executed: a macro that is not known stays as it was written, and is told. A card may
+be hostile, so every pattern is linear in the length of the text: repeats are bounded, or stop where
+the next one could begin.
 """
 
 from __future__ import annotations
@@ -60,9 +62,8 @@ def sentences(text: str) -> Iterator[str]:
         pieces: list[str] = []
         begin = 0
         for cut in _SENTENCE.finditer(line):
-            piece = line[begin : cut.end()].strip()
-            if not _ABBREVIATED.search(piece):
-                pieces.append(piece)
+            if not _ABBREVIATED.search(line[max(begin, cut.start() - 9) : cut.end()].strip()):
+                pieces.append(line[begin : cut.end()].strip())
                 begin = cut.end()
         pieces.append(line[begin:].strip())
         for piece in pieces:
@@ -73,26 +74,28 @@ def sentences(text: str) -> Iterator[str]:
 def chopped(text: str, most: int = MAX_STATEMENT) -> Iterator[str]:
     """The text in pieces of at most `most` characters, cut between words where there are any."""
     text = text.strip()
-    while len(text) > most:
-        cut = text.rfind(" ", most // 2, most)
-        cut = cut if cut > 0 else most
-        yield text[:cut].strip()
-        text = text[cut:].strip()
-    if text:
-        yield text
+    begin = 0
+    while len(text) - begin > most:
+        cut = text.rfind(" ", begin + most // 2, begin + most)
+        end = cut if cut > 0 else begin + most
+        yield text[begin:end].strip()
+        begin = end
+    if text[begin:].strip():
+        yield text[begin:].strip()
 
 
 _W_BLOCK = re.compile(
-    r"\[?\s*\w+\s*\(\s*[\"\u201c][^\"\u201d]*[\"\u201d]\s*\)\s*\{(.*?)\}\s*\]?", re.S
+    r"\[?\s{0,9}\b\w{1,40}\s{0,9}\(\s{0,9}[\"\u201c][^\"\u201d]{0,200}[\"\u201d]\s{0,9}\)"
+    r"\s{0,9}\{([^{}]*)\}\s{0,9}\]?"
 )
 _W_ATTRIBUTE = re.compile(
     r"([A-Za-z][\w '/&-]{0,60}?)\s*\(((?:[^()\"\u201c\u201d]|\"[^\"]*\"|\u201c[^\u201d]*\u201d)*)\)"
 )
 _W_VALUE = re.compile(r"\"([^\"]*)\"|\u201c([^\u201d]*)\u201d")
-_P_LIST = re.compile(r"\[([^\[\]\n]{0,80}?)(?:\s*[:=]\s*)([^\[\]]{3,})\]", re.S)
-_P_PART = re.compile(r"^\s*([^:;=,(]{1,60}?)\s*(?:[:=]\s*(.+)|\((.+)\))\s*$", re.S)
+_P_LIST = re.compile(r"\[([^\[\]\n:=]{0,80})[:=]\s{0,9}([^\[\]]{3,})\]")
+_P_PART = re.compile(r"([^:;=,(]{1,60})(?:[:=](.+)|\((.+)\))", re.S)
 
-_P_VALUE = re.compile(r"^[ \t]*([^\[\]=:\n]{1,60}?)[ \t]*[=:][ \t]*\[([^\[\]]+)\]", re.M)
+_P_VALUE = re.compile(r"^([^\[\]=:\n]{1,80})[=:][ \t]{0,9}\[([^\[\]]+)\]", re.M)
 
 Attributes = dict[str, list[str]]
 
@@ -125,7 +128,7 @@ def p_list(text: str) -> tuple[Attributes, str]:
             return block[0]
         head = block[1].strip().removesuffix("'s persona").removesuffix("\u2019s persona")
         for number, part in enumerate(block[2].split(";")):
-            named = _P_PART.match(part)
+            named = _P_PART.fullmatch(part.strip())
             key = named[1].strip() if named else (head if number == 0 else "")
             told = (named[2] or named[3]) if named else part
             values = [v.strip().strip("\"'") for v in _commas(told)]

@@ -17,12 +17,12 @@ from consistent_gen.language.models import LanguageModel, Message
 from consistent_gen.persona.persona import Json
 from consistent_gen.persona.population.proposing import (
     By,
-    Choice,
     Draw,
     Levels,
     Mapped,
     Number,
     Patch,
+    Pick,
 )
 from consistent_gen.persona.population.quotas import Slot
 from consistent_gen.persona.rules import Issue, Values
@@ -37,7 +37,7 @@ _COMMA = re.compile(r",\s*([}\]])")
 
 
 @dataclass
-class Asked:
+class AnswerCount:
     """How often a model was asked, and what of its answers could not be used."""
 
     calls: int = 0
@@ -51,7 +51,7 @@ class ModelProposer:
     def __init__(self, model: LanguageModel, fields: Mapping[str, Mapping[str, str]]) -> None:
         self.model, self.fields = model, fields
         self.owners = tuple(fields)
-        self.asked = Asked()
+        self.asked = AnswerCount()
 
     def propose(self, slot: Slot, owner: str, board: Values, draw: random.Random) -> Patch:
         """The owner's fields, as far as the answer could be read."""
@@ -84,7 +84,7 @@ class ModelProposer:
 
 def in_words(how: Draw) -> str:
     """What a field that a spec draws from lists should hold, as a request."""
-    if isinstance(how, Choice):
+    if isinstance(how, Pick):
         listed = ", ".join(map(str, how.values))
         if how.count is None:
             return f"one of: {listed}"

@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import re
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,26 +31,33 @@ class SimHash:
     """Texts to 64-bit hashes; the votes of frequent 3-grams are kept between texts."""
 
     def __init__(self) -> None:
-        self._votes: dict[str, NDArray[np.int8]] = {}
+        self._rows: dict[str, int] = {}
+        self._votes: NDArray[np.int8] = np.empty((1_024, BITS), np.int8)
 
     def __call__(self, text: str) -> int:
         """The hash of a text; case and white space do not count. "" is 0."""
         plain = re.sub(r"\s+", " ", text.casefold()).strip()
-        grams = [plain[i : i + 3] for i in range(max(1, len(plain) - 2))] if plain else []
-        if not grams:
+        if not plain:
             return 0
-        total = np.sum([self._vote(gram) for gram in grams], axis=0, dtype=np.int32)
+        grams = [plain[i : i + 3] for i in range(max(1, len(plain) - 2))]
+        if len(self._rows) > _MOST_GRAMS:
+            self._rows.clear()
+        rows = [self._rows.get(gram, -1) for gram in grams]
+        if -1 in rows:
+            rows = [self._row(gram) for gram in grams]
+        total = self._votes[rows].sum(axis=0, dtype=np.int32)
         return int.from_bytes(np.packbits(total > 0).tobytes(), "big")
 
-    def _vote(self, gram: str) -> NDArray[np.int8]:
-        found = self._votes.get(gram)
-        if found is None:
+    def _row(self, gram: str) -> int:
+        row = self._rows.setdefault(gram, len(self._rows))
+        if row == len(self._votes):
+            self._votes = np.concatenate([self._votes, np.empty_like(self._votes)])
+        if row == len(self._rows) - 1:
             digest = hashlib.md5(gram.encode("utf-8"), usedforsecurity=False).digest()[:8]
-            bits = np.unpackbits(np.frombuffer(digest, np.uint8))
-            found = bits.astype(np.int8) * 2 - 1
-            if len(self._votes) < _MOST_GRAMS:
-                self._votes[gram] = found
-        return found
+            self._votes[row] = (
+                np.unpackbits(np.frombuffer(digest, np.uint8)).astype(np.int8) * 2 - 1
+            )
+        return row
 
 
 class SimHashGate:
@@ -74,8 +82,11 @@ class SimHashGate:
         """An accepted hash within the distance, None where there is none."""
         wanted = np.uint64(value)
         for pair, (keys, hashes) in zip(_PAIRS, self._sorted, strict=False):
-            key = _key(np.array([wanted]), pair)[0]
-            low, high = np.searchsorted(keys, [key, key + np.uint64(1)])
+            key = np.uint64(_key(value, pair))
+            low = int(keys.searchsorted(key))
+            if low == len(keys) or keys[low] != key:
+                continue
+            high = int(keys.searchsorted(key, side="right"))
             found = _within(hashes[low:high], wanted)
             if found is not None:
                 return found
@@ -104,12 +115,11 @@ class SimHashGate:
             self._sorted.append((keys[order], known[order]))
 
 
-def _key(hashes: Hashes, pair: tuple[tuple[int, int], tuple[int, int]]) -> NDArray[np.uint64]:
-    """The bits of two blocks, side by side."""
+def _key(value: Any, pair: tuple[tuple[int, int], tuple[int, int]]) -> Any:
+    """The bits of two blocks side by side, of one hash or of an array of them."""
     (a, b), (c, d) = pair
-    first = (hashes >> np.uint64(a)) & np.uint64((1 << (b - a)) - 1)
-    second = (hashes >> np.uint64(c)) & np.uint64((1 << (d - c)) - 1)
-    return (first << np.uint64(d - c)) | second
+    first = (value >> a) & ((1 << (b - a)) - 1)
+    return (first << (d - c)) | ((value >> c) & ((1 << (d - c)) - 1))
 
 
 def _within(hashes: Hashes, wanted: np.uint64) -> int | None:

@@ -16,7 +16,7 @@ from typing import Protocol
 from consistent_gen.errors import InputError
 from consistent_gen.persona.persona import Json
 from consistent_gen.persona.population.quotas import Slot
-from consistent_gen.persona.rules import Issue, Rule, Values, broken
+from consistent_gen.persona.rules import Issue, PersonaRule, Values, broken
 
 Patch = dict[str, Json]
 _HOLE = re.compile(r"\{([\w.]+)\}")
@@ -39,7 +39,7 @@ class Proposer(Protocol):
 
 
 @dataclass(frozen=True)
-class Choice:
+class Pick:
     """One of `values`, or `count` = (fewest, most) different ones as a list.
 
     unlike: a field whose entries are left out.
@@ -85,7 +85,7 @@ class Levels:
 
 
 @dataclass(frozen=True)
-class Text:
+class Phrase:
     """A text out of `patterns`: `{field}` is what the board says, `{list}` an entry of `lists`."""
 
     patterns: tuple[str, ...]
@@ -148,7 +148,7 @@ class ScriptedProposer:
     def __init__(
         self,
         fields: Mapping[str, Mapping[str, Draw]],
-        rules: Sequence[Rule] = (),
+        rules: Sequence[PersonaRule] = (),
         *,
         slip: float = 0.0,
     ) -> None:

@@ -20,7 +20,7 @@ from consistent_gen.persona.rules import Values, at
 
 
 @dataclass(frozen=True)
-class Quota:
+class Quotas:
     """Shares of the values of one field, or of the combinations of several.
 
     cells: values of `fields`, in their order, to a share; shares count relative to their sum.
@@ -41,7 +41,7 @@ class Quota:
             raise InputError(f"shares of {name} are {shares}; expected 0 or more, not all 0")
 
     @classmethod
-    def even(cls, values: Mapping[str, Sequence[Json]]) -> Quota:
+    def even(cls, values: Mapping[str, Sequence[Json]]) -> Quotas:
         """All combinations of these values, in equal shares."""
         return cls(tuple(values), dict.fromkeys(itertools.product(*values.values()), 1.0))
 
@@ -76,7 +76,7 @@ class Slot:
     fixed: Mapping[str, Json]
 
 
-def schedule(n: int, quotas: Sequence[Quota], *, seed: int, prefix: str = "persona") -> list[Slot]:
+def schedule(n: int, quotas: Sequence[Quotas], *, seed: int, prefix: str = "persona") -> list[Slot]:
     """`n` slots whose fixed fields meet every quota exactly.
 
     Quotas are independent of each other: each is dealt out in an order of its own, so what is to

@@ -20,7 +20,7 @@ from consistent_gen.persona.persona import Json, Persona, Statement
 from consistent_gen.persona.population.near_duplicates import SimHash, SimHashGate
 from consistent_gen.persona.population.proposing import Proposer
 from consistent_gen.persona.population.quotas import Slot
-from consistent_gen.persona.rules import Issue, Rule, Values, broken
+from consistent_gen.persona.rules import Issue, PersonaRule, Values, broken
 
 MAX_ROUNDS = 3
 ATTEMPTS = 4
@@ -30,7 +30,7 @@ Make = Callable[[Slot, Values], Persona]
 
 
 @dataclass
-class Tally:
+class LoopTally:
     """What happened, counted. proposed: calls of owners; duplicates: texts that the gate refused;
     broken: attempts that the last check refused.
     """
@@ -61,14 +61,14 @@ class ProposeValidateRevise:
     """
 
     proposer: Proposer
-    rules: Sequence[Rule]
+    rules: Sequence[PersonaRule]
     make: Make
     text: Callable[[Values], str]
     gate: SimHashGate = field(default_factory=SimHashGate)
     critic: Critic | None = None
     max_rounds: int = MAX_ROUNDS
     attempts: int = ATTEMPTS
-    tally: Tally = field(default_factory=Tally)
+    tally: LoopTally = field(default_factory=LoopTally)
     hash: SimHash = field(default_factory=SimHash)
 
     def fill(self, slot: Slot, seed: int) -> Persona | Failure:

@@ -43,11 +43,14 @@ class ProfileSampler:
         p = None if uniform else self.weights
         return [int(i) for i in generator.choice(len(self.profiles), count, replace=False, p=p)]
 
-    def coverage(self, drawn: Sequence[int]) -> float:
-        """Share of all profiles with a drawn one among their k nearest or themselves, 0..1."""
+    def coverage(self, drawn: Sequence[int], among: Sequence[int] | None = None) -> float:
+        """Share of profiles (of `among`, or all) with a drawn one among their k nearest or
+        themselves, 0..1. Drawing rare ones covers the rare and not the crowd: look at both.
+        """
         there = np.zeros(len(self.profiles), bool)
         there[list(drawn)] = True
-        return float(np.mean(there | there[self.neighbours].any(axis=1)))
+        covered = there | there[self.neighbours].any(axis=1)
+        return float(np.mean(covered if among is None else covered[list(among)]))
 
     def mix(self, index: int, generator: np.random.Generator) -> str:
         """A profile of two paragraphs: the facts of one and the traits of a near neighbour.

@@ -18,18 +18,18 @@ from consistent_gen.language.models import LanguageModel
 from consistent_gen.persona.population.model_proposer import ModelProposer, in_words
 from consistent_gen.persona.population.proposing import (
     By,
-    Choice,
     Draw,
     Levels,
     Mapped,
     Number,
+    Phrase,
+    Pick,
     Proposer,
     ScriptedProposer,
-    Text,
 )
-from consistent_gen.persona.population.quotas import Quota, Slot, schedule
+from consistent_gen.persona.population.quotas import Quotas, Slot, schedule
 from consistent_gen.persona.population.revising import ProposeValidateRevise, persona_from
-from consistent_gen.persona.rules import Rule, Values, at, rules_from
+from consistent_gen.persona.rules import PersonaRule, Values, at, rules_from
 from consistent_gen.registry import nearest
 
 SPECS = {"students": Path(__file__).parent / "students.yaml"}
@@ -47,9 +47,9 @@ class Spec:
     prefix: str
     slip: float
     compare: tuple[str, ...]
-    quotas: tuple[Quota, ...]
+    quotas: tuple[Quotas, ...]
     fields: Mapping[str, Mapping[str, Draw]]
-    rules: tuple[Rule, ...]
+    rules: tuple[PersonaRule, ...]
     told: Mapping[str, Any]
 
     def slots(self, count: int | None = None, seed: int | None = None) -> list[Slot]:
@@ -75,8 +75,8 @@ class Spec:
 
 
 def _told(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_told(inner)}" for key, inner in value.items())
+    if isinstance(value, Mapping):  # in an order that a file does not change
+        return ", ".join(f"{key} {_told(value[key])}" for key in sorted(value))
     return ", ".join(map(_told, value)) if isinstance(value, list | tuple) else str(value)
 
 
@@ -139,13 +139,13 @@ def spec_from(told: Any, *, source: str | None = None) -> Spec:
                 wrong += [part.at(source) for part in error.all]
     if not fields:
         fail("owners is missing; say who writes which fields")
-    quotas: list[Quota] = []
+    quotas: list[Quotas] = []
     for number, entry in enumerate(_list(told, "quotas", fail), 1):
         try:
             quotas.append(_quota(f"quota {number}", entry))
         except InputError as error:
             wrong += [part.at(source) for part in error.all]
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[PersonaRule, ...] = ()
     try:
         rules = rules_from(_list(told, "rules", fail), source=source)
     except InputError as error:
@@ -184,20 +184,20 @@ def _list(told: Mapping[str, Any], key: str, fail: Any) -> list[Any]:
     return value
 
 
-def _quota(where: str, told: Any) -> Quota:
+def _quota(where: str, told: Any) -> Quotas:
     """`even: {field: [values], ...}` or `shares: {field: {value: share}}`."""
     if isinstance(told, Mapping) and len(told) == 1:
         ((kind, inner),) = told.items()
         listed = isinstance(inner, Mapping) and inner
         if kind == "even" and listed and all(isinstance(v, list) and v for v in inner.values()):
-            return Quota.even({str(k): v for k, v in inner.items()})
+            return Quotas.even({str(k): v for k, v in inner.items()})
         if kind == "shares" and isinstance(inner, Mapping) and len(inner) == 1:
             ((name, shares),) = inner.items()
             numbers = isinstance(shares, Mapping) and all(
                 isinstance(s, int | float) and not isinstance(s, bool) for s in shares.values()
             )
             if numbers:
-                return Quota((str(name),), {(v,): float(s) for v, s in shares.items()})
+                return Quotas((str(name),), {(v,): float(s) for v, s in shares.items()})
     raise InputError(
         f"{where} is 'even: {{field: [values], ...}}' or 'shares: {{field: {{value: share}}}}'"
     )
@@ -210,17 +210,17 @@ def _draw(where: str, told: Any) -> Draw:
     ((kind, inner),) = told.items()
     try:
         if kind == "choice":
-            return Choice(_some(inner))
+            return Pick(_some(inner))
         if kind == "sample":
             low, high = inner["count"]
-            return Choice(_some(inner["from"]), (int(low), int(high)), str(inner.get("unlike", "")))
+            return Pick(_some(inner["from"]), (int(low), int(high)), str(inner.get("unlike", "")))
         if kind == "number":
             return Number(int(inner["low"]), int(inner["high"]), str(inner.get("of", "")))
         if kind == "levels":
             return Levels(_some(inner["names"]), _some(inner["values"]))
         if kind == "text":
             lists = {str(k): tuple(map(str, _some(v))) for k, v in inner.get("lists", {}).items()}
-            return Text(tuple(map(str, _some(inner["patterns"]))), lists)
+            return Phrase(tuple(map(str, _some(inner["patterns"]))), lists)
         if kind == "mapping":
             return Mapped({str(k): _draw(f"{where}.{k}", v) for k, v in inner.items()})
         if kind == "by":

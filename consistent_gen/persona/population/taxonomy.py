@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,12 +22,18 @@ import yaml
 from consistent_gen.errors import InputError, LimitError
 from consistent_gen.inputs import check_choice, missing_file
 from consistent_gen.language.embedders import TextEmbedder
+from consistent_gen.language.models import LanguageModel, Message
 from consistent_gen.persona.persona import Persona, Statement
 
 OURS = Path(__file__).parent / "taxonomy.yaml"
 MAX_LEAVES = 50_000
 MAX_SUMMARY_WORDS = 300
 FLOOR = 10  # leaves that every category gets, while it has them
+MAX_VALUE = 300
+FILLING = """\
+You complete a description of an invented person, one attribute at a time. Answer with one short
+phrase that fits all that is known, and nothing else; answer "unknown" where nothing can be said."""
+_NOT_SAID = re.compile(r"\W*(?:unknown|n/?a|none|i can(?:no|')t|sorry|as an ai)\b", re.I)
 Path_: TypeAlias = tuple[str, ...]
 Preset: TypeAlias = Literal["code", "paper"]
 BINS: dict[str, tuple[float, float, float]] = {"code": (0.4, 0.4, 0.2), "paper": (0.5, 0.3, 0.2)}
@@ -191,6 +198,35 @@ def deepen(
             statements=(*persona.statements, statement),
         )
     return persona
+
+
+class AskingFill:
+    """Asks a language model for one value after the other; what it will not say stays unsaid.
+
+    calls, unsaid: how often it was asked, and how often nothing that can be used came back.
+    """
+
+    def __init__(self, model: LanguageModel) -> None:
+        self.model, self.calls, self.unsaid = model, 0, 0
+
+    def __call__(self, path: Path_, persona: Persona, draw: random.Random) -> str:
+        """The value, one line of at most `MAX_VALUE` characters; "" where there is none."""
+        known = cut_to_words(persona.prompt())
+        wanted = f"{path[-1]} ({' > '.join(path[:-1])})"
+        reply = self.model.chat(
+            [
+                Message("system", FILLING),
+                Message("user", f"{known}\n\nWhat is true of {persona.name}: {wanted}?"),
+            ],
+            max_tokens=60,
+        )
+        self.calls += 1
+        lines = [line.strip() for line in reply.split("\n") if line.strip()]
+        value = lines[0].strip("\"' ") if lines else ""
+        if not value or len(value) > MAX_VALUE or _NOT_SAID.match(value):
+            self.unsaid += 1
+            return ""
+        return value
 
 
 def cut_to_words(text: str, most: int = MAX_SUMMARY_WORDS) -> str:

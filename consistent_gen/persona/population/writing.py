@@ -17,7 +17,7 @@ from typing import Any
 from consistent_gen.checkpoints import write_json
 from consistent_gen.errors import InputError, OutputError
 from consistent_gen.persona.persona import Persona
-from consistent_gen.persona.population.quotas import Quota, Slot
+from consistent_gen.persona.population.quotas import Quotas, Slot
 from consistent_gen.persona.population.revising import Failure, ProposeValidateRevise
 from consistent_gen.persona.rules import values_of
 
@@ -101,7 +101,7 @@ def _whole_lines(file: Path) -> Iterator[Any]:
 def make_population(
     loop: ProposeValidateRevise,
     slots: Sequence[Slot],
-    quotas: Sequence[Quota],
+    quotas: Sequence[Quotas],
     out: PopulationFolder,
     *,
     seed: int,
@@ -141,7 +141,7 @@ def _cell(cell: tuple[Any, ...]) -> str:
 
 
 def account(
-    personas: Sequence[Persona], quotas: Sequence[Quota], slots: Sequence[Slot]
+    personas: Sequence[Persona], quotas: Sequence[Quotas], slots: Sequence[Slot]
 ) -> dict[str, Any]:
     """How many personas there are, and every quota cell that is short or over."""
     values = [values_of(persona) for persona in personas]
