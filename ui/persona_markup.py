@@ -108,7 +108,9 @@ def drift_html(talk: TalkOut | None) -> str:
     if talk.slope is not None:
         steady = abs(talk.slope) < 0.005
         way = "moves away by" if talk.slope > 0 else "comes nearer by"
-        said = "stays as near as it was" if steady else f"{way} {abs(talk.slope):.3f} with each turn"
+        said = (
+            "stays as near as it was" if steady else f"{way} {abs(talk.slope):.3f} with each turn"
+        )
         words += f" The persona {said}."
     return (
         f'<figure class="drift-line">{_line(drifts)}<figcaption>{escape(words)} '

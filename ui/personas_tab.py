@@ -152,7 +152,12 @@ class PersonasTab:
         wire(self.anew.click, self.begin_anew, here, spoken)
         measured = [self.audit, self.run, self.read]
         wire(self.run.click, self.measure, here, measured, stream=True)
-        wire(self.read.click, self.open_report, here, [self.report_part, self.report, self.kept_report])
+        wire(
+            self.read.click,
+            self.open_report,
+            here,
+            [self.report_part, self.report, self.kept_report],
+        )
         story = self.story
         desk = [
             *story.fields, *story.shown, story.index, *story.panel.outputs, story.library,
@@ -282,12 +287,14 @@ class PersonasTab:
     def open_report(self, chosen: str) -> tuple[Any, ...]:
         """The report below, and as a file to keep."""
         page = self.studio.client.audit_report(self._card(chosen).id)
-        return gr.update(visible=True), report_html(page), self._download(chosen, "audit.html", page)
+        return (
+            gr.update(visible=True),
+            report_html(page),
+            self._download(chosen, "audit.html", page),
+        )
 
     # Handlers: drawing --------------------------------------------------------------------------
-    def into_story(
-        self, chosen: str, looks: str, project: str, *form: Any
-    ) -> tuple[Any, ...]:
+    def into_story(self, chosen: str, looks: str, project: str, *form: Any) -> tuple[Any, ...]:
         """A new story with the persona, who is in the library from then on; what lies on the desk
         is kept, and undo brings it back.
         """

@@ -41,6 +41,7 @@ from services.errors import Conflict, NotFound, StorageError
 from services.store.identifiers import new_id
 
 MAX_CARDS = 200  # of one owner
+MAX_TEXT = 1_000_000  # characters of a card; validating takes time, and others wait
 SHOWN_STATEMENTS = 500
 _ID = re.compile(r"crd_[0-9a-z]{16,40}")
 _TEXT, _KEPT, _PICTURE = "card.json", "kept.json", "picture.png"
@@ -243,7 +244,13 @@ def _card_text(data: bytes) -> str:
             told = None
         if isinstance(told, dict) and told.get("format") == FORMAT:
             return card_text_of(Persona.from_json(told))[0]
-    return parse_card(data).text
+    text = parse_card(data).text
+    if len(text) > MAX_TEXT:  # before anything that takes longer the longer a card is
+        raise LimitError(
+            f"the card has {len(text):,} characters; this server keeps cards of at most "
+            f"{MAX_TEXT:,}: take lorebook entries out"
+        )
+    return text
 
 
 def _issues(text: str) -> Iterator[CardIssue]:
@@ -259,7 +266,7 @@ def _mended(card: Card, changes: Mapping[str, str]) -> str:
         return card.text
     if card.spec == "v1":
         return replaced(card.text, _as_named(json.loads(card.text), changes))
-    text = replaced(card.text, changes, inside="data")
+    text = replaced(card.text, changes, within="data")
     top = json.loads(card.text)
     return replaced(text, {k: v for k, v in changes.items() if k in top})
 

@@ -53,15 +53,15 @@ class OneAtATime:
             return self._model.chat(messages, max_tokens=max_tokens)
 
 
-def language_model(settings: LanguageSettings) -> LanguageModel:
+def language_model(language: LanguageSettings) -> LanguageModel:
     """The model that the settings name. Raises ``MissingExtraError`` where it is not installed."""
-    if settings.model == "card":
+    if language.model == "card":
         return CardLines()
     made: LanguageModel
-    if settings.model == "endpoint":
-        made = EndpointModel(Endpoint(url=settings.url, api_key=settings.key), settings.name)
-    elif settings.model == "transformers":
-        made = resolve(LANGUAGE_MODELS, settings.model)(settings.folder)
+    if language.model == "endpoint":
+        made = EndpointModel(Endpoint(url=language.url, api_key=language.key), language.name)
+    elif language.model == "transformers":
+        made = resolve(LANGUAGE_MODELS, language.model)(language.folder)
     else:
-        made = resolve(LANGUAGE_MODELS, settings.model)()
+        made = resolve(LANGUAGE_MODELS, language.model)()
     return made

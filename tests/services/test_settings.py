@@ -74,6 +74,9 @@ def test_variables_have_the_type_of_their_field(
         ({}, ["storage.reserve_bytes=-1"], "reserve_bytes"),
         ({}, ["storage.retention_days=0"], "retention_days"),
         ({}, ["auth.worker_token=short"], "worker_token"),
+        ({}, ["language.model=gpt"], "model is 'gpt'; expected card"),
+        ({}, ["language.model=transformers", "language.folder=/nowhere"], "needs its folder"),
+        ({}, ["language.model=endpoint", "language.name=m", "language.url=ftp://x"], "address"),
     ],
 )
 def test_a_mistake_is_named(environ: dict[str, str], overrides: list[str], said: str) -> None:

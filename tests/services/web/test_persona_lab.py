@@ -81,7 +81,9 @@ def test_a_talk_with_its_drift(alice: Client, server: Server) -> None:
 
     class Stranger:
         name, sees = "stranger", False
-        seen: list[str] = []
+
+        def __init__(self) -> None:
+            self.seen: list[str] = []
 
         def chat(self, messages: Any, *, max_tokens: int = 512) -> str:
             self.seen = [f"{m.role}: {m.content}" for m in messages]
