@@ -20,6 +20,7 @@ import yaml
 
 from consistent_gen import config
 from consistent_gen.errors import InputError
+from consistent_gen.language.endpoints import Endpoint
 from consistent_gen.registry import unknown_name
 from consistent_gen.runtime import DTYPES
 
@@ -236,6 +237,31 @@ class TelemetrySettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LanguageSettings:
+    """Who speaks for the personas of the lab: ``model`` is ``card`` (the card's own lines, without
+    a language model), ``qwen``, ``qwen-small``, ``smollm2``, ``transformers`` with ``folder``, or
+    ``endpoint`` with ``url``, the model's ``name`` there and a ``key`` where it asks for one.
+    """
+
+    model: str = "card"
+    folder: Path | None = None
+    url: str = ""
+    name: str = ""
+    key: str = ""
+
+    def __post_init__(self) -> None:
+        known = ("card", "qwen", "qwen-small", "smollm2", "transformers", "endpoint")
+        if self.model not in known:
+            raise ValueError(f"model is {self.model!r}; expected {', '.join(known)}")
+        if self.model == "transformers" and (self.folder is None or not self.folder.is_dir()):
+            raise ValueError(f"folder is {self.folder}; a transformers model needs its folder")
+        if self.model == "endpoint":
+            if not self.name:
+                raise ValueError("name is empty; say what the endpoint calls the model")
+            Endpoint(url=self.url)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """All settings of a server."""
 
@@ -248,6 +274,7 @@ class Settings:
     privacy: PrivacySettings = field(default_factory=PrivacySettings)
     safety: SafetySettings = field(default_factory=SafetySettings)
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
+    language: LanguageSettings = field(default_factory=LanguageSettings)
 
     @property
     def allows_anonymous(self) -> bool:
@@ -279,6 +306,7 @@ class Settings:
         values = config.to_json(self)
         for part, name in (
             ("auth", "worker_token"), ("auth", "former_worker_token"), ("store", "url"),
+            ("language", "key"),
         ):  # fmt: skip
             if values[part][name]:
                 values[part][name] = MASK

@@ -71,9 +71,13 @@ SERVICE_FOLDERS: dict[str, set[str]] = {
     "store": {"keys"},
     "jobs": {"keys", "store"},
     "personas": {"store"},
+    "persona_lab": {"store"},
     "painting": {"plans", "jobs"},
     "worker": {"painting", "jobs", "store", "safety", "telemetry"},
-    "web": {"keys", "store", "jobs", "plans", "scores", "safety", "personas", "telemetry"},
+    "web": {
+        *("keys", "store", "jobs", "plans", "scores", "safety", "personas", "persona_lab"),
+        "telemetry",
+    },
     "takedown": {"store", "personas", "web"},
     "launch": set(),
 }

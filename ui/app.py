@@ -1,4 +1,4 @@
-"""The page: header and four tabs. `build` makes it, `mount` puts it into a FastAPI app."""
+"""The page: header and five tabs. `build` makes it, `mount` puts it into a FastAPI app."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from ui.door import SessionDoor, numbers_of
 from ui.interface import PUBLIC, add_routes
 from ui.lab_tab import LabTab
 from ui.messages import quiet_faults
+from ui.personas_tab import PersonasTab
 from ui.pictures import PictureAddresses, PictureFiles
 from ui.projects import Projects
 from ui.story_actions import StoryActions
@@ -59,11 +60,13 @@ def _page(studio: Studio) -> gr.Blocks:
             plain_html(HEADER)
             light = gr.Button("Light or dark", size="sm", elem_id="light", scale=0, min_width=120)
         light.click(None, js=style.SWITCH_LIGHT, api_visibility="private")
-        with gr.Tabs(elem_id="tabs", overflow_behavior="wrap"):
+        with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
             with gr.Tab("Story", id="story"):
                 story = StoryTab(StoryActions(studio), project)
             with gr.Tab("Characters", id="characters") as characters_tab:
                 characters = CharactersTab(studio, story)
+            with gr.Tab("Personas", id="personas") as personas_tab:
+                personas = PersonasTab(studio, story, tabs)
             with gr.Tab("Assistant", id="assistant") as assistant_tab:
                 assistant = AssistantTab(studio, project)
             with gr.Tab("Lab", id="lab") as lab_tab:
@@ -71,6 +74,7 @@ def _page(studio: Studio) -> gr.Blocks:
         _wire(page, story)
         add_routes(studio.client.url)
         wire(characters_tab.select, characters.arrive, [characters.chosen], characters.outputs)
+        wire(personas_tab.select, personas.arrive, [personas.chosen], personas.outputs)
         wire(assistant_tab.select, assistant.restore, [project], assistant.restored)
         wire(lab_tab.select, lab.restore, [project], lab.restored, stream=True)
     page.queue(max_size=512, default_concurrency_limit=16, api_open=False)

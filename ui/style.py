@@ -117,7 +117,7 @@ def theme() -> gr.themes.Base:
 @functools.cache
 def css() -> str:
     """All style sheets of the studio."""
-    sheets = ("studio.css", "desk.css", "panels.css")
+    sheets = ("studio.css", "desk.css", "panels.css", "personas.css")
     return "\n".join((ASSETS / sheet).read_text(encoding="utf-8") for sheet in sheets)
 
 

@@ -19,6 +19,7 @@ from typing import Any, Self
 import httpx
 from pydantic import BaseModel
 
+from consistent_gen.client import persona_lab as lab
 from consistent_gen.client import types as wire
 from consistent_gen.client.connection import (
     FIRST_PAUSE_S,
@@ -359,6 +360,82 @@ class Client:
         path = f"/v1/personas/{path_id(persona)}/search"
         return read(wire.MemoryList, self._connection.send("POST", path, body=body, repeat=True))
 
+    # The persona lab ----------------------------------------------------------------------------
+    def cards(self) -> lab.CardList:
+        """The caller's character cards."""
+        return self._get(lab.CardList, "/v1/persona-lab/cards")
+
+    def create_card(self, data: bytes) -> lab.CardOut:
+        """Import a character card, PNG or JSON; the answer has what the validator says."""
+        kind = "image/png" if data.startswith(b"\x89PNG") else "application/json"
+        answer = self._connection.send("POST", "/v1/persona-lab/cards", file=(data, kind))
+        return read(lab.CardOut, answer)
+
+    def card(self, card: str) -> lab.CardOut:
+        """One card."""
+        return self._get(lab.CardOut, _card(card))
+
+    def mend_card(self, card: str, changes: lab.CardMendIn) -> lab.CardOut:
+        """Put new texts into fields; the card is validated again."""
+        answer = self._connection.send("PUT", _card(card), body=changes, repeat=True)
+        return read(lab.CardOut, answer)
+
+    def delete_card(self, card: str) -> None:
+        """Erase a card with its talk and its audit."""
+        self._connection.send("DELETE", _card(card), repeat=True)
+
+    def export_card(self, card: str, format: str = "json", picture: str | None = None) -> bytes:
+        """The card as a file, json or png. picture: an artifact that a PNG is put into."""
+        asked = {"format": format} | ({} if picture is None else {"picture": picture})
+        path = _card(card) + "/export"
+        return self._connection.send("GET", path, parameters=asked, repeat=True).content
+
+    def talk(self, card: str) -> lab.TalkOut:
+        """The talk with a card so far."""
+        return self._get(lab.TalkOut, _card(card) + "/talk")
+
+    def talk_with_card(self, card: str, text: str, wait_s: float = 300.0) -> lab.TalkOut:
+        """Say one line to a persona; the talk with its reply, and the drift of its turns."""
+        body, path = lab.TalkIn(text=text), _card(card) + "/talk"
+        return read(lab.TalkOut, self._connection.send("POST", path, body=body, extra_s=wait_s))
+
+    def forget_talk(self, card: str) -> None:
+        """Begin the talk anew."""
+        self._connection.send("DELETE", _card(card) + "/talk", repeat=True)
+
+    def audit_card(self, card: str, questions: int = 12) -> lab.AuditOut:
+        """Start an audit; `audit` tells how far it is."""
+        body, path = lab.AuditIn(questions=questions), _card(card) + "/audit"
+        return read(lab.AuditOut, self._connection.send("POST", path, body=body, repeat=True))
+
+    def audit(self, card: str) -> lab.AuditOut:
+        """A card's newest audit as it stands."""
+        return self._get(lab.AuditOut, _card(card) + "/audit")
+
+    def cancel_audit(self, card: str) -> None:
+        """Stop a card's audit, and take its report away."""
+        self._connection.send("DELETE", _card(card) + "/audit", repeat=True)
+
+    def audit_report(self, card: str) -> bytes:
+        """The HTML page of the newest audit that succeeded."""
+        return self._connection.send("GET", _card(card) + "/audit/report", repeat=True).content
+
+    def card_character(
+        self, card: str, name: str | None = None, looks: str | None = None
+    ) -> wire.LibraryCharacter:
+        """Keep a persona's appearance as a character of the library."""
+        body = lab.CardCharacterIn(name=name, looks=looks)
+        answer = self._connection.send("POST", _card(card) + "/character", body=body)
+        return read(wire.LibraryCharacter, answer)
+
+    def card_story(
+        self, card: str, name: str | None = None, looks: str | None = None
+    ) -> wire.StoryIn:
+        """A story with a persona as its character, to edit and draw."""
+        body = lab.CardCharacterIn(into="story", name=name, looks=looks)
+        path = _card(card) + "/character"
+        return read(wire.StoryIn, self._connection.send("POST", path, body=body, repeat=True))
+
     # Scores and the server ----------------------------------------------------------------------
     def score(self, artifacts: list[str], prompts: list[str] | None = None) -> wire.ScoreOut:
         """How well pictures agree with each other, and with prompts."""
@@ -393,6 +470,10 @@ class Client:
     def _get(self, kind: type[Wire], path: str, **parameters: Any) -> Wire:
         given = {name: str(value) for name, value in parameters.items() if value is not None}
         return read(kind, self._connection.send("GET", path, parameters=given, repeat=True))
+
+
+def _card(card: str) -> str:
+    return f"/v1/persona-lab/cards/{path_id(card)}"
 
 
 class _Patience:

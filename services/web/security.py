@@ -151,7 +151,8 @@ OPEN_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/metrics", "/openapi.j
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _USER = re.compile(r"[\x21-\x7e]{1,64}")
 _UPLOADS = re.compile(
-    r"/v1/(artifacts|images/edits|characters/(import|[^/]+/references))|/internal/leases/[^/]+/finish"
+    r"/v1/(artifacts|images/edits|characters/(import|[^/]+/references)|persona-lab/cards)"
+    r"|/internal/leases/[^/]+/finish"
 )
 _LOCAL_HOST = re.compile(
     r"(localhost|.+\.localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", re.IGNORECASE

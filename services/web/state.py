@@ -17,6 +17,7 @@ from services.errors import NotFound, Refusal
 from services.jobs import JobStore, WorkerBoard
 from services.jobs.silence import ListeningClock
 from services.keys import KeyRing
+from services.persona_lab import PersonaLab
 from services.personas import OpenPersonas
 from services.plans import Planner
 from services.safety import Safety
@@ -54,6 +55,7 @@ class ServerState:
     safety: Safety
     scorer: PictureScorer
     personas: OpenPersonas
+    persona_lab: PersonaLab
     workers: WorkerBoard
     worker_token: str
     listening: ListeningClock
@@ -90,9 +92,10 @@ class ServerState:
         """Do something for a worker on a thread that callers do not use."""
         return await to_thread.run_sync(work, limiter=self.worker_threads)
 
-    def check_persona_room(self, owner: str) -> None:
-        """Whether a persona of this key may learn something. Raises StorageFull."""
-        self.artifacts.check_room(owner, beside=self.personas.used_bytes(owner))
+    def check_persona_room(self, owner: str, more: int = 0) -> None:
+        """Whether a persona or a card of this key may grow by so many bytes. Raises StorageFull."""
+        cards = self.persona_lab.shelf.used_bytes(owner)
+        self.artifacts.check_room(owner, beside=self.personas.used_bytes(owner) + cards + more)
 
     def picture(self, owner: str, artifact: str) -> bytes:
         """The bytes of a picture. Raises ``Refusal`` (422) for what is no artifact of the owner."""
@@ -127,6 +130,7 @@ class ServerState:
             self._unsubscribe()
             self._unsubscribe = None
         self.personas.close()
+        self.persona_lab.close()
         self.scorer.close()
         if not self.closed:
             self.workers.leave()
@@ -200,6 +204,7 @@ def _opened(
         safety=safety,
         scorer=open_scorer(),
         personas=OpenPersonas(folder / "personas"),
+        persona_lab=PersonaLab(folder / "persona-lab", settings.language),
         workers=WorkerBoard(
             settings.engine.lease_s, listening, database if database.shared else None, gateway
         ),

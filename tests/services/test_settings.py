@@ -78,6 +78,9 @@ def test_variables_have_the_type_of_their_field(
         ({}, ["safety.threshold=0"], "threshold is 0"),
         ({}, ["telemetry.log_format=xml"], "log_format is 'xml'; expected text or json"),
         ({}, ["telemetry.traces_url=collector:4318"], "traces_url is 'collector:4318'"),
+        ({}, ["language.model=gpt"], "model is 'gpt'; expected card"),
+        ({}, ["language.model=transformers", "language.folder=/nowhere"], "needs its folder"),
+        ({}, ["language.model=endpoint", "language.name=m", "language.url=ftp://x"], "address"),
     ],
 )
 def test_a_mistake_is_named(environ: dict[str, str], overrides: list[str], said: str) -> None:

@@ -17,8 +17,10 @@ import uvicorn
 from PIL import Image, PngImagePlugin
 
 from consistent_gen.language.embedders import HashedNgrams
+from consistent_gen.persona.evaluate.pair_scorer import LexicalPairs
 from consistent_gen.world.dataset import StoryWorld
 from services.launch.server import Server as OurUvicorn
+from services.persona_lab import PersonaLab
 from services.personas import OpenPersonas
 from services.settings import AuthSettings, EngineSettings, LimitSettings, Settings, StorageSettings
 from services.web import build_app, open_state
@@ -70,6 +72,10 @@ class Server:
         # What searches by meaning takes seconds to load, and is tested with the memory.
         folder = settings.storage.data_dir / "personas"
         self.state.personas = OpenPersonas(folder, HashedNgrams)
+        self.state.persona_lab = PersonaLab(
+            folder.with_name("persona-lab"), settings.language, embedder=HashedNgrams,
+            scorer=LexicalPairs,
+        )  # fmt: skip
         self.app = build_app(settings, state=self.state)
         self._socket = socket.socket()
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
