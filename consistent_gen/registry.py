@@ -33,7 +33,7 @@ EXTRA_OF_PACKAGE = {
     "insightface": "face",
     "onnxruntime": "face",
     "openai": "llm",
-    "peft": "train",
+    "peft": "lora",
     "pgvector": "postgres",
     "prometheus_client": "serve",
     "psutil": "serve",
