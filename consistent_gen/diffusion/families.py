@@ -59,7 +59,11 @@ BACKBONES: dict[str, Folder] = {
         "unet", "UNet2DConditionModel", ("", "_2"), "StableDiffusionXLLoraLoaderMixin", ("", "_2")
     ),
     "StableDiffusion3Pipeline": Folder(
-        "sd3", "SD3Transformer2DModel", ("", "_2", "_3"), "SD3LoraLoaderMixin", ("", "_2"),
+        "sd3",
+        "SD3Transformer2DModel",
+        ("", "_2", "_3"),
+        "SD3LoraLoaderMixin",
+        ("", "_2"),
         optional=("_3",),
     ),
     "FluxPipeline": Folder(

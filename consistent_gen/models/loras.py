@@ -1,10 +1,10 @@
 """LoRA files: what is said of them, and the layers that they add to a model's networks.
 
-A LoRA adds a product of two thin matrices to linear maps and convolutions: y = W x + w s B A x, with
-A of shape [rank, in], B [out, rank], the file's own scale s = alpha / rank (1 where it says none)
-and the weight w that a user gives ("LoRA", Hu et al. 2022, arXiv 2106.09685, section 4.1). Files are
-translated into diffusers' names by diffusers' own conversions and the layers are peft's, so a model
-draws what `pipe.load_lora_weights(file)` with `pipe.set_adapters(name, w)` draws.
+A LoRA adds a product of two thin matrices to linear maps and convolutions: y = W x + w s B A x,
+with A of shape [rank, in], B [out, rank], the file's own scale s = alpha / rank (1 where it says
+none) and the weight w that a user gives ("LoRA", Hu et al. 2022, arXiv 2106.09685, section 4.1).
+Files are translated into diffusers' names by diffusers' own conversions and the layers are peft's,
+so a model draws what `pipe.load_lora_weights(file)` with `pipe.set_adapters(name, w)` draws.
 
 Only safetensors are read. Whatever of a file would not act is a reason to refuse it: a picture
 without half of its LoRA looks well and is wrong.
@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,7 +48,15 @@ _EXPECTED = (
     "for Stable Diffusion 1, 2, XL and FLUX.1, of kohya (lora_unet_<layer>.lora_down.weight, ...)"
 )
 # What diffusers' conversions raise for files that they were not written for.
-_FOREIGN = (ValueError, KeyError, IndexError, AttributeError, TypeError, RuntimeError, StopIteration)
+_FOREIGN = (
+    ValueError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    TypeError,
+    RuntimeError,
+    StopIteration,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +74,7 @@ class LoraFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Lora:
-    """A LoRA that a model was loaded with: the hash of its file, its weight, and its name if any."""
+    """A LoRA that a model was loaded with: its file's hash, its weight, and its name if any."""
 
     sha256: str
     weight: float
@@ -258,12 +267,10 @@ def _of_part(
     alphas: Mapping[str, float],
     header: Mapping[str, Any],
 ) -> Iterator[_Layer]:
-    own = _named(part, network, state)
-    scales = {_module(part, network, key): alpha for key, alpha in alphas.items()
-              if key.startswith(f"{part}.")}  # fmt: skip
-    modules = sorted({key.partition(".lora_")[0] for key in own})
-    if unknown := [name for name in scales if name not in modules]:
-        raise CheckpointError(f"{path} has an alpha of {part}.{unknown[0]} without its layer")
+    origin = _origins(path, part, network, state)
+    own = {key: state[place] for key, place in origin.items()}
+    modules = sorted({key.partition(".lora_")[0] for key in own if ".lora_" in key})
+    left = {key for key in alphas if key.startswith(f"{part}.")}
     for name in modules:
         A, B = (own.pop(f"{name}.lora_{which}.weight", None) for which in "AB")
         if A is None or B is None or A.ndim < 2 or B.ndim < 2 or A.shape[0] != B.shape[1]:
@@ -272,10 +279,14 @@ def _of_part(
                 "differ"
             )
         bias, rank = own.pop(f"{name}.lora_B.bias", None), A.shape[0]
-        alpha = scales.get(name)
-        if alpha is None:
-            alpha = _configured(path, part, name, rank, header)
+        # After diffusers' conversion an alpha has its layer's name, or that of its first matrix.
+        keys = (f"{part}.{name}.alpha", f"{origin[f'{name}.lora_A.weight']}.alpha")
+        said = [key for key in keys if key in alphas]
+        left -= set(said)
+        alpha = alphas[said[0]] if said else _configured(path, part, name, rank, header)
         yield _Layer(name, A, B, bias, alpha / rank)
+    if left:
+        raise CheckpointError(f"{path} is damaged: {min(left)} stands without its layer")
     if own:
         raise CheckpointError(
             f"{path} holds {part}.{min(own)}, which is no part of a LoRA; get a file that holds "
@@ -283,43 +294,47 @@ def _of_part(
         )
 
 
-def _named(part: str, network: Any, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """What a file holds of a part, by peft's names: <module>.lora_A.weight, and so on."""
+def _origins(
+    path: Path, part: str, network: Any, state: Mapping[str, torch.Tensor]
+) -> dict[str, str]:
+    """The names that peft has for what a file holds of a part (<module>.lora_A.weight, and so on),
+    with those that it stands under.
+    """
     from diffusers.utils import (
         convert_state_dict_to_diffusers,
         convert_state_dict_to_peft,
         convert_unet_state_dict_to_peft,
     )
 
-    own = {k.removeprefix(f"{part}."): v for k, v in state.items() if k.startswith(f"{part}.")}
-    if not part.startswith("text_encoder"):
-        whole = any("lora_A" in key for key in own)
-        return dict(own) if whole else dict(convert_unet_state_dict_to_peft(own))
-    if not any("lora_A" in key for key in own):
-        own = convert_state_dict_to_peft(convert_state_dict_to_diffusers(own))
+    # The conversions hand values through, so names can follow names.
+    own: dict[str, Any] = {k.removeprefix(f"{part}."): k for k in state if k.startswith(f"{part}.")}
+    whole = any("lora_A" in key for key in own)
+    try:
+        if not part.startswith("text_encoder"):
+            return own if whole else dict(convert_unet_state_dict_to_peft(own))
+        if not whole:
+            own = convert_state_dict_to_peft(convert_state_dict_to_diffusers(own))
+    except _FOREIGN as error:
+        raise CheckpointError(
+            f"{path} has keys of {part} that diffusers does not know, such as {min(own)}: {error}"
+        ) from error
     # Newer text encoders of transformers lack the level of this name.
     flat = not hasattr(network, "text_model")
     return {k.removeprefix("text_model.") if flat else k: v for k, v in own.items()}
 
 
-def _module(part: str, network: Any, key: str) -> str:
-    """The module whose alpha stands under a key; diffusers' conversion may leave a weight's name."""
-    name = key.removesuffix(".alpha")
-    if not name.endswith(".weight"):
-        name += ".lora_A.weight"
-    import torch
-
-    return next(iter(_named(part, network, {name: torch.empty(0)}))).partition(".lora_")[0]
-
-
-def _configured(
-    path: Path, part: str, name: str, rank: int, header: Mapping[str, Any]
-) -> float:
+def _configured(path: Path, part: str, name: str, rank: int, header: Mapping[str, Any]) -> float:
     """alpha of a layer as peft's config in the file's header says; its rank where none does."""
     said = {k.removeprefix(f"{part}."): v for k, v in header.items() if k.startswith(f"{part}.")}
     if not said:
         return float(rank)
-    kinds = ("use_dora", "use_qalora", "modules_to_save", "trainable_token_indices", "layer_replication")
+    kinds = (
+        "use_dora",
+        "use_qalora",
+        "modules_to_save",
+        "trainable_token_indices",
+        "layer_replication",
+    )
     if wrong := [kind for kind in kinds if said.get(kind)]:
         raise CheckpointError(f"{path} was made with {wrong[0]}, which is not drawn with")
     alpha, patterns = said.get("lora_alpha", rank), said.get("alpha_pattern") or {}
@@ -373,7 +388,9 @@ def _misfit(part: str, layer: _Layer, network: Any) -> str | None:
     a, b = list(layer.A.shape[1:]), layer.B.shape[0]
     same = [side for side in a if side != 1] == [side for side in into if side != 1]
     if not same or b != out or math.prod(layer.B.shape[2:]) != 1:
-        return f"{name} maps {_sides(a)} to {b} in the file and {_sides(into)} to {out} in the model"
+        return (
+            f"{name} maps {_sides(a)} to {b} in the file and {_sides(into)} to {out} in the model"
+        )
     return None
 
 
@@ -410,7 +427,8 @@ def _inject(network: Any, adapter: str, layers: Sequence[_Layer], weight: float)
         lora_bias=any(layer.bias is not None for layer in layers),
     )
     # Layers begin with random numbers from the global generator, which are replaced at once.
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Already found a `peft_config`")  # of another file
         inject_adapter_in_model(config, network, adapter_name=adapter)
     left = set_peft_model_state_dict(network, state, adapter_name=adapter)
     assert not left.unexpected_keys, f"layers without a place: {left.unexpected_keys[:3]}"

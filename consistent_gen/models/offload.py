@@ -16,11 +16,8 @@ import torch
 from accelerate import cpu_offload
 from accelerate.hooks import CpuOffload, add_hook_to_module
 
-from consistent_gen.errors import InputError
-from consistent_gen.models import OFFLOADS
 
-
-class OneOnDevice(CpuOffload):  # type: ignore[misc]
+class OneOnDevice(CpuOffload):
     """Brings a network to the device when it is called, after all others have left it.
 
     accelerate's own hook knows one predecessor; frames of a story and their prompts come in any
@@ -45,13 +42,9 @@ def offload_networks(
 ) -> None:
     """Let networks wait on the CPU, where they must be, and act on `device`.
 
-    layered: what denoises and text encoders. whole: autoencoder and second stage.
-
-    Raises:
-        InputError: no such way to offload.
+    how: one of `models.OFFLOADS`. layered: what denoises and text encoders. whole: autoencoder and
+    second stage.
     """
-    if how not in OFFLOADS:
-        raise InputError(f"offload is {how!r}; expected one of {', '.join(OFFLOADS)}")
     if device.type == "cuda" and device.index is None:
         # accelerate compares devices, and cuda is not cuda:0 to it.
         device = torch.device("cuda", torch.cuda.current_device())

@@ -29,10 +29,10 @@ from consistent_gen.checkpoints import (
 from consistent_gen.diffusion.families import Folder, folder_of, seam_of
 from consistent_gen.diffusion.seam import Seam
 from consistent_gen.draw_settings import GONE, RECOMMENDABLE, SETTINGS, mistakes
-from consistent_gen.errors import CheckpointError
-from consistent_gen.models import DEFAULT_MODEL
+from consistent_gen.errors import CheckpointError, InputError
+from consistent_gen.models import DEFAULT_MODEL, OFFLOADS
 from consistent_gen.models.backbone import Backbone
-from consistent_gen.models.loras import LoraFile, add_loras
+from consistent_gen.models.loras import LoraFile, add_loras, identified
 from consistent_gen.models.offload import offload_networks
 from consistent_gen.models.single_file import single_file_fault
 from consistent_gen.registry import nearest
@@ -79,6 +79,10 @@ def load_folder(
 ) -> Backbone:
     """See `consistent_gen.models.load_backbone`."""
     runtime.tune_allocator()
+    if offload is not None and offload not in OFFLOADS:
+        raise InputError(f"offload is {offload!r}; expected one of {', '.join(OFFLOADS)}")
+    files = [one if isinstance(one, LoraFile) else LoraFile(path=one) for one in loras]
+    identified(files)  # before gigabytes are read
     folder = _find(path)
     index = read_json(folder / INDEX)
     holds = folder_of(index, folder / INDEX)
@@ -88,7 +92,6 @@ def load_folder(
     parts = _parts(folder, index, holds, device=at, acting=place, dtype=dtype_)
     loaded = Backbone(**parts, name=folder.name, path=folder, device=place, dtype=dtype_)
     _check(loaded)
-    files = [one if isinstance(one, LoraFile) else LoraFile(path=one) for one in loras]
     takes = {loaded.seam.part: loaded.denoiser} | {
         f"text_encoder{end}": parts[f"text_encoder{end}"] for end in holds.adapted
     }
@@ -278,7 +281,9 @@ def _variant(part: Path) -> str | None:
     Raises:
         CheckpointError: there are several such, and nothing says which is meant.
     """
-    named = {found[1] for file in part.glob("*.safetensors") if (found := _WEIGHTS.match(file.name))}
+    named = {
+        found[1] for file in part.glob("*.safetensors") if (found := _WEIGHTS.match(file.name))
+    }
     variants = {name for name in named if name}
     if None in named or not variants:
         return None
