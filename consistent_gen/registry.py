@@ -35,6 +35,7 @@ EXTRA_OF_PACKAGE = {
     "openai": "llm",
     "opentelemetry": "otel",
     "peft": "train",
+    "peft": "lora",
     "pgvector": "postgres",
     "prometheus_client": "serve",
     "psutil": "serve",

@@ -165,6 +165,8 @@ class Desk:
             InputError: it is none of these; says what is wrong with it.
         """
         story, notes = read_file(file)
+        if story.loras:
+            notes = [*notes, "its LoRA files are left out: the studio draws with its model alone"]
         draft = draft_of_file(story)
         self.put(project, draft, story="")
         return draft, notes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from consistent_gen.story.plan import StoryPlan
 
 if TYPE_CHECKING:
     from consistent_gen.models.backbone import Backbone
+    from consistent_gen.models.loras import LoraFile
 
 
 def console() -> Console:
@@ -60,22 +61,30 @@ def drawing_progress(plan: StoryPlan) -> Iterator[Callable[[Event], None]]:
 
 
 def load_model(
-    path: str | None, attention_backend: str | None = None, dtype: str | None = None
+    path: str | None,
+    attention_backend: str | None = None,
+    dtype: str | None = None,
+    loras: Sequence[LoraFile] = (),
+    offload: str | None = None,
 ) -> Backbone:
     """The model in the folder `path`, or the shipped one, with the named attention kernel.
 
-    dtype: the number format to compute in (see `runtime.dtype`).
+    dtype: the number format to compute in (see `runtime.dtype`). loras, offload: as in
+    `models.load_backbone`.
 
     Raises:
-        CheckpointError: the folder is missing or cannot be loaded.
-        As `attention.backends.select_backend`.
+        As `models.load_backbone` and `attention.backends.select_backend`.
     """
     with waiting("loading the model"):
-        return silent_model(path, attention_backend, dtype)
+        return silent_model(path, attention_backend, dtype, loras, offload)
 
 
 def silent_model(
-    path: str | None, attention_backend: str | None = None, dtype: str | None = None
+    path: str | None,
+    attention_backend: str | None = None,
+    dtype: str | None = None,
+    loras: Sequence[LoraFile] = (),
+    offload: str | None = None,
 ) -> Backbone:
     """As `load_model`, and says nothing."""
     import diffusers
@@ -87,7 +96,7 @@ def silent_model(
 
     from consistent_gen.models import load_backbone
 
-    backbone = load_backbone(path, dtype=dtype)
+    backbone = load_backbone(path, dtype=dtype, loras=loras, offload=offload)
     if attention_backend is not None:
         from consistent_gen.attention.backends import select_backend
 

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from consistent_gen.cli.replay import recipe_named
-from consistent_gen.cli.story import value_of
+from consistent_gen.cli.replay import add_lora_files, lora_files, recipe_named
+from consistent_gen.cli.story import add_offload_option, value_of
 from consistent_gen.draw_settings import MAX_SEED, SettingFacts
 from consistent_gen.errors import InputError
 from consistent_gen.runtime import DTYPES
@@ -43,6 +43,8 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--prompt", help="other words than the picture was drawn from")
     parser.add_argument("--seed", type=value_of(SEED), default=1, metavar="N", help=SEED.about)
     parser.add_argument("--model", metavar="DIR", help="a model folder (default: the shipped one)")
+    add_lora_files(parser)
+    add_offload_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -58,7 +60,10 @@ def run(options: argparse.Namespace) -> int:
     from consistent_gen.engine.replaying import redraw
 
     named = metadata.get("dtype")
-    backbone = load_model(options.model, None, named if named in DTYPES else None)
+    backbone = load_model(
+        options.model, None, named if named in DTYPES else None,
+        lora_files(metadata, options.lora), options.offload,
+    )  # fmt: skip
     with waiting("drawing it again"):
         done = redraw(
             image, metadata, backbone, mask, seed=options.seed, prompt=options.prompt,

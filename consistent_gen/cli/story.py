@@ -17,11 +17,20 @@ from consistent_gen.cli.provenance import add_provenance_options, provenance_of
 from consistent_gen.draw_settings import BEST_OF, OFFERED, SettingFacts
 from consistent_gen.errors import CheckpointError, InputError
 from consistent_gen.methods import METHODS
+from consistent_gen.models import OFFLOADS
+from consistent_gen.models.loras import WEIGHT, LoraFile, lora_option
 from consistent_gen.registry import resolve, unknown_name
 from consistent_gen.runtime import DTYPES
 from consistent_gen.story.enlarge import check_enlarging
 from consistent_gen.story.output import check_folder
-from consistent_gen.story.plan import Overrides, StoryPlan, check_names, option_of, plan_story
+from consistent_gen.story.plan import (
+    Overrides,
+    StoryPlan,
+    check_names,
+    loras_of,
+    option_of,
+    plan_story,
+)
 from consistent_gen.story.script import load_story
 from consistent_gen.story.types import SEED, STRENGTH
 
@@ -73,6 +82,16 @@ def add_command(commands: Any) -> None:
     )
     parser.add_argument("--model", metavar="DIR", help="a model folder (default: the shipped one)")
     parser.add_argument(
+        "--lora",
+        metavar="FILE[=WEIGHT]",
+        action="append",
+        type=_lora,
+        default=[],
+        help=f"a LoRA file (.safetensors) for the model; {WEIGHT.about} (default: 1), "
+        f"{WEIGHT.range_words}; may be repeated, and then stands for all of the story file's",
+    )
+    add_offload_option(parser)
+    parser.add_argument(
         "--attention-backend",
         metavar="NAME",
         help=f"kernel that computes attention, one of: {', '.join(BACKENDS)}",
@@ -118,13 +137,13 @@ def drawn(
     options: argparse.Namespace,
     file: str | Path,
     out: str | Path,
-    load: Callable[[str | None, str | None, str | None], Backbone],
+    load: Callable[..., Backbone],
     watch: Callable[[StoryPlan], AbstractContextManager[Callable[[Event], None] | None]],
     tell: Callable[[str], None],
 ) -> Drawing:
     """Draw one file as the options say.
 
-    load: gives the model of a folder, an attention kernel and a number format. watch: gives what is
+    load: as `progress.load_model`. watch: gives what is
     called with every event. tell: called with what became of words and with notes, a line each.
 
     Raises:
@@ -138,7 +157,8 @@ def drawn(
     wording = _worded(story, options, tell)
     story = story if wording is None else wording.story
 
-    backbone = load(options.model, options.attention_backend, options.dtype)
+    loras = loras_of(story, overrides, Path(file).parent)
+    backbone = load(options.model, options.attention_backend, options.dtype, loras, options.offload)
 
     from consistent_gen.story.draw import draw_story
 
@@ -180,13 +200,14 @@ def overrides_of(options: argparse.Namespace) -> Overrides:
         best_of=options.best_of,
         settings={name: value for name, value in given.items() if value is not None},
         strengths=dict(options.strength),
+        loras=tuple(options.lora),
     )
 
 
-def _load(path: str | None, attention_backend: str | None, dtype: str | None) -> Backbone:
+def _load(*said: Any) -> Backbone:
     from consistent_gen.cli.progress import load_model
 
-    return load_model(path, attention_backend, dtype)
+    return load_model(*said)
 
 
 def _watch(plan: StoryPlan) -> AbstractContextManager[Callable[[Event], None]]:
@@ -249,6 +270,23 @@ def value_of(setting: SettingFacts) -> Callable[[str], Any]:
             raise argparse.ArgumentTypeError(error.message) from None
 
     return read
+
+
+def add_offload_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--offload`."""
+    parser.add_argument(
+        "--offload",
+        choices=OFFLOADS,
+        help="for a model larger than the GPU's memory: keep weights on the processor's side and "
+        "bring over one network at a time (model), or one layer (sequential; slowest)",
+    )
+
+
+def _lora(text: str) -> LoraFile:
+    try:
+        return lora_option(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(error.message) from None
 
 
 def _strength(text: str) -> tuple[str, float]:

@@ -32,14 +32,14 @@ from consistent_gen.cli.many import entries_of, list_failed, work
 from consistent_gen.cli.story import check_options, drawn, overrides_of
 from consistent_gen.errors import ConsistentGenError, InputError
 from consistent_gen.story.output import earlier_files
-from consistent_gen.story.plan import check_names
+from consistent_gen.story.plan import check_names, loras_of
 from consistent_gen.story.script import load_story
 
 SUFFIXES = (".yaml", ".yml")
 RECORD = "many.json"
 SCHEMA = "consistent_gen.many/1"
 # Options that say where and by whom, and so leave no trace in what is drawn.
-TRACELESS = {"run", "file", "many", "out", "processes", "ray", "model"}
+TRACELESS = {"run", "file", "many", "out", "processes", "ray", "model", "lora", "offload"}
 
 
 @dataclass(frozen=True)
@@ -146,8 +146,13 @@ def _key(file: Path, model: list[str], options: argparse.Namespace) -> str:
         for one in character.references
         if isinstance(one, str)
     ]
+    loras = [
+        (_content(Path(one.path)), one.weight)
+        for one in loras_of(story, overrides_of(options), file.parent)
+    ]
     told = {name: value for name, value in vars(options).items() if name not in TRACELESS}
     said = [SCHEMA, file.stem, file_sha256(file), pictures, model, told]
+    said += [loras] if loras else []
     text = json.dumps(said, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -165,12 +170,12 @@ def _model_hashes(model: str | None) -> list[str]:
     return [folder_sha256(one) for one in (folder, second) if one == folder or second.is_dir()]
 
 
-@functools.cache
-def _model(path: str | None, attention_backend: str | None, dtype: str | None) -> Any:
-    """The model, once in a process however many stories it draws."""
+@functools.lru_cache(maxsize=1)
+def _model(*said: Any) -> Any:
+    """The model, once in a process as long as stories are drawn with the same LoRA files."""
     from consistent_gen.cli.progress import silent_model
 
-    return silent_model(path, attention_backend, dtype)
+    return silent_model(*said)
 
 
 def _record(place: Path) -> dict[str, Any] | None:

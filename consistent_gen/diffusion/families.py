@@ -32,12 +32,16 @@ class Folder:
     """What a model folder of one pipeline class holds beside its network and its autoencoder.
 
     seam: its family, a name of `SEAMS`. network: the class of what denoises. encoders: endings of
-    the names of its text encoders and their tokenizers. optional: those that may be missing.
+    the names of its text encoders and their tokenizers. lora: the mixin of `diffusers.loaders` that
+    reads its LoRA files. adapted: endings of the encoders that may have LoRAs, which are CLIP's.
+    optional: encoders that may be missing.
     """
 
     seam: str
     network: str
     encoders: tuple[str, ...]
+    lora: str
+    adapted: tuple[str, ...]
     optional: tuple[str, ...] = ()
 
     def present(self, index: Mapping[str, Any]) -> tuple[str, ...]:
@@ -48,13 +52,26 @@ class Folder:
 
 # The pipeline class that a folder's `model_index.json` names -> what is in the folder.
 BACKBONES: dict[str, Folder] = {
-    "StableDiffusionPipeline": Folder("unet", "UNet2DConditionModel", ("",)),
-    "StableDiffusionXLPipeline": Folder("unet", "UNet2DConditionModel", ("", "_2")),
-    "StableDiffusion3Pipeline": Folder(
-        "sd3", "SD3Transformer2DModel", ("", "_2", "_3"), optional=("_3",)
+    "StableDiffusionPipeline": Folder(
+        "unet", "UNet2DConditionModel", ("",), "StableDiffusionLoraLoaderMixin", ("",)
     ),
-    "FluxPipeline": Folder("flux", "FluxTransformer2DModel", ("", "_2")),
-    "FluxKontextPipeline": Folder("kontext", "FluxTransformer2DModel", ("", "_2")),
+    "StableDiffusionXLPipeline": Folder(
+        "unet", "UNet2DConditionModel", ("", "_2"), "StableDiffusionXLLoraLoaderMixin", ("", "_2")
+    ),
+    "StableDiffusion3Pipeline": Folder(
+        "sd3",
+        "SD3Transformer2DModel",
+        ("", "_2", "_3"),
+        "SD3LoraLoaderMixin",
+        ("", "_2"),
+        optional=("_3",),
+    ),
+    "FluxPipeline": Folder(
+        "flux", "FluxTransformer2DModel", ("", "_2"), "FluxLoraLoaderMixin", ("",)
+    ),
+    "FluxKontextPipeline": Folder(
+        "kontext", "FluxTransformer2DModel", ("", "_2"), "FluxLoraLoaderMixin", ("",)
+    ),
 }
 
 

@@ -33,6 +33,7 @@ CHUNK = "consistent_gen"
 PARAMETERS_CHUNK = "parameters"
 REDRAWN = "redrawn"  # likewise: which part of which picture was drawn again
 MOVED = "moved"  # and how far what was drawn was moved
+LORAS = "loras"  # of a picture's model: which LoRA files acted, by hash
 IDENTITIES = "identities"  # in a picture's story: who is in it, as an adapter was told
 MAX_FILE_BYTES = 64 << 20
 MAX_PIXELS = 32_000_000
@@ -77,7 +78,9 @@ def describe(
 
 
 def _model(backbone: Backbone, *, refined: bool) -> dict[str, Any]:
-    model = {"name": backbone.name, "sha256": backbone.sha256}
+    model: dict[str, Any] = {"name": backbone.name, "sha256": backbone.folder_sha256}
+    if backbone.loras:
+        model[LORAS] = [lora.record() for lora in backbone.loras]
     return model | {"refiner": backbone.refiner_sha256} if refined else model
 
 
@@ -123,6 +126,9 @@ def parameters_text(metadata: Mapping[str, Any]) -> str:
         "Model hash": metadata["model"]["sha256"][:10],
         "Method": metadata["method"],
     }
+    if loras := metadata["model"].get(LORAS):
+        said = (f"{one.get('name', one['sha256'][:10])} {one['weight']:g}" for one in loras)
+        settings["LoRA"] = " + ".join(said)
     lines = [metadata["prompt"]]
     if metadata["negative"]:
         lines.append(f"Negative prompt: {metadata['negative']}")

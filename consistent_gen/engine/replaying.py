@@ -12,12 +12,13 @@ import numpy as np
 from consistent_gen.draw_settings import GONE, OFF, SETTINGS, DrawSettings, without_gone
 from consistent_gen.engine.events import FrameDone
 from consistent_gen.engine.loop import Engine
-from consistent_gen.engine.metadata import IDENTITIES, MOVED, REDRAWN, pixels_sha256
+from consistent_gen.engine.metadata import IDENTITIES, LORAS, MOVED, REDRAWN, pixels_sha256
 from consistent_gen.engine.redrawing import Redrawing
 from consistent_gen.engine.request import FrameRequest
 from consistent_gen.engine.sharing_record import KEY, RecipeOf, submit_again
 from consistent_gen.errors import InputError
 from consistent_gen.models.backbone import Backbone
+from consistent_gen.models.loras import Lora
 
 # Rounding differences of kernels stay far above this; another picture stays far below.
 CLOSE_PSNR_DB = 35.0
@@ -73,6 +74,7 @@ def replay(
         InputError: the metadata lack something, or the frame stands on what they do not hold.
     """
     request = request_of(metadata)
+    _check_loras(metadata, backbone)
     last = _drawn(_engine_of(metadata, backbone), request, recipe_of)
     reasons = differences(metadata, last.metadata)
     if pixels_sha256(image) != metadata["pixels_sha256"]:
@@ -100,6 +102,7 @@ def redraw(
         InputError: as `replay` and `Redrawing`, or the prompt lacks a character's words.
     """
     request = request_of(metadata)
+    _check_loras(metadata, backbone)
     story = {k: value for k, value in request.story.items() if k not in (REDRAWN, MOVED)}
     if prompt is not None:
         story = _with_prompt(story, request.prompt, prompt, backbone)
@@ -108,6 +111,43 @@ def redraw(
         request, seed=seed, story=story, prompt=prompt or request.prompt, redrawing=redrawing
     )
     return _drawn(_engine_of(metadata, backbone), asked, recipe_of)
+
+
+def loras_of(metadata: Mapping[str, Any]) -> tuple[Lora, ...]:
+    """The LoRAs that a picture was drawn with.
+
+    Raises:
+        InputError: its record of them is damaged.
+    """
+    model = metadata.get("model")
+    said = model.get(LORAS, []) if isinstance(model, Mapping) else []
+    found = []
+    for entry in said if isinstance(said, list) else [said]:
+        known = entry if isinstance(entry, dict) else {}
+        sha256, weight = known.get("sha256"), known.get("weight")
+        number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+        if not isinstance(sha256, str) or not number:
+            raise InputError(f"the picture's metadata have a wrong LoRA: {str(entry)[:80]!r}")
+        name = known.get("name")
+        name = name if isinstance(name, str) else None
+        found.append(Lora(sha256=sha256, weight=float(weight), name=name))
+    return tuple(found)
+
+
+def _check_loras(metadata: Mapping[str, Any], backbone: Backbone) -> None:
+    """Refuse a model with other LoRAs than a picture was drawn with."""
+    was, now = ({(lora.sha256, lora.weight): lora for lora in loras}
+                for loras in (loras_of(metadata), backbone.loras))  # fmt: skip
+    if missing := [lora.words for key, lora in was.items() if key not in now]:
+        raise InputError(
+            f"the picture was drawn with the LoRA {missing[0]}, which the model was not loaded "
+            "with; name its file (--lora, or loras= in Python)"
+        )
+    if more := [lora.words for key, lora in now.items() if key not in was]:
+        raise InputError(
+            f"the model was loaded with the LoRA {more[0]}, which the picture was not drawn with; "
+            "load it without"
+        )
 
 
 def _engine_of(metadata: Mapping[str, Any], backbone: Backbone) -> Engine:

@@ -9,6 +9,7 @@ was encoded or decoded with it, and both are a small part of the time of a pictu
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ from consistent_gen.diffusion.readers import PromptReader, longest
 from consistent_gen.diffusion.seam import Conditioning, Seam
 from consistent_gen.draw_settings import SETTINGS
 from consistent_gen.errors import InputError, LimitError
+from consistent_gen.models.loras import Lora
+from consistent_gen.models.offload import on_device
 from consistent_gen.models.words import closed_vocabulary, unknown_words
 from consistent_gen.registry import nearest
 
@@ -33,10 +36,11 @@ _NO_ADDED: Mapping[str, torch.Tensor] = {}
 class Backbone:
     """A text-to-image model in its parts.
 
-    `sha256` names the folder's contents (`checkpoints.folder_sha256`). `seam` says how models of
-    its family are called, and `denoiser` is the network that is: a UNet or a transformer. Of text
-    encoders and tokenizers a family has one to three, by number. `zero_empty_negative` says that
-    an empty negative prompt stands for zeros instead of the encoding of ""
+    `folder_sha256` names the folder's contents (`checkpoints.folder_sha256`), and `loras` are the
+    LoRA files whose layers its networks have beside; `sha256` names both together. `seam` says how
+    models of its family are called, and `denoiser` is the network that is: a UNet or a transformer.
+    Of text encoders and tokenizers a family has one to three, by number. `zero_empty_negative` says
+    that an empty negative prompt stands for zeros instead of the encoding of ""
     (`force_zeros_for_empty_prompt` in diffusers).
     `refiner` is the folder's second stage, which draws finished pictures from predicted latents at
     twice their decode's size (`models.refiner`), and `refiner_sha256` names its weights; most
@@ -47,7 +51,7 @@ class Backbone:
     """
 
     name: str
-    sha256: str
+    folder_sha256: str
     seam: Seam
     tokenizer: Any
     text_encoder: Any
@@ -66,6 +70,17 @@ class Backbone:
     method_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     refiner: Any = None
     refiner_sha256: str | None = None
+    loras: tuple[Lora, ...] = ()
+
+    @property
+    def sha256(self) -> str:
+        """The name of all that draws: what is kept for one model must not be used for the same
+        folder with other LoRAs. Without LoRAs it is the folder's.
+        """
+        if not self.loras:
+            return self.folder_sha256
+        said = [self.folder_sha256, *(f"{lora.sha256} {lora.weight!r}" for lora in self.loras)]
+        return hashlib.sha256("\n".join(said).encode()).hexdigest()
 
     @property
     def latent_channels(self) -> int:
@@ -205,7 +220,7 @@ class Backbone:
         """Pictures, uint8 [b h w 3], of latents [b c h w], each decoded on its own."""
         scale = float(getattr(self.vae.config, "scaling_factor", 1.0))
         shift = float(getattr(self.vae.config, "shift_factor", None) or 0.0)
-        vae_dtype = next(self.vae.parameters()).dtype
+        vae_dtype = next(on_device(self.vae).parameters()).dtype
         pictures = []
         for latent in latents.to(self.device):
             z = (latent.to(torch.float32) / scale + shift)[None].to(vae_dtype)
@@ -224,11 +239,12 @@ class Backbone:
         """
         assert self.refiner is not None, "the request has been checked"
         scale = float(self.vae.config.scaling_factor)
-        weight = next(self.refiner.parameters())
-        z = latent[None].to(weight).contiguous(memory_format=torch.channels_last)
-        decode = self.vae.decode((z / scale).to(next(self.vae.parameters()))).sample.to(weight)
+        kind = next(self.refiner.parameters()).dtype
+        z = latent[None].to(self.device, kind).contiguous(memory_format=torch.channels_last)
+        seen = (z / scale).to(next(on_device(self.vae).parameters()))
+        decode = self.vae.decode(seen).sample.to(kind)
         trained = int(self.scheduler_config.get("num_train_timesteps", 1000))
-        level = torch.tensor([timestep / trained]).to(weight)
+        level = torch.tensor([timestep / trained]).to(self.device, kind)
         noise = self.refiner.noise(*latent.shape[1:], generator)
         x = self.refiner(z, decode, level, noise)[0]
         pixels = (x.to(torch.float32) * 0.5 + 0.5).clamp(0, 1) * 255
@@ -240,7 +256,7 @@ class Backbone:
         """Latents [b c h w], float32, of pictures, uint8 [b h w 3], each encoded on its own."""
         scale = float(getattr(self.vae.config, "scaling_factor", 1.0))
         shift = float(getattr(self.vae.config, "shift_factor", None) or 0.0)
-        weight = next(self.vae.parameters())
+        weight = next(on_device(self.vae).parameters())
         latents = []
         for picture in torch.tensor(pictures):
             x = picture.permute(2, 0, 1)[None].to(weight) / 127.5 - 1.0

@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +29,12 @@ from consistent_gen.checkpoints import (
 from consistent_gen.diffusion.families import Folder, folder_of, seam_of
 from consistent_gen.diffusion.seam import Seam
 from consistent_gen.draw_settings import GONE, RECOMMENDABLE, SETTINGS, mistakes
-from consistent_gen.errors import CheckpointError
-from consistent_gen.models import DEFAULT_MODEL
+from consistent_gen.errors import CheckpointError, InputError
+from consistent_gen.models import DEFAULT_MODEL, OFFLOADS
 from consistent_gen.models.backbone import Backbone
+from consistent_gen.models.loras import LoraFile, add_loras, identified
+from consistent_gen.models.offload import offload_networks
+from consistent_gen.models.single_file import single_file_fault
 from consistent_gen.registry import nearest
 
 INDEX = "model_index.json"
@@ -55,6 +60,10 @@ _CLASSES = {
     "CLIPTokenizerFast": "transformers",
     "T5TokenizerFast": "transformers",
 }
+# Weight files of both libraries: a variant's name, then the number among files of a large network.
+_WEIGHTS = re.compile(
+    r"(?:diffusion_pytorch_model|model)(?:\.(\w+?))?(?:-\d{5}-of-\d{5})?\.safetensors"
+)
 # Damaged folders surface as any of these inside the two libraries.
 _DAMAGE = (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError)
 _RENAMED = {"CLIPTokenizerFast": "CLIPTokenizer", "T5TokenizerFast": "T5Tokenizer"}
@@ -65,17 +74,32 @@ def load_folder(
     *,
     device: str | torch.device | None = None,
     dtype: str | None = None,
+    loras: Sequence[LoraFile | str | Path] = (),
+    offload: str | None = None,
 ) -> Backbone:
     """See `consistent_gen.models.load_backbone`."""
     runtime.tune_allocator()
+    if offload is not None and offload not in OFFLOADS:
+        raise InputError(f"offload is {offload!r}; expected one of {', '.join(OFFLOADS)}")
+    files = [one if isinstance(one, LoraFile) else LoraFile(path=one) for one in loras]
+    identified(files)  # before gigabytes are read
     folder = _find(path)
     index = read_json(folder / INDEX)
     holds = folder_of(index, folder / INDEX)
     place = device if isinstance(device, torch.device) else runtime.device(device)
     dtype_ = runtime.dtype(dtype, place)
-    parts = _parts(folder, index, holds, device=place, dtype=dtype_)
+    at = place if offload is None else torch.device("cpu")
+    parts = _parts(folder, index, holds, device=at, acting=place, dtype=dtype_)
     loaded = Backbone(**parts, name=folder.name, path=folder, device=place, dtype=dtype_)
     _check(loaded)
+    takes = {loaded.seam.part: loaded.denoiser} | {
+        f"text_encoder{end}": parts[f"text_encoder{end}"] for end in holds.adapted
+    }
+    loaded = replace(loaded, loras=add_loras(takes, holds, folder.name, files))
+    if offload is not None:
+        texts = [parts[f"text_encoder{end}"] for end in holds.present(index)]
+        whole = [one for one in (loaded.vae, loaded.refiner) if one is not None]
+        offload_networks(offload, place, [loaded.denoiser, *texts], whole)
     return loaded
 
 
@@ -85,12 +109,14 @@ def _parts(
     holds: Folder,
     *,
     device: torch.device,
+    acting: torch.device,
     dtype: torch.dtype,
 ) -> dict[str, Any]:
+    """The parts of a folder, on a device; `acting` is where they will be called."""
     seam = seam_of(holds.seam)
     schedule = read_schedule(folder, seam)
     # A bfloat16 has eight bits, as a pixel has: pictures would get the rounding of both.
-    fine = torch.float32 if dtype == torch.bfloat16 and device.type == "cpu" else dtype
+    fine = torch.float32 if dtype == torch.bfloat16 and acting.type == "cpu" else dtype
     vae = _network(folder, index, "vae", device, fine)
     if dtype == torch.float16 and getattr(vae.config, "force_upcast", False):
         # SDXL's autoencoder overflows in half precision and says so in its config.
@@ -113,7 +139,7 @@ def _parts(
     recommended, method_settings = recommendations(folder)
     return {
         **texts,
-        "sha256": _sha256(folder),
+        "folder_sha256": _sha256(folder),
         "seam": seam,
         "denoiser": denoiser,
         "vae": vae,
@@ -237,6 +263,8 @@ def _part(
         # transformers 5 says dtype where diffusers says torch_dtype.
         key = "dtype" if _CLASSES[name] == "transformers" else "torch_dtype"
         options |= {"use_safetensors": True, key: dtype}
+        if variant := _variant(folder / part):
+            options["variant"] = variant
     try:
         with _quiet():
             return kind.from_pretrained(str(folder / part), **options)
@@ -245,6 +273,25 @@ def _part(
         raise CheckpointError(
             f"{folder / part} cannot be loaded as {name}: {first[0] if first else repr(error)}"
         ) from error
+
+
+def _variant(part: Path) -> str | None:
+    """What stands in the names of a part's weight files ("fp16") where none is without it.
+
+    Raises:
+        CheckpointError: there are several such, and nothing says which is meant.
+    """
+    named = {
+        found[1] for file in part.glob("*.safetensors") if (found := _WEIGHTS.match(file.name))
+    }
+    variants = {name for name in named if name}
+    if None in named or not variants:
+        return None
+    if len(variants) > 1:
+        raise CheckpointError(
+            f"{part} has its weights as {' and as '.join(sorted(variants))}; keep one of them"
+        )
+    return str(variants.pop())
 
 
 @contextlib.contextmanager
@@ -267,6 +314,8 @@ def _find(path: str | Path | None) -> Path:
         folder = weights_folder(DEFAULT_MODEL)
     elif Path(path).is_dir():
         folder = Path(path).resolve()
+    elif Path(path).is_file():
+        raise single_file_fault(Path(path))
     elif len(Path(path).parts) == 1:
         folder = weights_folder(str(path))
     else:

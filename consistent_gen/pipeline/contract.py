@@ -220,6 +220,13 @@ def drawn_by_engine(name: str) -> str:
     return "the engine does not read its folders; use `share`"
 
 
+def loaded_by_engine(name: str) -> str:
+    """Where LoRA files and offloading work with a pipeline class: in `share` with all, and in the
+    engine with those whose folders it draws, since both are done by its loader for every family.
+    """
+    return "Y" if name in families.BACKBONES else "in `share`"
+
+
 def _check_parts(pipe: Any, name: str, support: Support) -> None:
     """Refuse a pipeline whose parts would make it draw something else than they are used for."""
     seam = seam_of(support)

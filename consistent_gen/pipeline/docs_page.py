@@ -9,6 +9,7 @@ from consistent_gen.pipeline.contract import (
     REFUSED,
     SCHEDULERS,
     drawn_by_engine,
+    loaded_by_engine,
 )
 
 HEAD = """\
@@ -26,7 +27,20 @@ line and the server, which read folders of these classes.
 - LoRA, textual inversion, IP-Adapter and FreeU: whatever is loaded into the pipeline acts, in
   `share`. Another weight, another adapter or another UNet or transformer than when the anchors
   were drawn is refused by name. The IP-Adapter of Stable Diffusion 3 is refused.
-- Offloading: model by model and layer by layer (accelerate's hooks), in `share`.
+- LoRA in the engine: `loras:` of a story file, `--lora FILE[=WEIGHT]` and
+  `load_backbone(..., loras=...)` take .safetensors files of diffusers, kohya and, for FLUX.1,
+  XLabs, as diffusers' own conversions read them (Stable Diffusion 3: of diffusers alone), with
+  layers in what denoises and in CLIP text encoders. A file of another kind (DoRA, LoHa, LoKr,
+  Control-LoRA, ...), for another model, or with a layer that would not act is refused in a line.
+  They need `peft` (extra `lora`). Pictures name each file by its hash and its weight, and `replay`
+  and `redraw` want the same files. A server draws without LoRA files.
+- Offloading: model by model and layer by layer (accelerate's hooks), in `share`; in the engine by
+  `--offload model|sequential` or `load_backbone(..., offload=...)`, with the same pictures. A
+  network is copied to the device each time when another one was called before it (`model`), or a
+  layer at a time at every step (`sequential`).
+- Folders of half precision (`*.fp16.safetensors`, `*.bf16.safetensors`) load as they are. A
+  checkpoint in a single file is not read, since diffusers fetches its configs and tokenizers over
+  the network; the refusal says with which command a folder is made of it.
 - `torch.compile`: a UNet or transformer, block or forward function that is compiled is refused,
   since what is compiled cannot look at other frames. Compile the parts without attention:
 
@@ -92,7 +106,8 @@ def page() -> str:
         needs = ", ".join(f"`{option}`" for option in entry.needs) or "nothing"
         own = ", ".join(f"`{option}`" for option in entry.of_frame) or "nothing"
         cells = (f"`{name}`", entry.share, drawn_by_engine(name), entry.pictures, needs, own)
-        rows.append(f"| {' | '.join(cells)} | Y | Y | parts without attention |")
+        both = loaded_by_engine(name)
+        rows.append(f"| {' | '.join(cells)} | {both} | {both} | parts without attention |")
     unable = [
         f"| {model} | `{_SAID.get(name, name)}` | {reason} |"
         for model, seam, config in _DRAWN

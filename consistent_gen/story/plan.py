@@ -19,8 +19,9 @@ from consistent_gen.draw_settings import (
     mistakes,
 )
 from consistent_gen.engine.request import Subject, unable_words
-from consistent_gen.errors import InputError, all_of, all_read
+from consistent_gen.errors import CheckpointError, InputError, all_of, all_read
 from consistent_gen.methods import DEFAULT_METHOD, FOR_EVERY_MODEL, METHODS
+from consistent_gen.models.loras import Lora, LoraFile, identified
 from consistent_gen.registry import nearest, unknown_name
 from consistent_gen.runtime import frame_seed
 from consistent_gen.story.boxes import check_boxed, told_in_order
@@ -68,6 +69,10 @@ class Model(Protocol):
     @property
     def recommended(self) -> Mapping[str, float]:
         """Settings that its folder recommends, by name."""
+
+    @property
+    def loras(self) -> tuple[Lora, ...]:
+        """The LoRA files that it was loaded with."""
 
     def vocabulary(self) -> frozenset[str] | None:
         """The words of a closed vocabulary, None for an open one."""
@@ -118,7 +123,7 @@ class Overrides:
     """What the command line (or a caller) says over the story file; None means nothing.
 
     `settings` are those of `DrawSettings` that are said, by name. `strengths` are by character;
-    that of "" holds for all that have none of their own.
+    that of "" holds for all that have none of their own. `loras` stand for the story's, if any do.
     """
 
     method: str | None = None
@@ -126,6 +131,23 @@ class Overrides:
     best_of: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     strengths: Mapping[str, float] = field(default_factory=dict)
+    loras: tuple[LoraFile, ...] = ()
+
+
+def loras_of(story: Story, overrides: Overrides, folder: Path | None) -> tuple[LoraFile, ...]:
+    """The LoRA files with which a model for `story` is loaded; `folder` is the story file's.
+
+    Raises:
+        StoryError, InputError: one is missing, too large, no .safetensors file, or given twice.
+    """
+    start = Path() if folder is None else folder
+    own = tuple(replace(lora, path=start / lora.path) for lora in story.loras)
+    try:
+        identified(overrides.loras or own)
+    except (CheckpointError, InputError) as error:
+        place = SourcePlace("--lora") if overrides.loras else story.place_of("loras")
+        raise refusal(error.message, place) from error
+    return overrides.loras or own
 
 
 def plan_story(
@@ -144,6 +166,7 @@ def plan_story(
     overrides = overrides or Overrides()
     cast = _bound(cast_members(story, folder), overrides.strengths)
     all_read(_checks(story, overrides, cast, backbone))
+    _check_loras(story, overrides, backbone, folder)
     said = chosen({**story.settings, **overrides.settings}, backbone.recommended)
     settings = DrawSettings(**{**said, "size": _size(story, overrides, backbone)})
     seed = _first(overrides.seed, story.seed, DEFAULT_SEED)
@@ -317,6 +340,23 @@ def _check_method(story: Story, overrides: Overrides, backbone: Model) -> None:
         place = story.place_of("method") if overrides.method is None else SourcePlace("--method")
         message = f"method {method!r} cannot be used with model {shown(backbone.name)}: {reason}"
         raise refusal(message, place)
+
+
+def _check_loras(story: Story, overrides: Overrides, backbone: Model, folder: Path | None) -> None:
+    """Refuse a model that was loaded with other LoRAs than the story is drawn with."""
+    files = loras_of(story, overrides, folder)
+    if not files:
+        return  # a story that names none is drawn with the model as it is given
+    asked = identified(files)
+    if [(lora.sha256, lora.weight) for lora in asked] != [
+        (lora.sha256, lora.weight) for lora in backbone.loras
+    ]:
+        has = ", ".join(lora.words for lora in backbone.loras) or "none"
+        asks = ", ".join(lora.words for lora in asked) or "none"
+        message = f"the story asks for the LoRAs {asks}; {shown(backbone.name)} was loaded with "
+        raise refusal(
+            f"{message}{has}; load it with those of the story (loras=)", story.place_of("loras")
+        )
 
 
 def _check_negative(frame: Frame, backbone: Model) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from consistent_gen.models.loras import Lora
 from consistent_gen.runtime import versions
 from consistent_gen.story.best_of import ChosenFrame
 from consistent_gen.story.output import SCHEMA, frame_path
@@ -55,6 +56,7 @@ class Drawing:
     frames: tuple[DrawnFrame, ...]
     model_name: str
     model_sha256: str
+    loras: tuple[Lora, ...] = ()
     seconds_total: float
     scores: Mapping[str, StoryScores] = field(default_factory=dict)
     wording: Mapping[str, Any] | None = None
@@ -77,7 +79,11 @@ def build_report(drawing: Drawing) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "title": plan.title,
-        "model": {"name": drawing.model_name, "sha256": drawing.model_sha256},
+        "model": {
+            "name": drawing.model_name,
+            "sha256": drawing.model_sha256,
+            **({"loras": [one.record() for one in drawing.loras]} if drawing.loras else {}),
+        },
         "method": plan.method,
         **plan.settings.to_json(),
         "seed": plan.seed,

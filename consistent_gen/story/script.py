@@ -27,6 +27,7 @@ from consistent_gen.draw_settings import (
 )
 from consistent_gen.errors import InputError, all_of, all_read
 from consistent_gen.inputs import missing_file
+from consistent_gen.models.loras import MAX_LORAS, WEIGHT, LoraFile
 from consistent_gen.registry import nearest, unknown_name
 from consistent_gen.story.types import (
     PLACES,
@@ -50,8 +51,19 @@ from consistent_gen.story.yaml_tree import (
     shown,
 )
 
-STORY_KEYS = ("title", "style", "method", "seed", "best_of", *OFFERED, "characters", "frames")
+STORY_KEYS = (
+    "title",
+    "style",
+    "method",
+    "seed",
+    "best_of",
+    *OFFERED,
+    "loras",
+    "characters",
+    "frames",
+)
 CHARACTER_KEYS = ("description", "references", "strength")
+LORA_KEYS = ("file", "weight", "name")
 FRAME_KEYS = ("prompt", "caption", "style", "seed", "negative", "boxes")
 
 STORY_SUFFIXES = (".yaml", ".yml")
@@ -66,6 +78,8 @@ MAX_CHARS = {
     "scheduler": 60,
     "description": 400,
     "reference": 400,
+    "file": 400,
+    "name": 60,
     "prompt": 800,
     "negative": 800,
     "caption": 600,
@@ -127,6 +141,7 @@ def read_story(root: Node) -> Story:
         seed=_optional_number(get("seed"), "seed", SEED),
         best_of=_optional_number(get("best_of"), "best_of", BEST_OF),
         settings=_settings(root),
+        loras=_loras(get("loras")),
         characters=characters,
         frames=_frames(root.items["frames"], characters),
         place=root.place,
@@ -163,6 +178,8 @@ def dump_story(story: Story) -> str:
     said = {key: getattr(story, key) for key in ("title", "style", "method", "seed", "best_of")}
     tree: dict[str, object] = {key: value for key, value in said.items() if value is not None}
     tree |= written(story.settings)
+    if story.loras:
+        tree["loras"] = [_lora_tree(lora) for lora in story.loras]
     if story.characters:
         tree["characters"] = {c.name: _character_tree(c) for c in story.characters.values()}
     tree["frames"] = [_frame_tree(frame) for frame in story.frames]
@@ -177,6 +194,11 @@ def _character_tree(character: Character) -> dict[str, object]:
     if character.strength is not None:
         tree["strength"] = character.strength
     return tree
+
+
+def _lora_tree(lora: LoraFile) -> dict[str, object]:
+    tree: dict[str, object] = {"file": str(lora.path), "weight": lora.weight}
+    return tree if lora.name is None else tree | {"name": lora.name}
 
 
 def _frame_tree(frame: Frame) -> dict[str, object]:
@@ -249,6 +271,30 @@ def _references(node: Node | None) -> tuple[str, ...]:
     if len(entries) > MAX_REFERENCES:
         _fail(f"{len(entries)} references; at most {MAX_REFERENCES}", node.place)
     return tuple(_text(entry, "reference") for entry in entries)
+
+
+def _loras(node: Node | None) -> tuple[LoraFile, ...]:
+    if node is None:
+        return ()
+    if not isinstance(node, Sequence):
+        _fail(f"loras is a list ('- file: ...' lines), not {kind_of(node)}", node.place)
+    if len(node.items) > MAX_LORAS:
+        _fail(f"{len(node.items)} loras; a story has at most {MAX_LORAS}", node.place)
+    return all_read(partial(_lora, entry) for entry in node.items)
+
+
+def _lora(node: Node) -> LoraFile:
+    if isinstance(node, Scalar):
+        return LoraFile(path=_text(node, "file"))
+    if not isinstance(node, Mapping):
+        _fail(f"a LoRA is a file or 'key: value' lines, not {kind_of(node)}", node.place)
+    _check_keys(node, LORA_KEYS, "key of a LoRA", required=("file",))
+    weight = _optional_number(node.items.get("weight"), "weight", WEIGHT)
+    return LoraFile(
+        path=_text(node.items["file"], "file"),
+        weight=1.0 if weight is None else weight,
+        name=_optional_text(node.items.get("name"), "name"),
+    )
 
 
 def _frames(node: Node, characters: dict[str, Character]) -> tuple[Frame, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from consistent_gen.draw_settings import MAX_SEED, SettingFacts
+from consistent_gen.models.loras import LoraFile
 
 SEED = SettingFacts(kind=int, low=0, high=MAX_SEED, about="the story's seed")
 STRENGTH = SettingFacts(kind=float, low=0, high=1, about="how strongly the method binds")
@@ -92,7 +93,8 @@ class Frame:
 class Story:
     """A whole story. None means "not said": the command line or the model decides.
 
-    `settings` are those of `DrawSettings` that the story names, checked, by name.
+    `settings` are those of `DrawSettings` that the story names, checked, by name. `loras` have
+    paths as written, relative to the story file; they are for whoever loads the model.
     """
 
     title: str
@@ -101,6 +103,7 @@ class Story:
     seed: int | None = None
     best_of: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    loras: tuple[LoraFile, ...] = ()
     characters: dict[str, Character] = field(default_factory=dict)
     frames: tuple[Frame, ...] = ()
     place: SourcePlace = field(default=SourcePlace(), compare=False)

@@ -26,6 +26,7 @@ from consistent_gen.errors import CheckpointError, InputError
 from consistent_gen.methods import DEFAULT_METHOD, FOR_EVERY_MODEL, METHODS
 from consistent_gen.methods.tuning import Recommending, tuned
 from consistent_gen.models import pretrained
+from consistent_gen.models.loras import Lora
 from consistent_gen.models.words import closed_vocabulary, unknown_words
 from consistent_gen.story.changes import drawn_from
 from consistent_gen.story.plan import FramePlan, Model, StoryPlan, plan_story
@@ -104,6 +105,11 @@ class ModelOutline:
     def method_settings(self) -> Mapping[str, Mapping[str, Any]]:
         """Settings of methods that the folder recommends, by their names."""
         return pretrained.recommendations(self.path)[1]
+
+    @property
+    def loras(self) -> tuple[Lora, ...]:
+        """None: a server draws with its folder alone."""
+        return ()
 
     @cached_property
     def sha256(self) -> str:
