@@ -75,6 +75,7 @@ def test_the_extras_are_those_promised() -> None:
         "llm",
         "qwen",
         "local",
+        "persona",
         "language",
         "encryption",
         "postgres",
