@@ -77,6 +77,7 @@ def test_the_extras_are_those_promised() -> None:
         "local",
         "language",
         "encryption",
+        "persona",
         "postgres",
         "photos",
         "provenance",
