@@ -129,9 +129,10 @@ class ScriptedSolver:
     """Knows a share of the questions, by the name of who it is ("" is nobody) and the context.
 
     knows: (name, context) -> probability of the right answer; (name, "") for all contexts.
-    declines: how often by name; babbles: how often a reply says nothing. stubborn: the probability that a
-    question's fate is settled once for all trials; 1 makes them all alike. It is as sure as it is
-    likely to be right, and by `overshoot` more. upward: how often a wrong answer is a higher level.
+    declines: how often by name; babbles: how often a reply says nothing. stubborn: the probability
+    that a question's fate is settled once for all trials; 1 makes them all alike. It is as sure as
+    it is likely to be right, and by `overshoot` more. upward: how often a wrong answer is a higher
+    level.
     """
 
     knows: Mapping[tuple[str, str], float]
