@@ -78,6 +78,7 @@ def test_the_extras_are_those_promised() -> None:
         "persona",
         "language",
         "encryption",
+        "persona",
         "postgres",
         "photos",
         "provenance",

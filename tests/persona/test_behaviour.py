@@ -75,6 +75,8 @@ def test_a_forecast_counts_when_it_beats_the_last_move() -> None:
         triples, failed = belief_behaviour.forecasts(Scripted(believer), people, other)
         assert failed == 0
         scores[sigma] = belief_behaviour.forecast_score(triples, 10.0)
+    with pytest.raises(InputError, match="of 3 rounds"):
+        belief_behaviour.forecasts(Scripted(), people, other, rounds=3)
     assert all(m.note == "counts" and m.value > 0.9 for m in scores[0.2].values())
     assert all(m.note.startswith("no better") for m in scores[4.0].values())
 
@@ -198,8 +200,9 @@ def test_opposite_effects_are_seen_though_their_mean_is_none() -> None:
     assert report["effect of medic in clinic"].high < 0.0 < report["effect of medic in ward"].low
     assert report["ece of medic in clinic"].value == pytest.approx(0.2, abs=0.08)
     assert report["risk propensity of medic in clinic"].low > 0.0
-    with pytest.raises(InputError, match="one context"):
-        persona_paradox.context_audit(Scripted(), [], scripted_questions(4))
+    for count, contexts, message in ((4, ("",), "one context"), (3, ("a", "b"), "two questions")):
+        with pytest.raises(InputError, match=message):
+            persona_paradox.context_audit(Scripted(), [], scripted_questions(count, contexts))
 
 
 def test_brier_and_ece_of_a_calibrated_solver() -> None:

@@ -221,6 +221,9 @@ def forecasts(
 ) -> tuple[dict[int, list[tuple[float, float, float]]], int]:  # fmt: skip
     """Forecasts of the moves after the second round, and how many could not be read."""
     game = game or TrustGame()
+    if not horizons or min(horizons) < 1 or max(horizons) + 2 > rounds:
+        raise InputError(f"horizons {list(horizons)} of {rounds} rounds; forecasts are made after "
+                         "the second")  # fmt: skip
     found: dict[int, list[tuple[float, float, float]]] = {h: [] for h in horizons}
     failed = 0
     for persona in personas:

@@ -61,6 +61,9 @@ def context_audit(
     contexts = list(dict.fromkeys(q.context for q in answers.questions))
     if len(contexts) < 2:
         raise InputError("all questions are of one context; expected two or more")
+    single = [c for c in contexts if sum(q.context == c for q in answers.questions) < 2]
+    if single:
+        raise InputError(f"a context needs two questions or more; see {', '.join(single)}")
     measured: list[Measurement] = []
     for id in answers.of:
         if id != NOBODY:

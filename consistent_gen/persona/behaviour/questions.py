@@ -128,10 +128,11 @@ def read_answer(question: ChoiceQuestion, reply: str, confidence: bool = False) 
 class ScriptedSolver:
     """Knows a share of the questions, by the name of who it is ("" is nobody) and the context.
 
-    knows: (name, context) -> probability of the right answer; (name, "") for all contexts. declines
-    and babbles: how often by name. stubborn: the probability that a question's fate is settled once
-    for all trials; 1 makes them all alike. sure: confidence in 0..1, the true probability where
-    None; overshoot is added. bias: chance of a wrong answer being the next higher level.
+    knows: (name, context) -> probability of the right answer; (name, "") for all contexts.
+    declines: how often by name; babbles: how often a reply says nothing. stubborn: the probability
+    that a question's fate is settled once for all trials; 1 makes them all alike. It is as sure as
+    it is likely to be right, and by `overshoot` more. upward: how often a wrong answer is a higher
+    level.
     """
 
     knows: Mapping[tuple[str, str], float]

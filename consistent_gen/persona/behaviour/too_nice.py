@@ -179,15 +179,18 @@ def six_tests(a: Sequence[float], s: Sequence[float], *, seed: int = 0) -> dict[
     centred = x - x.mean()
     shuffled = rng.permuted(np.tile(y, (10_000, 1)), axis=1) @ centred
     r = stats.pearsonr(x, y, alternative="greater")
+    split = 2 <= int(above.sum()) <= len(x) - 2  # ties may leave one side of the median empty
     return {
         "pearson": float(r.pvalue),
         "spearman": float(stats.spearmanr(x, y, alternative="greater").pvalue),
         "welch": float(
             stats.ttest_ind(y[above], y[~above], equal_var=False, alternative="greater").pvalue
-        ),
-        "mann-whitney": float(
-            stats.mannwhitneyu(y[above], y[~above], alternative="greater").pvalue
-        ),
+        )
+        if split
+        else 1.0,
+        "mann-whitney": float(stats.mannwhitneyu(y[above], y[~above], alternative="greater").pvalue)
+        if split
+        else 1.0,
         "permutation": float((1 + (shuffled >= y @ centred - 1e-12).sum()) / 10_001),
         "regression": float(stats.linregress(x, y, alternative="greater").pvalue),
     }
