@@ -22,7 +22,8 @@ from ui.persona_markup import (
     talk_html,
 )
 from ui.state import CastCard, Draft, SceneCard
-from ui.story_tab import StoryTab, read_form
+from ui.story_actions import read_form
+from ui.story_tab import StoryTab
 from ui.studio import Studio
 from ui.style import script
 from ui.wiring import MAX_UPLOAD_BYTES, arrived, plain_html, wire
@@ -101,9 +102,9 @@ class PersonasTab:
             plain_html("<h3>Audit</h3>")
             self.audit = plain_html(elem_id="persona-audit")
             with gr.Row():
-                self.run = gr.Button("Audit the persona", elem_id="audit-run", min_width=130)
+                self.run = gr.Button("Audit the persona", elem_id="audit-run", min_width=160)
                 self.read = gr.Button(
-                    "Open the report", visible=False, elem_id="open-report", min_width=130
+                    "Open the report", visible=False, elem_id="open-report", min_width=160
                 )
 
     def _make_form(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from datetime import UTC, datetime
 from html import unescape
@@ -84,8 +85,8 @@ def test_drift_is_a_line_and_a_sentence(
     assert found is not None
     heights = [float(point.split(",")[1]) for point in found[1].split()]
     assert all(0.0 <= height <= 150.0 for height in heights)
-    risen = [a > b for a, b in zip(heights, heights[1:], strict=False)]
-    assert risen == [a < b for a, b in zip(drifts, drifts[1:], strict=False)]
+    risen = [a > b for a, b in itertools.pairwise(heights)]
+    assert risen == [a < b for a, b in itertools.pairwise(drifts)]
 
 
 def test_nothing_yet_says_what_to_do() -> None:
