@@ -165,8 +165,6 @@ class Desk:
             InputError: it is none of these; says what is wrong with it.
         """
         story, notes = read_file(file)
-        if story.loras:
-            notes = [*notes, "its LoRA files are left out: the studio draws with its model alone"]
         draft = draft_of_file(story)
         self.put(project, draft, story="")
         return draft, notes
@@ -182,11 +180,11 @@ def read_file(file: Path) -> tuple[Story, list[str]]:
     """The story in a file, and remarks on what was left behind. Raises InputError."""
     name = file.name
     if zipfile.is_zipfile(file):
-        return parse_story(_story_in(file), source=name), []
+        return _told(parse_story(_story_in(file), source=name))
     if file.stat().st_size > MAX_FILE_BYTES:
         raise InputError(f"{name} is larger than {MAX_FILE_BYTES >> 10} KiB.")
     try:
-        return parse_story(file.read_bytes(), source=name), []
+        return _told(parse_story(file.read_bytes(), source=name))
     except InputError as error:
         wrong = error
     try:
@@ -194,6 +192,11 @@ def read_file(file: Path) -> tuple[Story, list[str]]:
     except ConsistentGenError:
         raise wrong from None
     return imported.story, list(imported.notes)
+
+
+def _told(story: Story) -> tuple[Story, list[str]]:
+    left = "its LoRA files are left out: the studio draws with its own model"
+    return story, [left] if story.loras else []
 
 
 def _story_in(file: Path) -> bytes:

@@ -92,7 +92,7 @@ class Lora:
 
 
 @dataclass(frozen=True)
-class _Layer:
+class _LoraLayer:
     """One layer of a file: y += scale B A x for the module at `path`; bias [out] or None."""
 
     path: str
@@ -188,7 +188,7 @@ def add_loras(
 
 def _layers(
     path: Path, networks: Mapping[str, Any], holds: Folder, model: str
-) -> dict[str, list[_Layer]]:
+) -> dict[str, list[_LoraLayer]]:
     """The layers of a file, by the part that they belong to."""
     tensors, header = load_tensors(path), _header(path)
     denoiser = next(iter(networks))
@@ -266,7 +266,7 @@ def _of_part(
     state: Mapping[str, torch.Tensor],
     alphas: Mapping[str, float],
     header: Mapping[str, Any],
-) -> Iterator[_Layer]:
+) -> Iterator[_LoraLayer]:
     origin = _origins(path, part, network, state)
     own = {key: state[place] for key, place in origin.items()}
     modules = sorted({key.partition(".lora_")[0] for key in own if ".lora_" in key})
@@ -284,7 +284,7 @@ def _of_part(
         said = [key for key in keys if key in alphas]
         left -= set(said)
         alpha = alphas[said[0]] if said else _configured(path, part, name, rank, header)
-        yield _Layer(name, A, B, bias, alpha / rank)
+        yield _LoraLayer(name, A, B, bias, alpha / rank)
     if left:
         raise CheckpointError(f"{path} is damaged: {min(left)} stands without its layer")
     if own:
@@ -356,7 +356,7 @@ def _configured(path: Path, part: str, name: str, rank: int, header: Mapping[str
 
 
 def _check_fit(
-    path: Path, found: Mapping[str, Sequence[_Layer]], networks: Mapping[str, Any], model: str
+    path: Path, found: Mapping[str, Sequence[_LoraLayer]], networks: Mapping[str, Any], model: str
 ) -> None:
     """Refuse layers that the model lacks or has in other shapes."""
     wrong = [
@@ -373,7 +373,7 @@ def _check_fit(
         )
 
 
-def _misfit(part: str, layer: _Layer, network: Any) -> str | None:
+def _misfit(part: str, layer: _LoraLayer, network: Any) -> str | None:
     from torch import nn
 
     name = f"{part}.{layer.path}"
@@ -398,7 +398,7 @@ def _sides(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape))
 
 
-def _inject(network: Any, adapter: str, layers: Sequence[_Layer], weight: float) -> None:
+def _inject(network: Any, adapter: str, layers: Sequence[_LoraLayer], weight: float) -> None:
     """Put peft's layers around a network's own; its other weights stay as they are."""
     import torch
     from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict

@@ -134,6 +134,10 @@ def test_files_come_in_or_say_why_not(tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("[Mia] reads a book\n[Mia] waves\n[Bo] sleeps\n")
     assert len(read_file(prompts)[0].frames) == 2  # the first line says who Mia is
+    file.write_text("title: Mine\nloras: [a.safetensors]\nframes: [a cat]\n")
+    assert read_file(file)[1] == [
+        "its LoRA files are left out: the studio draws with its own model"
+    ]
     file.write_text("title: Mine\nframes: ['{Mai} reading']\n")
     with pytest.raises(InputError, match=r"a\.yaml:2: .*Mai"):
         read_file(file)
