@@ -86,6 +86,7 @@ RECOVERIES: dict[str, Planted] = {
         f"{_BEHAVIOUR}.variant_consistency:recover", (0.1, 0.3, 0.5, 0.7, 0.9, 1.0), 1.0
     ),
 }
+RECOVERIES |= {name: Planted(*entry) for name, entry in evaluate.RECOVERIES.items()}
 
 
 def tried(planted: Planted, *, seeds: int = SEEDS, nulls: int = NULL_SEEDS) -> dict[str, Any]:

@@ -34,7 +34,6 @@ EXTRA_OF_PACKAGE = {
     "onnxruntime": "face",
     "openai": "llm",
     "opentelemetry": "otel",
-    "peft": "train",
     "peft": "lora",
     "pgvector": "postgres",
     "prometheus_client": "serve",

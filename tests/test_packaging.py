@@ -78,7 +78,6 @@ def test_the_extras_are_those_promised() -> None:
         "persona",
         "language",
         "encryption",
-        "persona",
         "postgres",
         "photos",
         "provenance",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -37,7 +38,7 @@ def add_command(commands: Any) -> None:
         action = actions.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
         for flags, options in arguments:
             action.add_argument(*flags, **options)
-        if run in (run_chat, run_make, run_deepen):
+        if run in (run_chat, run_make, run_deepen, run_audit):
             add_model_options(action, NO_MODEL)
         if run is run_chat:
             action.add_argument("--memory-key", metavar="FILE", help="key of an encrypted memory")
@@ -236,6 +237,35 @@ def run_chat(options: argparse.Namespace) -> int:
     return 0
 
 
+def run_audit(options: argparse.Namespace) -> int:
+    """Measure a persona in a model, and write a page to read."""
+    from consistent_gen.persona.evaluate.audit import PAGE, audit, read_report
+
+    persona, _ = _read(options)
+    questions: list[str] = []
+    if options.questions is not None:
+        try:
+            text = Path(options.questions).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise InputError(f"cannot be read: {error}", source=options.questions) from None
+        questions = [line.strip() for line in text.splitlines() if line.strip()]
+        if not questions:
+            raise InputError("has no questions; write one a line", source=options.questions)
+    baseline = None if options.baseline is None else read_report(options.baseline)
+    model = _model(options)
+    if model is None:
+        raise InputError("an audit asks a language model; add --model", source="persona audit")
+    report = audit(
+        persona, model, options.out, questions=questions, baseline=baseline, seed=options.seed or 0
+    )
+    for m in report.measurements:
+        interval = "" if math.isnan(m.low) else f" ({m.low:.2f} to {m.high:.2f})"
+        failed = f", {m.failed} failed" if m.failed else ""
+        print(f"{m.name}: {m.value:.2f}{interval}, {m.n} cases{failed}")
+    print(f"open {Path(options.out) / PAGE}")
+    return 0
+
+
 def _read(options: argparse.Namespace) -> tuple[Persona, Card | None]:
     from consistent_gen.persona.cards.files import read_persona
 
@@ -310,6 +340,14 @@ _ACTIONS: dict[str, tuple[str, Any, tuple[tuple[tuple[str, ...], dict[str, Any]]
         (("--looks",), {"metavar": "TEXT", "help": "how the character looks, in words"}),
         (("--frame",), {"metavar": "TEXT", "action": "append",
                         "help": "what happens in a frame; {char} is the persona; repeat"}))),
+    "audit": ("measure how a model keeps to a persona, and write a page to read", run_audit, (
+        _CARD, _ME,
+        (("--out",), {"metavar": "DIR", "required": True,
+                      "help": "folder of report.html and report.json"}),
+        (("--questions",), {"metavar": "FILE",
+                            "help": "one question a line (default: made from the card)"}),
+        (("--baseline",), {"metavar": "JSON", "help": "report.json of an audit to compare with"}),
+        (("--seed",), {"metavar": "N", "type": _whole, "help": "of what is drawn by chance"}))),
     "chat": ("talk with a persona", run_chat, (
         _CARD, _ME,
         (("--memory",), {"metavar": "PLACE", "help": "remember in this folder of memories"}),

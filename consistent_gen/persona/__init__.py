@@ -5,13 +5,34 @@ shares; `population` makes personas, `simulate` lets them talk, `evaluate` measu
 """
 
 from consistent_gen.persona.judging import Choice, Nli, OrderSwapped, PairScorer, PairwiseJudge
-from consistent_gen.persona.measurement import Item, Measurement, Report, Verdict, pareto
+from consistent_gen.persona.measurement import (
+    Comparison,
+    MeasuredItem,
+    Measurement,
+    PersonaReport,
+    pareto,
+)
 from consistent_gen.persona.persona import BIG_FIVE, Persona, Statement
 from consistent_gen.persona.scripted import Behaviour, Scripted
-from consistent_gen.persona.transcript import Transcript, Turn, project
+from consistent_gen.persona.transcript import Transcript, Utterance, project
 
 __all__ = [
-    "BIG_FIVE", "Behaviour", "Choice", "Item", "Measurement", "Nli", "OrderSwapped", "PairScorer",
-    "PairwiseJudge", "Persona", "Report", "Scripted", "Statement", "Transcript", "Turn", "Verdict",
-    "pareto", "project",
+    "BIG_FIVE",
+    "Behaviour",
+    "Choice",
+    "Comparison",
+    "MeasuredItem",
+    "Measurement",
+    "Nli",
+    "OrderSwapped",
+    "PairScorer",
+    "PairwiseJudge",
+    "Persona",
+    "PersonaReport",
+    "Scripted",
+    "Statement",
+    "Transcript",
+    "Utterance",
+    "pareto",
+    "project",
 ]  # fmt: skip

@@ -20,7 +20,7 @@ Standing: TypeAlias = Literal["accepted", "dominated", "trade-off", "equal"]
 
 
 @dataclass(frozen=True)
-class Item:
+class MeasuredItem:
     """One case behind a measurement: what was asked and answered, its value, and why.
 
     value: NaN where the case failed (unparsable, refused); `why` says so.
@@ -54,7 +54,7 @@ class Measurement:
     reference: float = math.nan
     null: float = math.nan
     tools: Mapping[str, str] = field(default_factory=dict)
-    items: tuple[Item, ...] = ()
+    items: tuple[MeasuredItem, ...] = ()
     note: str = ""
 
     def __post_init__(self) -> None:
@@ -73,11 +73,11 @@ class Measurement:
         return self.value if self.direction == "higher" else -self.value
 
     @property
-    def worst(self) -> tuple[Item, ...]:
+    def worst(self) -> tuple[MeasuredItem, ...]:
         """Items, the worst first; failed ones before all others."""
         sign = {"higher": 1.0, "lower": -1.0}.get(self.direction, 1.0)
 
-        def rank(item: Item) -> float:
+        def rank(item: MeasuredItem) -> float:
             if math.isnan(item.value):
                 return -math.inf
             if self.direction == "reference":
@@ -101,7 +101,7 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Comparison:
     """What became of a change: each metric that got better or worse by more than its tolerance."""
 
     standing: Standing
@@ -111,7 +111,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Report:
+class PersonaReport:
     """All that was measured of one subject. tolerances: by name of a measurement, 0 where none."""
 
     subject: str
@@ -134,7 +134,7 @@ class Report:
         names = ", ".join(m.name for m in self.measurements)
         raise InputError(f"no measurement {name!r}; there are {names}")
 
-    def against(self, baseline: Report) -> Verdict:
+    def against(self, baseline: PersonaReport) -> Comparison:
         """This report as a change of `baseline`: "dominated" when something got worse and nothing
         better, "trade-off" when both, "accepted" when only better, "equal" when neither.
 
@@ -157,10 +157,10 @@ class Report:
             standing = "trade-off" if better else "dominated"
         elif better:
             standing = "accepted"
-        return Verdict(standing, tuple(better), tuple(worse), tuple(unlike))
+        return Comparison(standing, tuple(better), tuple(worse), tuple(unlike))
 
 
-def pareto(reports: Sequence[Report]) -> tuple[bool, ...]:
+def pareto(reports: Sequence[PersonaReport]) -> tuple[bool, ...]:
     """Which reports no other one dominates, over the metrics that all of them have."""
     shared = [m.name for m in reports[0].measurements] if reports else []
     for report in reports[1:]:

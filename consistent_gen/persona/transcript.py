@@ -21,7 +21,7 @@ OPENING = "(The conversation begins. Say your first line.)"
 
 
 @dataclass(frozen=True)
-class Turn:
+class Utterance:
     """One contribution. speaker: an id out of `Transcript.speakers`."""
 
     speaker: str
@@ -37,7 +37,7 @@ class Transcript:
     """A dialogue of named speakers. stop_reason: why it ended; "" while it goes on."""
 
     speakers: tuple[str, ...]
-    turns: tuple[Turn, ...] = ()
+    turns: tuple[Utterance, ...] = ()
     stop_reason: str = ""
 
     def __post_init__(self) -> None:
@@ -54,7 +54,7 @@ class Transcript:
 
     def said(self, speaker: str, text: str) -> Self:
         """The transcript with one turn more."""
-        return type(self)(self.speakers, (*self.turns, Turn(speaker, text)), self.stop_reason)
+        return type(self)(self.speakers, (*self.turns, Utterance(speaker, text)), self.stop_reason)
 
     def ended(self, reason: str) -> Self:
         """The transcript, closed for a reason."""
@@ -73,7 +73,7 @@ class Transcript:
     def from_json(cls, told: Mapping[str, Any]) -> Self:
         """Raises ``InputError`` for anything that `as_json` does not give."""
         try:
-            turns = tuple(Turn(str(t["speaker"]), str(t["text"])) for t in told["turns"])
+            turns = tuple(Utterance(str(t["speaker"]), str(t["text"])) for t in told["turns"])
             return cls(tuple(map(str, told["speakers"])), turns, str(told.get("stop_reason", "")))
         except (KeyError, TypeError) as error:
             message = f"not a transcript ({error}); expected speakers and turns"

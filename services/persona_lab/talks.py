@@ -20,7 +20,7 @@ from consistent_gen.language.models import LanguageModel
 from consistent_gen.memory import open_memory
 from consistent_gen.persona.persona import Persona
 from consistent_gen.persona.talk import Conversation
-from consistent_gen.persona.transcript import Transcript, Turn
+from consistent_gen.persona.transcript import Transcript, Utterance
 from services.persona_lab.cards import CardShelf, KeptCard
 
 MAX_TURNS = 400
@@ -44,7 +44,7 @@ def say(
         talk = Conversation(persona, model, store=memory)
         names = talk.transcript.speakers  # the persona's and the user's
         if past:
-            told = tuple(Turn(names[0 if turn.own else 1], turn.text) for turn in past)
+            told = tuple(Utterance(names[0 if turn.own else 1], turn.text) for turn in past)
             talk.transcript = Transcript(names, told)
         talk.say(text)
     new = talk.transcript.turns[len(past) :]

@@ -11,7 +11,7 @@ from benchmarks.persona_sets import main
 from consistent_gen.language.embedders import HashedNgrams
 from consistent_gen.persona import Persona, Scripted, Statement
 from consistent_gen.persona.evaluate.audit import VALUES, audit
-from consistent_gen.persona.evaluate.faithfulness import KeepsStatements, Table
+from consistent_gen.persona.evaluate.faithfulness import KeepsStatements, TruthTable
 
 
 def test_two_audits_and_what_they_disagree_about(
@@ -20,7 +20,7 @@ def test_two_audits_and_what_they_disagree_about(
     mia = Persona("mia", "Mia", statements=(Statement("I keep bees."), Statement("I sail.")))
     for name, breaks in (("keeps", 0.0), ("breaks", 1.0)):
         model = Scripted(KeepsStatements(breaks), name=name)
-        audit(mia, model, tmp_path / name, scorer=Table(), embedder=HashedNgrams())
+        audit(mia, model, tmp_path / name, scorer=TruthTable(), embedder=HashedNgrams())
     paths = [str(tmp_path / name / VALUES) for name in ("keeps", "breaks")]
     main(["contradiction", *paths, "--out", str(tmp_path / "out.json")])
     told = capsys.readouterr().out

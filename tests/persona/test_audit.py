@@ -10,7 +10,7 @@ import pytest
 
 from consistent_gen.errors import InputError
 from consistent_gen.language.embedders import HashedNgrams
-from consistent_gen.persona import Measurement, Persona, Report, Scripted, Statement
+from consistent_gen.persona import Measurement, Persona, PersonaReport, Scripted, Statement
 from consistent_gen.persona.evaluate.audit import (
     MEASURES,
     PAGE,
@@ -20,7 +20,7 @@ from consistent_gen.persona.evaluate.audit import (
     interview,
     read_report,
 )
-from consistent_gen.persona.evaluate.faithfulness import KeepsStatements, Table
+from consistent_gen.persona.evaluate.faithfulness import KeepsStatements, TruthTable
 from consistent_gen.persona.evaluate.personaeval import planted, qualify_judge, scripted_judge
 
 EVIL = "<script>alert(1)</script> & \"quotes\" 'too'"
@@ -31,9 +31,9 @@ MIA = Persona(
 )  # fmt: skip
 
 
-def run(folder: Path, breaks: float, **given: object) -> Report:
+def run(folder: Path, breaks: float, **given: object) -> PersonaReport:
     model = Scripted(KeepsStatements(breaks), seed=1, name=f"breaks {breaks}")
-    return audit(MIA, model, folder, scorer=Table(), embedder=HashedNgrams(), **given)  # type: ignore[arg-type]
+    return audit(MIA, model, folder, scorer=TruthTable(), embedder=HashedNgrams(), **given)  # type: ignore[arg-type]
 
 
 def test_an_audit_tells_the_worst_first_and_runs_nothing(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_an_audit_tells_the_worst_first_and_runs_nothing(tmp_path: Path) -> None
     assert "default-src 'none'" in page
     assert page.index("Worst quotes") < page.index("All measures")
     assert "It is false that I keep bees." in body.partition("Statement by statement")[0]
-    assert Table.accuracy in body and "NOT qualified" in body
+    assert TruthTable.accuracy in body and "NOT qualified" in body
     assert "Simulated trait levels" in body and "polyline" in body
     assert (
         report["dAPC per statement"].value < run(tmp_path / "good", 0.0)["dAPC per statement"].value

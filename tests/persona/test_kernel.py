@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from consistent_gen.errors import InputError, UnknownNameError
 from consistent_gen.language.models import Message
 from consistent_gen.persona import (
-    Item,
+    MeasuredItem,
     Measurement,
     OrderSwapped,
     Persona,
-    Report,
+    PersonaReport,
     Scripted,
     Statement,
     Transcript,
-    Turn,
+    Utterance,
     pareto,
     project,
 )
@@ -56,7 +56,7 @@ def test_all_mistakes_of_a_persona_are_told_at_once() -> None:
 
 @given(TURNS)
 def test_every_turn_is_the_assistants_in_exactly_one_view(turns: list[tuple[str, str]]) -> None:
-    spoken = tuple(Turn(*turn) for turn in turns)
+    spoken = tuple(Utterance(*turn) for turn in turns)
     transcript = Transcript(("ann", "bo", "cy"), spoken)
     assert Transcript.from_json(transcript.as_json()) == transcript
     own = []
@@ -78,16 +78,16 @@ def test_a_stranger_has_no_view() -> None:
     with pytest.raises(UnknownNameError, match="'zoe' is not among"):
         project(Transcript(("ann", "bo")), "zoe")
     with pytest.raises(UnknownNameError, match="turns of zoe"):
-        Transcript(("ann",), (Turn("zoe", "hi"),))
+        Transcript(("ann",), (Utterance("zoe", "hi"),))
 
 
-def measured(**values: float) -> Report:
+def measured(**values: float) -> PersonaReport:
     kinds = {"apc": "higher", "errors": "lower", "echo": "reference", "length": "none"}
     found = [
         Measurement(k, v, direction=kinds[k], reference=0.5)  # type: ignore[arg-type]
         for k, v in values.items()
     ]
-    return Report("mia", tuple(found), {"apc": 0.1})
+    return PersonaReport("mia", tuple(found), {"apc": 0.1})
 
 
 def test_a_change_is_accepted_only_where_nothing_falls_by_more_than_its_tolerance() -> None:
@@ -109,7 +109,11 @@ def test_the_front_keeps_what_disagrees() -> None:
 
 
 def test_failed_items_come_first_among_the_worst() -> None:
-    items = (Item("a", 0.9), Item("b", math.nan, why="no number"), Item("c", 0.2))
+    items = (
+        MeasuredItem("a", 0.9),
+        MeasuredItem("b", math.nan, why="no number"),
+        MeasuredItem("c", 0.2),
+    )
     assert [i.id for i in Measurement("apc", 0.5, items=items).worst] == ["b", "c", "a"]
     told = Measurement("apc", 0.5, items=items).as_json()
     assert json.loads(json.dumps(told, allow_nan=False))["items"][1]["value"] is None

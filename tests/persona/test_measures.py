@@ -15,7 +15,7 @@ from consistent_gen.persona import (
     Measurement,
     Nli,
     Persona,
-    Report,
+    PersonaReport,
     Scripted,
     Statement,
     Transcript,
@@ -30,7 +30,12 @@ from consistent_gen.persona.evaluate.eval4sim import (
     fit_reference,
     two_sided,
 )
-from consistent_gen.persona.evaluate.faithfulness import KeepsStatements, Table, apc, faithfulness
+from consistent_gen.persona.evaluate.faithfulness import (
+    KeepsStatements,
+    TruthTable,
+    apc,
+    faithfulness,
+)
 from consistent_gen.persona.evaluate.pair_scorer import LexicalPairs
 from consistent_gen.persona.evaluate.persobench import (
     PersoRow,
@@ -89,10 +94,10 @@ def test_saying_nothing_is_worth_nothing(relevant: float) -> None:
 
 def test_an_answer_that_is_missing_counts_as_failed() -> None:
     persona = Persona("m", "Mia", statements=(Statement("I keep bees."),))
-    measured, _ = faithfulness(persona, Scripted(lambda m, d: ""), Table(), ("Who?", "Why?"))
+    measured, _ = faithfulness(persona, Scripted(lambda m, d: ""), TruthTable(), ("Who?", "Why?"))
     assert [m.failed for m in measured] == [2, 2, 2, 2]
     assert all(math.isnan(m.value) for m in measured)
-    broken, answers = faithfulness(persona, Scripted(KeepsStatements(1.0)), Table())
+    broken, answers = faithfulness(persona, Scripted(KeepsStatements(1.0)), TruthTable())
     assert broken[0].tools == {
         "pair scorer": "table: right by construction, about scripted answers only"
     }
@@ -118,18 +123,18 @@ def test_measures_recover_what_was_planted(name: str) -> None:
 
 def test_c_score_is_the_sum_over_statements_and_knows_whose_profile_it_is() -> None:
     replies = planted(1, 0.5)
-    score, against = c_scores(replies, Table())
-    other = c_scores(shuffled(replies), Table())
+    score, against = c_scores(replies, TruthTable())
+    other = c_scores(shuffled(replies), TruthTable())
     assert score.value == pytest.approx(1.0 - 2.0 * against.value)
     denied = [reply for reply in planted(2, 1.0)]
-    found = recall(denied, Table())
+    found = recall(denied, TruthTable())
     assert len(denied) == 200
     assert (found.value, found.null) == (1.0, 0.0)
     assert "table" in found.tools["pair scorer"]
     # Somebody else's profile: nothing is kept or broken, which lies outside both intervals.
     assert not score.low <= 1.0 <= score.high
     assert other[0].value == other[1].value == 0.0
-    empty = c_scores([*replies, Reply(("I own a boat.",), "And?", "")], Table())[0]
+    empty = c_scores([*replies, Reply(("I own a boat.",), "And?", "")], TruthTable())[0]
     assert (empty.n, empty.failed) == (200, 1)
 
 
@@ -137,7 +142,7 @@ def test_discourse_looks_at_the_turn_before_and_the_last_five_own() -> None:
     talk = Transcript(("a", "b"))
     for text in ("I own a boat.", "Nice.", "It is false that I own a boat.", "Oh?"):
         talk = talk.said(talk.speakers[len(talk.turns) % 2], text)
-    agrees, broken = discourse([talk], Table())
+    agrees, broken = discourse([talk], TruthTable())
     assert (agrees.n, broken.n) == (3, 2)
     assert broken.value == 0.5
     assert broken.worst[0].id == "0:2"
@@ -164,7 +169,7 @@ def test_persobench_equals_a_table_made_by_hand_in_both_modes(tmp_path) -> None:
     deny = 'Sure! {"reasoning": "x", "response": "It is false that I own a boat."}'
     raws = [keep] * 12 + [deny] * 5 + ["no JSON", '{"response": 3}', '{"answer": "x"}']
     rows = [PersoRow(("I own a boat.",), "Hi", "Yes: I own a boat.", raw, 2.0) for raw in raws]
-    report = {m.name: m for m in personalization_report(rows, Table())}
+    report = {m.name: m for m in personalization_report(rows, TruthTable())}
     assert report["C-score, corrected"].value == pytest.approx(7 / 17)
     assert report["C-score, corrected (invalid as worst)"].value == pytest.approx(4 / 20)
     assert report["UE, corrected"].value == pytest.approx(24 / 17)
@@ -174,7 +179,7 @@ def test_persobench_equals_a_table_made_by_hand_in_both_modes(tmp_path) -> None:
     assert report["distinct-1, corrected"].value == pytest.approx((12 + 5 * 1.0) / 17)
     assert report["response time"].value == 2.0
     assert "(none given)" in prompt((), "Hi") and '"reasoning"' in prompt((), "Hi", reasoning=True)
-    swapped = personalization_report(rows, Table(), "released")
+    swapped = personalization_report(rows, TruthTable(), "released")
     assert not {m.name for m in swapped if "C-score" in m.name} & set(report)
     asked, said = tmp_path / "p.csv", tmp_path / "r.csv"
     asked.write_text('personas,act_response,context\n"I own a boat.\nI sail.",gold,Hi\n')
@@ -248,8 +253,8 @@ def test_what_contradicts_cannot_be_left_out() -> None:
     lenient = [(True, True)] * 2 + [(False, True)] * 4 + [(False, False)] * 4
     strict = [(True, True)] * 5 + [(True, False)] + [(False, True)] + [(False, False)] * 3
     reports = [
-        Report("truthful", (*fairness({"a": a, "b": b}), Measurement("speed", 1.0))),
-        Report("even", (*fairness({"a": strict, "b": lenient}), Measurement("speed", 1.0))),
+        PersonaReport("truthful", (*fairness({"a": a, "b": b}), Measurement("speed", 1.0))),
+        PersonaReport("even", (*fairness({"a": strict, "b": lenient}), Measurement("speed", 1.0))),
     ]
     assert [m.value for m in reports[0].measurements[:2]] == pytest.approx([0.4, 0.0])
     (conflict,) = metric_conflicts(reports)
@@ -262,5 +267,5 @@ def test_what_contradicts_cannot_be_left_out() -> None:
     with pytest.raises(UnknownNameError, match="not measured"):
         pruned(reports[0], ("beauty",), reports)
     # Within its tolerance nothing conflicts.
-    easy = [Report(r.subject, r.measurements, {"parity gap": 0.5}) for r in reports]
+    easy = [PersonaReport(r.subject, r.measurements, {"parity gap": 0.5}) for r in reports]
     assert metric_conflicts(easy) == []

@@ -11,7 +11,7 @@ import pytest
 from consistent_gen.errors import ConsistentGenError, InputError
 from consistent_gen.language.embedders import HashedNgrams
 from consistent_gen.language.models import Message
-from consistent_gen.persona import Persona, Scripted, Statement, Transcript, Turn
+from consistent_gen.persona import Persona, Scripted, Statement, Transcript, Utterance
 from consistent_gen.persona.asking import chosen_letter, last_integer, refused, yes_or_no
 from consistent_gen.persona.simulate import (
     Agent,
@@ -66,7 +66,7 @@ def test_a_dialogue_ends_by_its_rules() -> None:
 def test_a_detector_reads_the_last_turns_after_a_while_and_counts_what_is_unclear() -> None:
     seen: list[int] = []
 
-    def reads(turns: Sequence[Turn]) -> bool | None:
+    def reads(turns: Sequence[Utterance]) -> bool | None:
         seen.append(len(turns))
         return None if len(seen) < 3 else True
 
@@ -141,7 +141,7 @@ def test_projection_keeps_speakers_apart_where_the_whole_script_does_not() -> No
 
 
 def test_a_short_or_strange_role_is_counted_as_failed() -> None:
-    short = spasm.SpokenRole(Transcript(("Ann", "Bo"), (Turn("Ann", "Hello there."),)), ANN)
+    short = spasm.SpokenRole(Transcript(("Ann", "Bo"), (Utterance("Ann", "Hello there."),)), ANN)
     measured = spasm.drift_slope([short], HashedNgrams())
     assert measured.failed == 1 and measured.n == 0
     found = spasm.persona_retrieval([short, spasm.SpokenRole(short.transcript, BO)], [ANN, BO],
@@ -176,7 +176,7 @@ def test_profiles_are_extracted_from_the_users_turns_and_swapped_ones_fit_less()
     pairs = list(itertools.permutations(range(12), 2))
     assert sum(cycle[i][i] > cycle[i][j] for i, j in pairs) >= 0.95 * len(pairs)
     assert usp.reward(cycle=1.5, p_human=0.5, w=0.5) == pytest.approx(1.25)
-    spoken = Transcript(("U",), tuple(Turn("U", text) for text in users[0]))
+    spoken = Transcript(("U",), tuple(Utterance("U", text) for text in users[0]))
     given = usp.rewards(spoken, "U", targets[0], Scripted(usp.ProfileWriter()),
                         lambda text: float("live" in text), HashedNgrams())  # fmt: skip
     assert given == pytest.approx([1.0, 2.0, 1.0, 1.0, 1.0])  # cycle 2, and one human turn
@@ -209,7 +209,7 @@ def test_topics_drift_where_users_change_them() -> None:
     strays = ["My boat leaks.", "My boat is old.", "Boats rot.", "Paint rots.", "Art sells."]
     slopes = []
     for said in (keeps, strays):
-        turns = tuple(t for text in said for t in (Turn("A", "Go on."), Turn("U", text)))
+        turns = tuple(t for text in said for t in (Utterance("A", "Go on."), Utterance("U", text)))
         talks = [Transcript(("A", "U"), turns)] * 2
         profile = usp.UserProfile(("You sail.",), ())
         slopes.append(usp.failure_modes(talks, "U", [profile] * 2, HashedNgrams())[3].value)

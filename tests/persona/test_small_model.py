@@ -13,7 +13,7 @@ import pytest
 from consistent_gen.errors import InputError, MissingExtraError
 from consistent_gen.language.models import Message
 from consistent_gen.language.packaged import QwenSmall
-from consistent_gen.persona import Persona, Report, Statement
+from consistent_gen.persona import Persona, PersonaReport, Statement
 from consistent_gen.persona.behaviour import too_nice
 from consistent_gen.persona.behaviour.personality_illusion import cards_turned
 from consistent_gen.persona.measurement import Measurement
@@ -52,7 +52,7 @@ def test_three_cards_are_audited_and_two_of_them_talk(qwen: QwenSmall) -> None:
                         failed=subject.failed, items=subject.items),
             Measurement(f"cards of {card.id}", cards.value, n=cards.n, failed=cards.failed),
         ]  # fmt: skip
-    report = Report(qwen.name, tuple(measured))
+    report = PersonaReport(qwen.name, tuple(measured))
     json.dumps([m.as_json() for m in report.measurements], allow_nan=False)
     assert any(math.isfinite(m.value) for m in report.measurements)
 

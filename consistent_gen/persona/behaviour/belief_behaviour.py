@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from consistent_gen.errors import InputError
 from consistent_gen.language.models import LanguageModel, Message
 from consistent_gen.persona.asking import ask, asked, last_integer, speaking_as
-from consistent_gen.persona.measurement import Item, Measurement, Report
+from consistent_gen.persona.measurement import MeasuredItem, Measurement, PersonaReport
 from consistent_gen.persona.persona import Persona, Statement
 from consistent_gen.persona.scripted import Scripted
 from consistent_gen.persona.simulate.games import TrustGame
@@ -113,7 +113,7 @@ def acted_on(play: Played, *, seed: int = 0) -> Measurement:
     failed = len(play.stated) - len(stated) + len(play.sent) - len(known)
     found = realised(play)
     items = tuple(
-        Item(a, found[a], EFFECT.format(rules="", attribute=a, most="").strip(),
+        MeasuredItem(a, found[a], EFFECT.format(rules="", attribute=a, most="").strip(),
              f"{s:+.0f} coins", f"{found[a]:+.1f} coins were played")
         for a, s in stated.items()
     )  # fmt: skip
@@ -178,14 +178,14 @@ def world(play: Played, *, seed: int = 0) -> World:
     return "mixed"
 
 
-def belief_report(model: LanguageModel, play: Played, *, seed: int = 0) -> Report:
+def belief_report(model: LanguageModel, play: Played, *, seed: int = 0) -> PersonaReport:
     """Both kinds of belief against play, with the world that they show as a note."""
     agreement = population_agreement(play)
     effects = Measurement("effect_agreement", agreement.value, agreement.low, agreement.high,
                           agreement.n, null=0.0, note="ranks of attributes; our own")  # fmt: skip
     acted = acted_on(play, seed=seed)
     told = Measurement(**{**vars(acted), "note": f"{acted.note}; {world(play, seed=seed)}"})
-    return Report(model.name, (told, effects, trust_agreement(play)))
+    return PersonaReport(model.name, (told, effects, trust_agreement(play)))
 
 
 def forecast_score(

@@ -21,7 +21,7 @@ from consistent_gen.persona.behaviour.questions import (
     by_text,
     scripted_questions,
 )
-from consistent_gen.persona.measurement import Measurement, Report
+from consistent_gen.persona.measurement import Measurement, PersonaReport
 from consistent_gen.persona.persona import Persona
 from consistent_gen.persona.scripted import Scripted
 from consistent_gen.persona.statistics import mcnemar, share, share_difference
@@ -38,7 +38,7 @@ TEMPLATES = {
 def group_bias_audit(
     model: LanguageModel, groups: Mapping[str, Sequence[Persona]], baseline: Persona,
     questions: Sequence[ChoiceQuestion], *, template: str = "identity",
-) -> Report:  # fmt: skip
+) -> PersonaReport:  # fmt: skip
     """For each persona: "accuracy change of ID" (relative to the baseline's), "abstention gap of
     ID", "skill gap of ID" (among what was answered), "sets lost by ID"; for each group the share of
     its personas that lose a set, and over all "personas that lose a set".
@@ -70,7 +70,7 @@ def group_bias_audit(
         hit = share(sum(bool(lost[p.id]) for p in members), len(members))
         name = f"personas of {group} that lose a set" if group else "personas that lose a set"
         measured.append(Measurement(name, hit.value, hit.low, hit.high, hit.n, direction="lower"))
-    return Report(model.name, tuple(measured))
+    return PersonaReport(model.name, tuple(measured))
 
 
 def lost_sets(

@@ -29,7 +29,7 @@ from consistent_gen.persona.behaviour.questions import (
     by_text,
     scripted_questions,
 )
-from consistent_gen.persona.measurement import Measurement, Report
+from consistent_gen.persona.measurement import Measurement, PersonaReport
 from consistent_gen.persona.persona import Persona
 from consistent_gen.persona.scripted import Scripted
 from consistent_gen.persona.statistics import Estimate, mean, scipy_stats
@@ -51,7 +51,7 @@ class Calibration:
 def context_audit(
     model: LanguageModel, personas: Sequence[Persona], questions: Sequence[ChoiceQuestion],
     *, trials: int = 5,
-) -> Report:  # fmt: skip
+) -> PersonaReport:  # fmt: skip
     """For each persona: "effect of ID", "effect of ID in CONTEXT", "interaction of ID in CONTEXT",
     and, for nobody too, "ece", "brier" and "risk propensity" by context where they can be had.
 
@@ -70,7 +70,7 @@ def context_audit(
             measured += _effects(answers, id, contexts)
         for context in contexts:
             measured += _calibration(answers, id, context)
-    return Report(model.name, tuple(measured))
+    return PersonaReport(model.name, tuple(measured))
 
 
 def _effects(answers: Answers, id: str, contexts: Sequence[str]) -> list[Measurement]:

@@ -25,7 +25,7 @@ import numpy as np
 from consistent_gen.errors import InputError
 from consistent_gen.language.models import LanguageModel, Message
 from consistent_gen.persona.asking import ask, asked, last_integer, speaking_as, words, yes_or_no
-from consistent_gen.persona.measurement import Item, Measurement, Report
+from consistent_gen.persona.measurement import MeasuredItem, Measurement, PersonaReport
 from consistent_gen.persona.persona import Persona
 from consistent_gen.persona.scripted import Scripted
 from consistent_gen.persona.simulate.games import SCENARIOS, CardPlayer, CardScenario
@@ -212,7 +212,7 @@ def measured(
     )
 
 
-def links(subject: str, found: Subjects) -> Report:
+def links(subject: str, found: Subjects) -> PersonaReport:
     """The matrix: for each scale and task "SCALE ~ TASK" (Pearson's r with Fisher's interval) and
     "TASK per SCALE" (the slope in units of both). A note says whether there is a link after Holm's
     correction over the whole matrix. NaN where a scale or a task does not vary.
@@ -232,7 +232,7 @@ def links(subject: str, found: Subjects) -> Report:
             f"{'link' if p < 0.05 else 'no link'}: p {p:.3f} after Holm over {len(known)} cells"
         )  # fmt: skip
         items = tuple(
-            Item(name, act.value, why=f"{scale} {report.value:.2f}")
+            MeasuredItem(name, act.value, why=f"{scale} {report.value:.2f}")
             for name, report, act in zip(
                 found.names, found.scales[scale], found.tasks[task], strict=True
             )
@@ -241,10 +241,10 @@ def links(subject: str, found: Subjects) -> Report:
                                direction="none", null=0.0, items=items, note=note))  # fmt: skip
         out.append(Measurement(f"{task} per {scale}", slope.value, slope.low, slope.high, slope.n,
                                failed, direction="none", null=0.0, note=note))  # fmt: skip
-    return Report(subject, tuple(out))
+    return PersonaReport(subject, tuple(out))
 
 
-def sign_agreement(report: Report, human: Mapping[tuple[str, str], int]) -> Measurement:
+def sign_agreement(report: PersonaReport, human: Mapping[tuple[str, str], int]) -> Measurement:
     """The share of links (those that are shown) whose sign is that of people; chance gets 0.5.
 
     human: (scale, task) -> 1 or -1, from the literature that the user goes by.
@@ -253,7 +253,7 @@ def sign_agreement(report: Report, human: Mapping[tuple[str, str], int]) -> Meas
     for (scale, task), sign in human.items():
         cell = report[f"{scale} ~ {task}"]
         if cell.note.startswith("link"):
-            items.append(Item(f"{scale} ~ {task}", float((cell.value > 0.0) == (sign > 0))))
+            items.append(MeasuredItem(f"{scale} ~ {task}", float((cell.value > 0.0) == (sign > 0))))
     value = float(np.mean([item.value for item in items])) if items else math.nan
     return Measurement("sign_agreement", value, n=len(items), failed=len(human) - len(items),
                        null=0.5, items=tuple(items), note="of links that are shown")  # fmt: skip
@@ -263,7 +263,7 @@ def self_report_vs_behaviour(
     subjects: Sequence[tuple[LanguageModel, Persona | None]],
     questionnaires: Sequence[Questionnaire] = (SELF_REGULATION, AGREEABLENESS),
     tasks: Mapping[str, Behave] | None = None,
-) -> Report:
+) -> PersonaReport:
     """The matrix of links from asking and watching; tasks: cards turned where none are given."""
     return links("self-report against behaviour", measured(
         subjects, questionnaires, tasks or {"cards_turned": cards_turned}

@@ -20,7 +20,7 @@ from consistent_gen.persona.behaviour.questions import (
     by_text,
     scripted_questions,
 )
-from consistent_gen.persona.measurement import Item, Measurement, Report
+from consistent_gen.persona.measurement import MeasuredItem, Measurement, PersonaReport
 from consistent_gen.persona.persona import Persona
 from consistent_gen.persona.scripted import Scripted
 from consistent_gen.persona.statistics import mean
@@ -30,7 +30,7 @@ from consistent_gen.rewards.statistics import holm
 def accuracy_audit(
     model: LanguageModel, personas: Sequence[Persona], questions: Sequence[ChoiceQuestion],
     *, trials: int = 25,
-) -> Report:  # fmt: skip
+) -> PersonaReport:  # fmt: skip
     """The accuracy of nobody, and what each persona adds to it or takes from it.
 
     The report's measurements are "accuracy" and "effect of ID" for each persona, in shares; a note
@@ -39,7 +39,7 @@ def accuracy_audit(
     return effects(model.name, answer_all(model, [None, *personas], questions, trials=trials))
 
 
-def effects(subject: str, answers: Answers) -> Report:
+def effects(subject: str, answers: Answers) -> PersonaReport:
     """The report on answers that are there, of which some are nobody's."""
     base = answers.accuracy(NOBODY)
     plain = mean(base)
@@ -53,7 +53,7 @@ def effects(subject: str, answers: Answers) -> Report:
     adjusted = holm({id: effect.p for id, (effect, _) in found.items()})
     for id, (effect, paired) in found.items():
         items = tuple(
-            Item(q.id, value, q.text, why=q.context)
+            MeasuredItem(q.id, value, q.text, why=q.context)
             for q, value in zip(answers.questions, paired, strict=True)
         )
         flag = "differs" if adjusted[id] < 0.05 else "no difference shown"
@@ -62,7 +62,7 @@ def effects(subject: str, answers: Answers) -> Report:
             failed=_failed(answers, id), null=0.0, items=items,
             note=f"{flag}: p {adjusted[id]:.3f} after Holm over {len(ids)} personas",
         ))  # fmt: skip
-    return Report(subject, tuple(measured))
+    return PersonaReport(subject, tuple(measured))
 
 
 def _failed(answers: Answers, id: str) -> int:

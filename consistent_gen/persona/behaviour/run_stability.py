@@ -23,7 +23,7 @@ import numpy as np
 from consistent_gen.errors import InputError
 from consistent_gen.language.models import LanguageModel, Message
 from consistent_gen.persona.asking import asked
-from consistent_gen.persona.measurement import Item, Measurement, Report
+from consistent_gen.persona.measurement import MeasuredItem, Measurement, PersonaReport
 from consistent_gen.persona.persona import Persona
 from consistent_gen.persona.scripted import Scripted
 from consistent_gen.persona.statistics import mean, share
@@ -98,7 +98,7 @@ def quadrant(runs: Sequence[TaskRun]) -> Quadrant:
     return "varied and right" if right else "varied and wrong"
 
 
-def stability(subject: str, runs: Mapping[str, Sequence[TaskRun]]) -> Report:
+def stability(subject: str, runs: Mapping[str, Sequence[TaskRun]]) -> PersonaReport:
     """The report on runs by task: "variation", "divergence step", "accuracy", "consistent and
     wrong" (of all tasks) and the shares of the other quadrants. Accuracy always stands
     beside stability.
@@ -115,7 +115,9 @@ def stability(subject: str, runs: Mapping[str, Sequence[TaskRun]]) -> Report:
     right = {id: sum(r.right for r in some) / len(some) for id, some in tasks}
     unfinished = sum(not r.finished for _, some in tasks for r in some)
     places = {id: quadrant(some) for id, some in tasks}
-    items = tuple(Item(id, cv[id], why=f"{places[id]}; diverges at {diverge[id]}") for id in runs)
+    items = tuple(
+        MeasuredItem(id, cv[id], why=f"{places[id]}; diverges at {diverge[id]}") for id in runs
+    )
     spread, accuracy = mean(list(cv.values())), mean(list(right.values()))
     apart = mean([float(step) for step in diverge.values() if step is not None])
     measured = [
@@ -133,17 +135,17 @@ def stability(subject: str, runs: Mapping[str, Sequence[TaskRun]]) -> Report:
         direction: Literal["lower", "none"] = "lower" if name == "consistent and wrong" else "none"
         measured.append(Measurement(name, found.value, found.low, found.high, found.n,
                                     direction=direction))  # fmt: skip
-    return Report(subject, tuple(measured))
+    return PersonaReport(subject, tuple(measured))
 
 
-def passes(report: Report, least_accuracy: float) -> bool:
+def passes(report: PersonaReport, least_accuracy: float) -> bool:
     """Whether runs are good enough: by accuracy alone, whatever their stability."""
     return report["accuracy"].low >= least_accuracy
 
 
 def run_stability(
     model: LanguageModel, persona: Persona | None, tasks: Sequence[AgentTask], *, runs: int = 5
-) -> Report:
+) -> PersonaReport:
     """Each task so often, each time anew."""
     done = {task.id: [run_task(model, persona, task) for _ in range(runs)] for task in tasks}
     return stability(model.name, done)

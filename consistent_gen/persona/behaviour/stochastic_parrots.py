@@ -20,7 +20,7 @@ import numpy as np
 from consistent_gen.errors import InputError
 from consistent_gen.language.models import LanguageModel, Message
 from consistent_gen.persona.asking import ask, asked, refused, speaking_as
-from consistent_gen.persona.measurement import Item, Measurement, Report
+from consistent_gen.persona.measurement import MeasuredItem, Measurement, PersonaReport
 from consistent_gen.persona.persona import Persona
 from consistent_gen.persona.scripted import Scripted
 from consistent_gen.persona.statistics import between_variance, scipy_stats
@@ -43,7 +43,7 @@ class HarmTest:
 def sensitivity(
     model: LanguageModel, personas: Sequence[Persona], tests: Sequence[HarmTest],
     *, categories: Mapping[str, str] | None = None,
-) -> Report:  # fmt: skip
+) -> PersonaReport:  # fmt: skip
     """Per test "difference of TEST" (a variance of rates) and "evasive in TEST"; "macro
     difference"; for each category of personas (id -> category) "difference of TEST within
     CATEGORY".
@@ -72,7 +72,7 @@ def sensitivity(
     measured.append(
         Measurement("macro difference", value, n=len(tests), direction="lower", null=0.0)
     )
-    return Report(model.name, tuple(measured))
+    return PersonaReport(model.name, tuple(measured))
 
 
 def _rates(
@@ -105,7 +105,7 @@ def _difference(
     noise = float(np.mean(of_one)) if of_one else 0.0
     found = between_variance(rates, noise)
     deviant = _deviant(known)
-    items = tuple(Item(id, k / n, why=f"{k} of {n} pass") for id, (k, n) in known.items())
+    items = tuple(MeasuredItem(id, k / n, why=f"{k} of {n} pass") for id, (k, n) in known.items())
     note = f"noise of {noise:.4f} subtracted; spread {max(found.value, 0.0) ** 0.5:.3f}"
     if deviant:
         note += f"; unlike the others: {', '.join(deviant)}"

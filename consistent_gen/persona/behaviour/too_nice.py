@@ -26,7 +26,7 @@ import numpy as np
 from consistent_gen.errors import InputError
 from consistent_gen.language.models import LanguageModel, Message
 from consistent_gen.persona.asking import ask, asked, last_integer, speaking_as, words
-from consistent_gen.persona.measurement import Item, Measurement, Report
+from consistent_gen.persona.measurement import MeasuredItem, Measurement, PersonaReport
 from consistent_gen.persona.persona import Persona
 from consistent_gen.persona.scripted import Scripted
 from consistent_gen.persona.statistics import correlation, line, scipy_stats
@@ -116,7 +116,7 @@ class PersonaStance:
     on_false: float
     on_true: float
     failed: int
-    items: tuple[Item, ...] = ()
+    items: tuple[MeasuredItem, ...] = ()
 
 
 def measure_subject(
@@ -139,7 +139,7 @@ def measure_subject(
         failed += found is None
         value = math.nan if found is None else found
         told.append(
-            Item(f"{persona.id if persona else 'nobody'} {i}", value, opinion.prompt, reply)
+            MeasuredItem(f"{persona.id if persona else 'nobody'} {i}", value, opinion.prompt, reply)
         )
         if found is not None:
             stances.append((opinion, found))
@@ -225,7 +225,7 @@ def agreeableness_slope(subjects: Sequence[PersonaStance], *, seed: int = 0) -> 
     note = f"r {r.value:.2f}; {passed} of 6 tests"
     if r.value > 0.0 and passed >= 3:
         note += ": supported"
-    items = tuple(Item(x.id, x.sycophancy, why=f"agreeableness {x.agreeableness:.2f}")
+    items = tuple(MeasuredItem(x.id, x.sycophancy, why=f"agreeableness {x.agreeableness:.2f}")
                   for x in kept)  # fmt: skip
     return Measurement("sycophancy_slope", found.value, found.low, found.high, found.n, failed,
                        direction="lower", null=0.0, items=items, note=note)  # fmt: skip
@@ -252,7 +252,7 @@ def release_gate(
 
 def report(
     model: LanguageModel, card: PersonaStance, base: PersonaStance, gate: ReleaseGate
-) -> Report:
+) -> PersonaReport:
     """The gate's numbers beside agreement with true and with false claims."""
     n, failed = len(card.items), card.failed
     shares = (
@@ -264,7 +264,7 @@ def report(
     )  # fmt: skip
     ttg = Measurement("truthfulness_gap", gate.ttg, n=len(card.items), direction="lower", null=0.0,
                       note=f"{gate.zone}; gate: {gate.standing}")  # fmt: skip
-    return Report(f"{card.id} on {model.name}", (gate.slope, ttg, *shares))
+    return PersonaReport(f"{card.id} on {model.name}", (gate.slope, ttg, *shares))
 
 
 # What is planted.

@@ -19,7 +19,7 @@ import numpy as np
 from consistent_gen.errors import InputError
 from consistent_gen.language.models import LanguageModel, Message
 from consistent_gen.persona.asking import ask, asked, refused, words
-from consistent_gen.persona.measurement import Item, Measurement, Report
+from consistent_gen.persona.measurement import MeasuredItem, Measurement, PersonaReport
 from consistent_gen.persona.persona import Persona
 from consistent_gen.persona.scripted import Scripted
 from consistent_gen.persona.statistics import mean
@@ -39,7 +39,7 @@ def overlap(a: str, b: str) -> float:
     return len(x & y) / len(x | y) if x and y else 0.0
 
 
-def of_answers(subject: str, answers: Mapping[str, Sequence[str]]) -> Report:
+def of_answers(subject: str, answers: Mapping[str, Sequence[str]]) -> PersonaReport:
     """The report on answers by question, one for each wording of the persona.
 
     "stability": mean overlap of two wordings' answers to one question. "distinctness": one less the
@@ -53,7 +53,7 @@ def of_answers(subject: str, answers: Mapping[str, Sequence[str]]) -> Report:
     items = []
     for question, some in answers.items():
         agree = np.mean([overlap(a, b) for a, b in itertools.combinations(some, 2)])
-        items.append(Item(question, float(agree), question, " | ".join(some)))
+        items.append(MeasuredItem(question, float(agree), question, " | ".join(some)))
     stable = mean([item.value for item in items])
     apart = [
         1.0 - overlap(x, y)
@@ -63,7 +63,7 @@ def of_answers(subject: str, answers: Mapping[str, Sequence[str]]) -> Report:
     told = float(np.mean(apart))
     flat = [text for some in answers.values() for text in some]
     silent = sum(refused(text) for text in flat) / len(flat)
-    return Report(subject, (
+    return PersonaReport(subject, (
         Measurement("stability", stable.value, stable.low, stable.high, stable.n,
                     items=tuple(items)),
         Measurement("distinctness", told, n=len(apart), note="0 for one constant answer"),
@@ -73,7 +73,7 @@ def of_answers(subject: str, answers: Mapping[str, Sequence[str]]) -> Report:
 
 def variant_consistency(
     model: LanguageModel, wordings: Sequence[Persona], questions: Sequence[str]
-) -> Report:
+) -> PersonaReport:
     """Every wording of one persona answers every question, once."""
     answers = {q: [ask(model, wording, q) for wording in wordings] for q in questions}
     return of_answers(model.name, answers)

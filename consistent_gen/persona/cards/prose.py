@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 
 from consistent_gen.persona.persona import MAX_STATEMENT
-from consistent_gen.persona.transcript import Transcript, Turn
+from consistent_gen.persona.transcript import Transcript, Utterance
 
 _CHARACTER = re.compile(r"\{\{\s*char\s*\}\}|<\s*(?:char|bot)\s*>", re.I)
 _USER = re.compile(r"\{\{\s*user\s*\}\}|<\s*user\s*>", re.I)
@@ -203,7 +203,7 @@ def example_dialogues(text: str, character: str, user: str) -> list[Transcript]:
         if not turns and "\n".join(before).strip():
             turns = [(character, before)]
         spoken = [
-            Turn(who, said)
+            Utterance(who, said)
             for who, lines in turns
             if (said := with_names("\n".join(lines), character, user).strip())
         ]

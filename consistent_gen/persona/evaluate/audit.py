@@ -27,7 +27,7 @@ from consistent_gen.persona.evaluate.pair_scorer import default_scorer
 from consistent_gen.persona.evaluate.personaeval import JudgeCard
 from consistent_gen.persona.evaluate.reply_consistency import discourse
 from consistent_gen.persona.judging import PairScorer
-from consistent_gen.persona.measurement import Item, Measurement, Report
+from consistent_gen.persona.measurement import MeasuredItem, Measurement, PersonaReport
 from consistent_gen.persona.persona import Persona
 from consistent_gen.persona.transcript import Transcript, project
 from consistent_gen.registry import resolve
@@ -69,11 +69,11 @@ def audit(
     scorer: PairScorer | None = None,
     embedder: TextEmbedder | None = None,
     measures: Mapping[str, str] | None = None,
-    baseline: Report | None = None,
+    baseline: PersonaReport | None = None,
     judge: JudgeCard | None = None,
     tolerances: Mapping[str, float] | None = None,
     seed: int = 0,
-) -> Report:
+) -> PersonaReport:
     """Measure a persona in a model, write `report.html` and `report.json` into `out`.
 
     Args:
@@ -109,18 +109,20 @@ def audit(
             measured += function(told)
         except ConsistentGenError as error:
             failures[name] = str(error)
-    report = Report(f"{persona.name} in {model.name}", tuple(measured), dict(tolerances or {}))
+    report = PersonaReport(
+        f"{persona.name} in {model.name}", tuple(measured), dict(tolerances or {})
+    )
     write(report, persona, answers, out, baseline=baseline, judge=judge, failures=failures)
     return report
 
 
 def write(
-    report: Report,
+    report: PersonaReport,
     persona: Persona,
     answers: Sequence[Faithfulness],
     out: str | Path,
     *,
-    baseline: Report | None = None,
+    baseline: PersonaReport | None = None,
     judge: JudgeCard | None = None,
     failures: Mapping[str, str] | None = None,
 ) -> None:
@@ -142,7 +144,7 @@ def write(
     write_json(folder / VALUES, values)
 
 
-def read_report(path: str | Path) -> Report:
+def read_report(path: str | Path) -> PersonaReport:
     """The report of an earlier audit's `report.json`, as a baseline for another.
 
     Raises:
@@ -156,10 +158,10 @@ def read_report(path: str | Path) -> Report:
         for entry in told["measurements"]:
             numbers = ("value", "low", "high", "reference", "null")
             entry |= {k: math.nan for k in numbers if entry.get(k) is None}
-            items = [Item(**(i | ({"value": math.nan} if i["value"] is None else {})))
+            items = [MeasuredItem(**(i | ({"value": math.nan} if i["value"] is None else {})))
                      for i in entry.pop("items")]  # fmt: skip
             measurements.append(Measurement(**entry, items=tuple(items)))
-        return Report(told["subject"], tuple(measurements), told["tolerances"])
+        return PersonaReport(told["subject"], tuple(measurements), told["tolerances"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} is not the report.json of an audit ({error})") from None
 
@@ -191,7 +193,7 @@ def distance_by_turn(told: Interview) -> list[Measurement]:
     turns = told.transcript.of(told.speaker)
     vectors = told.embedder.text([told.persona.prompt(), *turns])
     distance = 1.0 - vectors[1:] @ vectors[0]
-    items = [Item(f"turn {i}", float(d), answered=text) for i, (d, text)
+    items = [MeasuredItem(f"turn {i}", float(d), answered=text) for i, (d, text)
              in enumerate(zip(distance, turns, strict=True), 1)]  # fmt: skip
     slope = low = high = math.nan
     if len(turns) > 2:

@@ -12,7 +12,7 @@ from html import escape
 from consistent_gen.persona.evaluate.conflicts import metric_conflicts
 from consistent_gen.persona.evaluate.faithfulness import Faithfulness
 from consistent_gen.persona.evaluate.personaeval import JudgeCard
-from consistent_gen.persona.measurement import Item, Measurement, Report
+from consistent_gen.persona.measurement import MeasuredItem, Measurement, PersonaReport
 from consistent_gen.persona.persona import Persona
 
 QUOTES = 8
@@ -32,11 +32,11 @@ _BLUE, _RED, _GREY = "#1a56a8", "#b3261e", "#767676"
 
 
 def page(
-    report: Report,
+    report: PersonaReport,
     persona: Persona,
     answers: Sequence[Faithfulness],
     *,
-    baseline: Report | None = None,
+    baseline: PersonaReport | None = None,
     judge: JudgeCard | None = None,
     failures: Mapping[str, str] | None = None,
 ) -> str:
@@ -65,7 +65,7 @@ def page(
     )
 
 
-def _tools(report: Report, judge: JudgeCard | None) -> str:
+def _tools(report: PersonaReport, judge: JudgeCard | None) -> str:
     told = {(kind, text) for m in report.measurements for kind, text in m.tools.items()}
     lines = [f"<li>{escape(kind)}: {escape(text)}</li>" for kind, text in sorted(told)]
     if judge is not None:
@@ -74,9 +74,9 @@ def _tools(report: Report, judge: JudgeCard | None) -> str:
     return f"<h2>What measured, and how good it is itself</h2><ul>{''.join(lines)}</ul>"
 
 
-def _quotes(report: Report) -> str:
+def _quotes(report: PersonaReport) -> str:
     """The worst items of all measures that have a better and a worse."""
-    picked: list[tuple[str, Item]] = []
+    picked: list[tuple[str, MeasuredItem]] = []
     for m in report.measurements:
         if m.direction == "none" or _by_turn(m):
             continue
@@ -98,7 +98,7 @@ def _quotes(report: Report) -> str:
     return f"<h2>Worst quotes</h2>{''.join(told)}"
 
 
-def _goodness(m: Measurement, item: Item) -> float:
+def _goodness(m: Measurement, item: MeasuredItem) -> float:
     if m.direction == "reference":
         return -abs(item.value - m.reference)
     return -item.value if m.direction == "lower" else item.value
@@ -152,7 +152,7 @@ def _bar(share: float) -> str:
     )
 
 
-def _measures(report: Report) -> str:
+def _measures(report: PersonaReport) -> str:
     rows = []
     for m in report.measurements:
         interval = "" if math.isnan(m.low) else f"{m.low:.3f} to {m.high:.3f}"
@@ -175,7 +175,7 @@ def _measures(report: Report) -> str:
     )
 
 
-def _intervals(report: Report) -> str:
+def _intervals(report: PersonaReport) -> str:
     """Values with their intervals on one axis."""
     shown = [m for m in report.measurements if not math.isnan(m.low)]
     if not shown:
@@ -247,7 +247,7 @@ def _line(m: Measurement) -> str:
     )
 
 
-def _comparison(report: Report, baseline: Report) -> str:
+def _comparison(report: PersonaReport, baseline: PersonaReport) -> str:
     """Against an earlier report: the verdict, every conflict, and the two on one another's axes."""
     verdict = report.against(baseline)
     lines = [f"<p>Against {escape(baseline.subject)}: <strong>{verdict.standing}</strong>.</p>"]
@@ -265,7 +265,7 @@ def _comparison(report: Report, baseline: Report) -> str:
     return f"<h2>Pareto</h2>{''.join(lines)}{_differences(report, baseline)}"
 
 
-def _differences(report: Report, baseline: Report) -> str:
+def _differences(report: PersonaReport, baseline: PersonaReport) -> str:
     """How much better (right) or worse (left) each shared measure is, by its own tolerance."""
     theirs = {m.name: m for m in baseline.measurements}
     shown = [(m.name, m.goodness - theirs[m.name].goodness) for m in report.measurements

@@ -14,11 +14,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from consistent_gen.errors import InputError, UnknownNameError
-from consistent_gen.persona.measurement import Measurement, Report
+from consistent_gen.persona.measurement import Measurement, PersonaReport
 from consistent_gen.rewards.pareto import MetricConflict, conflicts
 
 
-def metric_conflicts(reports: Sequence[Report]) -> list[MetricConflict]:
+def metric_conflicts(reports: Sequence[PersonaReport]) -> list[MetricConflict]:
     """Every pair of reports in which one metric gains and another loses by more than its
     tolerance; of several tolerances for a metric the largest counts.
     """
@@ -38,7 +38,9 @@ def metric_conflicts(reports: Sequence[Report]) -> list[MetricConflict]:
     return conflicts(systems, tolerances)
 
 
-def pruned(report: Report, keep: Collection[str], among: Sequence[Report]) -> Report:
+def pruned(
+    report: PersonaReport, keep: Collection[str], among: Sequence[PersonaReport]
+) -> PersonaReport:
     """The report with the measurements of `keep` only.
 
     Raises:

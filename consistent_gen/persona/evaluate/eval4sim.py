@@ -282,7 +282,7 @@ def eval4sim(
 
 def recovery(seed: int, parameter: float) -> Measurement:
     """N falls with the planted share of turns that deny the speaker's persona."""
-    from consistent_gen.persona.evaluate.faithfulness import Table
+    from consistent_gen.persona.evaluate.faithfulness import TruthTable
 
     rng = random.Random(f"denials {seed}")
     corpus = []
@@ -296,4 +296,4 @@ def recovery(seed: int, parameter: float) -> Measurement:
                 "a", f"It is false that {statement}" if denied else f"Yes: {statement}"
             )
         corpus.append(SpeakerDialogues((statement,), "a", (talk,)))
-    return Measurement("naturalness", naturalness(corpus, Table()), n=len(corpus))
+    return Measurement("naturalness", naturalness(corpus, TruthTable()), n=len(corpus))

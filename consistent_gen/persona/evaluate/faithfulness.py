@@ -23,7 +23,7 @@ from consistent_gen.language.models import LanguageModel, Message
 from consistent_gen.persona.evaluate.means import measured
 from consistent_gen.persona.evaluate.pair_scorer import asked_and_said, tools
 from consistent_gen.persona.judging import Nli, PairScorer
-from consistent_gen.persona.measurement import Item, Measurement
+from consistent_gen.persona.measurement import MeasuredItem, Measurement
 from consistent_gen.persona.persona import Persona, Statement
 from consistent_gen.persona.scripted import Scripted
 from consistent_gen.rewards.statements import Judged, active_passive
@@ -162,13 +162,13 @@ def faithfulness(
     ], found  # fmt: skip
 
 
-def _items(found: Sequence[Faithfulness], values: Sequence[float]) -> tuple[Item, ...]:
+def _items(found: Sequence[Faithfulness], values: Sequence[float]) -> tuple[MeasuredItem, ...]:
     """An answer each; `why` names the statement that it treats worst."""
     items = []
     for number, (one, value) in enumerate(zip(found, values, strict=True), 1):
         worst = max(one.scores, key=lambda s: s.judged.contradicted)
         why = f"{worst.statement.text!r} {worst.why}"
-        items.append(Item(f"question {number}", value, one.question, one.reply, why))
+        items.append(MeasuredItem(f"question {number}", value, one.question, one.reply, why))
     return tuple(items)
 
 
@@ -194,7 +194,7 @@ class KeepsStatements:
         return "That has nothing to do with it."
 
 
-class Table:
+class TruthTable:
     """A scorer that is right about what `KeepsStatements` says: what is found is then the measure's
     own doing, and no scorer's.
     """
@@ -222,5 +222,5 @@ def recovery(seed: int, parameter: float) -> Measurement:
     statements = tuple(Statement(f"I own {n} boats number {n}.") for n in range(80))
     persona = Persona("scripted", "Scripted", statements=statements)
     model = Scripted(KeepsStatements(parameter), seed=seed)
-    _, answers = faithfulness(persona, model, Table(), questions_about(persona, 80))
+    _, answers = faithfulness(persona, model, TruthTable(), questions_about(persona, 80))
     return measured("broken", [1.0 - one.active for one in answers])

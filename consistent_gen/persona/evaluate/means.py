@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from consistent_gen.persona.measurement import Direction, Item, Measurement
+from consistent_gen.persona.measurement import Direction, MeasuredItem, Measurement
 from consistent_gen.registry import resolve
 from consistent_gen.rewards.statistics import bootstrap
 
@@ -27,8 +27,9 @@ def library(name: str) -> Any:
 
 def measured(
     name: str, values: Sequence[float], *, direction: Direction = "higher", failed: int = 0,
-    tools: Mapping[str, str] | None = None, items: Sequence[Item] = (), null: float = math.nan,
-    reference: float = math.nan, unit: str = "", note: str = "", seed: int = 0,
+    tools: Mapping[str, str] | None = None, items: Sequence[MeasuredItem] = (),
+    null: float = math.nan, reference: float = math.nan, unit: str = "", note: str = "",
+    seed: int = 0,
 ) -> Measurement:  # fmt: skip
     """The mean of `values` with its 95 % bootstrap interval over cases.
 

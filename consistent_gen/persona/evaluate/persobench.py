@@ -23,7 +23,7 @@ from consistent_gen.errors import InputError
 from consistent_gen.persona.evaluate.means import measured
 from consistent_gen.persona.evaluate.pair_scorer import tools
 from consistent_gen.persona.judging import PairScorer
-from consistent_gen.persona.measurement import Item, Measurement
+from consistent_gen.persona.measurement import MeasuredItem, Measurement
 
 Mode: TypeAlias = Literal["released", "corrected"]
 MAX_WORDS = 110
@@ -114,7 +114,7 @@ def personalization_report(
     found: list[Measurement] = []
     for name, values in columns.items():
         items = [
-            Item(str(i), v, row.context, row.response or "")
+            MeasuredItem(str(i), v, row.context, row.response or "")
             for i, (row, v) in enumerate(zip(usable, values, strict=True))
             if name == "C-score"
         ]
@@ -125,7 +125,7 @@ def personalization_report(
             measured(f"{label} (invalid as worst)", whole, tools=told),
         ]
     invalid = [float(row.response is None or not row.personas) for row in rows]
-    bad = [Item(str(i), math.nan, row.context, row.raw, "no reply of the required shape")
+    bad = [MeasuredItem(str(i), math.nan, row.context, row.raw, "no reply of the required shape")
            for i, row in enumerate(rows) if row.response is None]  # fmt: skip
     found.append(measured("failure ratio", invalid, direction="lower", items=bad))
     seconds = [row.seconds for row in rows]
@@ -182,11 +182,11 @@ def recovery(seed: int, parameter: float) -> Measurement:
     """The planted share of malformed outputs, as the failure ratio finds it."""
     import random
 
-    from consistent_gen.persona.evaluate.faithfulness import Table
+    from consistent_gen.persona.evaluate.faithfulness import TruthTable
 
     rng = random.Random(f"malformed {seed}")
     good = json.dumps({"response": "Yes: I own a boat."})
     rows = [PersoRow(("I own a boat.",), "A: Hello", "Hi", "Hi!" if rng.random() < parameter
                      else good) for _ in range(120)]  # fmt: skip
-    report = personalization_report(rows, Table())
+    report = personalization_report(rows, TruthTable())
     return next(m for m in report if m.name == "failure ratio")

@@ -24,7 +24,7 @@ import numpy as np
 from consistent_gen.errors import InputError
 from consistent_gen.language.models import LanguageModel, Message
 from consistent_gen.persona.evaluate.means import measured
-from consistent_gen.persona.measurement import Item, Measurement
+from consistent_gen.persona.measurement import MeasuredItem, Measurement
 
 TRACKS = ("Literary", "Drama", "Expertise")
 HUMAN = 0.908  # top-1 of people, all tracks (abstract)
@@ -148,7 +148,7 @@ def qualify_judge(
                     [case.profiles[j] for j in order])  # fmt: skip
         if given is None:
             ranks.append(math.nan)
-            items.append(Item(str(i), math.nan, case.prompt, "", "no probabilities"))
+            items.append(MeasuredItem(str(i), math.nan, case.prompt, "", "no probabilities"))
             continue
         p = np.array(given)[np.argsort(order)]
         tie = [rng.random() for _ in p]
@@ -157,7 +157,9 @@ def qualify_judge(
         truth = np.eye(len(p))[case.truth]
         brier.append(float(((p - truth) ** 2).sum()))
         sure.append((float(p.max()), ranking[0] == case.truth))
-        items.append(Item(str(i), float(ranks[-1] == 1), case.prompt, case.options[ranking[0]]))
+        items.append(
+            MeasuredItem(str(i), float(ranks[-1] == 1), case.prompt, case.options[ranking[0]])
+        )
     told = {"judge": name}
     top1 = measured("top-1", [float(r == 1) for r in ranks], tools=told, items=items,
                     null=1.0 / len(cases[0].options),

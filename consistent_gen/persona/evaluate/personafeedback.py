@@ -18,7 +18,7 @@ from typing import Any
 from consistent_gen.errors import InputError
 from consistent_gen.persona.evaluate.means import measured
 from consistent_gen.persona.judging import Choice, PairwiseJudge
-from consistent_gen.persona.measurement import Item, Measurement
+from consistent_gen.persona.measurement import MeasuredItem, Measurement
 
 # The second folder is spelled so in the published data.
 KINDS = {"general": "general", "specific": "spedific"}
@@ -123,7 +123,7 @@ def feedback_report(
                 continue
             hits = [_hit(c, contexts[arm](c), judge, f"{seed} {i}") for i, c in enumerate(part)]
             items = [
-                Item(str(i), h, c.question, c.reject)
+                MeasuredItem(str(i), h, c.question, c.reject)
                 for i, (h, c) in enumerate(zip(hits, part, strict=True))
                 if arm == ARMS[0]
             ]

@@ -23,7 +23,7 @@ import numpy as np
 from consistent_gen.errors import InputError
 from consistent_gen.language.models import LanguageModel, Message
 from consistent_gen.persona.evaluate.means import measured
-from consistent_gen.persona.measurement import Item, Measurement
+from consistent_gen.persona.measurement import MeasuredItem, Measurement
 from consistent_gen.persona.scripted import Scripted
 
 TASKS: Mapping[str, str] = {
@@ -126,7 +126,7 @@ def rubric_report(
     for task, rows in grades.items():
         by_question = list(zip(*rows, strict=True))
         means = [_mean([g for g in column if g is not None]) for column in by_question]
-        items = [Item(f"{task} {i}", v) for i, v in enumerate(means)]
+        items = [MeasuredItem(f"{task} {i}", v) for i, v in enumerate(means)]
         found.append(measured(task, means, tools=told, items=items, unit="of 5"))
         parsed += [float(g is not None) for row in rows for g in row]
     rate = measured("parse rate", parsed, tools=told)

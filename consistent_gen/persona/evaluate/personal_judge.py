@@ -23,7 +23,7 @@ from consistent_gen.errors import InputError
 from consistent_gen.language.models import LanguageModel, Message
 from consistent_gen.persona.evaluate.means import library, measured
 from consistent_gen.persona.judging import Choice
-from consistent_gen.persona.measurement import Item, Measurement
+from consistent_gen.persona.measurement import MeasuredItem, Measurement
 
 BANDS = ("uncertain", "moderately certain", "quite certain", "certain", "highly certain")
 TARGET = 0.80
@@ -132,7 +132,7 @@ def judge_report(
     """Accuracy on all and above the threshold, each with its coverage."""
     told = {"judge": name}
     threshold = choose_threshold(pairs, target)
-    items = [Item(str(i), float(p.right), why=f"certainty {p.certainty:g}")
+    items = [MeasuredItem(str(i), float(p.right), why=f"certainty {p.certainty:g}")
              for i, p in enumerate(pairs)]  # fmt: skip
     found = [measured("agreement with the person", [float(p.right) for p in pairs], tools=told,
                       null=0.5, items=items)]  # fmt: skip

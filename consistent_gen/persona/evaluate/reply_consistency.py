@@ -21,7 +21,7 @@ from consistent_gen.errors import InputError
 from consistent_gen.persona.evaluate.means import measured
 from consistent_gen.persona.evaluate.pair_scorer import tools
 from consistent_gen.persona.judging import PairScorer
-from consistent_gen.persona.measurement import Item, Measurement
+from consistent_gen.persona.measurement import MeasuredItem, Measurement
 from consistent_gen.persona.transcript import Transcript
 
 OWN_TURNS = 5
@@ -74,7 +74,7 @@ def c_scores(replies: Sequence[Reply], scorer: PairScorer) -> list[Measurement]:
     for number, (reply, found) in enumerate(zip(usable, by_reply, strict=True)):
         against = [s for s, label in zip(reply.persona, found, strict=True) if label < 0]
         why = f"contradicts {against[0]!r}" if against else ""
-        items.append(Item(str(number), float(sum(found)), reply.query, reply.response, why))
+        items.append(MeasuredItem(str(number), float(sum(found)), reply.query, reply.response, why))
     told = tools(scorer)
     return [
         measured("C-score (sum over statements)", [float(sum(row)) for row in by_reply],
@@ -112,7 +112,9 @@ def discourse(transcripts: Sequence[Transcript], scorer: PairScorer) -> list[Mea
     labels = [nli.label for nli in scorer.nli(own)]
     broken = [float(min(labels[start : start + n]) < 0) for start, n, _ in starts]
     items = [
-        Item(name, value, own[start][0], own[start][1], "against an own turn" if value else "")
+        MeasuredItem(
+            name, value, own[start][0], own[start][1], "against an own turn" if value else ""
+        )
         for (start, _, name), value in zip(starts, broken, strict=True)
     ]
     told = tools(scorer)
@@ -141,9 +143,9 @@ def planted(seed: int, share: float, count: int = 200) -> list[Reply]:
 
 def recovery(seed: int, parameter: float) -> Measurement:
     """The planted share of contradicting replies, as `c_scores` finds it."""
-    from consistent_gen.persona.evaluate.faithfulness import Table
+    from consistent_gen.persona.evaluate.faithfulness import TruthTable
 
-    return c_scores(planted(seed, parameter), Table())[1]
+    return c_scores(planted(seed, parameter), TruthTable())[1]
 
 
 def recall(replies: Sequence[Reply], scorer: PairScorer) -> Measurement:

@@ -15,7 +15,7 @@ from consistent_gen.errors import InputError
 from consistent_gen.language.models import LanguageModel, Message
 from consistent_gen.persona.asking import words, yes_or_no
 from consistent_gen.persona.persona import Persona
-from consistent_gen.persona.transcript import MAX_TURNS, Transcript, Turn, project
+from consistent_gen.persona.transcript import MAX_TURNS, Transcript, Utterance, project
 
 View: TypeAlias = Callable[[Transcript, str, str], tuple[Message, ...]]
 Order: TypeAlias = Callable[[Transcript], str]  # the name of who speaks next
@@ -159,7 +159,7 @@ class Detector:
     reads: True when it is over, None where that cannot be told (counted in `unclear`).
     """
 
-    reads: Callable[[Sequence[Turn]], bool | None]
+    reads: Callable[[Sequence[Utterance]], bool | None]
     after: int = 8
     window: int = 4
     unclear: int = field(default=0, init=False)
@@ -172,10 +172,10 @@ class Detector:
         return "the detector finds it over" if over else None
 
 
-def model_detector(model: LanguageModel) -> Callable[[Sequence[Turn]], bool | None]:
+def model_detector(model: LanguageModel) -> Callable[[Sequence[Utterance]], bool | None]:
     """A language model as the reader of a `Detector`."""
 
-    def reads(turns: Sequence[Turn]) -> bool | None:
+    def reads(turns: Sequence[Utterance]) -> bool | None:
         script = "\n".join(f"{turn.speaker}: {turn.text}" for turn in turns)
         question = (
             f"The last lines of a conversation:\n{script}\n\nHas this conversation come to its "

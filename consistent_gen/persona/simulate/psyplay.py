@@ -18,7 +18,7 @@ import numpy as np
 
 from consistent_gen.language.models import LanguageModel, Message
 from consistent_gen.persona.asking import speaking_as, words
-from consistent_gen.persona.measurement import Item, Measurement
+from consistent_gen.persona.measurement import MeasuredItem, Measurement
 from consistent_gen.persona.persona import BIG_FIVE, Persona
 from consistent_gen.persona.scripted import Scripted
 from consistent_gen.persona.simulate.dialogue import Agent, Dialogue, MaxTurns
@@ -102,19 +102,23 @@ def portrayal_success(
     what the same answers get against shuffled cards. "positive" takes neuroticism the other
     way round.
     """
-    items: list[Item] = []
+    items: list[MeasuredItem] = []
     answers: list[tuple[str, Pole, Found]] = []
     rejected, leaked = 0, 0
     for number, (topic, transcript, persona) in enumerate(talks):
         told = [word for text in transcript.of(persona.name) for word in leaks(text, persona)]
         if told:
             leaked, rejected = leaked + 1, rejected + len(poles(persona))
-            items.append(Item(f"{number}", float("nan"), topic, why=f"names {', '.join(told)}"))
+            items.append(
+                MeasuredItem(f"{number}", float("nan"), topic, why=f"names {', '.join(told)}")
+            )
             continue
         for trait, pole in poles(persona).items():
             found = judge(topic, transcript, persona.name, trait)
             answers.append((trait, pole, found))
-            items.append(Item(f"{number} {trait}", float(found == pole), topic, found, pole))
+            items.append(
+                MeasuredItem(f"{number} {trait}", float(found == pole), topic, found, pole)
+            )
     tools, failed = {"judge": tool}, rejected
     told_apart = {
         "portrayal_success": answers,

@@ -18,7 +18,7 @@ from consistent_gen.errors import InputError
 from consistent_gen.language.embedders import HashedNgrams, TextEmbedder
 from consistent_gen.language.models import Message
 from consistent_gen.persona.asking import asked, speaking_as, words
-from consistent_gen.persona.measurement import Item, Measurement
+from consistent_gen.persona.measurement import MeasuredItem, Measurement
 from consistent_gen.persona.persona import Persona, Statement
 from consistent_gen.persona.scripted import Scripted
 from consistent_gen.persona.simulate.dialogue import Agent, Dialogue, MaxTurns, View
@@ -60,7 +60,9 @@ def echo_rate(spoken: Sequence[SpokenRole]) -> Measurement:
                 theirs = {gram for gram in said if first.get(gram, turn.speaker) != turn.speaker}
                 copied = max(len(theirs & other) / len(said) for other in heard[-WITHIN:])
                 why = f"{copied:.0%} of its trigrams"
-                items.append(Item(f"{number}.{i}", float(copied >= ECHO), "", turn.text, why))
+                items.append(
+                    MeasuredItem(f"{number}.{i}", float(copied >= ECHO), "", turn.text, why)
+                )
             elif turn.speaker != role.persona.name:
                 heard.append(said)
             for gram in said:
@@ -89,7 +91,7 @@ def drift_slope(spoken: Sequence[SpokenRole], embedder: TextEmbedder) -> Measure
         curve = drift_curve(role, embedder)
         slope = line(range(len(curve)), curve).value
         why = f"from {curve[0]:.2f} to {curve[-1]:.2f}" if len(curve) > 2 else "too few turns"
-        items.append(Item(f"{number} {role.persona.name}", slope, why=why))
+        items.append(MeasuredItem(f"{number} {role.persona.name}", slope, why=why))
     found = mean([item.value for item in items])
     return Measurement(
         "drift_slope", found.value, found.low, found.high, found.n, len(spoken) - found.n,
@@ -113,14 +115,18 @@ def persona_retrieval(
     for number, role in enumerate(spoken):
         if not role.turns or role.persona.id not in ids:
             failed += 1
-            items.append(Item(f"{number}", float("nan"), why="nothing was said, or by a stranger"))
+            items.append(
+                MeasuredItem(f"{number}", float("nan"), why="nothing was said, or by a stranger")
+            )
             continue
         near = texts @ embedder.text(["\n".join(role.turns)])[0]
         own = near[ids.index(role.persona.id)]
         rank = int((near > own).sum()) + 1
         hits += rank == 1
         first = ids[int(near.argmax())]
-        items.append(Item(f"{number} {role.persona.id}", 1.0 / rank, why=f"nearest is {first}"))
+        items.append(
+            MeasuredItem(f"{number} {role.persona.id}", 1.0 / rank, why=f"nearest is {first}")
+        )
     found = share(hits, len(spoken) - failed)
     return Measurement(
         "persona_retrieval", found.value, found.low, found.high, found.n, failed,

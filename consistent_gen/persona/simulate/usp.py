@@ -19,7 +19,7 @@ import numpy as np
 from consistent_gen.language.embedders import HashedNgrams, TextEmbedder
 from consistent_gen.language.models import LanguageModel, Message
 from consistent_gen.persona.asking import asked, last_integer, speaking_as, words
-from consistent_gen.persona.measurement import Item, Measurement
+from consistent_gen.persona.measurement import MeasuredItem, Measurement
 from consistent_gen.persona.persona import Persona, Statement
 from consistent_gen.persona.scripted import Scripted
 from consistent_gen.persona.simulate.dialogue import Agent, Dialogue, MaxTurns
@@ -102,14 +102,18 @@ def fact_recall(
     for number, (known, profile) in enumerate(cases):
         if profile is None:
             failed += len(known)
-            items += [Item(f"{number}", float("nan"), fact, why="no profile") for fact in known]
+            items += [
+                MeasuredItem(f"{number}", float("nan"), fact, why="no profile") for fact in known
+            ]
             continue
         near = embedder.text([*known, *profile.facts, ""])
         against = near[: len(known)] @ near[len(known) : -1].T if profile.facts else None
         for i, fact in enumerate(known):
             best = float(against[i].max()) if against is not None else 0.0
             hits += best >= same
-            items.append(Item(f"{number}.{i}", float(best >= same), fact, why=f"cosine {best:.2f}"))
+            items.append(
+                MeasuredItem(f"{number}.{i}", float(best >= same), fact, why=f"cosine {best:.2f}")
+            )
     found = share(hits, len(items) - failed)
     return Measurement("fact_recall", found.value, found.low, found.high, found.n, failed,
                        tools={"embedder": embedder.description}, items=tuple(items))  # fmt: skip
@@ -156,10 +160,10 @@ def failure_modes(
     having been praised. topic_drift: the slope of 1 - cos(turn, what the dialogue began with).
     Shares are of the user's turns. Wordings are English.
     """
-    blunt: list[Item] = []
-    confused: list[Item] = []
-    praise: list[Item] = []
-    drift: list[Item] = []
+    blunt: list[MeasuredItem] = []
+    confused: list[MeasuredItem] = []
+    praise: list[MeasuredItem] = []
+    drift: list[MeasuredItem] = []
     for number, (transcript, profile) in enumerate(zip(transcripts, profiles, strict=True)):
         facts = [set(words(fact)) - {"you", "your", "i", "my"} for fact in profile.facts]
         before = ""
@@ -167,13 +171,13 @@ def failure_modes(
             if turn.speaker == user:
                 said, low, id = set(words(turn.text)), turn.text.lower(), f"{number}.{i}"
                 recited = max((len(f & said) / len(f) for f in facts if f), default=0.0)
-                blunt.append(Item(id, float(recited >= BLUNT), answered=turn.text))
+                blunt.append(MeasuredItem(id, float(recited >= BLUNT), answered=turn.text))
                 helps = any(phrase in low for phrase in _ASSISTANT)
-                confused.append(Item(id, float(helps), answered=turn.text))
+                confused.append(MeasuredItem(id, float(helps), answered=turn.text))
                 both = _praises(low) and _praises(before)
-                praise.append(Item(id, float(both), answered=turn.text))
+                praise.append(MeasuredItem(id, float(both), answered=turn.text))
             before = turn.text.lower()
-        drift.append(Item(f"{number}", _topic_drift(transcript.of(user), embedder)))
+        drift.append(MeasuredItem(f"{number}", _topic_drift(transcript.of(user), embedder)))
     shares = [
         Measurement(name, found.value, found.low, found.high, found.n, direction="lower",
                     null=0.0, items=tuple(items))
@@ -225,7 +229,9 @@ def rank_assistants(
                 asking.said(assistant.name, RATE)
             )
             rating = last_integer(reply, 1, 5)
-            items.append(Item(user.name, float("nan") if rating is None else rating, RATE, reply))
+            items.append(
+                MeasuredItem(user.name, float("nan") if rating is None else rating, RATE, reply)
+            )
         rated = mean([item.value for item in items])
         found[name] = Measurement(
             f"rating of {name}", rated.value, rated.low, rated.high, rated.n,
