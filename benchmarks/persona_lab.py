@@ -31,6 +31,7 @@ from rich.console import Console
 from rich.table import Table
 
 from consistent_gen.checkpoints import atomic_file, write_json
+from consistent_gen.persona import evaluate
 from consistent_gen.registry import resolve
 
 NULL_SEEDS = 200
