@@ -61,7 +61,7 @@ def edit_of(server: Server, picture: bytes) -> str:
         f"{server.url}/v1/images/edits",
         files={"image": ("p.jpg", picture, "image/jpeg")},
         data={"prompt": "a fox in a forest", "steps": "2"},
-        timeout=30.0,
+        timeout=60.0,
     )
     server.state.artifacts.sweep(0.0)
     return str(answer.raise_for_status().json()["story"])

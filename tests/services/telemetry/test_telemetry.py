@@ -87,7 +87,7 @@ def test_an_id_and_a_trace_reach_the_worker_and_come_back(
 ) -> None:
     caplog.set_level(logging.INFO)
     told = {"X-Request-ID": "mine-42", "traceparent": PARENT}
-    answer = httpx.post(f"{server.url}/v1/stories", json=STORY, headers=told)
+    answer = httpx.post(f"{server.url}/v1/stories", json=STORY, headers=told, timeout=60)
     assert (answer.status_code, answer.headers["x-request-id"]) == (202, "mine-42")
     worker = Traces(spans, "worker", batch=False)
     _, job = drawn_by_courier(server, tmp_path, worker, fails=True)
@@ -127,7 +127,9 @@ def test_an_id_that_is_not_well_formed_is_replaced(server: Server, given: str) -
 def test_a_lease_that_is_given_back_ends_its_spans(
     server: Server, tmp_path: Path, spans: InMemorySpanExporter
 ) -> None:
-    httpx.post(f"{server.url}/v1/stories", json=STORY, headers={"traceparent": "nonsense"})
+    httpx.post(
+        f"{server.url}/v1/stories", json=STORY, headers={"traceparent": "nonsense"}, timeout=60
+    )
     courier, _ = drawn_by_courier(server, tmp_path, Traces(spans, "w", batch=False), fails=False)
     assert courier.tally.released == 1
     found = named(spans)
