@@ -197,13 +197,14 @@ def test_objects_are_found_in_what_models_write() -> None:
 
 def test_all_mistakes_of_a_spec_are_told_at_once() -> None:
     told = {
-        "cuont": 3, "seed": -1, "slip": 2, "quotas": [{"even": {}}], "compare": ["height"],
+        "cuont": 3, "seed": -1, "attempts": 0, "slip": 2, "quotas": [{"even": {}}],
+        "compare": ["height"],
         "owners": {"who": {"mood": {"chioce": []}, "age": {"number": {"low": 1}}}},
         "rules": [{"rule": "required", "fields": ["x"], "owner": "nobody"}],
     }  # fmt: skip
     with pytest.raises(InputError) as caught:
         spec_from(told, source="s.yaml")
     text = str(caught.value)
-    for part in ("mean 'count'", "seed is -1", "slip is 2", "quota 1", "'chioce'", "who.age",
-                 "nobody", "height"):  # fmt: skip
+    for part in ("mean 'count'", "seed is -1", "attempts is 0", "slip is 2", "quota 1", "'chioce'",
+                 "who.age", "nobody", "height"):  # fmt: skip
         assert part in text

@@ -28,14 +28,14 @@ from consistent_gen.persona.population.proposing import (
     ScriptedProposer,
 )
 from consistent_gen.persona.population.quotas import Quotas, Slot, schedule
-from consistent_gen.persona.population.revising import ProposeValidateRevise, persona_from
+from consistent_gen.persona.population.revising import ATTEMPTS, ProposeValidateRevise, persona_from
 from consistent_gen.persona.rules import PersonaRule, Values, at, rules_from
 from consistent_gen.registry import nearest
 
 SPECS = {"students": Path(__file__).parent / "students.yaml"}
 MAX_SPEC = 1 << 20  # bytes
 MAX_COUNT = 10_000_000
-KEYS = ("about", "count", "seed", "id", "slip", "compare", "quotas", "owners", "rules")
+KEYS = ("about", "count", "seed", "id", "slip", "attempts", "compare", "quotas", "owners", "rules")
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class Spec:
     seed: int
     prefix: str
     slip: float
+    attempts: int
     compare: tuple[str, ...]
     quotas: tuple[Quotas, ...]
     fields: Mapping[str, Mapping[str, Draw]]
@@ -71,7 +72,9 @@ class Spec:
                 for owner, fields in self.fields.items()
             }
             proposer = ModelProposer(model, wanted)
-        return ProposeValidateRevise(proposer, self.rules, persona_from, self.text)
+        return ProposeValidateRevise(
+            proposer, self.rules, persona_from, self.text, attempts=self.attempts
+        )
 
 
 def _told(value: Any) -> str:
@@ -118,9 +121,9 @@ def spec_from(told: Any, *, source: str | None = None) -> Spec:
         if key not in KEYS:
             close = nearest(str(key), KEYS)
             fail(f"a spec has no {key!r}" + (f"; did you mean {close!r}?" if close else ""))
-    numbers = {"count": (1, MAX_COUNT), "seed": (0, 2**63)}
-    for key, (low, high) in numbers.items():
-        value = told.get(key, low)
+    numbers = {"count": (1, MAX_COUNT, 1), "seed": (0, 2**63, 0), "attempts": (1, 1_000, ATTEMPTS)}
+    for key, (low, high, default) in numbers.items():
+        value = told.get(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
             fail(f"{key} is {value!r}; expected a whole number from {low} to {high}")
     slip = told.get("slip", 0.0)
@@ -163,9 +166,17 @@ def spec_from(told: Any, *, source: str | None = None) -> Spec:
         raise all_of(wrong)
     prefix = str(told.get("id", "persona"))
     return Spec(
-        told.get("count", 1), told.get("seed", 0), prefix, float(slip), compare, tuple(quotas),
-        fields, rules, dict(told),
-    )  # fmt: skip
+        count=told.get("count", 1),
+        seed=told.get("seed", 0),
+        prefix=prefix,
+        slip=float(slip),
+        attempts=told.get("attempts", ATTEMPTS),
+        compare=compare,
+        quotas=tuple(quotas),
+        fields=fields,
+        rules=rules,
+        told=dict(told),
+    )
 
 
 def _mapping(told: Mapping[str, Any], key: str, fail: Any) -> Mapping[Any, Any]:
