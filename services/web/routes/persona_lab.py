@@ -196,8 +196,9 @@ def audit_card(card: ItemId, body: AuditIn, state: State, who: Who, response: Re
     against the card. One that runs already is meant.
     """
     state.check_persona_room(who.owner)
-    response.headers["Location"] = f"/v1/persona-lab/cards/{card}/audit"
-    return state.persona_lab.audit(who.owner, card, body.questions)
+    begun = state.persona_lab.audit(who.owner, card, body.questions)
+    response.headers["Location"] = f"/v1/persona-lab/cards/{card}/audit"  # an id of ours by now
+    return begun
 
 
 @router.get(_CARD + "/audit", operation_id="get_audit", responses=problem_responses(404))

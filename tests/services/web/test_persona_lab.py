@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,12 @@ from starlette.testclient import TestClient
 
 from consistent_gen.client import ApiError, Client
 from consistent_gen.client.persona_lab import AuditOut, CardMendIn
+from consistent_gen.language.embedders import HashedNgrams
 from consistent_gen.persona.cards import parse_card, with_card
+from consistent_gen.persona.evaluate.pair_scorer import LexicalPairs
+from services.errors import QuotaError
+from services.persona_lab import PersonaLab
+from services.settings import LanguageSettings
 from services.web import build_app
 from tests.services.web.answers import problem
 from tests.services.web.hand import Server, settings_in, until, world_png
@@ -148,6 +154,36 @@ def test_an_audit_is_a_job_with_a_report_that_runs_nothing(
     assert alice.audit(made.id).state == "none"
 
 
+def test_audits_wait_in_turn_and_one_that_a_stop_cuts_off_is_told(tmp_path: Path) -> None:
+    lab = PersonaLab(tmp_path, LanguageSettings(), embedder=HashedNgrams, scorer=LexicalPairs)
+    cards = [lab.shelf.create("me", card(), None).id for _ in range(5)]
+    asked = threading.Event()
+
+    class Slow:
+        name, sees = "slow", False
+
+        def chat(self, messages: Any, *, max_tokens: int = 512) -> str:
+            asked.set()
+            until(lambda: lab.audits._closed, "the stop")
+            return "Hm."
+
+    lab._model = Slow()
+    assert [lab.audit("me", one, 3).state for one in cards[:4]] == ["queued"] * 4
+    assert asked.wait(60)
+    with pytest.raises(QuotaError, match="wait for one to end"):
+        lab.audit("me", cards[4], 3)
+    places = [lab.shelf.place("me", one) for one in cards]
+    assert [lab.audits.get(place).state for place in places[:2]] == ["running", "queued"]
+    lab.close()
+    after = PersonaLab(tmp_path, LanguageSettings(), embedder=HashedNgrams, scorer=LexicalPairs)
+    told = [after.audits.get(place) for place in places]
+    assert [(one.state, "start the audit again" in one.problem) for one in told] == [
+        *[("failed", True)] * 4,
+        ("none", False),
+    ]
+    after.close()
+
+
 def test_a_persona_is_drawn(alice: Client, raw: httpx.Client) -> None:
     made = alice.create_card(card(name="Mira of Hook"))
     character = alice.card_character(made.id)
@@ -217,10 +253,10 @@ def test_cards_count_as_storage(tmp_path: Path) -> None:
         codes = [client.post(CARDS, files=files).status_code for _ in range(12)]
         assert codes[0] == 201
         full = client.post(CARDS, files=files)
-        problem(full, 507, "storage_full")
+        assert (full.status_code, full.json()["code"]) == (507, "storage_full")
         one = client.get(CARDS).json()["cards"][0]["id"]
         wide = {"description": "Mira keeps bees. " * 300}
-        problem(client.put(f"{CARDS}/{one}", json=wide), 507, "storage_full")
+        assert client.put(f"{CARDS}/{one}", json=wide).status_code == 507
         assert client.get(f"{CARDS}/{one}").json()["fields"]["name"] == "Mira"
         assert client.delete(f"{CARDS}/{one}").status_code == 204
         assert client.post(CARDS, files=files).status_code == 201

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +37,13 @@ def test_the_log_holds_no_word_of_a_user(
         assert said.status_code == 200
         client.post(f"/v1/personas/{persona}/say", json={"text": f"draw {words}"})
         client.post(f"/v1/personas/{persona}/search", json={"text": words})
+        card = {"name": words, "description": f"{words} keeps bees."}
+        file = {"file": (words, json.dumps(card).encode(), "application/json")}
+        place = (
+            f"/v1/persona-lab/cards/{client.post('/v1/persona-lab/cards', files=file).json()['id']}"
+        )
+        assert client.post(f"{place}/talk", json={"text": words}).status_code == 200
+        client.put(place, json={"name": " ", "scenario": words})
         client.get(f"/v1/jobs/{words}")
         client.get("/v1/jobs", params={"after": words, "state": words})
         client.post("/v1/artifacts", files={"file": (words, words.encode(), words)})
