@@ -71,7 +71,7 @@ def test_the_extras_are_those_promised() -> None:
         "xformers",
         "looks",
         "enlarge",
-        "train",
+        "lora",
         "llm",
         "qwen",
         "local",

@@ -151,7 +151,7 @@ def _key(file: Path, model: list[str], options: argparse.Namespace) -> str:
         for one in loras_of(story, overrides_of(options), file.parent)
     ]
     told = {name: value for name, value in vars(options).items() if name not in TRACELESS}
-    said = [SCHEMA, file.stem, file_sha256(file), pictures, model, told]
+    said: list[Any] = [SCHEMA, file.stem, file_sha256(file), pictures, model, told]
     said += [loras] if loras else []
     text = json.dumps(said, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()

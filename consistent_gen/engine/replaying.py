@@ -126,7 +126,7 @@ def loras_of(metadata: Mapping[str, Any]) -> tuple[Lora, ...]:
         known = entry if isinstance(entry, dict) else {}
         sha256, weight = known.get("sha256"), known.get("weight")
         number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
-        if not isinstance(sha256, str) or not number:
+        if not isinstance(sha256, str) or weight is None or not number:
             raise InputError(f"the picture's metadata have a wrong LoRA: {str(entry)[:80]!r}")
         name = known.get("name")
         name = name if isinstance(name, str) else None

@@ -300,7 +300,7 @@ def _origins(
     """The names that peft has for what a file holds of a part (<module>.lora_A.weight, and so on),
     with those that it stands under.
     """
-    from diffusers.utils import (
+    from diffusers.utils.state_dict_utils import (
         convert_state_dict_to_diffusers,
         convert_state_dict_to_peft,
         convert_unet_state_dict_to_peft,
@@ -404,7 +404,9 @@ def _inject(network: Any, adapter: str, layers: Sequence[_LoraLayer], weight: fl
     from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
     from peft.tuners.lora import LoraLayer
 
-    scales, state, of_rank = {}, {}, {}
+    scales: dict[str, float] = {}
+    state: dict[str, torch.Tensor] = {}
+    of_rank: dict[int, list[str]] = {}
     for layer in layers:
         module = network.get_submodule(layer.path)
         own = getattr(module, "base_layer", module).weight
@@ -430,7 +432,7 @@ def _inject(network: Any, adapter: str, layers: Sequence[_LoraLayer], weight: fl
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Already found a `peft_config`")  # of another file
         inject_adapter_in_model(config, network, adapter_name=adapter)
-    left = set_peft_model_state_dict(network, state, adapter_name=adapter)
+    left: Any = set_peft_model_state_dict(network, state, adapter_name=adapter)
     assert not left.unexpected_keys, f"layers without a place: {left.unexpected_keys[:3]}"
     for name, module in network.named_modules():
         if isinstance(module, LoraLayer):

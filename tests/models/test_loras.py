@@ -19,6 +19,7 @@ from consistent_gen.models.backbone import Backbone
 from consistent_gen.models.loras import LoraFile, lora_option
 from consistent_gen.models.tiny import build_tiny
 from consistent_gen.models.tiny_transformers import Kind, build_tiny_transformer
+from tests.every_run import or_slow
 from tests.models.lora_toys import diffusers_file, kohya_file, parts_of, trained
 from tests.models.stock import stock_pipeline
 
@@ -116,7 +117,7 @@ def test_a_model_has_another_name_with_a_lora_and_the_same_layers(
     assert not any(p.requires_grad for p in one.denoiser.parameters())
 
 
-@pytest.mark.parametrize("kind", ["xl", "sd3", "flux-dev", "flux-schnell"])
+@pytest.mark.parametrize("kind", or_slow(["xl", "sd3", "flux-schnell"], ["sd3"]))
 def test_every_family_takes_them_in_denoiser_and_text(kind: str, tmp_path: Path) -> None:
     folder = tmp_path / "m"
     transformer: Kind = kind  # type: ignore[assignment]
