@@ -65,8 +65,8 @@ def test_it_reads_what_fits_oldest_first_with_days(store: Store) -> None:
     )  # fmt: skip
     said = assistant.say("When is choir practice?", at=START + timedelta(days=9))
     page = model.pages[-1]
-    old, new = "- Mon 2 Mar: Choir practice is", "- Wed 4 Mar, newest: Choir practice has moved"
-    assert page.index(old) < page.index(new)
+    old, new = "- Mon 2 Mar: Choir practice is", "Now:\n- Wed 4 Mar: Choir practice has moved"
+    assert page.startswith("Before:\n") and page.index(old) < page.index(new)
     assert page.endswith("Today is Wed 11 Mar 2026. Question: When is choir practice?")
     assert said.text.startswith(
         'Fridays at six. (you said on 2026-03-04: "Choir practice has moved'
@@ -101,7 +101,7 @@ def test_a_model_reads_what_rules_cannot_answer_from(store: Store) -> None:
     assistant, model = talk(store, "On 4 May.", "My dog Rex was born the day Ana was.")
     said = assistant.say("When is my dog's birthday?", at=START + timedelta(days=2))
     assert said.text == NOTHING_KNOWN, "no note has that day"
-    assert "born the day Ana was" in model.pages[-1] and "newest" not in model.pages[-1]
+    assert "born the day Ana was" in model.pages[-1] and "Now:" not in model.pages[-1]
     model.reply = "The day Ana was born."
     said = assistant.say("When is my dog's birthday?", at=START + timedelta(days=2))
     assert said.text.startswith("The day Ana was born. (you said on")
@@ -131,7 +131,7 @@ def test_a_document_is_named_and_what_commands_is_not_read(store: Store) -> None
         at=START,
     )
     said = assistant.say("When is the boiler serviced?", at=START + timedelta(days=1))
-    assert "Mon 2 Mar, from a document, newest: The boiler will be" in model.pages[-1]
+    assert "Now:\n- Mon 2 Mar, from a document: The boiler will be" in model.pages[-1]
     assert "Eve" not in model.pages[-1]
     assert '(your document of 2026-03-02 says: "The boiler will' in said.text
 

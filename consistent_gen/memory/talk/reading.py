@@ -95,7 +95,6 @@ class Note:
         day = date.fromisoformat(self.line.date[:10])
         who = ", from a document" if self.line.who.startswith("document") else ""
         gone = ", since replaced" if "replaced" in self.line.who else ""
-        gone += ", newest" if self.newest else ""
         return f"- {_day(day, today)}{who}{gone}: {one_line(with_days(self.said, day, today))}"
 
 
@@ -166,13 +165,15 @@ def notes_on(
 def asked_with(question: str, notes: Sequence[Note], today: date) -> list[Message]:
     """The prompt. What does not change stands first, so that a runtime reads it once."""
     messages = [Message("system", READING_SYSTEM)]
-    for old, day, asked, answer in READING_EXAMPLES:
-        messages += [
-            Message("user", reading_page(old, day, asked)), Message("assistant", answer)
-        ]  # fmt: skip
-    told = "\n".join(note.told(today) for note in notes)
+    for *page, answer in READING_EXAMPLES:
+        messages += [Message("user", reading_page(*page)), Message("assistant", answer)]
+    # The newest stands last, next to the question: a small model takes what it read last.
+    before, now = (
+        "\n".join(note.told(today) for note in notes if note.newest is newest)
+        for newest in (False, True)
+    )
     day = f"{today:%a} {today.day} {today:%b %Y}"
-    return [*messages, Message("user", reading_page(told, day, one_line(question)))]
+    return [*messages, Message("user", reading_page(before, now, day, one_line(question)))]
 
 
 def checked(reply: str, question: str, notes: Sequence[Note], today: date) -> str:
