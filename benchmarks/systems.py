@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from benchmarks.tables import RESULTS, table
+from benchmarks.markdown import table
+from benchmarks.tables import RESULTS
 
 HEAD = """\
 # Systems

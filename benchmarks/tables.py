@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.markdown import table
+from benchmarks.tables_persona import measured, persona_lab, population, published
 from consistent_gen.checkpoints import read_json
 
 RESULTS = Path(__file__).parent / "results"
@@ -31,12 +33,6 @@ def page(folder: Path = RESULTS) -> str:
         if (folder / f"{name}.json").exists()
     ]
     return "\n".join([HEAD, *sections])
-
-
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def _interval(value: Mapping[str, float]) -> str:
@@ -513,81 +509,6 @@ def _peers(result: Mapping[str, Any]) -> str:
     )
 
 
-def _population(result: Mapping[str, Any]) -> str:
-    made, run, large, gate = (result[k] for k in ("planted", "resumed", "large", "gate"))
-    batches = large["per_second_of_processor_in_batches"]
-    rows = [
-        ("personas by a proposer that slips in 30 % of its drafts", f"{made['personas']:,}"),
-        ("drafts that broke a rule", f"{made['drafts_that_broke_a_rule']:,}"),
-        ("personas that break a rule", str(made["violations"])),
-        ("quota cells that are off", f"{made['cells_off']} of {made['cells']}"),
-        ("copies planted", f"{made['copies_planted']:,}"),
-        ("near-duplicates refused", f"{made['near_duplicates_refused']:,}"),
-        ("pairs within three bits, all pairs compared", str(made["pairs_within_distance"])),
-        (
-            f"killed after {' and '.join(f'{n:,}' for n in run['killed_after'])} personas, resumed",
-            "equal bytes" if run["identical_bytes"] else "other bytes",
-        ),
-        (
-            f"{large['personas']:,} personas, empty slots, cells off",
-            f"{large['failed']}, {large['cells_off']}",
-        ),
-        ("personas a second of one processor", f"{large['per_second_of_processor']:.0f}"),
-        ("the same, slowest and fastest 5,000", f"{min(batches):.0f}, {max(batches):.0f}"),
-        ("memory at its peak", f"{large['peak_mib']:.0f} MiB"),
-        (
-            f"the gate alone, last tenth of {gate['hashes']:,}",
-            f"{gate['microseconds'][-1]:.0f} us",
-        ),
-        (
-            "hashes with three bits flipped that it missed",
-            f"{gate['of_these_missed']} of {gate['three_bits_flipped']:,}",
-        ),
-        *(
-            (f"texts with {n} of their words changed, refused", f"{share:.0%}")
-            for n, share in result["words_changed"].items()
-        ),
-        *(
-            (
-                f"attributes near, middle, far: preset {name}",
-                ", ".join(f"{share:.1%}" for share in result["attributes"][name]),
-            )
-            for name in ("code", "paper")
-        ),
-    ]
-    head = (
-        "## Persona populations\n\n`python -m benchmarks.persona_population`. A copy that its "
-        "owners had to revise, because it broke a rule there, is a copy no more.\n\n"
-    )
-    return head + table(("", ""), rows)
-
-
-def _persona_lab(result: Mapping[str, Any]) -> str:
-    rows = []
-    for name, found in result["measures"].items():
-        pairs = [f"{p['planted']:g}: {p['found']:.3g}" for p in found["parameters"]]
-        coverage, alarms = found["coverage"], found.get("false_alarms")
-        rows.append(
-            (
-                name.replace("_", " "), ", ".join(pairs), f"{found['correlation']:.3f}",
-                "" if coverage is None else f"{coverage:.3f}",
-                "" if alarms is None else f"{alarms:.3f}",
-                "yes" if found["recovered"] and found["silent"] else "no",
-            )
-        )  # fmt: skip
-    nulls = max(found.get("nulls", 0) for found in result["measures"].values())
-    seeds = max(found["seeds"] for found in result["measures"].values())
-    head = (
-        "## Measures of personas find what was planted\n\n`python -m benchmarks.persona_lab`: "
-        f"scripted models, {seeds} seeds for each planted parameter, {nulls} cases with nothing to "
-        "find. A measure holds when planted and found correlate by 0.95 or the intervals cover 90 "
-        "to 98 %, and at most 8 % of the null cases raise an alarm.\n\n"
-    )
-    plot = "\n![Planted against found](images/persona_lab.svg)\n"
-    columns = ("measure", "planted: found", "correlation", "coverage", "false alarms", "holds")
-    return head + table(columns, rows) + plot
-
-
 SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "speed": _speed,
     "default_story": _default_story,
@@ -604,9 +525,12 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "identity": _identity,
     "boxes": _boxes,
     "persona_synthetic": _persona,
-    "persona_population": _population,
+    "persona_population": population,
     "conversations_parser": _conversations,
-    "persona_lab": _persona_lab,
+    "persona_lab": persona_lab,
+    "persona_apc": measured("APC statement by statement", "apc"),
+    "persona_lmedr": measured("Released replies against their profiles", "lmedr"),
+    "persona_tables": published,
     "memory_speed": _memory_speed,
     "serving": _serving,
     "first_frame": _first_frame,

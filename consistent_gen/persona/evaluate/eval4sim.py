@@ -281,7 +281,13 @@ def eval4sim(
 
 
 def recovery(seed: int, parameter: float) -> Measurement:
-    """N falls with the planted share of turns that deny the speaker's persona."""
+    """The share of N that is lost rises with the share of turns that deny the speaker's persona."""
+    whole, left = (_denying(seed, share) for share in (0.0, parameter))
+    return Measurement("naturalness lost", (whole - left) / whole, n=20, direction="lower")
+
+
+def _denying(seed: int, parameter: float) -> float:
+    """N of a corpus with a share of denials."""
     from consistent_gen.persona.evaluate.faithfulness import TruthTable
 
     rng = random.Random(f"denials {seed}")
@@ -296,4 +302,4 @@ def recovery(seed: int, parameter: float) -> Measurement:
                 "a", f"It is false that {statement}" if denied else f"Yes: {statement}"
             )
         corpus.append(SpeakerDialogues((statement,), "a", (talk,)))
-    return Measurement("naturalness", naturalness(corpus, TruthTable()), n=len(corpus))
+    return naturalness(corpus, TruthTable())
