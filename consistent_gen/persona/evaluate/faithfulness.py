@@ -15,11 +15,13 @@ contradicts, asked about or not, are counted beside it (ours).
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from consistent_gen.errors import InputError
 from consistent_gen.language.models import LanguageModel, Message
+from consistent_gen.persona.cards.prose import sentences
 from consistent_gen.persona.evaluate.means import measured
 from consistent_gen.persona.evaluate.pair_scorer import asked_and_said, tools
 from consistent_gen.persona.judging import Nli, PairScorer
@@ -28,6 +30,7 @@ from consistent_gen.persona.persona import Persona, Statement
 from consistent_gen.persona.scripted import Scripted
 from consistent_gen.rewards.statements import Judged, active_passive
 
+MAX_CLAUSES = 40  # of an answer
 SHOWN = 0.5  # a statement is explained as touched, kept or broken from this probability on
 
 
@@ -105,10 +108,33 @@ def apc(
     if not statements:
         raise InputError("the persona has no statements; nothing to be faithful to")
     g = scorer.relevance([(s.text, question) for s in statements])
-    h = scorer.nli([(s.text, asked_and_said(question, reply)) for s in statements])
+    said = _clauses(reply)
+    pairs = [(s.text, asked_and_said(question, clause)) for s in statements for clause in said]
+    each = scorer.nli(pairs)
+    # What one clause says clearest is what the answer does to a statement.
+    h = [
+        max(each[start : start + len(said)], key=lambda n: max(n.entailed, n.contradicted))
+        for start in range(0, len(each), len(said))
+    ]
     judged = [Judged(r, n.entailed, n.contradicted) for r, n in zip(g, h, strict=True)]
     scores = tuple(StatementScore(s, j) for s, j in zip(statements, judged, strict=True))
     return Faithfulness(question, reply, scores)
+
+
+# Where a sentence goes on to something else that is said of somebody.
+_GOES_ON = re.compile(
+    r",? (?:and|but) (?=(?:i|i'm|he|she|they|we|my|his|her|am|is|are|was|have|has|had|do|does|can|"
+    r"never|lives?|wears?|likes?|loves?|hates?|keeps?|works?|owns?|wants?)\b)",
+    re.IGNORECASE,
+)
+
+
+def _clauses(reply: str) -> list[str]:
+    """An answer in pieces that each say one thing: a small scorer reads a long answer as a denial
+    of most of what it says (ours; the paper scores answers whole).
+    """
+    found = [c.strip() for sentence in sentences(reply) for c in _GOES_ON.split(sentence)]
+    return [clause for clause in found if clause][:MAX_CLAUSES] or [reply]
 
 
 def questions_about(persona: Persona, count: int = 8) -> tuple[str, ...]:
