@@ -10,7 +10,7 @@ import pytest
 from consistent_gen.client.types import StoryIn
 from consistent_gen.engine import Engine, FrameDone
 from consistent_gen.models.backbone import Backbone
-from consistent_gen.story.best_of import Choice, candidate_seeds
+from consistent_gen.story.best_of import ChosenFrame, candidate_seeds
 from consistent_gen.story.cast import Cast
 from services.painting.painter import Painter
 from services.painting.reports import Drawn, Failed, Stepped
@@ -24,7 +24,7 @@ def painter_of(backbone: Backbone) -> Painter:
     return Painter(backbone, bucket=BUCKET, scorer=by_brightness)
 
 
-def as_a_file(backbone: Backbone, request: StoryIn) -> dict[int, Choice]:
+def as_a_file(backbone: Backbone, request: StoryIn) -> dict[int, ChosenFrame]:
     """The story as `consistent-gen story` draws it."""
     plan = validate_story(request, backbone)
     engine = Engine(backbone, bucket=BUCKET)
