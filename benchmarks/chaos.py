@@ -35,7 +35,7 @@ from benchmarks.serving import drawn_alone, say, story_of
 from consistent_gen.checkpoints import read_json, write_json
 from consistent_gen.client import ApiError, Client
 from consistent_gen.client.types import StoryIn
-from consistent_gen.methods import METHODS
+from consistent_gen.methods import FOR_EVERY_MODEL
 
 BUCKET = 4
 SMALLEST = {"steps": 1, "size": "32x32", "refine": 0, "retouch": 0.0}
@@ -158,7 +158,7 @@ def order(cluster: Cluster, request: StoryIn, user: str, number: int) -> Followe
 
 def stories(count: int) -> list[StoryIn]:
     """Different stories of five frames, by all methods in turns."""
-    methods = sorted(METHODS)
+    methods = sorted(FOR_EVERY_MODEL)
     return [
         story_of(methods[n % len(methods)], seed=n, steps=1).model_copy(update=SMALLEST)
         for n in range(count)

@@ -21,7 +21,7 @@ from consistent_gen.memory.data.records import Media
 from consistent_gen.memory.recall.concepts import ConceptBook, RememberedIdentity
 from consistent_gen.memory.recall.pictures import ColourLayout, png_bytes
 from consistent_gen.memory.talk.assistant import Assistant, DrawJob
-from consistent_gen.methods import METHODS
+from consistent_gen.methods import FOR_EVERY_MODEL, METHODS
 from consistent_gen.models import load_backbone
 from consistent_gen.registry import resolve
 from consistent_gen.story.cast import cast_members, remembered_story
@@ -31,7 +31,7 @@ from consistent_gen.world.spec import sample_frame, sample_identity
 from tests.every_run import or_slow
 
 STEPS = 2
-SHARING = [n for n in METHODS if resolve(METHODS, n).rules]
+SHARING = [n for n in FOR_EVERY_MODEL if resolve(METHODS, n).rules]
 
 
 def plain(colour: tuple[int, int, int]) -> bytes:

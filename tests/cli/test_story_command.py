@@ -18,7 +18,7 @@ from consistent_gen.cli import main, progress
 from consistent_gen.engine.events import Event, FrameDone
 from consistent_gen.engine.metadata import read_png, write_png
 from consistent_gen.errors import LimitError
-from consistent_gen.methods import DEFAULT_METHOD, METHODS
+from consistent_gen.methods import DEFAULT_METHOD, FOR_EVERY_MODEL, METHODS
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.registry import resolve
 from consistent_gen.runtime import frame_seed
@@ -199,7 +199,7 @@ def test_a_reference_that_is_no_picture_is_named(
     assert not (tmp_path / "out").exists()
 
 
-TYING = [name for name in METHODS if resolve(METHODS, name).rules]
+TYING = [name for name in FOR_EVERY_MODEL if resolve(METHODS, name).rules]
 
 
 @pytest.mark.parametrize("method", or_slow(TYING, ["head_start"]))
