@@ -126,7 +126,7 @@ def test_a_frame_that_sits_out_for_longer_than_a_lease_keeps_it(
     lease_s = 3.0  # renewed four times as often: a busy machine may be late by two seconds
     wanted = (f"engine.lease_s={lease_s}", "limits.steps=1000")
     settings = settings_for(tmp_path / "data", *wanted, model=tiny.path)
-    request = story(steps=30, bulk=True, frames=[{"prompt": "a fox"}, {"prompt": "a cat"}])
+    request = story(steps=300, bulk=True, frames=[{"prompt": "a fox"}, {"prompt": "a cat"}])
     one = story(steps=1000, frames=[{"prompt": "a bear"}])
     painter = Painter(tiny, bucket=BUCKET)
     with (
