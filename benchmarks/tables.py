@@ -509,6 +509,31 @@ def _peers(result: Mapping[str, Any]) -> str:
     )
 
 
+def _strangers(result: Mapping[str, Any]) -> str:
+    alive, metrics, half = (result[k] for k in ("keep_alive", "metrics_bytes", "half_open"))
+    rows = [
+        (
+            "`GET /livez` over a kept connection, median and 95th percentile",
+            f"{alive['ours']['p50_ms']:.2f} and {alive['ours']['p95_ms']:.2f} ms",
+        ),
+        (
+            "the same of an application that does nothing else",
+            f"{alive['bare']['p50_ms']:.2f} and {alive['bare']['p95_ms']:.2f} ms",
+        ),
+        (
+            f"`/metrics` after {metrics['requests']:,} requests that nobody means",
+            f"{metrics['after']:,} bytes, {metrics['before']:,} before",
+        ),
+        (
+            f"a good request beside {half['connections']} half-open connections",
+            f"{half['good_s']:.3f} s",
+        ),
+    ]
+    return "## Strangers' connections\n\n`python -m benchmarks.strangers`\n\n" + table(
+        ("", ""), rows
+    )
+
+
 SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "speed": _speed,
     "default_story": _default_story,
@@ -536,6 +561,7 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "first_frame": _first_frame,
     "soak": _soak,
     "chaos": _chaos,
+    "strangers": _strangers,
 }
 
 if __name__ == "__main__":
