@@ -18,7 +18,7 @@ from consistent_gen.errors import LimitError
 from consistent_gen.language.embedders import TextEmbedder
 from consistent_gen.language.models import LanguageModel
 from consistent_gen.memory import open_memory
-from consistent_gen.persona.persona import Persona
+from consistent_gen.persona.simulate.spasm import distances
 from consistent_gen.persona.talk import Conversation
 from consistent_gen.persona.transcript import Transcript, Utterance
 from services.persona_lab.cards import CardShelf, KeptCard
@@ -48,7 +48,7 @@ def say(
             talk.transcript = Transcript(names, told)
         talk.say(text)
     new = talk.transcript.turns[len(past) :]
-    drifts = drift(persona, [turn.text for turn in new], embedder)
+    drifts = [round(d, 4) for d in distances(persona, [turn.text for turn in new], embedder)]
     turns = past + [
         TalkTurn(own=own, speaker=turn.speaker, text=turn.text, drift=value if own else None)
         for turn, value in zip(new, drifts, strict=True)
@@ -76,12 +76,6 @@ def turns_of(folder: Path) -> list[TalkTurn]:
     except FileNotFoundError:
         return []
     return [TalkTurn.model_validate(turn) for turn in told]
-
-
-def drift(persona: Persona, texts: list[str], embedder: TextEmbedder) -> list[float]:
-    """1 - cos(e(turn), e(persona's text)) of each turn, 0 to 2 (SPASM's drift, our definition)."""
-    vectors = embedder.text([persona.prompt(), *texts])
-    return [round(float(1.0 - vector @ vectors[0]), 4) for vector in vectors[1:]]
 
 
 def slope(drifts: list[float]) -> float | None:

@@ -29,6 +29,7 @@ from consistent_gen.persona.evaluate.reply_consistency import discourse
 from consistent_gen.persona.judging import PairScorer
 from consistent_gen.persona.measurement import MeasuredItem, Measurement, PersonaReport
 from consistent_gen.persona.persona import Persona
+from consistent_gen.persona.simulate.spasm import distances
 from consistent_gen.persona.transcript import Transcript, project
 from consistent_gen.registry import resolve
 
@@ -191,8 +192,7 @@ def distance_by_turn(told: Interview) -> list[Measurement]:
     by least squares (drift, ours): above 0 the speaker moves away.
     """
     turns = told.transcript.of(told.speaker)
-    vectors = told.embedder.text([told.persona.prompt(), *turns])
-    distance = 1.0 - vectors[1:] @ vectors[0]
+    distance = np.array(distances(told.persona, turns, told.embedder))
     items = [MeasuredItem(f"turn {i}", float(d), answered=text) for i, (d, text)
              in enumerate(zip(distance, turns, strict=True), 1)]  # fmt: skip
     slope = low = high = math.nan

@@ -75,10 +75,15 @@ def echo_rate(spoken: Sequence[SpokenRole]) -> Measurement:
 
 
 def drift_curve(role: SpokenRole, embedder: TextEmbedder) -> tuple[float, ...]:
-    """1 - cos(e(turn), e(persona)) for each turn of a role, in order; 0 is all persona, 2 none."""
-    if not role.turns:
+    """`distances` of each turn of a role, in order."""
+    return distances(role.persona, role.turns, embedder)
+
+
+def distances(persona: Persona, turns: Sequence[str], embedder: TextEmbedder) -> tuple[float, ...]:
+    """1 - cos(e(turn), e(persona)) for each turn: 0 is all persona, 2 none [our definition]."""
+    if not turns:
         return ()
-    vectors = embedder.text([role.persona.prompt(), *role.turns])
+    vectors = embedder.text([persona.prompt(), *turns])
     return tuple(float(1.0 - v @ vectors[0]) for v in vectors[1:])
 
 
