@@ -137,17 +137,11 @@ class MiniLm:
         """
         import torch
 
-        tokenizer, model = self._load()
+        model = self._load()[1]
         found: list[tuple[list[int], NDArray[np.float16]]] = [([], np.zeros(0, np.float16))] * len(
             texts
         )
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        for start in range(0, len(order), _BATCH):
-            chosen = order[start : start + _BATCH]
-            tokens = tokenizer(
-                [texts[i] for i in chosen], padding=True, truncation=True, max_length=256,
-                return_tensors="pt",
-            )  # fmt: skip
+        for chosen, tokens in self._batches(texts):
             with torch.inference_mode():
                 states = model(**tokens, output_hidden_states=True).hidden_states
             rows = torch.cat([states[layer] for layer in which], 2).numpy().astype(np.float16)
@@ -160,21 +154,26 @@ class MiniLm:
         """n texts to n 384; what lies beyond 256 tokens is not read."""
         import torch
 
-        tokenizer, model = self._load()
+        model = self._load()[1]
         vectors = np.zeros((len(texts), self.dimensions), np.float32)
-        # Equal lengths share a batch, so that little is spent on padding.
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        for start in range(0, len(order), _BATCH):
-            chosen = order[start : start + _BATCH]
-            tokens = tokenizer(
-                [texts[i] for i in chosen], padding=True, truncation=True, max_length=256,
-                return_tensors="pt",
-            )  # fmt: skip
+        for chosen, tokens in self._batches(texts):
             with torch.inference_mode():
                 hidden = model(**tokens).last_hidden_state  # n t 384
             mask = tokens["attention_mask"].unsqueeze(-1).to(hidden.dtype)
             vectors[chosen] = ((hidden * mask).sum(1) / mask.sum(1).clamp(min=1)).numpy()
         return unit(vectors)
+
+    def _batches(self, texts: Sequence[str]) -> Iterator[tuple[list[int], Any]]:
+        """The numbers of the texts of each batch, and their tokens [n t]."""
+        tokenizer = self._load()[0]
+        # Equal lengths share a batch, so that little is spent on padding.
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        for start in range(0, len(order), _BATCH):
+            chosen = order[start : start + _BATCH]
+            yield chosen, tokenizer(
+                [texts[i] for i in chosen], padding=True, truncation=True, max_length=256,
+                return_tensors="pt",
+            )  # fmt: skip
 
     def _load(self) -> tuple[Any, Any]:
         if self._loaded is None:

@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import io
 import json
-import os
 import re
 import shutil
 import threading
@@ -39,6 +38,7 @@ from consistent_gen.persona.cards.png import with_card
 from consistent_gen.persona.persona import FORMAT, Persona
 from services.errors import Conflict, NotFound, StorageError
 from services.store.identifiers import new_id
+from services.store.sizes import folder_bytes
 
 MAX_CARDS = 200  # of one owner
 MAX_TEXT = 1_000_000  # characters of a card; validating takes time, and others wait
@@ -218,12 +218,7 @@ class CardShelf:
 
     def used_bytes(self, owner: str) -> int:
         """Bytes of an owner's cards on the disk, with talks and audits."""
-        used = 0
-        for place, _, names in os.walk(self._owner_folder(owner)):
-            for name in names:
-                with contextlib.suppress(OSError):  # gone meanwhile
-                    used += os.stat(os.path.join(place, name)).st_size
-        return used
+        return folder_bytes(self._owner_folder(owner))
 
     def _owner_folder(self, owner: str) -> Path:
         # Hashed: an id of a key may hold what a file name may not.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import re
 import shutil
 import threading
@@ -27,6 +26,7 @@ from consistent_gen.memory.talk.assistant import Assistant, Drawer, Said
 from services.errors import BusyError, NotFound
 from services.personas.recollections import REMEMBERED, Recollections
 from services.store.identifiers import new_id
+from services.store.sizes import folder_bytes
 
 MAX_PERSONAS = 200  # of one owner
 OPEN_PERSONAS = 32  # kept open; the one that was silent the longest is closed
@@ -119,12 +119,7 @@ class OpenPersonas:
 
     def used_bytes(self, owner: str) -> int:
         """Bytes of an owner's personas on the disk."""
-        used = 0
-        for place, _, names in os.walk(self._owner_folder(owner)):
-            for name in names:
-                with contextlib.suppress(OSError):  # gone meanwhile
-                    used += os.stat(os.path.join(place, name)).st_size
-        return used
+        return folder_bytes(self._owner_folder(owner))
 
     def delete(self, owner: str, persona: str) -> None:
         """Erase a persona with everything it remembers. Raises ``NotFound``."""
