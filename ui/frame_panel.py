@@ -133,13 +133,15 @@ class FramePanel:
             actions = self.frames.actions
             unchanged = tuple(gr.skip() for _ in self.outputs)
             desk: Any = gr.skip()
+            story = actions.story_of(project)
             views = actions.reroll(project, index, prompt, seed if keep else "")
             for number, view in enumerate(views):
                 if number == 0 and (words := " ".join(prompt.split())):
                     desk = actions.write_down(project, script, index, prompt=words)
                 yield (*show(view, index), *unchanged, desk)
                 desk = gr.skip()
-            yield (*show(view, index), *self.open(project, index), gr.skip())
+            if actions.has_open(project, story):
+                yield (*show(actions.view(story), index), *self.open(project, index), gr.skip())
 
         self.rerolled = wire(
             self.reroll.click, draw,

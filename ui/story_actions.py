@@ -155,7 +155,7 @@ class StoryActions:
             self._pressed.pop(project, None)
             raise
         self.studio.projects.change(project, draft=write_draft(draft), story=accepted.story)
-        for view in self.follow(accepted.story, accepted.job):
+        for view in self.follow(project, accepted.story, accepted.job):
             yield draft, view
 
     def draw_changes(self, project: str, draft: Draft) -> Iterator[StoryView]:
@@ -170,7 +170,7 @@ class StoryActions:
         changed = self.studio.client.change_story(story.id, change)
         self.studio.projects.change(project, draft=write_draft(draft))
         if changed.job is not None:
-            yield from self.follow(story.id, changed.job)
+            yield from self.follow(project, story.id, changed.job)
             return
         if change.origins == list(range(len(story.frames))) and not caption_patch(draft, story):
             raise InputError("No scene has changed since it was drawn.")
@@ -191,13 +191,13 @@ class StoryActions:
         wish = RerollIn(prompt=words if words and words != frame.prompt else None,
                         seed=read_seed(seed))  # fmt: skip
         accepted = self.studio.client.reroll(story.id, index, wish)
-        yield from self.follow(story.id, accepted.job)
+        yield from self.follow(project, story.id, accepted.job)
 
     def redraw(self, project: str, index: int, wish: RedrawIn) -> Iterator[StoryView]:
         """Draw a part of one frame again."""
         story = self.story_of(project)
         accepted = self.studio.client.redraw(story, index, wish)
-        yield from self.follow(story, accepted.job)
+        yield from self.follow(project, story, accepted.job)
 
     def write_down(self, project: str, script: object, index: int, **words: str) -> dict[str, Any]:
         """The desk's JSON with other words (`prompt`, `caption`) in the scene that is the frame
@@ -214,8 +214,15 @@ class StoryActions:
             self.desk.put(project, draft)
         return write_script(draft)
 
-    def follow(self, story: str, job: str) -> Iterator[StoryView]:
-        """The board of a story while `job` draws; the last one is what the server has then."""
+    def follow(self, project: str, story: str, job: str) -> Iterator[StoryView]:
+        """The board of a story while `job` draws; the last one is what the server has then. While
+        the project has another story open nothing is shown: the board is that one's.
+        """
+        for view in self._boards(story, job):
+            if self.has_open(project, story):
+                yield view
+
+    def _boards(self, story: str, job: str) -> Iterator[StoryView]:
         yield self.view(story)
         shown = time.monotonic()
         for event in self.studio.client.events(job):
@@ -228,15 +235,19 @@ class StoryActions:
         yield self.view(story)
         yield from self._looked_at(story)
 
-    def resume(self, story: str) -> Iterator[StoryView]:
-        """The board of a story, and what still draws it: after a reload nothing is missing."""
+    def resume(self, project: str) -> Iterator[StoryView]:
+        """The board of the story that a project has open, and what still draws it: after a reload
+        nothing is missing.
+        """
+        found = self.story(project)
+        story = found.id if found else ""
         view = self.view(story)
         yield view
         jobs = {cell.job for cell in view.board.cells if cell.busy and cell.job}
         for job in jobs:
-            yield from self.follow(story, job)
+            yield from self.follow(project, story, job)
         if story and not jobs:
-            yield from self._looked_at(story)
+            yield from (late for late in self._looked_at(story) if self.has_open(project, story))
 
     def _looked_at(self, story: str) -> Iterator[StoryView]:
         """The board once more where somebody turns out to be missing."""
@@ -267,7 +278,7 @@ class StoryActions:
         if not left:
             raise InputError("Nothing of this story failed or was stopped.")
         job = self.studio.client.retry(left[0].id)
-        yield from self.follow(story, job.id)
+        yield from self.follow(project, story, job.id)
 
     def _is_double_click(self, project: str) -> bool:
         now = time.monotonic()
@@ -277,6 +288,11 @@ class StoryActions:
         return before is not None and now - before < DOUBLE_CLICK_S
 
     # The story that is open ---------------------------------------------------------------------
+    def has_open(self, project: str, story: str) -> bool:
+        """Whether it is that story which the project has open."""
+        kept = self.studio.projects.open(project)
+        return kept is not None and kept.story == story
+
     def story_of(self, project: str) -> str:
         """The id of the story that a project has open. Raises InputError when there is none."""
         found = self.studio.projects.open(project)

@@ -212,7 +212,7 @@ class StoryTab:
             gr.update(choices=model.layouts, value=story.layout if story else model.layouts[0]),
         )
         first = True
-        for view in self.actions.resume(story.id if story else ""):
+        for view in self.actions.resume(project.id):
             yield (*(head if first else skips(len(head))), *self.show(view))
             first = False
 

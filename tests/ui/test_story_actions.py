@@ -73,7 +73,7 @@ def test_a_restart_finds_everything(actions: StoryActions, hand: Hand, place: Pl
     kept, is_new = after.project(project)
     assert not is_new
     assert after.draft(kept) == changed
-    views = list(after.resume(kept.story))
+    views = list(after.resume(project))
     assert artifacts(views[-1]) == artifacts(last)
     assert after.studio.projects.secret() == actions.studio.projects.secret()
 
@@ -223,7 +223,7 @@ def test_leaving_the_page_cancels_nothing_and_cancel_does(
     assert actions.view(story).busy
 
     assert actions.cancel(project) == 1
-    stopped = list(actions.resume(story))[-1]
+    stopped = list(actions.resume(project))[-1]
     assert not stopped.busy and stopped.can_retry and "Stopped" in stopped.status
     assert actions.cancel(project) == 0
     hand.go()
@@ -249,16 +249,32 @@ def test_a_reload_in_mid_drawing_goes_on_showing(
     project, draft = begin(actions)
     hand.pause()
     next(actions.draw(project, draft))
-    story = actions.story_of(project)
     views: list[StoryView] = []
     other = StoryActions(open_folder(place.client, place.data))
-    watcher = threading.Thread(target=lambda: views.extend(other.resume(story)))
+    watcher = threading.Thread(target=lambda: views.extend(other.resume(project)))
     watcher.start()
     until(lambda: views, "the board after the reload")
     assert views[0].busy
     hand.go()
     watcher.join(60)
     assert views[-1].status == "All 4 scenes are drawn."
+
+
+def test_what_still_draws_shows_nothing_on_the_board_of_another_story(
+    actions: StoryActions, hand: Hand
+) -> None:
+    project, draft = begin(actions)
+    hand.pause()
+    stream = actions.draw(project, draft)
+    next(stream)
+    story = actions.story_of(project)
+    actions.open(project, "")
+    hand.go()
+    assert list(stream) == []
+    assert not actions.has_open(project, story)
+
+    actions.open(project, story)
+    assert list(actions.resume(project))[-1].status == "All 4 scenes are drawn."
 
 
 def test_a_frame_that_fails_says_why_and_can_be_tried_again(
