@@ -6,7 +6,7 @@ no keys, so it stands behind something that does. Stories are tasks: `POST /stor
 any address that a caller writes there.
 
 The model is the shipped one or that of CONSISTENT_GEN_ENGINE_MODEL; the other variables of the
-groups `engine` and `limits` hold, too (docs/serving.md). With several BentoML workers, worker n
+groups `engine`, `limits` and `safety` hold, too (docs/serving.md). With several BentoML workers, worker n
 uses GPU n - 1.
 """
 
@@ -46,7 +46,9 @@ from consistent_gen.story.draw import draw_story
 from consistent_gen.story.output import frame_path
 from consistent_gen.story.plan import StoryPlan
 from services.errors import Refusal
+from services.keys import Quota
 from services.plans import Planner
+from services.safety import Safety
 from services.scores import LocalScorer
 from services.scores.scorer import small
 from services.settings import load_settings
@@ -102,6 +104,7 @@ class Illustrator:
         self._backbone = load_backbone(settings.engine.model, dtype=settings.engine.dtype)
         self._planner = Planner(loaded=self._backbone)
         self._scorer = LocalScorer()
+        self._safety = Safety(settings.safety, lambda owner: Quota())
         self._one_at_a_time = asyncio.Lock()
 
     @bentoml.api(route="/txt2img")
@@ -164,10 +167,14 @@ class Illustrator:
             worded = self._planner.word(story)
             plan = self._planner.plan(worded.request)
             self._check(plan)
-            told = worded.wording
-            wording = None if told is None else told.model_dump(mode="json")
+            said = worded.wording
+            wording = None if said is None else said.model_dump(mode="json")
             folder = Path(tempfile.mkdtemp(dir=parent))
             draw_story(plan, self._backbone, folder, bucket=self._bucket, wording=wording)
+            for index in range(len(plan.frames)):
+                # One is enough: the page and its pictures would show the frame as well.
+                if told := self._safety.withheld("", (folder / frame_path(index)).read_bytes()):
+                    raise Refusal(422, told.code, f"frame {index + 1}: {told.detail}")
             return folder
 
     def _check(self, plan: StoryPlan) -> None:

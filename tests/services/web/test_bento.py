@@ -154,6 +154,16 @@ def together(url: str, picture: bytes) -> None:
 
 
 @pytest.mark.slow
+def test_drawings_are_checked_where_asked(tmp_path: Path) -> None:
+    asked = {"CONSISTENT_GEN_SAFETY_CHECK": "true", "CONSISTENT_GEN_SAFETY_THRESHOLD": "0.000001"}
+    with served("services.drawing:Illustrator", tmp_path, **asked) as url:
+        for path, body in (("/txt2img", SHOWN), ("/story", STORY)):
+            answer = httpx.post(f"{url}{path}", json=body, timeout=300)
+            assert answer.status_code == 422, answer.text
+            assert "frame 1: the picture was drawn and withheld" in answer.text
+
+
+@pytest.mark.slow
 def test_a_worker_without_a_gateway_says_so_in_one_line(tmp_path: Path) -> None:
     environment = {**os.environ, "BENTOML_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
     environment.pop("CONSISTENT_GEN_GATEWAY_URL", None)
