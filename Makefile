@@ -4,8 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 PYTEST_ARGS ?=
-# Processes that `make test` shares the tests between.
-WORKERS ?= 2
+# Processes that `make test` shares the tests between: one more than there are cores, since servers
+# and kills are waited for; not more than four, at 2 GB each.
+CORES := $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)))' 2>/dev/null || echo 2)
+WORKERS ?= $(shell echo $$(( $(CORES) < 3 ? $(CORES) + 1 : 4 )))
 SERVE_ARGS ?=
 STORY ?= examples/two_friends.yaml
 OUT ?= out/$(basename $(notdir $(STORY)))
@@ -17,7 +19,7 @@ help:
 	@echo 'make story      install and draw $(STORY) into $(OUT)'
 	@echo 'make serve      install and start the studio and its API on 127.0.0.1'
 	@echo 'make test       install what the tests need and run them (no GPU, no network);'
-	@echo '                WORKERS=4 on four cores'
+	@echo '                WORKERS=1 in one process'
 	@echo 'make test-slow  the tests that take longer: kills, four writers, servers, fuzzing'
 	@echo 'make test-browser  the studio in a real browser (Debian: apt install chromium)'
 	@echo 'make test-all   every test, those for browsers, GPUs and the network too'

@@ -30,7 +30,7 @@ NAMES = ("ip_adapter_plus", "faceid_plus", "storymaker", "consistent_id")
 FACIAL = ("face", "ears", "eyes", "nose", "mouth", "one", "two", "Detail", ":")
 
 
-@pytest.fixture(scope="module", params=["sd", "xl"])
+@pytest.fixture(scope="module", params=or_slow(["sd", "xl"], ["sd"]))
 def pipe(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     xl = request.param == "xl"
     words = (*TINY_WORDS, *FACIAL)

@@ -26,7 +26,7 @@ CASES = [
     for kind in ("sd", "xl")
     for method in ("consistory", "consistyle", "head_start", "story_diffusion", "style_aligned")
 ]
-QUICK = [("sd", "head_start"), ("xl", "consistyle")]
+QUICK = [("sd", "head_start")]
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,10 @@ from torch import nn
 import consistent_gen
 from consistent_gen.errors import InputError
 from consistent_gen.pipeline.settings import by_content, fingerprint
+from tests.every_run import or_slow
 from tests.pipeline.toys import OPTIONS, picture, pipe, unet
+
+WITH_WINDOWS = ("consistory", "consistyle", "head_start", "style_aligned")
 
 
 class Wide(nn.Module):
@@ -97,7 +100,7 @@ def test_two_with_equal_words_have_a_mention_each() -> None:
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4])
-@pytest.mark.parametrize("method", ["consistory", "consistyle", "head_start", "style_aligned"])
+@pytest.mark.parametrize("method", or_slow(WITH_WINDOWS, ["consistory", "head_start"]))
 def test_few_steps_share_too(method: str, steps: int) -> None:
     from diffusers import StableDiffusionPipeline
 

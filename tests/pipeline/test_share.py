@@ -21,12 +21,13 @@ from consistent_gen.models.tiny import build_tiny
 from consistent_gen.pipeline import PipelineStory
 from consistent_gen.runtime import generator
 from consistent_gen.saved_character import SavedCharacter
+from tests.every_run import or_slow
 
 OPTIONS: dict[str, Any] = {"num_inference_steps": 3, "guidance_scale": 3.0, "output_type": "np"}
 PORTRAITS = ["a red fox", "a fox sitting in the meadow"]
 
 
-@pytest.fixture(scope="module", params=["sd", "xl"])
+@pytest.fixture(scope="module", params=or_slow(["sd", "xl"], ["sd"]))
 def pipe(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     xl = request.param == "xl"
     folder = build_tiny(tmp_path_factory.mktemp("models") / request.param, xl=xl)
