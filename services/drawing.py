@@ -39,7 +39,6 @@ from consistent_gen.client.types import ImageIn, ScoreOut, StoryIn
 from consistent_gen.draw_settings import costly_mistake
 from consistent_gen.engine.exactness import DEFAULT_BUCKET
 from consistent_gen.errors import ConsistentGenError, InputError, LimitError
-from consistent_gen.models import load_backbone
 from consistent_gen.rewards.looking import MAX_BATCH
 from consistent_gen.rewards.sight import Sight
 from consistent_gen.story.draw import draw_story
@@ -99,7 +98,7 @@ class Illustrator:
         settings.check()
         self._limits = settings.limits
         self._bucket = settings.engine.bucket or DEFAULT_BUCKET
-        self._backbone = load_backbone(settings.engine.model, dtype=settings.engine.dtype)
+        self._backbone = loaded(settings.engine)
         self._planner = Planner(loaded=self._backbone)
         self._scorer = LocalScorer()
         self._one_at_a_time = asyncio.Lock()

@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from consistent_gen.client.base import Id, Input, Name, Output, Prompt, Seed, Words, setting
 from consistent_gen.client.wording import TextWordingOut as TextWordingOut
@@ -54,6 +54,19 @@ class FrameIn(Input):
     boxes: dict[Name, PlaceIn] | None = Field(default=None, max_length=MAX_CHARACTERS)
 
 
+class LoraIn(Input):
+    """A LoRA file that a story is drawn with: one of the server's own, meant by its name."""
+
+    file: Annotated[str, StringConstraints(min_length=1, max_length=400)]
+    weight: float = 1.0
+    name: Annotated[str, StringConstraints(max_length=80)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _file_alone(cls, value: Any) -> Any:
+        return {"file": value} if isinstance(value, str) else value
+
+
 class StoryIn(Input):
     """A story to draw: the fields of a story file (docs/story_file.md), and how to serve it."""
 
@@ -73,6 +86,10 @@ class StoryIn(Input):
     polish: int | None = setting("polish")
     likeness: float | None = setting("likeness")
     size: str | None = setting("size")
+    loras: list[LoraIn] | None = Field(
+        default=None, max_length=8,
+        description="the server's own, which it draws with in any case; others are refused",
+    )  # fmt: skip
     best_of: int | None = Field(
         default=None,
         ge=int(BEST_OF.low),
@@ -403,11 +420,19 @@ class Limits(Output):
     queued_per_key: int
 
 
+class LoraOut(Output):
+    """A LoRA file that acts in all that a server draws."""
+
+    file: str
+    weight: float
+
+
 class ModelInfo(Output):
     """The model that draws, and the names that a story may use."""
 
     name: str
     sha256: str
+    loras: list[LoraOut] = Field(default_factory=list)
     width: int
     height: int
     size_multiple: int

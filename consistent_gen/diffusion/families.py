@@ -24,6 +24,7 @@ SEAMS: dict[str, str] = {
     "kontext": "consistent_gen.diffusion.flux:KontextSeam",
     "qwen": "consistent_gen.diffusion.qwen:QwenSeam",
     "pixart": "consistent_gen.diffusion.pixart:PixArtSeam",
+    "pixart-sigma": "consistent_gen.diffusion.pixart:PixArtSigmaSeam",
 }
 
 
@@ -33,14 +34,14 @@ class Folder:
 
     seam: its family, a name of `SEAMS`. network: the class of what denoises. encoders: endings of
     the names of its text encoders and their tokenizers. lora: the mixin of `diffusers.loaders` that
-    reads its LoRA files. adapted: endings of the encoders that may have LoRAs, which are CLIP's.
+    reads its LoRA files, None where there is none. adapted: endings of the encoders that may have LoRAs, which are CLIP's.
     optional: encoders that may be missing.
     """
 
     seam: str
     network: str
     encoders: tuple[str, ...]
-    lora: str
+    lora: str | None
     adapted: tuple[str, ...]
     optional: tuple[str, ...] = ()
 
@@ -72,6 +73,11 @@ BACKBONES: dict[str, Folder] = {
     "FluxKontextPipeline": Folder(
         "kontext", "FluxTransformer2DModel", ("", "_2"), "FluxLoraLoaderMixin", ("",)
     ),
+    "QwenImagePipeline": Folder(
+        "qwen", "QwenImageTransformer2DModel", ("",), "QwenImageLoraLoaderMixin", ()
+    ),
+    "PixArtAlphaPipeline": Folder("pixart", "PixArtTransformer2DModel", ("",), None, ()),
+    "PixArtSigmaPipeline": Folder("pixart-sigma", "PixArtTransformer2DModel", ("",), None, ()),
 }
 
 

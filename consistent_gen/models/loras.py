@@ -12,6 +12,7 @@ without half of its LoRA looks well and is wrong.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -119,6 +120,16 @@ def lora_option(text: str) -> LoraFile:
     return found
 
 
+def named_with(folder_sha256: str, loras: Sequence[Lora]) -> str:
+    """The name of all that draws: what is kept for one model must not be used for the same folder
+    with other LoRAs. Without LoRAs it is the folder's.
+    """
+    if not loras:
+        return folder_sha256
+    said = [folder_sha256, *(f"{lora.sha256} {lora.weight!r}" for lora in loras)]
+    return hashlib.sha256("\n".join(said).encode()).hexdigest()
+
+
 def identified(files: Sequence[LoraFile]) -> tuple[Lora, ...]:
     """The LoRAs that files with a weight are, by hash; whether they fit a model is not looked at.
 
@@ -174,6 +185,11 @@ def add_loras(
     loras = identified(files)
     if not files:
         return loras
+    if holds.lora is None:
+        raise CheckpointError(
+            f"{files[0].path} cannot be drawn with: LoRAs of {model} have no keys that diffusers "
+            "knows; load it into a pipeline of your own and use `share`"
+        )
     try:
         import peft  # noqa: F401
     except ModuleNotFoundError as error:
@@ -229,6 +245,8 @@ def _converted(
 ) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
     """A file's tensors under diffusers' names, and alphas of layers."""
     from diffusers import loaders
+
+    assert holds.lora is not None, "the family has been checked"
 
     options: dict[str, Any] = {}
     if holds.lora == "StableDiffusionXLLoraLoaderMixin":

@@ -47,18 +47,24 @@ _CLASSES = {
     "UNet2DConditionModel": "diffusers.models.unets.unet_2d_condition",
     "SD3Transformer2DModel": "diffusers.models.transformers.transformer_sd3",
     "FluxTransformer2DModel": "diffusers.models.transformers.transformer_flux",
+    "QwenImageTransformer2DModel": "diffusers.models.transformers.transformer_qwenimage",
+    "PixArtTransformer2DModel": "diffusers.models.transformers.pixart_transformer_2d",
     "AutoencoderKL": "diffusers.models.autoencoders.autoencoder_kl",
     "AutoencoderTiny": "diffusers.models.autoencoders.autoencoder_tiny",
+    "AutoencoderKLQwenImage": "diffusers.models.autoencoders.autoencoder_kl_qwenimage",
     "PatchAutoencoder": "consistent_gen.models.patch_autoencoder",
     "Refiner": "consistent_gen.models.refiner",
     "CLIPTextModel": "transformers",
     "CLIPTextModelWithProjection": "transformers",
     "T5EncoderModel": "transformers",
+    "Qwen2_5_VLForConditionalGeneration": "transformers",
     "CLIPTokenizer": "transformers",
     "T5Tokenizer": "transformers",
+    "Qwen2Tokenizer": "transformers",
     # Older folders name the fast tokenizer; transformers 5 has one class for both.
     "CLIPTokenizerFast": "transformers",
     "T5TokenizerFast": "transformers",
+    "Qwen2TokenizerFast": "transformers",
 }
 # Weight files of both libraries: a variant's name, then the number among files of a large network.
 _WEIGHTS = re.compile(
@@ -66,7 +72,11 @@ _WEIGHTS = re.compile(
 )
 # Damaged folders surface as any of these inside the two libraries.
 _DAMAGE = (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError)
-_RENAMED = {"CLIPTokenizerFast": "CLIPTokenizer", "T5TokenizerFast": "T5Tokenizer"}
+_RENAMED = {
+    "CLIPTokenizerFast": "CLIPTokenizer",
+    "T5TokenizerFast": "T5Tokenizer",
+    "Qwen2TokenizerFast": "Qwen2Tokenizer",
+}
 
 
 def load_folder(
@@ -178,14 +188,16 @@ def _check(model: Backbone) -> None:
         CheckpointError: the network takes other latents than the autoencoder makes, or a flow's
             schedule cannot be made of the scheduler's config.
     """
-    made = int(model.vae.config.latent_channels) if _is_stock(model.vae) else model.latent_channels
+    stock = type(model.vae).__name__ != "PatchAutoencoder"  # ours has channels that it ignores
+    made = model.seam.made_channels(model.vae.config) if stock else model.latent_channels
     if made != model.latent_channels:
         raise CheckpointError(
             f"the {model.seam.noun} of {model.path} takes latents of {model.latent_channels} "
             f"channels, and its autoencoder makes {made}; get both of one model"
         )
+    config = model.denoiser.config
+    model.seam.check_config(config)
     if model.seam.flow:
-        config = model.denoiser.config
         try:
             model.seam.scheduler(
                 model.scheduler_config, config, 2, model.seam.default_cells(config)
@@ -194,10 +206,6 @@ def _check(model: Backbone) -> None:
             raise CheckpointError(
                 f"no schedule can be made of {model.path / 'scheduler'}: {error}"
             ) from error
-
-
-def _is_stock(vae: Any) -> bool:
-    return type(vae).__name__ in ("AutoencoderKL", "AutoencoderTiny")
 
 
 def recommendations(folder: Path) -> tuple[dict[str, float], dict[str, dict[str, Any]]]:
@@ -244,6 +252,9 @@ def _network(
         )
     network = _part(folder, index, part, dtype)
     network.eval().requires_grad_(False)
+    films = any(weight.ndim == 5 for weight in network.parameters())
+    if films:  # their weights have no such order
+        return network.to(device)
     return network.to(device, memory_format=torch.channels_last)
 
 

@@ -120,7 +120,7 @@ PIPELINES |= {
     ),
     "QwenImageControlNetPipeline": _also(_QWEN, "ControlNet", "control_image"),
     "PixArtAlphaPipeline": Support(seam="pixart"),
-    "PixArtSigmaPipeline": Support(seam="pixart"),
+    "PixArtSigmaPipeline": Support(seam="pixart-sigma"),
 }
 _PERTURBED = (
     "its perturbed rows are made by attention processors of its own, which sharing replaces"
