@@ -45,6 +45,7 @@ from consistent_gen.story.draw import draw_story
 from consistent_gen.story.output import frame_path
 from consistent_gen.story.plan import StoryPlan
 from services.errors import Refusal
+from services.painting.warm_up import loaded
 from services.plans import Planner
 from services.scores import LocalScorer
 from services.scores.scorer import small

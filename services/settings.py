@@ -159,7 +159,9 @@ class EngineSettings:
             raise ValueError(f"preview_every is {self.preview_every}; expected 0 (none) or more")
         names = [Path(file.path).name for file in self.lora_files]
         if len(set(names)) < len(names):
-            raise ValueError("two of loras have one file name; a story could not say which it means")
+            raise ValueError(
+                "two of loras have one file name; a story could not say which it means"
+            )
 
     @property
     def lora_files(self) -> tuple[LoraFile, ...]:

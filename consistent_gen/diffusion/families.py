@@ -34,8 +34,8 @@ class Folder:
 
     seam: its family, a name of `SEAMS`. network: the class of what denoises. encoders: endings of
     the names of its text encoders and their tokenizers. lora: the mixin of `diffusers.loaders` that
-    reads its LoRA files, None where there is none. adapted: endings of the encoders that may have LoRAs, which are CLIP's.
-    optional: encoders that may be missing.
+    reads its LoRA files, None where there is none. adapted: endings of the encoders that may have
+    LoRAs, which are CLIP's. optional: encoders that may be missing.
     """
 
     seam: str
@@ -80,6 +80,50 @@ BACKBONES: dict[str, Folder] = {
     "PixArtSigmaPipeline": Folder("pixart-sigma", "PixArtTransformer2DModel", ("",), None, ()),
 }
 
+_PERTURBED = (
+    "its perturbed rows are made by attention processors of its own, which sharing replaces"
+)
+_THREE_ROWS = "it calls its UNet with three rows per picture"
+_IN_PROMPT = (
+    "its language model reads the picture together with the words, anew for each picture that a "
+    "frame is given; FluxKontextPipeline looks at pictures beside its prompt"
+)
+_CHANNELS = "its transformer takes further channels beside the latents; use another pipeline"
+_FUSED = "its single-stream layers project attention and feed-forward in one map"
+_LINEAR = "its attention is linear: it sums over all tokens and has no keys that a frame could read"
+_FRAMES = "it denoises frames of a video together"
+# Pipeline classes that people try and that take part in nothing, with the reason.
+REFUSED: dict[str, str] = {
+    "StableDiffusionPAGPipeline": _PERTURBED,
+    "StableDiffusionXLPAGPipeline": _PERTURBED,
+    "StableDiffusionPAGImg2ImgPipeline": _PERTURBED,
+    "StableDiffusionXLPAGImg2ImgPipeline": _PERTURBED,
+    "StableDiffusionControlNetPAGPipeline": _PERTURBED,
+    "StableDiffusionXLControlNetPAGPipeline": _PERTURBED,
+    "StableDiffusionInstructPix2PixPipeline": _THREE_ROWS,
+    "StableDiffusionXLInstructPix2PixPipeline": _THREE_ROWS,
+    "StableDiffusionUpscalePipeline": "its UNet denoises a picture at another scale",
+    "StableDiffusionLatentUpscalePipeline": "its UNet denoises a picture at another scale",
+    "KolorsPipeline": "its text encoder is no CLIP, so a subject's words are not found",
+    "AnimateDiffPipeline": _FRAMES,
+    "AnimateDiffSDXLPipeline": _FRAMES,
+    "FluxKontextInpaintPipeline": "it puts the picture that it edits back at every step",
+    "FluxFillPipeline": _CHANNELS,
+    "FluxControlPipeline": _CHANNELS,
+    "FluxPriorReduxPipeline": "it makes prompts of pictures and draws nothing",
+    "StableDiffusion3PAGPipeline": _PERTURBED,
+    "Flux2Pipeline": _FUSED,
+    "Flux2KleinPipeline": _FUSED,
+    "Flux2KleinKVPipeline": _FUSED,
+    "QwenImageEditPipeline": _IN_PROMPT,
+    "QwenImageEditPlusPipeline": _IN_PROMPT,
+    "ZImagePipeline": "it hands over pictures and prompts in lists of unequal lengths",
+    "SanaPipeline": _LINEAR,
+    "SanaSprintPipeline": _LINEAR,
+    "Lumina2Pipeline": "its layers hold prompts of unequal lengths and pictures in one sequence",
+    "ChromaPipeline": "its layers weigh padded words by an attention mask, which sharing drops",
+}
+
 
 @cache
 def seam_of(name: str) -> Seam:
@@ -96,8 +140,9 @@ def folder_of(index: object, where: object) -> Folder:
     """
     family = index.get("_class_name") if isinstance(index, dict) else None
     if not isinstance(family, str) or family not in BACKBONES:
+        reason = REFUSED.get(family) if isinstance(family, str) else None
         raise CheckpointError(
-            f"{where} names the pipeline {family!r}; "
+            f"{where} names the pipeline {family!r}{f': {reason}' if reason else ''}; "
             f"the families that can be loaded are {', '.join(sorted(BACKBONES))}"
         )
     return BACKBONES[family]

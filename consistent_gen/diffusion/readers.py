@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,18 @@ class PromptReader:
         )
         return found
 
+    def cut_short(self, text: str) -> str | None:
+        """A word of textual inversion that `text` says with its first vector alone, as it is
+        written with all of them ("<hat> <hat>_1"); None if there is none.
+        """
+        known = self.tokenizer.get_added_vocab()
+        for word in known.keys() & {name.removesuffix("_1") for name in known if name[-2:] == "_1"}:
+            further = itertools.takewhile(known.__contains__, _numbered(word))
+            whole = " ".join([word, *further])
+            if word in self.tokenizer.tokenize(text.replace(whole, " ")):
+                return whole
+        return None
+
     def padded(self, text: str) -> Any:
         """`input_ids` and `attention_mask` [1 t] of a text, padded or cut to the length."""
         return self.tokenizer(
@@ -45,6 +58,18 @@ class PromptReader:
             return text
         # One letter in lower case may be two characters (U+0130).
         return "".join(low if len(low := letter.lower()) == 1 else letter for letter in text)
+
+
+def cut_short_words(model: str, whole: str) -> str:
+    """What is said of such a word (`PromptReader.cut_short`)."""
+    return (
+        f"model {model!r} knows {whole.split()[0]!r} by several vectors (textual inversion); write "
+        f"all of them: {whole}"
+    )
+
+
+def _numbered(word: str) -> Iterator[str]:
+    return (f"{word}_{number}" for number in itertools.count(1))
 
 
 def longest(readers: Sequence[PromptReader]) -> PromptReader:

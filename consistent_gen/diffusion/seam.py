@@ -194,9 +194,9 @@ class Seam:
     def picture_of(self, vae: Any, latent: Tensor) -> Tensor:
         """The picture [1 3 h w], about -1..1, of a clean latent [c h w]."""
         z = latent.float() / float(vae.config.get("scaling_factor", 1.0))
+        z = z + float(vae.config.get("shift_factor") or 0.0)
         if (spread := _spread(vae, z)) is not None:
             z = z * spread[1] + spread[0]
-        z = z + float(vae.config.get("shift_factor") or 0.0)
         kind = next(vae.parameters()).dtype
         found: Tensor = vae.decode(
             z[None].to(kind).contiguous(memory_format=torch.channels_last)

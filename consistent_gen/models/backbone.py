@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from consistent_gen.diffusion.readers import PromptReader, longest
+from consistent_gen.diffusion.readers import PromptReader, cut_short_words, longest
 from consistent_gen.diffusion.seam import Conditioning, Seam
 from consistent_gen.draw_settings import SETTINGS
 from consistent_gen.errors import InputError, LimitError
@@ -101,8 +101,8 @@ class Backbone:
 
     @property
     def trial_size(self) -> tuple[int, int]:
-        """(width, height) in pixels at which the model is measured and warmed: its own, and on a CPU
-        a smaller one where a call of its own size takes minutes.
+        """(width, height) in pixels at which the model is measured and warmed: its own, and on a
+        CPU a smaller one where a call of its own size takes minutes.
         """
         if self.device.type != "cpu":
             return self.default_size
@@ -162,7 +162,8 @@ class Backbone:
         """Accept a prompt or say what is wrong with it.
 
         Raises:
-            InputError: a word that the model never saw, or more tokens than it can read.
+            InputError: a word that the model never saw, half of one that was taught to it, or more
+                tokens than it can read.
             LimitError: more than `MAX_PROMPT_CHARACTERS` characters.
         """
         if len(prompt) > MAX_PROMPT_CHARACTERS:
@@ -174,6 +175,9 @@ class Backbone:
             guess = nearest(unknown[0].lower(), self.vocabulary() or ())
             hint = f"; did you mean {guess!r}?" if guess else ""
             raise InputError(f"model {self.name!r} does not know the word {unknown[0]!r}{hint}")
+        for each in self.readers:
+            if whole := each.cut_short(prompt):
+                raise InputError(cut_short_words(self.name, whole))
         reader = longest(self.readers)
         count, limit = reader.count(prompt), reader.length
         if count > limit:

@@ -44,6 +44,7 @@ _OTHER_KINDS = {
     "lora_mid": "a LoCon with a core (CP decomposition)", "lora_controlnet": "a Control-LoRA",
     "glora": "a GLoRA", "oft_": "an OFT", "bundle_emb": "a LoRA with an embedding of new words",
 }  # fmt: skip
+_EMBEDDINGS = {"emb_params", "clip_l", "clip_g"}  # of textual inversions that are not "<word>"
 _EXPECTED = (
     "expected a LoRA of {model} with keys of diffusers ({denoiser}.<layer>.lora_A.weight, ...) or, "
     "for Stable Diffusion 1, 2, XL and FLUX.1, of kohya (lora_unet_<layer>.lora_down.weight, ...)"
@@ -212,6 +213,12 @@ def _layers(
     for mark, kind in _OTHER_KINDS.items():
         if any(mark in key for key in tensors):
             raise CheckpointError(f"{path} holds {kind}, which is not drawn with; {expected}")
+    if any(key in _EMBEDDINGS or key[:1] + key[-1:] == "<>" for key in tensors):
+        raise CheckpointError(
+            f"{path} is a textual inversion and no LoRA; teach it to a pipeline "
+            f"(pipe.load_textual_inversion({path.name!r})), save that with save_pretrained, and "
+            "load the folder"
+        )
     if not any("lora" in key for key in tensors):
         shown = ", ".join(sorted(tensors)[:2]) or "none"
         raise CheckpointError(f"{path} is no LoRA: its keys are {shown}, ...; {expected}")

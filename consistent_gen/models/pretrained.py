@@ -273,17 +273,36 @@ def _part(
     if dtype is not None:
         # transformers 5 says dtype where diffusers says torch_dtype.
         key = "dtype" if _CLASSES[name] == "transformers" else "torch_dtype"
-        options |= {"use_safetensors": True, key: dtype}
+        options |= {"use_safetensors": True, "output_loading_info": True, key: dtype}
         if variant := _variant(folder / part):
             options["variant"] = variant
     try:
         with _quiet():
-            return kind.from_pretrained(str(folder / part), **options)
-    except (*_DAMAGE, SafetensorError) as error:
-        first = str(error).strip().splitlines()
+            found = kind.from_pretrained(str(folder / part), **options)
+    except ImportError as error:  # weights that another package unpacks
         raise CheckpointError(
-            f"{folder / part} cannot be loaded as {name}: {first[0] if first else repr(error)}"
+            f"{folder / part} cannot be loaded as {name}: its config asks for a package that is "
+            f"not installed, as quantised weights do ({_first_line(error)})"
         ) from error
+    except (*_DAMAGE, SafetensorError) as error:
+        raise CheckpointError(
+            f"{folder / part} cannot be loaded as {name}: {_first_line(error)}"
+        ) from error
+    if dtype is None:
+        return found
+    network, told = found
+    if missing := sorted(told["missing_keys"]):
+        # The libraries would draw with random numbers in their place.
+        raise CheckpointError(
+            f"{folder / part} lacks {len(missing)} of the weights of its {name}, such as "
+            f"{missing[0]}; get the folder again"
+        )
+    return network
+
+
+def _first_line(error: Exception) -> str:
+    said = str(error).strip().splitlines()
+    return said[0] if said else repr(error)
 
 
 def _variant(part: Path) -> str | None:

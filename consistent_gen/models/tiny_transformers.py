@@ -182,7 +182,8 @@ def _qwen_parts() -> dict[str, Any]:
         additional_special_tokens=list(_QWEN_MARKS),
     )  # fmt: skip
     rotary = {"mrope_section": [2, 2, 4], "rope_type": "default", "rope_theta": 1e6}
-    config = Qwen2_5_VLConfig(
+    configure: Any = Qwen2_5_VLConfig
+    config = configure(
         text_config={
             "hidden_size": _T5_WIDTH, "intermediate_size": 64, "num_hidden_layers": 1,
             "num_attention_heads": 2, "num_key_value_heads": 2, "vocab_size": len(tokenizer),

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from consistent_gen.diffusion.readers import PromptReader, longest
+from consistent_gen.diffusion.readers import PromptReader, cut_short_words, longest
 from consistent_gen.draw_settings import (
     BEST_OF,
     OFF,
@@ -405,6 +405,9 @@ def _unknown(
 
 
 def _check_length(prompt: Prompt, backbone: Model, place: SourcePlace) -> None:
+    for each in backbone.readers:
+        if whole := each.cut_short(prompt.text):
+            raise refusal(cut_short_words(backbone.name, whole), place)
     reader = longest(backbone.readers)
     count, limit = reader.count(prompt.text), reader.length
     if count > limit:

@@ -48,9 +48,7 @@ class ModelOutline:
         CheckpointError: the folder or one of the files is missing or damaged.
     """
 
-    def __init__(
-        self, path: str | Path | None = None, loras: Sequence[LoraFile] = ()
-    ) -> None:
+    def __init__(self, path: str | Path | None = None, loras: Sequence[LoraFile] = ()) -> None:
         self.loras: tuple[Lora, ...] = identified(loras)
         self.path = pretrained._find(path)
         index = read_json(self.path / pretrained.INDEX)

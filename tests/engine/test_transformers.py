@@ -37,7 +37,8 @@ from tests.every_run import or_slow
 SIZE = (64, 96)
 KINDS: tuple[Kind, ...] = ("sd3", "flux-dev", "flux-schnell", "qwen", "pixart", "pixart-sigma")
 GUIDANCE = {
-    "sd3": 3.0, "flux-dev": 2.5, "flux-schnell": 1.0, "qwen": 3.0, "pixart": 3.0, "pixart-sigma": 3.0,
+    "sd3": 3.0, "flux-dev": 2.5, "flux-schnell": 1.0, "qwen": 3.0, "pixart": 3.0,
+    "pixart-sigma": 3.0,
 }  # fmt: skip
 STORY = """\
 title: Two

@@ -163,6 +163,7 @@ QUERY = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
     [
         (cut, "damaged"),
         (change(dict.clear), "is no LoRA"),
+        (change(lambda t: t.update({"<hat>": torch.zeros(2, 32)})), "is a textual inversion"),
         (change(lambda t: t.pop(f"{QUERY}.lora_B.weight")), "lacks one of its two matrices"),
         (change(lambda t: t.update({f"{QUERY}.lora_A.weight": torch.zeros(3, 7)})),
          r"1 of its \d+ layers do not fit tiny; unet.*to_q maps 7 to 16 in the file and 16 to 16"),

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from consistent_gen.checkpoints import describe, folder_sha256, write_manifest
+from consistent_gen.checkpoints import (
+    describe,
+    folder_sha256,
+    load_tensors,
+    read_json,
+    save_tensors,
+    write_json,
+    write_manifest,
+)
 from consistent_gen.errors import CheckpointError, InputError
 from consistent_gen.models import load_backbone
 from consistent_gen.models.backbone import Backbone
@@ -98,7 +106,10 @@ def test_weights_of_equal_size_in_their_place_have_another_name(copy: Path) -> N
 
 def test_an_unknown_family_is_named(copy: Path) -> None:
     edit_index(copy, _class_name="SanaPipeline")
-    with pytest.raises(CheckpointError, match=r"'SanaPipeline'.*StableDiffusionPipeline"):
+    with pytest.raises(CheckpointError, match=r"'SanaPipeline': .*linear.*StableDiffusionPipeline"):
+        load_backbone(copy)
+    edit_index(copy, _class_name="NobodysPipeline")
+    with pytest.raises(CheckpointError, match=r"'NobodysPipeline'; the families"):
         load_backbone(copy)
 
 
@@ -114,6 +125,26 @@ def test_only_safetensors_are_read(copy: Path) -> None:
     weights.rename(weights.with_suffix(".bin"))
     with pytest.raises(CheckpointError, match=r"no \.safetensors file"):
         load_backbone(copy)
+
+
+@pytest.mark.parametrize("part", ["unet", "text_encoder"])
+def test_a_weight_that_is_missing_is_not_made_up(copy: Path, part: str) -> None:
+    file = next((copy / part).glob("*.safetensors"))
+    weights = load_tensors(file)
+    gone = sorted(weights)[0]
+    save_tensors(file, {name: value for name, value in weights.items() if name != gone})
+    with pytest.raises(CheckpointError, match=f"{part} lacks 1 of the weights of its .*such as"):
+        load_backbone(copy)
+
+
+@pytest.mark.parametrize("part", ["unet", "text_encoder"])
+def test_weights_that_another_package_unpacks_are_refused_in_a_line(copy: Path, part: str) -> None:
+    file = copy / part / "config.json"
+    said = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    write_json(file, read_json(file) | {"quantization_config": said})
+    with pytest.raises(CheckpointError, match=f"{part} cannot be loaded .*quantised") as told:
+        load_backbone(copy)
+    assert "\n" not in told.value.message
 
 
 @pytest.mark.parametrize("part", ["unet", "text_encoder", "vae"])
