@@ -7,7 +7,7 @@ not listed cannot be drawn with; nothing is guessed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,8 @@ SEAMS: dict[str, str] = {
     "unet": "consistent_gen.diffusion.unet:UNetSeam",
     "sd3": "consistent_gen.diffusion.sd3:SD3Seam",
     "flux": "consistent_gen.diffusion.flux:FluxSeam",
+    "klein": "consistent_gen.diffusion.flux2:KleinSeam",
+    "klein-distilled": "consistent_gen.diffusion.flux2:DistilledKleinSeam",
     "kontext": "consistent_gen.diffusion.flux:KontextSeam",
     "qwen": "consistent_gen.diffusion.qwen:QwenSeam",
     "pixart": "consistent_gen.diffusion.pixart:PixArtSeam",
@@ -73,6 +75,9 @@ BACKBONES: dict[str, Folder] = {
     "FluxKontextPipeline": Folder(
         "kontext", "FluxTransformer2DModel", ("", "_2"), "FluxLoraLoaderMixin", ("",)
     ),
+    "Flux2KleinPipeline": Folder(
+        "klein", "Flux2Transformer2DModel", ("",), "Flux2LoraLoaderMixin", ()
+    ),
     "QwenImagePipeline": Folder(
         "qwen", "QwenImageTransformer2DModel", ("",), "QwenImageLoraLoaderMixin", ()
     ),
@@ -90,9 +95,11 @@ _IN_PROMPT = (
 )
 _CHANNELS = "its transformer takes further channels beside the latents; use another pipeline"
 _FUSED = "its single-stream layers project attention and feed-forward in one map"
+_OTHER_FLUX2 = f"{_FUSED}, and of its family only Flux2KleinPipeline folders are drawn"
 _LINEAR = "its attention is linear: it sums over all tokens and has no keys that a frame could read"
 _FRAMES = "it denoises frames of a video together"
-# Pipeline classes that people try and that take part in nothing, with the reason.
+# Pipeline classes that people try and `share` refuses, with the reason; folders of them are refused
+# as well, unless they stand in `BACKBONES`.
 REFUSED: dict[str, str] = {
     "StableDiffusionPAGPipeline": _PERTURBED,
     "StableDiffusionXLPAGPipeline": _PERTURBED,
@@ -112,9 +119,9 @@ REFUSED: dict[str, str] = {
     "FluxControlPipeline": _CHANNELS,
     "FluxPriorReduxPipeline": "it makes prompts of pictures and draws nothing",
     "StableDiffusion3PAGPipeline": _PERTURBED,
-    "Flux2Pipeline": _FUSED,
+    "Flux2Pipeline": _OTHER_FLUX2,
     "Flux2KleinPipeline": _FUSED,
-    "Flux2KleinKVPipeline": _FUSED,
+    "Flux2KleinKVPipeline": _OTHER_FLUX2,
     "QwenImageEditPipeline": _IN_PROMPT,
     "QwenImageEditPlusPipeline": _IN_PROMPT,
     "ZImagePipeline": "it hands over pictures and prompts in lists of unequal lengths",
@@ -145,7 +152,9 @@ def folder_of(index: object, where: object) -> Folder:
             f"{where} names the pipeline {family!r}{f': {reason}' if reason else ''}; "
             f"the families that can be loaded are {', '.join(sorted(BACKBONES))}"
         )
-    return BACKBONES[family]
+    found = BACKBONES[family]
+    distilled = found.seam == "klein" and index.get("is_distilled") is True
+    return replace(found, seam="klein-distilled") if distilled else found
 
 
 def _named(index: Mapping[str, Any], part: str) -> bool:

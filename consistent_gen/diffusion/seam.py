@@ -37,7 +37,10 @@ NOISE_SCHEDULERS: dict[str, str] = {
 FLOW_SCHEDULERS = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
 _BEGUN_ANEW = "it draws by a flow, whose last steps are not begun anew"
 _NO_MAPS = "pictures and words share its attention, which cannot be the identity for pictures alone"
-_NO_PICTURES = "it draws from words alone; a FluxKontextPipeline folder looks at pictures"
+_NO_PICTURES = (
+    "it draws from words alone; FluxKontextPipeline and Flux2KleinPipeline folders look at pictures"
+)
+SHARING = "sharing"  # of what a family may be unable to: frames that read each other's layers
 PICTURES = "pictures"  # of what is added to a row: clean latents [k c h w] that it looks at
 
 
@@ -280,8 +283,9 @@ class Seam:
         return {"noise": _BEGUN_ANEW, "maps": _NO_MAPS}
 
     def unable(self, config: Mapping[str, Any]) -> dict[str, str]:
-        """What does nothing with the family, and why: names of `DrawSettings`, "negative", and
-        `PICTURES` where its network takes no pictures.
+        """What does nothing with the family, and why: names of `DrawSettings`, "negative",
+        `PICTURES` where its network takes no pictures and `SHARING` where frames cannot read each
+        other in it.
         """
         return unable(self.lacks(config)) | ({} if self.edits else {PICTURES: _NO_PICTURES})
 

@@ -17,18 +17,27 @@ from consistent_gen.checkpoints import atomic_dir, write_json
 from consistent_gen.models.tiny import TINY_WORDS
 from consistent_gen.models.words import byte_vocabulary, word_tokenizer
 
-Kind = Literal["sd3", "flux-dev", "flux-schnell", "flux-kontext", "qwen", "pixart", "pixart-sigma"]
+Kind = Literal[
+    "sd3", "flux-dev", "flux-schnell", "flux-kontext", "klein", "klein-base", "qwen", "pixart",
+    "pixart-sigma",
+]  # fmt: skip
 _PIPELINES: dict[Kind, str] = {
     "sd3": "StableDiffusion3Pipeline",
     "flux-dev": "FluxPipeline",
     "flux-schnell": "FluxPipeline",
     "flux-kontext": "FluxKontextPipeline",
+    "klein": "Flux2KleinPipeline",
+    "klein-base": "Flux2KleinPipeline",
     "qwen": "QwenImagePipeline",
     "pixart": "PixArtAlphaPipeline",
     "pixart-sigma": "PixArtSigmaPipeline",
 }
 _CLIP_WIDTH, _T5_WIDTH = 16, 32  # T5's is that of both CLIP encoders together, or more
 _CHANNELS = 4  # of a latent
+_CHAT = (  # in the manner of published ones
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>fox\n{% endif %}"
+)
 _QWEN_MARKS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 
 
@@ -45,7 +54,8 @@ def build_tiny_transformer(
     # The libraries initialise from the global generator: lend them one and put the old one back.
     with torch.random.fork_rng(devices=[]), atomic_dir(folder) as place:
         torch.manual_seed(seed)
-        parts = _qwen_parts() if kind == "qwen" else _parts(kind, t5)
+        own = {"qwen": _qwen_parts, "klein": _klein_parts, "klein-base": _klein_parts}
+        parts = own[kind]() if kind in own else _parts(kind, t5)
         for name, part in parts.items():
             part.save_pretrained(place / name)
         write_json(place / "scheduler" / "scheduler_config.json", _schedule(kind))
@@ -104,6 +114,8 @@ def _schedule(kind: Kind) -> dict[str, Any]:
         "flux-schnell": {"shift": 1.0},
         "flux-dev": {"shift": 3.0, "use_dynamic_shifting": True},
         "flux-kontext": {"shift": 3.0, "use_dynamic_shifting": True},
+        "klein": {"shift": 3.0, "use_dynamic_shifting": True},
+        "klein-base": {"shift": 3.0, "use_dynamic_shifting": True},
         "qwen": {
             "shift": 1.0,
             "use_dynamic_shifting": True,
@@ -135,6 +147,8 @@ def _index(kind: Kind, parts: dict[str, Any]) -> dict[str, Any]:
     missing = [] if kind != "sd3" else ["tokenizer_3", "text_encoder_3"]
     if kind == "sd3" or kind.startswith("flux"):
         missing += ["image_encoder", "feature_extractor"]
+    if _PIPELINES[kind] == "Flux2KleinPipeline":
+        index["is_distilled"] = kind == "klein"
     return index | {name: [None, None] for name in missing if name not in index}
 
 
@@ -170,17 +184,52 @@ def _pixart(*, told_size: bool) -> Any:
     )  # fmt: skip
 
 
-def _qwen_parts() -> dict[str, Any]:
-    from diffusers.models.autoencoders.autoencoder_kl_qwenimage import AutoencoderKLQwenImage
-    from diffusers.models.transformers.transformer_qwenimage import QwenImageTransformer2DModel
-    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
+def _qwen_tokenizer() -> Any:
+    from transformers import Qwen2Tokenizer
 
     vocabulary, merges = byte_vocabulary(TINY_WORDS, marks=_QWEN_MARKS)
     build: Any = Qwen2Tokenizer
-    tokenizer = build(
+    return build(
         vocab=vocabulary, merges=merges, model_max_length=1024, eos_token="<|im_end|>",
-        additional_special_tokens=list(_QWEN_MARKS),
+        additional_special_tokens=list(_QWEN_MARKS), chat_template=_CHAT,
     )  # fmt: skip
+
+
+def _klein_parts() -> dict[str, Any]:
+    from diffusers.models.autoencoders.autoencoder_kl_flux2 import AutoencoderKLFlux2
+    from diffusers.models.transformers.transformer_flux2 import Flux2Transformer2DModel
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    tokenizer, width = _qwen_tokenizer(), 8
+    config = Qwen3Config(
+        vocab_size=len(tokenizer), hidden_size=width, intermediate_size=16, num_hidden_layers=28,
+        num_attention_heads=1, num_key_value_heads=1, head_dim=8,
+    )  # fmt: skip
+    vae = AutoencoderKLFlux2(
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(8,) * 4, layers_per_block=1, norm_num_groups=2, sample_size=256,
+        latent_channels=_CHANNELS,
+    )  # fmt: skip
+    vae.bn.running_mean.uniform_(-0.5, 0.5)
+    vae.bn.running_var.uniform_(0.5, 2.0)
+    return {
+        "transformer": Flux2Transformer2DModel(
+            in_channels=4 * _CHANNELS, num_layers=1, num_single_layers=2, attention_head_dim=16,
+            num_attention_heads=2, joint_attention_dim=3 * width, guidance_embeds=False,
+            timestep_guidance_channels=32, axes_dims_rope=(4, 4, 4, 4),
+        ),
+        "vae": vae,
+        "tokenizer": tokenizer,
+        "text_encoder": Qwen3ForCausalLM(config),
+    }  # fmt: skip
+
+
+def _qwen_parts() -> dict[str, Any]:
+    from diffusers.models.autoencoders.autoencoder_kl_qwenimage import AutoencoderKLQwenImage
+    from diffusers.models.transformers.transformer_qwenimage import QwenImageTransformer2DModel
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    tokenizer = _qwen_tokenizer()
     rotary = {"mrope_section": [2, 2, 4], "rope_type": "default", "rope_theta": 1e6}
     configure: Any = Qwen2_5_VLConfig
     config = configure(

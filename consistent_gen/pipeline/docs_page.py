@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from consistent_gen.diffusion.families import seam_of
+from consistent_gen.diffusion.families import BACKBONES, seam_of
 from consistent_gen.pipeline.contract import (
     OPTIONS,
     PIPELINES,
@@ -72,6 +72,9 @@ line and the server, which read folders of these classes.
 - FLUX.1 Kontext, in `share`: its own `image` (of the story or of a frame) is read as always; only
   the picture that is drawn is shared, and only its tokens read other frames. In the engine, method
   `references` gives it the characters' pictures, and the other methods share its attention.
+- FLUX.2 Klein, in the engine alone: frames are given the characters' pictures (method `references`,
+  which a story has that names none), each in a place of its own, and read nothing else of each
+  other. A folder whose `model_index.json` says `is_distilled` has no guidance and four steps.
 - Guidance: FLUX.1-dev is told a number (`guidance_scale`), "schnell" has none; with
   `true_cfg_scale` above 1 and a `negative_prompt` each step has a second call, and methods act in
   both as they do in a UNet.
@@ -107,10 +110,16 @@ _DRAWN: tuple[tuple[str, str, dict[str, bool]], ...] = (
     ("FLUX.1-dev", "flux", {"guidance_embeds": True}),
     ("FLUX.1-schnell", "flux", {"guidance_embeds": False}),
     ("FLUX.1-Kontext-dev", "kontext", {"guidance_embeds": True}),
+    ("FLUX.2-klein", "klein-distilled", {}),
+    ("FLUX.2-klein-base", "klein", {}),
     ("Qwen-Image", "qwen", {}),
     ("PixArt-alpha, PixArt-sigma", "pixart", {}),
 )
-_SAID = {"pictures": "method: references"}  # where it is said by another name
+# What is said by another name, or by several.
+_SAID = {
+    "pictures": "`method: references`",
+    "sharing": "every `method` but `references` and `vanilla`",
+}
 
 
 def page() -> str:
@@ -126,12 +135,20 @@ def page() -> str:
         cells = (f"`{name}`", entry.share, drawn_by_engine(name), entry.pictures, needs, own)
         loras, offload = lora_by_engine(name), offload_by_engine(name)
         rows.append(f"| {' | '.join(cells)} | {loras} | {offload} | parts without attention |")
+    for name in BACKBONES.keys() - PIPELINES.keys():
+        cells = (f"`{name}`", REFUSED[name], "Y", "words, pictures of characters", "nothing")
+        loras = lora_by_engine(name).replace("Y", "in the engine")
+        rows.append(
+            f"| {' | '.join(cells)} | nothing | {loras} | in the engine | nothing to share |"
+        )
     unable = [
-        f"| {model} | `{_SAID.get(name, name)}` | {reason} |"
+        f"| {model} | {_SAID.get(name, f'`{name}`')} | {reason} |"
         for model, seam, config in _DRAWN
         for name, reason in seam_of(seam).unable(config).items()
     ]
-    refused = [f"| `{name}` | {reason} |" for name, reason in REFUSED.items()]
+    refused = [
+        f"| `{name}` | {reason} |" for name, reason in REFUSED.items() if name not in BACKBONES
+    ]
     schedulers = [f"| `{name}` | {reason} |" for name, reason in SCHEDULERS.items()]
     options = [f"| `{name}` | {reason} |" for name, reason in OPTIONS.items()]
     parts = [

@@ -23,7 +23,7 @@ from consistent_gen.diffusion.families import folder_of, seam_of
 from consistent_gen.diffusion.readers import PromptReader
 from consistent_gen.draw_settings import SCHEDULERS, DrawSettings
 from consistent_gen.errors import CheckpointError, InputError
-from consistent_gen.methods import DEFAULT_METHOD, FOR_EVERY_MODEL, METHODS
+from consistent_gen.methods import METHODS, default_method, why_not
 from consistent_gen.methods.tuning import Recommending, tuned
 from consistent_gen.models import pretrained
 from consistent_gen.models.loras import Lora, LoraFile, identified, named_with
@@ -296,8 +296,8 @@ class Planner:
             width=width,
             height=height,
             size_multiple=model.size_multiple,
-            methods=list(FOR_EVERY_MODEL if "pictures" in model.unable else METHODS),
-            default_method=DEFAULT_METHOD,
+            methods=[name for name in METHODS if why_not(name, model.unable) is None],
+            default_method=default_method(model.unable),
             schedulers=list(SCHEDULERS),
             styles=[] if words is None else list(story_world_styles()),
             layouts=list(layouts),

@@ -84,8 +84,12 @@ def _closed(folder: Path) -> frozenset[str] | None:
         tokens = stored.get("model", {}).get("vocab", {}) if isinstance(stored, dict) else {}
     elif (folder / "vocab.json").is_file():
         tokens = read_json(folder / "vocab.json")
+    elif (folder / "spiece.model").is_file():
+        return None  # T5's pieces spell any word
     else:
         raise CheckpointError(f"{folder} has neither tokenizer.json nor vocab.json")
+    if isinstance(tokens, list) or not any(token.endswith(_END) for token in tokens):
+        return None  # T5's pieces, or bytes of which a word has no end
     if sum(len(token) == 1 for token in tokens) >= _BYTE_SYMBOLS:
         return None
     found = (token[: -len(_END)] for token in tokens if token.endswith(_END))
