@@ -10,9 +10,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints
 
 from consistent_gen.client.base import Id, Input, Name, Output, Prompt, Seed, Words, setting
+from consistent_gen.client.loras import LoraIn as LoraIn
+from consistent_gen.client.loras import LoraOut as LoraOut
 from consistent_gen.client.wording import TextWordingOut as TextWordingOut
 from consistent_gen.client.wording import WordingOut as WordingOut
 from consistent_gen.client.wording import WordOut as WordOut
@@ -52,19 +54,6 @@ class FrameIn(Input):
     seed: Seed | None = None
     negative: Annotated[str, StringConstraints(max_length=800)] = ""
     boxes: dict[Name, PlaceIn] | None = Field(default=None, max_length=MAX_CHARACTERS)
-
-
-class LoraIn(Input):
-    """A LoRA file that a story is drawn with: one of the server's own, meant by its name."""
-
-    file: Annotated[str, StringConstraints(min_length=1, max_length=400)]
-    weight: float = 1.0
-    name: Annotated[str, StringConstraints(max_length=80)] | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _file_alone(cls, value: Any) -> Any:
-        return {"file": value} if isinstance(value, str) else value
 
 
 class StoryIn(Input):
@@ -418,13 +407,6 @@ class Limits(Output):
     queue: int
     running_per_key: int
     queued_per_key: int
-
-
-class LoraOut(Output):
-    """A LoRA file that acts in all that a server draws."""
-
-    file: str
-    weight: float
 
 
 class ModelInfo(Output):

@@ -90,8 +90,8 @@ _PERTURBED = (
 )
 _THREE_ROWS = "it calls its UNet with three rows per picture"
 _IN_PROMPT = (
-    "its language model reads the picture together with the words, anew for each picture that a "
-    "frame is given; FluxKontextPipeline looks at pictures beside its prompt"
+    "it draws nothing without a picture to edit, which its language model reads with the words; "
+    "FluxKontextPipeline and Flux2KleinPipeline draw from words, too"
 )
 _CHANNELS = "its transformer takes further channels beside the latents; use another pipeline"
 _FUSED = "its single-stream layers project attention and feed-forward in one map"

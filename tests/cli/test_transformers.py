@@ -13,7 +13,9 @@ from tests.cli.test_story_command import draw, interrupt_after_first_frame
 from tests.every_run import or_slow
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "two_friends.yaml"
-GUIDANCE = {"sd3": 7.0, "flux-dev": 3.5, "flux-schnell": 1.0, "qwen": 4.0, "pixart": 4.5}
+GUIDANCE = {
+    "sd3": 7.0, "flux-dev": 3.5, "flux-schnell": 1.0, "klein": 1.0, "qwen": 4.0, "pixart": 4.5,
+}  # fmt: skip
 OPTIONS = ("--steps", "2", "--size", "64x64")
 
 

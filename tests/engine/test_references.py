@@ -29,6 +29,7 @@ from consistent_gen.pipeline import share
 from consistent_gen.story.cast import Cast
 from consistent_gen.story.plan import Overrides, plan_story
 from consistent_gen.story.script import parse_story
+from services.plans.planner import ModelOutline, Planner
 
 SIZE = (64, 96)
 MIA, BO = Subject(name="Mia", tokens=(2,)), Subject(name="Bo", tokens=(3,))
@@ -212,6 +213,9 @@ def test_klein_draws_stories_by_references_alone(klein: Backbone) -> None:
     plain = STORY.replace("method: references\n", "")
     plan = plan_story(parse_story(plain), klein)
     assert plan.method == "references"
+    assert plan_story(parse_story(plain), ModelOutline(klein.path)) == plan
+    info = Planner(loaded=klein).model_info()
+    assert (info.methods, info.default_method) == (["references", "vanilla"], "references")
     engine = Engine(klein)
     cast = Cast(plan, engine)
     for frame in plan.frames:

@@ -387,6 +387,16 @@ def test_a_folder_that_would_draw_something_else_is_refused(
         load_backbone(folder, device="cpu")
 
 
+def test_a_transformer_that_is_told_more_is_refused(tmp_path: Path) -> None:
+    folder = build_tiny_transformer(tmp_path / "m", "qwen")
+    network = load_backbone(folder, device="cpu").denoiser
+    type(network).from_config({**network.config, "guidance_embeds": True}).save_pretrained(
+        folder / "transformer"
+    )
+    with pytest.raises(CheckpointError, match=r"guidance_embeds.*told the text alone"):
+        load_backbone(folder, device="cpu")
+
+
 def test_an_autoencoder_of_another_model_is_refused(tmp_path: Path) -> None:
     folder = build_tiny_transformer(tmp_path / "m", "sd3")
     from diffusers import AutoencoderKL

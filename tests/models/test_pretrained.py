@@ -120,6 +120,15 @@ def test_a_folder_cannot_choose_what_is_imported(copy: Path, entry: object) -> N
         load_backbone(copy)
 
 
+def test_a_unet_that_is_told_its_guidance_is_refused(copy: Path) -> None:
+    """As latent consistency models are: drawn without it, they would look well and be wrong."""
+    unet = load_backbone(copy, device="cpu").denoiser
+    told = type(unet).from_config({**unet.config, "time_cond_proj_dim": 8})
+    told.save_pretrained(copy / "unet")
+    with pytest.raises(CheckpointError, match=r"time_cond_proj_dim is 8.*`share`"):
+        load_backbone(copy, device="cpu")
+
+
 def test_only_safetensors_are_read(copy: Path) -> None:
     weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
     weights.rename(weights.with_suffix(".bin"))
