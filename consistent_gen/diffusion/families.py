@@ -145,7 +145,8 @@ def folder_of(index: object, where: object) -> Folder:
     Raises:
         CheckpointError: its pipeline class is none of `BACKBONES`.
     """
-    family = index.get("_class_name") if isinstance(index, dict) else None
+    said: Mapping[str, Any] = index if isinstance(index, dict) else {}
+    family = said.get("_class_name")
     if not isinstance(family, str) or family not in BACKBONES:
         reason = REFUSED.get(family) if isinstance(family, str) else None
         raise CheckpointError(
@@ -153,7 +154,7 @@ def folder_of(index: object, where: object) -> Folder:
             f"the families that can be loaded are {', '.join(sorted(BACKBONES))}"
         )
     found = BACKBONES[family]
-    distilled = found.seam == "klein" and index.get("is_distilled") is True
+    distilled = found.seam == "klein" and said.get("is_distilled") is True
     return replace(found, seam="klein-distilled") if distilled else found
 
 

@@ -37,7 +37,7 @@ class KleinSeam(Seam):
 
     def latent_of(self, vae: Any, picture: Tensor) -> Tensor:
         """See `Seam`."""
-        z = vae.encode(picture).latent_dist.mode()[0].float()  # c 2h 2w
+        z: Tensor = vae.encode(picture).latent_dist.mode()[0].float()  # c 2h 2w
         c, h, w = z.shape
         cells = z.reshape(c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3)
         mean, deviation = _spread(vae, z)
@@ -126,7 +126,7 @@ class KleinSeam(Seam):
                 places.append(_places(_APART * (1 + number), *picture.shape[-2:]))
         text = torch.zeros(tokens.shape[1], 4)
         text[:, 3] = torch.arange(tokens.shape[1])
-        found = model(
+        found: Tensor = model(
             hidden_states=torch.cat([x.flatten(2).mT for x in seen], 1),  # b n c
             timestep=timesteps.to(latents.dtype) / 1000,
             encoder_hidden_states=tokens,
@@ -135,7 +135,8 @@ class KleinSeam(Seam):
             guidance=None,
             return_dict=False,
         )[0]
-        return found[:, : height * width].mT.unflatten(2, (height, width))
+        own: Tensor = found[:, : height * width].mT.unflatten(2, (height, width))
+        return own
 
     def scheduler(
         self,

@@ -136,10 +136,9 @@ def page() -> str:
         loras, offload = lora_by_engine(name), offload_by_engine(name)
         rows.append(f"| {' | '.join(cells)} | {loras} | {offload} | parts without attention |")
     for name in BACKBONES.keys() - PIPELINES.keys():
-        cells = (f"`{name}`", REFUSED[name], "Y", "words, pictures of characters", "nothing")
-        loras = lora_by_engine(name).replace("Y", "in the engine")
         rows.append(
-            f"| {' | '.join(cells)} | nothing | {loras} | in the engine | nothing to share |"
+            f"| `{name}` | {REFUSED[name]} | Y | words, pictures of characters | nothing | nothing "
+            "| in the engine | in the engine | nothing is shared |"
         )
     unable = [
         f"| {model} | {_SAID.get(name, f'`{name}`')} | {reason} |"
