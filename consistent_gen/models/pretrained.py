@@ -24,20 +24,17 @@ from consistent_gen.checkpoints import (
     folder_sha256,
     model_files,
     read_json,
-    weights_folder,
 )
 from consistent_gen.diffusion.families import Folder, folder_of, seam_of
 from consistent_gen.diffusion.seam import Seam
 from consistent_gen.draw_settings import GONE, RECOMMENDABLE, SETTINGS, mistakes
 from consistent_gen.errors import CheckpointError, InputError
-from consistent_gen.models import DEFAULT_MODEL, OFFLOADS
+from consistent_gen.models import OFFLOADS
 from consistent_gen.models.backbone import Backbone
+from consistent_gen.models.folders import INDEX, find_folder, model_name
 from consistent_gen.models.loras import LoraFile, add_loras, identified
 from consistent_gen.models.offload import offload_networks
-from consistent_gen.models.single_file import single_file_fault
-from consistent_gen.registry import nearest
 
-INDEX = "model_index.json"
 RECOMMENDED = "recommended.json"
 _METHODS = "methods"  # of RECOMMENDED: settings by the names of methods
 
@@ -96,14 +93,14 @@ def load_folder(
         raise InputError(f"offload is {offload!r}; expected one of {', '.join(OFFLOADS)}")
     files = [one if isinstance(one, LoraFile) else LoraFile(path=one) for one in loras]
     identified(files)  # before gigabytes are read
-    folder = _find(path)
+    folder = find_folder(path)
     index = read_json(folder / INDEX)
     holds = folder_of(index, folder / INDEX)
     place = device if isinstance(device, torch.device) else runtime.device(device)
     dtype_ = runtime.dtype(dtype, place)
     at = place if offload is None else torch.device("cpu")
     parts = _parts(folder, index, holds, device=at, acting=place, dtype=dtype_)
-    loaded = Backbone(**parts, name=folder.name, path=folder, device=place, dtype=dtype_)
+    loaded = Backbone(**parts, name=model_name(folder), path=folder, device=place, dtype=dtype_)
     _check(loaded)
     takes = {loaded.seam.part: loaded.denoiser} | {
         f"text_encoder{end}": parts[f"text_encoder{end}"] for end in holds.adapted
@@ -340,32 +337,6 @@ def _quiet() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
-
-
-def _find(path: str | Path | None) -> Path:
-    if path is None:
-        folder = weights_folder(DEFAULT_MODEL)
-    elif Path(path).is_dir():
-        folder = Path(path).resolve()
-    elif Path(path).is_file():
-        raise single_file_fault(Path(path))
-    elif len(Path(path).parts) == 1:
-        folder = weights_folder(str(path))
-    else:
-        raise CheckpointError(_missing(Path(path)))
-    if not (folder / INDEX).is_file():
-        raise CheckpointError(
-            f"{folder} has no {INDEX}; expected a model folder in diffusers format, "
-            "with unet/ or transformer/, vae/, text_encoder/, tokenizer/ and scheduler/ in it"
-        )
-    return folder
-
-
-def _missing(path: Path) -> str:
-    siblings = [p.name for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
-    guess = nearest(path.name, siblings)
-    hint = f"; did you mean {path.parent / guess}?" if guess else ""
-    return f"no model folder at {path}{hint}"
 
 
 def _sha256(folder: Path) -> str:

@@ -26,6 +26,7 @@ from consistent_gen.errors import CheckpointError, InputError
 from consistent_gen.methods import METHODS, default_method, why_not
 from consistent_gen.methods.tuning import Recommending, tuned
 from consistent_gen.models import pretrained
+from consistent_gen.models.folders import INDEX, find_folder, model_name
 from consistent_gen.models.loras import Lora, LoraFile, identified, named_with
 from consistent_gen.models.words import closed_vocabulary, unknown_words
 from consistent_gen.story.changes import drawn_from
@@ -50,9 +51,9 @@ class ModelOutline:
 
     def __init__(self, path: str | Path | None = None, loras: Sequence[LoraFile] = ()) -> None:
         self.loras: tuple[Lora, ...] = identified(loras)
-        self.path = pretrained._find(path)
-        index = read_json(self.path / pretrained.INDEX)
-        holds = folder_of(index, self.path / pretrained.INDEX)
+        self.path = find_folder(path)
+        index = read_json(self.path / INDEX)
+        holds = folder_of(index, self.path / INDEX)
         self._seam = seam_of(holds.seam)
         present = holds.present(index)
         tokenizers = [
@@ -77,7 +78,7 @@ class ModelOutline:
     @property
     def name(self) -> str:
         """The model's name."""
-        return self.path.name
+        return model_name(self.path)
 
     @property
     def readers(self) -> tuple[PromptReader, ...]:

@@ -21,6 +21,7 @@ from consistent_gen.errors import CheckpointError, InputError
 from consistent_gen.models import load_backbone
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.models.tiny import build_tiny
+from consistent_gen.story.wording.vocabulary import read_vocabulary
 
 
 @pytest.fixture
@@ -76,6 +77,31 @@ def test_default_and_bare_names_come_from_the_weights_folder(
     assert load_backbone("storyworld", device="cpu").name == "storyworld"
     with pytest.raises(CheckpointError, match=r"'storyword'.*storyworld"):
         load_backbone("storyword", device="cpu")
+
+
+def test_an_id_means_what_was_fetched_from_the_hub(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cache holds blobs by hash and, for each revision, a folder of links to them."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    place = tmp_path / "models--owner--fox"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs" / "main").write_text("0" * 40)
+    (place / "blobs").mkdir()
+    for number, file in enumerate(p for p in tiny_folder.rglob("*") if p.is_file()):
+        blob = place / "blobs" / str(number)
+        blob.write_bytes(file.read_bytes())
+        link = place / "snapshots" / ("0" * 40) / file.relative_to(tiny_folder)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(blob)
+    found = load_backbone("owner/fox", device="cpu")
+    assert found.name == "fox" and read_vocabulary("owner/fox").words == found.vocabulary()
+    assert found.sha256 == load_backbone(tiny_folder, device="cpu").sha256
+    with pytest.raises(CheckpointError, match=r"nor has it been fetched.*hf download owner/wolf"):
+        load_backbone("owner/wolf")
+    for path in ("owner/no/wolf", "../wolf", "owner/wolf\n"):
+        with pytest.raises(CheckpointError, match="no model folder"):
+            load_backbone(path)
 
 
 def test_a_missing_folder_names_its_neighbour(copy: Path) -> None:

@@ -61,6 +61,24 @@ def test_a_request_means_the_servers_loras_by_name(tiny_folder: Path, tmp_path: 
     assert told.value.source == "loras[0].weight"
 
 
+def test_a_worker_with_other_loras_refuses_a_frame(tiny_folder: Path, tmp_path: Path) -> None:
+    """It would draw another picture and call it the story's."""
+    layers = trained({"unet": load_backbone(tiny_folder, device="cpu").denoiser})
+    brush = diffusers_file(tmp_path / "brush.safetensors", layers)
+    plain = ModelOutline(tiny_folder)
+    half, whole = (
+        ModelOutline(tiny_folder, [LoraFile(path=brush, weight=weight)]) for weight in (0.5, 1.0)
+    )
+    for gateway, workers in ((plain, (half, whole)), (half, (plain, whole))):
+        loras = [(lora.sha256, lora.weight) for lora in gateway.loras]
+        sent = FrameOrder(story=story(), frame=0, version=1, seed=3, loras=loras).to_json()
+        order = FrameOrder.from_json(json.loads(json.dumps(sent)))
+        PlanBook(gateway).plans(order, None)
+        for worker in workers:
+            with pytest.raises(InputError, match=r"the same engine\.loras"):
+                PlanBook(worker).plans(order, None)
+
+
 def test_a_request_is_planned_as_the_same_story_file(tiny: Backbone) -> None:
     request = story("consistory", seed=7, guidance=3.25, size="192x96", scheduler="dpm")
     text = """\
