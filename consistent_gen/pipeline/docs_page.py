@@ -49,8 +49,8 @@ line and the server, which read folders of these classes.
   configs, where the package that unpacks them is installed (tried: quanto with 8 bits, on a CPU);
   where it is not, the folder is refused in a line. A folder that lacks a weight is refused, too:
   the libraries would draw with random numbers in its place.
-- Where a folder is asked for, the id of a model on the Hugging Face hub ("owner/name") means the one
-  that was fetched from there before (`hf download owner/name`), in the local cache; nothing is
+- Where a folder is asked for, the id of a model on the Hugging Face hub ("owner/name") means what
+  was fetched from there before (`hf download owner/name`), in the local cache; nothing is
   fetched while stories are drawn.
 - Folders of half precision (`*.fp16.safetensors`, `*.bf16.safetensors`) load as they are. A
   checkpoint in a single file is not read, since diffusers fetches its configs and tokenizers over
