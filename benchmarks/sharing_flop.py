@@ -1,4 +1,4 @@
-"""FLOP of an added frame on UNets of the full published size, counted without computing anything.
+"""FLOP of an added frame on networks of the full published size, counted without computing.
 
 The networks lie on torch's "meta" device: every operation runs through shapes only, so that Stable
 Diffusion 1.5 at 512 and XL at 1024 pixels, whole, can be counted on a laptop, with the very policy
@@ -8,6 +8,7 @@ quarter of every picture.
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import sys
 from collections.abc import Sequence
@@ -54,52 +55,107 @@ FULL: dict[str, dict[str, Any]] = {
 }
 
 
+# Published transformers: the class, what differs from diffusers' defaults, the latent as their
+# calls have it, text tokens, and whether there are rows without the prompt.
+TRANSFORMERS: dict[str, dict[str, Any]] = {
+    "Stable Diffusion 3.5 medium, 1024 px": {
+        "class": "diffusers.models.transformers.transformer_sd3:SD3Transformer2DModel",
+        "config": {
+            "sample_size": 128, "num_layers": 24, "num_attention_heads": 24,
+            "caption_projection_dim": 1536, "pos_embed_max_size": 384, "qk_norm": "rms_norm",
+            "dual_attention_layers": tuple(range(13)),
+        },
+        "side": 128, "text": 333, "width": 4096, "guided": True,
+    },
+    "FLUX.1-dev, 1024 px": {
+        "class": "diffusers.models.transformers.transformer_flux:FluxTransformer2DModel",
+        "config": {"guidance_embeds": True},
+        "side": 64, "text": 512, "width": 4096, "guided": False,
+    },
+}  # fmt: skip
+
+
 @dataclass
 class Shapes:
-    """A network without numbers."""
+    """A network without numbers. side: of the latent in cells, of a packed one in tokens."""
 
-    unet: Any
+    network: Any
     side: int
     width: int  # of the text
+    text: int = TEXT_TOKENS
+    branches: tuple[Branch, ...] = BOTH
 
     @classmethod
     def of(cls, name: str) -> Shapes:
-        """One of `FULL`."""
+        """One of `FULL` or `TRANSFORMERS`."""
         from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
+        if name in TRANSFORMERS:
+            return cls._transformer(**TRANSFORMERS[name])
         form = FULL[name]
         with torch.device("meta"):
             unet = UNet2DConditionModel(**form["unet"])
         return cls(unet.eval(), form["side"], form["unet"]["cross_attention_dim"])
+
+    @classmethod
+    def _transformer(cls, *, config: Any, side: int, text: int, width: int, guided: bool,
+                     **named: str) -> Shapes:  # fmt: skip
+        module, _, name = named["class"].partition(":")
+        kind = getattr(importlib.import_module(module), name)
+        with torch.device("meta"):
+            network = kind(**config).eval()
+        if name == "FluxTransformer2DModel":
+            # Positions are numbers, which are looked at; their angles are shapes like all else.
+            axes = sum(network.config.axes_dims_rope)
+            network.pos_embed.forward = lambda ids: (
+                torch.empty(len(ids), axes, device="meta"),
+                torch.empty(len(ids), axes, device="meta"),
+            )
+        return cls(network, side, width, text, BOTH if guided else ("cond",))
 
     @property
     def latent(self) -> tuple[int, int]:
         """Height and width in latent cells."""
         return self.side, self.side
 
+    @property
+    def latent_numbers(self) -> int:
+        """Numbers of one row's latent."""
+        return int(self.network.config.in_channels) * self.side**2
+
     def call(self, rows: int) -> None:
         """One denoiser call."""
-        sample = torch.empty(rows, 4, self.side, self.side, device="meta")
-        text = torch.empty(rows, TEXT_TOKENS, self.width, device="meta")
-        added = {
-            "text_embeds": torch.empty(rows, 1280, device="meta"),
-            "time_ids": torch.empty(rows, 6, device="meta"),
-        }
-        extra = {"added_cond_kwargs": added} if self.unet.config.addition_embed_type else {}
-        times = torch.empty(rows, device="meta")
+        config, meta = self.network.config, {"device": "meta"}
+        text = torch.empty(rows, self.text, self.width, **meta)
+        times = torch.empty(rows, **meta)
+        said: dict[str, Any] = {"return_dict": False, "encoder_hidden_states": text}
+        sample = torch.empty(rows, config.in_channels, self.side, self.side, **meta)
+        if type(self.network).__name__ == "UNet2DConditionModel":
+            if config.addition_embed_type:
+                said["added_cond_kwargs"] = {
+                    "text_embeds": torch.empty(rows, 1280, **meta),
+                    "time_ids": torch.empty(rows, 6, **meta),
+                }
+        else:
+            width = config.pooled_projection_dim
+            said["pooled_projections"] = torch.empty(rows, width, **meta)
+        if type(self.network).__name__ == "FluxTransformer2DModel":
+            sample = sample.flatten(2).mT
+            places = torch.cartesian_prod(*map(torch.arange, (1, self.side, self.side)))
+            said |= {"img_ids": places, "txt_ids": torch.zeros(self.text, 3), "guidance": times}
         with torch.no_grad():
-            self.unet(sample, times, text, return_dict=False, **extra)
+            self.network(sample, timestep=times, **said)
 
 
 def frame_flop(shapes: Shapes, recipe: Recipe, steps: int) -> tuple[float, float]:
     """FLOP of an added frame of a shared story, and of a plain frame."""
     with flop_counter() as plain:
-        shapes.call(2)
+        shapes.call(len(shapes.branches))
     base = float(plain.get_total_flops()) * steps
     if not recipe.rules:
         return base, base
     policy, anchors = _story(shapes, recipe, 0.25)
-    with attached(shapes.unet, policy):
+    with attached(shapes.network, policy):
         for names in (anchors, ["frame"]):
             with flop_counter() as counter:
                 _draw(shapes, policy, names, steps)
@@ -109,7 +165,7 @@ def frame_flop(shapes: Shapes, recipe: Recipe, steps: int) -> tuple[float, float
 def bank_bytes(shapes: Shapes, recipe: Recipe, steps: int, keeping: Keeping) -> int:
     """What a character that fills its pictures leaves, counted after its anchors were drawn."""
     policy, anchors = _story(shapes, recipe, 1.0, keeping)
-    with attached(shapes.unet, policy):
+    with attached(shapes.network, policy):
         _draw(shapes, policy, anchors, steps)
     return policy.run.bank.bytes
 
@@ -121,7 +177,7 @@ def _story(
     # Shapes alone take no memory.
     run = SharedRun(recipe, limit_bytes=sys.maxsize, keeping=keeping)
     policy = Sharing(run)
-    sites = find_sites(shapes.unet)
+    sites = find_sites(shapes.network)
     policy.bind(sites)
     anchors = [f"anchor{i}" for i in range(recipe.anchors)]
     for number, name in enumerate((*anchors, "frame")):
@@ -149,7 +205,7 @@ def _draw(shapes: Shapes, policy: Sharing, names: Sequence[str], steps: int) -> 
                         continue
                     rows += [
                         Row(len(rows) + i, frame, branch, step, steps, time, look)
-                        for i, branch in enumerate(BOTH)
+                        for i, branch in enumerate(shapes.branches)
                     ]
             policy.begin(Call(len(rows), shapes.latent, tuple(rows)))
             shapes.call(len(rows))
@@ -172,11 +228,11 @@ def formula(shapes: Shapes, recipe: Recipe, steps: int, base: float) -> float:
     """Ratio by formula: denoiser calls, and `reading` at every layer, step and branch."""
     run = SharedRun(recipe)
     total = 0.0
-    for site in find_sites(shapes.unet).values():
+    for site in find_sites(shapes.network).values():
         if not site.sees_images:
             continue
-        heads = int(shapes.unet.get_submodule(site.name).heads)
-        for step, branch in itertools.product(range(steps), BOTH):
+        heads = int(shapes.network.get_submodule(site.name).heads)
+        for step, branch in itertools.product(range(steps), shapes.branches):
             shared = _shared(run, site, shapes, step, steps, branch)
             rules = run.rules_at(site, step, steps, branch)
             total += reading(_tokens(site, shapes), shared, site, heads, rules)

@@ -127,9 +127,9 @@ def _sharing_cost(result: Mapping[str, Any]) -> str:
 def _modes(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     head = (
         "\nWhat one character's anchors take in each [memory mode](memory_modes.md) in GB, as if "
-        "it filled its pictures (50 steps, half precision, guidance); what `hidden` projects again "
-        "(TFLOP) and `replay` draws again (steps of one anchor) per added frame; and what `auto` "
-        "takes on a card of 24 GB:\n\n"
+        "it filled its pictures (50 steps, half precision, guidance where it takes rows); what "
+        "`hidden` projects again (TFLOP) and `replay` draws again (steps of one anchor) per added "
+        "frame; and what `auto` takes on a card of 24 GB:\n\n"
     )
     return head + table(("model", "method", *names, "TFLOP", "steps", "24 GB"), rows)
 

@@ -39,7 +39,6 @@ from consistent_gen.client.types import ImageIn, ScoreOut, StoryIn
 from consistent_gen.draw_settings import costly_mistake
 from consistent_gen.engine.exactness import DEFAULT_BUCKET
 from consistent_gen.errors import ConsistentGenError, InputError, LimitError
-from consistent_gen.models import load_backbone
 from consistent_gen.rewards.looking import MAX_BATCH
 from consistent_gen.rewards.sight import Sight
 from consistent_gen.story.draw import draw_story
@@ -47,6 +46,7 @@ from consistent_gen.story.output import frame_path
 from consistent_gen.story.plan import StoryPlan
 from services.errors import Refusal
 from services.keys import Quota
+from services.painting.warm_up import loaded
 from services.plans import Planner
 from services.safety import Safety
 from services.scores import LocalScorer
@@ -101,7 +101,7 @@ class Illustrator:
         settings.check()
         self._limits = settings.limits
         self._bucket = settings.engine.bucket or DEFAULT_BUCKET
-        self._backbone = load_backbone(settings.engine.model, dtype=settings.engine.dtype)
+        self._backbone = loaded(settings.engine)
         self._planner = Planner(loaded=self._backbone)
         self._scorer = LocalScorer()
         self._safety = Safety(settings.safety, lambda owner: Quota())

@@ -21,6 +21,8 @@ import yaml
 from consistent_gen import config
 from consistent_gen.errors import InputError
 from consistent_gen.language.endpoints import Endpoint
+from consistent_gen.models import OFFLOADS
+from consistent_gen.models.loras import LoraFile, lora_option
 from consistent_gen.registry import unknown_name
 from consistent_gen.runtime import DTYPES
 
@@ -127,7 +129,9 @@ class LimitSettings:
 class EngineSettings:
     """How frames are drawn. ``model`` is a model folder (None: the shipped one), ``bucket`` the
     rows of a denoiser call (None: measured at start), ``dtype`` the number format to compute in
-    (None: see `runtime.dtype`), ``max_frames`` how many are drawn at once
+    (None: see `runtime.dtype`), ``loras`` the LoRA files that act in all that is drawn, as FILE or
+    FILE=WEIGHT, ``offload`` how weights wait on the CPU (see `models.load_backbone`),
+    ``max_frames`` how many are drawn at once
     (but for users of whom nothing is drawn, see ``painting.capacity``), ``lease_s`` after how many
     seconds of silence a worker counts as dead.
     """
@@ -135,6 +139,8 @@ class EngineSettings:
     model: Path | None = None
     bucket: int | None = None
     dtype: str | None = None
+    loras: tuple[str, ...] = ()
+    offload: str | None = None
     max_frames: int = 8
     preview_every: int = 5
     # For a machine that swaps, or has four times the processes that it has cores for: two calls of
@@ -147,8 +153,25 @@ class EngineSettings:
         _positive(self, "max_frames", "lease_s", *(() if self.bucket is None else ("bucket",)))
         if self.dtype is not None and self.dtype not in DTYPES:
             raise ValueError(f"dtype is {self.dtype!r}; expected {', '.join(DTYPES)}")
+        if self.offload is not None and self.offload not in OFFLOADS:
+            raise ValueError(f"offload is {self.offload!r}; expected {', '.join(OFFLOADS)}")
         if self.preview_every < 0:
             raise ValueError(f"preview_every is {self.preview_every}; expected 0 (none) or more")
+        names = [Path(file.path).name for file in self.lora_files]
+        if len(set(names)) < len(names):
+            raise ValueError(
+                "two of loras have one file name; a story could not say which it means"
+            )
+
+    @property
+    def lora_files(self) -> tuple[LoraFile, ...]:
+        """The LoRA files, each with the name by which stories mean it.
+
+        Raises:
+            InputError: a weight is out of range.
+        """
+        files = map(lora_option, self.loras)
+        return tuple(dataclasses.replace(file, name=Path(file.path).name) for file in files)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,8 @@ FAMILIES = (
     "QwenImageTransformer2DModel",
     "PixArtTransformer2DModel",
 )
+# Their layers are none that `project` knows; nothing can be shared in them, and pictures be given.
+UNSHARED = ("Flux2Transformer2DModel",)
 # Their latents come packed, so that a cell of a call's latent is a token.
 _PACKED = ("FluxTransformer2DModel", "QwenImageTransformer2DModel")
 _UNET = re.compile(r"(down|mid|up)_blocks?(?:\.(\d+))?\.attentions\.")
@@ -112,10 +114,10 @@ def family_of(model: nn.Module) -> str:
     """The supported diffusers class that `model` is.
 
     Raises:
-        InputError: it is none of `FAMILIES`.
+        InputError: it is none of `FAMILIES` and `UNSHARED`.
     """
     for ancestor in type(model).__mro__:
-        if ancestor.__name__ in FAMILIES:
+        if ancestor.__name__ in (*FAMILIES, *UNSHARED):
             return ancestor.__name__
     raise InputError(
         f"attention of a {type(model).__name__} cannot be shared; "
@@ -124,12 +126,15 @@ def family_of(model: nn.Module) -> str:
 
 
 def find_sites(model: nn.Module) -> dict[str, Site]:
-    """All attention layers of `model` that can take part, by module path, in order of execution.
+    """All attention layers of `model` that can take part, by module path, in order of execution;
+    none of a family that is in `UNSHARED`.
 
     Raises:
         InputError: a model family that is not supported.
     """
     family = family_of(model)
+    if family in UNSHARED:
+        return {}
     if family == "UNet2DConditionModel":
         # Modules are registered down, up, mid; they act down, mid, up.
         found = sorted(_unet_sites(model), key=lambda s: ("down", "mid", "up").index(s.block))

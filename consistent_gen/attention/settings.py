@@ -290,6 +290,11 @@ class Recipe:
         return any(rule.mix.keys == "pictures" for rule in self.rules)
 
     @property
+    def shares(self) -> bool:
+        """Whether frames read each other in layers of the model."""
+        return any(rule.mix.keys != "pictures" for rule in self.rules)
+
+    @property
     def together(self) -> bool:
         """Whether the first frame of several subjects is read by later ones."""
         return any(rule.topology.together for rule in self.rules)

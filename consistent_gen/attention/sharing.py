@@ -114,7 +114,7 @@ class Sharing(AttentionPolicy):
 
     def begin(self, call: Call) -> None:
         """See `AttentionPolicy`; `call.rows` may hold rows of other runs too."""
-        assert self._sites, "bind() comes before begin()"
+        assert self._sites or not self.run.recipe.shares, "bind() comes before begin()"
         roles = self.run.roles
         self._call, self._work = call, {}
         self._rows = [(row, roles[row.frame]) for row in call.rows if row.frame in roles]

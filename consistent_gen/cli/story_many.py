@@ -25,12 +25,12 @@ from consistent_gen.checkpoints import (
     atomic_dir,
     file_sha256,
     folder_sha256,
-    weights_folder,
     write_json,
 )
 from consistent_gen.cli.many import entries_of, list_failed, work
 from consistent_gen.cli.story import check_options, drawn, overrides_of
 from consistent_gen.errors import ConsistentGenError, InputError
+from consistent_gen.models.folders import find_folder
 from consistent_gen.story.output import earlier_files
 from consistent_gen.story.plan import check_names, loras_of
 from consistent_gen.story.script import load_story
@@ -165,7 +165,7 @@ def _content(picture: Path) -> str:
 
 
 def _model_hashes(model: str | None) -> list[str]:
-    folder = weights_folder("storyworld") if model is None else Path(model)
+    folder = find_folder(model)
     second = folder / SECOND_STAGE
     return [folder_sha256(one) for one in (folder, second) if one == folder or second.is_dir()]
 

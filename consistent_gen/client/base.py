@@ -19,11 +19,6 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 from consistent_gen.draw_settings import GONE, MAX_SEED, SETTINGS, without_gone
 from consistent_gen.registry import nearest
 
-# Keys of story files that no request has, with the reason.
-_ELSEWHERE = {
-    "loras": "a server draws with its own model, without LoRA files; draw the story file with "
-    "consistent-gen story",
-}
 Id = Annotated[str, StringConstraints(pattern=r"^[a-z]+_[0-9a-z]{16,40}$")]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=40, strip_whitespace=True)]
 Prompt = Annotated[str, StringConstraints(min_length=1, max_length=800)]
@@ -66,7 +61,6 @@ def _hinted(problem: ErrorDetails, known: Iterable[str]) -> InitErrorDetails:
         close = nearest(name, known)
         said = "there is no such field" + (f"; did you mean {close!r}?" if close else "")
         said = GONE[name].mistake(name).message if name in GONE else said
-        said = _ELSEWHERE.get(name, said)
     kind = "unknown_field" if _is_unknown(problem) else problem["type"]
     told = PydanticCustomError(kind, said)
     return {"type": told, "loc": problem["loc"], "input": problem["input"]}

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from consistent_gen.client.base import Id, Input, Name, Output, Prompt, Seed, Words, setting
+from consistent_gen.client.loras import LoraIn as LoraIn
+from consistent_gen.client.loras import LoraOut as LoraOut
 from consistent_gen.client.wording import TextWordingOut as TextWordingOut
 from consistent_gen.client.wording import WordingOut as WordingOut
 from consistent_gen.client.wording import WordOut as WordOut
@@ -73,6 +75,10 @@ class StoryIn(Input):
     polish: int | None = setting("polish")
     likeness: float | None = setting("likeness")
     size: str | None = setting("size")
+    loras: list[LoraIn] | None = Field(
+        default=None, max_length=8,
+        description="the server's own, which it draws with in any case; others are refused",
+    )  # fmt: skip
     best_of: int | None = Field(
         default=None,
         ge=int(BEST_OF.low),
@@ -408,6 +414,7 @@ class ModelInfo(Output):
 
     name: str
     sha256: str
+    loras: list[LoraOut] = Field(default_factory=list)
     width: int
     height: int
     size_multiple: int

@@ -7,7 +7,7 @@ not listed cannot be drawn with; nothing is guessed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +21,12 @@ SEAMS: dict[str, str] = {
     "unet": "consistent_gen.diffusion.unet:UNetSeam",
     "sd3": "consistent_gen.diffusion.sd3:SD3Seam",
     "flux": "consistent_gen.diffusion.flux:FluxSeam",
+    "klein": "consistent_gen.diffusion.flux2:KleinSeam",
+    "klein-distilled": "consistent_gen.diffusion.flux2:DistilledKleinSeam",
     "kontext": "consistent_gen.diffusion.flux:KontextSeam",
     "qwen": "consistent_gen.diffusion.qwen:QwenSeam",
     "pixart": "consistent_gen.diffusion.pixart:PixArtSeam",
+    "pixart-sigma": "consistent_gen.diffusion.pixart:PixArtSigmaSeam",
 }
 
 
@@ -33,14 +36,14 @@ class Folder:
 
     seam: its family, a name of `SEAMS`. network: the class of what denoises. encoders: endings of
     the names of its text encoders and their tokenizers. lora: the mixin of `diffusers.loaders` that
-    reads its LoRA files. adapted: endings of the encoders that may have LoRAs, which are CLIP's.
-    optional: encoders that may be missing.
+    reads its LoRA files, None where there is none. adapted: endings of the encoders that may have
+    LoRAs, which are CLIP's. optional: encoders that may be missing.
     """
 
     seam: str
     network: str
     encoders: tuple[str, ...]
-    lora: str
+    lora: str | None
     adapted: tuple[str, ...]
     optional: tuple[str, ...] = ()
 
@@ -72,6 +75,60 @@ BACKBONES: dict[str, Folder] = {
     "FluxKontextPipeline": Folder(
         "kontext", "FluxTransformer2DModel", ("", "_2"), "FluxLoraLoaderMixin", ("",)
     ),
+    "Flux2KleinPipeline": Folder(
+        "klein", "Flux2Transformer2DModel", ("",), "Flux2LoraLoaderMixin", ()
+    ),
+    "QwenImagePipeline": Folder(
+        "qwen", "QwenImageTransformer2DModel", ("",), "QwenImageLoraLoaderMixin", ()
+    ),
+    "PixArtAlphaPipeline": Folder("pixart", "PixArtTransformer2DModel", ("",), None, ()),
+    "PixArtSigmaPipeline": Folder("pixart-sigma", "PixArtTransformer2DModel", ("",), None, ()),
+}
+
+_PERTURBED = (
+    "its perturbed rows are made by attention processors of its own, which sharing replaces"
+)
+_THREE_ROWS = "it calls its UNet with three rows per picture"
+_IN_PROMPT = (
+    "it draws nothing without a picture to edit, which its language model reads with the words; "
+    "FluxKontextPipeline and Flux2KleinPipeline draw from words, too"
+)
+_CHANNELS = "its transformer takes further channels beside the latents; use another pipeline"
+_FUSED = "its single-stream layers project attention and feed-forward in one map"
+_OTHER_FLUX2 = f"{_FUSED}, and of its family only Flux2KleinPipeline folders are drawn"
+_LINEAR = "its attention is linear: it sums over all tokens and has no keys that a frame could read"
+_FRAMES = "it denoises frames of a video together"
+# Pipeline classes that people try and `share` refuses, with the reason; folders of them are refused
+# as well, unless they stand in `BACKBONES`.
+REFUSED: dict[str, str] = {
+    "StableDiffusionPAGPipeline": _PERTURBED,
+    "StableDiffusionXLPAGPipeline": _PERTURBED,
+    "StableDiffusionPAGImg2ImgPipeline": _PERTURBED,
+    "StableDiffusionXLPAGImg2ImgPipeline": _PERTURBED,
+    "StableDiffusionControlNetPAGPipeline": _PERTURBED,
+    "StableDiffusionXLControlNetPAGPipeline": _PERTURBED,
+    "StableDiffusionInstructPix2PixPipeline": _THREE_ROWS,
+    "StableDiffusionXLInstructPix2PixPipeline": _THREE_ROWS,
+    "StableDiffusionUpscalePipeline": "its UNet denoises a picture at another scale",
+    "StableDiffusionLatentUpscalePipeline": "its UNet denoises a picture at another scale",
+    "KolorsPipeline": "its text encoder is no CLIP, so a subject's words are not found",
+    "AnimateDiffPipeline": _FRAMES,
+    "AnimateDiffSDXLPipeline": _FRAMES,
+    "FluxKontextInpaintPipeline": "it puts the picture that it edits back at every step",
+    "FluxFillPipeline": _CHANNELS,
+    "FluxControlPipeline": _CHANNELS,
+    "FluxPriorReduxPipeline": "it makes prompts of pictures and draws nothing",
+    "StableDiffusion3PAGPipeline": _PERTURBED,
+    "Flux2Pipeline": _OTHER_FLUX2,
+    "Flux2KleinPipeline": _FUSED,
+    "Flux2KleinKVPipeline": _OTHER_FLUX2,
+    "QwenImageEditPipeline": _IN_PROMPT,
+    "QwenImageEditPlusPipeline": _IN_PROMPT,
+    "ZImagePipeline": "it hands over pictures and prompts in lists of unequal lengths",
+    "SanaPipeline": _LINEAR,
+    "SanaSprintPipeline": _LINEAR,
+    "Lumina2Pipeline": "its layers hold prompts of unequal lengths and pictures in one sequence",
+    "ChromaPipeline": "its layers weigh padded words by an attention mask, which sharing drops",
 }
 
 
@@ -88,13 +145,17 @@ def folder_of(index: object, where: object) -> Folder:
     Raises:
         CheckpointError: its pipeline class is none of `BACKBONES`.
     """
-    family = index.get("_class_name") if isinstance(index, dict) else None
+    said: Mapping[str, Any] = index if isinstance(index, dict) else {}
+    family = said.get("_class_name")
     if not isinstance(family, str) or family not in BACKBONES:
+        reason = REFUSED.get(family) if isinstance(family, str) else None
         raise CheckpointError(
-            f"{where} names the pipeline {family!r}; "
+            f"{where} names the pipeline {family!r}{f': {reason}' if reason else ''}; "
             f"the families that can be loaded are {', '.join(sorted(BACKBONES))}"
         )
-    return BACKBONES[family]
+    found = BACKBONES[family]
+    distilled = found.seam == "klein" and said.get("is_distilled") is True
+    return replace(found, seam="klein-distilled") if distilled else found
 
 
 def _named(index: Mapping[str, Any], part: str) -> bool:

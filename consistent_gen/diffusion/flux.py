@@ -41,6 +41,10 @@ class PackedSeam(Seam):
         """See `Seam`: c h w -> n 4c."""
         return packed(latent[None])[0]
 
+    def first_sigmas(self, steps: int) -> dict[str, Any]:
+        """See `Seam`: evenly from nothing but noise."""
+        return {"sigmas": np.linspace(1.0, 1 / steps, steps).tolist()}
+
 
 class FluxSeam(PackedSeam):
     """The text is T5's, CLIP gives one vector.
@@ -140,10 +144,6 @@ class FluxSeam(PackedSeam):
             txt_ids=places.new_zeros(tokens.shape[1], 3), return_dict=False, **said,
         )[0]  # fmt: skip
         return unpacked(found[:, :n], height, width)
-
-    def first_sigmas(self, steps: int) -> dict[str, Any]:
-        """See `Seam`: evenly from nothing but noise."""
-        return {"sigmas": np.linspace(1.0, 1 / steps, steps).tolist()}
 
 
 class KontextSeam(FluxSeam):

@@ -37,7 +37,10 @@ NOISE_SCHEDULERS: dict[str, str] = {
 FLOW_SCHEDULERS = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
 _BEGUN_ANEW = "it draws by a flow, whose last steps are not begun anew"
 _NO_MAPS = "pictures and words share its attention, which cannot be the identity for pictures alone"
-_NO_PICTURES = "it draws from words alone; a FluxKontextPipeline folder looks at pictures"
+_NO_PICTURES = (
+    "it draws from words alone; FluxKontextPipeline and Flux2KleinPipeline folders look at pictures"
+)
+SHARING = "sharing"  # of what a family may be unable to: frames that read each other's layers
 PICTURES = "pictures"  # of what is added to a row: clean latents [k c h w] that it looks at
 
 
@@ -176,18 +179,38 @@ class Seam:
             vae.to(torch.float32)
         try:
             with torch.no_grad():
-                made = vae.encode(picture.to(pipe._execution_device, vae.dtype))
+                return self.latent_of(vae, picture.to(pipe._execution_device, vae.dtype))
         finally:
             if half and wide:
                 vae.to(torch.float16)
+
+    def latent_of(self, vae: Any, picture: Tensor) -> Tensor:
+        """Clean latent [c h w] that an autoencoder makes of a picture [1 3 h w] in -1..1."""
+        made = vae.encode(picture)
         known = hasattr(made, "latent_dist")  # a tiny autoencoder gives the latents themselves
         latent: Tensor = (made.latent_dist.mode() if known else made.latents)[0].float()
-        mean, deviation = (vae.config.get(f"latents_{which}") for which in ("mean", "std"))
-        if mean is not None and deviation is not None:
-            shift, scale = (torch.tensor(x).view(-1, 1, 1).to(latent) for x in (mean, deviation))
-            latent = (latent - shift) / scale
+        if (spread := _spread(vae, latent)) is not None:
+            latent = (latent - spread[0]) / spread[1]
         moved = latent - float(vae.config.get("shift_factor") or 0.0)
-        return moved * float(vae.config.scaling_factor)
+        return moved * float(vae.config.get("scaling_factor", 1.0))
+
+    def picture_of(self, vae: Any, latent: Tensor) -> Tensor:
+        """The picture [1 3 h w], about -1..1, of a clean latent [c h w]."""
+        z = latent.float() / float(vae.config.get("scaling_factor", 1.0))
+        z = z + float(vae.config.get("shift_factor") or 0.0)
+        if (spread := _spread(vae, z)) is not None:
+            z = z * spread[1] + spread[0]
+        kind = next(vae.parameters()).dtype
+        found: Tensor = vae.decode(
+            z[None].to(kind).contiguous(memory_format=torch.channels_last)
+        ).sample
+        return found
+
+    def guide(self, cond: Tensor, uncond: Tensor, scale: float) -> Tensor:
+        """uncond + scale (cond - uncond), all [c h w]: arXiv 2207.12598, equation 6, with
+        scale = w + 1.
+        """
+        return uncond + scale * (cond - uncond)
 
     def row(self, pipe: Any, latent: Tensor) -> Tensor:
         """A latent [c h w] in the form of a call's rows."""
@@ -218,13 +241,32 @@ class Seam:
 
     # How a folder's model is drawn with. config: the network's.
 
+    def check_config(self, config: Mapping[str, Any]) -> None:
+        """Refuse a network that must be told more than a folder's files and a prompt say.
+
+        Raises:
+            CheckpointError: with the reason.
+        """
+
     def latent_channels(self, config: Mapping[str, Any]) -> int:
         """Channels of a latent."""
         return int(config["in_channels"]) // self.packs**2
 
+    def made_channels(self, config: Mapping[str, Any]) -> int:
+        """Channels of the latents that an autoencoder makes. config: the autoencoder's."""
+        return int(config["latent_channels"])
+
+    def cell_pixels(self, config: Mapping[str, Any]) -> int:
+        """Pixels per latent cell along one side. config: the autoencoder's."""
+        return int(2 ** (len(config["block_out_channels"]) - 1))
+
+    def token_cells(self, config: Mapping[str, Any]) -> int:
+        """Latent cells along one side of what is a token inside the network."""
+        return self.packs * int(config["patch_size"])
+
     def size_multiple(self, config: Mapping[str, Any], factor: int) -> int:
         """A side in pixels must be a multiple of this. factor: pixels per latent cell."""
-        return factor * self.packs * int(config["patch_size"])
+        return factor * self.token_cells(config)
 
     def default_cells(self, config: Mapping[str, Any]) -> tuple[int, int]:
         """Height and width of the latents that the model was trained for."""
@@ -241,8 +283,9 @@ class Seam:
         return {"noise": _BEGUN_ANEW, "maps": _NO_MAPS}
 
     def unable(self, config: Mapping[str, Any]) -> dict[str, str]:
-        """What does nothing with the family, and why: names of `DrawSettings`, "negative", and
-        `PICTURES` where its network takes no pictures.
+        """What does nothing with the family, and why: names of `DrawSettings`, "negative",
+        `PICTURES` where its network takes no pictures and `SHARING` where frames cannot read each
+        other in it.
         """
         return unable(self.lacks(config)) | ({} if self.edits else {PICTURES: _NO_PICTURES})
 
@@ -307,7 +350,7 @@ class Seam:
         said: dict[str, Any] = self.first_sigmas(steps)
         if made.config.use_dynamic_shifting:
             # The more tokens a picture has, the more noise it takes to hide what it shows.
-            patch = self.packs * int(config["patch_size"])
+            patch = self.token_cells(config)
             n = (grid[0] // patch) * (grid[1] // patch)
             few, many = (made.config[f"{which}_image_seq_len"] for which in ("base", "max"))
             low, high = made.config.base_shift, made.config.max_shift
@@ -343,6 +386,15 @@ class NoiseSeam(Seam):
         noised = scheduler.add_noise(clean[None], noise[None], moment[None].cpu())
         found: Tensor = scheduler.scale_model_input(noised, moment)[0]
         return found
+
+
+def _spread(vae: Any, latent: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Mean and deviation [c 1 1] of an autoencoder's latents, where its config knows them."""
+    mean, deviation = (vae.config.get(f"latents_{which}") for which in ("mean", "std"))
+    if mean is None or deviation is None:
+        return None
+    shift, scale = (torch.tensor(x).view(-1, 1, 1).to(latent) for x in (mean, deviation))
+    return shift, scale
 
 
 def no_places(config: Mapping[str, Any]) -> str | None:

@@ -10,7 +10,16 @@ from torch import Tensor
 
 from consistent_gen.diffusion.readers import PromptReader
 from consistent_gen.diffusion.seam import Conditioning, NoiseSeam, clip_states, token_ids
-from consistent_gen.errors import InputError
+from consistent_gen.errors import CheckpointError, InputError
+
+# What UNets are told of beside words, noise and, in XL, sizes, by their configs: the usual values.
+_TOLD: dict[str, tuple[Any, ...]] = {
+    "time_cond_proj_dim": (None,),  # latent consistency models: the guidance
+    "class_embed_type": (None,),
+    "num_class_embeds": (None,),
+    "addition_embed_type": (None, "text_time"),
+    "encoder_hid_dim_type": (None,),
+}
 
 
 class UNetSeam(NoiseSeam):
@@ -44,6 +53,16 @@ class UNetSeam(NoiseSeam):
         """See `Seam`."""
         timestep = args[1] if len(args) > 1 else kwargs["timestep"]
         return float(timestep.flatten()[0] if isinstance(timestep, Tensor) else timestep)
+
+    def check_config(self, config: Mapping[str, Any]) -> None:
+        """See `Seam`."""
+        wrong = [name for name, usual in _TOLD.items() if config.get(name) not in usual]
+        if wrong:
+            raise CheckpointError(
+                f"its UNet is told more than words and noise ({wrong[0]} is "
+                f"{config[wrong[0]]!r}), which the engine does not tell it; draw with its own "
+                "pipeline and `share`"
+            )
 
     def size_multiple(self, config: Mapping[str, Any], factor: int) -> int:
         """See `Seam`: every grid halves evenly."""

@@ -20,8 +20,10 @@ _GOOD_ENOUGH = 0.95
 def profile_buckets(
     backbone: Backbone, sizes: Sequence[int] = PROFILED, *, repeats: int = 3
 ) -> dict[int, float]:
-    """Rows per second of a denoiser call for each number of rows, best of `repeats`."""
-    width, height = backbone.default_size
+    """Rows per second of a denoiser call of `Backbone.trial_size` for each number of rows, best of
+    `repeats`.
+    """
+    width, height = backbone.trial_size
     shape = backbone.latent_shape(width, height)
     condition = backbone.condition("", (width, height))
     rates = {}

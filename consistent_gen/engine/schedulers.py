@@ -7,8 +7,10 @@ denoiser call. It is used for DDIM too, since the stock `DDIMScheduler` takes
 that it then shows to the model. Timesteps are computed here in whole numbers: the library's
 "trailing" spacing gains a step -1 for 62 of the step counts up to 1000 (61, 103, 121, ...).
 
-Zero terminal SNR (arXiv 2305.08891) makes the first noise level infinite; the library puts 4096
-in its place, where the first-order step that always comes first is exact to 2e-4.
+Zero terminal SNR (arXiv 2305.08891) makes the first noise level infinite. The library puts 4096 in
+its place, by which the picture stands at 2e-4 in what is nothing but noise; `DDIMScheduler` has no
+such remainder. Of the first order, where no later step looks back at the level, so large a number
+stands here that the remainder is a rounding.
 """
 
 from __future__ import annotations
@@ -35,6 +37,8 @@ _MODEL_KEYS = (
 )
 
 
+# The noise level of nothing but noise: a float32 tells 1 + 1 / level just from 1.
+NOTHING_BUT_NOISE = 2.0**23
 # Noise levels at which a picture is retouched, as shares of the trained timesteps: what it shows is
 # decided above the first (`docs/log.md`), and at the second nothing but faults of single latents
 # is left to mend.
@@ -62,6 +66,11 @@ def _at_first_step(scheduler: Any, timesteps: list[int]) -> Any:
         scheduler.set_timesteps(timesteps=timesteps)
     # Otherwise the first step is searched for by its timestep.
     scheduler.set_begin_index(0)
+    said = scheduler.config
+    from_noise = said.rescale_betas_zero_snr and timesteps[0] == said.num_train_timesteps - 1
+    # Predicted noise would say nothing of the picture there, and be enlarged by as much.
+    if from_noise and said.solver_order == 1 and said.prediction_type != "epsilon":
+        scheduler.sigmas[0] = NOTHING_BUT_NOISE
     return scheduler
 
 

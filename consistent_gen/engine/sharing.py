@@ -36,7 +36,7 @@ from consistent_gen.attention.rows import Call
 from consistent_gen.attention.run import SharedRun
 from consistent_gen.attention.settings import Recipe
 from consistent_gen.attention.sharing import Sharing
-from consistent_gen.diffusion.seam import PICTURES
+from consistent_gen.diffusion.seam import PICTURES, SHARING
 from consistent_gen.engine.coupling import Coupling
 from consistent_gen.engine.loop import Engine
 from consistent_gen.engine.request import FrameRequest, unable_words
@@ -67,8 +67,9 @@ class SharedStory(Coupling):
     ) -> None:
         self.engine = engine
         backbone = engine.backbone
-        if recipe.pictures and (reason := backbone.unable.get(PICTURES)):
-            raise InputError(unable_words(f"method {recipe.name!r}", backbone.name, reason))
+        for needs, lacking in ((recipe.pictures, PICTURES), (recipe.shares, SHARING)):
+            if needs and (reason := backbone.unable.get(lacking)):
+                raise InputError(unable_words(f"method {recipe.name!r}", backbone.name, reason))
         if backbone.seam.flow:
             recipe = recipe.at_few_steps()  # there are transformers of four steps and of one
         self.run = SharedRun(recipe, seed=seed, limit_bytes=limit_bytes)

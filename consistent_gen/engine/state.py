@@ -17,16 +17,12 @@ from consistent_gen.engine.schedulers import make_scheduler, move_outputs
 from consistent_gen.models.backbone import Backbone
 
 
-def guide(
-    cond: torch.Tensor, uncond: torch.Tensor, scale: float, rescale: float = 0.0
-) -> torch.Tensor:
-    """uncond + scale (cond - uncond), all [c h w], then pulled back towards the spread of `cond`.
+def rescaled(guided: torch.Tensor, cond: torch.Tensor, rescale: float) -> torch.Tensor:
+    """A guided prediction [c h w], pulled back towards the spread of `cond` [c h w].
 
-    Guidance: arXiv 2207.12598, equation 6, with scale = w + 1. `rescale` is phi of arXiv
-    2305.08891, equations 15 and 16: 0 leaves the result alone, 1 gives it the standard deviation
-    of `cond` over the whole frame.
+    `rescale` is phi of arXiv 2305.08891, equations 15 and 16: 0 leaves `guided` alone, 1 gives it
+    the standard deviation of `cond` over the whole frame.
     """
-    guided = uncond + scale * (cond - uncond)
     if rescale == 0.0:
         return guided
     matched = guided * (cond.std() / guided.std().clamp_min(1e-8))
@@ -173,7 +169,9 @@ class FrameState:
             scale = settings.contours if self.contouring else settings.guidance
             rescale = settings.guidance_rescale
             assert scale is not None and rescale is not None, "settings are settled"
-            predicted = guide(predicted, predictions[1].contiguous(), scale, rescale)
+            assert self.seam is not None
+            guided = self.seam.guide(predicted, predictions[1].contiguous(), scale)
+            predicted = rescaled(guided, predicted, rescale)
         moved = self.scheduler.step(
             predicted, self.timestep, self.latent, generator=self.generator, return_dict=False
         )

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 METHODS: dict[str, str] = {
     "consistory": "consistent_gen.methods.consistory:RECIPE",
     "consistyle": "consistent_gen.methods.consistyle:RECIPE",
@@ -15,5 +17,17 @@ METHODS: dict[str, str] = {
     "vanilla": "consistent_gen.methods.vanilla:RECIPE",
 }
 DEFAULT_METHOD = "head_start"
-# Those that share attention, or nothing, which every model can; the others need an edit model.
+# Those that share attention, or nothing, which most models can; the others need an edit model.
 FOR_EVERY_MODEL = tuple(name for name in METHODS if name != "references")
+
+
+def why_not(method: str, unable: Mapping[str, str]) -> str | None:
+    """Why a model cannot be drawn with by a method, or None. unable: see `Seam.unable`."""
+    if method in FOR_EVERY_MODEL:
+        return None if method == "vanilla" else unable.get("sharing")
+    return unable.get("pictures")
+
+
+def default_method(unable: Mapping[str, str]) -> str:
+    """The method of a story that names none, for a model that is unable to so much."""
+    return DEFAULT_METHOD if why_not(DEFAULT_METHOD, unable) is None else "references"

@@ -1,13 +1,14 @@
 """References: earlier pictures of the characters are given to an edit model, as its input.
 
 What many do today without any library: a model that was trained to change a given picture (FLUX.1
-Kontext, arXiv 2506.15742) is given a picture of the character and told the next scene. Nothing in
-the model is changed. Its network reads the clean latent of the picture as further tokens behind its
-own, whose positions have another number on the first axis.
+Kontext, arXiv 2506.15742; FLUX.2 Klein) is given a picture of the character and told the next
+scene. Nothing in the model is changed. Its network reads the clean latent of the picture as further
+tokens behind its own, whose positions have another number on the first axis.
 
 Each character is given to its frames by a portrait, which is drawn and not shown, or by a picture
-of the writer's. Frames of several characters are given one picture of each, side by side as if in
-one wide picture; once there is a frame that shows the same ones together, later ones get that.
+of the writer's. Frames of several characters are given one picture of each: to Kontext side by side
+as if in one wide picture, to Klein each as a picture of its own. Once there is a frame that shows
+the same ones together, later ones get that.
 
 Ours is one thing: what is given are latents as they were drawn, not pictures that were rounded to
 bytes and encoded again.

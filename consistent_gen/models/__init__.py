@@ -31,8 +31,9 @@ def load_backbone(
     It sets the allocator first (see `runtime.tune_allocator`).
 
     Args:
-        path: folder with `model_index.json`, or the bare name of a shipped model ("storyworld").
-            Nothing is ever fetched over the network.
+        path: folder with `model_index.json`, the bare name of a shipped model ("storyworld"), or
+            the id of one that was fetched from the Hugging Face hub before ("owner/name"; it is
+            read from the local cache). Nothing is ever fetched over the network.
         device: as in `runtime.device`; default a GPU if there is one, else the CPU.
         dtype: "float32", "float16" or "bfloat16"; default as in `runtime.dtype`.
         loras: LoRA files (.safetensors) whose layers are added, at most 8; a path alone has weight

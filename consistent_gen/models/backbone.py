@@ -9,7 +9,6 @@ was encoded or decoded with it, and both are a small part of the time of a pictu
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,17 +17,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from consistent_gen.diffusion.readers import PromptReader, longest
+from consistent_gen.diffusion.readers import PromptReader, cut_short_words, longest
 from consistent_gen.diffusion.seam import Conditioning, Seam
 from consistent_gen.draw_settings import SETTINGS
 from consistent_gen.errors import InputError, LimitError
-from consistent_gen.models.loras import Lora
+from consistent_gen.models.loras import Lora, named_with
 from consistent_gen.models.offload import on_device
 from consistent_gen.models.words import closed_vocabulary, unknown_words
 from consistent_gen.registry import nearest
 
 MAX_PROMPT_CHARACTERS = 4000
 MAX_SIDE_PIXELS = int(SETTINGS["size"].high)
+_TRIAL_CELLS = 32  # of a latent along a side: enough for kernels to be as fast as they get
 _NO_ADDED: Mapping[str, torch.Tensor] = {}
 
 
@@ -74,13 +74,8 @@ class Backbone:
 
     @property
     def sha256(self) -> str:
-        """The name of all that draws: what is kept for one model must not be used for the same
-        folder with other LoRAs. Without LoRAs it is the folder's.
-        """
-        if not self.loras:
-            return self.folder_sha256
-        said = [self.folder_sha256, *(f"{lora.sha256} {lora.weight!r}" for lora in self.loras)]
-        return hashlib.sha256("\n".join(said).encode()).hexdigest()
+        """See `models.loras.named_with`."""
+        return named_with(self.folder_sha256, self.loras)
 
     @property
     def latent_channels(self) -> int:
@@ -91,9 +86,7 @@ class Backbone:
     def latent_factor(self) -> int:
         """Pixels per latent cell along one side."""
         declared = getattr(self.vae, "spatial_compression", None)
-        if declared is not None:
-            return int(declared)
-        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+        return self.seam.cell_pixels(self.vae.config) if declared is None else int(declared)
 
     @property
     def size_multiple(self) -> int:
@@ -105,6 +98,18 @@ class Backbone:
         """(width, height) in pixels that the model was trained for."""
         height, width = self.seam.default_cells(self.denoiser.config)
         return width * self.latent_factor, height * self.latent_factor
+
+    @property
+    def trial_size(self) -> tuple[int, int]:
+        """(width, height) in pixels at which the model is measured and warmed: its own, and on a
+        CPU a smaller one where a call of its own size takes minutes.
+        """
+        if self.device.type != "cpu":
+            return self.default_size
+        step = self.size_multiple
+        most = max(step, _TRIAL_CELLS * self.latent_factor // step * step)
+        width, height = (min(side, most) for side in self.default_size)
+        return width, height
 
     @property
     def unable(self) -> Mapping[str, str]:
@@ -157,7 +162,8 @@ class Backbone:
         """Accept a prompt or say what is wrong with it.
 
         Raises:
-            InputError: a word that the model never saw, or more tokens than it can read.
+            InputError: a word that the model never saw, half of one that was taught to it, or more
+                tokens than it can read.
             LimitError: more than `MAX_PROMPT_CHARACTERS` characters.
         """
         if len(prompt) > MAX_PROMPT_CHARACTERS:
@@ -169,6 +175,9 @@ class Backbone:
             guess = nearest(unknown[0].lower(), self.vocabulary() or ())
             hint = f"; did you mean {guess!r}?" if guess else ""
             raise InputError(f"model {self.name!r} does not know the word {unknown[0]!r}{hint}")
+        for each in self.readers:
+            if whole := each.cut_short(prompt):
+                raise InputError(cut_short_words(self.name, whole))
         reader = longest(self.readers)
         count, limit = reader.count(prompt), reader.length
         if count > limit:
@@ -218,13 +227,9 @@ class Backbone:
     @torch.inference_mode()
     def decode(self, latents: torch.Tensor) -> np.ndarray:
         """Pictures, uint8 [b h w 3], of latents [b c h w], each decoded on its own."""
-        scale = float(getattr(self.vae.config, "scaling_factor", 1.0))
-        shift = float(getattr(self.vae.config, "shift_factor", None) or 0.0)
-        vae_dtype = next(on_device(self.vae).parameters()).dtype
-        pictures = []
+        vae, pictures = on_device(self.vae), []
         for latent in latents.to(self.device):
-            z = (latent.to(torch.float32) / scale + shift)[None].to(vae_dtype)
-            x = self.vae.decode(z.contiguous(memory_format=torch.channels_last)).sample
+            x = self.seam.picture_of(vae, latent)
             pixels = (x[0].to(torch.float32) * 0.5 + 0.5).clamp(0, 1) * 255
             pictures.append(pixels.round().to(torch.uint8).permute(1, 2, 0).cpu().numpy())
         return np.stack(pictures)
@@ -254,14 +259,11 @@ class Backbone:
     @torch.inference_mode()
     def encode(self, pictures: np.ndarray) -> torch.Tensor:
         """Latents [b c h w], float32, of pictures, uint8 [b h w 3], each encoded on its own."""
-        scale = float(getattr(self.vae.config, "scaling_factor", 1.0))
-        shift = float(getattr(self.vae.config, "shift_factor", None) or 0.0)
-        weight = next(on_device(self.vae).parameters())
+        vae = on_device(self.vae)
+        weight = next(vae.parameters())
         latents = []
         for picture in torch.tensor(pictures):
             x = picture.permute(2, 0, 1)[None].to(weight) / 127.5 - 1.0
-            encoded = self.vae.encode(x.contiguous(memory_format=torch.channels_last))
-            found = getattr(encoded, "latents", None)  # the tiny autoencoder has no distribution
-            z = encoded.latent_dist.mode() if found is None else found
-            latents.append((z[0].to(torch.float32) - shift) * scale)
+            x = x.contiguous(memory_format=torch.channels_last)
+            latents.append(self.seam.latent_of(vae, x))
         return torch.stack(latents)

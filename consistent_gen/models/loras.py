@@ -12,6 +12,7 @@ without half of its LoRA looks well and is wrong.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -43,6 +44,7 @@ _OTHER_KINDS = {
     "lora_mid": "a LoCon with a core (CP decomposition)", "lora_controlnet": "a Control-LoRA",
     "glora": "a GLoRA", "oft_": "an OFT", "bundle_emb": "a LoRA with an embedding of new words",
 }  # fmt: skip
+_EMBEDDINGS = {"emb_params", "clip_l", "clip_g"}  # of textual inversions that are not "<word>"
 _EXPECTED = (
     "expected a LoRA of {model} with keys of diffusers ({denoiser}.<layer>.lora_A.weight, ...) or, "
     "for Stable Diffusion 1, 2, XL and FLUX.1, of kohya (lora_unet_<layer>.lora_down.weight, ...)"
@@ -119,6 +121,16 @@ def lora_option(text: str) -> LoraFile:
     return found
 
 
+def named_with(folder_sha256: str, loras: Sequence[Lora]) -> str:
+    """The name of all that draws: what is kept for one model must not be used for the same folder
+    with other LoRAs. Without LoRAs it is the folder's.
+    """
+    if not loras:
+        return folder_sha256
+    said = [folder_sha256, *(f"{lora.sha256} {lora.weight!r}" for lora in loras)]
+    return hashlib.sha256("\n".join(said).encode()).hexdigest()
+
+
 def identified(files: Sequence[LoraFile]) -> tuple[Lora, ...]:
     """The LoRAs that files with a weight are, by hash; whether they fit a model is not looked at.
 
@@ -174,6 +186,11 @@ def add_loras(
     loras = identified(files)
     if not files:
         return loras
+    if holds.lora is None:
+        raise CheckpointError(
+            f"{files[0].path} cannot be drawn with: LoRAs of {model} have no keys that diffusers "
+            "knows; load it into a pipeline of your own and use `share`"
+        )
     try:
         import peft  # noqa: F401
     except ModuleNotFoundError as error:
@@ -196,6 +213,12 @@ def _layers(
     for mark, kind in _OTHER_KINDS.items():
         if any(mark in key for key in tensors):
             raise CheckpointError(f"{path} holds {kind}, which is not drawn with; {expected}")
+    if any(key in _EMBEDDINGS or key[:1] + key[-1:] == "<>" for key in tensors):
+        raise CheckpointError(
+            f"{path} is a textual inversion and no LoRA; teach it to a pipeline "
+            f"(pipe.load_textual_inversion({path.name!r})), save that with save_pretrained, and "
+            "load the folder"
+        )
     if not any("lora" in key for key in tensors):
         shown = ", ".join(sorted(tensors)[:2]) or "none"
         raise CheckpointError(f"{path} is no LoRA: its keys are {shown}, ...; {expected}")
@@ -229,6 +252,8 @@ def _converted(
 ) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
     """A file's tensors under diffusers' names, and alphas of layers."""
     from diffusers import loaders
+
+    assert holds.lora is not None, "the family has been checked"
 
     options: dict[str, Any] = {}
     if holds.lora == "StableDiffusionXLLoraLoaderMixin":

@@ -24,20 +24,17 @@ from consistent_gen.checkpoints import (
     folder_sha256,
     model_files,
     read_json,
-    weights_folder,
 )
 from consistent_gen.diffusion.families import Folder, folder_of, seam_of
 from consistent_gen.diffusion.seam import Seam
 from consistent_gen.draw_settings import GONE, RECOMMENDABLE, SETTINGS, mistakes
 from consistent_gen.errors import CheckpointError, InputError
-from consistent_gen.models import DEFAULT_MODEL, OFFLOADS
+from consistent_gen.models import OFFLOADS
 from consistent_gen.models.backbone import Backbone
+from consistent_gen.models.folders import INDEX, find_folder, model_name
 from consistent_gen.models.loras import LoraFile, add_loras, identified
 from consistent_gen.models.offload import offload_networks
-from consistent_gen.models.single_file import single_file_fault
-from consistent_gen.registry import nearest
 
-INDEX = "model_index.json"
 RECOMMENDED = "recommended.json"
 _METHODS = "methods"  # of RECOMMENDED: settings by the names of methods
 
@@ -47,18 +44,27 @@ _CLASSES = {
     "UNet2DConditionModel": "diffusers.models.unets.unet_2d_condition",
     "SD3Transformer2DModel": "diffusers.models.transformers.transformer_sd3",
     "FluxTransformer2DModel": "diffusers.models.transformers.transformer_flux",
+    "Flux2Transformer2DModel": "diffusers.models.transformers.transformer_flux2",
+    "QwenImageTransformer2DModel": "diffusers.models.transformers.transformer_qwenimage",
+    "PixArtTransformer2DModel": "diffusers.models.transformers.pixart_transformer_2d",
     "AutoencoderKL": "diffusers.models.autoencoders.autoencoder_kl",
     "AutoencoderTiny": "diffusers.models.autoencoders.autoencoder_tiny",
+    "AutoencoderKLFlux2": "diffusers.models.autoencoders.autoencoder_kl_flux2",
+    "AutoencoderKLQwenImage": "diffusers.models.autoencoders.autoencoder_kl_qwenimage",
     "PatchAutoencoder": "consistent_gen.models.patch_autoencoder",
     "Refiner": "consistent_gen.models.refiner",
     "CLIPTextModel": "transformers",
     "CLIPTextModelWithProjection": "transformers",
     "T5EncoderModel": "transformers",
+    "Qwen3ForCausalLM": "transformers",
+    "Qwen2_5_VLForConditionalGeneration": "transformers",
     "CLIPTokenizer": "transformers",
     "T5Tokenizer": "transformers",
+    "Qwen2Tokenizer": "transformers",
     # Older folders name the fast tokenizer; transformers 5 has one class for both.
     "CLIPTokenizerFast": "transformers",
     "T5TokenizerFast": "transformers",
+    "Qwen2TokenizerFast": "transformers",
 }
 # Weight files of both libraries: a variant's name, then the number among files of a large network.
 _WEIGHTS = re.compile(
@@ -66,7 +72,11 @@ _WEIGHTS = re.compile(
 )
 # Damaged folders surface as any of these inside the two libraries.
 _DAMAGE = (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError)
-_RENAMED = {"CLIPTokenizerFast": "CLIPTokenizer", "T5TokenizerFast": "T5Tokenizer"}
+_RENAMED = {
+    "CLIPTokenizerFast": "CLIPTokenizer",
+    "T5TokenizerFast": "T5Tokenizer",
+    "Qwen2TokenizerFast": "Qwen2Tokenizer",
+}
 
 
 def load_folder(
@@ -83,14 +93,14 @@ def load_folder(
         raise InputError(f"offload is {offload!r}; expected one of {', '.join(OFFLOADS)}")
     files = [one if isinstance(one, LoraFile) else LoraFile(path=one) for one in loras]
     identified(files)  # before gigabytes are read
-    folder = _find(path)
+    folder = find_folder(path)
     index = read_json(folder / INDEX)
     holds = folder_of(index, folder / INDEX)
     place = device if isinstance(device, torch.device) else runtime.device(device)
     dtype_ = runtime.dtype(dtype, place)
     at = place if offload is None else torch.device("cpu")
     parts = _parts(folder, index, holds, device=at, acting=place, dtype=dtype_)
-    loaded = Backbone(**parts, name=folder.name, path=folder, device=place, dtype=dtype_)
+    loaded = Backbone(**parts, name=model_name(folder), path=folder, device=place, dtype=dtype_)
     _check(loaded)
     takes = {loaded.seam.part: loaded.denoiser} | {
         f"text_encoder{end}": parts[f"text_encoder{end}"] for end in holds.adapted
@@ -178,14 +188,16 @@ def _check(model: Backbone) -> None:
         CheckpointError: the network takes other latents than the autoencoder makes, or a flow's
             schedule cannot be made of the scheduler's config.
     """
-    made = int(model.vae.config.latent_channels) if _is_stock(model.vae) else model.latent_channels
+    stock = type(model.vae).__name__ != "PatchAutoencoder"  # ours has channels that it ignores
+    made = model.seam.made_channels(model.vae.config) if stock else model.latent_channels
     if made != model.latent_channels:
         raise CheckpointError(
             f"the {model.seam.noun} of {model.path} takes latents of {model.latent_channels} "
             f"channels, and its autoencoder makes {made}; get both of one model"
         )
+    config = model.denoiser.config
+    model.seam.check_config(config)
     if model.seam.flow:
-        config = model.denoiser.config
         try:
             model.seam.scheduler(
                 model.scheduler_config, config, 2, model.seam.default_cells(config)
@@ -194,10 +206,6 @@ def _check(model: Backbone) -> None:
             raise CheckpointError(
                 f"no schedule can be made of {model.path / 'scheduler'}: {error}"
             ) from error
-
-
-def _is_stock(vae: Any) -> bool:
-    return type(vae).__name__ in ("AutoencoderKL", "AutoencoderTiny")
 
 
 def recommendations(folder: Path) -> tuple[dict[str, float], dict[str, dict[str, Any]]]:
@@ -244,6 +252,9 @@ def _network(
         )
     network = _part(folder, index, part, dtype)
     network.eval().requires_grad_(False)
+    films = any(weight.ndim == 5 for weight in network.parameters())
+    if films:  # their weights have no such order
+        return network.to(device)
     return network.to(device, memory_format=torch.channels_last)
 
 
@@ -262,17 +273,36 @@ def _part(
     if dtype is not None:
         # transformers 5 says dtype where diffusers says torch_dtype.
         key = "dtype" if _CLASSES[name] == "transformers" else "torch_dtype"
-        options |= {"use_safetensors": True, key: dtype}
+        options |= {"use_safetensors": True, "output_loading_info": True, key: dtype}
         if variant := _variant(folder / part):
             options["variant"] = variant
     try:
         with _quiet():
-            return kind.from_pretrained(str(folder / part), **options)
-    except (*_DAMAGE, SafetensorError) as error:
-        first = str(error).strip().splitlines()
+            found = kind.from_pretrained(str(folder / part), **options)
+    except ImportError as error:  # weights that another package unpacks
         raise CheckpointError(
-            f"{folder / part} cannot be loaded as {name}: {first[0] if first else repr(error)}"
+            f"{folder / part} cannot be loaded as {name}: its config asks for a package that is "
+            f"not installed, as quantised weights do ({_first_line(error)})"
         ) from error
+    except (*_DAMAGE, SafetensorError) as error:
+        raise CheckpointError(
+            f"{folder / part} cannot be loaded as {name}: {_first_line(error)}"
+        ) from error
+    if dtype is None:
+        return found
+    network, told = found
+    if missing := sorted(told["missing_keys"]):
+        # The libraries would draw with random numbers in their place.
+        raise CheckpointError(
+            f"{folder / part} lacks {len(missing)} of the weights of its {name}, such as "
+            f"{missing[0]}; get the folder again"
+        )
+    return network
+
+
+def _first_line(error: Exception) -> str:
+    said = str(error).strip().splitlines()
+    return said[0] if said else repr(error)
 
 
 def _variant(part: Path) -> str | None:
@@ -307,32 +337,6 @@ def _quiet() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
-
-
-def _find(path: str | Path | None) -> Path:
-    if path is None:
-        folder = weights_folder(DEFAULT_MODEL)
-    elif Path(path).is_dir():
-        folder = Path(path).resolve()
-    elif Path(path).is_file():
-        raise single_file_fault(Path(path))
-    elif len(Path(path).parts) == 1:
-        folder = weights_folder(str(path))
-    else:
-        raise CheckpointError(_missing(Path(path)))
-    if not (folder / INDEX).is_file():
-        raise CheckpointError(
-            f"{folder} has no {INDEX}; expected a model folder in diffusers format, "
-            "with unet/ or transformer/, vae/, text_encoder/, tokenizer/ and scheduler/ in it"
-        )
-    return folder
-
-
-def _missing(path: Path) -> str:
-    siblings = [p.name for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
-    guess = nearest(path.name, siblings)
-    hint = f"; did you mean {path.parent / guess}?" if guess else ""
-    return f"no model folder at {path}{hint}"
 
 
 def _sha256(folder: Path) -> str:

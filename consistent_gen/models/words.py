@@ -14,6 +14,7 @@ from typing import Any
 
 END = "</w>"
 START_TOKEN, END_TOKEN = "<|startoftext|>", "<|endoftext|>"
+_SPACE = "\u0120"  # how byte-level encoders write a space
 # A byte-level encoder that can spell any text has all 256 byte symbols.
 _BYTE_SYMBOLS = 256
 
@@ -30,7 +31,7 @@ def word_tokenizer(words: Iterable[str], *, max_tokens: int = 77, spells: bool =
     build: Any = CLIPTokenizer
     known = sorted(set(words))
     symbols = sorted({mark for word in known for mark in _symbols(word)})
-    merges = _merges(known)
+    merges = _merges(map(_symbols, known))
     # Two merges can make the same token; ids must not have gaps.
     tokens = dict.fromkeys([START_TOKEN, END_TOKEN, *symbols, *(a + b for a, b in merges)])
     stored = {"words": known}
@@ -44,6 +45,20 @@ def word_tokenizer(words: Iterable[str], *, max_tokens: int = 77, spells: bool =
     return build(vocab=vocabulary, merges=merges, model_max_length=max_tokens, **stored)
 
 
+def byte_vocabulary(
+    words: Iterable[str], *, marks: Iterable[str]
+) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Vocabulary and merges of a byte-level encoder (as of GPT-2 and Qwen) that has each of `words`
+    as one token, alone and after a space, and spells all others. marks: its special tokens.
+    """
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    known = sorted(set(words))
+    merges = _merges([*before, *word] for word in known for before in ("", _SPACE))
+    tokens = dict.fromkeys([*marks, *sorted(ByteLevel.alphabet()), *(a + b for a, b in merges)])
+    return {token: index for index, token in enumerate(tokens)}, merges
+
+
 def closed_vocabulary(tokenizer: Any) -> frozenset[str] | None:
     """The words that `tokenizer` knows as one token each; None if it can spell any word."""
     stored = tokenizer.init_kwargs.get("words")
@@ -52,6 +67,8 @@ def closed_vocabulary(tokenizer: Any) -> frozenset[str] | None:
     vocabulary = tokenizer.get_vocab()
     if sum(len(token) == 1 for token in vocabulary) >= _BYTE_SYMBOLS:
         return None
+    if not any(token.endswith(END) for token in vocabulary):
+        return None  # of another kind, as T5's: its letters spell all words
     # One letter with an end mark is a building block of longer words, and rarely a word itself.
     words = (token[: -len(END)] for token in vocabulary if token.endswith(END))
     return frozenset(word for word in words if len(word) != 1 or word == "a" or not word.isalnum())
@@ -75,11 +92,12 @@ def _symbols(word: str) -> list[str]:
     return [*word[:-1], word[-1] + END]
 
 
-def _merges(words: Iterable[str]) -> list[tuple[str, str]]:
+def _merges(spellings: Iterable[list[str]]) -> list[tuple[str, str]]:
+    """Merges that make one token of each spelling, which is a list of symbols."""
     rank: dict[tuple[str, str], int] = {}
-    for word in words:
+    for symbols in spellings:
         # A new merge can also apply further on in its own word, so encode again after each.
-        while len(pieces := _encode(_symbols(word), rank)) > 1:
+        while len(pieces := _encode(symbols, rank)) > 1:
             rank[pieces[0], pieces[1]] = len(rank)
     return list(rank)
 

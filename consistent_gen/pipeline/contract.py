@@ -18,6 +18,7 @@ from consistent_gen.attention.layers import find_sites
 from consistent_gen.diffusion import families
 from consistent_gen.diffusion.seam import NOISE_SCHEDULERS, Seam
 from consistent_gen.errors import InputError
+from consistent_gen.registry import nearest
 
 
 @dataclass(frozen=True)
@@ -120,48 +121,9 @@ PIPELINES |= {
     ),
     "QwenImageControlNetPipeline": _also(_QWEN, "ControlNet", "control_image"),
     "PixArtAlphaPipeline": Support(seam="pixart"),
-    "PixArtSigmaPipeline": Support(seam="pixart"),
+    "PixArtSigmaPipeline": Support(seam="pixart-sigma"),
 }
-_PERTURBED = (
-    "its perturbed rows are made by attention processors of its own, which sharing replaces"
-)
-_THREE_ROWS = "it calls its UNet with three rows per picture"
-_BESIDE = "the picture that it edits stands in its prompt or is put back at every step"
-_CHANNELS = "its transformer takes further channels beside the latents; use another pipeline"
-_FUSED = "its single-stream layers project attention and feed-forward in one map"
-_LINEAR = "its attention is linear: it sums over all tokens and has no keys that a frame could read"
-_FRAMES = "it denoises frames of a video together"
-# Those that people try, with the reason; any other is refused as unknown.
-REFUSED: dict[str, str] = {
-    "StableDiffusionPAGPipeline": _PERTURBED,
-    "StableDiffusionXLPAGPipeline": _PERTURBED,
-    "StableDiffusionPAGImg2ImgPipeline": _PERTURBED,
-    "StableDiffusionXLPAGImg2ImgPipeline": _PERTURBED,
-    "StableDiffusionControlNetPAGPipeline": _PERTURBED,
-    "StableDiffusionXLControlNetPAGPipeline": _PERTURBED,
-    "StableDiffusionInstructPix2PixPipeline": _THREE_ROWS,
-    "StableDiffusionXLInstructPix2PixPipeline": _THREE_ROWS,
-    "StableDiffusionUpscalePipeline": "its UNet denoises a picture at another scale",
-    "StableDiffusionLatentUpscalePipeline": "its UNet denoises a picture at another scale",
-    "KolorsPipeline": "its text encoder is no CLIP, so a subject's words are not found",
-    "AnimateDiffPipeline": _FRAMES,
-    "AnimateDiffSDXLPipeline": _FRAMES,
-    "FluxKontextInpaintPipeline": _BESIDE,
-    "FluxFillPipeline": _CHANNELS,
-    "FluxControlPipeline": _CHANNELS,
-    "FluxPriorReduxPipeline": "it makes prompts of pictures and draws nothing",
-    "StableDiffusion3PAGPipeline": _PERTURBED,
-    "Flux2Pipeline": _FUSED,
-    "Flux2KleinPipeline": _FUSED,
-    "Flux2KleinKVPipeline": _FUSED,
-    "QwenImageEditPipeline": _BESIDE,
-    "QwenImageEditPlusPipeline": _BESIDE,
-    "ZImagePipeline": "it hands over pictures and prompts in lists of unequal lengths",
-    "SanaPipeline": _LINEAR,
-    "SanaSprintPipeline": _LINEAR,
-    "Lumina2Pipeline": "its layers hold prompts of unequal lengths and pictures in one sequence",
-    "ChromaPipeline": "its layers weigh padded words by an attention mask, which sharing drops",
-}
+REFUSED = families.REFUSED
 SCHEDULERS = NOISE_SCHEDULERS
 # Options of a pipeline that a story has no use for, with the reason.
 OPTIONS: dict[str, str] = {
@@ -173,6 +135,7 @@ OPTIONS: dict[str, str] = {
     "pooled_prompt_embeds": "give the prompt as text",
     "negative_pooled_prompt_embeds": "give `negative_prompt` as text",
     "return_dict": "pictures come back as they are",
+    "num_images_per_prompt": "draw frames with other seeds instead",
 }
 
 
@@ -220,11 +183,17 @@ def drawn_by_engine(name: str) -> str:
     return "the engine does not read its folders; use `share`"
 
 
-def loaded_by_engine(name: str) -> str:
-    """Where LoRA files and offloading work with a pipeline class: in `share` with all, and in the
-    engine with those whose folders it draws, since both are done by its loader for every family.
+def offload_by_engine(name: str) -> str:
+    """Where offloading works with a pipeline class: in `share` with all, and in the engine with
+    those whose folders it draws, since its loader does it for every family.
     """
     return "Y" if name in families.BACKBONES else "in `share`"
+
+
+def lora_by_engine(name: str) -> str:
+    """Where LoRA files work with a pipeline class: in the engine if diffusers knows their keys."""
+    holds = families.BACKBONES.get(name)
+    return "in `share`" if holds is None or holds.lora is None else "Y"
 
 
 def _check_parts(pipe: Any, name: str, support: Support) -> None:
@@ -251,17 +220,14 @@ def check_options(pipe: Any, support: Support, options: Mapping[str, Any]) -> No
     """
     known = inspect.signature(type(pipe).__call__).parameters
     for name, value in options.items():
+        if name == "num_images_per_prompt" and value in (None, 1):
+            continue
         if reason := {**OPTIONS, **support.not_for}.get(name):
             raise InputError(f"{name}= cannot be an option of a story: {reason}")
         if name not in known:
             raise InputError(
                 f"a {type(pipe).__name__} has no option {name!r}; it has "
                 f"{', '.join(sorted(set(known) - OPTIONS.keys() - {'self', 'kwargs'}))}"
-            )
-        if name == "num_images_per_prompt" and value not in (None, 1):
-            raise InputError(
-                "num_images_per_prompt= cannot be an option of a story: draw frames with other "
-                "seeds instead"
             )
         if name.startswith("negative_prompt") and not isinstance(value, (str, type(None))):
             raise InputError(f"{name}= holds for every frame and is one text; got {value!r}")
@@ -272,15 +238,22 @@ def check_options(pipe: Any, support: Support, options: Mapping[str, Any]) -> No
             )
 
 
-def check_frame_options(support: Support, options: Mapping[str, Any]) -> None:
+def check_frame_options(pipe: Any, support: Support, options: Mapping[str, Any]) -> None:
     """Refuse what a frame cannot have for itself.
 
     Raises:
         InputError: names the option and those that it can have.
     """
+    known = inspect.signature(type(pipe).__call__).parameters
     for name, value in options.items():
         if name not in support.of_frame:
-            reason = OPTIONS.get(name, "it holds for the whole story; give it to share()")
+            reason = {**OPTIONS, **support.not_for}.get(name)
+            if reason is None and name in known:
+                reason = "it holds for the whole story; give it to share()"
+            elif reason is None:
+                close = nearest(name, support.of_frame)
+                reason = f"a {name_of(pipe)} has no such option"
+                reason += f"; did you mean {close}=?" if close else ""
             able = ", ".join(support.of_frame) or "nothing"
             raise InputError(
                 f"a frame cannot have {name}= of its own: {reason} (it can have {able})"

@@ -164,7 +164,7 @@ class PipelineStory:
             InputError: as `frame`, or not as many seeds as prompts.
         """
         self._check_open()
-        check_frame_options(self._support, own)
+        check_frame_options(self.pipe, self._support, own)
         if len(prompts) != len(seeds) or not prompts:
             raise InputError(
                 f"each frame has a prompt and a seed; got {len(prompts)} prompts and "

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from consistent_gen.diffusion.readers import PromptReader, longest
+from consistent_gen.diffusion.readers import PromptReader, cut_short_words, longest
 from consistent_gen.draw_settings import (
     BEST_OF,
     OFF,
@@ -20,7 +20,7 @@ from consistent_gen.draw_settings import (
 )
 from consistent_gen.engine.request import Subject, unable_words
 from consistent_gen.errors import CheckpointError, InputError, all_of, all_read
-from consistent_gen.methods import DEFAULT_METHOD, FOR_EVERY_MODEL, METHODS
+from consistent_gen.methods import DEFAULT_METHOD, METHODS, default_method, why_not
 from consistent_gen.models.loras import Lora, LoraFile, identified
 from consistent_gen.registry import nearest, unknown_name
 from consistent_gen.runtime import frame_seed
@@ -172,7 +172,7 @@ def plan_story(
     seed = _first(overrides.seed, story.seed, DEFAULT_SEED)
     return StoryPlan(
         title=story.title,
-        method=_first(overrides.method, story.method, DEFAULT_METHOD),
+        method=_first(overrides.method, story.method, default_method(backbone.unable)),
         seed=seed,
         settings=settings,
         best_of=_best_of(story, overrides, backbone),
@@ -333,10 +333,9 @@ def _check_able(story: Story, overrides: Overrides, backbone: Model) -> None:
 
 
 def _check_method(story: Story, overrides: Overrides, backbone: Model) -> None:
-    """Refuse a method that gives pictures to a model that takes none."""
-    method = _first(overrides.method, story.method, DEFAULT_METHOD)
-    reason = backbone.unable.get("pictures")
-    if reason and method in METHODS and method not in FOR_EVERY_MODEL:
+    """Refuse a method that the model cannot be drawn with."""
+    method = _first(overrides.method, story.method, default_method(backbone.unable))
+    if method in METHODS and (reason := why_not(method, backbone.unable)):
         place = story.place_of("method") if overrides.method is None else SourcePlace("--method")
         message = f"method {method!r} cannot be used with model {shown(backbone.name)}: {reason}"
         raise refusal(message, place)
@@ -405,6 +404,9 @@ def _unknown(
 
 
 def _check_length(prompt: Prompt, backbone: Model, place: SourcePlace) -> None:
+    for each in backbone.readers:
+        if whole := each.cut_short(prompt.text):
+            raise refusal(cut_short_words(backbone.name, whole), place)
     reader = longest(backbone.readers)
     count, limit = reader.count(prompt.text), reader.length
     if count > limit:

@@ -10,6 +10,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
+from consistent_gen.models import OFFLOADS
 from consistent_gen.runtime import DTYPES
 
 if TYPE_CHECKING:
@@ -62,6 +63,14 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
         help="number format to compute in (default: float32 on a processor, float16 on a GPU)",
     )
     parser.add_argument(
+        "--lora", action="append", metavar="FILE[=WEIGHT]",
+        help="a LoRA file (.safetensors) that acts in all that is drawn; may be given again",
+    )  # fmt: skip
+    parser.add_argument(
+        "--offload", choices=OFFLOADS,
+        help="let weights wait on the CPU, a network or a layer at a time on the device",
+    )  # fmt: skip
+    parser.add_argument(
         "--threads",
         metavar="N",
         type=_thread_count,
@@ -95,6 +104,8 @@ def settings_of(options: argparse.Namespace) -> Settings:
         "engine.model": options.model,
         "engine.bucket": options.bucket,
         "engine.dtype": options.dtype,
+        "engine.loras": options.lora,
+        "engine.offload": options.offload,
     }
     flags = [f"{key}={json.dumps(value)}" for key, value in said.items() if value is not None]
     settings = load_settings(options.config, os.environ, [*options.overrides, *flags])
@@ -135,9 +146,11 @@ def common_arguments(options: argparse.Namespace) -> list[str]:
     found = ["--threads", str(drawing_threads(options) or 0), "--lifeline"]
     if options.no_late_join:
         found.append("--no-late-join")
-    for name in ("data", "model", "bucket", "dtype", "config"):
+    for name in ("data", "model", "bucket", "dtype", "offload", "config"):
         if getattr(options, name) is not None:
             found += [f"--{name}", str(getattr(options, name))]
+    for file in options.lora or ():
+        found += ["--lora", file]
     for override in options.overrides:
         found += ["--set", override]
     return found

@@ -20,7 +20,7 @@ from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.errors import ConsistentGenError, OutputError
 from consistent_gen.runtime import versions
 from consistent_gen.story.best_of import ScoresFrames
-from services.settings import Settings
+from services.settings import EngineSettings, Settings
 
 if TYPE_CHECKING:
     from consistent_gen.engine.request import Preview
@@ -50,14 +50,12 @@ def painter_maker(
     def make() -> Painter:
         import torch
 
-        from consistent_gen.models import load_backbone
         from services.painting.painter import Painter
 
         if threads is not None:
             torch.set_num_threads(threads)
         _quiet_libraries()
-        model = settings.engine.model
-        backbone = load_backbone(None if model is None else str(model), dtype=settings.engine.dtype)
+        backbone = loaded(settings.engine)
         bucket = settings.engine.bucket or bucket_for(backbone, settings.storage.data_dir)
         preview = warm_up(backbone, bucket, settings.engine.preview_every)
         return Painter(
@@ -71,6 +69,19 @@ def painter_maker(
         )
 
     return make
+
+
+def loaded(engine: EngineSettings) -> Backbone:
+    """The model that settings name, as they want it loaded.
+
+    Raises:
+        As `models.load_backbone`.
+    """
+    from consistent_gen.models import load_backbone
+
+    return load_backbone(
+        engine.model, dtype=engine.dtype, loras=engine.lora_files, offload=engine.offload
+    )
 
 
 def bucket_for(backbone: Backbone, folder: Path) -> int:
@@ -112,16 +123,18 @@ def warm_up(backbone: Backbone, bucket: int, preview_every: int) -> Preview:
     from consistent_gen.engine import Engine, FrameError, FrameRequest
 
     engine = Engine(backbone, bucket=bucket)
-    request = FrameRequest(prompt="", seed=0, settings=DrawSettings(steps=2), preview="linear")
+    size = backbone.trial_size
+    settings = DrawSettings(steps=2, size=size)
+    request = FrameRequest(prompt="", seed=0, settings=settings, preview="linear")
     started = time.perf_counter()
     for event in engine.run([request]):
         if isinstance(event, FrameError):
             raise ConsistentGenError(f"the warm-up frame failed: {event.error}")
-    engine.submit(FrameRequest(prompt="", seed=0, settings=DrawSettings(steps=2)))
+    engine.submit(FrameRequest(prompt="", seed=0, settings=settings))
     stepped = time.perf_counter()
     engine.step()
     step_s = time.perf_counter() - stepped
-    shape = backbone.latent_shape(*backbone.default_size)
+    shape = backbone.latent_shape(*size)
     import torch
 
     decoded = time.perf_counter()

@@ -50,6 +50,7 @@ class FrameOrder:
     ids of pictures. preview_every: steps between previews, 0 for none. part: which part of which
     drawing is drawn again, None for a whole frame. looks: of the references that will not be kept
     (`services.store.looks`), so that what was drawn from a picture can be found when it is gone.
+    loras: hashes and weights of the LoRA files that it was planned with.
     request, trace: id of the request that asked for it, and its traceparent; nothing that is drawn
     follows from them.
     """
@@ -63,6 +64,7 @@ class FrameOrder:
     preview_every: int = 0
     part: DrawnPart | None = None
     looks: Sequence[str] = ()
+    loras: Sequence[tuple[str, float]] = ()
     request: str = ""
     trace: str = ""
 
@@ -79,6 +81,7 @@ class FrameOrder:
             "preview_every": self.preview_every,
             **({} if self.part is None else {"part": vars(self.part)}),
             **({"looks": list(self.looks)} if self.looks else {}),
+            **({"loras": [list(lora) for lora in self.loras]} if self.loras else {}),
             **({"request": self.request} if self.request else {}),
             **({"trace": self.trace} if self.trace else {}),
         }
@@ -106,6 +109,7 @@ class FrameOrder:
                 preview_every=int(order.get("preview_every") or 0),
                 part=None if order.get("part") is None else DrawnPart(**order["part"]),
                 looks=tuple(order.get("looks") or ()),
+                loras=tuple((str(a), float(b)) for a, b in order.get("loras") or ()),
                 request=str(order.get("request") or ""),
                 trace=str(order.get("trace") or ""),
             )
@@ -148,8 +152,15 @@ class PlanBook:
         folder: where the files lie that `order.references` names.
 
         Raises:
-            InputError: the model cannot draw it, or a reference is missing.
+            InputError: the model cannot draw it or has other LoRA files than it was planned with,
+                or a reference is missing.
         """
+        if list(order.loras) != [(lora.sha256, lora.weight) for lora in self._model.loras]:
+            has = ", ".join(lora.words for lora in self._model.loras) or "none"
+            raise InputError(
+                f"this worker draws with the LoRAs {has}, and the frame was planned with others; "
+                "give gateway and workers the same engine.loras"
+            )
         base = self._plan(order, None, folder)
         return base, base if order.prompt is None else self._plan(order, order.prompt, folder)
 

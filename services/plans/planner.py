@@ -14,24 +14,27 @@ from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Protocol
 
 from consistent_gen.checkpoints import read_json
-from consistent_gen.client.types import ModelInfo, StoryIn
+from consistent_gen.client.types import LoraOut, ModelInfo, StoryIn
 from consistent_gen.diffusion.families import folder_of, seam_of
 from consistent_gen.diffusion.readers import PromptReader
 from consistent_gen.draw_settings import SCHEDULERS, DrawSettings
 from consistent_gen.errors import CheckpointError, InputError
-from consistent_gen.methods import DEFAULT_METHOD, FOR_EVERY_MODEL, METHODS
+from consistent_gen.methods import METHODS, default_method, why_not
 from consistent_gen.methods.tuning import Recommending, tuned
 from consistent_gen.models import pretrained
-from consistent_gen.models.loras import Lora
+from consistent_gen.models.folders import INDEX, find_folder, model_name
+from consistent_gen.models.loras import Lora, LoraFile, identified, named_with
 from consistent_gen.models.words import closed_vocabulary, unknown_words
 from consistent_gen.story.changes import drawn_from
 from consistent_gen.story.plan import FramePlan, Model, StoryPlan, plan_story
 from consistent_gen.story.prompts import story_world_styles
 from consistent_gen.story.script import placeholders
+from consistent_gen.story.types import Story
+from consistent_gen.story.yaml_tree import refusal
 from services.plans.own_words import Worded, read_request, story_of, word_request
 
 
@@ -40,16 +43,17 @@ class ModelOutline:
     tokenizer: a few hundred kilobytes of a folder of gigabytes.
 
     Args:
-        path: as in `models.load_backbone`.
+        path, loras: as in `models.load_backbone`; whether the files fit is not looked at.
 
     Raises:
         CheckpointError: the folder or one of the files is missing or damaged.
     """
 
-    def __init__(self, path: str | Path | None = None) -> None:
-        self.path = pretrained._find(path)
-        index = read_json(self.path / pretrained.INDEX)
-        holds = folder_of(index, self.path / pretrained.INDEX)
+    def __init__(self, path: str | Path | None = None, loras: Sequence[LoraFile] = ()) -> None:
+        self.loras: tuple[Lora, ...] = identified(loras)
+        self.path = find_folder(path)
+        index = read_json(self.path / INDEX)
+        holds = folder_of(index, self.path / INDEX)
         self._seam = seam_of(holds.seam)
         present = holds.present(index)
         tokenizers = [
@@ -60,7 +64,7 @@ class ModelOutline:
         config, vae = self._config(self._seam.part), self._config("vae")
         try:
             height, width = self._seam.default_cells(config)
-            factor = 2 ** (len(vae["block_out_channels"]) - 1)
+            factor = self._seam.cell_pixels(vae)
             self._size = width * factor, height * factor
             self._multiple = self._seam.size_multiple(config, factor)
             self._own = self._seam.recommended(config)
@@ -74,7 +78,7 @@ class ModelOutline:
     @property
     def name(self) -> str:
         """The model's name."""
-        return self.path.name
+        return model_name(self.path)
 
     @property
     def readers(self) -> tuple[PromptReader, ...]:
@@ -106,15 +110,10 @@ class ModelOutline:
         """Settings of methods that the folder recommends, by their names."""
         return pretrained.recommendations(self.path)[1]
 
-    @property
-    def loras(self) -> tuple[Lora, ...]:
-        """None: a server draws with its folder alone."""
-        return ()
-
     @cached_property
     def sha256(self) -> str:
-        """The hash that names the folder's contents."""
-        return pretrained._sha256(self.path)
+        """The hash that names the folder's contents and the LoRAs."""
+        return named_with(pretrained._sha256(self.path), self.loras)
 
     def vocabulary(self) -> frozenset[str] | None:
         """The words of a closed vocabulary, None for an open one."""
@@ -145,29 +144,54 @@ def validate_story(
     Raises:
         InputError: names the place in the request, what is wrong there and how to mend it.
     """
-    return plan_story(story_of(request, references or {}), model, folder=folder)
+    story = _with_loras_of(model, story_of(request, references or {}))
+    return plan_story(story, model, folder=folder)
+
+
+def _with_loras_of(model: Model, story: Story) -> Story:
+    """The story for a model that has its LoRA files. A request means one by its name, and nothing
+    that it names is ever opened.
+
+    Raises:
+        StoryError: it asks for others than act in the model, or for other weights.
+    """
+    asked = sorted((PurePath(lora.path).name, lora.weight) for lora in story.loras)
+    has = sorted((str(lora.name), lora.weight) for lora in model.loras)
+    if story.loras and asked != has:
+        told = ", ".join(f"{name} (weight {weight:g})" for name, weight in has)
+        raise refusal(
+            f"this server draws with {f'the LoRAs {told}' if told else 'no LoRA files'}; leave "
+            "loras out, or draw the story file with consistent-gen story",
+            story.place_of("loras"),
+        )
+    return replace(story, loras=())
 
 
 class KnownModel(Model, Recommending, Protocol):
-    """A model with its folder and the hash that names it; `Backbone` and `ModelOutline` are."""
+    """A model, and the hash that names it; `Backbone` and `ModelOutline` are."""
 
     @property
     def sha256(self) -> str:
-        """Hash of the folder's contents."""
+        """Hash of the folder's contents and of LoRA files."""
 
 
 class Planner:
     """Plans stories for one model folder; loaded when first used. Safe to share between threads.
 
     Args:
-        model: folder or name of a shipped model, None for the default one.
+        model: folder or name of a shipped model, None for the default one. loras: files that act
+            in it.
         loaded: a model that is in memory already, instead of reading the folder.
     """
 
     def __init__(
-        self, model: str | Path | None = None, *, loaded: KnownModel | None = None
+        self,
+        model: str | Path | None = None,
+        loras: Sequence[LoraFile] = (),
+        *,
+        loaded: KnownModel | None = None,
     ) -> None:
-        self._folder = model
+        self._folder, self._loras = model, loras
         self._loaded = loaded
         self._lock = threading.Lock()
 
@@ -182,7 +206,7 @@ class Planner:
 
         with self._lock:
             if self._loaded is None:
-                self._loaded = ModelOutline(self._folder)
+                self._loaded = ModelOutline(self._folder, self._loras)
             return self._loaded
 
     def plan(self, request: StoryIn) -> StoryPlan:
@@ -269,11 +293,12 @@ class Planner:
         return ModelInfo(
             name=model.name,
             sha256=model.sha256,
+            loras=[LoraOut(file=str(one.name), weight=one.weight) for one in model.loras],
             width=width,
             height=height,
             size_multiple=model.size_multiple,
-            methods=list(FOR_EVERY_MODEL if "pictures" in model.unable else METHODS),
-            default_method=DEFAULT_METHOD,
+            methods=[name for name in METHODS if why_not(name, model.unable) is None],
+            default_method=default_method(model.unable),
             schedulers=list(SCHEDULERS),
             styles=[] if words is None else list(story_world_styles()),
             layouts=list(layouts),

@@ -294,6 +294,7 @@ def ordered(
         preview_every=every,
         part=part,
         looks=looks,
+        loras=[(lora.sha256, lora.weight) for lora in state.planner.model.loras],
         request="" if caller is None else caller.request,
         trace="" if caller is None else caller.trace,
     )

@@ -12,7 +12,7 @@ from PIL import Image
 from consistent_gen.client.types import StoryFrame, StoryOut
 from consistent_gen.engine.metadata import CHUNK
 from consistent_gen.errors import LimitError
-from consistent_gen.methods import DEFAULT_METHOD
+from consistent_gen.methods import default_method
 from consistent_gen.story.book import Book, BookPanel, Speech
 from consistent_gen.story.enlarge import check_enlarging, enlarged_book
 from consistent_gen.story.export import Exported, export_story
@@ -53,7 +53,7 @@ def publish(
     if not panels:
         raise Refusal(409, "not_drawn", "no frame of the story is drawn yet")
     chosen = layout or (stored.layout if stored.layout in LAYOUTS else DEFAULT_LAYOUT)
-    method = stored.request.method or DEFAULT_METHOD
+    method = stored.request.method or default_method(state.planner.model.unable)
     book = Book(
         title=stored.title,
         panels=tuple(panels),

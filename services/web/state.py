@@ -190,7 +190,7 @@ def _opened(
     stories = StoryStore(database)
     intake = PictureIntake(settings.limits.image_pixels)
     safety = Safety(settings.safety, keys.quota_of)
-    planner = planner or Planner(settings.engine.model)
+    planner = planner or Planner(settings.engine.model, settings.engine.lora_files)
     state = ServerState(
         settings=settings,
         database=database,

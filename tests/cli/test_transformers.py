@@ -1,4 +1,4 @@
-"""The example story through the real command line, with FLUX.1 and Stable Diffusion 3."""
+"""The example story through the real command line, with models that have transformers."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from tests.cli.test_story_command import draw, interrupt_after_first_frame
 from tests.every_run import or_slow
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "two_friends.yaml"
+GUIDANCE = {
+    "sd3": 7.0, "flux-dev": 3.5, "flux-schnell": 1.0, "klein": 1.0, "qwen": 4.0, "pixart": 4.5,
+}  # fmt: skip
 OPTIONS = ("--steps", "2", "--size", "64x64")
 
 
-@pytest.mark.parametrize("kind", or_slow(["sd3", "flux-dev", "flux-schnell"], ["flux-dev"]))
+@pytest.mark.parametrize("kind", or_slow(GUIDANCE, ["flux-dev"]))
 def test_the_example_is_drawn_replayed_and_drawn_again_after_an_interruption(
     kind: str,
     tmp_path: Path,
@@ -26,8 +29,8 @@ def test_the_example_is_drawn_replayed_and_drawn_again_after_an_interruption(
     model = build_tiny_transformer(tmp_path / "model", kind)  # type: ignore[arg-type]
     assert draw(EXAMPLE, tmp_path / "out", model, *OPTIONS) == 0
     report = json.loads((tmp_path / "out" / "report.json").read_text())
-    guidance = {"sd3": 7.0, "flux-dev": 3.5, "flux-schnell": 1.0}[kind]
-    assert (report["model"]["name"], report["guidance"], report["steps"]) == ("model", guidance, 2)
+    said = report["model"]["name"], report["guidance"], report["steps"]
+    assert said == ("model", GUIDANCE[kind], 2)
     frames = sorted((tmp_path / "out" / "frames").glob("*.png"))
     assert len(frames) == 4
     for frame in frames:

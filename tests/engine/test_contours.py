@@ -13,9 +13,9 @@ from torch import Tensor
 from consistent_gen.attention.identity import IdentityAttention
 from consistent_gen.attention.patch import attached
 from consistent_gen.checkpoints import write_json
+from consistent_gen.diffusion.unet import UNetSeam
 from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.engine import Engine, FrameDone, FrameRequest, replay
-from consistent_gen.engine.state import guide
 from consistent_gen.errors import CheckpointError
 from consistent_gen.models import load_backbone
 from consistent_gen.models.backbone import Backbone
@@ -72,11 +72,13 @@ def test_it_takes_the_turn_of_every_second_step(
 ) -> None:
     scales: list[float] = []
 
-    def recorded(cond: Tensor, uncond: Tensor, scale: float, rescale: float = 0.0) -> Tensor:
-        scales.append(scale)
-        return guide(cond, uncond, scale, rescale)
+    guide = UNetSeam.guide
 
-    monkeypatch.setattr("consistent_gen.engine.state.guide", recorded)
+    def recorded(self: UNetSeam, cond: Tensor, uncond: Tensor, scale: float) -> Tensor:
+        scales.append(scale)
+        return guide(self, cond, uncond, scale)
+
+    monkeypatch.setattr(UNetSeam, "guide", recorded)
     picture(tiny, FOX.with_settings(contours=2.0))
     assert scales == [3.0, 2.0, 3.0, 2.0]
     scales.clear()

@@ -1,7 +1,8 @@
-"""The method that gives pictures to an edit model, on diffusers' own FLUX Kontext at tiny size."""
+"""The method that gives pictures to an edit model, on diffusers' own classes at tiny size."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from consistent_gen import runtime
 from consistent_gen.checkpoints import read_json
@@ -27,6 +29,7 @@ from consistent_gen.pipeline import share
 from consistent_gen.story.cast import Cast
 from consistent_gen.story.plan import Overrides, plan_story
 from consistent_gen.story.script import parse_story
+from services.plans.planner import ModelOutline, Planner
 
 SIZE = (64, 96)
 MIA, BO = Subject(name="Mia", tokens=(2,)), Subject(name="Bo", tokens=(3,))
@@ -133,6 +136,100 @@ def test_a_story_is_drawn_and_replays(kontext: Backbone) -> None:
     for event in found.values():
         again = replay(event.image, event.metadata, kontext, lambda m: recipe_named(kontext, m))
         assert again.verdict == "identical"
+
+
+def klein_by_diffusers(
+    model: Backbone, prompt: str, seed: int, given: Sequence[torch.Tensor], guidance: float
+) -> torch.Tensor:
+    """What diffusers' own pipeline of Klein ends with, [c h w], looking at latents [c h w]."""
+    kind: Any = diffusers.Flux2KleinPipeline
+    pipe = kind.from_pretrained(model.path, local_files_only=True)
+    pipe.set_progress_bar_config(disable=True)
+    # Its pictures are encoded as they come; ours are latents already.
+    queue = [latent[None] for latent in given]
+    pipe._encode_vae_image = lambda image, generator: queue.pop(0)
+    noise = torch.randn(model.latent_shape(*SIZE), generator=runtime.generator(seed, "latent"))
+    seen: list[torch.Tensor] = []
+
+    def watch(_pipe: Any, _step: int, _time: Any, said: dict[str, Any]) -> dict[str, Any]:
+        seen.append(said["latents"])
+        return {}
+
+    width, height = SIZE
+    pipe(
+        image=[Image.new("RGB", SIZE) for _ in given] or None, prompt=prompt, width=width,
+        height=height, num_inference_steps=4, guidance_scale=guidance, latents=noise[None],
+        callback_on_step_end=watch, output_type="latent",
+    )  # fmt: skip
+    return seen[-1][0].T.reshape(noise.shape)
+
+
+@pytest.fixture(scope="module", params=["klein", "klein-base"])
+def klein(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    folder = tmp_path_factory.mktemp("models") / request.param
+    return load_backbone(build_tiny_transformer(folder, request.param), device="cpu")
+
+
+def test_klein_looks_at_each_picture_in_a_place_of_its_own(klein: Backbone) -> None:
+    guidance = 1.0 if "guidance" in klein.unable else 4.0
+
+    def told(*said: Any) -> FrameRequest:
+        return asked(*said).with_settings(guidance=guidance)
+
+    engine = Engine(klein)
+    story = SharedStory(engine, recipe_of("references"))
+    story.cast("Mia", [told("mia", "a red fox", 3, MIA)])
+    story.cast("Bo", [told("bo", "a green bear", 5, BO)])
+    story.submit(told("next", "a fox in the snow", 4, MIA))
+    story.submit(told("both", "a fox and a bear", 4, MIA, BO))
+    found = latents(engine, "mia", "bo", "next", "both")
+    for name, prompt, seed, given in (
+        ("mia", "a red fox", 3, []),
+        ("next", "a fox in the snow", 4, [found["mia"]]),
+        ("both", "a fox and a bear", 4, [found["mia"], found["bo"]]),
+    ):
+        expected = klein_by_diffusers(klein, prompt, seed, given, guidance)
+        assert (found[name] - expected).abs().max() <= 1e-4, name
+    other = klein_by_diffusers(klein, "a fox in the snow", 4, [found["bo"]], guidance)
+    assert (other - found["next"]).abs().max() > 1e-3, "the picture decides something"
+
+
+def test_klein_draws_what_its_own_autoencoder_decodes(klein: Backbone) -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (1, 64, 64, 3), np.uint8)
+    found = klein.encode(picture)
+    assert found.shape == (1, *klein.latent_shape(64, 64)) == (1, 16, 4, 4)
+    x = torch.from_numpy(picture).permute(0, 3, 1, 2) / 127.5 - 1.0
+    kind: Any = diffusers.Flux2KleinPipeline
+    pipe = kind.from_pretrained(klein.path, local_files_only=True)
+    with torch.inference_mode():
+        assert torch.allclose(found, pipe._encode_vae_image(x, None), atol=1e-5)
+        z = pipe.vae.encode(x).latent_dist.mode()
+        decoded = (pipe.vae.decode(z).sample * 0.5 + 0.5).clamp(0, 1) * 255
+    seen = klein.decode(found).astype(int) - decoded.permute(0, 2, 3, 1).numpy()
+    assert np.abs(seen).max() <= 1
+
+
+def test_klein_draws_stories_by_references_alone(klein: Backbone) -> None:
+    plain = STORY.replace("method: references\n", "")
+    plan = plan_story(parse_story(plain), klein)
+    assert plan.method == "references"
+    assert plan_story(parse_story(plain), ModelOutline(klein.path)) == plan
+    info = Planner(loaded=klein).model_info()
+    assert (info.methods, info.default_method) == (["references", "vanilla"], "references")
+    engine = Engine(klein)
+    cast = Cast(plan, engine)
+    for frame in plan.frames:
+        cast.draw(frame)
+    found = [e for e in engine.drain().values() if isinstance(e, FrameDone)]
+    assert len(found) == 4
+    for event in found:
+        again = replay(event.image, event.metadata, klein, lambda m: recipe_named(klein, m))
+        assert again.verdict == "identical"
+    with pytest.raises(InputError, match=r"'consistory' cannot be used.*in one map"):
+        plan_story(parse_story(plain), klein, Overrides(method="consistory"))
+    with pytest.raises(InputError, match="in one map"):
+        SharedStory(Engine(klein), recipe_of("style_aligned"))
+    assert plan_story(parse_story(plain), klein, Overrides(method="vanilla")).method == "vanilla"
 
 
 def test_models_that_take_no_pictures_are_refused(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from itertools import permutations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,11 @@ import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 
 from consistent_gen.errors import InputError, LimitError
+from consistent_gen.models import load_backbone
 from consistent_gen.models.backbone import MAX_PROMPT_CHARACTERS, Backbone
+from consistent_gen.models.tiny_transformers import build_tiny_transformer
+from consistent_gen.story.plan import plan_story
+from consistent_gen.story.script import parse_story
 
 PROMPTS = ("a red fox reading in the city .", "a cat", "")
 
@@ -85,3 +90,46 @@ def test_encodes_like_the_stock_xl_pipeline(tiny_xl: Backbone, negative: str) ->
         assert torch.equal(ours.tokens[None], tokens)
         assert torch.equal(ours.added["text_embeds"][None], pooled)
         assert ours.added["time_ids"].tolist() == [96, 128, 0, 0, 96, 128]
+
+
+def test_latents_with_a_mean_and_a_deviation(tmp_path: Path) -> None:
+    """As some folders' autoencoders have; what is encoded is what is decoded."""
+    model = load_backbone(build_tiny_transformer(tmp_path / "m", "flux-dev"), device="cpu")
+    picture = np.random.default_rng(0).integers(0, 255, (1, 32, 32, 3), np.uint8)
+    plain = model.encode(picture)
+    seen = model.decode(plain)
+    scale, shift = model.vae.config.scaling_factor, model.vae.config.shift_factor
+    model.vae.register_to_config(
+        latents_mean=[0.5, 0.0, 0.0, 0.0], latents_std=[2.0, 1.0, 1.0, 1.0]
+    )
+    moved = model.encode(picture)
+    raw = plain / scale + shift
+    assert torch.allclose(moved[:, 0], ((raw[:, 0] - 0.5) / 2.0 - shift) * scale, atol=1e-5)
+    assert torch.allclose(moved[:, 1:], plain[:, 1:], atol=1e-6)
+    assert np.abs(model.decode(moved).astype(int) - seen.astype(int)).max() <= 1
+    assert np.abs(model.decode(plain).astype(int) - seen.astype(int)).max() > 1
+
+
+def test_half_of_a_taught_word_is_refused(tmp_path: Path) -> None:
+    """Textual inversion of two vectors, in a folder that a pipeline was saved as."""
+    folder = build_tiny_transformer(tmp_path / "m", "sd3")
+    made = load_backbone(folder, device="cpu")
+    made.tokenizer.add_tokens(["<hat>", "<hat>_1"])
+    made.text_encoder.resize_token_embeddings(len(made.tokenizer))
+    made.tokenizer.save_pretrained(folder / "tokenizer")
+    made.text_encoder.save_pretrained(folder / "text_encoder")
+    model = load_backbone(folder, device="cpu")
+    model.check_prompt("a <hat> <hat>_1 on a fox")
+    words = "textual inversion.*write all of them: <hat> <hat>_1"
+    with pytest.raises(InputError, match=words):
+        model.check_prompt("a <hat> on a fox")
+    story = parse_story("title: A\nframes:\n- a fox\n- a fox with a <hat>\n")
+    with pytest.raises(InputError, match=words) as told:
+        plan_story(story, model)
+    assert told.value.line == 4
+
+
+def test_trials_are_small_on_a_cpu(tiny: Backbone, tmp_path: Path) -> None:
+    dev = load_backbone(build_tiny_transformer(tmp_path / "m", "flux-dev"), device="cpu")
+    assert (dev.default_size, dev.trial_size) == ((1024, 1024), (256, 256))
+    assert tiny.trial_size == tiny.default_size

@@ -117,12 +117,13 @@ def test_a_model_has_another_name_with_a_lora_and_the_same_layers(
     assert not any(p.requires_grad for p in one.denoiser.parameters())
 
 
-@pytest.mark.parametrize("kind", or_slow(["xl", "sd3", "flux-schnell"], ["sd3"]))
+@pytest.mark.parametrize("kind", or_slow(["xl", "sd3", "flux-schnell", "qwen", "klein"], ["sd3"]))
 def test_every_family_takes_them_in_denoiser_and_text(kind: str, tmp_path: Path) -> None:
     folder = tmp_path / "m"
     transformer: Kind = kind  # type: ignore[assignment]
     build_tiny(folder, xl=True) if kind == "xl" else build_tiny_transformer(folder, transformer)
-    texts = ["text_encoder"] if kind.startswith("flux") else ["text_encoder", "text_encoder_2"]
+    clip = ["text_encoder", "text_encoder_2"]
+    texts = {"flux-schnell": clip[:1], "qwen": [], "klein": []}.get(kind, clip)
     layers = trained(parts_of(load_backbone(folder, device="cpu"), *texts))
     file = diffusers_file(tmp_path / "l.safetensors", layers)
     model = load_backbone(folder, device="cpu", loras=[file])
@@ -163,6 +164,7 @@ QUERY = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
     [
         (cut, "damaged"),
         (change(dict.clear), "is no LoRA"),
+        (change(lambda t: t.update({"<hat>": torch.zeros(2, 32)})), "is a textual inversion"),
         (change(lambda t: t.pop(f"{QUERY}.lora_B.weight")), "lacks one of its two matrices"),
         (change(lambda t: t.update({f"{QUERY}.lora_A.weight": torch.zeros(3, 7)})),
          r"1 of its \d+ layers do not fit tiny; unet.*to_q maps 7 to 16 in the file and 16 to 16"),
@@ -229,3 +231,11 @@ def test_an_option_is_a_file_with_or_without_a_weight() -> None:
     assert lora_option("b=c.safetensors=-0.5") == LoraFile(path="b=c.safetensors", weight=-0.5)
     with pytest.raises(LimitError):
         lora_option("a.safetensors=99")
+
+
+def test_a_family_whose_files_diffusers_cannot_read_takes_none(tmp_path: Path) -> None:
+    folder = build_tiny_transformer(tmp_path / "m", "pixart")
+    layers = trained({"transformer": load_backbone(folder, device="cpu").denoiser})
+    file = diffusers_file(tmp_path / "l.safetensors", layers)
+    with pytest.raises(CheckpointError, match=r"no keys that diffusers knows.*use `share`"):
+        load_backbone(folder, device="cpu", loras=[file])

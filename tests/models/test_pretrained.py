@@ -8,11 +8,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from consistent_gen.checkpoints import describe, folder_sha256, write_manifest
+from consistent_gen.checkpoints import (
+    describe,
+    folder_sha256,
+    load_tensors,
+    read_json,
+    save_tensors,
+    write_json,
+    write_manifest,
+)
 from consistent_gen.errors import CheckpointError, InputError
 from consistent_gen.models import load_backbone
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.models.tiny import build_tiny
+from consistent_gen.story.wording.vocabulary import read_vocabulary
 
 
 @pytest.fixture
@@ -70,6 +79,31 @@ def test_default_and_bare_names_come_from_the_weights_folder(
         load_backbone("storyword", device="cpu")
 
 
+def test_an_id_means_what_was_fetched_from_the_hub(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cache holds blobs by hash and, for each revision, a folder of links to them."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    place = tmp_path / "models--owner--fox"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs" / "main").write_text("0" * 40)
+    (place / "blobs").mkdir()
+    for number, file in enumerate(p for p in tiny_folder.rglob("*") if p.is_file()):
+        blob = place / "blobs" / str(number)
+        blob.write_bytes(file.read_bytes())
+        link = place / "snapshots" / ("0" * 40) / file.relative_to(tiny_folder)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(blob)
+    found = load_backbone("owner/fox", device="cpu")
+    assert found.name == "fox" and read_vocabulary("owner/fox").words == found.vocabulary()
+    assert found.sha256 == load_backbone(tiny_folder, device="cpu").sha256
+    with pytest.raises(CheckpointError, match=r"nor has it been fetched.*hf download owner/wolf"):
+        load_backbone("owner/wolf")
+    for path in ("owner/no/wolf", "../wolf", "owner/wolf\n"):
+        with pytest.raises(CheckpointError, match="no model folder"):
+            load_backbone(path)
+
+
 def test_a_missing_folder_names_its_neighbour(copy: Path) -> None:
     with pytest.raises(CheckpointError, match=r"did you mean .*model"):
         load_backbone(copy.parent / "modle")
@@ -98,7 +132,10 @@ def test_weights_of_equal_size_in_their_place_have_another_name(copy: Path) -> N
 
 def test_an_unknown_family_is_named(copy: Path) -> None:
     edit_index(copy, _class_name="SanaPipeline")
-    with pytest.raises(CheckpointError, match=r"'SanaPipeline'.*StableDiffusionPipeline"):
+    with pytest.raises(CheckpointError, match=r"'SanaPipeline': .*linear.*StableDiffusionPipeline"):
+        load_backbone(copy)
+    edit_index(copy, _class_name="NobodysPipeline")
+    with pytest.raises(CheckpointError, match=r"'NobodysPipeline'; the families"):
         load_backbone(copy)
 
 
@@ -109,11 +146,40 @@ def test_a_folder_cannot_choose_what_is_imported(copy: Path, entry: object) -> N
         load_backbone(copy)
 
 
+def test_a_unet_that_is_told_its_guidance_is_refused(copy: Path) -> None:
+    """As latent consistency models are: drawn without it, they would look well and be wrong."""
+    unet = load_backbone(copy, device="cpu").denoiser
+    told = type(unet).from_config({**unet.config, "time_cond_proj_dim": 8})
+    told.save_pretrained(copy / "unet")
+    with pytest.raises(CheckpointError, match=r"time_cond_proj_dim is 8.*`share`"):
+        load_backbone(copy, device="cpu")
+
+
 def test_only_safetensors_are_read(copy: Path) -> None:
     weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
     weights.rename(weights.with_suffix(".bin"))
     with pytest.raises(CheckpointError, match=r"no \.safetensors file"):
         load_backbone(copy)
+
+
+@pytest.mark.parametrize("part", ["unet", "text_encoder"])
+def test_a_weight_that_is_missing_is_not_made_up(copy: Path, part: str) -> None:
+    file = next((copy / part).glob("*.safetensors"))
+    weights = load_tensors(file)
+    gone = sorted(weights)[0]
+    save_tensors(file, {name: value for name, value in weights.items() if name != gone})
+    with pytest.raises(CheckpointError, match=f"{part} lacks 1 of the weights of its .*such as"):
+        load_backbone(copy)
+
+
+@pytest.mark.parametrize("part", ["unet", "text_encoder"])
+def test_weights_that_another_package_unpacks_are_refused_in_a_line(copy: Path, part: str) -> None:
+    file = copy / part / "config.json"
+    said = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    write_json(file, read_json(file) | {"quantization_config": said})
+    with pytest.raises(CheckpointError, match=f"{part} cannot be loaded .*quantised") as told:
+        load_backbone(copy)
+    assert "\n" not in told.value.message
 
 
 @pytest.mark.parametrize("part", ["unet", "text_encoder", "vae"])

@@ -345,6 +345,24 @@ def test_options_that_a_story_cannot_have(options: dict[str, Any], named: str) -
         pass
 
 
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ({"negative": "a hat"}, "no such option; did you mean negative_prompt="),
+        ({"control": "a picture"}, "a StableDiffusionPipeline has no such option"),
+        ({"prompt_embeds": torch.zeros(1)}, "give the prompt as text"),
+        ({"num_images_per_prompt": 2}, "draw frames with other seeds"),
+        ({"negative_prompt": ["a", "b"]}, "is one text"),
+        ({"guidance_scale": 2.0}, "holds for the whole story"),
+    ],
+)
+def test_options_that_a_frame_cannot_have(own: dict[str, Any], said: str) -> None:
+    with consistent_gen.share(made("StableDiffusionPipeline"), "head_start", **OPTIONS) as story:
+        with pytest.raises(InputError, match=said) as told:
+            story.frame("a fox reading", 3, **own)
+        assert "\n" not in told.value.message
+
+
 def test_a_picture_that_is_needed_is_asked_for() -> None:
     with (
         pytest.raises(InputError, match="draws its anchors from image="),
@@ -555,6 +573,24 @@ def test_what_is_not_finite_is_named_with_layer_and_step() -> None:
         pytest.raises(InputError, match=r"not finite at step 1 in layer up_blocks\.0.*attn1"),
     ):
         hero_of(story)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_device_map(tmp_path: Any) -> None:
+    """A half of the network on disk, whose layers come when they are called."""
+    from accelerate import dispatch_model
+
+    results = []
+    for mapped in (False, True):
+        tried = made("FluxPipeline")
+        if mapped:
+            parts = {name: "cpu" for name, _ in tried.transformer.named_children()}
+            parts["single_transformer_blocks"] = "disk"
+            dispatch_model(tried.transformer, parts, main_device="cpu", offload_dir=tmp_path)
+        options = options_of("FluxPipeline")
+        with consistent_gen.share(tried, "style_aligned", **options) as story:
+            results.append(story.frame("a fox reading", 3, [hero_of(story)]))
+    assert differ(*results) < 1e-5
 
 
 def test_offloaded_parts() -> None:

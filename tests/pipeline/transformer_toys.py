@@ -225,7 +225,9 @@ def made(name: str, **parts: Any) -> Any:
     """A pipeline of the class with this name."""
     import diffusers
 
-    build = {"sd3": sd3, "flux": flux, "qwen": qwen, "pixart": pixart}[PIPELINES[name].seam]
+    build = {"sd3": sd3, "flux": flux, "qwen": qwen, "pixart": pixart}[
+        PIPELINES[name].seam.removesuffix("-sigma")
+    ]
     return build(getattr(diffusers, name), **network(name) | parts)
 
 
@@ -237,9 +239,9 @@ def options(name: str) -> dict[str, Any]:
     }  # fmt: skip
     if "Kontext" in name:  # its pictures are large otherwise
         found |= {"max_area": 32 * 48, "_auto_resize": False}
-    if PIPELINES[name].seam == "pixart":
+    if "PixArt" in name:
         found |= {"use_resolution_binning": False, "clean_caption": False}
-    if PIPELINES[name].seam in ("sd3", "pixart"):
+    if PIPELINES[name].seam == "sd3" or "PixArt" in name:
         found["guidance_scale"] = 3.0
     return found
 

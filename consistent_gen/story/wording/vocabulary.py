@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from consistent_gen.checkpoints import read_json, weights_folder
+from consistent_gen.checkpoints import read_json
 from consistent_gen.diffusion.readers import longest
 from consistent_gen.errors import CheckpointError
-from consistent_gen.models import DEFAULT_MODEL
+from consistent_gen.models.folders import find_folder, model_name
 from consistent_gen.story.plan import Model
 
 _END = "</w>"
@@ -57,15 +57,12 @@ def vocabulary_of(model: Model) -> Vocabulary:
 def read_vocabulary(path: str | Path | None = None) -> Vocabulary:
     """The vocabulary of the model in a folder.
 
-    path: a folder, the name of a shipped model, or None for the default one.
+    path: as in `models.load_backbone`.
 
     Raises:
         CheckpointError: no such folder, or it has no tokenizer that can be read.
     """
-    if path is not None and Path(path).is_dir():
-        folder = Path(path).resolve()
-    else:
-        folder = weights_folder(DEFAULT_MODEL if path is None else str(path))
+    folder = find_folder(path)
     config = read_json(folder / "tokenizer" / "tokenizer_config.json")
     if not isinstance(config, dict):
         raise CheckpointError(f"{folder / 'tokenizer'} holds no settings of a tokenizer")
@@ -73,8 +70,8 @@ def read_vocabulary(path: str | Path | None = None) -> Vocabulary:
     room = (longest if isinstance(longest, int) and 2 < longest < 1 << 20 else _DEFAULT_TOKENS) - 2
     words = config.get("words")
     if isinstance(words, list):
-        return Vocabulary(folder.name, frozenset(map(str, words)), room)
-    return Vocabulary(folder.name, _closed(folder / "tokenizer"), room)
+        return Vocabulary(model_name(folder), frozenset(map(str, words)), room)
+    return Vocabulary(model_name(folder), _closed(folder / "tokenizer"), room)
 
 
 def _closed(folder: Path) -> frozenset[str] | None:
@@ -84,8 +81,12 @@ def _closed(folder: Path) -> frozenset[str] | None:
         tokens = stored.get("model", {}).get("vocab", {}) if isinstance(stored, dict) else {}
     elif (folder / "vocab.json").is_file():
         tokens = read_json(folder / "vocab.json")
+    elif (folder / "spiece.model").is_file():
+        return None  # T5's pieces spell any word
     else:
         raise CheckpointError(f"{folder} has neither tokenizer.json nor vocab.json")
+    if isinstance(tokens, list) or not any(token.endswith(_END) for token in tokens):
+        return None  # T5's pieces, or bytes of which a word has no end
     if sum(len(token) == 1 for token in tokens) >= _BYTE_SYMBOLS:
         return None
     found = (token[: -len(_END)] for token in tokens if token.endswith(_END))

@@ -13,11 +13,14 @@ from hypothesis import strategies as st
 
 from consistent_gen.client.types import StoryIn
 from consistent_gen.errors import CheckpointError, InputError
+from consistent_gen.models import load_backbone
 from consistent_gen.models.backbone import Backbone
+from consistent_gen.models.loras import LoraFile
 from consistent_gen.story.plan import plan_story
 from consistent_gen.story.script import parse_story
 from services.plans import FrameOrder, PlanBook, Planner, validate_story
 from services.plans.planner import ModelOutline
+from tests.models.lora_toys import diffusers_file, trained
 from tests.services.small_model import story
 
 
@@ -33,6 +36,47 @@ def test_an_outline_answers_as_the_loaded_model(tiny: Backbone, tiny_folder: Pat
     assert outline.vocabulary() == tiny.vocabulary()
     assert outline.unknown_words("a fox and a dragon") == tiny.unknown_words("a fox and a dragon")
     assert validate_story(story(), outline) == validate_story(story(), tiny)
+
+
+def test_a_request_means_the_servers_loras_by_name(tiny_folder: Path, tmp_path: Path) -> None:
+    """With the path that a story file has; nothing is looked for there."""
+    layers = trained({"unet": load_backbone(tiny_folder, device="cpu").denoiser})
+    brush = diffusers_file(tmp_path / "brush.safetensors", layers)
+    files = [LoraFile(path=brush, weight=0.5, name=brush.name)]
+    outline = ModelOutline(tiny_folder, files)
+    assert outline.sha256 == load_backbone(tiny_folder, device="cpu", loras=files).sha256
+    assert outline.sha256 != ModelOutline(tiny_folder).sha256
+    own = {"file": "else/brush.safetensors", "weight": 0.5}
+    assert validate_story(story(loras=[own]), outline) == validate_story(story(), outline)
+    for asked, model, said in (
+        (["brush.safetensors"], outline, r"the LoRAs brush.safetensors \(weight 0.5\)"),
+        ([own, str(tmp_path / "other.safetensors")], outline, "the LoRAs brush"),
+        ([own], ModelOutline(tiny_folder), "draws with no LoRA files; leave loras out"),
+    ):
+        with pytest.raises(InputError, match=said) as told:
+            validate_story(story(loras=asked), model)
+        assert told.value.source == "loras"
+    with pytest.raises(InputError) as told:
+        validate_story(story(loras=[{"file": "brush.safetensors", "weight": 11.0}]), outline)
+    assert told.value.source == "loras[0].weight"
+
+
+def test_a_worker_with_other_loras_refuses_a_frame(tiny_folder: Path, tmp_path: Path) -> None:
+    """It would draw another picture and call it the story's."""
+    layers = trained({"unet": load_backbone(tiny_folder, device="cpu").denoiser})
+    brush = diffusers_file(tmp_path / "brush.safetensors", layers)
+    plain = ModelOutline(tiny_folder)
+    half, whole = (
+        ModelOutline(tiny_folder, [LoraFile(path=brush, weight=weight)]) for weight in (0.5, 1.0)
+    )
+    for gateway, workers in ((plain, (half, whole)), (half, (plain, whole))):
+        loras = [(lora.sha256, lora.weight) for lora in gateway.loras]
+        sent = FrameOrder(story=story(), frame=0, version=1, seed=3, loras=loras).to_json()
+        order = FrameOrder.from_json(json.loads(json.dumps(sent)))
+        PlanBook(gateway).plans(order, None)
+        for worker in workers:
+            with pytest.raises(InputError, match=r"the same engine\.loras"):
+                PlanBook(worker).plans(order, None)
 
 
 def test_a_request_is_planned_as_the_same_story_file(tiny: Backbone) -> None:

@@ -150,7 +150,10 @@ class WorkerProcess:
             "--url", address, "--name", name, "--model", str(model), "--bucket", str(BUCKET),
             "--data", str(settings.storage.data_dir),
             "--set", f"engine.lease_s={settings.engine.lease_s}",
+            *(word for file in settings.engine.loras for word in ("--lora", file)),
         ]  # fmt: skip
+        if settings.engine.offload is not None:
+            arguments += ["--offload", settings.engine.offload]
         self.name = name
         self._process = context.Process(
             target=run_worker, args=(arguments, poison, brake), daemon=True
