@@ -256,8 +256,11 @@ def run_audit(options: argparse.Namespace) -> int:
     if model is None:
         raise InputError("an audit asks a language model; add --model", source="persona audit")
     report = audit(
-        persona, model, options.out, questions=questions, baseline=baseline, seed=options.seed or 0
-    )
+        persona, model, options.out, questions=questions, ask=options.ask,
+        statements=options.statements, baseline=baseline, seed=options.seed or 0,
+    )  # fmt: skip
+    if len(persona.statements) > options.statements:
+        print(f"(about the first {options.statements} of {len(persona.statements)} statements)")
     for m in report.measurements:
         interval = "" if math.isnan(m.low) else f" ({m.low:.2f} to {m.high:.2f})"
         failed = f", {m.failed} failed" if m.failed else ""
@@ -346,6 +349,10 @@ _ACTIONS: dict[str, tuple[str, Any, tuple[tuple[tuple[str, ...], dict[str, Any]]
                       "help": "folder of report.html and report.json"}),
         (("--questions",), {"metavar": "FILE",
                             "help": "one question a line (default: made from the card)"}),
+        (("--ask",), {"metavar": "N", "type": _at_least_one, "default": 24,
+                      "help": "how many questions are made from the card (default: 24)"}),
+        (("--statements",), {"metavar": "N", "type": _at_least_one, "default": 100,
+                             "help": "of a longer card, its first N statements (default: 100)"}),
         (("--baseline",), {"metavar": "JSON", "help": "report.json of an audit to compare with"}),
         (("--seed",), {"metavar": "N", "type": _whole, "help": "of what is drawn by chance"}))),
     "chat": ("talk with a persona", run_chat, (
