@@ -56,14 +56,18 @@ def teach(store: Store, persona: Persona) -> tuple[Outcome, ...]:
             parts.append([text])
         else:
             last.append(text)
-    outcomes: tuple[Outcome, ...] = ()
-    for part in parts:
-        (turn,) = store.record([StoredTurn(text="\n".join(part), role="document")]).ids
-        ops = tuple(
-            Add(kind="fact", value=text, evidence=(turn,), fields={"topic": TOPIC}) for text in part
-        )
-        outcomes += store.apply(Batch(ops=ops, turns=(turn,))).outcomes
-    return outcomes
+    if not parts:
+        return ()
+    outcomes: list[Outcome] = []
+    with store.together():  # a card is known whole or not at all, and the disk is waited for once
+        for part in parts:
+            (turn,) = store.record([StoredTurn(text="\n".join(part), role="document")]).ids
+            ops = tuple(
+                Add(kind="fact", value=text, evidence=(turn,), fields={"topic": TOPIC})
+                for text in part
+            )
+            outcomes += store.apply(Batch(ops=ops, turns=(turn,))).outcomes
+    return tuple(outcomes)
 
 
 @dataclass

@@ -13,6 +13,7 @@ from consistent_gen.language.models import Message
 from consistent_gen.memory import open_memory
 from consistent_gen.memory.data.records import Fact
 from consistent_gen.memory.listening.rule_listener import RuleListener
+from consistent_gen.memory.storage.sqlite_store import SqliteStore
 from consistent_gen.persona import Persona, Scripted, Statement
 from consistent_gen.persona.talk import TOPIC, Conversation, teach
 
@@ -90,6 +91,32 @@ def test_a_card_of_many_long_statements_is_taught_in_parts(tmp_path: Path) -> No
         outcomes = teach(store, Persona("mia", "Mia", statements=(*long, *short)))
         assert {o.status for o in outcomes} == {"applied"}
         assert store.count("fact") == 180
+
+
+def test_the_disk_is_waited_for_once_however_long_a_card_is(tmp_path: Path) -> None:
+    steps: list[str] = []
+    with SqliteStore(tmp_path, "mia", trace=steps.append) as store:
+        for count in (1, 300):
+            steps.clear()
+            teach(store, Persona("m", "M", statements=tuple(map(Statement, facts(count)))))
+            assert steps.count("after_commit") == 1
+        steps.clear()
+        assert teach(store, Persona("m", "M", statements=tuple(map(Statement, facts(300))))) == ()
+        assert "after_commit" not in steps
+
+        def killed(step: str) -> None:
+            if step == "before_commit":
+                raise InterruptedError
+
+        store.db.trace = killed  # type: ignore[attr-defined]
+        before = store.count()
+        with pytest.raises(InterruptedError):
+            teach(store, Persona("m", "M", statements=tuple(map(Statement, facts(600)))))
+        assert store.count() == before  # whole or not at all
+
+
+def facts(count: int) -> list[str]:
+    return [f"I own boat {i}." for i in range(count)]
 
 
 def test_speakers_of_one_name_are_told_apart() -> None:
