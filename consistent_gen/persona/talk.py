@@ -119,6 +119,17 @@ class Conversation:
             self.store.record([StoredTurn(text=reply, role="assistant")])
         return reply
 
+    def drawn(self, text: str, scene: str) -> str:
+        """The user asked for a picture of the persona in a `scene`, and gets it: what was said is
+        part of the talk and of the memory; no model is asked. Returns the persona's line.
+        """
+        reply = f"Here I am: {scene}."
+        self.transcript = self.transcript.said(self.user, text).said(self.persona.name, reply)
+        if self.store is not None:
+            said = (StoredTurn(text=text, role="user"), StoredTurn(text=reply, role="assistant"))
+            self.store.record(said)
+        return reply
+
     def _system(self, heard: Transcript) -> str:
         lately = "\n".join(turn.text for turn in heard.turns[-LISTENED:])
         told = in_play(self.persona, lately).prompt()

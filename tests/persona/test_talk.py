@@ -15,6 +15,7 @@ from consistent_gen.memory.data.records import Fact
 from consistent_gen.memory.listening.rule_listener import RuleListener
 from consistent_gen.memory.storage.sqlite_store import SqliteStore
 from consistent_gen.persona import Persona, Scripted, Statement
+from consistent_gen.persona.picturing import scene_asked
 from consistent_gen.persona.talk import TOPIC, Conversation, teach
 
 MIA = Persona(
@@ -117,6 +118,32 @@ def test_the_disk_is_waited_for_once_however_long_a_card_is(tmp_path: Path) -> N
 
 def facts(count: int) -> list[str]:
     return [f"I own boat {i}." for i in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("line", "scene"),
+    [
+        ("draw yourself in the forest", "in the forest"),
+        ("Please paint Mia, reading a book!", "reading a book"),
+        ("Can you draw me a picture of yourself?", "standing"),
+        ("Draw Miamber in the forest", None),
+        ("draw a map of the village", None),
+        ("Why do you draw?", None),
+    ],
+)
+def test_a_picture_of_the_persona_is_asked_for(line: str, scene: str | None) -> None:
+    assert scene_asked(line, "Mia") == scene
+
+
+def test_a_picture_is_part_of_the_talk_and_of_the_memory(tmp_path: Path) -> None:
+    heard = Listening()
+    with open_memory(tmp_path, "mia") as store:
+        talk = Conversation(MIA, Scripted(heard), user="Sam", store=store, listener=RuleListener())
+        assert talk.drawn("Draw yourself in the mill", "in the mill") == "Here I am: in the mill."
+        assert heard.views == []
+        talk.say("Was it dusty?")
+        assert "in the mill" in [m.content for m in heard.views[0]][-2]
+        assert [t.role for t in store.list("turn")].count("assistant") == 2
 
 
 def test_speakers_of_one_name_are_told_apart() -> None:
