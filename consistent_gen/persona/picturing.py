@@ -35,7 +35,8 @@ def looks_of(persona: Persona, looks: str | None = None) -> str:
     words = " ".join((looks or persona.appearance or "").split())
     if not words:
         raise InputError(
-            f"nothing says how {persona.name} looks; give looks, such as 'a girl with red hair'"
+            f"nothing says how {persona.name} looks; give looks (--looks), such as 'a girl with "
+            "red hair'"
         )
     if len(words) > MAX_LOOKS and not looks:
         words = words[: words.rfind(" ", 0, MAX_LOOKS)].rstrip(",;:")
