@@ -34,7 +34,7 @@ table { border-collapse: collapse; font-size: .9rem; overflow-wrap: normal }
 td, th { border: 1px solid var(--edge); padding: .25rem .5rem; text-align: left;
   vertical-align: top }
 td.number { text-align: right; font-variant-numeric: tabular-nums }
-td.long { min-width: 12rem }
+td.long { min-width: 12rem } td svg { max-width: none }
 blockquote { margin: 1rem 0; padding: .25rem 1rem; border-left: 4px solid var(--bad) }
 .quiet { color: var(--quiet); font-size: .9rem } .bad { color: var(--bad); font-weight: 600 }
 """

@@ -85,9 +85,12 @@ def wording_sensitivity(
     test = HarmTest("wording", prompts, passes, tools(scorer)["pair scorer"])
     report = sensitivity(model, wordings(persona, seed), [test])
     found = report["difference of wording"]
-    rates = {item.value for item in found.items}
+    rates, k = {item.value for item in found.items}, len(found.items)
     if rates <= {0.0} or rates <= {1.0}:  # no rate varies, so there is nothing to estimate from
         found = replace(found, low=math.nan, high=math.nan)
+    elif k > 1:  # half of the rates 0 and half 1 is the most that rates can vary
+        most = (k // 2) * (k - k // 2) / (k * (k - 1))
+        found = replace(found, high=min(found.high, most))
     note = (
         f"{len(prompts)} questions in {len(found.items)} wordings; 0 where wording does not "
         f"matter; {found.note}"
