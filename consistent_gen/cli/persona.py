@@ -218,7 +218,10 @@ def run_chat(options: argparse.Namespace) -> int:
         options.user = options.user or persona.id
         store = opened(options)
     try:
-        talk = Conversation(persona, model, user=options.me, store=store, instructions=instructions)
+        talk = Conversation(
+            persona, model, user=options.me, store=store, instructions=instructions,
+            statements=options.statements,
+        )  # fmt: skip
         print(f"({persona.name} by {model.name}{'' if store is None else ', remembering'})")
         if talk.greeting:
             print(talk.greeting)
@@ -364,6 +367,9 @@ _ACTIONS: dict[str, tuple[str, Any, tuple[tuple[tuple[str, ...], dict[str, Any]]
         (("--memory",), {"metavar": "PLACE", "help": "remember in this folder of memories"}),
         (("--user",), {"metavar": "NAME", "help": "whose memory (default: the persona's id)"}),
         (("--looks",), {"metavar": "TEXT", "help": "how the persona looks, for its pictures"}),
+        (("--statements",), {"metavar": "N", "type": _at_least_one,
+                             "help": "of a long card, let its first N statements speak in every "
+                                     "turn (default: all)"}),
         (("--card-instructions",), {"action": "store_true",
                                     "help": "let the card's own instructions reach the model"}))),
 }  # fmt: skip

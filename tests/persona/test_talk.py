@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from consistent_gen.errors import InputError
+from consistent_gen.errors import InputError, LimitError
 from consistent_gen.language.models import Message
 from consistent_gen.memory import open_memory
 from consistent_gen.memory.data.records import Fact
@@ -118,6 +118,33 @@ def test_the_disk_is_waited_for_once_however_long_a_card_is(tmp_path: Path) -> N
 
 def facts(count: int) -> list[str]:
     return [f"I own boat {i}." for i in range(count)]
+
+
+def test_a_long_card_fits_a_small_model_and_its_memory_has_the_rest(
+    tmp_path: Path,
+) -> None:
+    told = [f"The boat of cousin number {i} is in a town." for i in range(40)]
+    persona = Persona("m", "Mia", statements=tuple(map(Statement, [*told, "I fear storms."])))
+
+    class Small(Listening):
+        def __call__(self, messages: Sequence[Message], draw: random.Random) -> str:
+            if len(messages[0].content) > 400:
+                raise LimitError("the prompt is too long")
+            return super().__call__(messages, draw)
+
+    with open_memory(tmp_path, "mia") as store:
+        given = {"user": "Sam", "store": store, "listener": RuleListener()}
+        whole = Conversation(persona, Scripted(Small()), **given)  # type: ignore[arg-type]
+        with pytest.raises(LimitError, match=r"1,\d+ characters .* fewer .* \(statements\)"):
+            whole.say("The boat of my uncle sank in the town of Evora.")
+        heard = Small()
+        cut = Conversation(persona, Scripted(heard), statements=5, **given)  # type: ignore[arg-type]
+        cut.say("In which town is the boat of my uncle?")
+        assert "Evora" in heard.views[0][-1].content
+        assert "what else holds of Mia" in heard.views[0][-1].content
+        cut.say("Do you fear storms?")
+        assert heard.views[1][0].content.count("cousin") == 5
+        assert "I fear storms." in heard.views[1][-1].content
 
 
 @pytest.mark.parametrize(
