@@ -29,6 +29,7 @@ _FIGURES = {  # measurement -> (what it is called here, what it says)
     "contradicts own last five turns": (
         "Contradicts itself", "share of turns against one of the last five, 0 to 1"),
     "drift": ("Moves away from the card", "change of the distance with each turn; 0 is steady"),
+    "speaks as a program": ("Steps out of its role", "share of answers such as “as an AI”, 0 to 1"),
     "sensitivity to wording": (
         "Depends on how the card is worded", "0 where the same in other words changes nothing"),
 }  # fmt: skip

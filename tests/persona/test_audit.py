@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 
 from consistent_gen.errors import InputError
 from consistent_gen.language.embedders import HashedNgrams
+from consistent_gen.language.models import Message
 from consistent_gen.persona import Measurement, Persona, PersonaReport, Scripted, Statement
 from consistent_gen.persona.evaluate import wording
 from consistent_gen.persona.evaluate.audit import (
@@ -122,6 +125,23 @@ def test_wording_matters_only_where_it_does(tmp_path: Path) -> None:
     assert [one.id for one in wording.wordings(MIA)] == list(rates)
     alone = Persona("a", "Ann", statements=(Statement("I keep bees."),))
     assert [one.id for one in wording.wordings(alone)] == [wording.AS_WRITTEN, wording.PARAGRAPH]
+
+
+def test_whoever_speaks_as_a_program_is_quoted(tmp_path: Path) -> None:
+    def half(messages: Sequence[Message], draw: random.Random) -> str:
+        if "bees" in messages[-1].content:
+            return "As an AI language model, I don\u2019t keep bees."
+        return "I like aid and maids."
+
+    mia = Persona("m", "Mia", "", MIA.statements[::2])
+    given = {"scorer": TruthTable(), "embedder": HashedNgrams(), "ask": 2}
+    role = audit(mia, Scripted(half), tmp_path / "mia", **given)["speaks as a program"]  # type: ignore[arg-type]
+    assert (role.value, role.n) == (0.5, 4)  # each question alone and in the conversation
+    page = (tmp_path / "mia" / PAGE).read_text()
+    assert "As an AI language model" in page.partition("Statement by statement")[0]
+    robot = replace(mia, summary="A robot.")
+    audit(robot, Scripted(half), tmp_path / "robot", **given)  # type: ignore[arg-type]
+    assert "which may speak as one" in (tmp_path / "robot" / PAGE).read_text()
 
 
 def test_what_cannot_be_audited_is_refused_before_anything_is_written(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ data, escaped wherever it is shown. Files appear whole or not at all.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +33,7 @@ from consistent_gen.persona.judging import PairScorer
 from consistent_gen.persona.measurement import MeasuredItem, Measurement, PersonaReport
 from consistent_gen.persona.persona import Persona
 from consistent_gen.persona.simulate.spasm import distances
+from consistent_gen.persona.statistics import wilson
 from consistent_gen.persona.transcript import Transcript, project
 from consistent_gen.registry import resolve
 
@@ -41,6 +43,7 @@ from consistent_gen.registry import resolve
 MEASURES: dict[str, str] = {
     "discourse": "consistent_gen.persona.evaluate.audit:own_words",
     "drift": "consistent_gen.persona.evaluate.audit:distance_by_turn",
+    "role": "consistent_gen.persona.evaluate.audit:out_of_role",
     "wording": "consistent_gen.persona.evaluate.audit:by_wording",
 }
 INTERVIEWER = "interviewer"
@@ -236,6 +239,43 @@ def distance_by_turn(told: Interview) -> list[Measurement]:
         Measurement(
             "drift", slope, low, high, len(turns), direction="lower", unit="per turn", null=0.0,
             tools=tool, items=tuple(items), note="slope of the distance to the card's text",
+        )
+    ]  # fmt: skip
+
+
+# How models speak of themselves; whoever's card is about such a thing may say so.
+_PROGRAM = re.compile(
+    r"\b(?:as an? (?:ai|artificial intelligence)|language model|ai (?:model|assistant)|"
+    r"virtual assistant|created by (?:openai|anthropic|alibaba)|how (?:can|may) i "
+    r"(?:assist|help) you|i(?: am|'m) an? (?:ai|artificial intelligence))\b",
+    re.IGNORECASE,
+)
+_IS_ONE = re.compile(r"\b(?:ai|a\.i\.|artificial|assistant|program|robot|android)\b", re.IGNORECASE)
+
+
+def out_of_role(told: Interview) -> list[Measurement]:
+    """The share of answers, alone and in the conversation, in which a program speaks of itself in
+    English set phrases (ours). Not measured where the card is about something of the kind.
+
+    Raises:
+        InputError: it is, so that such an answer may well be in its role.
+    """
+    if _IS_ONE.search(told.persona.prompt()):
+        raise InputError("the card is about a program or an assistant, which may speak as one")
+    asked = [t.text for t in told.transcript.turns if t.speaker == INTERVIEWER]
+    said = [(one.question, one.reply) for one in told.answers]
+    said += zip(asked, told.transcript.of(told.speaker), strict=True)
+    items = []
+    for number, (question, reply) in enumerate(said, 1):
+        found = _PROGRAM.search(reply.replace("\u2019", "'"))
+        why = f"says {found[0]!r}" if found else ""
+        items.append(MeasuredItem(f"answer {number}", float(bool(found)), question, reply, why))
+    hits = sum(item.value == 1.0 for item in items)
+    low, high = wilson(hits, len(items))
+    return [
+        Measurement(
+            "speaks as a program", hits / len(items), low, high, len(items), direction="lower",
+            null=0.0, items=tuple(items), note="share of answers; set phrases, in English",
         )
     ]  # fmt: skip
 

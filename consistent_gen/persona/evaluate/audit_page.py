@@ -166,8 +166,8 @@ def _measures(report: PersonaReport) -> str:
             f'<td class="number">{_number(m.value)} {escape(m.unit)}</td>'
             f'<td class="number">{interval}</td><td class="number">{m.n}</td>'
             f'<td class="number">{failed}</td><td>{escape(m.direction)}</td>'
-            f'<td class="number">{null}</td><td class="long">{escape("; ".join(m.tools.values()))} '
-            f"{escape(m.note)}</td></tr>"
+            f'<td class="number">{null}</td><td class="long">{escape(", ".join(m.tools))}'
+            f"{'; ' if m.tools and m.note else ''}{escape(m.note)}</td></tr>"
         )
     heads = ("measure", "value", "interval", "cases", "failed", "better", "blind answer gets",
              "measured with")  # fmt: skip

@@ -144,7 +144,9 @@ def questions_about(persona: Persona, count: int = 8) -> tuple[str, ...]:
     """
     n = len(persona.statements)
     chosen = range(n) if n <= count else [i * n // max(count, 1) for i in range(max(count, 1))]
-    asked = [f"Is it true what they say: {_of_you(persona.statements[i].text)}" for i in chosen]
+    asked = [
+        f"Is it true what they say of you: {_of_you(persona.statements[i].text)}" for i in chosen
+    ]
     general = ("Who are you?", "What do you do all day?", "What matters to you?",
                "What can't you stand?", "Tell me about your family.")  # fmt: skip
     return tuple([*asked, *general][: max(count, 1)])
