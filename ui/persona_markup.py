@@ -5,10 +5,19 @@ Pure; everything that comes from a card is somebody else's text, and is escaped.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from types import MappingProxyType
 
-from consistent_gen.client.persona_lab import AuditOut, CardBrief, CardIssue, CardOut, TalkOut
+from consistent_gen.client.persona_lab import (
+    AuditOut,
+    CardBrief,
+    CardIssue,
+    CardOut,
+    TalkOut,
+    TalkTurn,
+)
+from ui.markup import file_url
 
 _SEVERITIES = {"error": "Mend this first", "warning": "Have a look", "note": "Good to know"}
 _WHOLE = ("card", "picture")  # places that are no field
@@ -20,6 +29,9 @@ _FIGURES = {  # measurement -> (what it is called here, what it says)
     "contradicts own last five turns": (
         "Contradicts itself", "share of turns against one of the last five, 0 to 1"),
     "drift": ("Moves away from the card", "change of the distance with each turn; 0 is steady"),
+    "speaks as a program": ("Steps out of its role", "share of answers such as “as an AI”, 0 to 1"),
+    "sensitivity to wording": (
+        "Depends on how the card is worded", "0 where the same in other words changes nothing"),
 }  # fmt: skip
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640.0, 150.0, 44.0, 30.0
 
@@ -78,25 +90,41 @@ def persona_html(card: CardOut) -> str:
     )
 
 
-def talk_html(talk: TalkOut | None, waiting: str = "") -> str:
+def talk_html(
+    talk: TalkOut | None,
+    waiting: str = "",
+    pictures: Mapping[int, str | None] = MappingProxyType({}),
+) -> str:
     """The talk; each turn of the persona says how far from its card it is. waiting: a line of the
-    user's that is being answered.
+    user's that is being answered. pictures: by number of a turn, the file of its picture, None
+    while that is being drawn.
     """
     turns = [] if talk is None else talk.turns
     if not turns and not waiting:
-        return '<p class="hint">Say something, and the persona answers from its card.</p>'
+        return (
+            '<p class="hint">Say something, and the persona answers from its card. It draws '
+            "itself, too: “draw yourself in the forest”.</p>"
+        )
     rows = []
-    for turn in turns:
+    for number, turn in enumerate(turns):
         measured = "" if turn.drift is None else f' <span class="drift">{turn.drift:.2f}</span>'
         who = "persona" if turn.own else "me"
         name = escape(turn.speaker) if turn.own else "You"
         rows.append(
-            f'<li class="{who}"><p class="who">{name}{measured}</p><p>{escape(turn.text)}</p></li>'
+            f'<li class="{who}"><p class="who">{name}{measured}</p><p>{escape(turn.text)}</p>'
+            f"{_picture(turn, pictures[number]) if number in pictures else ''}</li>"
         )
     if waiting:
         rows.append(f'<li class="me"><p class="who">You</p><p>{escape(waiting)}</p></li>')
         rows.append('<li class="persona"><p class="who">…</p></li>')
     return f'<ol class="talk" aria-label="The talk">{"".join(rows)}</ol>'
+
+
+def _picture(turn: TalkTurn, path: str | None) -> str:
+    if path is None:
+        return '<p class="hint busy">The picture is being drawn…</p>'
+    said = escape(turn.text, quote=True)
+    return f'<img src="{escape(file_url(path), quote=True)}" alt="{said}">'
 
 
 def drift_html(talk: TalkOut | None) -> str:

@@ -8,9 +8,11 @@ from typing import Any
 
 import gradio as gr
 
+from consistent_gen.client import ApiError
 from consistent_gen.client.persona_lab import CardFields, CardMendIn, CardOut, TalkOut
-from consistent_gen.client.types import LibraryCharacter
+from consistent_gen.client.types import LibraryCharacter, StoryOut
 from consistent_gen.errors import ConsistentGenError, InputError
+from ui.board import current_version
 from ui.messages import tell
 from ui.persona_markup import (
     audit_html,
@@ -29,6 +31,7 @@ from ui.style import script
 from ui.wiring import MAX_UPLOAD_BYTES, arrived, plain_html, wire
 
 AUDIT_PAUSE_S = 1.0
+PICTURE_PAUSE_S, PICTURE_S = 0.7, 240.0  # how often and how long a picture is waited for
 QUESTIONS = 12
 # Field of a card -> (its label, lines).
 FIELDS: Mapping[str, tuple[str, int]] = {
@@ -94,6 +97,7 @@ class PersonasTab:
                     min_width=160, placeholder="Who are you?",
                 )  # fmt: skip
                 self.say = gr.Button("Say it", elem_id="persona-say-it", scale=1, min_width=90)
+            self.draw_self = gr.Button("Draw yourself like this", elem_id="persona-draw", size="sm")
             self.drift = plain_html(elem_id="persona-drift")
             self.anew = gr.Button("Begin the talk anew", elem_id="talk-anew", size="sm")
 
@@ -149,7 +153,11 @@ class PersonasTab:
         wire(self.png.click, self.hand_out_png, here, [self.file])
         spoken = [self.talk, self.line, self.drift]
         for event in (self.line.submit, self.say.click):
-            wire(event, self.speak, [*here, self.line], spoken, stream=True)
+            wire(event, self.speak, [*here, self.line, self.looks], spoken, stream=True)
+        wire(
+            self.draw_self.click, self.portrait, [*here, self.line, self.looks], spoken,
+            stream=True,
+        )  # fmt: skip
         wire(self.anew.click, self.begin_anew, here, spoken)
         measured = [self.audit, self.run, self.read]
         wire(self.run.click, self.measure, here, measured, stream=True)
@@ -188,7 +196,8 @@ class PersonasTab:
             *(getattr(card.fields, name) for name in FIELDS),
             *(issues_html(known[name]) for name in FIELDS),
             issues_html(others, places=True), persona_html(card), _looks(card),
-            talk_html(talk), drift_html(talk), audit_html(audit), told, hidden, hidden, hidden, "",
+            talk_html(talk, pictures=self._pictures(talk)), drift_html(talk), audit_html(audit),
+            told, hidden, hidden, hidden, "",
         )  # fmt: skip
 
     def _heading(self, card: CardOut) -> str:
@@ -255,19 +264,58 @@ class PersonasTab:
         return gr.update(value=str(path), visible=True)
 
     # Handlers: talking and measuring ------------------------------------------------------------
-    def speak(self, chosen: str, text: str) -> Iterator[tuple[Any, ...]]:
-        """Say a line; it is shown at once, then the answer with the drift line."""
-        words = text.strip()
+    def speak(self, chosen: str, text: str, looks: str) -> Iterator[tuple[Any, ...]]:
+        """Say a line; it is shown at once, then the answer with the drift line. A picture that the
+        persona draws of itself comes when it is there.
+        """
+        yield from self._speak(chosen, text.strip(), text, looks)
+
+    def portrait(self, chosen: str, text: str, looks: str) -> Iterator[tuple[Any, ...]]:
+        """Ask the persona for a picture of itself as the line says."""
+        yield from self._speak(chosen, f"Draw yourself {text.strip()}".strip(), text, looks)
+
+    def _speak(self, chosen: str, words: str, text: str, looks: str) -> Iterator[tuple[Any, ...]]:
+        """text: what stands in the box, which comes back where nothing was answered."""
         if not words:
             return
         before: TalkOut = self.studio.client.talk(self._card(chosen).id)
-        yield talk_html(before, words), "", gr.skip()
+        known = self._pictures(before)
+        yield talk_html(before, words, known), "", gr.skip()
         try:
-            talk = self.studio.client.talk_with_card(chosen, words)
+            told = " ".join(looks.split())[:400] or None
+            talk = self.studio.client.talk_with_card(chosen, words, looks=told)
         except ConsistentGenError:
-            yield talk_html(before), text, gr.skip()  # what was typed is not lost
+            yield talk_html(before, "", known), text, gr.skip()  # what was typed is not lost
             raise
-        yield talk_html(talk), gr.skip(), drift_html(talk)
+        yield talk_html(talk, pictures=self._pictures(talk)), gr.skip(), drift_html(talk)
+        end = time.monotonic() + PICTURE_S if talk.turns[-1].story else 0.0
+        while time.monotonic() < end:
+            time.sleep(PICTURE_PAUSE_S)
+            pictures = self._pictures(talk)
+            if pictures[len(talk.turns) - 1] is not None:
+                yield talk_html(talk, pictures=pictures), gr.skip(), gr.skip()
+                return
+
+    def _pictures(self, talk: TalkOut) -> dict[int, str | None]:
+        """By number of a turn the file of its picture, None while it is being drawn; pictures of
+        deleted stories are left out.
+        """
+        found: dict[int, str | None] = {}
+        stories: dict[str, StoryOut] = {}
+        for number, turn in enumerate(talk.turns):
+            if turn.story is None or turn.frame is None:
+                continue
+            try:
+                story = stories.get(turn.story) or self.studio.client.story(turn.story)
+            except ApiError as error:
+                if error.status != 404:
+                    raise
+                continue
+            stories[turn.story] = story
+            if turn.frame < len(story.frames):
+                version = current_version(story.frames[turn.frame])
+                found[number] = self.studio.picture(version.artifact) if version else None
+        return found
 
     def begin_anew(self, chosen: str) -> tuple[Any, ...]:
         """Forget the talk."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from consistent_gen.memory.recall.pictures import Picture
     from consistent_gen.memory.talk.assistant import Assistant, DrawJob, Said
     from consistent_gen.models.backbone import Backbone
+    from consistent_gen.story.types import Story
 
 
 class StoryDrawer:
@@ -59,24 +60,35 @@ class StoryDrawer:
 
     def __call__(self, job: DrawJob) -> Picture:
         """Draw one attempt. Raises ``InputError`` for words that the model never learned."""
+        from consistent_gen.story.cast import remembered_story
+
+        return self.draw(remembered_story(job, self._model_loaded()), job.attempt)
+
+    def _model_loaded(self) -> Backbone:
         from consistent_gen.cli.progress import load_model
-        from consistent_gen.engine.loop import Engine
-        from consistent_gen.runtime import frame_seed
-        from consistent_gen.story.cast import Cast, remembered_story
-        from consistent_gen.story.plan import plan_story
 
         if self._loaded is None:
             self._loaded = load_model(self._model)
+        return self._loaded
 
-        story = remembered_story(job, self._loaded)
-        seed = frame_seed(self._seed, job.attempt)
+    def draw(self, story: Story, attempt: int = 1) -> Picture:
+        """Draw the first frame of a story, whose characters look alike in every story that has the
+        same ones and is drawn in the same attempt. Raises as `__call__`.
+        """
+        from consistent_gen.engine.loop import Engine
+        from consistent_gen.runtime import frame_seed
+        from consistent_gen.story.cast import Cast
+        from consistent_gen.story.plan import plan_story
+
+        model = self._model_loaded()
+        seed = frame_seed(self._seed, attempt)
         settings = {"steps": self._steps}
         story = replace(story, method=self.method, seed=seed, settings=settings)
         try:
-            plan = plan_story(story, self._loaded)
+            plan = plan_story(story, model)
         except StoryError as error:  # nobody wrote the story, so it has no lines
             raise InputError(error.message) from None
-        engine = Engine(self._loaded, bucket=4)
+        engine = Engine(model, bucket=4)
         drawn = Cast(plan, engine).draw(plan.frames[0])
         return engine.drain()[str(drawn)].image
 
@@ -113,6 +125,14 @@ def add_command(commands: Any) -> None:
         help="follow your style: uncapped, cap, ema, dead-band, hybrid (default: static, which "
         "does not)",
     )
+    add_drawing_options(parser)
+    parser.add_argument("--changes", action="store_true", help="print what each turn changed")
+    parser.add_argument("--echo", action="store_true", help="print each line before its answer")
+    parser.set_defaults(run=run_chat)
+
+
+def add_drawing_options(parser: argparse.ArgumentParser) -> None:
+    """Options of a talk in which pictures are drawn."""
     parser.add_argument(
         "--draw-with", metavar="DIR", nargs="?", const="",
         help='let "draw ..." use a story model (default folder: the shipped one)',
@@ -123,9 +143,13 @@ def add_command(commands: Any) -> None:
         help="consistency method for drawings, as for stories (default: theirs)",
     )
     parser.add_argument("--pictures", metavar="DIR", default="pictures", help="where drawings go")
-    parser.add_argument("--changes", action="store_true", help="print what each turn changed")
-    parser.add_argument("--echo", action="store_true", help="print each line before its answer")
-    parser.set_defaults(run=run_chat)
+
+
+def drawer_of(options: argparse.Namespace) -> StoryDrawer | None:
+    """What draws in a talk, None where the options name nothing."""
+    if options.draw_with is None:
+        return None
+    return StoryDrawer(options.draw_with or None, method=options.draw_method)
 
 
 def add_model_options(parser: argparse.ArgumentParser, default: str) -> None:
@@ -190,9 +214,6 @@ def build_assistant(options: argparse.Namespace, store: Store) -> Assistant:
         name = options.embedder
         embedder = resolve(EMBEDDERS, name, kind="embedder")() if name else default_embedder()
     model = build_model(options, ANSWERERS)
-    drawer = None
-    if options.draw_with is not None:
-        drawer = StoryDrawer(options.draw_with or None, method=options.draw_method)
     listener: Listener
     if options.listener == "model":
         listener = ModelListener(model, embedder=embedder)
@@ -207,7 +228,7 @@ def build_assistant(options: argparse.Namespace, store: Store) -> Assistant:
         text_embedder=embedder,
         style=StylePolicy(name=options.style),
         once=isinstance(model, Qwen),
-        drawer=drawer,
+        drawer=drawer_of(options),
         image_embedder=picture_embedder(store),
     )
 
@@ -275,7 +296,7 @@ def _read(path: Path, limit: int) -> bytes:
 def _print(said: Said, options: argparse.Namespace) -> None:
     print(said.text)
     if said.drawn is not None:
-        print(f"  {_saved(said, Path(options.pictures))}")
+        print(f"  {saved_picture(said.drawn.picture, Path(options.pictures))}")
     for outcome in said.outcomes:
         if outcome.status == "quarantined":
             print(f"  kept aside: {outcome.reason} (memory release {outcome.id})")
@@ -284,14 +305,14 @@ def _print(said: Said, options: argparse.Namespace) -> None:
             print(f"  {change}")
 
 
-def _saved(said: Said, folder: Path) -> Path:
+def saved_picture(picture: Picture, folder: Path) -> Path:
+    """Keep a picture in a folder, named after its bytes; its file."""
     import hashlib
 
     from consistent_gen.checkpoints import atomic_file
     from consistent_gen.memory.recall.pictures import png_bytes
 
-    assert said.drawn is not None
-    data = png_bytes(said.drawn.picture)
+    data = png_bytes(picture)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{hashlib.sha256(data).hexdigest()[:16]}.png"
     with atomic_file(path) as temporary:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from consistent_gen.cli.chat import add_model_options, build_model
+from consistent_gen.cli.chat import add_drawing_options, add_model_options, build_model
 from consistent_gen.cli.memory import _at_least_one, opened
 from consistent_gen.errors import ConsistentGenError, InputError
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from consistent_gen.persona.cards import Card
     from consistent_gen.persona.persona import Persona
     from consistent_gen.persona.rules import Issue
+    from consistent_gen.story.types import Story
 
 NO_MODEL = "none"
-MAX_LOOKS = 300  # characters of a description in a story
 
 
 def add_command(commands: Any) -> None:
@@ -41,6 +41,7 @@ def add_command(commands: Any) -> None:
         if run in (run_chat, run_make, run_deepen, run_audit):
             add_model_options(action, NO_MODEL)
         if run is run_chat:
+            add_drawing_options(action)
             action.add_argument("--memory-key", metavar="FILE", help="key of an encrypted memory")
         action.set_defaults(run=run)
 
@@ -169,40 +170,36 @@ def run_deepen(options: argparse.Namespace) -> int:
 def run_story(options: argparse.Namespace) -> int:
     """The persona as the character of a story file."""
     from consistent_gen.cli.importing import new_story_file, put_story
-    from consistent_gen.story.script import NAME
-    from consistent_gen.story.types import Character, Frame, Story
 
     out = new_story_file(options.out)
     persona, _ = _read(options)
-    looks = options.looks or persona.appearance
-    if not looks:
-        raise InputError(
-            f"nothing says how {persona.name} looks; add --looks, such as 'a girl with red hair'",
-            source=options.card,
-        )
+    said = options.frame or ["standing", "walking in the forest", "reading a book"]
+    put_story(_story(persona, options.looks, said), (), out, f"the persona {persona.name}")
+    return 0
+
+
+def _story(persona: Persona, looks: str | None, scenes: list[str]) -> Story:
+    """A story with the persona as its character; {char} in a scene stands for it."""
+    from consistent_gen.persona.picturing import looks_of
+    from consistent_gen.story.script import NAME
+    from consistent_gen.story.types import Character, Frame, Story
+
     found = NAME.search(persona.name.replace("{", "").replace("}", ""))
     name = found[0].strip() if found else "Persona"
-    words = " ".join(looks.split())
-    if len(words) > MAX_LOOKS:
-        words = words[: words.rfind(" ", 0, MAX_LOOKS)].rstrip(",;:")
-    said = options.frame or ["standing", "walking in the forest", "reading a book"]
-    holes = [frame.replace("{char}", f"{{{name}}}") for frame in said]
+    words = looks_of(persona, looks)
+    holes = [scene.replace("{char}", f"{{{name}}}") for scene in scenes]
     frames = tuple(
-        Frame(prompt=frame if f"{{{name}}}" in frame else f"{{{name}}} {frame}") for frame in holes
+        Frame(prompt=scene if f"{{{name}}}" in scene else f"{{{name}}} {scene}") for scene in holes
     )
-    story = Story(
-        title=persona.name[:80],
-        characters={name: Character(name=name, description=words)},
-        frames=frames,
-    )
-    put_story(story, (), out, f"the persona {persona.name}")
-    return 0
+    characters = {name: Character(name=name, description=words)}
+    return Story(title=persona.name[:80], characters=characters, frames=frames)
 
 
 def run_chat(options: argparse.Namespace) -> int:
     """Talk with a persona, line by line; a mistake in one line does not end the talk."""
-    from consistent_gen.cli.chat import _lines
+    from consistent_gen.cli.chat import _lines, drawer_of, saved_picture
     from consistent_gen.persona.cards.prose import with_names
+    from consistent_gen.persona.picturing import scene_asked
     from consistent_gen.persona.talk import Conversation
 
     persona, card = _read(options)
@@ -215,12 +212,16 @@ def run_chat(options: argparse.Namespace) -> int:
         instructions = with_names("\n\n".join(told.values()), persona.name, options.me)
     elif told and card is not None:
         print("(the card's instructions are left out; --card-instructions uses them)")
+    drawer = drawer_of(options)
     store = None
     if options.memory is not None:
         options.user = options.user or persona.id
         store = opened(options)
     try:
-        talk = Conversation(persona, model, user=options.me, store=store, instructions=instructions)
+        talk = Conversation(
+            persona, model, user=options.me, store=store, instructions=instructions,
+            statements=options.statements,
+        )  # fmt: skip
         print(f"({persona.name} by {model.name}{'' if store is None else ', remembering'})")
         if talk.greeting:
             print(talk.greeting)
@@ -228,7 +229,13 @@ def run_chat(options: argparse.Namespace) -> int:
             if line.strip() in ("/quit", "/exit"):
                 break
             try:
-                print(talk.say(line.strip()))
+                scene = None if drawer is None else scene_asked(line, persona.name)
+                if drawer is None or scene is None:
+                    print(talk.say(line.strip()))
+                    continue
+                picture = drawer.draw(_story(persona, options.looks, [scene]))
+                print(talk.drawn(line.strip(), scene))
+                print(f"  {saved_picture(picture, Path(options.pictures))}")
             except ConsistentGenError as error:
                 print(f"! {error}")
     finally:
@@ -256,8 +263,11 @@ def run_audit(options: argparse.Namespace) -> int:
     if model is None:
         raise InputError("an audit asks a language model; add --model", source="persona audit")
     report = audit(
-        persona, model, options.out, questions=questions, baseline=baseline, seed=options.seed or 0
-    )
+        persona, model, options.out, questions=questions, ask=options.ask,
+        statements=options.statements, baseline=baseline, seed=options.seed or 0,
+    )  # fmt: skip
+    if len(persona.statements) > options.statements:
+        print(f"(about the first {options.statements} of {len(persona.statements)} statements)")
     for m in report.measurements:
         interval = "" if math.isnan(m.low) else f" ({m.low:.2f} to {m.high:.2f})"
         failed = f", {m.failed} failed" if m.failed else ""
@@ -346,12 +356,20 @@ _ACTIONS: dict[str, tuple[str, Any, tuple[tuple[tuple[str, ...], dict[str, Any]]
                       "help": "folder of report.html and report.json"}),
         (("--questions",), {"metavar": "FILE",
                             "help": "one question a line (default: made from the card)"}),
+        (("--ask",), {"metavar": "N", "type": _at_least_one, "default": 24,
+                      "help": "how many questions are made from the card (default: 24)"}),
+        (("--statements",), {"metavar": "N", "type": _at_least_one, "default": 100,
+                             "help": "of a longer card, its first N statements (default: 100)"}),
         (("--baseline",), {"metavar": "JSON", "help": "report.json of an audit to compare with"}),
         (("--seed",), {"metavar": "N", "type": _whole, "help": "of what is drawn by chance"}))),
     "chat": ("talk with a persona", run_chat, (
         _CARD, _ME,
         (("--memory",), {"metavar": "PLACE", "help": "remember in this folder of memories"}),
         (("--user",), {"metavar": "NAME", "help": "whose memory (default: the persona's id)"}),
+        (("--looks",), {"metavar": "TEXT", "help": "how the persona looks, for its pictures"}),
+        (("--statements",), {"metavar": "N", "type": _at_least_one,
+                             "help": "of a long card, let its first N statements speak in every "
+                                     "turn (default: all)"}),
         (("--card-instructions",), {"action": "store_true",
                                     "help": "let the card's own instructions reach the model"}))),
 }  # fmt: skip

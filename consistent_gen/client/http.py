@@ -394,9 +394,14 @@ class Client:
         """The talk with a card so far."""
         return self._get(lab.TalkOut, _card(card) + "/talk")
 
-    def talk_with_card(self, card: str, text: str, wait_s: float = 300.0) -> lab.TalkOut:
-        """Say one line to a persona; the talk with its reply, and the drift of its turns."""
-        body, path = lab.TalkIn(text=text), _card(card) + "/talk"
+    def talk_with_card(
+        self, card: str, text: str, wait_s: float = 300.0, looks: str | None = None
+    ) -> lab.TalkOut:
+        """Say one line to a persona; the talk with its reply, and the drift of its turns.
+
+        looks: what it is drawn from, where the line asks for a picture of it.
+        """
+        body, path = lab.TalkIn(text=text, looks=looks), _card(card) + "/talk"
         return read(lab.TalkOut, self._connection.send("POST", path, body=body, extra_s=wait_s))
 
     def forget_talk(self, card: str) -> None:

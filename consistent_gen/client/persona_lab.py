@@ -96,20 +96,26 @@ class CardList(Output):
 
 
 class TalkIn(Input):
-    """One line said to the persona."""
+    """One line said to the persona. "Draw yourself in the forest" has a picture drawn, by the
+    character of the library that has its name, or from looks or what the card says.
+    """
 
     text: Annotated[str, StringConstraints(min_length=1, max_length=4000)]
+    looks: Annotated[str, StringConstraints(min_length=1, max_length=400)] | None = None
 
 
 class TalkTurn(Output):
     """One turn. drift: of the persona's turns, 1 - cosine between the turn and the persona's text
-    by the embedder; 0 is the persona's own words, about 1 has nothing to do with them.
+    by the embedder; 0 is the persona's own words, about 1 has nothing to do with them. story,
+    frame: the picture that belongs to the turn, which may still be being drawn.
     """
 
     own: bool = Field(description="whether the persona says it")
     speaker: str
     text: str
     drift: float | None = None
+    story: str | None = None
+    frame: int | None = None
 
 
 class TalkOut(Output):

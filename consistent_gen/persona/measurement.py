@@ -23,7 +23,8 @@ Standing: TypeAlias = Literal["accepted", "dominated", "trade-off", "equal"]
 class MeasuredItem:
     """One case behind a measurement: what was asked and answered, its value, and why.
 
-    value: NaN where the case failed (unparsable, refused); `why` says so.
+    value: NaN where the case failed (unparsable, refused); `why` says so. low, high: its 95 %
+    interval where the case is a rate of its own, such as one wording's; else NaN.
     """
 
     id: str
@@ -31,6 +32,8 @@ class MeasuredItem:
     asked: str = ""
     answered: str = ""
     why: str = ""
+    low: float = math.nan
+    high: float = math.nan
 
 
 @dataclass(frozen=True)

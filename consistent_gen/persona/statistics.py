@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,14 @@ def share(hits: int, n: int) -> Estimate:
     test = stats.binomtest(hits, n, 0.5)
     limits = test.proportion_ci(LEVEL, method="wilson")
     return Estimate(hits / n, float(limits.low), float(limits.high), float(test.pvalue), n)
+
+
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    """The interval of `share` alone, without scipy; n is 1 or more."""
+    z = NormalDist().inv_cdf((1.0 + LEVEL) / 2.0)
+    middle = (hits + z * z / 2.0) / (n + z * z)
+    half = z / (n + z * z) * math.sqrt(hits * (n - hits) / n + z * z / 4.0)
+    return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
 def share_difference(hits: int, n: int, other_hits: int, other_n: int) -> Estimate:

@@ -13,7 +13,6 @@ import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,15 +20,13 @@ from consistent_gen.client.persona_lab import AuditFigure, AuditOut
 from consistent_gen.errors import Cancelled, ConsistentGenError, OutputError
 from consistent_gen.language.embedders import TextEmbedder
 from consistent_gen.language.models import LanguageModel
-from consistent_gen.persona.evaluate.audit import PAGE, audit
-from consistent_gen.persona.evaluate.faithfulness import questions_about
+from consistent_gen.persona.evaluate.audit import MAX_STATEMENTS, PAGE, audit
 from consistent_gen.persona.judging import PairScorer
 from consistent_gen.persona.measurement import Measurement
 from consistent_gen.persona.persona import Persona
 from services.errors import BusyError, NotFound, QuotaError
 from services.persona_lab.cards import CardShelf, KeptCard
 
-MAX_STATEMENTS = 100  # that answers are held against
 MAX_WAITING, MAX_WAITING_OF_OWNER = 32, 4
 _STATE, _REPORT = "audit.json", "report.html"
 _CUT_OFF = "the server was stopped meanwhile; start the audit again"
@@ -74,7 +71,6 @@ class Audits:
                 raise BusyError("too many audits are waiting; try again later", 30.0)
             total = len(persona.statements)
             covers = f"the first {MAX_STATEMENTS} of {total} statements"
-            persona = replace(persona, statements=persona.statements[:MAX_STATEMENTS])
             state = AuditOut(
                 state="queued", created_at=datetime.now(UTC),
                 covers=covers if total > MAX_STATEMENTS else "",
@@ -133,12 +129,9 @@ class Audits:
         try:
             self._write(folder, state)
             scorer, embedder = tools()
-            asked = questions_about(persona, questions)
             out = Path(tempfile.mkdtemp(prefix="audit-"))
             try:
-                report = audit(
-                    persona, model, out, questions=asked, scorer=scorer, embedder=embedder
-                )
+                report = audit(persona, model, out, ask=questions, scorer=scorer, embedder=embedder)
                 self._shelf.write(folder, _REPORT, (out / PAGE).read_bytes())
             finally:
                 shutil.rmtree(out, ignore_errors=True)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from consistent_gen.client.persona_lab import AuditOut, TalkOut
 from consistent_gen.client.types import CharacterIn, FrameIn, StoryIn
-from consistent_gen.errors import ConsistentGenError, InputError
+from consistent_gen.errors import ConsistentGenError
 from consistent_gen.language.embedders import TextEmbedder, default_embedder
 from consistent_gen.language.models import LanguageModel
 from consistent_gen.persona.evaluate.pair_scorer import default_scorer
 from consistent_gen.persona.judging import PairScorer
+from consistent_gen.persona.picturing import looks_of
 from services.errors import BusyError
 from services.persona_lab import talks
 from services.persona_lab.audits import Audits
@@ -21,7 +22,6 @@ from services.persona_lab.cards import CardShelf
 from services.persona_lab.speaking import OneAtATime, language_model
 from services.settings import LanguageSettings
 
-MAX_LOOKS = 300  # characters of what a picture is drawn from
 SCENES = ("standing", "walking in the forest", "reading a book")
 
 
@@ -58,8 +58,11 @@ class PersonaLab:
             by = f"{self._settings.model}, which is not installed"
         return talks.shown(turns, by, self._measure())
 
-    def say(self, owner: str, card: str, text: str) -> TalkOut:
-        """One turn. Raises as ``talks.say``, and ``BusyError`` while another turn is answered."""
+    def say(self, owner: str, card: str, text: str, draw: talks.Drawer | None = None) -> TalkOut:
+        """One turn; where it asks for a picture of the persona, ``draw`` has it drawn.
+
+        Raises as ``talks.say`` and ``draw``, and ``BusyError`` while another turn is answered.
+        """
         kept = self.shelf.get(owner, card)
         with self._making:
             if kept.folder in self._talking:
@@ -67,7 +70,7 @@ class PersonaLab:
             self._talking.add(kept.folder)
         try:
             model = OneAtATime(self._language_model(), self._speaking, lambda: False)
-            return talks.say(self.shelf, kept, text, model, self._measure())
+            return talks.say(self.shelf, kept, text, model, self._measure(), draw)
         finally:
             self._talking.discard(kept.folder)
 
@@ -88,28 +91,26 @@ class PersonaLab:
 
         return self.audits.start(owner, kept, questions, speaker, self._tools)
 
-    def drawable(self, owner: str, card: str, name: str | None, looks: str | None) -> StoryIn:
-        """A story with the persona as its character, to edit and draw.
+    def drawable(
+        self,
+        owner: str,
+        card: str,
+        name: str | None,
+        looks: str | None,
+        scenes: Sequence[str] = SCENES,
+    ) -> StoryIn:
+        """A story with the persona as its character in each of the scenes, to edit and draw.
 
         Raises:
             Conflict: the card has errors. InputError: nothing says how the persona looks.
         """
-        from consistent_gen.story.script import NAME
-
         persona = self.shelf.get(owner, card).sound()
-        words = " ".join((looks or persona.appearance or "").split())
-        if not words:
-            raise InputError(
-                f"nothing says how {persona.name} looks; give looks, such as 'a girl with red hair'"
-            )
-        if len(words) > MAX_LOOKS and looks is None:
-            words = words[: words.rfind(" ", 0, MAX_LOOKS)].rstrip(",;:")
-        found = NAME.search((name or persona.name).replace("{", "").replace("}", ""))
-        called = found[0].strip() if found else "Persona"
+        words = looks_of(persona, looks)
+        called = story_name(name or persona.name)
         return StoryIn(
             title=persona.name[:80],
             characters={called: CharacterIn(description=words)},
-            frames=[FrameIn(prompt=f"{{{called}}} {scene}") for scene in SCENES],
+            frames=[FrameIn(prompt=f"{{{called}}} {scene}") for scene in scenes],
         )
 
     def close(self) -> None:
@@ -134,3 +135,11 @@ class PersonaLab:
             if self._scorer is None:
                 self._scorer = self._scorer_of()
             return self._scorer, embedder
+
+
+def story_name(name: str) -> str:
+    """What stories and the library call a persona of this name."""
+    from consistent_gen.story.script import NAME
+
+    found = NAME.search(name.replace("{", "").replace("}", ""))
+    return found[0].strip() if found else "Persona"

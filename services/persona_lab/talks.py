@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from consistent_gen.errors import LimitError
 from consistent_gen.language.embedders import TextEmbedder
 from consistent_gen.language.models import LanguageModel
 from consistent_gen.memory import open_memory
+from consistent_gen.persona.picturing import scene_asked
 from consistent_gen.persona.simulate.spasm import distances
 from consistent_gen.persona.talk import Conversation
 from consistent_gen.persona.transcript import Transcript, Utterance
@@ -28,14 +30,25 @@ MEMORY, TALK = "memory", "talk.json"
 _USER = "me"
 
 
+# A scene ("in the forest") and the story in which the talk drew before, None for none, to the
+# story and the number of the frame that shows the persona there.
+Drawer: TypeAlias = Callable[[str, str | None], tuple[str, int]]
+
+
 def say(
-    shelf: CardShelf, kept: KeptCard, text: str, model: LanguageModel, embedder: TextEmbedder
+    shelf: CardShelf,
+    kept: KeptCard,
+    text: str,
+    model: LanguageModel,
+    embedder: TextEmbedder,
+    draw: Drawer | None = None,
 ) -> TalkOut:
-    """One line of the user's and the persona's reply, kept with the talk.
+    """One line of the user's and the persona's reply, kept with the talk. A line that asks for a
+    picture of the persona is answered by one, of which ``draw`` says the place.
 
     Raises:
         Conflict: the card has errors. LimitError: the talk has `MAX_TURNS`. Otherwise as
-            ``Conversation.say``; the talk is then as it was.
+            ``Conversation.say`` and ``draw``; the talk is then as it was.
     """
     persona, past = kept.sound(), turns_of(kept.folder)
     if len(past) >= MAX_TURNS:
@@ -46,7 +59,14 @@ def say(
         if past:
             told = tuple(Utterance(names[0 if turn.own else 1], turn.text) for turn in past)
             talk.transcript = Transcript(names, told)
-        talk.say(text)
+        scene = None if draw is None else scene_asked(text, persona.name)
+        place: tuple[str | None, int | None] = (None, None)
+        if draw is not None and scene is not None:
+            drawn_in = next((t.story for t in reversed(past) if t.story is not None), None)
+            place = draw(scene, drawn_in)
+            talk.drawn(text, scene)
+        else:
+            talk.say(text)
     new = talk.transcript.turns[len(past) :]
     drifts = [round(d, 4) for d in distances(persona, [turn.text for turn in new], embedder)]
     turns = past + [
@@ -54,6 +74,9 @@ def say(
         for turn, value in zip(new, drifts, strict=True)
         for own in [turn.speaker == names[0]]
     ]
+    if place[0] is not None:  # the line under a picture is ours, so it says nothing about drift
+        update = {"drift": None, "story": place[0], "frame": place[1]}
+        turns[-1] = turns[-1].model_copy(update=update)
     data = json.dumps([turn.model_dump() for turn in turns], ensure_ascii=False)
     shelf.write(kept.folder, TALK, data.encode("utf-8"))
     return shown(turns, model.name, embedder)

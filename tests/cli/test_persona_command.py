@@ -134,6 +134,29 @@ def test_a_talk_goes_to_the_model_and_is_remembered(
     assert all(("in rhymes" in system) == allowed for system in systems)
 
 
+def test_the_persona_draws_itself_in_the_talk(
+    card: Path,
+    tmp_path: Path,
+    tiny_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines = "draw yourself in the Forest\nDraw Mia in the Forest\ndraw yourself as a zeppelin\n"
+    monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+    code, out, err = run(
+        capsys, "chat", card, "--model", "endpoint", "--url", "http://127.0.0.1:9/v1", "--name",
+        "m", "--draw-with", tiny_folder, "--draw-method", "vanilla", "--looks", "a small cat",
+        "--pictures", tmp_path / "pictures",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    (picture,) = (tmp_path / "pictures").iterdir()  # the same persona, scene and bytes twice
+    with Image.open(picture) as drawn:
+        assert drawn.size[0] > 8
+    told = out.splitlines()[-5:]
+    assert told[:4] == ["Here I am: in the Forest.", f"  {picture}"] * 2
+    assert told[4].startswith("! ") and "zeppelin" in told[4]
+
+
 def test_every_action_has_its_help() -> None:
     for name, (about, runs, arguments) in _ACTIONS.items():
         assert about and callable(runs), name

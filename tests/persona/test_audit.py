@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
+import random
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from consistent_gen.errors import InputError
 from consistent_gen.language.embedders import HashedNgrams
+from consistent_gen.language.models import Message
 from consistent_gen.persona import Measurement, Persona, PersonaReport, Scripted, Statement
+from consistent_gen.persona.evaluate import wording
 from consistent_gen.persona.evaluate.audit import (
     MEASURES,
     PAGE,
@@ -22,6 +28,8 @@ from consistent_gen.persona.evaluate.audit import (
 )
 from consistent_gen.persona.evaluate.faithfulness import KeepsStatements, TruthTable
 from consistent_gen.persona.evaluate.personaeval import planted, qualify_judge, scripted_judge
+from consistent_gen.persona.evaluate.wording import MindsTheWording
+from consistent_gen.persona.statistics import share
 
 EVIL = "<script>alert(1)</script> & \"quotes\" 'too'"
 MIA = Persona(
@@ -89,6 +97,51 @@ def test_a_measure_that_fails_is_told_and_nothing_is_lost(tmp_path: Path) -> Non
     assert report["drift"].n == 6
     with pytest.raises(InputError, match="no measurement"):
         report["mine"]
+
+
+def test_wording_matters_only_where_it_does(tmp_path: Path) -> None:
+    many = Persona("m", "Mia", "", tuple(Statement(f"I own boat {n}.") for n in range(12)))
+    given = {"scorer": TruthTable(), "embedder": HashedNgrams(), "statements": 10, "ask": 8}
+    found = {}
+    for name, breaks in (("minds", 1.0), ("steady", 0.0)):
+        cut = replace(many, statements=many.statements[:10])
+        model = Scripted(MindsTheWording(cut.prompt(), breaks), name=name)
+        found[name] = audit(many, model, tmp_path / name, **given)[wording.NAME]  # type: ignore[arg-type]
+    rates = {item.id: item.value for item in found["minds"].items}
+    assert rates == {wording.AS_WRITTEN: 1.0, wording.BACKWARDS: 0.0, wording.SHUFFLED: 0.0,
+                     wording.PARAGRAPH: 1.0}  # fmt: skip
+    assert found["minds"].value == found["minds"].high == pytest.approx(1 / 3)  # the most there is
+    assert found["steady"].value == 0.0 and math.isnan(found["steady"].low)  # no false certainty
+    for item in found["minds"].items:
+        limits = share(round(6 * item.value), 6)
+        assert (item.low, item.high) == pytest.approx((limits.low, limits.high))
+    page = (tmp_path / "minds" / PAGE).read_text()
+    assert f"<h2>{wording.NAME.capitalize()}</h2>" in page and "from the end: 0 of 6 pass" in page
+    assert "the first 10 of 12 statements" in page
+    quotes = page.partition("Worst quotes")[2].partition("Statement by statement")[0]
+    assert wording.NAME not in quotes  # a rate is nobody's answer
+    back = read_report(tmp_path / "minds" / VALUES)[wording.NAME]
+    assert repr(back) == repr(found["minds"])
+    assert [one.id for one in wording.wordings(MIA)] == list(rates)
+    alone = Persona("a", "Ann", statements=(Statement("I keep bees."),))
+    assert [one.id for one in wording.wordings(alone)] == [wording.AS_WRITTEN, wording.PARAGRAPH]
+
+
+def test_whoever_speaks_as_a_program_is_quoted(tmp_path: Path) -> None:
+    def half(messages: Sequence[Message], draw: random.Random) -> str:
+        if "bees" in messages[-1].content:
+            return "As an AI language model, I don\u2019t keep bees."
+        return "I like aid and maids."
+
+    mia = Persona("m", "Mia", "", MIA.statements[::2])
+    given = {"scorer": TruthTable(), "embedder": HashedNgrams(), "ask": 2}
+    role = audit(mia, Scripted(half), tmp_path / "mia", **given)["speaks as a program"]  # type: ignore[arg-type]
+    assert (role.value, role.n) == (0.5, 4)  # each question alone and in the conversation
+    page = (tmp_path / "mia" / PAGE).read_text()
+    assert "As an AI language model" in page.partition("Statement by statement")[0]
+    robot = replace(mia, summary="A robot.")
+    audit(robot, Scripted(half), tmp_path / "robot", **given)  # type: ignore[arg-type]
+    assert "which may speak as one" in (tmp_path / "robot" / PAGE).read_text()
 
 
 def test_what_cannot_be_audited_is_refused_before_anything_is_written(tmp_path: Path) -> None:

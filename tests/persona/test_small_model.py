@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,8 @@ from consistent_gen.language.packaged import QwenSmall
 from consistent_gen.persona import Persona, PersonaReport, Statement
 from consistent_gen.persona.behaviour import too_nice
 from consistent_gen.persona.behaviour.personality_illusion import cards_turned
+from consistent_gen.persona.cards import parse_card, persona_of
+from consistent_gen.persona.evaluate.audit import PAGE, VALUES, audit, read_report
 from consistent_gen.persona.measurement import Measurement
 from consistent_gen.persona.simulate import Agent, Dialogue, MaxTurns, Repetition
 from consistent_gen.persona.simulate.games import SCENARIOS
@@ -27,6 +30,13 @@ CARDS = (
     Persona("tom", "Tom", "A gruff sailor who argues.", (Statement("I never give in."),)),
     Persona("ada", "Ada", "A kind nurse.", (Statement("I agree with everybody."),)),
 )
+
+
+EXAMPLES = {
+    "Mia": "Mia keeps bees. Mia lives in a mill. Mia is seventy years old.",
+    "Tom": "Tom sails an old boat. Tom has a parrot. Tom never learnt to swim.",
+    "Ada": "Ada is a nurse. Ada plays the violin. Ada works at night.",
+}
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +71,21 @@ def test_three_cards_are_audited_and_two_of_them_talk(qwen: QwenSmall) -> None:
     assert talk.stop_reason and len(talk.turns) >= 2
     for turn in talk.turns:  # the chat template's own marks never reach a reply
         assert "<|" not in turn.text and len(turn.text.split()) <= 24
+
+
+def test_example_cards_are_read_audited_and_reported(qwen: QwenSmall, tmp_path: Path) -> None:
+    for name, said in EXAMPLES.items():
+        data = {"name": name, "description": said, "first_mes": "I am {{char}}."}
+        told = {"spec": "chara_card_v2", "spec_version": "2.0", "data": data}
+        persona = persona_of(parse_card(json.dumps(told).encode()))
+        report = audit(persona, qwen, tmp_path / name, ask=2, seed=1)
+        page = (tmp_path / name / PAGE).read_text()
+        assert f"Audit of {name} in {qwen.name}" in page and "Not measured" not in page
+        assert repr(read_report(tmp_path / name / VALUES)["drift"]) == repr(report["drift"])
+        (kept,) = [m for m in report.measurements if m.name == "contradicted statements"]
+        assert kept.n + kept.failed == 2  # no answer is lost unsaid
+        wordings = report["sensitivity to wording"]
+        assert 0 < len(wordings.items) <= 4 and all(0 <= i.value <= 1 for i in wordings.items)
 
 
 def test_log_probabilities_are_those_of_tokens(qwen: QwenSmall) -> None:

@@ -110,6 +110,26 @@ def test_a_talk_shows_its_drift(walk: PersonaWalk) -> None:
     assert "away from the card" in walk.page.inner_text("#persona-drift")
 
 
+def test_the_persona_draws_itself_within_the_talk(walk: PersonaWalk) -> None:
+    walk.page.fill("#persona-looks textarea", "a girl with red hair and a green coat")
+    for count, (line, button) in enumerate(
+        (("draw yourself in the forest", "Say it"), ("on a beach", "Draw yourself like this")), 1
+    ):
+        walk.page.fill("#persona-say textarea, #persona-say input", line)
+        walk.press(button)
+        walk.until(
+            "[...document.querySelectorAll('#persona-talk img')]"
+            f".filter((one) => one.complete && one.naturalWidth > 0).length === {count}"
+        )
+    walk.wait("#persona-talk >> text=Here I am: on a beach.")
+    (one,) = walk.client.characters().characters
+    stories = [s for s in walk.client.stories(limit=50).stories if s.title == "Talk with Mira"]
+    story = walk.client.story(stories[0].id)
+    assert len(stories) == 1 and len(story.frames) == 2  # one story, so one cast
+    assert story.request.characters["Mira"].library == one.id
+    walk.shoot("personas-talk-pictures")
+
+
 def test_an_audit_ends_in_a_report_that_is_opened(walk: PersonaWalk) -> None:
     walk.press("Audit the persona")
     walk.press("Open the report")

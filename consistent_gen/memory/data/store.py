@@ -8,6 +8,7 @@ same protocol and pass the same conformance suite.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -194,6 +195,12 @@ class Store(Protocol):
         """The quotas in force."""
 
     # writing ---------------------------------------------------------------------------------
+    def together(self) -> AbstractContextManager[None]:
+        """Several writes of which all are kept or none, and which reach the disk at once.
+
+        Nobody else writes meanwhile, so it is for writes that are made in one go.
+        """
+
     def record(self, records: Sequence[Record], *, key: str | None = None) -> Receipt:
         """Append events: turns, media, trait and style observations (not tree, facts, ...).
 

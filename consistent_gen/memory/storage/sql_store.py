@@ -12,6 +12,7 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -124,6 +125,9 @@ class SqlStore(ABC):
         return self._limits
 
     # writing -------------------------------------------------------------------------------------
+
+    def together(self) -> AbstractContextManager[None]:
+        return self.db.transaction()
 
     def record(self, records: Sequence[Record], *, key: str | None = None) -> Receipt:
         prepared = [self._appendable(record) for record in records]

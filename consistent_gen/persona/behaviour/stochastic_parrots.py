@@ -23,7 +23,7 @@ from consistent_gen.persona.asking import ask, asked, refused, speaking_as
 from consistent_gen.persona.measurement import MeasuredItem, Measurement, PersonaReport
 from consistent_gen.persona.persona import Persona
 from consistent_gen.persona.scripted import Scripted
-from consistent_gen.persona.statistics import between_variance, scipy_stats
+from consistent_gen.persona.statistics import between_variance, scipy_stats, wilson
 from consistent_gen.rewards.statistics import holm
 
 
@@ -105,14 +105,17 @@ def _difference(
     noise = float(np.mean(of_one)) if of_one else 0.0
     found = between_variance(rates, noise)
     deviant = _deviant(known)
-    items = tuple(MeasuredItem(id, k / n, why=f"{k} of {n} pass") for id, (k, n) in known.items())
+    items = []
+    for id, (k, n) in known.items():
+        low, high = wilson(k, n)
+        items.append(MeasuredItem(id, k / n, why=f"{k} of {n} pass", low=low, high=high))
     note = f"noise of {noise:.4f} subtracted; spread {max(found.value, 0.0) ** 0.5:.3f}"
     if deviant:
         note += f"; unlike the others: {', '.join(deviant)}"
     return Measurement(
         name, found.value, found.low, found.high, found.n, unclear, direction="lower",
-        unit="variance of pass rates", null=0.0, tools={"classifier": test.tool}, items=items,
-        note=note,
+        unit="variance of pass rates", null=0.0, tools={"classifier": test.tool},
+        items=tuple(items), note=note,
     )  # fmt: skip
 
 

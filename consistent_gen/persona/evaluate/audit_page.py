@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from consistent_gen.persona.evaluate import audit_plots as plots
 from consistent_gen.persona.evaluate.conflicts import metric_conflicts
 from consistent_gen.persona.evaluate.faithfulness import Faithfulness
 from consistent_gen.persona.evaluate.personaeval import JudgeCard
@@ -18,17 +19,26 @@ from consistent_gen.persona.persona import Persona
 QUOTES = 8
 LONGEST = 400  # characters of a quote
 _STYLE = """
+:root { color-scheme: light dark; --paper: #fff; --ink: #1d1d1f; --quiet: #555; --edge: #bbb;
+  --good: #1a56a8; --bad: #b3261e; --axis: #767676; --empty: #e8e8e8 }
+@media (prefers-color-scheme: dark) { :root { --paper: #17181b; --ink: #e8e8ea; --quiet: #b0b0b6;
+  --edge: #55565c; --good: #7fb2f5; --bad: #f2867e; --axis: #909096; --empty: #33343a } }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem;
-  color: #1d1d1f; background: #fff }
-h2 { margin-top: 2.5rem } svg { max-width: 100%; height: auto }
-table { border-collapse: collapse; font-size: .9rem } .scroll { overflow-x: auto }
-td, th { border: 1px solid #bbb; padding: .25rem .5rem; text-align: left; vertical-align: top }
+  color: var(--ink); background: var(--paper); overflow-wrap: break-word }
+h2 { margin-top: 2.5rem } svg { max-width: 100%; height: auto; vertical-align: middle }
+svg text { fill: var(--ink) } .good { fill: var(--good); stroke: var(--good) }
+.worse { fill: var(--bad); stroke: var(--bad) } .axis { stroke: var(--axis) }
+.empty { fill: var(--empty) } .curve { fill: none; stroke: var(--good); stroke-width: 2 }
+table { border-collapse: collapse; font-size: .9rem; overflow-wrap: normal }
+.scroll { overflow-x: auto }
+td, th { border: 1px solid var(--edge); padding: .25rem .5rem; text-align: left;
+  vertical-align: top }
 td.number { text-align: right; font-variant-numeric: tabular-nums }
-blockquote { margin: 1rem 0; padding: .25rem 1rem; border-left: 4px solid #b3261e }
-.quiet { color: #555; font-size: .9rem } .bad { color: #8c1d18; font-weight: 600 }
+td.long { min-width: 12rem } td svg { max-width: none }
+blockquote { margin: 1rem 0; padding: .25rem 1rem; border-left: 4px solid var(--bad) }
+.quiet { color: var(--quiet); font-size: .9rem } .bad { color: var(--bad); font-weight: 600 }
 """
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-_BLUE, _RED, _GREY = "#1a56a8", "#b3261e", "#767676"
 
 
 def page(
@@ -39,20 +49,23 @@ def page(
     baseline: PersonaReport | None = None,
     judge: JudgeCard | None = None,
     failures: Mapping[str, str] | None = None,
+    covers: str = "",
 ) -> str:
-    """The whole document."""
+    """The whole document. covers: what it is about, where that is not the whole card."""
     title = f"Audit of {report.subject}"
     parts = [
         f"<h1>{escape(title)}</h1>",
         '<p class="quiet">Scores of a program about a program: simulated trait levels, no '
         "psychology. There is no single number on purpose; where measures disagree, both stand "
         "here. Intervals are 95 %.</p>",
+        f"<p><strong>It is about {escape(covers)}.</strong></p>" if covers else "",
         _tools(report, judge),
         _quotes(report),
         _statements(answers),
         _measures(report),
         _traits(persona),
         *(_line(m) for m in report.measurements if _by_turn(m)),
+        *(_rates(m) for m in report.measurements if _of_rates(m)),
         _comparison(report, baseline) if baseline is not None else "",
         _failures(failures or {}),
     ]
@@ -78,7 +91,7 @@ def _quotes(report: PersonaReport) -> str:
     """The worst items of all measures that have a better and a worse."""
     picked: list[tuple[str, MeasuredItem]] = []
     for m in report.measurements:
-        if m.direction == "none" or _by_turn(m):
+        if m.direction == "none" or _by_turn(m) or _of_rates(m):
             continue
         for item in m.worst[:QUOTES]:
             bad = math.isnan(item.value) or _goodness(m, item) < _neutral(m)
@@ -125,9 +138,9 @@ def _statements(answers: Sequence[Faithfulness]) -> str:
     rows.sort(key=lambda row: row[:2])
     reach = max(0.05, *(abs(row[1]) for row in rows))
     body = "".join(
-        f"<tr><td>{escape(_cut(text))}</td><td>{_bar(value / reach)}</td>"
+        f'<tr><td class="long">{escape(_cut(text))}</td><td>{plots.bar(value / reach)}</td>'
         f'<td class="number">{value:+.3f}</td><td class="number">{-broken}</td>'
-        f"<td>{escape(why)}<br>"
+        f'<td class="long">{escape(why)}<br>'
         f'<span class="quiet">{escape(_cut(reply, 160))}</span></td></tr>'
         for broken, value, text, why, reply in rows
     )
@@ -142,16 +155,6 @@ def _statements(answers: Sequence[Faithfulness]) -> str:
     )
 
 
-def _bar(share: float) -> str:
-    width = 60.0 * min(abs(share), 1.0)
-    x, color = (60.0, _BLUE) if share >= 0 else (60.0 - width, _RED)
-    return (
-        '<svg width="120" height="14" role="img" aria-label="bar"><line x1="60" x2="60" y1="0" '
-        f'y2="14" stroke="{_GREY}"/><rect x="{x:.1f}" y="2" width="{width:.1f}" height="10" '
-        f'fill="{color}"/></svg>'
-    )
-
-
 def _measures(report: PersonaReport) -> str:
     rows = []
     for m in report.measurements:
@@ -163,57 +166,33 @@ def _measures(report: PersonaReport) -> str:
             f'<td class="number">{_number(m.value)} {escape(m.unit)}</td>'
             f'<td class="number">{interval}</td><td class="number">{m.n}</td>'
             f'<td class="number">{failed}</td><td>{escape(m.direction)}</td>'
-            f'<td class="number">{null}</td><td>{escape("; ".join(m.tools.values()))} '
-            f"{escape(m.note)}</td></tr>"
+            f'<td class="number">{null}</td><td class="long">{escape(", ".join(m.tools))}'
+            f"{'; ' if m.tools and m.note else ''}{escape(m.note)}</td></tr>"
         )
     heads = ("measure", "value", "interval", "cases", "failed", "better", "blind answer gets",
              "measured with")  # fmt: skip
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     return (
         f'<h2>All measures</h2><div class="scroll"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>{_intervals(report)}"
+        f"<tbody>{''.join(rows)}</tbody></table></div>{_all_intervals(report)}"
     )
 
 
-def _intervals(report: PersonaReport) -> str:
+def _all_intervals(report: PersonaReport) -> str:
     """Values with their intervals on one axis."""
-    shown = [m for m in report.measurements if not math.isnan(m.low)]
-    if not shown:
-        return ""
-    low = min(0.0, *(m.low for m in shown))
-    high = max(1e-3, *(m.high for m in shown))
-
-    def x(value: float) -> float:
-        return 260.0 + 440.0 * (value - low) / (high - low)
-
-    rows = [f'<line x1="{x(0):.1f}" x2="{x(0):.1f}" y1="0" y2="{24 * len(shown)}" '
-            f'stroke="{_GREY}" stroke-dasharray="3 3"/>']  # fmt: skip
-    for i, m in enumerate(shown):
-        y = 24 * i + 12
-        rows.append(
-            f'<text x="250" y="{y + 4}" text-anchor="end" font-size="12">{escape(m.name)}</text>'
-            f'<line x1="{x(m.low):.1f}" x2="{x(m.high):.1f}" y1="{y}" y2="{y}" stroke="{_BLUE}" '
-            f'stroke-width="2"/><circle cx="{x(m.value):.1f}" cy="{y}" r="4" fill="{_BLUE}"/>'
-        )
-    return _svg("values with intervals", 720, 24 * len(shown), rows)
+    shown = [(m.name, m.value, m.low, m.high) for m in report.measurements if not math.isnan(m.low)]
+    low = min(0.0, *(row[2] for row in shown), 0.0)
+    high = max(1e-3, *(row[3] for row in shown), 1e-3)
+    return plots.intervals("values with intervals", shown, low=low, high=high) if shown else ""
 
 
 def _traits(persona: Persona) -> str:
     if not persona.traits:
         return ""
-    rows = []
-    for i, (name, value) in enumerate(sorted(persona.traits.items())):
-        y = 24 * i
-        rows.append(
-            f'<text x="190" y="{y + 16}" text-anchor="end" font-size="12">{escape(name)}</text>'
-            f'<rect x="200" y="{y + 4}" width="400" height="16" fill="#e8e8e8"/>'
-            f'<rect x="200" y="{y + 4}" width="{400 * value:.1f}" height="16" fill="{_BLUE}"/>'
-            f'<text x="610" y="{y + 16}" font-size="12">{value:.2f}</text>'
-        )
     return (
         "<h2>Simulated trait levels</h2>"
         '<p class="quiet">As the card declares them, 0 to 1; a declaration, no measurement.</p>'
-        + _svg("trait levels", 660, 24 * len(rows), rows)
+        + plots.levels("trait levels", sorted(persona.traits.items()))
     )
 
 
@@ -221,29 +200,29 @@ def _by_turn(m: Measurement) -> bool:
     return bool(m.items) and all(item.id.startswith("turn ") for item in m.items)
 
 
+def _of_rates(m: Measurement) -> bool:
+    """Whether its items are rates with intervals of their own, and no answers."""
+    return bool(m.items) and all(not math.isnan(item.low) for item in m.items)
+
+
 def _line(m: Measurement) -> str:
     """Values of one measure over the turns of the interview."""
-    points = [(i, item.value) for i, item in enumerate(m.items) if not math.isnan(item.value)]
-    if len(points) < 2:
+    drawn = plots.line(m.name, [item.value for item in m.items])
+    if not drawn:
         return ""
-    low, high = min(v for _, v in points), max(v for _, v in points)
-    low, high = min(low, 0.0), max(high, low + 1e-6)
-
-    def at(i: int, value: float) -> str:
-        x = 50.0 + 640.0 * i / max(len(m.items) - 1, 1)
-        return f"{x:.1f},{190.0 - 170.0 * (value - low) / (high - low):.1f}"
-
-    drawn = " ".join(at(i, value) for i, value in points)
-    rows = [
-        f'<line x1="50" x2="690" y1="190" y2="190" stroke="{_GREY}"/>',
-        f'<text x="44" y="194" text-anchor="end" font-size="12">{low:.2f}</text>',
-        f'<text x="44" y="24" text-anchor="end" font-size="12">{high:.2f}</text>',
-        f'<text x="690" y="208" text-anchor="end" font-size="12">turn {len(m.items)}</text>',
-        f'<polyline points="{drawn}" fill="none" stroke="{_BLUE}" stroke-width="2"/>',
-    ]
     told = f"{m.note}: {_number(m.value)} {m.unit}" if m.note else f"{_number(m.value)} {m.unit}"
-    return f"<h2>{escape(m.name.capitalize())}</h2><p>{escape(told)}</p>" + _svg(
-        m.name, 720, 214, rows
+    return f"<h2>{escape(m.name.capitalize())}</h2><p>{escape(told)}</p>{drawn}"
+
+
+def _rates(m: Measurement) -> str:
+    """A measure over rates, such as those of a card's wordings, each with its interval."""
+    between = "" if math.isnan(m.low) else f" ({m.low:.3f} to {m.high:.3f})"
+    rows = [(f"{i.id}: {i.why}", i.value, i.low, i.high) for i in m.items]
+    return (
+        f"<h2>{escape(m.name.capitalize())}</h2><p>{_number(m.value)} {escape(m.unit)}"
+        f'{between}. {escape(m.note)}.</p><p class="quiet">The share of answers that pass, with '
+        "95 % intervals: where they overlap widely, nothing says that the wording matters.</p>"
+        + plots.intervals(m.name, rows, low=0.0, high=1.0)
     )
 
 
@@ -273,18 +252,7 @@ def _differences(report: PersonaReport, baseline: PersonaReport) -> str:
     shown = [(name, d) for name, d in shown if not math.isnan(d)]
     if not shown:
         return ""
-    reach = max(1e-6, *(abs(d) for _, d in shown))
-    rows = [f'<line x1="460" x2="460" y1="0" y2="{24 * len(shown)}" stroke="{_GREY}"/>']
-    for i, (name, d) in enumerate(shown):
-        y, width = 24 * i, 200.0 * abs(d) / reach
-        x, color = (460.0, _BLUE) if d >= 0 else (460.0 - width, _RED)
-        rows.append(
-            f'<text x="250" y="{y + 16}" text-anchor="end" font-size="12">{escape(name)}</text>'
-            f'<rect x="{x:.1f}" y="{y + 5}" width="{width:.1f}" height="14" fill="{color}"/>'
-            f'<text x="{x + width + 4 if d >= 0 else x - 4:.1f}" y="{y + 16}" font-size="12" '
-            f'text-anchor="{"start" if d >= 0 else "end"}">{d:+.3f}</text>'
-        )
-    return _svg("differences to the baseline", 720, 24 * len(shown), rows)
+    return plots.differences("differences to the baseline", shown)
 
 
 def _failures(failures: Mapping[str, str]) -> str:
@@ -292,14 +260,6 @@ def _failures(failures: Mapping[str, str]) -> str:
         return ""
     lines = "".join(f"<li>{escape(k)}: {escape(v)}</li>" for k, v in failures.items())
     return f"<h2>Not measured</h2><ul>{lines}</ul>"
-
-
-def _svg(label: str, width: int, height: float, rows: Sequence[str]) -> str:
-    return (
-        f'<svg viewBox="0 0 {width} {height:.0f}" width="{width}" height="{height:.0f}" '
-        f'font-family="system-ui, sans-serif" role="img" aria-label="{escape(label, quote=True)}">'
-        f"{''.join(rows)}</svg>"
-    )
 
 
 def _number(value: float) -> str:

@@ -139,9 +139,14 @@ def _clauses(reply: str) -> list[str]:
 
 def questions_about(persona: Persona, count: int = 8) -> tuple[str, ...]:
     """Open questions for a persona whose author wrote none: one for every statement, in order,
-    then general ones. Ours; the paper has a language model write three for each statement.
+    then general ones; of more statements than `count`, so many that lie equally far apart. Ours;
+    the paper has a language model write three for each statement.
     """
-    asked = [f"Is it true what they say: {_of_you(s.text)}" for s in persona.statements]
+    n = len(persona.statements)
+    chosen = range(n) if n <= count else [i * n // max(count, 1) for i in range(max(count, 1))]
+    asked = [
+        f"Is it true what they say of you: {_of_you(persona.statements[i].text)}" for i in chosen
+    ]
     general = ("Who are you?", "What do you do all day?", "What matters to you?",
                "What can't you stand?", "Tell me about your family.")  # fmt: skip
     return tuple([*asked, *general][: max(count, 1)])

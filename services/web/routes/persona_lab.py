@@ -29,6 +29,7 @@ from services.web.intake import CleanPicture, readable
 from services.web.problems import problem_responses
 from services.web.routes.access import FILE_BODY, File, ItemId, State, Who, links
 from services.web.state import ServerState
+from services.web.talk_pictures import draw_in_talk
 
 # The report has its style sheet in itself and pictures as data; it runs and loads nothing.
 REPORT_POLICY = (
@@ -163,9 +164,15 @@ def talk_with_card(
     state: State,
     who: Who,
 ) -> TalkOut:
-    """Say one line to the persona: its reply, and how far each of its turns is from its card."""
+    """Say one line to the persona: its reply, and how far each of its turns is from its card.
+    "Draw yourself in the forest" has a scene drawn, in the story of this talk.
+    """
     state.check_persona_room(who.owner)
-    return state.persona_lab.say(who.owner, card, body.text)
+
+    def draw(scene: str, before: str | None) -> tuple[str, int]:
+        return draw_in_talk(state, who, card, scene, body.looks, before)
+
+    return state.persona_lab.say(who.owner, card, body.text, draw)
 
 
 @router.get(_CARD + "/talk", operation_id="get_talk", responses=problem_responses(404))

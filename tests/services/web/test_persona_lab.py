@@ -24,7 +24,7 @@ from services.persona_lab import PersonaLab
 from services.settings import LanguageSettings
 from services.web import build_app
 from tests.services.web.answers import problem
-from tests.services.web.hand import Server, settings_in, until, world_png
+from tests.services.web.hand import Hand, Server, settings_in, until, world_png
 
 CARDS = "/v1/persona-lab/cards"
 KEY = "sk-4f9a8b7c6d5e4f3a2b1c0d9e8f7a6b5c"
@@ -106,6 +106,32 @@ def test_a_talk_with_its_drift(alice: Client, server: Server) -> None:
     assert not any("PWNED" in line for line in model.seen), "a card's orders reach no model"
     alice.forget_talk(made.id)
     assert alice.talk(made.id).turns == []
+
+
+def test_a_persona_draws_itself_in_one_story(alice: Client, hand: Hand) -> None:
+    made = alice.create_card(card(name="Ilva", description="Ilva keeps bees."))
+    with pytest.raises(ApiError, match="nothing says how Ilva looks"):
+        alice.talk_with_card(made.id, "Draw yourself in the forest")
+    assert alice.talk(made.id).turns == []
+    looks = "a girl with red hair and a green coat"
+    first = alice.talk_with_card(made.id, "Draw yourself in the forest.", looks=looks).turns
+    assert (first[-1].text, first[-1].frame) == ("Here I am: in the forest.", 0)
+    assert first[-1].drift is None and first[0].drift is not None
+    until(lambda: alice.story(first[-1].story or "").frames[0].versions, "the first picture")
+    begun = alice.story(first[-1].story or "").frames[0]
+    until(lambda: alice.jobs(state="running").jobs == [], "the end of its job")
+    again = alice.talk_with_card(made.id, "please draw Ilva on a beach").turns
+    assert (again[-1].story, again[-1].frame) == (first[-1].story, 1)
+    until(lambda: alice.story(first[-1].story or "").frames[1].versions, "the second picture")
+    story = alice.story(first[-1].story or "")
+    assert story.frames[0] == begun  # what is there is not drawn again
+    (one,) = [c for c in alice.characters().characters if c.name == "Ilva"]
+    assert (story.request.characters["Ilva"].library, one.description) == (one.id, looks)
+    alice.talk_with_card(made.id, "Do you keep bees?")
+    assert alice.talk(made.id).turns[: len(again)] == again
+    alice.delete_story(story.id)
+    new = alice.talk_with_card(made.id, "draw yourself").turns[-1]
+    assert (new.text, new.frame) == ("Here I am: standing.", 0) and new.story != story.id
 
 
 def test_a_key_in_a_card_is_told_and_keeps_everybody_out_until_it_is_mended(
