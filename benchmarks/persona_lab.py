@@ -183,7 +183,7 @@ def tried(planted: Planted, *, seeds: int = SEEDS, nulls: int = NULL_SEEDS) -> d
     return result
 
 
-def svg(results: Mapping[str, Mapping[str, Any]], columns: int = 4) -> str:
+def svg(results: Mapping[str, Mapping[str, Any]], columns: int = 6) -> str:
     """Planted against found, a small square for each measure; the line is where both are equal."""
     side, gap = 190, 50
     rows = math.ceil(len(results) / columns)

@@ -92,7 +92,7 @@ def paired_share_difference(first: Sequence[bool], second: Sequence[bool]) -> Es
     both, neither = int((x & y).sum()), int((~x & ~y).sum())
     only_first, only_second = int((x & ~y).sum()), int((~x & y).sum())
     spread = math.sqrt(float(x.sum() * (~x).sum()) * float(y.sum() * (~y).sum()))
-    together = both * neither - only_first * only_second
+    together = float(both * neither - only_first * only_second)
     if together > 0:
         together = max(together - n / 2.0, 0.0)
     phi = together / spread if spread > 0.0 else 0.0
@@ -238,7 +238,8 @@ def cronbach_alpha(scores: NDArray[Any]) -> float:
     whole = float(scores.sum(1).var(ddof=1))
     if whole == 0.0:
         return math.nan
-    return k / (k - 1) * (1.0 - float(scores.var(0, ddof=1).sum()) / whole)
+    of_items = float(scores.var(0, ddof=1).sum())
+    return float(k / (k - 1)) * (1.0 - of_items / whole)
 
 
 def correlation(x: Sequence[float], y: Sequence[float], *, ranks: bool = False) -> Estimate:

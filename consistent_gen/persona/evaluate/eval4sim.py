@@ -162,8 +162,8 @@ def reciprocal_ranks(
 def verification_pairs(
     corpus: Sequence[SpeakerDialogues], seed: int = 42
 ) -> tuple[list[str], list[str], Floats, NDArray[np.int_]]:
-    """Pairs of dialogues, whether one speaker holds both (as many of each kind), and whose pair
-    each is, as an index into the corpus.
+    """Pairs of dialogues, whether one speaker holds both (as many of each kind), and who speaks in
+    the first and in the second: 2 x pairs, as indices into the corpus.
     """
     rng = random.Random(f"verification {seed}")
     first, second, same, whose = [], [], [], []
@@ -171,14 +171,14 @@ def verification_pairs(
         own = one.turns()
         others = [j for j in range(len(corpus)) if j != i]
         for a, b in pairwise(own):
-            stranger = rng.choice(corpus[rng.choice(others)].turns())
+            stranger = rng.choice(others)
             first += [a, a]
-            second += [b, stranger]
+            second += [b, rng.choice(corpus[stranger].turns())]
             same += [1.0, 0.0]
-            whose += [i, i]
+            whose += [(i, i), (i, stranger)]
     if not same:
         raise InputError("nobody holds two dialogues; authorship cannot be verified")
-    return first, second, np.array(same), np.array(whose)
+    return first, second, np.array(same), np.array(whose).T
 
 
 def similarities(first: Sequence[str], second: Sequence[str]) -> Floats:
@@ -222,6 +222,15 @@ def _verified(same: Floats, answer: Floats, weights: Floats) -> Floats:
     brier = 1.0 - weights @ (answer - same) ** 2 / n
     found: Floats = np.mean([auc, c_at_1, f1, f05u, brier], axis=0)
     return found
+
+
+def _pair_weights(weights: Floats, whose: NDArray[np.int_]) -> Floats:
+    """How often each pair is there where each speaker is so often. A pair of two speakers counts
+    for what resampling adds or takes of each, which is the first order of their product (Owen, "The
+    pigeonhole bootstrap", Annals of Applied Statistics 2007); the product itself is too wide.
+    """
+    a, b = whose
+    return np.where(a == b, weights[:, a], weights[:, a] + weights[:, b] - 1.0)
 
 
 def fit_thresholds(same: Floats, cosine: Floats) -> tuple[float, float]:
@@ -309,7 +318,7 @@ def eval4sim(
     curve = resampled(lambda w: _curve_scores(w @ ranks / n, human.adherence), n)
     first, second, same, whose = verification_pairs(corpus)
     answer = rescaled(similarities(first, second), *human.thresholds)
-    pairs = resampled(lambda w: _verified(same, answer, w[:, whose]), n)
+    pairs = resampled(lambda w: _verified(same, answer, _pair_weights(w, whose)), n)
     entailments = _entailments(corpus, scorer)
     natural = resampled(lambda w: _naturalness(entailments, w), n)
     found = [
