@@ -30,7 +30,6 @@ from consistent_gen.persona.evaluate.audit import read_report
 from consistent_gen.persona.evaluate.conflicts import metric_conflicts
 from consistent_gen.persona.evaluate.eval4sim import SpeakerDialogues, eval4sim, fit_reference
 from consistent_gen.persona.evaluate.faithfulness import apc
-from consistent_gen.persona.evaluate.means import measured
 from consistent_gen.persona.evaluate.pair_scorer import default_scorer, tools
 from consistent_gen.persona.evaluate.persobench import personalization_report, read_rows
 from consistent_gen.persona.evaluate.personaeval import asked_of, qualify_judge
@@ -45,6 +44,7 @@ from consistent_gen.persona.evaluate.personal_judge import PersonalJudge
 from consistent_gen.persona.evaluate.reply_consistency import c_scores, read_generations, shuffled
 from consistent_gen.persona.measurement import Measurement
 from consistent_gen.persona.persona import Statement
+from consistent_gen.persona.statistics import measured
 from consistent_gen.persona.transcript import Transcript
 from consistent_gen.registry import resolve
 from consistent_gen.training.statement_pairs import LABELS, read_pairs

@@ -113,6 +113,11 @@ SYSTEMS: tuple[System, ...] = (
         "PersonaFeedback",
         "benchmarks/persona_sets.py",
         "python -m benchmarks.persona_sets personafeedback FOLDER --model NAME",
+        Figure(
+            "accuracy of scripted judges: planted and found correlate by {:.3f}",
+            "persona_lab",
+            ("measures", "judge_reads_profile", "correlation"),
+        ),
     ),
     System(
         12,
@@ -187,18 +192,33 @@ SYSTEMS: tuple[System, ...] = (
         "APC",
         "benchmarks/persona_sets.py",
         "python -m benchmarks.persona_sets apc benchmarks/persona_pairs/open.tsv",
+        Figure(
+            "dAPC of scripted speakers: planted and found correlate by {:.3f}",
+            "persona_lab",
+            ("measures", "dapc_per_statement", "correlation"),
+        ),
     ),
     System(
         20,
         "PersoBench",
         "benchmarks/persona_sets.py",
         "python -m benchmarks.persona_sets persobench PROMPTS RESPONSES",
+        Figure(
+            "C-score beside malformed replies: planted and found correlate by {:.3f}",
+            "persona_lab",
+            ("measures", "persobench_c_score", "correlation"),
+        ),
     ),
     System(
         21,
         "Eval4Sim",
         "benchmarks/persona_sets.py",
         "python -m benchmarks.persona_sets eval4sim HUMAN SIMULATED",
+        Figure(
+            "naturalness: planted and found correlate by {:.3f}",
+            "persona_lab",
+            ("measures", "naturalness", "correlation"),
+        ),
     ),
     System(
         22,
@@ -249,6 +269,11 @@ SYSTEMS: tuple[System, ...] = (
         "PersonaEval",
         "benchmarks/persona_sets.py",
         "python -m benchmarks.persona_sets personaeval CSV --model NAME",
+        Figure(
+            "top-1 of scripted judges: planted and found correlate by {:.3f}",
+            "persona_lab",
+            ("measures", "judge_knows_speaker", "correlation"),
+        ),
     ),
     System(
         27,
@@ -363,6 +388,11 @@ SYSTEMS: tuple[System, ...] = (
         "Embracing Contradiction",
         "benchmarks/persona_sets.py",
         "python -m benchmarks.persona_sets contradiction report.json report.json",
+        Figure(
+            "changes that trade one metric for another: planted and found correlate by {:.3f}",
+            "persona_lab",
+            ("measures", "metric_conflicts", "correlation"),
+        ),
     ),
 )
 

@@ -1,13 +1,13 @@
-"""Intervals and tests of the measures of personas, each as a small value; all intervals are 95 %.
+"""Intervals and tests of all measures of personas, each as a small value; all intervals are 95 %.
 
-What resamples prompts and seeds, and Holm's correction, stand in
+What resamples prompts and seeds, the limits of resampled values and Holm's correction stand in
 `consistent_gen.rewards.statistics`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -16,14 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consistent_gen.errors import MissingExtraError
-from consistent_gen.rewards.statistics import Interval, bootstrap
+from consistent_gen.persona.measurement import Direction, MeasuredItem, Measurement
+from consistent_gen.rewards.statistics import limits
 
 LEVEL = 0.95
+RESAMPLES = 2_000
+AT_ONCE = 250  # resamples in memory
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its interval, the p-value of "it is null", and how many cases it is from."""
+    """A value with its interval, how many cases it is from, and the p-value of "it is null", NaN
+    where that is not told.
+    """
 
     value: float
     low: float
@@ -54,13 +60,14 @@ def scipy_stats() -> Any:
 
 
 def share(hits: int, n: int) -> Estimate:
-    """A share with Wilson's interval (1927); p is of a share of one half, exact."""
+    """A share with Wilson's interval (1927), which has a width at 0 and at 1, too."""
     if n == 0:
         return NOTHING
-    stats = scipy_stats()
-    test = stats.binomtest(hits, n, 0.5)
-    limits = test.proportion_ci(LEVEL, method="wilson")
-    return Estimate(hits / n, float(limits.low), float(limits.high), float(test.pvalue), n)
+    p, z = hits / n, NormalDist().inv_cdf((1.0 + LEVEL) / 2.0)
+    middle = (p + z * z / (2 * n)) / (1.0 + z * z / n)
+    half = z * math.sqrt(p * (1.0 - p) / n + z * z / (4 * n * n)) / (1.0 + z * z / n)
+    low, high = max(middle - half, 0.0), min(middle + half, 1.0)
+    return Estimate(p, 0.0 if hits == 0 else low, 1.0 if hits == n else high, math.nan, n)
 
 
 def wilson(hits: int, n: int) -> tuple[float, float]:
@@ -76,28 +83,139 @@ def share_difference(hits: int, n: int, other_hits: int, other_n: int) -> Estima
     if n == 0 or other_n == 0:
         return NOTHING
     a, b = share(hits, n), share(other_hits, other_n)
-    value = a.value - b.value
-    low = value - math.hypot(a.value - a.low, b.high - b.value)
-    high = value + math.hypot(a.high - a.value, b.value - b.low)
     table = [[hits, n - hits], [other_hits, other_n - other_hits]]
-    return Estimate(value, low, high, float(scipy_stats().fisher_exact(table).pvalue), n + other_n)
+    p = float(scipy_stats().fisher_exact(table).pvalue)
+    return Estimate(*_newcombe(a, b, 0.0), p, n + other_n)
 
 
-def mean(values: Sequence[float], *, seed: int = 0) -> Estimate:
-    """The mean of independent cases with its bootstrap interval; p is Student's, of a mean of 0."""
+def paired_share_difference(first: Sequence[bool], second: Sequence[bool]) -> Estimate:
+    """A share less another one of the same cases; Newcombe's interval for pairs (1998, "Improved
+    confidence intervals for the difference between binomial proportions based on paired data",
+    method 10), McNemar's p.
+    """
+    n = len(first)
+    if n == 0:
+        return NOTHING
+    x, y = np.asarray(first, bool), np.asarray(second, bool)
+    both, neither = int((x & y).sum()), int((~x & ~y).sum())
+    only_first, only_second = int((x & ~y).sum()), int((~x & y).sum())
+    spread = math.sqrt(float(x.sum() * (~x).sum()) * float(y.sum() * (~y).sum()))
+    together = float(both * neither - only_first * only_second)
+    if together > 0:
+        together = max(together - n / 2.0, 0.0)
+    phi = together / spread if spread > 0.0 else 0.0
+    found = _newcombe(share(int(x.sum()), n), share(int(y.sum()), n), phi)
+    return Estimate(*found, mcnemar(only_first, only_second), n)
+
+
+def _newcombe(a: Estimate, b: Estimate, phi: float) -> tuple[float, float, float]:
+    """a - b from the limits of both, squared and added; phi: how far cases go together."""
+    value = a.value - b.value
+    down, up = (a.value - a.low, b.high - b.value), (a.high - a.value, b.value - b.low)
+    low, high = (math.sqrt(max(s * s - 2.0 * phi * s * t + t * t, 0.0)) for s, t in (down, up))
+    return value, value - low, value + high
+
+
+def resampled(
+    statistic: Callable[[Floats], Floats], n: int, *, seed: int = 0
+) -> tuple[float, float, float]:
+    """Any statistic of n cases with its bootstrap interval: (value, low, high).
+
+    statistic: from weights [r n] (how often each resample has each case) to values [r]; resamples
+    for which it is NaN are left out. NaN limits for fewer than two cases.
+    """
+    whole = np.ones((1, n))
+    value = float(statistic(whole)[0])
+    if n < 2:
+        return value, math.nan, math.nan
+    rng = np.random.default_rng(seed)
+    values = np.concatenate([statistic(_weights(rng, n)) for _ in _blocks(RESAMPLES)])
+    kept = np.isfinite(values)
+    if math.isnan(value) or not kept.any():
+        return value, math.nan, math.nan
+    left_out = np.concatenate(
+        [statistic(whole - np.eye(min(AT_ONCE, n - at), n, at)) for at in _blocks(n)]
+    )
+    left_out = np.where(np.isfinite(left_out), left_out, value)
+    return value, *limits(values[kept], value, left_out)
+
+
+def _blocks(n: int) -> range:
+    return range(0, n, AT_ONCE)
+
+
+def _weights(rng: np.random.Generator, n: int) -> Floats:
+    """How often each of n cases is drawn in each of `AT_ONCE` resamples."""
+    drawn = rng.integers(0, n, (AT_ONCE, n)) + n * np.arange(AT_ONCE)[:, None]
+    return np.bincount(drawn.ravel(), minlength=AT_ONCE * n).reshape(AT_ONCE, n).astype(float)
+
+
+def mean(
+    values: Sequence[float], *, groups: Sequence[Hashable] | None = None, seed: int = 0
+) -> Estimate:
+    """The mean of the finite ones among `values`, with its interval.
+
+    groups: to which dialogue, user or the like each value belongs, where those of one are not
+    independent; groups are resampled then, with all of theirs, and where all values are alike a
+    group counts as one case. Zeros and ones of independent cases are a share (Wilson's interval);
+    all else is resampled. NaN limits for a single case or group.
+    """
+    kept = [i for i, value in enumerate(values) if math.isfinite(value)]
+    known = np.array([values[i] for i in kept], float)
+    if not kept:
+        return NOTHING
+    binary = bool(np.isin(known, (0.0, 1.0)).all())
+    if groups is None:
+        if binary:
+            return share(int(known.sum()), len(known))
+        if len(known) < 2:
+            return Estimate(float(known[0]), math.nan, math.nan, math.nan, 1)
+        n = len(known)
+        return Estimate(*resampled(lambda w: w @ known / w.sum(1), n, seed=seed), math.nan, n)
+    of, at = np.unique([str(groups[i]) for i in kept], return_inverse=True)
+    if binary and np.ptp(known) == 0.0:
+        alike = share(int(known[0]) * len(of), len(of))
+        return Estimate(alike.value, alike.low, alike.high, math.nan, len(known))
+    sums, counts = np.bincount(at, known), np.bincount(at)
+    value, low, high = resampled(lambda w: (w @ sums) / (w @ counts), len(of), seed=seed)
+    return Estimate(value, low, high, math.nan, len(known))
+
+
+def p_of_zero_mean(values: Sequence[float]) -> float:
+    """Student's p of "the mean is 0", of independent cases."""
     known = [value for value in values if math.isfinite(value)]
     if len(known) < 2:
-        return Estimate(known[0], math.nan, math.nan, math.nan, 1) if known else NOTHING
-    found: Interval = bootstrap([[value] for value in known], resamples=2_000, seed=seed)
-    constant = len(set(known)) == 1
-    p = float(known[0] == 0.0) if constant else float(scipy_stats().ttest_1samp(known, 0.0).pvalue)
-    return Estimate(found.mean, found.low, found.high, p, len(known))
+        return math.nan
+    if len(set(known)) == 1:
+        return float(known[0] == 0.0)
+    return float(scipy_stats().ttest_1samp(known, 0.0).pvalue)
 
 
-def line(x: Sequence[float], y: Sequence[float]) -> Estimate:
+def measured(
+    name: str, values: Sequence[float], *, groups: Sequence[Hashable] | None = None,
+    direction: Direction = "higher", failed: int = 0, tools: Mapping[str, str] | None = None,
+    items: Sequence[MeasuredItem] = (), null: float = math.nan, reference: float = math.nan,
+    unit: str = "", note: str = "", seed: int = 0,
+) -> Measurement:  # fmt: skip
+    """A `Measurement` from one value a case: their `mean` with its interval.
+
+    values: NaN for a case that failed; it is left out of the mean and counted, beside `failed`.
+    """
+    found = mean(values, groups=groups, seed=seed)
+    return Measurement(
+        name, found.value, found.low, found.high, found.n, failed + len(values) - found.n,
+        direction, unit, reference, null, dict(tools or {}), tuple(items), note,
+    )  # fmt: skip
+
+
+def line(x: Sequence[float], y: Sequence[float], *, reliability: float = 1.0) -> Estimate:
     """The slope of y over x by least squares; its interval allows for unequal spread (HC3).
 
     NaN where x does not vary. With y constant the slope is 0, surely.
+
+    reliability: the share of x's variance that is no error of measurement (`cronbach_alpha`). Such
+    errors make slopes too flat by just that factor (Spearman, 1904), so slope and interval are
+    divided by it; its own uncertainty is not in the interval.
     """
     xs, ys = np.asarray(x, float), np.asarray(y, float)
     kept = np.isfinite(xs) & np.isfinite(ys)
@@ -113,7 +231,23 @@ def line(x: Sequence[float], y: Sequence[float]) -> Estimate:
     t = scipy_stats().t
     half = float(t.ppf((1.0 + LEVEL) / 2.0, n - 2)) * se
     p = 2.0 * float(t.sf(abs(slope) / se, n - 2)) if se > 0.0 else float(slope == 0.0)
-    return Estimate(slope, slope - half, slope + half, p, n)
+    return Estimate(
+        slope / reliability, (slope - half) / reliability, (slope + half) / reliability, p, n
+    )
+
+
+def cronbach_alpha(scores: NDArray[Any]) -> float:
+    """How far items measure one thing (Cronbach, 1951). scores: subjects x items, complete rows
+    only; NaN with fewer than two items or subjects, or where sums do not vary.
+    """
+    n, k = scores.shape
+    if n < 2 or k < 2:
+        return math.nan
+    whole = float(scores.sum(1).var(ddof=1))
+    if whole == 0.0:
+        return math.nan
+    of_items = float(scores.var(0, ddof=1).sum())
+    return float(k / (k - 1)) * (1.0 - of_items / whole)
 
 
 def correlation(x: Sequence[float], y: Sequence[float], *, ranks: bool = False) -> Estimate:

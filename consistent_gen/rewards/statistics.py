@@ -49,7 +49,7 @@ def bootstrap(values: Values, *, resamples: int = RESAMPLES, seed: int = 0) -> I
     means = resampled_means(rows, resamples, seed)
     prompts = np.array([np.mean(row) for row in rows])
     centre = float(prompts.mean())
-    low, high = _limits(means, centre, prompts)
+    low, high = limits(means, centre, (prompts.sum() - prompts) / max(len(prompts) - 1, 1))
     return Interval(centre, low, high, float((means > 0.0).mean()))
 
 
@@ -89,23 +89,25 @@ def resampled_means(rows: Values, resamples: int, seed: int) -> Floats:
     return found
 
 
-def _limits(means: Floats, centre: float, prompts: Floats) -> tuple[float, float]:
-    """Percentiles, a little further out for few prompts (Hesterberg, American Statistician 2015,
-    section 4.1.3); corrected for bias and acceleration (BCa) where the means are skewed.
+def limits(resampled: Floats, centre: float, left_out: Floats) -> tuple[float, float]:
+    """Percentiles, a little further out for few cases (Hesterberg, American Statistician 2015,
+    section 4.1.3); corrected for bias and acceleration (BCa) where what is resampled is skewed.
+
+    resampled: a statistic of each resample; centre: of the cases as they are; left_out: without
+    each case in turn.
     """
-    spread = means.std()
-    outer = NormalDist().cdf(-_students_t(len(prompts)))
+    spread = resampled.std()
+    outer = NormalDist().cdf(-_students_t(len(left_out)))
     shares = np.array([outer, 1.0 - outer])
-    if spread > 0 and abs(float((((means - means.mean()) / spread) ** 3).mean())) > SKEWED:
+    if spread > 0 and abs(float((((resampled - resampled.mean()) / spread) ** 3).mean())) > SKEWED:
         normal = NormalDist()
-        below = float(np.clip((means < centre).mean(), 1e-4, 1 - 1e-4))
+        below = float(np.clip((resampled < centre).mean(), 1e-4, 1 - 1e-4))
         bias = normal.inv_cdf(below)
-        left_out = (prompts.sum() - prompts) / max(len(prompts) - 1, 1)
         d = left_out.mean() - left_out
         bend = float((d**3).sum() / (6.0 * max(float((d**2).sum()), 1e-12) ** 1.5))
         z = [bias + normal.inv_cdf(float(share)) for share in shares]
         shares = np.array([normal.cdf(bias + x / (1.0 - bend * x)) for x in z])
-    low, high = np.quantile(means, shares)
+    low, high = np.quantile(resampled, shares)
     return float(low), float(high)
 
 

@@ -81,16 +81,19 @@ def test_the_published_arithmetic_of_rubric_scores() -> None:
 
 
 def test_a_judge_who_fails_is_told_and_warned_of() -> None:
-    judges = [RubricJudge(Scripted(Grading(4, share), seed=s)) for share, s in ((0.2, 1), (0.0, 2))]
+    judges = [
+        RubricJudge(Scripted(Grading(unparsable=p), seed=s)) for s, p in enumerate((0.2, 0.0))
+    ]
     task = "Linguistic Habits"
     rows = [[j.grade(task, "a cook", f"Q{n}", "Soup.")[0] for n in range(100)] for j in judges]
     alone = {m.name: m for m in rubric_report({task: rows[:1]}, [judges[0].name])}
     assert alone["parse rate"].value == pytest.approx(0.8, abs=0.1)
     assert "hold no score" in alone["parse rate"].note
     assert alone[task].failed == sum(g is None for g in rows[0])
-    assert alone[task].value == 4.0
+    assert math.isnan(alone["judges' agreement"].value)  # nobody to agree with
     both = {m.name: m for m in rubric_report({task: rows}, [j.name for j in judges])}
     assert both[task].failed == 0
+    assert both["judges' agreement"].value == 1.0  # both grade truly, where both grade
     assert weighted_kappa([(1, 1), (5, 5), (3, 3)]) == 1.0
     assert weighted_kappa([(1, 5), (5, 1)]) == -1.0
     assert math.isnan(weighted_kappa([]))

@@ -3,13 +3,15 @@ Reasoning Biases in Persona-Assigned LLMs" (arXiv 2311.04892, ICLR 2024).
 
 The same questions, the persona as the only change, against a neutral one ("a human"). Declining to
 answer is told apart from answering wrongly: both lower the accuracy, and only one is a lack of
-skill. Sets are tested one by one (McNemar), with Holm's correction over all personas and sets;
-shares carry Wilson's intervals. Groups and their names are data that the user loads.
+skill. Sets are tested one by one (McNemar), with Holm's correction over all personas and sets.
+Differences are paired by question. Groups and their names are data that the user loads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from consistent_gen.errors import InputError
 from consistent_gen.language.models import LanguageModel
@@ -24,7 +26,14 @@ from consistent_gen.persona.behaviour.questions import (
 from consistent_gen.persona.measurement import Measurement, PersonaReport
 from consistent_gen.persona.persona import Persona
 from consistent_gen.persona.scripted import Scripted
-from consistent_gen.persona.statistics import mcnemar, share, share_difference
+from consistent_gen.persona.statistics import (
+    Floats,
+    mcnemar,
+    paired_share_difference,
+    resampled,
+    share,
+    share_difference,
+)
 from consistent_gen.rewards.statistics import holm
 
 # Three ways to assign a persona; their wordings are our own.
@@ -106,17 +115,27 @@ def _gaps(id: str, answers: Answers, base: Answers, baseline: str) -> list[Measu
         {o: a.count(who, o) for o in ("right", "wrong", "abstained", "unparsable")}
         for a, who in ((answers, id), (base, baseline))
     ]
-    n, other_n = answers.trials(id), base.trials(baseline)
+    n = answers.trials(id)
     (mine, theirs), failed = counts, counts[0]["unparsable"]
-    change = share_difference(mine["right"], n, theirs["right"], other_n)
-    rate = theirs["right"] / other_n
-    scale = 1.0 / rate if rate > 0.0 else float("nan")
-    silent = share_difference(mine["abstained"], n, theirs["abstained"], other_n)
+    right, other_right = (
+        np.array([row[0].outcome == "right" for row in a.of[who]], float)
+        for a, who in ((answers, id), (base, baseline))
+    )
+
+    def change(weights: Floats) -> Floats:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            lost: Floats = weights @ (right - other_right) / (weights @ other_right)
+        return np.where(np.isfinite(lost), lost, np.nan)
+
+    silent = paired_share_difference(*(
+        [row[0].outcome == "abstained" for row in a.of[who]]
+        for a, who in ((answers, id), (base, baseline))
+    ))  # fmt: skip
     said, other_said = mine["right"] + mine["wrong"], theirs["right"] + theirs["wrong"]
     skill = share_difference(mine["right"], said, theirs["right"], other_said)
     return [
-        Measurement(f"accuracy change of {id}", change.value * scale, change.low * scale,
-                    change.high * scale, n, failed, null=0.0, unit="of the baseline's accuracy"),
+        Measurement(f"accuracy change of {id}", *resampled(change, n), n, failed, null=0.0,
+                    unit="of the baseline's accuracy"),
         Measurement(f"abstention gap of {id}", silent.value, silent.low, silent.high, n, failed,
                     direction="lower", null=0.0),
         Measurement(f"skill gap of {id}", skill.value, skill.low, skill.high, said, n - said,

@@ -29,8 +29,10 @@ from consistent_gen.persona.measurement import MeasuredItem, Measurement, Person
 from consistent_gen.persona.persona import Persona
 from consistent_gen.persona.scripted import Scripted
 from consistent_gen.persona.simulate.games import SCENARIOS, CardPlayer, CardScenario
-from consistent_gen.persona.statistics import Estimate, correlation, line
+from consistent_gen.persona.statistics import Estimate, correlation, cronbach_alpha, line
 from consistent_gen.rewards.statistics import holm
+
+LEAST_ALPHA = 0.7  # below it a scale is too unreliable to correct for (Nunnally's usual bound)
 
 
 @dataclass(frozen=True)
@@ -63,11 +65,14 @@ AGREEABLENESS = Questionnaire("agreeableness", (
 
 @dataclass(frozen=True)
 class TaskScore:
-    """What a scale or a task found: NaN where nothing could be read. failed: unreadable replies."""
+    """What a scale or a task found: NaN where nothing could be read. failed: unreadable replies.
+    items: of a scale, the rating of each item, NaN where it could not be read.
+    """
 
     value: float
     n: int
     failed: int
+    items: tuple[float, ...] = ()
 
 
 Behave: TypeAlias = Callable[[LanguageModel, Persona | None], TaskScore]  # a task
@@ -85,10 +90,17 @@ def self_report(
             f"all) to {high} (fully)."
         )
         rating = last_integer(ask(model, persona, question, max_tokens=16), low, high)
-        if rating is not None:
-            ratings.append(low + high - rating if reversed_ else rating)
-    value = float(np.mean(ratings)) if ratings else math.nan
-    return TaskScore(value, len(ratings), len(questionnaire.items) - len(ratings))
+        turned = math.nan if rating is None else low + high - rating if reversed_ else rating
+        ratings.append(float(turned))
+    known = [rating for rating in ratings if not math.isnan(rating)]
+    value = float(np.mean(known)) if known else math.nan
+    return TaskScore(value, len(known), len(ratings) - len(known), tuple(ratings))
+
+
+def reliability(scores: Sequence[TaskScore]) -> float:
+    """Cronbach's alpha of a scale over everybody who rated all items; NaN where nobody varies."""
+    rows = [s.items for s in scores if s.items and not any(math.isnan(v) for v in s.items)]
+    return cronbach_alpha(np.array(rows)) if len(rows) > 1 else math.nan
 
 
 def cards_turned(
@@ -216,13 +228,22 @@ def links(subject: str, found: Subjects) -> PersonaReport:
     """The matrix: for each scale and task "SCALE ~ TASK" (Pearson's r with Fisher's interval) and
     "TASK per SCALE" (the slope in units of both). A note says whether there is a link after Holm's
     correction over the whole matrix. NaN where a scale or a task does not vary.
+
+    Few items measure a trait with an error, which makes the slope too flat: it is that over the
+    trait, by the scale's reliability (`LEAST_ALPHA` or more, else as it is; a note says which).
     """
     cells: dict[tuple[str, str], tuple[Estimate, Estimate, int]] = {}
+    told: dict[str, str] = {}
     for scale, reports in found.scales.items():
         for task, acts in found.tasks.items():
             x, y = [s.value for s in reports], [s.value for s in acts]
             failed = sum(s.failed for s in (*reports, *acts))
-            cells[scale, task] = correlation(x, y), line(x, y), failed
+            alpha = reliability(reports)
+            told[scale] = f"alpha of {scale} {alpha:.2f}, " + (
+                "slope corrected for it" if alpha >= LEAST_ALPHA else "slope not corrected"
+            )
+            slope = line(x, y, reliability=min(alpha, 1.0) if alpha >= LEAST_ALPHA else 1.0)
+            cells[scale, task] = correlation(x, y), slope, failed
     known = {f"{s}\x1f{t}": r.p for (s, t), (r, *_) in cells.items() if math.isfinite(r.p)}
     adjusted = holm(known)
     out = []
@@ -240,7 +261,8 @@ def links(subject: str, found: Subjects) -> PersonaReport:
         out.append(Measurement(f"{scale} ~ {task}", r.value, r.low, r.high, r.n, failed,
                                direction="none", null=0.0, items=items, note=note))  # fmt: skip
         out.append(Measurement(f"{task} per {scale}", slope.value, slope.low, slope.high, slope.n,
-                               failed, direction="none", null=0.0, note=note))  # fmt: skip
+                               failed, direction="none", null=0.0,
+                               note=f"{note}; {told[scale]}"))  # fmt: skip
     return PersonaReport(subject, tuple(out))
 
 

@@ -23,7 +23,7 @@ from consistent_gen.persona.behaviour.questions import (
 from consistent_gen.persona.measurement import MeasuredItem, Measurement, PersonaReport
 from consistent_gen.persona.persona import Persona
 from consistent_gen.persona.scripted import Scripted
-from consistent_gen.persona.statistics import mean
+from consistent_gen.persona.statistics import mean, p_of_zero_mean
 from consistent_gen.rewards.statistics import holm
 
 
@@ -50,7 +50,7 @@ def effects(subject: str, answers: Answers) -> PersonaReport:
     for id in ids:
         paired = [a - b for a, b in zip(answers.accuracy(id), base, strict=True)]
         found[id] = mean(paired), paired
-    adjusted = holm({id: effect.p for id, (effect, _) in found.items()})
+    adjusted = holm({id: p_of_zero_mean(paired) for id, (_, paired) in found.items()})
     for id, (effect, paired) in found.items():
         items = tuple(
             MeasuredItem(q.id, value, q.text, why=q.context)

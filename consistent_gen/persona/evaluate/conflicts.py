@@ -13,9 +13,12 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from consistent_gen.errors import InputError, UnknownNameError
 from consistent_gen.persona.measurement import Measurement, PersonaReport
-from consistent_gen.rewards.pareto import MetricConflict, conflicts
+from consistent_gen.persona.statistics import measured
+from consistent_gen.rewards.pareto import MetricConflict, conflicts, tolerance
 
 
 def metric_conflicts(reports: Sequence[PersonaReport]) -> list[MetricConflict]:
@@ -83,3 +86,31 @@ def fairness(
     parity = Measurement("parity gap", max(yes) - min(yes), n=n, direction="lower")
     gap = max(deserved) - min(deserved)
     return parity, Measurement("opportunity gap", gap, n=n, direction="lower")
+
+
+# The truth that conflicts are held to ------------------------------------------------------------
+
+
+def recover(seed: int, parameter: float) -> Measurement:
+    """The share of changes that trade one metric for another, found from 200 cases a metric.
+
+    Of all others every second one makes both better, and every second one nothing; tolerances are
+    what repeats of the same system differ by.
+    """
+    rng = np.random.default_rng(seed)
+    metrics = ("kept", "fluent")
+
+    def report(name: str, rates: Sequence[float]) -> PersonaReport:
+        return PersonaReport(name, tuple(
+            measured(metric, (rng.random(200) < rate).astype(float).tolist())
+            for metric, rate in zip(metrics, rates, strict=True)
+        ), tolerances)  # fmt: skip
+
+    repeats = rng.binomial(200, 0.5, (20, 10)) / 200.0
+    tolerances = dict.fromkeys(metrics, tolerance(repeats.tolist()))
+    found = []
+    for number in range(60):
+        moved = (0.25, -0.25) if rng.random() < parameter else ((0.2, 0.2), (0.0, 0.0))[number % 2]
+        new = report("new", [0.5 + by for by in moved])
+        found.append(float(bool(metric_conflicts([report("old", (0.5, 0.5)), new]))))
+    return measured("changes that trade", found, direction="lower", null=0.0)

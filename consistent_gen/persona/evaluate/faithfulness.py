@@ -22,12 +22,12 @@ from dataclasses import dataclass
 from consistent_gen.errors import InputError
 from consistent_gen.language.models import LanguageModel, Message
 from consistent_gen.persona.cards.prose import sentences
-from consistent_gen.persona.evaluate.means import measured
 from consistent_gen.persona.evaluate.pair_scorer import asked_and_said, tools
 from consistent_gen.persona.judging import Nli, PairScorer
 from consistent_gen.persona.measurement import MeasuredItem, Measurement
 from consistent_gen.persona.persona import Persona, Statement
 from consistent_gen.persona.scripted import Scripted
+from consistent_gen.persona.statistics import measured
 from consistent_gen.rewards.statements import Judged, active_passive
 
 MAX_CLAUSES = 40  # of an answer
@@ -206,6 +206,9 @@ def _items(found: Sequence[Faithfulness], values: Sequence[float]) -> tuple[Meas
 # The truth that the measure is held to ---------------------------------------------------------
 
 
+DENIAL = "It is false that "
+
+
 class KeepsStatements:
     """A behaviour that answers by its statements: contradicts one with probability `breaks`.
 
@@ -221,13 +224,13 @@ class KeepsStatements:
         for line in messages[0].content.splitlines():
             text = line.removeprefix("- ")
             if line.startswith("- ") and _of_you(text) in asked:
-                return f"It is false that {text}" if draw.random() < self.breaks else f"Yes: {text}"
+                return said_or_denied(text, draw.random() < self.breaks)
         return "That has nothing to do with it."
 
 
 class TruthTable:
-    """A scorer that is right about what `KeepsStatements` says: what is found is then the measure's
-    own doing, and no scorer's.
+    """A scorer that is right about scripted speakers, who say a statement ("Yes: ...") or deny it
+    ("It is false that ..."): what is found is then the measure's own doing, and no scorer's.
     """
 
     name, accuracy = "table", "right by construction, about scripted answers only"
@@ -237,21 +240,62 @@ class TruthTable:
         return [float(_of_you(statement) in question) for statement, question in pairs]
 
     def nli(self, pairs: Sequence[tuple[str, str]]) -> list[Nli]:
-        """By "It is false that" and "Yes:"."""
+        """By what the last line of both claims, and whether it says or denies that."""
         found = []
-        for statement, said in pairs:
-            reply = said.rpartition("\n")[2]
-            if statement not in reply:
+        for premise, reply in pairs:
+            (claim, denied), (said, said_denied) = _claim(premise), _claim(reply)
+            if claim != said:
                 found.append(Nli(0.0, 1.0, 0.0))
             else:
-                found.append(Nli(1.0, 0.0, 0.0) if "false" in reply else Nli(0.0, 0.0, 1.0))
+                found.append(Nli(0.0, 0.0, 1.0) if denied == said_denied else Nli(1.0, 0.0, 0.0))
         return found
 
 
-def recovery(seed: int, parameter: float) -> Measurement:
-    """The planted rate of broken statements: 1 - the active part of each answer."""
-    statements = tuple(Statement(f"I own {n} boats number {n}.") for n in range(80))
-    persona = Persona("scripted", "Scripted", statements=statements)
-    model = Scripted(KeepsStatements(parameter), seed=seed)
-    _, answers = faithfulness(persona, model, TruthTable(), questions_about(persona, 80))
-    return measured("broken", [1.0 - one.active for one in answers])
+def said_or_denied(statement: str, denied: bool) -> str:
+    """A scripted speaker's reply, which `TruthTable` understands."""
+    return f"{DENIAL}{statement}" if denied else f"Yes: {statement}"
+
+
+def _claim(text: str) -> tuple[str, bool]:
+    last = text.rpartition("\n")[2]
+    return last.removeprefix(DENIAL).removeprefix("Yes: "), last.startswith(DENIAL)
+
+
+class Balanced:
+    """A behaviour that says the statement it is asked about with probability `keeps`, denies
+    another one instead with probability `strays`, and else says nothing of itself.
+    """
+
+    def __init__(self, keeps: float, strays: float) -> None:
+        self.keeps, self.strays = keeps, strays
+
+    def __call__(self, messages: Sequence[Message], draw: random.Random) -> str | None:
+        own = [x[2:] for x in messages[0].content.splitlines() if x.startswith("- ")]
+        about = [text for text in own if _of_you(text) in messages[-1].content]
+        others = [text for text in own if text not in about]
+        chance = draw.random()
+        if chance < self.keeps:
+            return said_or_denied(about[0], denied=False)
+        if chance < self.keeps + self.strays:
+            return said_or_denied(draw.choice(others), denied=True)
+        return "That has nothing to do with it."
+
+
+def _boats(count: int) -> Persona:
+    statements = tuple(Statement(f"I own {n} boats number {n}.") for n in range(count))
+    return Persona("scripted", "Scripted", statements=statements)
+
+
+def recover_broken(seed: int, parameter: float) -> Measurement:
+    """The planted rate of statements that are denied when they are asked about."""
+    persona, model = _boats(20), Scripted(KeepsStatements(parameter), seed=seed)
+    return faithfulness(persona, model, TruthTable(), 4 * questions_about(persona, 20))[0][0]
+
+
+def recover_dapc(seed: int, parameter: float) -> Measurement:
+    """dAPC a statement, of a persona of twenty that is asked about each of them four times. At 0 it
+    keeps as many as it denies of the others.
+    """
+    persona, n = _boats(20), 20
+    model = Scripted(Balanced(0.4 + n * parameter / 2.0, 0.4 - n * parameter / 2.0), seed=seed)
+    return faithfulness(persona, model, TruthTable(), 4 * questions_about(persona, n))[0][1]

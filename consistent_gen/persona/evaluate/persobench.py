@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,10 +21,11 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from consistent_gen.errors import InputError
-from consistent_gen.persona.evaluate.means import measured
+from consistent_gen.persona.evaluate.faithfulness import TruthTable, said_or_denied
 from consistent_gen.persona.evaluate.pair_scorer import tools
 from consistent_gen.persona.judging import PairScorer
 from consistent_gen.persona.measurement import MeasuredItem, Measurement
+from consistent_gen.persona.statistics import measured
 
 Mode: TypeAlias = Literal["released", "corrected"]
 MAX_WORDS = 110
@@ -178,15 +180,27 @@ def _overlap(personas: Sequence[str], text: str) -> float:
     return len(words & known) / len(words) if words else 0.0
 
 
-def recovery(seed: int, parameter: float) -> Measurement:
+# The truth that the measures are held to --------------------------------------------------------
+
+
+def planted(seed: int, malformed: float, denied: float, count: int = 120) -> list[PersoRow]:
+    """Rows of which a share is malformed, and of the rest a share denies the persona."""
+    rng = random.Random(f"rows {seed}")
+    rows = []
+    for _ in range(count):
+        bad, said = rng.random() < malformed, said_or_denied("I own a boat.", rng.random() < denied)
+        raw = "Hi!" if bad else json.dumps({"response": said})
+        rows.append(PersoRow(("I own a boat.",), "A: Hello", "Hi", raw))
+    return rows
+
+
+def recover_malformed(seed: int, parameter: float) -> Measurement:
     """The planted share of malformed outputs, as the failure ratio finds it."""
-    import random
-
-    from consistent_gen.persona.evaluate.faithfulness import TruthTable
-
-    rng = random.Random(f"malformed {seed}")
-    good = json.dumps({"response": "Yes: I own a boat."})
-    rows = [PersoRow(("I own a boat.",), "A: Hello", "Hi", "Hi!" if rng.random() < parameter
-                     else good) for _ in range(120)]  # fmt: skip
-    report = personalization_report(rows, TruthTable())
+    report = personalization_report(planted(seed, parameter, 0.3), TruthTable())
     return next(m for m in report if m.name == "failure ratio")
+
+
+def recover_c_score(seed: int, parameter: float) -> Measurement:
+    """The planted C-score of valid rows, beside malformed ones; at 0 as many deny as repeat."""
+    report = personalization_report(planted(seed, 0.15, (1.0 - parameter) / 2.0), TruthTable())
+    return report[0]

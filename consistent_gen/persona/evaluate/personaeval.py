@@ -23,8 +23,8 @@ import numpy as np
 
 from consistent_gen.errors import InputError
 from consistent_gen.language.models import LanguageModel, Message
-from consistent_gen.persona.evaluate.means import measured
 from consistent_gen.persona.measurement import MeasuredItem, Measurement
+from consistent_gen.persona.statistics import measured
 
 TRACKS = ("Literary", "Drama", "Expertise")
 HUMAN = 0.908  # top-1 of people, all tracks (abstract)
@@ -210,7 +210,7 @@ def planted(seed: int, count: int = 250, options: int = 4) -> tuple[list[WhoCase
     return cases, {case.prompt: case.truth for case in cases}
 
 
-def recovery(seed: int, parameter: float) -> Measurement:
+def recover(seed: int, parameter: float) -> Measurement:
     """The planted accuracy of a judge (above chance), as top-1 finds it."""
     cases, truth = planted(seed)
     card = qualify_judge("scripted", scripted_judge(parameter, truth, seed), cases, "planted")

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from consistent_gen.errors import InputError
-from consistent_gen.persona.evaluate.means import measured
-from consistent_gen.persona.judging import Choice, PairwiseJudge
+from consistent_gen.persona.judging import Choice, OrderSwapped, PairwiseJudge
 from consistent_gen.persona.measurement import MeasuredItem, Measurement
+from consistent_gen.persona.statistics import measured
 
 # The second folder is spelled so in the published data.
 KINDS = {"general": "general", "specific": "spedific"}
@@ -106,7 +106,7 @@ def feedback_report(
     cases: Sequence[FeedbackCase], judge: PairwiseJudge, seed: int = 0
 ) -> list[Measurement]:
     """Accuracy by kind, tier and arm. An abstention is a failure, not half a hit; a tie counts
-    one half.
+    one half. The interval is over users, since a judge reads some of them better than others.
     """
     profiles = sorted({case.profile for case in cases})
     turned = dict(zip(profiles, [*profiles[1:], profiles[0]], strict=True))
@@ -118,6 +118,7 @@ def feedback_report(
     found = []
     for kind, tier in sorted({(c.kind, c.tier) for c in cases}):
         part = [c for c in cases if (c.kind, c.tier) == (kind, tier)]
+        users = [c.user for c in part]
         for arm in ARMS:
             if arm == "another's profile" and len(profiles) < 2:
                 continue
@@ -129,12 +130,13 @@ def feedback_report(
             ]
             found.append(
                 measured(
-                    f"{kind} {tier}, {arm}", hits, tools={"judge": judge.name}, null=0.5,
+                    f"{kind} {tier}, {arm}", hits, groups=users, tools={"judge": judge.name},
+                    null=0.5,
                     items=items, note=f"sides drawn by seed {seed}",
                 )
             )  # fmt: skip
         length = [_hit(c, "", LengthJudge(), f"{seed} {i}") for i, c in enumerate(part)]
-        found.append(measured(f"{kind} {tier}, length alone", length, null=0.5))
+        found.append(measured(f"{kind} {tier}, length alone", length, groups=users, null=0.5))
     return found
 
 
@@ -148,17 +150,22 @@ def _hit(case: FeedbackCase, context: str, judge: PairwiseJudge, coin: str) -> f
     return 0.5 if p == 0.5 else float(p > 0.5)
 
 
-def recovery(seed: int, parameter: float) -> Measurement:
-    """The planted accuracy of a judge that reads the profile, as the profile arm finds it."""
-    from consistent_gen.persona.judging import OrderSwapped
+# The truth that the measures are held to --------------------------------------------------------
 
-    cases = [FeedbackCase(n % 20 + 1, f"user {n % 20}", f"q{n}", f"for user {n % 20} case {n}",
+
+def recover(seed: int, parameter: float) -> Measurement:
+    """The planted accuracy of a judge that reads the profile, some users' better than others', as
+    the profile arm finds it.
+    """
+    rng = random.Random(f"users {seed}")
+    reads = [rng.betavariate(10.0 * parameter, 10.0 * (1.0 - parameter)) for _ in range(40)]
+    cases = [FeedbackCase(n % 40 + 1, f"user {n % 40}", f"q{n}", f"for user {n % 40} case {n}",
                           f"anything case {n}", "general", "easy") for n in range(240)]  # fmt: skip
 
     def ask(context: str, first: str, second: str) -> float:
         profile = context.partition("\n")[0].removeprefix("Profile: ")
-        case = first.rpartition("case ")[2]
-        right = random.Random(f"{seed} {case}").random() < parameter
+        case = int(first.rpartition("case ")[2])
+        right = random.Random(f"{seed} {case}").random() < reads[case % 40]
         fits = f"for {profile} case" in first
         return float(fits == right)
 

@@ -22,9 +22,9 @@ import numpy as np
 
 from consistent_gen.errors import InputError
 from consistent_gen.language.models import LanguageModel, Message
-from consistent_gen.persona.evaluate.means import measured
 from consistent_gen.persona.measurement import MeasuredItem, Measurement
 from consistent_gen.persona.scripted import Scripted
+from consistent_gen.persona.statistics import Floats, measured, resampled
 
 TASKS: Mapping[str, str] = {
     "Expected Action": "what somebody with this persona would most sensibly do in the situation",
@@ -133,28 +133,43 @@ def rubric_report(
     if rate.value < ENOUGH:
         warning = f"{1 - rate.value:.0%} of the judges' texts hold no score; trust no mean of them"
         rate = measured("parse rate", parsed, tools=told, note=warning)
-    kappas = []
-    for a, b in combinations(range(len(judges)), 2):
-        pairs = [(x, y) for rows in grades.values() for x, y in zip(rows[a], rows[b], strict=True)
-                 if x is not None and y is not None]  # fmt: skip
-        kappas.append(weighted_kappa(pairs))
-    agreement = Measurement("judges' agreement", _mean(kappas), n=len(kappas), tools=told,
-                            note="mean quadratic kappa over pairs of judges")  # fmt: skip
-    return [*found, rate, agreement]
+    every = np.array(
+        [[math.nan if g is None else g for rows in grades.values() for g in rows[j]]
+         for j in range(len(judges))], float,
+    )  # fmt: skip
+    pairs = [every[[a, b]] for a, b in combinations(range(len(judges)), 2)]
+
+    def agree(weights: Floats) -> Floats:
+        kappas = np.array([_kappas(a, b, weights) for a, b in pairs])
+        known = np.isfinite(kappas)
+        total = np.where(known, kappas, 0.0).sum(0)
+        return np.where(known.any(0), total / np.maximum(known.sum(0), 1), np.nan)
+
+    kappa = resampled(agree, every.shape[1]) if pairs else (math.nan, math.nan, math.nan)
+    note = f"mean quadratic kappa over {len(pairs)} pairs of judges; interval over questions"
+    n = every.shape[1] if pairs else 0
+    return [*found, rate, Measurement("judges' agreement", *kappa, n, tools=told, note=note)]
 
 
 def weighted_kappa(pairs: Sequence[tuple[int, int]]) -> float:
-    """Cohen's kappa with squared weights over the scale; NaN where nothing varies."""
+    """Cohen's kappa with squared weights; NaN where nothing varies."""
     if not pairs:
         return math.nan
-    size = SCALE[1] - SCALE[0] + 1
-    seen = np.zeros((size, size))
-    for a, b in pairs:
-        seen[a - SCALE[0], b - SCALE[0]] += 1.0 / len(pairs)
-    chance = np.outer(seen.sum(1), seen.sum(0))
-    weight = (np.arange(size)[:, None] - np.arange(size)[None]) ** 2
-    expected = float((weight * chance).sum())
-    return 1.0 - float((weight * seen).sum()) / expected if expected else math.nan
+    a, b = np.array(pairs, float).T
+    return float(_kappas(a, b, np.ones((1, len(pairs))))[0])
+
+
+def _kappas(a: Floats, b: Floats, weights: Floats) -> Floats:
+    """1 - E (a - b)^2 / (E a^2 + E b^2 - 2 E a E b), the second as if both graded independently.
+
+    a, b: grades, NaN where there is none; weights: how often each question is there, r x questions.
+    """
+    kept = np.isfinite(a) & np.isfinite(b)
+    a, b, w = a[kept], b[kept], weights[:, kept]
+    n = np.maximum(w.sum(1), 1e-9)
+    chance = (w @ a**2 + w @ b**2) / n - 2.0 * (w @ a) * (w @ b) / n**2
+    found: Floats = 1.0 - (w @ (a - b) ** 2 / n) / np.where(chance > 1e-12, chance, np.nan)
+    return found
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -162,22 +177,41 @@ def _mean(values: Sequence[float]) -> float:
     return math.fsum(kept) / len(kept) if kept else math.nan
 
 
-class Grading:
-    """A behaviour that grades truly but for a share of texts without a score. level: the grade."""
+# The truth that the measures are held to --------------------------------------------------------
 
-    def __init__(self, level: int, unparsable: float) -> None:
-        self.level, self.unparsable = level, unparsable
+
+class Grading:
+    """A behaviour that gives each question its true grade with probability `agrees`, else any; a
+    share of its texts has no score.
+    """
+
+    def __init__(self, agrees: float = 1.0, unparsable: float = 0.0) -> None:
+        self.agrees, self.unparsable = agrees, unparsable
 
     def __call__(self, messages: Sequence[Message], draw: random.Random) -> str | None:
         if draw.random() < self.unparsable:
             return "I would rather talk about the weather."
-        return f"It fits. Therefore, the final score is {self.level}."
+        true = random.Random(messages[-1].content)
+        grade = (true if draw.random() < self.agrees else draw).randint(*SCALE)
+        return f"It fits. Therefore, the final score is {grade}."
 
 
-def recovery(seed: int, parameter: float) -> Measurement:
-    """The planted share of judge texts with a score, as the parse rate finds it."""
-    judge = RubricJudge(Scripted(Grading(4, 1.0 - parameter), seed=seed))
+def _graded(judges: Sequence[Grading], seed: int, count: int) -> list[Measurement]:
+    """The report on scripted judges that grade numbered questions."""
     task = "Persona Consistency"
-    rows = [[judge.grade(task, "a baker", f"Question {n}?", "Bread.")[0] for n in range(200)]]
-    report = rubric_report({task: rows}, [judge.name])
-    return next(m for m in report if m.name == "parse rate")
+    asked = [RubricJudge(Scripted(j, seed=100 * seed + i)) for i, j in enumerate(judges)]
+    rows = [[judge.grade(task, "a baker", f"Question {seed} {n}?", "Bread.")[0]
+             for n in range(count)] for judge in asked]  # fmt: skip
+    return rubric_report({task: rows}, [judge.name for judge in asked])
+
+
+def recover_parse_rate(seed: int, parameter: float) -> Measurement:
+    """The planted share of judge texts with a score, as the parse rate finds it."""
+    return _graded([Grading(unparsable=1.0 - parameter)], seed, 200)[-2]
+
+
+def recover_agreement(seed: int, parameter: float) -> Measurement:
+    """The quadratic kappa of two judges, of which one gives the other's grades so often; judges
+    that grade evenly and otherwise by chance have just that kappa.
+    """
+    return _graded([Grading(), Grading(agrees=parameter)], seed, 100)[-1]

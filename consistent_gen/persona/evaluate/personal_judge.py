@@ -14,20 +14,22 @@ import math
 import random
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median_low
 
 import numpy as np
 
 from consistent_gen.errors import InputError
 from consistent_gen.language.models import LanguageModel, Message
-from consistent_gen.persona.evaluate.means import library, measured
 from consistent_gen.persona.judging import Choice
 from consistent_gen.persona.measurement import MeasuredItem, Measurement
+from consistent_gen.persona.statistics import measured, scipy_stats
 
 BANDS = ("uncertain", "moderately certain", "quite certain", "certain", "highly certain")
 TARGET = 0.80
 LEAST = 30  # items above a threshold, at least
+SPLITS = 9
 _CHOICE = re.compile(r"\[\[\s*([AB])\s*\]\]", re.IGNORECASE)
 _CERTAINTY = re.compile(r"\[\[\s*(\d{1,3})\s*\]\]")
 # What the published rows of each set have in common, and what marks it.
@@ -81,12 +83,16 @@ def accuracy(pairs: Sequence[JudgedPair], at_least: float = 0.0) -> tuple[float,
 
 def risk_coverage(pairs: Sequence[JudgedPair]) -> list[RiskPoint]:
     """The curve over all thresholds that occur, from everything to the most certain."""
-    levels = sorted({p.certainty for p in pairs if not math.isnan(p.certainty)})
-    points = []
-    for level in levels:
-        share, n = accuracy(pairs, level)
-        points.append(RiskPoint(level, n / len(pairs), share, n))
-    return points
+    known = sorted((p.certainty, p.right) for p in pairs if not math.isnan(p.certainty))
+    if not known:
+        return []
+    levels, starts = np.unique([certainty for certainty, _ in known], return_index=True)
+    counts = len(known) - starts
+    right = np.cumsum([r for _, r in reversed(known)])[counts - 1]
+    return [
+        RiskPoint(float(level), int(n) / len(pairs), int(hits) / int(n), int(n))
+        for level, n, hits in zip(levels, counts, right, strict=True)
+    ]
 
 
 def choose_threshold(
@@ -94,8 +100,10 @@ def choose_threshold(
 ) -> float | None:
     """The lowest certainty from which on the judge is right in `target` of the cases.
 
-    Chosen on one half and kept only if the other half reaches it within its error (one-sided 5 %)
-    and certainty ranks right answers higher at all (AUC above .5, one-sided 1 %). None otherwise.
+    Chosen on one half and kept only if the other half reaches it within the error of both
+    (one-sided 5 %), in most of `SPLITS` ways to halve the pairs: the median of those that are kept.
+    And only where certainty ranks right answers higher at all (AUC above .5, one-sided 1 %). None
+    otherwise.
     """
     usable = [p for p in pairs if not math.isnan(p.certainty)]
     if len(usable) < 2 * LEAST:
@@ -105,15 +113,23 @@ def choose_threshold(
         return min(p.certainty for p in usable)  # good enough as it is; certainty need not rank
     if not _ranks(usable):
         return None
-    order = usable[:]
-    random.Random(f"halves {seed}").shuffle(order)
-    half, other = order[: len(order) // 2], order[len(order) // 2 :]
+    rng, kept = random.Random(f"halves {seed}"), []
+    for _ in range(SPLITS):
+        order = rng.sample(usable, len(usable))
+        found = _of_halves(order[: len(order) // 2], order[len(order) // 2 :], target)
+        kept += [] if found is None else [found]
+    return median_low(kept) if len(kept) > SPLITS // 2 else None
+
+
+def _of_halves(
+    half: Sequence[JudgedPair], other: Sequence[JudgedPair], target: float
+) -> float | None:
     for point in risk_coverage(half):
-        if point.n < LEAST // 2 or point.accuracy < target:
-            continue
-        share, n = accuracy(other, point.threshold)
-        slack = 1.645 * math.sqrt(target * (1.0 - target) / n) if n else 0.0
-        return point.threshold if n >= LEAST // 2 and share >= target - slack else None
+        if point.n >= LEAST // 2 and point.accuracy >= target:
+            share, n = accuracy(other, point.threshold)
+            error = target * (1.0 - target) * (1.0 / point.n + 1.0 / max(n, 1))
+            reached = n >= LEAST // 2 and share >= target - 1.645 * math.sqrt(error)
+            return point.threshold if reached else None
     return None
 
 
@@ -123,7 +139,7 @@ def _ranks(pairs: Sequence[JudgedPair]) -> bool:
     wrong = [p.certainty for p in pairs if not p.right]
     if len(right) < 2 or len(wrong) < 2:
         return len(wrong) < 2
-    return bool(library("mannwhitneyu")(right, wrong, alternative="greater").pvalue < 0.01)
+    return bool(scipy_stats().mannwhitneyu(right, wrong, alternative="greater").pvalue < 0.01)
 
 
 def judge_report(
@@ -192,6 +208,17 @@ def parse_choice(text: str) -> tuple[float, float] | None:
     return float(choice.group(1).upper() == "A"), float(certainty.group(1))
 
 
+def area_under_risk(points: Sequence[RiskPoint]) -> float:
+    """Mean risk over coverage (AURC), by the trapezium rule; lower is better."""
+    order = sorted(points, key=lambda p: p.coverage)
+    x = np.array([p.coverage for p in order])
+    y = np.array([1.0 - p.accuracy for p in order])
+    return float(np.trapezoid(y, x) / (x[-1] - x[0])) if len(order) > 1 else math.nan
+
+
+# The truth that the measures are held to --------------------------------------------------------
+
+
 def planted(seed: int, right: Callable[[float], float], count: int = 1000) -> list[JudgedPair]:
     """Pairs with certainties over 1 to 100 that are right with probability right(certainty)."""
     rng = random.Random(f"certainty {seed}")
@@ -199,15 +226,20 @@ def planted(seed: int, right: Callable[[float], float], count: int = 1000) -> li
     return [JudgedPair(rng.random() < right(c), float(c)) for c in sure]
 
 
-def recovery(seed: int, parameter: float) -> Measurement:
+def recover_certain(seed: int, parameter: float) -> Measurement:
     """The planted accuracy of the most certain fifth."""
     pairs = planted(seed, lambda c: 0.5 + (parameter - 0.5) * float(c > 80))
     return measured("sure and right", [float(p.right) for p in pairs if p.certainty > 80])
 
 
-def area_under_risk(points: Sequence[RiskPoint]) -> float:
-    """Mean risk over coverage (AURC), by the trapezium rule; lower is better."""
-    order = sorted(points, key=lambda p: p.coverage)
-    x = np.array([p.coverage for p in order])
-    y = np.array([1.0 - p.accuracy for p in order])
-    return float(np.trapezoid(y, x) / (x[-1] - x[0])) if len(order) > 1 else math.nan
+def recover_answered(seed: int, parameter: float) -> Measurement:
+    """The share of pairs that a judge may answer, by its threshold for 80 %.
+
+    The surest are right in 95 % of cases, all others by chance; down to half as many again as those
+    it is 80 %. Where nothing is sure, no threshold is to be found, and nothing is answered. Of a
+    share that a threshold decides, which is chosen from the same pairs, no interval is given.
+    """
+    sure = 100.0 * (1.0 - parameter / 1.5)
+    pairs = planted(seed, lambda c: 0.95 if c > sure else 0.5)
+    found = next(m for m in judge_report("scripted", pairs) if m.name == "coverage")
+    return replace(found, value=0.0) if math.isnan(found.value) else found

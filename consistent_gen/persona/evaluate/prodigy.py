@@ -8,12 +8,14 @@ called `unseen` and `seen` by it. What learns from a persona must report the uns
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from consistent_gen.errors import InputError
+from consistent_gen.persona.measurement import Measurement
 from consistent_gen.persona.persona import Persona, Statement
 
 SIDES = ("train_dialogues", "valid_dialogues", "test_dialogues")
@@ -139,3 +141,29 @@ def _json(path: str | Path) -> dict[str, Any]:
     if not isinstance(told, dict):
         raise InputError(f"{path} holds a {type(told).__name__}; expected a mapping")
     return told
+
+
+# The truth that the split is held to -------------------------------------------------------------
+
+
+def recover(seed: int, parameter: float) -> Measurement:
+    """The planted share of the test's characters who speak in training, too, as `splits` counts it;
+    at 0 the partition must be called unseen. Counted, so there is no interval.
+    """
+    rng = random.Random(f"prodigy {seed}")
+    everybody = [f"u{n}" for n in range(120)]
+    rng.shuffle(everybody)
+    trained, tested, apart = everybody[:40], everybody[40:80], everybody[80:]
+    shared = tested[: round(parameter * len(tested))]
+    cast = [(a, rng.choice(trained)) for a in [*trained, *shared]]
+    cast += [(a, a) for a in tested] + [(a, a) for a in apart]
+    ids = [f"d{n}" for n in range(len(cast))]
+    end = len(trained) + len(shared)
+    learnt, asked, other = ids[:end], ids[end : end + len(tested)], ids[end + len(tested) :]
+    partitions = {"planted": dict(zip(SIDES, (learnt, [], asked), strict=True))}
+    if shared:
+        partitions["apart"] = dict(zip(SIDES, (learnt, [], other), strict=True))
+    found = splits(partitions, dict(zip(ids, cast, strict=True)))
+    split = next(s for s in found.values() if s.file == "planted")
+    assert (split.name == "unseen") == (not shared)
+    return Measurement("overlap", split.overlap, n=len(tested), direction="lower")

@@ -18,10 +18,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from consistent_gen.errors import InputError
-from consistent_gen.persona.evaluate.means import measured
+from consistent_gen.persona.evaluate.faithfulness import TruthTable, said_or_denied
 from consistent_gen.persona.evaluate.pair_scorer import tools
 from consistent_gen.persona.judging import PairScorer
 from consistent_gen.persona.measurement import MeasuredItem, Measurement
+from consistent_gen.persona.statistics import measured
 from consistent_gen.persona.transcript import Transcript
 
 OWN_TURNS = 5
@@ -96,17 +97,23 @@ def shuffled(replies: Sequence[Reply], seed: int = 0) -> list[Reply]:
 
 
 def discourse(transcripts: Sequence[Transcript], scorer: PairScorer) -> list[Measurement]:
-    """Consistency with the turn before, and with the speaker's own last five turns (ours)."""
+    """Consistency with the turn before, and with the speaker's own last five turns (ours). The
+    intervals are over dialogues, since turns of one dialogue are not independent.
+    """
     before: list[tuple[str, str]] = []
+    dialogue_of: list[int] = []
     own: list[tuple[str, str]] = []
     starts: list[tuple[int, int, str]] = []
+    own_of: list[int] = []
     for number, transcript in enumerate(transcripts):
         for i, turn in enumerate(transcript.turns):
             if i:
                 before.append((transcript.turns[i - 1].text, turn.text))
+                dialogue_of.append(number)
             mine = [t.text for t in transcript.turns[:i] if t.speaker == turn.speaker][-OWN_TURNS:]
             if mine:
                 starts.append((len(own), len(mine), f"{number}:{i}"))
+                own_of.append(number)
                 own += [(said, turn.text) for said in mine]
     follows = [(1.0 + nli.label) / 2.0 for nli in scorer.nli(before)]
     labels = [nli.label for nli in scorer.nli(own)]
@@ -119,33 +126,11 @@ def discourse(transcripts: Sequence[Transcript], scorer: PairScorer) -> list[Mea
     ]
     told = tools(scorer)
     return [
-        measured("agrees with the turn before", follows, tools=told, null=0.5,
+        measured("agrees with the turn before", follows, groups=dialogue_of, tools=told, null=0.5,
                  note="ours: no formula is published"),
-        measured("contradicts own last five turns", broken, direction="lower", tools=told,
-                 items=items, note="ours: no formula is published"),
+        measured("contradicts own last five turns", broken, groups=own_of, direction="lower",
+                 tools=told, items=items, note="ours: no formula is published"),
     ]  # fmt: skip
-
-
-# The truth that the measure is held to ---------------------------------------------------------
-
-
-def planted(seed: int, share: float, count: int = 200) -> list[Reply]:
-    """Replies of which a share denies a statement of the profile; the others repeat it."""
-    rng = random.Random(f"planted {seed}")
-    found = []
-    for n in range(count):
-        statement = f"I own boat number {n}."
-        denied = rng.random() < share
-        said = f"It is false that {statement}" if denied else f"Yes: {statement}"
-        found.append(Reply((statement,), "And you?", said))
-    return found
-
-
-def recovery(seed: int, parameter: float) -> Measurement:
-    """The planted share of contradicting replies, as `c_scores` finds it."""
-    from consistent_gen.persona.evaluate.faithfulness import TruthTable
-
-    return c_scores(planted(seed, parameter), TruthTable())[1]
 
 
 def recall(replies: Sequence[Reply], scorer: PairScorer) -> Measurement:
@@ -155,3 +140,47 @@ def recall(replies: Sequence[Reply], scorer: PairScorer) -> Measurement:
     found = c_scores(replies, scorer)[1]
     blind = c_scores(shuffled(replies), scorer)[1]
     return replace(found, name="recall of contradictions", direction="higher", null=blind.value)
+
+
+# The truth that the measures are held to --------------------------------------------------------
+
+
+def planted(seed: int, share: float, count: int = 200) -> list[Reply]:
+    """Replies of which a share denies a statement of the profile; the others repeat it."""
+    rng = random.Random(f"planted {seed}")
+    statements = [f"I own boat number {n}." for n in range(count)]
+    return [Reply((s,), "And you?", said_or_denied(s, rng.random() < share)) for s in statements]
+
+
+def recover_contradictions(seed: int, parameter: float) -> Measurement:
+    """The planted share of contradicting replies."""
+    return c_scores(planted(seed, parameter), TruthTable())[1]
+
+
+def recover_c_score(seed: int, parameter: float) -> Measurement:
+    """The planted C-score of replies to one statement each; at 0 as many deny as repeat."""
+    return c_scores(planted(seed, (1.0 - parameter) / 2.0), TruthTable())[0]
+
+
+def planted_talks(seed: int, share: float, uneven: float) -> list[Transcript]:
+    """Forty dialogues of one speaker with themselves: each turn denies with this probability what
+    the turn before said. uneven: how far dialogues differ in it (0 not at all, 1 all or nothing).
+    """
+    rng = random.Random(f"talks {seed}")
+    talks = []
+    for number in range(40):
+        own, denied, talk = share, False, Transcript(("a", "b"))
+        if 0.0 < share < 1.0 and uneven > 0.0:
+            size = 1.0 / uneven - 1.0
+            own = rng.betavariate(share * size, (1.0 - share) * size)
+        for turn in range(9):
+            denied ^= turn > 0 and rng.random() < own
+            statement = f"I own boat number {number}."
+            talk = talk.said("ab"[turn % 2], said_or_denied(statement, denied))
+        talks.append(talk)
+    return talks
+
+
+def recover_turns(seed: int, parameter: float) -> Measurement:
+    """How often a turn agrees with the one before, of dialogues that differ in it."""
+    return discourse(planted_talks(seed, 1.0 - parameter, uneven=0.2), TruthTable())[0]

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+import numpy as np
+
 from consistent_gen.errors import InputError
 from consistent_gen.language.embedders import HashedNgrams, TextEmbedder
 from consistent_gen.language.models import Message
@@ -247,7 +249,15 @@ def recover_echo(seed: int, parameter: float) -> Measurement:
 
 
 def recover_drift(seed: int, parameter: float) -> Measurement:
-    """The slope of drift, which rises with the planted share of strange turns."""
-    people = scripted_personas(12)
-    talks = scripted_dialogues(Talker(drift=parameter), people, seed=seed, turns=24)
-    return drift_slope(by_role(talks, people)[1], HashedNgrams())
+    """The slope of drift: with each turn so much more of the way from what a persona says of
+    itself to what its partner says of themselves, as the embedder sees both.
+    """
+    people, embedder = scripted_personas(12), HashedNgrams()
+
+    def far(whose: Persona, spoken: Persona) -> float:
+        return float(np.mean(distances(whose, [s.text for s in spoken.statements], embedder)))
+
+    partners = zip([*people[1:], people[0]], people, strict=True)
+    way = float(np.mean([far(own, stranger) - far(own, own) for own, stranger in partners]))
+    talks = scripted_dialogues(Talker(drift=parameter / way), people, seed=seed, turns=24)
+    return drift_slope(by_role(talks, people)[1], embedder)

@@ -380,7 +380,7 @@ def _recover_failure(seed: int, parameter: float, mode: str) -> Measurement:
         user = Agent(Persona("u", "User"), Scripted(behaviour, seed=20 * seed + i))
         reply = "A brilliant thought." if mode == "mutual_praise" else "Well, let us see."
         assistant = Agent(Persona("a", "Assistant"), Scripted(silence=reply))
-        talks.append(Dialogue((assistant, user), [MaxTurns(40)]).run())
+        talks.append(Dialogue((assistant, user), [MaxTurns(20)]).run())
         profiles.append(profile)
     measured = {m.name: m for m in failure_modes(talks, "User", profiles, HashedNgrams())}
     return measured[mode]
