@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from consistent_gen.checkpoints import file_sha256, write_json
@@ -75,9 +76,10 @@ def run_lmedr(paths: Sequence[Path], options: argparse.Namespace) -> list[Measur
     """C-score and contradictions, then the same replies under somebody else's profile."""
     replies, scorer = read_generations(paths[0])[: options.rows], default_scorer()
     other = c_scores(shuffled(replies), scorer)
-    told = [measured(f"{m.name}, another's profile", [i.value for i in m.items] or [m.value],
-                     direction=m.direction) for m in other[:1]]  # fmt: skip
-    return [*c_scores(replies, scorer), *told, other[1]]
+    return [
+        *c_scores(replies, scorer),
+        *(replace(m, name=f"{m.name}, another's profile") for m in other),
+    ]
 
 
 def run_persobench(paths: Sequence[Path], options: argparse.Namespace) -> list[Measurement]:

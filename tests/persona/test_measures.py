@@ -123,7 +123,8 @@ def test_measures_recover_what_was_planted(name: str) -> None:
 
 def test_c_score_is_the_sum_over_statements_and_knows_whose_profile_it_is() -> None:
     replies = planted(1, 0.5)
-    score, against = c_scores(replies, TruthTable())
+    score, against, spoken = c_scores(replies, TruthTable())
+    assert spoken.value == pytest.approx(against.value)  # one statement each, all spoken to
     other = c_scores(shuffled(replies), TruthTable())
     assert score.value == pytest.approx(1.0 - 2.0 * against.value)
     denied = [reply for reply in planted(2, 1.0)]
@@ -134,8 +135,25 @@ def test_c_score_is_the_sum_over_statements_and_knows_whose_profile_it_is() -> N
     # Somebody else's profile: nothing is kept or broken, which lies outside both intervals.
     assert not score.low <= 1.0 <= score.high
     assert other[0].value == other[1].value == 0.0
+    assert (other[2].n, other[2].note) == (0, "ours; 200 replies speak to none")
     empty = c_scores([*replies, Reply(("I own a boat.",), "And?", "")], TruthTable())[0]
     assert (empty.n, empty.failed) == (200, 1)
+
+
+def test_somebody_elses_profile_is_contradicted_where_it_is_spoken_to() -> None:
+    """Most of another's profile is about other things: the plain rate does not tell, that of what
+    is spoken to rises, outside both intervals. A tenth denies its own town, planted.
+    """
+    replies = []
+    for n in range(240):
+        town, next_town = (f"I live in town {k % 6}." for k in (n, n + 1))
+        profile = (town, f"I was born in year {n}.", f"I have {n} books.")
+        said = f"It is false that {town if n % 10 == 0 else next_town}"
+        replies.append(Reply(profile, "And you?", said if n % 10 < 4 else f"Yes: {profile[n % 3]}"))
+    own, other = (c_scores(r, TruthTable()) for r in (replies, shuffled(replies)))
+    assert other[0].high < own[0].low
+    assert other[1].low < own[1].high and own[1].value == 0.1
+    assert other[2].low > own[2].high
 
 
 def test_discourse_looks_at_the_turn_before_and_the_last_five_own() -> None:
