@@ -313,7 +313,8 @@ _ACTIONS: dict[str, tuple[str, Any, tuple[tuple[tuple[str, ...], dict[str, Any]]
                                "help": "import a card that holds what looks like a key"}))),
     "export": ("make a character card of a persona", run_export, (
         _CARD, _ME,
-        (("--out",), {"metavar": "FILE", "required": True, "help": "a new .json, .png or .charx file"}),
+        (("--out",), {"metavar": "FILE", "required": True,
+                      "help": "a new .json, .png or .charx file"}),
         (("--picture",), {"metavar": "FILE", "help": "the picture that a .png card is put into, or "
                                                "the archive whose files a .charx takes along"}),
         (("--version",), {"metavar": "V", "help": "v2 or v3, for a persona that was no card "

@@ -17,9 +17,9 @@ from consistent_gen.persona.cards.files import read_persona, write_card
 
 TEXT = (
     '{"spec": "chara_card_v3",  "spec_version": "3.0", "data": {"name": "Mia", "description": '
-    '"Mia keeps bees.", "first_mes": "Hello.", "group_only_greetings": [], "extensions": {"x": 1.0'
-    '}, "assets": [{"type": "icon", "uri": "embeded://assets/icon/images/main.png", "name": "main", '
-    '"ext": "png"}]}}'
+    '"Mia keeps bees.", "first_mes": "Hello.", "group_only_greetings": [], "extensions": {"x":'
+    ' 1.0}, "assets": [{"type": "icon", "uri": "embeded://assets/icon/images/main.png", "name": '
+    '"main", "ext": "png"}]}}'
 )
 
 

@@ -79,7 +79,7 @@ _SECRETS = re.compile(
             (?:[_-]id)?(?![^\W_])["'`]?
             (?:\s+(?:for|of|to|at|i|we|you|he|she|they)\s[^.!?\n]{0,40}?|,[^.!?\n]{0,40}?,)?
         |(?:pin(?:\s+code)?|cvv)\b
-        )(?:\s*(?:=|:|->|→)|\s+(?i:is|are|was|will\s+be)\b|['’]s\b|\s+(?=["'`]\w))\s*\S{1,400}
+        )(?:\s*(?:=|:|->|→)|\s+(?i:is|are|was|will\s+be)\b|['\u2019]s\b|\s+(?=["'`]\w))\s*\S{1,400}
     | \b\d{3}-\d{2}-\d{4}\b
     """,
     re.VERBOSE,
