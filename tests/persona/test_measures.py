@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -24,10 +23,10 @@ from consistent_gen.persona.evaluate import RECOVERIES
 from consistent_gen.persona.evaluate.conflicts import fairness, metric_conflicts, pruned
 from consistent_gen.persona.evaluate.eval4sim import (
     HumanReference,
-    SpeakerDialogues,
     curve_score,
     eval4sim,
     fit_reference,
+    scripted_corpus,
     two_sided,
 )
 from consistent_gen.persona.evaluate.faithfulness import (
@@ -212,42 +211,12 @@ def test_persobench_equals_a_table_made_by_hand_in_both_modes(tmp_path) -> None:
 # Eval4Sim ----------------------------------------------------------------------------------------
 
 
-def batched(words: Sequence[str]) -> list[tuple[str, str]]:
-    return list(zip(words[::2], words[1::2], strict=True))
-
-
-def corpus(kind: str, seed: int = 0, speakers: int = 12) -> list[SpeakerDialogues]:
-    """Dialogues that show too little of a persona, about as much as people do, or copy it."""
-    rng = random.Random(f"{kind} {seed}")
-    words = [f"{a}{b}" for a in "bdfgklmnprst" for b in ("ako", "ilu", "eni", "ota", "ush", "erim")]
-    found = []
-    for n in range(speakers):
-        own = rng.sample(words, 6)
-        persona = tuple(f"I love {a} and {b} more than rain." for a, b in batched(own))
-        talks = []
-        for _ in range(4):
-            talk = Transcript(("partner", f"s{n}"))
-            for i in range(5):
-                statement = persona[i % 3]
-                talk = talk.said(
-                    "partner", f"Do you love {rng.choice(words)} or {own[2 * (i % 3)]}?"
-                )
-                chatter = " ".join(rng.sample(words, 5))
-                human = f"Yes, I love {rng.choice(own)}, and {chatter}."
-                said = {"under": f"Well, {chatter}.", "over": statement}.get(kind)
-                keeps = rng.random() < 0.5
-                talk = talk.said(f"s{n}", said or (human if keeps else f"Well, {chatter}."))
-            talks.append(talk)
-        found.append(SpeakerDialogues(persona, f"s{n}", tuple(talks)))
-    return found
-
-
 def test_the_human_like_corpus_wins_on_both_sides() -> None:
     embedder, scorer, sizes = HashedNgrams(), LexicalPairs(), (6, 12, 24, 40)
-    human = fit_reference(corpus("human"), embedder, scorer, sizes)
+    human = fit_reference(scripted_corpus("human"), embedder, scorer, sizes)
     assert HumanReference.from_json(human.as_json()) == human
     scores = {
-        kind: [m.value for m in eval4sim(corpus(kind, 1), human, embedder, scorer)][:3]
+        kind: [m.value for m in eval4sim(scripted_corpus(kind, 1), human, embedder, scorer)][:3]
         for kind in ("under", "human", "over")
     }
     assert min(scores["human"]) >= 0.9

@@ -191,6 +191,7 @@ def test_many_personas_are_open_in_turn(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_threads_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.personas.open_personas.PATIENCE_S", 120.0)
     desk = OpenPersonas(tmp_path, HashedNgrams)
     persona = desk.create("me", "Ann").id
     problems: list[BaseException] = []
