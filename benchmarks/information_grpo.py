@@ -54,7 +54,7 @@ PROMPT = 4  # tokens before an answer
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class AdviceTraining:
     """How long, and how. samples: answers to each wording in a step; updates: of each sample."""
 
     planted_steps: int = 300
@@ -161,7 +161,7 @@ def imitate(
     optimizer.step()
 
 
-def planted_policy(settings: Settings, seed: int) -> AdvicePolicy:
+def planted_policy(settings: AdviceTraining, seed: int) -> AdvicePolicy:
     """A policy that has learnt to answer as `planted_answers` does."""
     torch.manual_seed(seed)  # first weights only
     policy, draw = AdvicePolicy(), generator(seed, "planted answers")
@@ -173,7 +173,7 @@ def planted_policy(settings: Settings, seed: int) -> AdvicePolicy:
 
 
 def train(
-    planted: AdvicePolicy, reward: InformationReward, settings: Settings, seed: int
+    planted: AdvicePolicy, reward: InformationReward, settings: AdviceTraining, seed: int
 ) -> AdvicePolicy:
     """The planted policy after GRPO with `reward`, on all topics but the held-out ones."""
     policy = AdvicePolicy()
@@ -202,7 +202,7 @@ def train(
     return policy
 
 
-def supervised(planted: AdvicePolicy, settings: Settings, seed: int) -> AdvicePolicy:
+def supervised(planted: AdvicePolicy, settings: AdviceTraining, seed: int) -> AdvicePolicy:
     """The planted policy after imitating, for every wording of a trained topic, the answer to it
     that most agrees with the others: as many answers and steps as `train` has.
     """
@@ -225,7 +225,7 @@ def supervised(planted: AdvicePolicy, settings: Settings, seed: int) -> AdvicePo
 
 
 def measure(
-    policy: AdvicePolicy, topics: Sequence[str], settings: Settings, seed: int | None
+    policy: AdvicePolicy, topics: Sequence[str], settings: AdviceTraining, seed: int | None
 ) -> dict[str, float]:
     """Stability, distinctness and refusals over wordings, and the share of items that belong to the
     topic. seed: None for answers at temperature 0.
@@ -255,7 +255,7 @@ def measure(
     return {name: fmean(one[name] for one in rounds) for name in rounds[0]}
 
 
-def run(settings: Settings, seed: int) -> dict[str, dict[str, dict[str, float]]]:
+def run(settings: AdviceTraining, seed: int) -> dict[str, dict[str, dict[str, float]]]:
     """Measurements by arm and set of topics."""
     planted = planted_policy(settings, seed)
     rich = NAMED
@@ -287,7 +287,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
-    runs = [run(Settings(), seed) for seed in range(options.seeds)]
+    runs = [run(AdviceTraining(), seed) for seed in range(options.seeds)]
     arms = {
         arm: {
             name: {

@@ -112,7 +112,8 @@ def information_grpo(result: Mapping[str, Any]) -> str:
     head = (
         "## GRPO over wordings of a question\n\n`python -m benchmarks.information_grpo --seeds "
         f"{result['seeds']}`: a small transformer whose advice depends on how, and by whom, it is "
-        "asked; means over seeds, with the least and the most. Information alone is the control.\n\n"
+        "asked; means over seeds, with the least and the most. Information alone is the control."
+        "\n\n"
     )
     return head + table(("", "topics", *names), rows)
 

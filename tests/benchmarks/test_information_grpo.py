@@ -11,7 +11,7 @@ from benchmarks.information_grpo import (
     ADVICE,
     DECLINED,
     HELD_OUT,
-    Settings,
+    AdviceTraining,
     answer,
     log_probabilities,
     measure,
@@ -64,7 +64,7 @@ def test_personal_prompts_never_enter_a_group() -> None:
 
 def test_a_planted_policy_becomes_consistent_and_only_by_that_reward() -> None:
     torch.set_num_threads(1)
-    settings = Settings(planted_steps=150, steps=50, lr=4e-3, asked=3)
+    settings = AdviceTraining(planted_steps=150, steps=50, lr=4e-3, asked=3)
     planted = planted_policy(settings, 0)
     before = measure(planted, TRAINED, settings, 0)
     assert before["stability"] < 0.4 and before["to the point"] > 0.9
