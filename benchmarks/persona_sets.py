@@ -9,17 +9,24 @@
     personagym QUESTIONS          one persona's JSON file; --model answers and grades
     personafeedback FOLDER        with data/ and persona/; --model judges, else length does
     personaeval CSV               a track; --model is qualified
+    spasm JSONL                   released dialogues: echoes, and whether a client is found again
+    prodigy FOLDER                characters.json and Cornell's movie_conversations.txt and
+                                  movie_lines.txt: do characters contradict their biography?
     contradiction REPORT REPORT   report.json of two audits: their verdict and conflicts
 
 Models are those of `consistent-gen` by name ("smollm2", "qwen-small"). Nothing of the files is
-kept; `--out` gets values, intervals and failures without quotes.
+kept; `--out` gets values, intervals and failures without quotes. Whether a licence lies beside the
+files is told in one line, since some of these sets were published without one.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from consistent_gen.checkpoints import file_sha256, write_json
@@ -41,9 +48,17 @@ from consistent_gen.persona.evaluate.personafeedback import (
 )
 from consistent_gen.persona.evaluate.personagym import RubricJudge, read_questions, rubric_report
 from consistent_gen.persona.evaluate.personal_judge import PersonalJudge
-from consistent_gen.persona.evaluate.reply_consistency import c_scores, read_generations, shuffled
+from consistent_gen.persona.evaluate.prodigy import read_characters, read_dialogues
+from consistent_gen.persona.evaluate.reply_consistency import (
+    Reply,
+    c_scores,
+    read_generations,
+    shuffled,
+)
 from consistent_gen.persona.measurement import Measurement
 from consistent_gen.persona.persona import Statement
+from consistent_gen.persona.simulate.spasm import echo_rate, persona_retrieval
+from consistent_gen.persona.simulate.spasm_set import personas, read_released
 from consistent_gen.persona.statistics import measured
 from consistent_gen.persona.transcript import Transcript
 from consistent_gen.registry import resolve
@@ -75,9 +90,10 @@ def run_lmedr(paths: Sequence[Path], options: argparse.Namespace) -> list[Measur
     """C-score and contradictions, then the same replies under somebody else's profile."""
     replies, scorer = read_generations(paths[0])[: options.rows], default_scorer()
     other = c_scores(shuffled(replies), scorer)
-    told = [measured(f"{m.name}, another's profile", [i.value for i in m.items] or [m.value],
-                     direction=m.direction) for m in other[:1]]  # fmt: skip
-    return [*c_scores(replies, scorer), *told, other[1]]
+    return [
+        *c_scores(replies, scorer),
+        *(replace(m, name=f"{m.name}, another's profile") for m in other),
+    ]
 
 
 def run_persobench(paths: Sequence[Path], options: argparse.Namespace) -> list[Measurement]:
@@ -143,6 +159,50 @@ def run_personaeval(paths: Sequence[Path], options: argparse.Namespace) -> list[
     return [card.top1, *card.measurements]
 
 
+def run_spasm(paths: Sequence[Path], options: argparse.Namespace) -> list[Measurement]:
+    """Echoes of the client, and whether its persona is found among all personas of the file."""
+    spoken = read_released(paths[0], options.rows)
+    return [echo_rate(spoken), persona_retrieval(spoken, personas(spoken), default_embedder())]
+
+
+def run_prodigy(paths: Sequence[Path], options: argparse.Namespace) -> list[Measurement]:
+    """What characters say, turn after turn, held against their biographies."""
+    folder = paths[0]
+    dialogues = read_dialogues(
+        folder / "movie_conversations.txt",
+        folder / "movie_lines.txt",
+        read_characters(folder / "characters.json"),
+    )
+    replies = [
+        Reply(tuple(s.text for s in spoken.characters[turn.speaker].statements), before.text,
+              turn.text)
+        for spoken in dialogues.values()
+        for before, turn in itertools.pairwise(spoken.transcript.turns)
+        if turn.speaker in spoken.characters
+    ]  # fmt: skip
+    return c_scores(replies[: options.rows], default_scorer())
+
+
+def licence(path: Path) -> str:
+    """One line about the licence of a published file: a file named for it, or the word in a readme,
+    in its folder or the two above.
+    """
+    start = path.resolve() if path.is_dir() else path.resolve().parent
+    for folder in (start, *start.parents[:2]):
+        for file in sorted(folder.iterdir()):
+            name = file.name.casefold()
+            told = name.startswith(("licen", "copying"))
+            if name.startswith(("readme", "dataset_card")) and file.is_file():
+                text = file.read_bytes()[:200_000].decode("latin-1")
+                told = re.search("licen[cs]e", text, re.I) is not None
+            if told:
+                return f"licence: see {file.name} beside {path.name}"
+    return (
+        f"licence: none lies beside {path.name}; its authors decide what may be done with it, so "
+        "pass on numbers only, or ask them"
+    )
+
+
 def run_contradiction(paths: Sequence[Path], options: argparse.Namespace) -> list[Measurement]:
     """Verdict and conflicts of two reports; all their measurements stay."""
     first, second = (read_report(path) for path in paths[:2])
@@ -160,6 +220,8 @@ SETS: dict[str, tuple[Callable[[Sequence[Path], argparse.Namespace], list[Measur
     "personagym": (run_personagym, 1),
     "personafeedback": (run_personafeedback, 1),
     "personaeval": (run_personaeval, 1),
+    "spasm": (run_spasm, 1),
+    "prodigy": (run_prodigy, 1),
     "contradiction": (run_contradiction, 2),
 }
 
@@ -178,6 +240,8 @@ def main(argv: list[str] | None = None) -> None:
         if len(options.paths) != needed:
             raise InputError(f"{options.set} takes {needed} paths; got {len(options.paths)}")
         found = function(options.paths, options)
+        if options.set != "contradiction":
+            print(*(licence(path) for path in options.paths), sep="\n")
     except (ConsistentGenError, OSError) as error:
         raise SystemExit(f"error: {error}") from None
     for m in found:

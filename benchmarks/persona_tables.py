@@ -13,7 +13,8 @@ its repository states; a table whose files are absent is told as such.
     deeppersona             github.com/thzva/Deeppersona                       social_simulation_ca/output/
     lmedr                   github.com/Chenrj233/LMEDR                         results/
     prodigy                 github.com/LanD-FBK/prodigy-dataset                dataset/, experimental_partitions/
-                            with prodigy_dataset.json, or Cornell's movie_conversations.txt beside
+                            with prodigy_dataset.json, or Cornell's movie_conversations.txt and
+                            movie_lines.txt beside
     spasm                   the set's data/spasm_deepseek_v4_flash_500x10.jsonl
 """  # noqa: E501
 
@@ -39,11 +40,13 @@ from consistent_gen.persona.evaluate.personal_judge import accuracy, read_output
 from consistent_gen.persona.evaluate.prodigy import (
     PARTITIONS,
     read_characters,
+    read_dialogues,
     read_partition,
     read_speakers,
     splits,
 )
 from consistent_gen.persona.evaluate.reply_consistency import read_generations
+from consistent_gen.persona.simulate.spasm_set import read_released
 
 VARIABLE = "CONSISTENT_GEN_PERSONA_DATA"
 Values = dict[str, float]
@@ -223,6 +226,14 @@ def prodigy(root: Path) -> Values:
     }
     for name, sides in partitions.items():
         found |= {f"{name} {side}": len(ids) for side, ids in sides.items()}
+    talks, lines = root / "movie_conversations.txt", root / "movie_lines.txt"
+    if talks.is_file() and lines.is_file():
+        spoken = read_dialogues(talks, lines, characters)
+        chosen = [
+            spoken[i] for ids in partitions[PARTITIONS[0]].values() for i in ids if i in spoken
+        ]
+        found["dialogues"] = len(chosen)
+        found["turns"] = sum(len(one.transcript.turns) for one in chosen)
     for place in (root / "dataset" / "prodigy_dataset.json", root / "movie_conversations.txt"):
         if place.is_file() and place.stat().st_size:
             speakers = {
@@ -237,11 +248,9 @@ def prodigy(root: Path) -> Values:
 
 def spasm(root: Path) -> Values:
     """Dialogues, utterances, their range, and how many ended naturally."""
-    path = root / "data" / "spasm_deepseek_v4_flash_500x10.jsonl"
-    with path.open(encoding="utf-8") as stream:
-        rows = [json.loads(line) for line in stream if line.strip()]
-    turns = [len(row["turns"]) for row in rows]
-    natural = sum(row["termination_reason"] == "natural_termination" for row in rows)
+    rows = read_released(root / "data" / "spasm_deepseek_v4_flash_500x10.jsonl")
+    turns = [len(row.transcript.turns) for row in rows]
+    natural = sum(row.transcript.stop_reason == "natural_termination" for row in rows)
     return {"dialogues": len(rows), "utterances": sum(turns), "shortest": min(turns),
             "longest": max(turns), "mean": fmean(turns), "natural": natural}  # fmt: skip
 

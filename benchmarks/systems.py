@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 
 from benchmarks.markdown import table
+from benchmarks.systems_checks import CHECKS
 from benchmarks.tables import RESULTS
 
 HEAD = """\
@@ -17,7 +18,8 @@ HEAD = """\
 
 Made by `python -m benchmarks.systems > docs/systems.md`; a test holds the two together. One row for
 each system that this project grew from. A row without a command does not run yet; a figure comes
-from a file in `benchmarks/results`, and [benchmarks](benchmarks.md) tells how it was measured.
+from a file in `benchmarks/results`, and [benchmarks](benchmarks.md) tells how it was measured. For
+personas, the tests that hold what the paper's check asks for stand below the table.
 """
 
 
@@ -25,18 +27,24 @@ from a file in `benchmarks/results`, and [benchmarks](benchmarks.md) tells how i
 class Figure:
     """One number of a result file. words: with a place for it, formatted.
 
-    result: the file's stem in `benchmarks/results`; keys: the way to the number in it.
+    result: the file's stem in `benchmarks/results`; keys: the way to the number in it; more: the
+    ways to further numbers, for further places.
     """
 
     words: str
     result: str
     keys: tuple[str, ...]
+    more: tuple[tuple[str, ...], ...] = ()
 
     def __str__(self) -> str:
-        value = json.loads((RESULTS / f"{self.result}.json").read_text(encoding="utf-8"))
-        for key in self.keys:
-            value = value[int(key)] if isinstance(value, list) else value[key]
-        return self.words.format(value)
+        whole = json.loads((RESULTS / f"{self.result}.json").read_text(encoding="utf-8"))
+        values = []
+        for way in (self.keys, *self.more):
+            value = whole
+            for key in way:
+                value = value[int(key)] if isinstance(value, list) else value[key]
+            values.append(value)
+        return self.words.format(*values)
 
 
 @dataclass(frozen=True)
@@ -114,9 +122,10 @@ SYSTEMS: tuple[System, ...] = (
         "benchmarks/persona_sets.py",
         "python -m benchmarks.persona_sets personafeedback FOLDER --model NAME",
         Figure(
-            "accuracy of scripted judges: planted and found correlate by {:.3f}",
-            "persona_lab",
-            ("measures", "judge_reads_profile", "correlation"),
+            "a judge that reads the profile is right by {:.2f}, with another's profile by {:.2f}",
+            "persona_checks",
+            ("personafeedback", "profile"),
+            (("personafeedback", "another's profile"),),
         ),
     ),
     System(
@@ -131,9 +140,11 @@ SYSTEMS: tuple[System, ...] = (
         "benchmarks/persona_sets.py",
         "python -m benchmarks.persona_sets lmedr persona_original.tsv",
         Figure(
-            "C-score {:.2f} over the first 300 released replies, by our pair scorer",
+            "of statements spoken to, {:.2f} are contradicted under one's own profile, {:.2f} "
+            "under another's: 300 released replies",
             "persona_lmedr",
-            ("measurements", "0", "value"),
+            ("measurements", "2", "value"),
+            (("measurements", "5", "value"),),
         ),
     ),
     System(
@@ -193,9 +204,10 @@ SYSTEMS: tuple[System, ...] = (
         "benchmarks/persona_sets.py",
         "python -m benchmarks.persona_sets apc benchmarks/persona_pairs/open.tsv",
         Figure(
-            "dAPC of scripted speakers: planted and found correlate by {:.3f}",
-            "persona_lab",
-            ("measures", "dapc_per_statement", "correlation"),
+            "dAPC {:.2f} of replies that people wrote to follow, {:.2f} of contradicting ones",
+            "persona_apc",
+            ("measurements", "2", "value"),
+            (("measurements", "0", "value"),),
         ),
     ),
     System(
@@ -270,9 +282,11 @@ SYSTEMS: tuple[System, ...] = (
         "benchmarks/persona_sets.py",
         "python -m benchmarks.persona_sets personaeval CSV --model NAME",
         Figure(
-            "top-1 of scripted judges: planted and found correlate by {:.3f}",
-            "persona_lab",
-            ("measures", "judge_knows_speaker", "correlation"),
+            "top-1 of an oracle {:.2f}, of the first of five {:.2f}; ECE of a calibrated judge "
+            "{:.3f}",
+            "persona_checks",
+            ("personaeval", "oracle"),
+            (("personaeval", "first"), ("personaeval", "ECE of a calibrated one")),
         ),
     ),
     System(
@@ -360,7 +374,27 @@ SYSTEMS: tuple[System, ...] = (
             ("checks", "pair_network", "response"),
         ),
     ),
-    System(42, "Information-consistent GRPO"),
+    System(
+        42,
+        "Information-consistent GRPO",
+        "benchmarks/information_grpo.py",
+        "python -m benchmarks.information_grpo --seeds 3",
+        Figure(
+            "stability over wordings {:.2f} before, {:.2f} after, {:.2f} without its reward; "
+            "{:.2f} and {:.2f} on topics that were not trained",
+            "information_grpo",
+            ("arms", "planted", "trained topics", "stability", "mean"),
+            tuple(
+                ("arms", arm, topics, "stability", "mean")
+                for arm, topics in (
+                    ("GRPO, information and stability", "trained topics"),
+                    ("GRPO, information alone", "trained topics"),
+                    ("planted", "held-out topics"),
+                    ("GRPO, information and stability", "held-out topics"),
+                )
+            ),
+        ),
+    ),
     System(
         43,
         "Consistency Amplifies",
@@ -389,9 +423,10 @@ SYSTEMS: tuple[System, ...] = (
         "benchmarks/persona_sets.py",
         "python -m benchmarks.persona_sets contradiction report.json report.json",
         Figure(
-            "changes that trade one metric for another: planted and found correlate by {:.3f}",
-            "persona_lab",
-            ("measures", "metric_conflicts", "correlation"),
+            "parity gap {:.1f} beside an opportunity gap of {:.1f}: both are kept",
+            "persona_checks",
+            ("contradiction", "parity gap"),
+            (("contradiction", "opportunity gap"),),
         ),
     ),
 )
@@ -410,7 +445,13 @@ def page() -> str:
         for system in SYSTEMS
     ]
     columns = ("number", "system", "what runs", "command", "figure")
-    return f"{HEAD}\n{table(columns, rows)}"
+    checks = [
+        (system.name, told, f"`{test}`")
+        for system in SYSTEMS
+        for _, told, test in CHECKS.get(system.number, ())
+    ]
+    held = table(("system", "check", "test"), checks)
+    return f"{HEAD}\n{table(columns, rows)}\n## Checks\n\n{held}"
 
 
 if __name__ == "__main__":

@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.markdown import table
-from benchmarks.tables_persona import measured, persona_lab, population, published
+from benchmarks.tables_persona import (
+    checks,
+    information_grpo,
+    measured,
+    persona_lab,
+    population,
+    published,
+)
 from consistent_gen.checkpoints import read_json
 
 RESULTS = Path(__file__).parent / "results"
@@ -555,6 +562,8 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "persona_lab": persona_lab,
     "persona_apc": measured("APC statement by statement", "apc"),
     "persona_lmedr": measured("Released replies against their profiles", "lmedr"),
+    "persona_checks": checks,
+    "information_grpo": information_grpo,
     "persona_tables": published,
     "memory_speed": _memory_speed,
     "serving": _serving,

@@ -102,6 +102,38 @@ def measured(title: str, name: str) -> Callable[[Mapping[str, Any]], str]:
     return section
 
 
+def information_grpo(result: Mapping[str, Any]) -> str:
+    """Of `benchmarks.information_grpo`."""
+    names = ("stability", "distinctness", "declined", "to the point")
+    rows = [
+        (arm, topics, *(f"{one[n]['mean']:.3f} ({one[n]['low']:.3f} to {one[n]['high']:.3f})"
+                        for n in names))
+        for arm, sets in result["arms"].items()
+        for topics, one in sets.items()
+    ]  # fmt: skip
+    head = (
+        "## GRPO over wordings of a question\n\n`python -m benchmarks.information_grpo --seeds "
+        f"{result['seeds']}`: a small transformer whose advice depends on how, and by whom, it is "
+        "asked; means over seeds, with the least and the most. Information alone is the control."
+        "\n\n"
+    )
+    return head + table(("", "topics", *names), rows)
+
+
+def checks(result: Mapping[str, Any]) -> str:
+    """Of `benchmarks.persona_checks`."""
+    rows = [
+        (name, key, f"{value:.3f}")
+        for name, found in result.items()
+        for key, value in found.items()
+    ]
+    head = (
+        "## Checks of persona papers on planted worlds\n\n`python -m benchmarks.persona_checks`; "
+        "the tests that hold them stand in [systems](systems.md).\n\n"
+    )
+    return head + table(("check", "", "value"), rows)
+
+
 def published(result: Mapping[str, Any]) -> str:
     """Of `benchmarks.persona_tables`."""
     rows = [

@@ -6,8 +6,8 @@ no keys, so it stands behind something that does. Stories are tasks: `POST /stor
 any address that a caller writes there.
 
 The model is the shipped one or that of CONSISTENT_GEN_ENGINE_MODEL; the other variables of the
-groups `engine`, `limits` and `safety` hold, too (docs/serving.md). With several BentoML workers, worker n
-uses GPU n - 1.
+groups `engine`, `limits` and `safety` hold, too (docs/serving.md). With several BentoML workers,
+worker n uses GPU n - 1.
 """
 
 from __future__ import annotations

@@ -83,8 +83,8 @@ class PersonasTab:
         plain_html("<h3>Cards</h3>")
         self.shelf = plain_html(clicks=True, elem_id="cards")
         self.bring = gr.UploadButton(
-            "Import a card", file_types=[".png", ".json"], type="filepath", elem_id="import-card",
-            variant="primary",
+            "Import a card", file_types=[".png", ".json", ".charx"], type="filepath",
+            elem_id="import-card", variant="primary",
         )  # fmt: skip
 
     def _make_talk(self) -> None:

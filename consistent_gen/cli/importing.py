@@ -66,4 +66,8 @@ def put_story(story: Story, notes: Iterable[str], out: Path | None, by: str) -> 
         return
     with atomic_file(out) as temporary:
         Path(temporary).write_text(text, encoding="utf-8")
-    print(f"{by}: {len(story.frames)} frames, {len(story.characters)} characters: {out}")
+    frames, characters = (
+        f"{len(of)} {name}{'' if len(of) == 1 else 's'}"
+        for of, name in ((story.frames, "frame"), (story.characters, "character"))
+    )
+    print(f"{by}: {frames}, {characters}: {out}")

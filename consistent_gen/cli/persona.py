@@ -30,8 +30,8 @@ def add_command(commands: Any) -> None:
         "persona",
         help="personas: check and convert cards, make populations, talk",
         description="Personas as one object: read from character cards, made in populations, "
-        "talked with, and drawn. CARD is a character card (.png or .json, versions 1 to 3), a "
-        "persona of ours (.json) or a PersonaChat list (.txt).",
+        "talked with, and drawn. CARD is a character card (.png, .json or .charx, versions 1 to "
+        "3), a persona of ours (.json) or a PersonaChat list (.txt).",
     )
     actions = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, (help, run, arguments) in _ACTIONS.items():
@@ -97,7 +97,7 @@ def run_export(options: argparse.Namespace) -> int:
     """A persona becomes a card."""
     from consistent_gen.persona.cards.files import write_card
 
-    out = _new_file(options.out, (".json", ".png"))
+    out = _new_file(options.out, (".json", ".png", ".charx"))
     persona, _ = _read(options)
     spec = write_card(persona, out, picture=options.picture, version=options.version or "")
     print(f"{persona.name}, a card of version {spec[1]}: {out}")
@@ -323,10 +323,12 @@ _ACTIONS: dict[str, tuple[str, Any, tuple[tuple[tuple[str, ...], dict[str, Any]]
                                "help": "import a card that holds what looks like a key"}))),
     "export": ("make a character card of a persona", run_export, (
         _CARD, _ME,
-        (("--out",), {"metavar": "FILE", "required": True, "help": "a new .json or .png file"}),
-        (("--picture",), {"metavar": "PNG", "help": "the picture that a .png card is put into"}),
+        (("--out",), {"metavar": "FILE", "required": True,
+                      "help": "a new .json, .png or .charx file"}),
+        (("--picture",), {"metavar": "FILE", "help": "the picture that a .png card is put into, or "
+                                               "the archive whose files a .charx takes along"}),
         (("--version",), {"metavar": "V", "help": "v2 or v3, for a persona that was no card "
-                                                  "(default: v2)"}))),
+                                                  "(default: v2; v3 of .charx)"}))),
     "make": ("make a population with quotas and rules; an interrupted one goes on", run_make, (
         (("--spec",), {"metavar": "SPEC", "required": True,
                        "help": "a spec file, or students (shipped)"}),

@@ -98,7 +98,8 @@ def run(options: argparse.Namespace) -> int:
             print(f"note: {task.name} was changed since it was drawn; left so", file=sys.stderr)
     count = len(tasks) + len(refused)
     there = count - len(failed)
-    print(f"{there} of {count} stories are in {root}", file=sys.stderr)
+    what = "story is" if count == 1 else "stories are"
+    print(f"{there} of {count} {what} in {root}", file=sys.stderr)
     return list_failed(failed)
 
 

@@ -366,7 +366,7 @@ class Client:
         return self._get(lab.CardList, "/v1/persona-lab/cards")
 
     def create_card(self, data: bytes) -> lab.CardOut:
-        """Import a character card, PNG or JSON; the answer has what the validator says."""
+        """Import a card (PNG, JSON or .charx); the answer has what the validator says."""
         kind = "image/png" if data.startswith(b"\x89PNG") else "application/json"
         answer = self._connection.send("POST", "/v1/persona-lab/cards", file=(data, kind))
         return read(lab.CardOut, answer)

@@ -39,9 +39,14 @@ _USER = "me"
 
 @dataclass
 class OpenPersona:
-    """An open memory and its assistant; one thread at a time, by `lock`."""
+    """An open memory and its assistant; one thread at a time, by `lock`.
+
+    memories: how many there were when a thread last let go. Whoever only lists personas reads that,
+    since a turn may draw for a minute.
+    """
 
     assistant: Assistant
+    memories: int
     gone: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -58,7 +63,11 @@ class OpenPersona:
         try:
             yield
         finally:
-            self._lock.release()
+            try:
+                if not self.gone:
+                    self.memories = count_memories(self.assistant)
+            finally:
+                self._lock.release()
 
     def close(self) -> None:
         """Close the memory; only for whoever has it alone."""
@@ -95,11 +104,12 @@ class OpenPersonas:
         return self.get(owner, persona)
 
     def get(self, owner: str, persona: str) -> PersonaOut:
-        """One persona. Raises ``NotFound``, for other owners' too."""
+        """One persona; of one that somebody talks to, as it was before. Raises ``NotFound``, for
+        other owners' too.
+        """
         folder = self._place(owner, persona)
-        with self.use(owner, persona) as assistant:
-            memories = sum(assistant.store.count(kind) for kind in REMEMBERED)
-            return _shown(folder, memories, assistant.description)
+        held = self._opened(folder)
+        return _shown(folder, held.memories, held.assistant.description)
 
     def all(self, owner: str) -> PersonaList:
         """An owner's personas, oldest first."""
@@ -195,7 +205,8 @@ class OpenPersonas:
                 raise NotFound("there is no such persona")
             held = self._open.get(folder)
             if held is None:
-                held = self._open[folder] = OpenPersona(self._assistant(folder))
+                assistant = self._assistant(folder)
+                held = self._open[folder] = OpenPersona(assistant, count_memories(assistant))
             self._open.move_to_end(folder)
             idle = [f for f, p in self._open.items() if not p.busy and f != folder]
             surplus = [self._open.pop(f) for f in idle[: max(0, len(self._open) - OPEN_PERSONAS)]]
@@ -227,6 +238,11 @@ class OpenPersonas:
         if folder is None or not folder.is_dir():
             raise NotFound("there is no such persona")
         return folder
+
+
+def count_memories(assistant: Assistant) -> int:
+    """How many memories somebody is shown."""
+    return sum(assistant.store.count(kind) for kind in REMEMBERED)
 
 
 def said_out(said: Said, picture: str | None = None) -> SaidOut:

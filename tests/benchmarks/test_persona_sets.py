@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.persona_sets import main
+from benchmarks.persona_sets import licence, main
 from consistent_gen.language.embedders import HashedNgrams
 from consistent_gen.persona import Persona, Scripted, Statement
 from consistent_gen.persona.evaluate.audit import VALUES, audit
@@ -30,6 +30,20 @@ def test_two_audits_and_what_they_disagree_about(
     assert "bees" not in (tmp_path / "out.json").read_text()  # values, no quotes
 
 
+def test_a_licence_beside_the_file_is_told_or_missed_in_a_line(tmp_path: Path) -> None:
+    folder = tmp_path / "set" / "data"
+    folder.mkdir(parents=True)
+    file = folder / "x.jsonl"
+    file.write_text("{}")
+    assert licence(file).startswith("licence: none lies beside x.jsonl; its authors decide")
+    (tmp_path / "set" / "README.md").write_text("# Set\nWords.\n")
+    assert "none lies beside" in licence(file)
+    (tmp_path / "set" / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n")
+    assert licence(file) == "licence: see README.md beside x.jsonl"
+    (folder / "LICENSE").write_text("CC BY 4.0")
+    assert licence(file) == "licence: see LICENSE beside x.jsonl"
+
+
 def test_mistakes_are_told_in_a_line(tmp_path: Path) -> None:
     wrong = tmp_path / "x.tsv"
     wrong.write_text("a\tb\n")
@@ -39,6 +53,8 @@ def test_mistakes_are_told_in_a_line(tmp_path: Path) -> None:
         (["personaeval", str(wrong)], "needs --model"),
         (["personafeedback", str(tmp_path)], "cannot be read"),
         (["lmedr", str(tmp_path / "none")], "No such file"),
+        (["spasm", str(wrong)], "line 1: not JSON"),
+        (["prodigy", str(tmp_path)], "characters.json cannot be read"),
     ):
         with pytest.raises(SystemExit, match=told):
             main(arguments)

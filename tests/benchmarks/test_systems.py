@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.systems import SYSTEMS, System, page
+from benchmarks.systems_checks import CHECKS
 from consistent_gen.cli.parser import build_parser
 from consistent_gen.methods.docs_page import METHODS
 
@@ -31,6 +32,12 @@ def test_what_runs_has_a_command_and_a_file() -> None:
         assert bool(system.runs) == bool(system.command), system
         assert not system.figure or system.command, system
         assert not system.runs or (ROOT / system.runs).is_file(), system
+
+
+def test_every_check_names_a_test_that_is_there() -> None:
+    assert CHECKS.keys() <= {system.number for system in RUNNING}
+    for file, told, test in (check for checks in CHECKS.values() for check in checks):
+        assert told and f"def {test}(" in (ROOT / file).read_text(encoding="utf-8"), test
 
 
 @pytest.mark.parametrize("system", RUNNING, ids=lambda system: system.name)

@@ -48,9 +48,13 @@ SECRETS = [
     "my password is hunter2", "PIN code: 4821", "api_key = abcdef",
     "the key is sk-proj-" + "a1B2" * 8,
     "ghp_" + "a1B2" * 9, "AKIA" + "A1B2" * 4, "card 4111 1111 1111 1111", "ssn 078-05-1120",
+    "api_key is abcd1234", "SERVICE_API_KEY is abcd1234", '"api_key": "abcd1234"', "apikey 'x9'",
+    "the api keys we use are x1 and x2", "her api_key, by the way, is abcd", "auth_token → x1y2",
+    "password of the wifi is hunter2", "client_secret's abcd", "access_key_id will be X1",
     "-----BEGIN RSA PRIVATE KEY-----", "eyJhbGciOiJI.eyJzdWIiOiIx.abc",
 ]  # fmt: skip
 ORDINARY = [
+    "Keeps a pin in the map for each city that is far", "Lost the key to the flat; it is blue",
     "Lives in Lisbon with two cats", "Allergic to peanuts; carries an inhaler",
     "Works as a nurse on the night shift", "Prefers short answers without jargon",
     "Her phone number ends in 21", "Is training for a marathon in October 2026",

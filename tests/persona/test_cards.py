@@ -199,6 +199,8 @@ def test_secrets_are_named_by_place_and_never_shown() -> None:
     found = secrets_of(parsed(told))
     assert {issue.field for issue in found} == {"description", "extensions.bot[1].token"}
     assert all(issue.severity == "error" and KEY[:9] not in str(issue) for issue in found)
+    said = secrets_of(parsed(card(description="Her api_key for the bank is abcd1234efgh5678ijkl.")))
+    assert [issue.severity for issue in said] == ["error"] and "abcd12" not in str(said)
     story = secrets_of(parsed(card(description="The password is swordfish.")))
     assert [issue.severity for issue in story] == ["warning"]
 

@@ -58,6 +58,7 @@ from consistent_gen.persona.evaluate.personal_judge import (
 )
 from consistent_gen.persona.evaluate.prodigy import (
     read_characters,
+    read_dialogues,
     read_partition,
     read_speakers,
     splits,
@@ -202,6 +203,39 @@ def test_splits_are_named_by_whom_they_share(tmp_path: Path) -> None:
     (tmp_path / "intra.json").write_text(json.dumps(apart | {"test_dialogues": ["c0"]}))
     with pytest.raises(InputError, match="two sides"):
         read_partition(tmp_path / "intra.json")
+
+
+CORNELL = """\
+L1 +++$+++ u0 +++$+++ m0 +++$+++ ANN +++$+++ Do you sail?
+L2 +++$+++ u9 +++$+++ m0 +++$+++ BO +++$+++ Caf\u00e9 first.
+L3 +++$+++ u0 +++$+++ m0 +++$+++ ANN +++$+++
+L4 +++$+++ u0 +++$+++ m0 +++$+++ ANN +++$+++ I said: it is false that I sail.
+"""
+
+
+def test_dialogues_of_the_corpus_that_the_ids_point_into(tmp_path: Path) -> None:
+    ann = {"character_name": "ANN", "movie_name": "x", "gender": "female", "mbti": "introvert"}
+    people = tmp_path / "characters.json"
+    people.write_text(json.dumps({"u0": {**ann, "biography": ["I sail."]}}))
+    lines, talks = tmp_path / "movie_lines.txt", tmp_path / "movie_conversations.txt"
+    lines.write_text(CORNELL, encoding="latin-1")
+    talks.write_text(
+        "u8 +++$+++ u9 +++$+++ m0 +++$+++ ['L2', 'L2']\n"
+        "u0 +++$+++ u9 +++$+++ m0 +++$+++ ['L1', 'L2', 'L3', 'L4']\n"
+    )
+    found = read_dialogues(talks, lines, read_characters(people))
+    assert list(found) == ["c1"]  # counted from 0; nobody with a profile speaks in c0
+    spoken = found["c1"]
+    assert [turn.speaker for turn in spoken.transcript.turns] == ["u0", "u9", "u0"]
+    assert spoken.transcript.turns[1].text == "Caf\u00e9 first." and list(spoken.characters) == [
+        "u0"
+    ]
+    talks.write_text("u0 +++$+++ u9 +++$+++ m0 +++$+++ ['L7']\n")
+    with pytest.raises(InputError, match="line 1: L7 not in"):
+        read_dialogues(talks, lines, read_characters(people))
+    lines.write_text("L1\tu0\tm0\tANN\tHi.\n")
+    with pytest.raises(InputError, match=r"line 1 has 1 columns between '\+\+\+\$.*expected 5"):
+        read_dialogues(talks, lines, read_characters(people))
 
 
 # PersonaEval -------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Mapping, Sequence
 
 import pytest
@@ -22,10 +21,10 @@ from consistent_gen.persona import (
 from consistent_gen.persona.evaluate.conflicts import fairness, metric_conflicts, pruned
 from consistent_gen.persona.evaluate.eval4sim import (
     HumanReference,
-    SpeakerDialogues,
     curve_score,
     eval4sim,
     fit_reference,
+    scripted_corpus,
     two_sided,
 )
 from consistent_gen.persona.evaluate.faithfulness import (
@@ -108,7 +107,8 @@ def test_an_answer_that_is_missing_counts_as_failed() -> None:
 
 def test_c_score_is_the_sum_over_statements_and_knows_whose_profile_it_is() -> None:
     replies = planted(1, 0.5)
-    score, against = c_scores(replies, TruthTable())
+    score, against, spoken = c_scores(replies, TruthTable())
+    assert spoken.value == pytest.approx(against.value)  # one statement each, all spoken to
     other = c_scores(shuffled(replies), TruthTable())
     assert score.value == pytest.approx(1.0 - 2.0 * against.value)
     denied = [reply for reply in planted(2, 1.0)]
@@ -119,8 +119,25 @@ def test_c_score_is_the_sum_over_statements_and_knows_whose_profile_it_is() -> N
     # Somebody else's profile: nothing is kept or broken, which lies outside both intervals.
     assert not score.low <= 1.0 <= score.high
     assert other[0].value == other[1].value == 0.0
+    assert (other[2].n, other[2].note) == (0, "ours; 200 replies speak to none")
     empty = c_scores([*replies, Reply(("I own a boat.",), "And?", "")], TruthTable())[0]
     assert (empty.n, empty.failed) == (200, 1)
+
+
+def test_somebody_elses_profile_is_contradicted_where_it_is_spoken_to() -> None:
+    """Most of another's profile is about other things: the plain rate does not tell, that of what
+    is spoken to rises, outside both intervals. A tenth denies its own town, planted.
+    """
+    replies = []
+    for n in range(240):
+        town, next_town = (f"I live in town {k % 6}." for k in (n, n + 1))
+        profile = (town, f"I was born in year {n}.", f"I have {n} books.")
+        said = f"It is false that {town if n % 10 == 0 else next_town}"
+        replies.append(Reply(profile, "And you?", said if n % 10 < 4 else f"Yes: {profile[n % 3]}"))
+    own, other = (c_scores(r, TruthTable()) for r in (replies, shuffled(replies)))
+    assert other[0].high < own[0].low
+    assert other[1].low < own[1].high and own[1].value == 0.1
+    assert other[2].low > own[2].high
 
 
 def test_discourse_looks_at_the_turn_before_and_the_last_five_own() -> None:
@@ -179,42 +196,12 @@ def test_persobench_equals_a_table_made_by_hand_in_both_modes(tmp_path) -> None:
 # Eval4Sim ----------------------------------------------------------------------------------------
 
 
-def batched(words: Sequence[str]) -> list[tuple[str, str]]:
-    return list(zip(words[::2], words[1::2], strict=True))
-
-
-def corpus(kind: str, seed: int = 0, speakers: int = 12) -> list[SpeakerDialogues]:
-    """Dialogues that show too little of a persona, about as much as people do, or copy it."""
-    rng = random.Random(f"{kind} {seed}")
-    words = [f"{a}{b}" for a in "bdfgklmnprst" for b in ("ako", "ilu", "eni", "ota", "ush", "erim")]
-    found = []
-    for n in range(speakers):
-        own = rng.sample(words, 6)
-        persona = tuple(f"I love {a} and {b} more than rain." for a, b in batched(own))
-        talks = []
-        for _ in range(4):
-            talk = Transcript(("partner", f"s{n}"))
-            for i in range(5):
-                statement = persona[i % 3]
-                talk = talk.said(
-                    "partner", f"Do you love {rng.choice(words)} or {own[2 * (i % 3)]}?"
-                )
-                chatter = " ".join(rng.sample(words, 5))
-                human = f"Yes, I love {rng.choice(own)}, and {chatter}."
-                said = {"under": f"Well, {chatter}.", "over": statement}.get(kind)
-                keeps = rng.random() < 0.5
-                talk = talk.said(f"s{n}", said or (human if keeps else f"Well, {chatter}."))
-            talks.append(talk)
-        found.append(SpeakerDialogues(persona, f"s{n}", tuple(talks)))
-    return found
-
-
 def test_the_human_like_corpus_wins_on_both_sides() -> None:
     embedder, scorer, sizes = HashedNgrams(), LexicalPairs(), (6, 12, 24, 40)
-    human = fit_reference(corpus("human"), embedder, scorer, sizes)
+    human = fit_reference(scripted_corpus("human"), embedder, scorer, sizes)
     assert HumanReference.from_json(human.as_json()) == human
     scores = {
-        kind: [m.value for m in eval4sim(corpus(kind, 1), human, embedder, scorer)][:3]
+        kind: [m.value for m in eval4sim(scripted_corpus(kind, 1), human, embedder, scorer)][:3]
         for kind in ("under", "human", "over")
     }
     assert min(scores["human"]) >= 0.9

@@ -26,6 +26,7 @@ from consistent_gen.persona.population import (
     read_spec,
     schedule,
 )
+from consistent_gen.persona.population.cohorts import cohort_agreement, scripted_pupils
 from consistent_gen.persona.population.model_proposer import ModelProposer, read_object
 from consistent_gen.persona.population.near_duplicates import DISTANCE
 from consistent_gen.persona.population.revising import Failure
@@ -208,3 +209,21 @@ def test_all_mistakes_of_a_spec_are_told_at_once() -> None:
     for part in ("mean 'count'", "seed is -1", "attempts is 0", "slip is 2", "quota 1", "'chioce'",
                  "who.age", "nobody", "height"):  # fmt: skip
         assert part in text
+
+
+def test_constructs_that_agree_with_people_are_told_from_noise_and_never_averaged() -> None:
+    """Pupils with planted cohort means: signal passes, noise and the wrong way are called weak."""
+    signal = {"agrees": 1.0, "noise": 0.0, "wrong way": -1.0}
+    report = cohort_agreement(*scripted_pupils(1, signal))
+    assert len(report.measurements) == 2 * len(signal)  # and none over all of them
+    assert report["agrees, Spearman"].low > 0.6 and report["agrees, Pearson"].value > 0.9
+    assert report["wrong way, Pearson"].high < -0.6
+    for name in ("noise", "wrong way"):
+        assert report[f"{name}, Spearman"].note.startswith("weak")
+    shown = [cohort_agreement(*scripted_pupils(seed, {"noise": 0.0})) for seed in range(60)]
+    assert sum(not r["noise, Spearman"].note.startswith("weak") for r in shown) <= 6
+    made, people = scripted_pupils(1, {"a": 1.0}, cohorts=3)
+    with pytest.raises(InputError) as caught:
+        cohort_agreement(made | {"b": {}}, people)
+    told = str(caught.value)
+    assert "'b' is on one side" in told and "3 cohorts; expected 4" in told

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +27,7 @@ from consistent_gen.persona.simulate import (
     psyplay,
     schema,
     spasm,
+    spasm_set,
     usp,
 )
 from consistent_gen.persona.transcript import concatenated, project
@@ -147,6 +150,47 @@ def test_a_short_or_strange_role_is_counted_as_failed() -> None:
     found = spasm.persona_retrieval([short, spasm.SpokenRole(short.transcript, BO)], [ANN, BO],
                                     HashedNgrams())  # fmt: skip
     assert (found.n, found.failed, found.null) == (1, 1, 0.5)
+
+
+def test_released_dialogues_are_read_and_others_refused(tmp_path: Path) -> None:
+    def line(persona: int, said: Sequence[str], **changes: object) -> str:
+        turns = [
+            {"speaker": ("client", "tested")[i % 2], "turn_index": i, "text": text}
+            for i, text in enumerate(said)
+        ]
+        return json.dumps({
+            "persona_id": persona, "conversation_id": 0, "persona_fields": {"age": 40 + persona},
+            "persona_description": f"You keep bees in valley {persona}. You worry about rain.",
+            "turns": turns, "termination_reason": "natural_termination",
+        } | changes)  # fmt: skip
+
+    file = tmp_path / "set.jsonl"
+    talks = [["My bees in valley 0 hate rain.", "Do they?"], ["Bees, valley 1, rain.", "I see."]]
+    file.write_text("\n".join([line(0, talks[0]), line(1, talks[1]), ""]))
+    spoken = spasm_set.read_released(file)
+    people = spasm_set.personas(spoken)
+    assert [p.id for p in people] == ["spasm-0", "spasm-1"] and people[1].fields == {"age": 41}
+    assert [s.text for s in people[0].statements] == [
+        "You keep bees in valley 0.", "You worry about rain.",
+    ]  # fmt: skip
+    assert spoken[0].turns == (talks[0][0],)
+    assert spoken[0].transcript.stop_reason == "natural_termination"
+    found = spasm.persona_retrieval(spoken, people, HashedNgrams())
+    assert (found.value, found.null) == (1.0, 0.5)
+    assert len(spasm_set.read_released(file, rows=1)) == 1
+    swapped = json.loads(line(2, ["Hi.", "Yes?"]))["turns"][::-1]
+    for text, message in (
+        ('{"persona_id": 0, "x": []}', "line 1: conversation_id, persona_fields, .* missing"),
+        ("[]", "a list; expected a mapping"), ("{", "not JSON"), ("", "no dialogue"),
+        (line(0, ["Hi."], turns=[{"speaker": "client"}]), "turns without text, turn_index"),
+        (line(0, ["Hi.", "Yes?"], turns=swapped), "count turns from 0"),
+        (line(0, ["Hi."], turns=[{"speaker": "me", "turn_index": 0, "text": "x"}]), "turns of me"),
+        ("\n".join([line(0, ["Hi."]), line(0, ["Hi."], persona_description="Who?")]),
+         "line 2: persona spasm-0 is another one"),
+    ):  # fmt: skip
+        file.write_text(text)
+        with pytest.raises(InputError, match=message):
+            spasm_set.read_released(file)
 
 
 def test_implausible_people_are_refused_and_the_rest_become_personas() -> None:

@@ -72,9 +72,14 @@ _SECRETS = re.compile(
     | \b(?:AKIA|ASIA)[A-Z0-9]{12,} | \bAIza[\w-]{30,} | \bxox[abprs]-[\w-]{10,}
     | \bhf_[A-Za-z0-9]{20,}
     | \beyJ[\w-]{8,}\.[\w-]{8,}\.
-    | \b(?i:password|passwd|passphrase|passcode|pin(?:\s+code)?|cvv|api[\s_-]?key
-        |access[\s_-]?token|secret[\s_-]?key|
-        recovery\s+(?:phrase|code)|seed\s+phrase)\b\s*(?i:is|are|=|:|was)\s*\S
+    | (?<![^\W_])(?i:  # a name may stand before it, as in SERVICE_API_KEY
+        (?:password|passwd|passphrase|passcode|api[\s_-]?keys?|client[\s_-]?secret
+            |(?:access|auth|bearer|refresh)[\s_-]?tokens?|(?:secret|private|access)[\s_-]?keys?
+            |recovery\s+(?:phrase|code)|seed\s+phrase)
+            (?:[_-]id)?(?![^\W_])["'`]?
+            (?:\s+(?:for|of|to|at|i|we|you|he|she|they)\s[^.!?\n]{0,40}?|,[^.!?\n]{0,40}?,)?
+        |(?:pin(?:\s+code)?|cvv)\b
+        )(?:\s*(?:=|:|->|→)|\s+(?i:is|are|was|will\s+be)\b|['\u2019]s\b|\s+(?=["'`]\w))\s*\S{1,400}
     | \b\d{3}-\d{2}-\d{4}\b
     """,
     re.VERBOSE,

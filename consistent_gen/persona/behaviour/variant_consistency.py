@@ -31,12 +31,24 @@ _EMPTY = {
 }  # fmt: skip
 
 
+def content_words(text: str) -> list[str]:
+    """The lower-case words of a text that carry content, in their order."""
+    return [word for word in words(text) if word not in _EMPTY]
+
+
+def content(answer: str) -> frozenset[str]:
+    """The different content words of an answer; none where it declines."""
+    return frozenset() if refused(answer) else frozenset(content_words(answer))
+
+
+def jaccard(x: frozenset[str], y: frozenset[str]) -> float:
+    """How much two sets share, 0..1; 0 where one is empty."""
+    return len(x & y) / len(x | y) if x and y else 0.0
+
+
 def overlap(a: str, b: str) -> float:
     """Jaccard of the content words of two answers, 0..1; 0 where one has none or declines."""
-    if refused(a) or refused(b):
-        return 0.0
-    x, y = (set(words(text)) - _EMPTY for text in (a, b))
-    return len(x & y) / len(x | y) if x and y else 0.0
+    return jaccard(content(a), content(b))
 
 
 def of_answers(subject: str, answers: Mapping[str, Sequence[str]]) -> PersonaReport:

@@ -1,4 +1,4 @@
-"""Character cards (versions 1, 2 and 3, JSON and PNG) and PersonaChat lists: in, checked, out."""
+"""Character cards (versions 1 to 3; JSON, PNG, .charx) and PersonaChat lists: in, checked, out."""
 
 from consistent_gen.persona.cards.card import Card, parse_card, read_card, replaced
 from consistent_gen.persona.cards.checking import check_card, secrets_of

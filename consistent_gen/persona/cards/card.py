@@ -1,4 +1,4 @@
-"""Character cards as files: versions 1, 2 and 3, as JSON and in PNG pictures.
+"""Character cards as files: versions 1, 2 and 3, as JSON, in PNG pictures and in archives.
 
 A card is kept as its own JSON text. What is read out of it is checked; what is written back takes
 every value that did not change from that text as it stood, so that extensions of other programs
@@ -10,18 +10,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from consistent_gen.errors import InputError, LimitError, all_of
 from consistent_gen.inputs import missing_file
-from consistent_gen.persona.cards.png import SIGNATURE, card_text
+from consistent_gen.persona.cards import charx, png
 
 MAX_FILE = 64 << 20  # bytes; pictures are large
 MAX_CARD = 8 << 20  # characters of JSON
 MAX_NESTING = 64
-SUFFIXES = (".json", ".png", ".txt")
+SUFFIXES = (".json", ".png", ".charx", ".txt")
 
 TEXTS = (
     "name", "description", "personality", "scenario", "first_mes", "mes_example", "creator_notes",
@@ -69,7 +69,7 @@ class Card:
 
 
 def read_card(path: str | Path) -> Card:
-    """The card in a .json or .png file.
+    """The card in a .json, .png or .charx file.
 
     Raises:
         InputError: no such file, no card, a damaged one; all that is wrong with its fields at once.
@@ -95,18 +95,31 @@ def read_bytes(source: Path) -> bytes:
 def parse_card(data: bytes, *, source: str | None = None) -> Card:
     """The card in the bytes of a file."""
     try:
-        if data.startswith(SIGNATURE):
-            return from_text(card_text(data))
+        if data.startswith(png.SIGNATURE):
+            return from_text(png.card_text(data))
         if data[:4] == b"RIFF" or data[:3] == b"\xff\xd8\xff":
-            raise InputError("is a WebP or JPEG picture; cards are read from PNG and JSON files")
-        if data[:2] == b"PK":
-            raise InputError("is an archive (.charx?); export the card as PNG or JSON")
+            raise InputError(
+                "is a WebP or JPEG picture, which no version of the specification puts cards into; "
+                "cards are read from PNG (and APNG), JSON and .charx files"
+            )
+        if data.startswith(charx.SIGNATURE):
+            return _of_archive(data)
         try:
             return from_text(data.decode("utf-8-sig"))
         except UnicodeDecodeError:
             raise InputError("is neither a PNG picture nor UTF-8 text") from None
     except InputError as error:
         raise all_of([part.at(source) for part in error.all]) from None
+
+
+def _of_archive(data: bytes) -> Card:
+    text, others = charx.card_text(data)
+    card = from_text(text)
+    if not others:
+        return card
+    told = "1 file" if others == 1 else f"{others:,} files"
+    note = f"{told} beside the card in the archive stay there; --picture with it takes them along"
+    return replace(card, notes=(*card.notes, note))
 
 
 def from_text(text: str) -> Card:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from consistent_gen.checkpoints import atomic_file, write_json
 from consistent_gen.errors import InputError, all_of
+from consistent_gen.persona.cards import charx, png
 from consistent_gen.persona.cards.card import Card, parse_card, read_bytes
 from consistent_gen.persona.cards.conversion import USER, card_text_of, persona_chat, persona_of
-from consistent_gen.persona.cards.png import with_card
 from consistent_gen.persona.persona import FORMAT, Persona
 
 
@@ -56,25 +56,37 @@ def write_persona(persona: Persona, out: str | Path) -> None:
 def write_card(
     persona: Persona, out: str | Path, *, picture: str | Path | None = None, version: str = ""
 ) -> str:
-    """The persona as a character card, .json or .png, by rename; the version that it got.
+    """The persona as a character card, .json, .png or .charx, by rename; the version that it got.
+
+    picture: the file that the card is put into; of an archive the one whose files it takes along.
 
     Raises:
         InputError: a PNG without a picture to put it in, a picture that is none, another version
-            than the card had.
+            than the card had, an archive for a card that is not of version 3.
     """
     target = Path(out)
-    text, spec = card_text_of(persona, version)
+    suffix = target.suffix.lower()
+    fresh = "v3" if suffix == ".charx" and not persona.fields.get("card") else ""
+    text, spec = card_text_of(persona, version or fresh)
     data = text.encode("utf-8")
-    if target.suffix.lower() == ".png":
+    if suffix == ".charx":
+        if spec != "v3":
+            told = f"an archive holds cards of version 3, and this one is of {spec}"
+            raise InputError(f"{told}; write it as .json or .png", source=str(out))
+        try:
+            data = charx.with_card(None if picture is None else read_bytes(Path(picture)), text)
+        except InputError as error:
+            raise error.at(str(picture)) from None
+    elif suffix == ".png":
         if picture is None:
             raise InputError("a card in a picture needs --picture, a PNG file", source=str(out))
         keywords = ("chara", "ccv3") if spec == "v3" else ("chara",)
         try:
-            data = with_card(read_bytes(Path(picture)), text, keywords)
+            data = png.with_card(read_bytes(Path(picture)), text, keywords)
         except InputError as error:
             raise error.at(str(picture)) from None
-    elif target.suffix.lower() != ".json":
-        raise InputError("a card is a .json or .png file", source=str(out))
+    elif suffix != ".json":
+        raise InputError("a card is a .json, .png or .charx file", source=str(out))
     with atomic_file(target) as temporary:
         temporary.write_bytes(data)
     return spec

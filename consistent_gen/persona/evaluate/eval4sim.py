@@ -441,3 +441,31 @@ def recover_naturalness(seed: int, parameter: float) -> Measurement:
         above = natural_of(middle) > parameter * natural_of(DENIES)
         low, high = (middle, high) if above else (low, middle)
     return _against_planted(seed, KEEPS, low)[2]
+
+
+def scripted_corpus(kind: str, seed: int = 0, speakers: int = 12) -> list[SpeakerDialogues]:
+    """Dialogues that show too little of a persona ("under"), about as much as people do ("human"),
+    or that copy it ("over").
+    """
+    rng = random.Random(f"{kind} {seed}")
+    words = [f"{a}{b}" for a in "bdfgklmnprst" for b in ("ako", "ilu", "eni", "ota", "ush", "erim")]
+    found = []
+    for n in range(speakers):
+        own = rng.sample(words, 6)
+        pairs = zip(own[::2], own[1::2], strict=True)
+        persona = tuple(f"I love {a} and {b} more than rain." for a, b in pairs)
+        talks = []
+        for _ in range(4):
+            talk = Transcript(("partner", f"s{n}"))
+            for i in range(5):
+                statement = persona[i % 3]
+                asked = f"Do you love {rng.choice(words)} or {own[2 * (i % 3)]}?"
+                talk = talk.said("partner", asked)
+                chatter = " ".join(rng.sample(words, 5))
+                human = f"Yes, I love {rng.choice(own)}, and {chatter}."
+                said = {"under": f"Well, {chatter}.", "over": statement}.get(kind)
+                keeps = rng.random() < 0.5
+                talk = talk.said(f"s{n}", said or (human if keeps else f"Well, {chatter}."))
+            talks.append(talk)
+        found.append(SpeakerDialogues(persona, f"s{n}", tuple(talks)))
+    return found

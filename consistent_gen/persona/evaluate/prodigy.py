@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,21 @@ from typing import Any
 from consistent_gen.errors import InputError
 from consistent_gen.persona.measurement import Measurement
 from consistent_gen.persona.persona import Persona, Statement
+from consistent_gen.persona.transcript import Transcript, Utterance
 
 SIDES = ("train_dialogues", "valid_dialogues", "test_dialogues")
 PARTITIONS = ("inter_character_partitions", "intra_character_partitions")
+
+
+_BETWEEN = "+++$+++"  # columns of the Cornell Movie-Dialogs Corpus
+
+
+@dataclass(frozen=True)
+class SpokenBy:
+    """A dialogue and those of its speakers who have a profile, by id."""
+
+    transcript: Transcript
+    characters: Mapping[str, Persona]
 
 
 @dataclass(frozen=True)
@@ -82,11 +95,7 @@ def read_speakers(path: str | Path) -> dict[str, tuple[str, ...]]:
     """
     source = Path(path)
     if source.suffix == ".txt":
-        text = source.read_text(encoding="latin-1")
-        rows = [line.split(" +++$+++ ") for line in text.splitlines() if line.strip()]
-        if any(len(row) != 4 for row in rows):
-            raise InputError(f"{path} is not Cornell's movie_conversations.txt")
-        return {f"c{n}": (row[0], row[1]) for n, row in enumerate(rows)}
+        return {f"c{n}": (row[0], row[1]) for n, row in enumerate(_rows(source, 4))}
     told = _json(path)
     found = {str(key): tuple(sorted(_characters(entry))) for key, entry in told.items()}
     if not all(found.values()):
@@ -141,6 +150,53 @@ def _json(path: str | Path) -> dict[str, Any]:
     if not isinstance(told, dict):
         raise InputError(f"{path} holds a {type(told).__name__}; expected a mapping")
     return told
+
+
+def read_dialogues(
+    conversations: str | Path, lines: str | Path, characters: Mapping[str, Persona]
+) -> dict[str, SpokenBy]:
+    """What was said, by dialogue id, out of the two files of the Cornell Movie-Dialogs Corpus that
+    PRODIGy's ids point into: `movie_conversations.txt` and `movie_lines.txt`.
+
+    characters: those who have a profile (`read_characters`). Dialogues in which none of them speaks
+    are left out, as are lines without a word; speakers are called by their ids, since films share
+    names.
+
+    Raises:
+        InputError: other files, by line; a dialogue whose lines are not there.
+    """
+    said: dict[str, tuple[str, str]] = {}
+    for number, row in enumerate(_rows(lines, 5), 1):
+        if not row[0].startswith("L") or not row[1].startswith("u"):
+            raise InputError(f"{lines}, line {number}: expected the ids of a line and a character")
+        said[row[0]] = row[1], row[4].strip()
+    found: dict[str, SpokenBy] = {}
+    for number, row in enumerate(_rows(conversations, 4)):
+        known = {who: characters[who] for who in row[:2] if who in characters}
+        if not known:
+            continue
+        ids = re.findall(r"L\d+", row[3])
+        missing = [i for i in ids if i not in said]
+        if missing or not ids:
+            listed = ", ".join(missing[:3]) or "its lines"
+            raise InputError(f"{conversations}, line {number + 1}: {listed} not in {lines}")
+        turns = tuple(Utterance(*said[i]) for i in ids if said[i][1])
+        speakers = tuple(dict.fromkeys([*row[:2], *(turn.speaker for turn in turns)]))
+        found[f"c{number}"] = SpokenBy(Transcript(speakers, turns), known)
+    return found
+
+
+def _rows(path: str | Path, columns: int) -> Iterator[list[str]]:
+    """Rows of a file of the corpus; it is no UTF-8."""
+    with Path(path).open(encoding="latin-1", newline="\n") as stream:
+        for number, line in enumerate(stream, 1):
+            row = [part.strip() for part in line.split(_BETWEEN)]
+            if len(row) != columns:
+                raise InputError(
+                    f"{path}, line {number} has {len(row)} columns between '+++$+++'; expected "
+                    f"{columns}, as the Cornell Movie-Dialogs Corpus has"
+                )
+            yield row
 
 
 # The truth that the split is held to -------------------------------------------------------------

@@ -6,6 +6,10 @@ PAML, which LMEDR reports; the mean over replies. Discourse consistency has no p
 ours is the mean of 1, 0.5 and 0 for a reply that follows from, ignores or contradicts the turn
 before, and the share of replies that contradict one of the speaker's own last five turns.
 PersoBench has another C-score (`persobench`): both keep their names.
+
+How many replies contradict a profile says little alone: somebody else's profile is mostly about
+other things, and what is not spoken to cannot be contradicted. So the share of contradictions among
+statements that a reply speaks to (follows from or contradicts) stands beside it, which is ours.
 """
 
 from __future__ import annotations
@@ -65,7 +69,9 @@ def read_generations(path: str | Path) -> list[Reply]:
 
 
 def c_scores(replies: Sequence[Reply], scorer: PairScorer) -> list[Measurement]:
-    """C-score and the share of replies that contradict a statement. An empty reply is a failure."""
+    """C-score, the share of replies that contradict a statement, and the share of contradictions
+    among the statements that a reply speaks to. An empty reply is a failure.
+    """
     usable = [r for r in replies if r.response and r.persona]
     pairs = [(s, r.response) for r in usable for s in r.persona]
     labels = iter([nli.label for nli in scorer.nli(pairs)])
@@ -77,11 +83,15 @@ def c_scores(replies: Sequence[Reply], scorer: PairScorer) -> list[Measurement]:
         why = f"contradicts {against[0]!r}" if against else ""
         items.append(MeasuredItem(str(number), float(sum(found)), reply.query, reply.response, why))
     told = tools(scorer)
+    spoken = [[label for label in row if label] for row in by_reply]
+    shares = [row.count(-1) / len(row) for row in spoken if row]
     return [
         measured("C-score (sum over statements)", [float(sum(row)) for row in by_reply],
                  failed=failed, tools=told, items=items, null=0.0),
         measured("replies that contradict the profile", [float(min(row) < 0) for row in by_reply],
                  direction="lower", failed=failed, tools=told),
+        measured("contradictions among statements spoken to", shares, direction="lower",
+                 tools=told, note=f"ours; {len(spoken) - len(shares)} replies speak to none"),
     ]  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from consistent_gen.client.persona_lab import (
     TalkOut,
 )
 from consistent_gen.client.types import LibraryCharacter, LibraryCharacterIn, StoryIn
+from consistent_gen.persona.cards import charx
 from services.errors import Refusal
 from services.web.intake import CleanPicture, readable
 from services.web.problems import problem_responses
@@ -69,8 +70,8 @@ _CARD = "/cards/{card}"
     },
 )
 def create_card(file: File, state: State, who: Who) -> CardOut:
-    """Import a character card (versions 1 to 3, PNG or JSON) or a persona of ours (JSON): the
-    persona, and what the validator says.
+    """Import a character card (versions 1 to 3; PNG, JSON or .charx) or a persona of ours (JSON):
+    the persona, and what the validator says.
     """
     state.check_persona_room(who.owner, more=len(file))
     picture, notes = _picture(state, file)
@@ -78,7 +79,13 @@ def create_card(file: File, state: State, who: Who) -> CardOut:
 
 
 def _picture(state: ServerState, file: bytes) -> tuple[bytes | None, list[CardIssue]]:
-    """The pixels of a card's picture; a damaged picture does not lose the card in it."""
+    """The pixels of a card's picture; a damaged picture does not lose the card in it. Of an archive
+    nothing but the card is kept, which is said.
+    """
+    if file.startswith(charx.SIGNATURE) and (others := charx.card_text(file)[1]):
+        told = "1 file" if others == 1 else f"{others:,} files"
+        message = f"{told} beside the card in the archive are not kept here; keep the archive"
+        return None, [CardIssue(place="card", message=message, severity="warning")]
     if not file.startswith(b"\x89PNG"):
         return None, []
     try:

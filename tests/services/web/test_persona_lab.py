@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import threading
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from starlette.testclient import TestClient
 from consistent_gen.client import ApiError, Client
 from consistent_gen.client.persona_lab import AuditOut, CardMendIn
 from consistent_gen.language.embedders import HashedNgrams
-from consistent_gen.persona.cards import parse_card, with_card
+from consistent_gen.persona.cards import charx, parse_card, with_card
 from consistent_gen.persona.evaluate.pair_scorer import LexicalPairs
 from services.errors import QuotaError
 from services.persona_lab import PersonaLab
@@ -66,6 +67,19 @@ def test_a_card_from_picture_to_picture(alice: Client) -> None:
     alice.delete_card(made.id)
     with pytest.raises(ApiError, match="no such card"):
         alice.card(made.id)
+
+
+def test_a_card_from_an_archive_and_what_is_not_kept_of_it(alice: Client) -> None:
+    text = card().decode().replace("chara_card_v2", "chara_card_v3")
+    out = io.BytesIO(charx.with_card(None, text))
+    with zipfile.ZipFile(out, "a") as archive:
+        archive.writestr("assets/icon/images/main.png", b"...")
+    made = alice.create_card(out.getvalue())
+    assert (made.spec, made.fields.name) == ("v3", "Mira")
+    assert any("1 file beside the card" in issue.message for issue in made.issues)
+    assert parse_card(alice.export_card(made.id)).text == text
+    with pytest.raises(ApiError, match=r"no card\.json at its root"):
+        alice.create_card(out.getvalue().replace(b"card.json", b"card.jsow"))
 
 
 def test_a_talk_with_its_drift(alice: Client, server: Server) -> None:

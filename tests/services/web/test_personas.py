@@ -191,6 +191,7 @@ def test_many_personas_are_open_in_turn(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_threads_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.personas.open_personas.PATIENCE_S", 120.0)
     desk = OpenPersonas(tmp_path, HashedNgrams)
     persona = desk.create("me", "Ann").id
     problems: list[BaseException] = []
@@ -209,6 +210,9 @@ def test_threads_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert problems == []
     with desk.use("me", persona) as assistant:
         assert len(assistant.store.list("turn")) == 12
+        # Who only lists personas does not wait for a turn that may draw for a minute.
+        assert desk.get("me", persona).memories == 6
+        assert [shown.memories for shown in desk.all("me").personas] == [6]
         monkeypatch.setattr("services.personas.open_personas.PATIENCE_S", 0.05)
         with pytest.raises(BusyError), desk.use("me", persona):
             raise AssertionError("two had it at once")
@@ -235,7 +239,7 @@ def test_waiting_for_a_busy_persona_keeps_nobody_else_waiting(
 
     def ask() -> None:
         headers = {"Authorization": f"Bearer {keys[1]}"}
-        url = f"{server.url}/v1/personas/{persona}"
+        url = f"{server.url}/v1/personas/{persona}/memories"
         answers.append(httpx.get(url, headers=headers, timeout=120.0).status_code)
 
     asking = [threading.Thread(target=ask) for _ in range(100)]
