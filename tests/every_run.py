@@ -11,6 +11,13 @@ from consistent_gen.methods import FOR_EVERY_MODEL
 
 # The default, and the one with every mechanism. Each method alone is held by its oracle.
 QUICK_METHODS = ("head_start", "consistyle")
+# One of each family and of each way into the denoiser.
+QUICK_PIPELINES = (
+    "StableDiffusionPipeline", "StableDiffusionControlNetPipeline",
+    "StableDiffusionXLImg2ImgPipeline", "LatentConsistencyModelPipeline",
+    "StableDiffusion3Pipeline", "FluxPipeline", "FluxKontextPipeline", "QwenImagePipeline",
+    "PixArtSigmaPipeline",
+)  # fmt: skip
 
 
 def or_slow(cases: Iterable[Any], quick: Iterable[Any] = QUICK_METHODS) -> list[Any]:

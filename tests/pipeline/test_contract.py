@@ -31,22 +31,13 @@ from consistent_gen.pipeline import PipelineStory
 from consistent_gen.pipeline.contract import PIPELINES, REFUSED, SCHEDULERS, seam_of
 from consistent_gen.runtime import generator
 from tests.attention.toys import redraw
-from tests.every_run import or_slow
+from tests.every_run import QUICK_PIPELINES, or_slow
 from tests.pipeline import transformer_toys
 from tests.pipeline.toys import OPTIONS, differ, picture, pipe, text, tokenizer, unet
 
 # What diffusers says of itself and of numpy.
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 MIXED = {"mixing_steps": 1.0, "injection": 0.0}  # a look at every step but the first
-
-
-# One of each family and of each way into the denoiser; the others run with the slow tests.
-QUICK = (
-    "StableDiffusionPipeline", "StableDiffusionControlNetPipeline",
-    "StableDiffusionXLImg2ImgPipeline", "LatentConsistencyModelPipeline",
-    "StableDiffusion3Pipeline", "FluxPipeline", "FluxKontextPipeline", "QwenImagePipeline",
-    "PixArtSigmaPipeline",
-)  # fmt: skip
 
 
 def hero_of(story: PipelineStory, **more: Any) -> Any:
@@ -108,7 +99,7 @@ def made(name: str, **parts: Any) -> Any:
     return pipe(class_of(name), xl="XL" in name, **network(name) | parts)
 
 
-@pytest.mark.parametrize("name", or_slow(PIPELINES, QUICK))
+@pytest.mark.parametrize("name", or_slow(PIPELINES, QUICK_PIPELINES))
 def test_every_listed_class_shares(name: str) -> None:
     """Nobody's frame is the pipeline's own, the hero's differs, and a look changes no call.
 
