@@ -2,7 +2,7 @@
 
 Information-consistent GRPO (arXiv 2512.12858) takes prompts that mean the same as one group, each
 asked in a context of its own, and rewards answers for information (by entropy) and for stability
-inside the group. The paper's formulas are not ours to quote; these are our own, by its idea:
+inside the group. The formulas are our own reading of that idea:
 
     h_i = min(1, H(o_i) / log K)        H: entropy of the content words of answer o_i, in nats
     s_i = mean of J(o_i, o_j), j in the group of i, j != i     J: Jaccard of content words
