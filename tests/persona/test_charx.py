@@ -50,7 +50,7 @@ def test_an_archive_becomes_a_persona_and_the_same_archive_again(tmp_path: Path)
     source.write_bytes(MIA)
     persona, card = read_persona(source)
     assert card is not None and (card.spec, card.text) == ("v3", TEXT)
-    assert any("2 files beside the card" in note for note in card.notes)
+    assert any("holds 2 files beside the card" in note for note in card.notes)
     assert write_card(persona, out, picture=source) == "v3"
     assert out.read_bytes() == MIA
     # Somebody else's name: the card changes, and nothing else in the archive.
@@ -112,9 +112,22 @@ def _lies() -> bytes:
         (lambda: archive(("card.json", b"{}"), method=zipfile.ZIP_BZIP2), InputError, "deflate"),
         (_encrypted, InputError, "encrypted; save it without"),
         (lambda: MIA[:-40], InputError, "copied whole"),
+        (lambda: b"PK, and no archive", InputError, "copied whole"),
         (lambda: b"PK\x03\x04", InputError, "copied whole"),
     ],
-    ids=["bomb", "lies", "many", "directory", "root", "bytes", "bzip2", "encrypted", "cut", "head"],
+    ids=[
+        "bomb",
+        "lies",
+        "many",
+        "directory",
+        "root",
+        "bytes",
+        "bzip2",
+        "encrypted",
+        "cut",
+        "words",
+        "head",
+    ],
 )
 def test_archives_that_are_not_read_say_why(
     made: Callable[[], bytes], kind: type[InputError], message: str
@@ -128,6 +141,8 @@ def test_an_archive_is_written_anew_within_bounds(monkeypatch: pytest.MonkeyPatc
     bomb = archive(("card.json", TEXT.encode()), ("a", b"0" * 600_000), ("b", b"0" * 600_000))
     with pytest.raises(LimitError, match="b in the archive unpacks to more than 400,000"):
         charx.with_card(bomb, "{}")
+    with pytest.raises(InputError, match=r"is no archive \(ZIP\)"):
+        charx.with_card(b'{"name": "Mia"}', TEXT)
 
 
 @given(st.integers(0, len(MIA) - 1), st.integers(0, 255))

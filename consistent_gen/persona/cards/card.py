@@ -118,7 +118,7 @@ def _of_archive(data: bytes) -> Card:
     if not others:
         return card
     told = "1 file" if others == 1 else f"{others:,} files"
-    note = f"{told} beside the card in the archive stay there; --picture with it takes them along"
+    note = f"the archive holds {told} beside the card; export with --picture ARCHIVE to keep that"
     return replace(card, notes=(*card.notes, note))
 
 

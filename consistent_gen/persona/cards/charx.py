@@ -77,6 +77,8 @@ def _copied(data: bytes, text: str, new: zipfile.ZipFile) -> None:
 
 @contextmanager
 def _opened(data: bytes) -> Iterator[zipfile.ZipFile]:
+    if not data.startswith(SIGNATURE):
+        raise InputError("is no archive (ZIP)")
     place = data.rfind(_END, max(0, len(data) - 22 - 65_535))
     if place < 0 or len(data) < place + 22:
         raise InputError("the archive ends in the middle; it was not copied whole")
