@@ -193,9 +193,9 @@ SYSTEMS: tuple[System, ...] = (
         "benchmarks/persona_sets.py",
         "python -m benchmarks.persona_sets apc benchmarks/persona_pairs/open.tsv",
         Figure(
-            "dAPC of scripted speakers: planted and found correlate by {:.3f}",
-            "persona_lab",
-            ("measures", "dapc_per_statement", "correlation"),
+            "dAPC {:.2f} of entailed replies that people wrote; of contradicted ones below 0",
+            "persona_apc",
+            ("measurements", "2", "value"),
         ),
     ),
     System(
