@@ -76,7 +76,7 @@ def persona_lab(result: Mapping[str, Any]) -> str:
     seeds = max(found["seeds"] for found in result["measures"].values())
     head = (
         "## Measures of personas find what was planted\n\n`python -m benchmarks.persona_lab`: "
-        f"scripted models, {seeds} seeds for each planted parameter, of its own, and {nulls} cases "
+        f"scripted models, {seeds} seeds of its own for each planted parameter, and {nulls} cases "
         "with nothing to find. A measure holds when planted and found correlate by 0.95 or the "
         "intervals cover 90 to 98 %, and at most 8 % of the null cases raise an alarm. What is "
         "planted without chance does not count to the coverage; where there is none, found has "
