@@ -122,7 +122,8 @@ _SHORT = re.compile(
     r"n't|wonder\w*|ask\w*)\b).{3,60}\b(?:is|are|was|were|at|on|in|for|with) (?:when|where|who|"
     r"what time|how (?:much|many|long|often|old))[ .!]*$"
     r"|[.!,;:] (?:name|date|day|time|address|number|age|dose|price|cost)[ .!]*$"
-    r"|^(?:(?:my|our|the|his|her) )?[\w-]+(?:'s|\u2019s) (?:name|surname|address|number|dose)[ .!]*$"
+    r"|^(?:(?:my|our|the|his|her) )?[\w-]+(?:'s|\u2019s) (?:name|surname|address|number|dose)"
+    r"[ .!]*$"
     r"|^how (?:much|many|often|long|old) (?:i|we|he|she|they|it)\b(?! (?:love|like|hate|miss|want|"
     r"enjoy|care|appreciate|need|look|admire|cr[iy]))[\w' ]{3,40}$",
     re.IGNORECASE,
