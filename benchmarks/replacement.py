@@ -22,7 +22,12 @@ from numpy.typing import NDArray
 from benchmarks.conversations import covered, stems
 from consistent_gen.language.embedders import TextEmbedder, default_embedder
 from consistent_gen.memory.listening.clauses import own_words, sentences
-from consistent_gen.memory.listening.replacement import Statements, pair_features
+from consistent_gen.memory.listening.replacement import (
+    LEAST,
+    TOLD_BY,
+    Statements,
+    pair_features,
+)
 
 # The share of a fact's words that its sentence holds; the ridge of the regression.
 _TELLS, _RIDGE = 0.25, 5.0
@@ -78,8 +83,10 @@ def _marked(
     ends: set[tuple[int, int]] = set()
     left_out: set[tuple[int, int]] = set()
     for fact in told["facts"]:
-        last = fact.get("ended_turn") if fact.get("ended") else None
-        for source in fact["from"] if last else ():
+        if not fact.get("ended") or "ended_turn" not in fact:
+            continue
+        last = int(fact["ended_turn"])
+        for source in fact["from"]:
             own = [i for i, (n, _) in enumerate(said) if n == source and n < last]
             shares = [(covered(stems(fact["fact"]), stems(said[i][1])), i) for i in own]
             if shares and max(shares)[0] >= _TELLS:
@@ -111,6 +118,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--test", nargs="*", type=Path, default=[])
     options = parser.parse_args(arguments)
+    for folder in (*options.folders, *options.test):
+        if not any(folder.glob("*.yaml")):
+            parser.error(f"{folder} holds no conversation (*.yaml)")
     embedder = default_embedder()
     learnt, names = _all_pairs(options.folders, embedder)
     used = np.concatenate([p.labels for p in learnt]) >= 0
@@ -120,13 +130,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, *values in zip(names, mean, deviation, weights[:-1], strict=True):
         print(f'    "{name}": ({", ".join(f"{value:.4f}" for value in values)}),')
     print(f"_BIAS = {weights[-1]:.4f}")
-    for part in _all_pairs(options.test, embedder)[0] if options.test else ():
+    told = [names.index(name) for name in TOLD_BY]
+    for part in _all_pairs(options.test, embedder)[0]:
         scores = (part.features - mean) / deviation @ weights[:-1] + weights[-1]
+        scores[part.features[:, told].max(axis=1) <= 0] = -np.inf
         chosen = []
         for n in np.unique(part.turns):
             rows = np.flatnonzero(part.turns == n)
             best = rows[np.argmax(scores[rows])]
-            chosen += [part.labels[best]] if scores[best] > 0 else []
+            chosen += [part.labels[best]] if scores[best] >= LEAST else []
         print(f"ended {chosen.count(1)} of {(part.labels == 1).sum()}, "
               f"of the same fact {chosen.count(-1)}, others {chosen.count(0)}")  # fmt: skip
     return 0
@@ -134,7 +146,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _all_pairs(folders: Sequence[Path], embedder: TextEmbedder) -> tuple[list[Pairs], list[str]]:
     paths = [path for folder in folders for path in sorted(folder.glob("*.yaml"))]
-    found, names = [], []
+    found: list[Pairs] = []
+    names: list[str] = []
     for path in paths:
         pairs, names = pairs_of(yaml.safe_load(path.read_text(encoding="utf-8")), embedder)
         found.append(pairs)

@@ -48,7 +48,9 @@ _BIAS = -7.8487
 # From these log-odds on a fact is taken for ended, at most so many by one turn. Below zero, since
 # readers marked one sentence of several that tell the same: of those ended so on eight unread
 # conversations three of four had ended.
-_LEAST, _MOST = -1.0, 2
+LEAST, _MOST = -1.0, 2
+# What tells of no change and of no other time ends nothing, however near it is.
+TOLD_BY = ("changes", "denies", "date", "weekday", "hour")
 _SENTENCES = 8
 _HOURS = "|".join(word for word in [*COUNTED][1:13])
 _TIMES = tuple(
@@ -98,8 +100,10 @@ class ReplacementFinder:
         )
         said = said[:_SENTENCES]
         repeated = np.repeat(known[turn.id][None], len(said), axis=0)
-        scores = logits(pair_features(older, Statements(said, self._embedder.text(said), repeated)))
-        ended = [facts[i] for i in np.argsort(-scores)[:_MOST] if scores[i] >= _LEAST]
+        found = pair_features(older, Statements(said, self._embedder.text(said), repeated))
+        told = np.max([found[name] for name in TOLD_BY], axis=0) > 0
+        scores = np.where(told, logits(found), -np.inf)
+        ended = [facts[i] for i in np.argsort(-scores)[:_MOST] if scores[i] >= LEAST]
         return [
             Delete(kind="fact", target=fact.id, evidence=(turn.id,))
             for fact in ended
