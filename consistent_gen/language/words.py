@@ -96,6 +96,9 @@ _ASKING = re.compile(
     r"|(?:what|when|where|why|how|which|whose)(?! (?:i|we|he|she|they|you|it|my|our|"
     r"the|a|an|his|her|their|this|that)\b)(?: [\w'-]+){0,3}? (?:is|are|am|was|were|do|does|did|"
     r"have|has|had|can|could|will|would|should|shall|must)\b"
+    r"|(?:what|which) (?:time|day|date|year|month|name|number|size|colou?r|kind|sort)"
+    r"(?:'s|\u2019s)\b|how (?:old|far|long|tall|big)(?:'s|\u2019s)\b"
+    r"|since when (?:am|is|are|was|were|do|does|did|have|has|had)\b"
     r"|who(?:'?s|\u2019s)?\b(?! knows\b)|whom\b"
     r"|(?:do|does|did|is|are|am|was|were|can|could|will|would|have|has|had|should|shall) "
     r"(?:i|you|u|we|he|she|they|it|my|our|the|this|that|there|your|his|her|their|(?-i:[A-Z][a-z]+))\b"
@@ -119,6 +122,8 @@ _SHORT = re.compile(
     r"n't|wonder\w*|ask\w*)\b).{3,60}\b(?:is|are|was|were|at|on|in|for|with) (?:when|where|who|"
     r"what time|how (?:much|many|long|often|old))[ .!]*$"
     r"|[.!,;:] (?:name|date|day|time|address|number|age|dose|price|cost)[ .!]*$"
+    r"|^(?:(?:my|our|the|his|her) )?[\w-]+(?:'s|\u2019s) (?:name|surname|address|number|dose)"
+    r"[ .!]*$"
     r"|^how (?:much|many|often|long|old) (?:i|we|he|she|they|it)\b(?! (?:love|like|hate|miss|want|"
     r"enjoy|care|appreciate|need|look|admire|cr[iy]))[\w' ]{3,40}$",
     re.IGNORECASE,

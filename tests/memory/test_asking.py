@@ -11,13 +11,15 @@ ASKED = (
     "when is the jab?", "what car do i drive", "Metoprolol. How much.", "What time", "And where.",
     "Her fella. Name.", "First board meeting is when", "how much we pay of rent now",
     "Remind me of the name of my driver.", "please remind me again what her dog is called",
-    "tell me my sister's number",
+    "tell me my sister's number", "what time's Ida at on Thursdays again", "How old's Becky",
+    "since when am I off the drink", "Cardiologist's name",
 )  # fmt: skip
 TOLD = (
     "Remind me to call Ann.", "What a day.", "How nice.", "I don't know when.",
     "How much I loved that dog", "He asked me when", "When I was small, we had a dog.",
     "She said where", "I had a good time", "Where we live it rains", "Good name.",
-    "Tell me about it.", "no idea how many",
+    "Tell me about it.", "no idea how many", "It's my mum's number.", "My dog's name is Bo",
+    "Forgot my mum's birthday",
 )  # fmt: skip
 
 

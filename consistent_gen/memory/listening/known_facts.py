@@ -24,6 +24,18 @@ _NEGATIVE = re.compile(
     r"\b(?:not|never|no|none|neither|dislikes?|hates?|can'?t|cannot|stopped|quit)\b|n['\u2019]t\b",
     re.IGNORECASE,
 )
+_CHANGED = re.compile(
+    r"\bnow\b|\bfrom now on\b|\bno longer\b|\bany ?more\b|\binstead\b|\bmoved?\b|\bchang\w+|"
+    r"\bthese days\b|\bafter all\b|\bactually\b|\bswitch\w*|\bswapp?\w*|\bcancel\w*|\bcalled off\b|"
+    r"\bgave up\b|\bgiven up\b|\bstopp\w*|\bquit\b|\bretire\w*|\bsold\b|\bdied\b|\bpassed away\b|"
+    r"\bsacked off\b|\bpostpone\w*|\bresched\w*|\bput back\b|\bbrought forward\b|\bpushed\b|"
+    r"\bdropped\b|\bended\b|\bis over\b|\bfinished\b|\bbroke up\b|\bsplit\b|\bdivorced\b|"
+    r"\b(?:i|we|he|she|they)(?:'ve|'s)? (?:have |has )?left\b|\bdeleted\b|\bgone up\b|\bshifted\b|"
+    r"\baltered\b|\bscrap\b|\bpassed on\b|\bdecided against\b|"
+    r"\bnot .{2,40} but\b|\brather than\b|\bnot going\b|\bup to\b|"
+    r"\bdown to\b|\bwent (?:home|back)\b|\bis back\b|\bhas .{2,40} back\b|\bscrub\b|\bturned out\b",
+    re.IGNORECASE,
+)
 # Words of change and time say that something changed, not what.
 _LISTED = """
 now instead anymore more longer moved changed change still again actually really just today
@@ -84,6 +96,11 @@ def timetable(text: str) -> frozenset[str]:
 def negative(text: str) -> bool:
     """Whether a statement denies something."""
     return _NEGATIVE.search(text) is not None
+
+
+def tells_of_change(text: str) -> bool:
+    """Whether a text tells that something is otherwise than before."""
+    return _CHANGED.search(text) is not None
 
 
 @dataclass

@@ -34,7 +34,13 @@ from consistent_gen.memory.listening.clauses import (
     sentences,
     statement_of,
 )
-from consistent_gen.memory.listening.known_facts import Entry, KnownFacts, timetable, topic_words
+from consistent_gen.memory.listening.known_facts import (
+    Entry,
+    KnownFacts,
+    tells_of_change,
+    timetable,
+    topic_words,
+)
 from consistent_gen.memory.listening.listener import Heard, KnownState, Listener
 from consistent_gen.memory.listening.rule_listener import (
     RuleListener,
@@ -48,18 +54,6 @@ MAX_CHARACTERS = 6_000
 MAX_SENTENCES = 60
 MAX_FACTS = 40
 _FORGET = re.compile(r"^\s*(?:please |now |can you |could you )*(?:forget|delete|erase)\b", re.I)
-_CHANGED = re.compile(
-    r"\bnow\b|\bfrom now on\b|\bno longer\b|\bany ?more\b|\binstead\b|\bmoved?\b|\bchang\w+|"
-    r"\bthese days\b|\bafter all\b|\bactually\b|\bswitch\w*|\bswapp?\w*|\bcancel\w*|\bcalled off\b|"
-    r"\bgave up\b|\bgiven up\b|\bstopp\w*|\bquit\b|\bretire\w*|\bsold\b|\bdied\b|\bpassed away\b|"
-    r"\bsacked off\b|\bpostpone\w*|\bresched\w*|\bput back\b|\bbrought forward\b|\bpushed\b|"
-    r"\bdropped\b|\bended\b|\bis over\b|\bfinished\b|\bbroke up\b|\bsplit\b|\bdivorced\b|"
-    r"\b(?:i|we|he|she|they)(?:'ve|'s)? (?:have |has )?left\b|\bdeleted\b|\bgone up\b|\bshifted\b|"
-    r"\baltered\b|\bscrap\b|\bpassed on\b|\bdecided against\b|"
-    r"\bnot .{2,40} but\b|\brather than\b|\bnot going\b|\bup to\b|"
-    r"\bdown to\b|\bwent (?:home|back)\b|\bis back\b|\bhas .{2,40} back\b|\bscrub\b|\bturned out\b",
-    re.IGNORECASE,
-)
 _CORRECTED = re.compile(
     r"^\s*(?:no[, ]+wait|wait[, ]|no[, ]|sorry[, ]|scratch that|correction|i meant?|i misspoke|"
     r"my mistake|actually[, ])|\b(?:i meant|a (?:small )?correction)\b|\bactually\s*$|\bactualy\b",
@@ -244,11 +238,11 @@ class _Hearing:
             return
         who, text = self._resolved(first, said.text)
         dates = [d for d in spoken_dates(said.text, self._today) if not d.repeats]
-        changed = bool(_CHANGED.search(said.text)) or corrected
+        changed = tells_of_change(said.text) or corrected
         told: list[str] = []
         for clause in said.clauses:
             if clause.subject == "user" or clause.own:
-                told += self._slots(clause, corrected and not _CHANGED.search(clause.text))
+                told += self._slots(clause, corrected and not tells_of_change(clause.text))
         slots = frozenset().union(*map(topic_words, told))
         if told and not dates and topic_words(said.text) <= slots:
             return  # the slots say all of it
@@ -275,7 +269,7 @@ class _Hearing:
         """ "Same place." belongs to what was said just before."""
         dates = [d for d in spoken_dates(said.text, self._today) if not d.repeats]
         told = _FROM_NOW.sub("now", said.text)
-        changes = _CHANGED.search(f"{last.text} {told}") is not None
+        changes = tells_of_change(f"{last.text} {told}")
         isos = tuple(dict.fromkeys(d.iso for d in dates))
         added = f"{told} ({', '.join(isos)})" if isos else told
         if dates and changes:

@@ -21,7 +21,7 @@ from consistent_gen.errors import InputError
 from consistent_gen.language.embedders import TextEmbedder
 from consistent_gen.language.models import LanguageModel
 from consistent_gen.language.words import content_words, is_question, read_consent
-from consistent_gen.memory.data.operations import Batch
+from consistent_gen.memory.data.operations import Batch, Delete, Op, Update
 from consistent_gen.memory.data.records import (
     Concept,
     Kind,
@@ -34,8 +34,9 @@ from consistent_gen.memory.data.records import (
 from consistent_gen.memory.data.store import Outcome, Store
 from consistent_gen.memory.data.tree_schema import COMPACT, TreeSchema
 from consistent_gen.memory.listening.consolidation import SESSION_GAP, episodes, sessions
-from consistent_gen.memory.listening.listener import Listener, view_of
+from consistent_gen.memory.listening.listener import KnownState, Listener, view_of
 from consistent_gen.memory.listening.parsed_listener import default_listener
+from consistent_gen.memory.listening.replacement import ReplacementFinder
 from consistent_gen.memory.recall.concepts import Checked, ConceptBook, Proposal, RememberedIdentity
 from consistent_gen.memory.recall.indexing import index_text
 from consistent_gen.memory.recall.pictures import ColourLayout, ImageEmbedder, Picture, read_picture
@@ -235,13 +236,26 @@ class Assistant:
 
     # remembering -----------------------------------------------------------------------------
     def _remember(self, turns: Sequence[Turn]) -> tuple[tuple[Outcome, ...], tuple[str, ...]]:
-        heard = self.listener.listen(turns, view_of(self.store, self.tree_schema))
+        view = view_of(self.store, self.tree_schema)
+        heard = self.listener.listen(turns, view)
+        ops = (*heard.ops, *self._ended(turns, view, heard.ops))
         outcomes: tuple[Outcome, ...] = ()
-        if heard.ops:
-            batch = Batch(ops=heard.ops, turns=tuple(turn.id for turn in turns))
+        if ops:
+            batch = Batch(ops=ops, turns=tuple(turn.id for turn in turns))
             outcomes = self.store.apply(batch).outcomes
         self._observe(turns, heard.traits)
         return outcomes, heard.problems
+
+    def _ended(self, turns: Sequence[Turn], view: KnownState, heard: Sequence[Op]) -> list[Delete]:
+        """The ends of older facts that only their meaning tells; none where nothing was heard."""
+        embedder = meaning_of(self.text_embedder)
+        if embedder is None or not heard or not view.facts:
+            return []
+        self._index()  # the turns, to be compared with those before
+        finder = ReplacementFinder(self.store, embedder)
+        decided = {op.target for op in heard if isinstance(op, Update | Delete)}
+        said = [turn for turn in turns if turn.role == "user"]
+        return [end for turn in said for end in finder.ended_by(turn, view.facts, decided)]
 
     def _observe(self, turns: Sequence[Turn], traits: object) -> None:
         scores = dict(traits) if isinstance(traits, dict) else {}
