@@ -86,7 +86,7 @@ def wording_sensitivity(
     report = sensitivity(model, wordings(persona, seed), [test])
     found = report["difference of wording"]
     rates, k = {item.value for item in found.items}, len(found.items)
-    if rates <= {0.0} or rates <= {1.0}:  # no rate varies, so there is nothing to estimate from
+    if len(rates) == 1:  # nothing varies, which says nothing of how much it might
         found = replace(found, low=math.nan, high=math.nan)
     elif k > 1:  # half of the rates 0 and half 1 is the most that rates can vary
         most = (k // 2) * (k - k // 2) / (k * (k - 1))
