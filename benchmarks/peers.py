@@ -338,19 +338,35 @@ def story_prompts(story: BenchmarkStory, seed: int) -> tuple[list[str], list[int
 
 
 def consistency(
-    pipe: Any, ways: Mapping[str, Draw], stories: Sequence[BenchmarkStory]
-) -> dict[str, list[float]]:
-    """C* of every story by every way."""
+    pipe: Any,
+    ways: Mapping[str, Draw],
+    stories: Sequence[BenchmarkStory],
+    known: dict[str, dict[str, float]],
+) -> Iterator[dict[str, dict[str, float]]]:
+    """C* by way and number of the story, after every story; those in `known` are not drawn again."""
     judge = Judge.load(weights_folder("judge"))
-    found: dict[str, list[float]] = {name: [] for name in ways}
     for story in stories:
         for name, draw in ways.items():
+            row = known.setdefault(name, {})
+            if str(story.number) in row:
+                continue
             seen = []
             for seed in (1, 2):
                 pictures = draw(pipe, *story_prompts(story, frame_seed(seed, story.number)))
                 seen.append(scores.see(scores.read(judge, pictures)))
-            found[name].append(scores.excess_consistency(*seen))
-    return found
+            row[str(story.number)] = scores.excess_consistency(*seen)
+        yield known
+
+
+def compared(known: Mapping[str, Mapping[str, float]], steps: int) -> dict[str, Any]:
+    """The row of a table: C* by way, and the difference over the stories that both have drawn."""
+    numbers = sorted(set.intersection(*(set(row) for row in known.values())), key=int)
+    values = {way: [row[number] for number in numbers] for way, row in known.items()}
+    return {
+        **{way: scores.interval(found) for way, found in values.items()},
+        "difference": scores.paired_interval(values["ours"], values["theirs"]),
+        "stories": len(numbers), "steps": steps, "values": known,
+    }  # fmt: skip
 
 
 def costs(pipe: Any, ways: Mapping[str, Draw], repeats: int) -> dict[str, dict[str, float]]:
@@ -380,6 +396,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--first", type=int, default=0, help="number of the first story")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--resume", action="store_true", help="stories in --out are not drawn again")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/peers.json"))
     options = parser.parse_args(argv)
     from diffusers import StableDiffusionPipeline
@@ -407,12 +424,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         if "consistency" in parts:
             numbers = range(options.first, options.first + options.stories)
             stories = [make_story(n, style_diverse=False, seed=7) for n in numbers]
-            found = consistency(pipe, ways, stories)
-            row["consistency"] = {
-                **{way: scores.interval(values) for way, values in found.items()},
-                "difference": scores.paired_interval(found["ours"], found["theirs"]),
-                "stories": len(stories), "steps": options.steps,
-            }  # fmt: skip
+            known = row.get("consistency", {}).get("values", {}) if options.resume else {}
+            for found in consistency(pipe, ways, stories, known):
+                row["consistency"] = compared(found, options.steps)
+                write_json(options.out, result)
         if "cost" in parts:
             row["cost"] = costs(pipe, ways, options.repeats)
         result["versions"] = versions()

@@ -140,6 +140,14 @@ class BlendQueries:
 
     weights: tuple[float, float] = (0.9, 0.82)
 
+    def weight(self, window: Window, step: int, steps: int) -> float:
+        """w at a step of the window. Steps that the window skips count: w falls over them too, as
+        in the code that was published with arXiv 2402.03286.
+        """
+        whole = replace(window, skip=0, least=0).span(steps)
+        along = min((step - whole.start) / max(len(whole) - 1, 1), 1.0)
+        return self.weights[0] + (self.weights[1] - self.weights[0]) * along
+
 
 @dataclass(frozen=True, kw_only=True)
 class TwinValues:
@@ -235,13 +243,14 @@ class Rule:
 class MaskProbe:
     """Subject masks from attention to the subject's words.
 
-    source: "twin" takes the finished map of a pass without sharing, "running" the frame's own map
-    of earlier steps. last: how many recent steps are averaged. tokens: smallest and largest grid,
+    source: "twin" takes the finished map of a first pass without sharing, "running" the frame's own
+    map of earlier steps; so does "shared", with a first pass that shares as well, whose finished
+    map and features settle which token is which (arXiv 2402.03286, its released code). last: how many recent steps are averaged. tokens: smallest and largest grid,
     in image tokens, whose layers are watched. cut: what stands out more than this share of Otsu's
     threshold is the subject; below 1 where words are looked up in heads more than in clothes.
     """
 
-    source: Literal["twin", "running"] = "twin"
+    source: Literal["twin", "running", "shared"] = "twin"
     last: int = 20
     tokens: tuple[int, int] = (64, 1024)
     cut: float = 1.0
@@ -276,8 +285,7 @@ class Recipe:
     def __post_init__(self) -> None:
         assert self.masks or not any(rule.masks for rule in self.rules), "a rule needs masks"
         assert self.features or not any(rule.matches for rule in self.rules), "needs features"
-        # Correspondences are between finished masks.
-        assert not (self.features and self.masks and self.masks.source == "running")
+        assert not (self.twins_share and has_edit(self.rules, TwinValues))  # values of its own
 
     @property
     def anchors(self) -> int:
@@ -326,9 +334,14 @@ class Recipe:
 
     @property
     def twin(self) -> bool:
-        """Whether every frame is first drawn without sharing, to learn masks and features."""
+        """Whether every frame is drawn twice, the first time to learn masks and features."""
         learned = self.masks is not None and self.masks.source == "twin"
         return has_edit(self.rules, TwinValues) or learned or self.features is not None
+
+    @property
+    def twins_share(self) -> bool:
+        """Whether frames share in their first pass too: all but what needs its result."""
+        return self.masks is not None and self.masks.source == "shared"
 
     def looks(self, step: int, steps: int) -> bool:
         """Whether frames take a second, unshared row at this step, for their queries."""
@@ -338,7 +351,8 @@ class Recipe:
 
     def calls(self, steps: int) -> int:
         """Denoiser calls of an added frame of `steps` steps: itself, its twin, and looks."""
-        return steps * (1 + self.twin) + sum(self.looks(step, steps) for step in range(steps))
+        looks = sum(self.looks(step, steps) for step in range(steps))
+        return steps * (1 + self.twin) + looks * (1 + self.twins_share)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, edits with their class names."""
@@ -383,6 +397,11 @@ def wanted_statistics(rules: Iterable[Rule]) -> tuple[str, ...]:
     """Of which of "q", "k", "v" the rules need an anchor's statistics."""
     edits = [edit for rule in rules for edit in rule.align if isinstance(edit, AlignStatistics)]
     return tuple(sorted({which for edit in edits for which in edit.which}))
+
+
+def in_first_pass(rules: Iterable[Rule]) -> tuple[Rule, ...]:
+    """Of the rules, those by which a first pass shares: they need no result of one."""
+    return tuple(rule for rule in rules if not rule.matches)
 
 
 def sharing_rule(rules: Iterable[Rule]) -> Rule | None:

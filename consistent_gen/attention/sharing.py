@@ -1,5 +1,8 @@
 """The policy that carries out any recipe: twins and looks record, anchors export, others read.
 
+Where first passes share too (`Recipe.twins_share`), a twin is a frame like any other that reads the
+twins of anchors.
+
 Shapes: `n` image tokens, `m` exported tokens, `s` tokens of a subject, `p` matched tokens, `h`
 heads, `d` head width, `c` channels.
 """
@@ -31,6 +34,7 @@ from consistent_gen.attention.settings import (
     TwinValues,
     edited_parts,
     has_edit,
+    in_first_pass,
     sharing_rule,
     source_step,
     wanted_statistics,
@@ -40,12 +44,16 @@ from consistent_gen.errors import ConsistentGenError
 
 @dataclass(frozen=True)
 class _Work:
-    """What one row does at one layer. rules: by which it reads. exports: by which it is read."""
+    """What one row does at one layer. rules: by which it reads. exports: by which it is read, of
+    leaving. first: whether it is of a first pass that shares.
+    """
 
     row: Row
     role: FrameRole
     rules: tuple[Rule, ...]
     exports: tuple[Rule, ...]
+    leaving: tuple[tuple[Subject, Source], ...]
+    first: bool = False
 
     @property
     def concerned(self) -> tuple[Rule, ...]:
@@ -57,19 +65,19 @@ class _Work:
         """Whether there is anything to do."""
         if self.row.look:
             return has_edit(self.concerned, BlendQueries)
-        if self.role.twin_of is not None:
+        if self.aside:
             return has_edit(self.concerned, TwinValues)
         return bool(self.exports) or bool(self.rules and self.role.reading)
 
     @property
     def aside(self) -> bool:
         """Whether the row shares nothing and is only recorded."""
-        return self.row.look or self.role.twin_of is not None
+        return self.row.look or (self.role.twin_of is not None and not self.first)
 
     @property
     def frame(self) -> str:
-        """The frame that is drawn; of a twin, the one it is for."""
-        return self.role.twin_of or self.role.frame
+        """The frame that is drawn; of a twin that shares nothing, the one it is for."""
+        return self.role.frame if self.first else self.role.twin_of or self.role.frame
 
     @property
     def inject(self) -> float:
@@ -78,7 +86,7 @@ class _Work:
 
     def key(self, source: Source, site: Site) -> Key:
         """Where its exports go."""
-        return source, site.name, self.row.step, self.row.branch
+        return source, _place(site, self.first), self.row.step, self.row.branch
 
 
 class Sharing(AttentionPolicy):
@@ -151,7 +159,7 @@ class Sharing(AttentionPolicy):
         for item in drawn:
             self._apply_recorded(item, heads, site)
         for item in drawn:
-            for leaving in item.role.leaving if item.exports else ():
+            for leaving in item.leaving if item.exports else ():
                 self._export(item, leaving, heads, site)
         for item in drawn:
             self._align(item, heads, site)
@@ -164,15 +172,17 @@ class Sharing(AttentionPolicy):
         if not injecting:
             return hidden
         changed = hidden.clone()
-        # Anchors first: they may be read in the same call. They take from each other what each had
-        # before, so that their order is free.
-        for item in sorted(injecting, key=lambda item: item.role.anchor is None):
+        # Anchors first: they may be read in the same call. They go by their numbers, and each takes
+        # from the others what these have by then: if all took what was there before, two anchors
+        # would only change places and be as unlike as they were.
+        count = self.run.recipe.anchors
+        for item in sorted(injecting, key=lambda i: count if i.role.anchor is None else i.role.anchor):
             if item.role.anchor is None:
                 pool = self._results(item, site, hidden.device)
             else:
-                pool = self._beside(item, injecting, hidden, site)
+                pool = self._beside(item, injecting, changed, site)
             self._inject(item, changed[item.row.slot], pool, site)
-            for use, source in item.role.leaving if item.exports else ():
+            for use, source in item.leaving if item.exports else ():
                 tokens = self._subject_tokens(item, use, site).to(hidden.device)
                 result = changed[item.row.slot][tokens]  # s c
                 self.run.bank.put_result(item.key(source, site), item.role.number, result)
@@ -200,7 +210,7 @@ class Sharing(AttentionPolicy):
         """See `AttentionPolicy`: keep the features of twins at the probe's noise level."""
         features = None if self._again else self.run.features
         for row, role in self._rows if features is not None else ():
-            if row.branch != "cond" or role.twin_of is None:  # looks are no twins
+            if row.branch != "cond" or role.twin_of is None or row.look:
                 continue
             if features is not None and features.wanted(row.frame, row.time):
                 found = output[row.slot]  # c h w, or n c on the grid of every layer
@@ -216,9 +226,13 @@ class Sharing(AttentionPolicy):
             found = []
             for row, role in self._rows:
                 here = site, row.step, row.steps, row.branch
+                leaving = self.run.leaving(role)
                 rules = self.run.rules_at(*here) if self.run.reads(role) else ()
-                exports = self.run.exports_at(*here) if role.leaving else ()
-                item = _Work(row, role, rules, exports)
+                exports = self.run.exports_at(*here) if leaving else ()
+                first = role.twin_of is not None and self.run.recipe.twins_share
+                if first:
+                    rules, exports = in_first_pass(rules), in_first_pass(exports)
+                item = _Work(row, role, rules, exports, leaving, first)
                 if item.any:
                     found.append(item)
             self._work[site.name] = found
@@ -239,8 +253,7 @@ class Sharing(AttentionPolicy):
             for edit in rule.align:
                 if isinstance(edit, BlendQueries):
                     vanilla = self.run.recorded(item.frame, row.step, (site.name, row.branch, "q"))
-                    span, (first, last) = rule.window.span(row.steps), edit.weights
-                    w = first + (last - first) * (row.step - span.start) / max(len(span) - 1, 1)
+                    w = edit.weight(rule.window, row.step, row.steps)
                     heads.put("q", row.slot, _blend(heads.get("q", row.slot), vanilla, w))
                 elif isinstance(edit, TwinValues):
                     twin = self.run.recorded(item.frame, row.step, (site.name, row.branch, "v"))
@@ -346,7 +359,7 @@ class Sharing(AttentionPolicy):
         # The bias is for who they are; how they look together counts once. What others read reads
         # at full weight, whatever a reader asks for.
         bias = 0.0 if source.among else rule.mix.bias
-        bias += 0.0 if item.role.leaving else math.log(use.strength)
+        bias += 0.0 if item.leaving else math.log(use.strength)
         grid = self._grid(site)
         for export in self._exports(item, (source,), site, heads):
             k, v = _as_read(export, rule, heads, item.row.slot)  # m h d
@@ -381,11 +394,11 @@ class Sharing(AttentionPolicy):
     def _beside(
         self, item: _Work, call: Sequence[_Work], hidden: Tensor, site: Site
     ) -> dict[str, Tensor]:
-        """The same of an anchor: what the other anchors of this call have [s c]."""
+        """The same of an anchor: what the other anchors of this call have now [s c]."""
         found: dict[str, list[Tensor]] = {}
         others = [o for o in call if o.row.branch == item.row.branch and o.role is not item.role]
         for other in sorted(others, key=lambda other: other.role.number):
-            for use, source in other.role.leaving:
+            for use, source in other.leaving:
                 if other.role.anchor is not None and (use.name, source) in _left(item):
                     tokens = self._subject_tokens(other, use, site).to(hidden.device)
                     found.setdefault(use.name, []).append(hidden[other.row.slot][tokens])
@@ -407,12 +420,18 @@ class Sharing(AttentionPolicy):
         row = item.row
         ahead = item.role.anchor is None
         step = source_step(item.rules, row.step, row.steps) if ahead else row.step
-        return [(source, site.name, step, row.branch) for source in sources]
+        place = _place(site, item.first)
+        return [(source, place, step, row.branch) for source in sources]
 
 
 def _left(item: _Work) -> set[tuple[str, Source]]:
     """The subjects that a row leaves, by name, and where."""
-    return {(use.name, source) for use, source in item.role.leaving}
+    return {(use.name, source) for use, source in item.leaving}
+
+
+def _place(site: Site, first: bool) -> str:
+    """A layer's name in the bank; what a first pass leaves there lies apart."""
+    return f"{site.name}, first pass" if first else site.name
 
 
 def _blend(x: Tensor, other: Tensor, weight: float) -> Tensor:

@@ -74,7 +74,7 @@ RECIPE = Recipe(
             mix=Mix(keys="none", inject=0.8),
         ),
     ),
-    masks=MaskProbe(source="twin"),
+    masks=MaskProbe(source="shared"),
     features=FeatureProbe(),
     settings={
         **CHARACTER_SETTINGS,
@@ -83,5 +83,6 @@ RECIPE = Recipe(
         "mixing": ("mixing.align.0.weights",),
         "injection": ("injection.mix.inject",),
         "injection_steps": ("injection.window.steps",),
+        "first_pass": ("masks.source",),
     },
 )

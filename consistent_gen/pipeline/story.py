@@ -122,7 +122,7 @@ class PipelineStory:
                 twins.append(self.run.add_with_twin(role, settings))
                 frames.append(role.frame)
                 if masks is not None and number in masks:
-                    self.run.masks.set_external(twins[-1] or role.frame, name, masks[number])
+                    self.run.set_mask(role.frame, name, masks[number])
             images = self._draw(frames, twins, prompts, seeds, pictures or {})
         except BaseException:
             self._forget(name)  # half an anchor is nobody's
@@ -311,7 +311,7 @@ class PipelineStory:
 
     def _check_steps(self, steps: int) -> None:
         probe = self.run.recipe.masks
-        if probe is not None and probe.source == "running" and steps < 2:
+        if probe is not None and probe.source != "twin" and steps < 2:
             raise InputError(
                 f"method {self.method!r} looks for a character in earlier steps, and one step has "
                 "none; draw in two steps or more, or choose 'style_aligned' or 'story_diffusion'"
