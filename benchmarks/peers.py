@@ -12,7 +12,7 @@ scikit-image and einops.
   settings in a pipeline of diffusers, and the difference with its 95 % bootstrap interval over
   stories.
 - cost: CPU seconds a frame (anchors included) of stories of 4, 8 and 16 frames, the ways in turns,
-  the median of `--repeats`; use an idle machine.
+  the median of `--repeats`, and the memory that an added frame takes; use an idle machine.
 
 What had to be chosen, since the model has grids of 16, 8 and 4 where SDXL has 64 and 32:
 StoryDiffusion's attends on 16 and 8; ConsiStory's finds masks on 8, injects on 16 and matches the
@@ -23,12 +23,14 @@ from __future__ import annotations
 
 import argparse
 import ast
+import ctypes
+import gc
 import random
 import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -343,7 +345,7 @@ def consistency(
     stories: Sequence[BenchmarkStory],
     known: dict[str, dict[str, float]],
 ) -> Iterator[dict[str, dict[str, float]]]:
-    """C* by way and number of the story, after every story; those in `known` are not drawn again."""
+    """C* by way and story number, after every story; those in `known` are not drawn again."""
     judge = Judge.load(weights_folder("judge"))
     for story in stories:
         for name, draw in ways.items():
@@ -369,20 +371,57 @@ def compared(known: Mapping[str, Mapping[str, float]], steps: int) -> dict[str, 
     }  # fmt: skip
 
 
-def costs(pipe: Any, ways: Mapping[str, Draw], repeats: int) -> dict[str, dict[str, float]]:
-    """CPU seconds a frame by way and number of frames, the ways in turns."""
+def costs(
+    pipe: Any, ways: Mapping[str, Draw], repeats: int, lengths: Sequence[int] = LENGTHS
+) -> dict[str, Any]:
+    """CPU seconds a frame, and bytes at the peak, by way and number of frames; ways in turns."""
     story = make_story(0, style_diverse=False, seed=7)
     prompts, _, noun = story_prompts(story, 1)
-    found: dict[str, dict[str, list[float]]] = {n: {str(k): [] for k in LENGTHS} for n in ways}
+    spent: dict[str, dict[str, list[float]]] = {n: {str(k): [] for k in lengths} for n in ways}
+    peaks: dict[str, dict[str, float]] = {n: {} for n in ways}
     for repeat in range(repeats + 1):
-        for count in LENGTHS:
+        for count in lengths:
             many = [prompts[i % FRAMES] for i in range(count)]
             for name, draw in ways.items():
-                started = time.process_time()
-                draw(pipe, many, list(range(count)), noun)
+                with peak_of(peaks[name], str(count)) if repeat == 0 else nullcontext():
+                    started = time.process_time()
+                    draw(pipe, many, list(range(count)), noun)
                 if repeat:  # the first round warms up
-                    found[name][str(count)].append((time.process_time() - started) / count)
-    return {n: {k: statistics.median(v) for k, v in rows.items()} for n, rows in found.items()}
+                    spent[name][str(count)].append((time.process_time() - started) / count)
+    seconds = {n: {k: statistics.median(v) for k, v in row.items()} for n, row in spent.items()}
+    added = {n: added_frame_bytes(row) for n, row in peaks.items()}
+    return {"seconds": seconds, "peak_bytes": peaks, "added_bytes": added}
+
+
+@contextmanager
+def peak_of(peaks: dict[str, float], name: str) -> Iterator[None]:
+    """How much memory of the process a block takes at its peak beyond what is there before; on
+    Linux alone.
+    """
+    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    if not reset.exists():
+        yield
+        return
+
+    def kilobytes(key: str) -> int:
+        line = next(line for line in status.read_text().splitlines() if line.startswith(key))
+        return int(line.split()[1])
+
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # or what is free already would hide what is taken
+    reset.write_text("5")
+    before = kilobytes("VmRSS")
+    yield
+    peaks[name] = 1024.0 * (kilobytes("VmHWM") - before)
+
+
+def added_frame_bytes(peaks: Mapping[str, float]) -> float | None:
+    """Memory of an added frame: the peaks' slope from the shortest to the longest story."""
+    counts = sorted(map(int, peaks))
+    if len(counts) < 2:
+        return None
+    first, last = counts[0], counts[-1]
+    return (peaks[str(last)] - peaks[str(first)]) / (last - first)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -396,7 +435,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--first", type=int, default=0, help="number of the first story")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--resume", action="store_true", help="stories in --out are not drawn again")
+    parser.add_argument("--frames", type=int, nargs="+", help=f"of costs, else {LENGTHS}")
+    parser.add_argument("--resume", action="store_true", help="keep what --out has of stories")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/peers.json"))
     options = parser.parse_args(argv)
     from diffusers import StableDiffusionPipeline
@@ -429,7 +469,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 row["consistency"] = compared(found, options.steps)
                 write_json(options.out, result)
         if "cost" in parts:
-            row["cost"] = costs(pipe, ways, options.repeats)
+            lengths = LENGTHS if options.frames is None else options.frames
+            row["cost"] = {"steps": options.steps} | costs(pipe, ways, options.repeats, lengths)
         result["versions"] = versions()
         write_json(options.out, result)
         show(console, name, row)
@@ -444,10 +485,15 @@ def show(console: Console, name: str, row: Mapping[str, Any]) -> None:
         found = [row["consistency"][way] for way in ("ours", "theirs", "difference")]
         cells = [f"{v['mean']:.3f} ({v['lo']:.3f} to {v['hi']:.3f})" for v in found]
         table.add_row("C*", *cells)
-    for count, seconds in row.get("cost", {}).get("ours", {}).items():
-        theirs = row["cost"]["theirs"][count]
-        cells = [f"{seconds:.3f}", f"{theirs:.3f}", f"{seconds / theirs:.2f} times"]
-        table.add_row(f"CPU seconds a frame of {count}", *cells)
+    if "cost" in row:
+        spent, added = row["cost"]["seconds"], row["cost"]["added_bytes"]
+        for count, seconds in spent["ours"].items():
+            theirs = spent["theirs"][count]
+            cells = [f"{seconds:.3f}", f"{theirs:.3f}", f"{seconds / theirs:.2f} times"]
+            table.add_row(f"CPU seconds a frame of {count}", *cells)
+        found = [added[way] for way in ("ours", "theirs")]
+        shown = ["" if value is None else f"{value / 1e6:.2f}" for value in found]
+        table.add_row("MB of an added frame", *shown, "")
     console.print(table)
 
 

@@ -490,23 +490,36 @@ def _best_of(result: Mapping[str, Any]) -> str:
 
 def _peers(result: Mapping[str, Any]) -> str:
     drawn, cost = [], []
+    columns = (
+        "method", "frames", "steps", "s a frame, ours", "theirs", "times",
+        "MB an added frame, ours", "theirs",
+    )  # fmt: skip
     for name, row in result["rows"].items():
         found = row["consistency"]
         ways = [_interval(found[way]) for way in ("ours", "theirs", "difference")]
         drawn.append((name, str(found["stories"]), *ways))
-        for count, seconds in row.get("cost", {}).get("ours", {}).items():
-            theirs = row["cost"]["theirs"][count]
+        if "cost" not in row:
+            continue
+        spent, added = row["cost"]["seconds"], row["cost"]["added_bytes"]
+        taken = [_megabytes(added[way]) for way in ("ours", "theirs")]
+        for count, seconds in spent["ours"].items():
+            theirs = spent["theirs"][count]
             cells = (f"{seconds:.3f}", f"{theirs:.3f}", f"{seconds / theirs:.2f}")
-            cost.append((name, count, *cells))
+            cost.append((name, count, str(row["cost"]["steps"]), *cells, *taken))
     return (
         "## Beside the methods' own code\n\n`python -m benchmarks.peers` with checkouts of the "
         "authors' repositories: the same stories, seeds and stock pipeline, published settings, "
         f"{next(iter(result['rows'].values()))['consistency']['steps']} steps. C* by the judge, "
-        "the difference paired by story; CPU seconds a frame, anchors included.\n\n"
+        "the difference paired by story; CPU seconds a frame, anchors included, and what an added "
+        "frame takes of memory (the slope of the peak).\n\n"
         + table(("method", "stories", "C*, ours", "C*, theirs", "difference"), drawn)
         + "\n"
-        + table(("method", "frames", "s a frame, ours", "theirs", "times"), cost)
+        + table(columns, cost)
     )
+
+
+def _megabytes(value: float | None) -> str:
+    return "" if value is None else f"{value / 1e6:.2f}"
 
 
 def _strangers(result: Mapping[str, Any]) -> str:

@@ -260,7 +260,8 @@ class SubjectMasks:
     def _seen_in(self, frame: str, step: int) -> tuple[str, int]:
         """Whose maps tell where a frame's subjects are, and which steps of them count."""
         twin = twin_id(frame)
-        finished = self.probe.source == "twin" and twin in self._roles
+        first = self.probe.source == "shared" and step == 0
+        finished = (self.probe.source == "twin" or first) and twin in self._roles
         return (twin, AFTER_ALL) if finished else (frame, step)
 
 

@@ -133,19 +133,19 @@ class AlignStatistics:
 
 @dataclass(frozen=True, kw_only=True)
 class BlendQueries:
-    """q <- (1 - w) q + w q_vanilla; w runs evenly over `weights` in the window.
+    """q <- (1 - w) q + w q_vanilla; w runs evenly over `weights` in the window (see `weight`).
 
     q_vanilla are the frame's queries in a second, unshared row with the same latent (a look).
     """
 
     weights: tuple[float, float] = (0.9, 0.82)
 
-    def weight(self, window: Window, step: int, steps: int) -> float:
-        """w at a step of the window. Steps that the window skips count: w falls over them too, as
-        in the code that was published with arXiv 2402.03286.
+    def weight(self, window: Window, step: int, steps: int, *, whole: bool) -> float:
+        """w at a step of the window. whole: whether it falls over steps that the window skips, too,
+        as in the released code of arXiv 2402.03286.
         """
-        whole = replace(window, skip=0, least=0).span(steps)
-        along = min((step - whole.start) / max(len(whole) - 1, 1), 1.0)
+        span = (replace(window, skip=0, least=0) if whole else window).span(steps)
+        along = min((step - span.start) / max(len(span) - 1, 1), 1.0)
         return self.weights[0] + (self.weights[1] - self.weights[0]) * along
 
 
@@ -245,9 +245,11 @@ class MaskProbe:
 
     source: "twin" takes the finished map of a first pass without sharing, "running" the frame's own
     map of earlier steps; so does "shared", with a first pass that shares as well, whose finished
-    map and features settle which token is which (arXiv 2402.03286, its released code). last: how many recent steps are averaged. tokens: smallest and largest grid,
-    in image tokens, whose layers are watched. cut: what stands out more than this share of Otsu's
-    threshold is the subject; below 1 where words are looked up in heads more than in clothes.
+    map and features settle which token is which (arXiv 2402.03286, its released code). In the very
+    first step, which has none before it, the first pass's map counts.
+    last: how many recent steps are averaged. tokens: smallest and largest grid, in image tokens,
+    whose layers are watched. cut: what stands out more than this share of Otsu's threshold is the
+    subject; below 1 where words are looked up in heads more than in clothes.
     """
 
     source: Literal["twin", "running", "shared"] = "twin"
@@ -312,6 +314,12 @@ class Recipe:
         """The guidance branches in which anything is shared."""
         return frozenset(branch for rule in self.rules for branch in rule.window.branches)
 
+    def before_twins_shared(self) -> Recipe:
+        """What was called so before 2026-11-30.3, when first passes shared nothing."""
+        if self.masks is None or not self.twins_share:
+            return self
+        return replace(self, masks=replace(self.masks, source="twin"))
+
     def at_few_steps(self) -> Recipe:
         """The same with a step at least in every window that has any."""
         rules = tuple(replace(rule, window=replace(rule.window, least=1)) for rule in self.rules)
@@ -340,7 +348,10 @@ class Recipe:
 
     @property
     def twins_share(self) -> bool:
-        """Whether frames share in their first pass too: all but what needs its result."""
+        """Whether frames share in their first pass too, all but what needs its result. Then all is
+        as in the released code of arXiv 2402.03286: anchors are injected into in their order, and
+        weights of queries fall over steps that share nothing.
+        """
         return self.masks is not None and self.masks.source == "shared"
 
     def looks(self, step: int, steps: int) -> bool:

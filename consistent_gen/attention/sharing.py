@@ -20,7 +20,7 @@ from torch import Tensor
 from consistent_gen.attention.bank import Export, Key
 from consistent_gen.attention.layers import Grid, Rotary, Site
 from consistent_gen.attention.ops import adain, token_statistics
-from consistent_gen.attention.policy import AttentionPolicy, Extra, Heads
+from consistent_gen.attention.policy import AttentionPolicy, Extra, Heads, evenly
 from consistent_gen.attention.roles import FrameRole, Source, Subject
 from consistent_gen.attention.rows import Call, Row
 from consistent_gen.attention.run import SharedRun
@@ -161,8 +161,7 @@ class Sharing(AttentionPolicy):
         for item in drawn:
             for leaving in item.leaving if item.exports else ():
                 self._export(item, leaving, heads, site)
-        for item in drawn:
-            self._align(item, heads, site)
+        self._align(drawn, heads, site)
         for item in drawn:
             self._read(item, heads, site)
 
@@ -173,14 +172,14 @@ class Sharing(AttentionPolicy):
             return hidden
         changed = hidden.clone()
         # Anchors first: they may be read in the same call. They go by their numbers, and each takes
-        # from the others what these have by then: if all took what was there before, two anchors
-        # would only change places and be as unlike as they were.
-        count = self.run.recipe.anchors
-        for item in sorted(injecting, key=lambda i: count if i.role.anchor is None else i.role.anchor):
+        # from the others what these have by then: where all take what was there before, two anchors
+        # only change places and are as unlike as they were.
+        ordered = changed if self.run.recipe.twins_share else hidden
+        for item in sorted(injecting, key=lambda i: (i.role.anchor is None, i.role.anchor or 0)):
             if item.role.anchor is None:
                 pool = self._results(item, site, hidden.device)
             else:
-                pool = self._beside(item, injecting, changed, site)
+                pool = self._beside(item, injecting, ordered, site)
             self._inject(item, changed[item.row.slot], pool, site)
             for use, source in item.leaving if item.exports else ():
                 tokens = self._subject_tokens(item, use, site).to(hidden.device)
@@ -253,7 +252,8 @@ class Sharing(AttentionPolicy):
             for edit in rule.align:
                 if isinstance(edit, BlendQueries):
                     vanilla = self.run.recorded(item.frame, row.step, (site.name, row.branch, "q"))
-                    w = edit.weight(rule.window, row.step, row.steps)
+                    whole = self.run.recipe.twins_share
+                    w = edit.weight(rule.window, row.step, row.steps, whole=whole)
                     heads.put("q", row.slot, _blend(heads.get("q", row.slot), vanilla, w))
                 elif isinstance(edit, TwinValues):
                     twin = self.run.recorded(item.frame, row.step, (site.name, row.branch, "v"))
@@ -295,23 +295,24 @@ class Sharing(AttentionPolicy):
         )
         self.run.bank.put(item.key(source, site), export)
 
-    def _align(self, item: _Work, heads: Heads, site: Site) -> None:
-        """Edits of a frame's own features by those of its anchors; anchors keep their own."""
-        if item.role.anchor is not None:
-            return
-        row = item.row
-        for rule in item.rules:
-            for edit in rule.align:
+    def _align(self, drawn: Sequence[_Work], heads: Heads, site: Site) -> None:
+        """Edits of frames' own features by those of their anchors; anchors keep their own."""
+        alike: dict[tuple[str, int], tuple[Export, list[int]]] = {}
+        readers = [item for item in drawn if item.role.anchor is None]
+        for item in readers:
+            edits = [edit for rule in item.rules for edit in rule.align]
+            for edit in edits:
                 if isinstance(edit, AlignStatistics) and edit.toward == "source":
                     # One picture has one style: that of its first subject's first anchor.
                     first = self._exports(item, item.role.reading[0].sources, site, heads)[0]
                     for which in edit.which:
-                        x = heads.get(which, row.slot)  # n h d
-                        aligned = adain(x, token_statistics(x), first.statistics[which])
-                        heads.put(which, row.slot, aligned)
-                elif isinstance(edit, MatchedQueriesKeys):
-                    for use in item.role.reading:
-                        self._gather(item, use, heads, site)
+                        alike.setdefault((which, id(first)), (first, []))[1].append(item.row.slot)
+        for (which, _), (first, slots) in alike.items():
+            _take_on(which, slots, first.statistics[which], heads)
+        for item in readers:
+            if has_edit(item.rules, MatchedQueriesKeys):
+                for use in item.role.reading:
+                    self._gather(item, use, heads, site)
 
     def _gather(self, item: _Work, use: Subject, heads: Heads, site: Site) -> None:
         """q and k at the subject's tokens from the corresponding ones of its anchors."""
@@ -394,7 +395,7 @@ class Sharing(AttentionPolicy):
     def _beside(
         self, item: _Work, call: Sequence[_Work], hidden: Tensor, site: Site
     ) -> dict[str, Tensor]:
-        """The same of an anchor: what the other anchors of this call have now [s c]."""
+        """The same of an anchor: what the other anchors of this call have in hidden [s c]."""
         found: dict[str, list[Tensor]] = {}
         others = [o for o in call if o.row.branch == item.row.branch and o.role is not item.role]
         for other in sorted(others, key=lambda other: other.role.number):
@@ -422,6 +423,16 @@ class Sharing(AttentionPolicy):
         step = source_step(item.rules, row.step, row.steps) if ahead else row.step
         place = _place(site, item.first)
         return [(source, place, step, row.branch) for source in sources]
+
+
+def _take_on(which: str, slots: list[int], target: tuple[Tensor, Tensor], heads: Heads) -> None:
+    """Give rows' "q", "k" or "v" the statistics of an anchor. Each row's own are found alone, so
+    that its numbers know no neighbours; the rest goes number by number, for all at once.
+    """
+    found = [token_statistics(heads.get(which, slot)) for slot in slots]  # 1 h d each
+    mean, deviation = (torch.stack(part) for part in zip(*found, strict=True))  # r 1 h d
+    rows: Tensor = getattr(heads, which)[evenly(slots)]  # r n h d
+    heads.put_rows(which, slots, adain(rows, (mean, deviation), target))
 
 
 def _left(item: _Work) -> set[tuple[str, Source]]:

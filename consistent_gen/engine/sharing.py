@@ -13,8 +13,9 @@ The pass graph is small: a frame's twin (the same frame in a first pass, if the 
 comes before the frame; a character's anchors step together, behind their twins; every reader of a
 bank stays a step behind the anchors, and where first passes share, its twin behind their twins; the
 first frame of several characters together is such a reader, and later frames of the same characters
-read it as well; at steps that mix queries a frame takes its rows twice. Otherwise frames are independent: they share calls with anybody's, can
-be drawn again alone, and cost the same however long the story is.
+read it as well; at steps that mix queries a frame takes its rows twice. Otherwise frames are
+independent: they share calls with anybody's, can be drawn again alone, and cost the same however
+long the story is.
 """
 
 from __future__ import annotations

@@ -311,7 +311,7 @@ class PipelineStory:
 
     def _check_steps(self, steps: int) -> None:
         probe = self.run.recipe.masks
-        if probe is not None and probe.source != "twin" and steps < 2:
+        if probe is not None and probe.source == "running" and steps < 2:
             raise InputError(
                 f"method {self.method!r} looks for a character in earlier steps, and one step has "
                 "none; draw in two steps or more, or choose 'style_aligned' or 'story_diffusion'"
