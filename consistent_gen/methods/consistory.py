@@ -27,10 +27,10 @@ a step at least, for models of few steps. Of 50 steps the released code mixes 1 
 are: the window ends with a tenth of the steps. `lead`, `bias` and `open` are not in the paper; all
 are off, unless a model's folder recommends them.
 
-Before 2026-11-30.3 first passes shared nothing, anchors took what there was before, and weights fell
-over the steps that share alone, which cost consistency. All that is `first_pass` "twin" now, in
-which pictures from then are still drawn again to the byte. It is also what a model that recommends
-a `lead` gets, as the story world's does.
+Before 2026-11-30.3 first passes shared nothing, anchors took what there was before, and weights
+fell over the steps that share alone, which cost consistency. All that is `first_pass` "twin" now,
+in which pictures from then are still drawn again to the byte. It is also what a model that
+recommends a `lead` gets, as the story world's does.
 
 Settings, with the defaults of the paper and its code:
 
