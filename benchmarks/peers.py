@@ -389,8 +389,13 @@ def costs(
                 if repeat:  # the first round warms up
                     spent[name][str(count)].append((time.process_time() - started) / count)
     seconds = {n: {k: statistics.median(v) for k, v in row.items()} for n, row in spent.items()}
-    added = {n: added_frame_bytes(row) for n, row in peaks.items()}
-    return {"seconds": seconds, "peak_bytes": peaks, "added_bytes": added}
+    whole = {n: {k: v * int(k) for k, v in row.items()} for n, row in seconds.items()}
+    return {
+        "seconds": seconds,
+        "added_seconds": {n: per_added_frame(row) for n, row in whole.items()},
+        "peak_bytes": peaks,
+        "added_bytes": {n: per_added_frame(row) for n, row in peaks.items()},
+    }
 
 
 @contextmanager
@@ -415,13 +420,15 @@ def peak_of(peaks: dict[str, float], name: str) -> Iterator[None]:
     peaks[name] = 1024.0 * (kilobytes("VmHWM") - before)
 
 
-def added_frame_bytes(peaks: Mapping[str, float]) -> float | None:
-    """Memory of an added frame: the peaks' slope from the shortest to the longest story."""
-    counts = sorted(map(int, peaks))
+def per_added_frame(taken: Mapping[str, float]) -> float | None:
+    """What an added frame takes: the slope from the shortest to the longest story, of what each
+    takes by its number of frames.
+    """
+    counts = sorted(map(int, taken))
     if len(counts) < 2:
         return None
     first, last = counts[0], counts[-1]
-    return (peaks[str(last)] - peaks[str(first)]) / (last - first)
+    return (taken[str(last)] - taken[str(first)]) / (last - first)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -486,14 +493,19 @@ def show(console: Console, name: str, row: Mapping[str, Any]) -> None:
         cells = [f"{v['mean']:.3f} ({v['lo']:.3f} to {v['hi']:.3f})" for v in found]
         table.add_row("C*", *cells)
     if "cost" in row:
-        spent, added = row["cost"]["seconds"], row["cost"]["added_bytes"]
+        cost = row["cost"]
+        spent = cost["seconds"]
         for count, seconds in spent["ours"].items():
             theirs = spent["theirs"][count]
             cells = [f"{seconds:.3f}", f"{theirs:.3f}", f"{seconds / theirs:.2f} times"]
             table.add_row(f"CPU seconds a frame of {count}", *cells)
-        found = [added[way] for way in ("ours", "theirs")]
-        shown = ["" if value is None else f"{value / 1e6:.2f}" for value in found]
-        table.add_row("MB of an added frame", *shown, "")
+        for what, unit, times in (
+            ("added_seconds", "CPU seconds", 1.0),
+            ("added_bytes", "MB", 1e-6),
+        ):
+            found = [cost[what][way] for way in ("ours", "theirs")]
+            shown = ["" if value is None else f"{value * times:.3f}" for value in found]
+            table.add_row(f"{unit} of an added frame", *shown, "")
     console.print(table)
 
 

@@ -307,8 +307,8 @@ class Sharing(AttentionPolicy):
                     first = self._exports(item, item.role.reading[0].sources, site, heads)[0]
                     for which in edit.which:
                         alike.setdefault((which, id(first)), (first, []))[1].append(item.row.slot)
-        for (which, _), (first, slots) in alike.items():
-            _take_on(which, slots, first.statistics[which], heads)
+        for (part, _), (first, slots) in alike.items():
+            _take_on(part, slots, first.statistics[part], heads)
         for item in readers:
             if has_edit(item.rules, MatchedQueriesKeys):
                 for use in item.role.reading:
