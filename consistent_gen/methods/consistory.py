@@ -21,7 +21,8 @@ details below as in that code, latents agree with its own to 2e-5.
 Departures: a fixed number of tokens is dropped, drawn by counted numbers instead of one coin per
 token from the process's stream, so that a frame drawn later equals one drawn together with the
 others; which are dropped depends on the anchor's number. Otsu's threshold is exact instead of over
-256 bins, the features' filter repeats edges, and shrinking a map averages. The steps of the windows
+256 bins, the features' filter repeats edges, shrinking a map averages, and all grids of `watched` are
+watched, where theirs watches one. The steps of the windows
 are shares of the schedule, so they hold for any number of steps; in a user's own pipeline each has
 a step at least, for models of few steps. Of 50 steps the released code mixes 1 to 5, here 1 to 4
 are: the window ends with a tenth of the steps. `lead`, `bias` and `open` are not in the paper; all
