@@ -15,8 +15,8 @@ As in the released code every frame is drawn twice. Its first pass (the twin) sh
 queries and injects nothing; its last masks and its features say which token is which in the second
 pass, whose shared tokens are those of its own masks so far. Anchors take over matched features one
 after the other, each what the others have by then; the second ends near the first so, where two
-that took what there was before would merely change places. With dropout, Otsu's threshold and the
-details below as in that code, latents agree with its own to 2e-5.
+that took what there was before would merely change places. Without dropout, and with the details
+below as in that code, latents agree with its own to 2e-5.
 
 Departures: a fixed number of tokens is dropped, drawn by counted numbers instead of one coin per
 token from the process's stream, so that a frame drawn later equals one drawn together with the
