@@ -12,7 +12,7 @@ scikit-image and einops.
   settings in a pipeline of diffusers, and the difference with its 95 % bootstrap interval over
   stories.
 - cost: CPU seconds a frame (anchors included) of stories of 4, 8 and 16 frames, the ways in turns,
-  the median of `--repeats`; use an idle machine.
+  the median of `--repeats`, and the memory that an added frame takes; use an idle machine.
 
 What had to be chosen, since the model has grids of 16, 8 and 4 where SDXL has 64 and 32:
 StoryDiffusion's attends on 16 and 8; ConsiStory's finds masks on 8, injects on 16 and matches the
@@ -23,12 +23,14 @@ from __future__ import annotations
 
 import argparse
 import ast
+import ctypes
+import gc
 import random
 import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -338,35 +340,95 @@ def story_prompts(story: BenchmarkStory, seed: int) -> tuple[list[str], list[int
 
 
 def consistency(
-    pipe: Any, ways: Mapping[str, Draw], stories: Sequence[BenchmarkStory]
-) -> dict[str, list[float]]:
-    """C* of every story by every way."""
+    pipe: Any,
+    ways: Mapping[str, Draw],
+    stories: Sequence[BenchmarkStory],
+    known: dict[str, dict[str, float]],
+) -> Iterator[dict[str, dict[str, float]]]:
+    """C* by way and story number, after every story; those in `known` are not drawn again."""
     judge = Judge.load(weights_folder("judge"))
-    found: dict[str, list[float]] = {name: [] for name in ways}
     for story in stories:
         for name, draw in ways.items():
+            row = known.setdefault(name, {})
+            if str(story.number) in row:
+                continue
             seen = []
             for seed in (1, 2):
                 pictures = draw(pipe, *story_prompts(story, frame_seed(seed, story.number)))
                 seen.append(scores.see(scores.read(judge, pictures)))
-            found[name].append(scores.excess_consistency(*seen))
-    return found
+            row[str(story.number)] = scores.excess_consistency(*seen)
+        yield known
 
 
-def costs(pipe: Any, ways: Mapping[str, Draw], repeats: int) -> dict[str, dict[str, float]]:
-    """CPU seconds a frame by way and number of frames, the ways in turns."""
+def compared(known: Mapping[str, Mapping[str, float]], steps: int) -> dict[str, Any]:
+    """The row of a table: C* by way, and the difference over the stories that both have drawn."""
+    numbers = sorted(set.intersection(*(set(row) for row in known.values())), key=int)
+    values = {way: [row[number] for number in numbers] for way, row in known.items()}
+    return {
+        **{way: scores.interval(found) for way, found in values.items()},
+        "difference": scores.paired_interval(values["ours"], values["theirs"]),
+        "stories": len(numbers), "steps": steps, "values": known,
+    }  # fmt: skip
+
+
+def costs(
+    pipe: Any, ways: Mapping[str, Draw], repeats: int, lengths: Sequence[int] = LENGTHS
+) -> dict[str, Any]:
+    """CPU seconds a frame, and bytes at the peak, by way and number of frames; ways in turns."""
     story = make_story(0, style_diverse=False, seed=7)
     prompts, _, noun = story_prompts(story, 1)
-    found: dict[str, dict[str, list[float]]] = {n: {str(k): [] for k in LENGTHS} for n in ways}
+    spent: dict[str, dict[str, list[float]]] = {n: {str(k): [] for k in lengths} for n in ways}
+    peaks: dict[str, dict[str, float]] = {n: {} for n in ways}
     for repeat in range(repeats + 1):
-        for count in LENGTHS:
+        for count in lengths:
             many = [prompts[i % FRAMES] for i in range(count)]
             for name, draw in ways.items():
-                started = time.process_time()
-                draw(pipe, many, list(range(count)), noun)
+                with peak_of(peaks[name], str(count)) if repeat == 0 else nullcontext():
+                    started = time.process_time()
+                    draw(pipe, many, list(range(count)), noun)
                 if repeat:  # the first round warms up
-                    found[name][str(count)].append((time.process_time() - started) / count)
-    return {n: {k: statistics.median(v) for k, v in rows.items()} for n, rows in found.items()}
+                    spent[name][str(count)].append((time.process_time() - started) / count)
+    seconds = {n: {k: statistics.median(v) for k, v in row.items()} for n, row in spent.items()}
+    whole = {n: {k: v * int(k) for k, v in row.items()} for n, row in seconds.items()}
+    return {
+        "seconds": seconds,
+        "added_seconds": {n: per_added_frame(row) for n, row in whole.items()},
+        "peak_bytes": peaks,
+        "added_bytes": {n: per_added_frame(row) for n, row in peaks.items()},
+    }
+
+
+@contextmanager
+def peak_of(peaks: dict[str, float], name: str) -> Iterator[None]:
+    """How much memory of the process a block takes at its peak beyond what is there before; on
+    Linux alone.
+    """
+    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    if not reset.exists():
+        yield
+        return
+
+    def kilobytes(key: str) -> int:
+        line = next(line for line in status.read_text().splitlines() if line.startswith(key))
+        return int(line.split()[1])
+
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # or what is free already would hide what is taken
+    reset.write_text("5")
+    before = kilobytes("VmRSS")
+    yield
+    peaks[name] = 1024.0 * (kilobytes("VmHWM") - before)
+
+
+def per_added_frame(taken: Mapping[str, float]) -> float | None:
+    """What an added frame takes: the slope from the shortest to the longest story, of what each
+    takes by its number of frames.
+    """
+    counts = sorted(map(int, taken))
+    if len(counts) < 2:
+        return None
+    first, last = counts[0], counts[-1]
+    return (taken[str(last)] - taken[str(first)]) / (last - first)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -380,6 +442,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--first", type=int, default=0, help="number of the first story")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--frames", type=int, nargs="+", help=f"of costs, else {LENGTHS}")
+    parser.add_argument("--resume", action="store_true", help="keep what --out has of stories")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/peers.json"))
     options = parser.parse_args(argv)
     from diffusers import StableDiffusionPipeline
@@ -407,14 +471,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         if "consistency" in parts:
             numbers = range(options.first, options.first + options.stories)
             stories = [make_story(n, style_diverse=False, seed=7) for n in numbers]
-            found = consistency(pipe, ways, stories)
-            row["consistency"] = {
-                **{way: scores.interval(values) for way, values in found.items()},
-                "difference": scores.paired_interval(found["ours"], found["theirs"]),
-                "stories": len(stories), "steps": options.steps,
-            }  # fmt: skip
+            known = row.get("consistency", {}).get("values", {}) if options.resume else {}
+            for found in consistency(pipe, ways, stories, known):
+                row["consistency"] = compared(found, options.steps)
+                write_json(options.out, result)
         if "cost" in parts:
-            row["cost"] = costs(pipe, ways, options.repeats)
+            lengths = LENGTHS if options.frames is None else options.frames
+            row["cost"] = {"steps": options.steps} | costs(pipe, ways, options.repeats, lengths)
         result["versions"] = versions()
         write_json(options.out, result)
         show(console, name, row)
@@ -429,10 +492,20 @@ def show(console: Console, name: str, row: Mapping[str, Any]) -> None:
         found = [row["consistency"][way] for way in ("ours", "theirs", "difference")]
         cells = [f"{v['mean']:.3f} ({v['lo']:.3f} to {v['hi']:.3f})" for v in found]
         table.add_row("C*", *cells)
-    for count, seconds in row.get("cost", {}).get("ours", {}).items():
-        theirs = row["cost"]["theirs"][count]
-        cells = [f"{seconds:.3f}", f"{theirs:.3f}", f"{seconds / theirs:.2f} times"]
-        table.add_row(f"CPU seconds a frame of {count}", *cells)
+    if "cost" in row:
+        cost = row["cost"]
+        spent = cost["seconds"]
+        for count, seconds in spent["ours"].items():
+            theirs = spent["theirs"][count]
+            cells = [f"{seconds:.3f}", f"{theirs:.3f}", f"{seconds / theirs:.2f} times"]
+            table.add_row(f"CPU seconds a frame of {count}", *cells)
+        for what, unit, times in (
+            ("added_seconds", "CPU seconds", 1.0),
+            ("added_bytes", "MB", 1e-6),
+        ):
+            found = [cost[what][way] for way in ("ours", "theirs")]
+            shown = ["" if value is None else f"{value * times:.3f}" for value in found]
+            table.add_row(f"{unit} of an added frame", *shown, "")
     console.print(table)
 
 

@@ -496,23 +496,40 @@ def _best_of(result: Mapping[str, Any]) -> str:
 
 
 def _peers(result: Mapping[str, Any]) -> str:
-    drawn, cost = [], []
+    drawn, cost, added = [], [], []
+    columns = ("method", "frames", "s a frame, ours", "theirs", "times")
     for name, row in result["rows"].items():
         found = row["consistency"]
         ways = [_interval(found[way]) for way in ("ours", "theirs", "difference")]
         drawn.append((name, str(found["stories"]), *ways))
-        for count, seconds in row.get("cost", {}).get("ours", {}).items():
-            theirs = row["cost"]["theirs"][count]
-            cells = (f"{seconds:.3f}", f"{theirs:.3f}", f"{seconds / theirs:.2f}")
-            cost.append((name, count, *cells))
+        if "cost" not in row:
+            continue
+        spent = row["cost"]["seconds"]
+        seconds, taken = row["cost"]["added_seconds"], row["cost"]["added_bytes"]
+        added.append(
+            (
+                name, *(f"{seconds[way]:.3f}" for way in ("ours", "theirs")),
+                f"{seconds['ours'] / seconds['theirs']:.2f}",
+                *(f"{taken[way] / 1e6:.1f}" for way in ("ours", "theirs")),
+            )
+        )  # fmt: skip
+        for count, ours in spent["ours"].items():
+            theirs = spent["theirs"][count]
+            cost.append((name, count, f"{ours:.3f}", f"{theirs:.3f}", f"{ours / theirs:.2f}"))
     return (
         "## Beside the methods' own code\n\n`python -m benchmarks.peers` with checkouts of the "
         "authors' repositories: the same stories, seeds and stock pipeline, published settings, "
         f"{next(iter(result['rows'].values()))['consistency']['steps']} steps. C* by the judge, "
-        "the difference paired by story; CPU seconds a frame, anchors included.\n\n"
+        "the difference paired by story; CPU seconds a frame, anchors included; and what a frame "
+        "adds to a story, by the slope from the shortest to the longest one, of seconds and of the "
+        "memory's peak.\n\n"
         + table(("method", "stories", "C*, ours", "C*, theirs", "difference"), drawn)
         + "\n"
-        + table(("method", "frames", "s a frame, ours", "theirs", "times"), cost)
+        + table(columns, cost)
+        + "\n"
+        + table(
+            ("method", "s an added frame, ours", "theirs", "times", "MB, ours", "theirs"), added
+        )
     )
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from consistent_gen.attention.layers import Text
 from consistent_gen.attention.ops import join, rotate
-from consistent_gen.attention.policy import Extra, Heads
+from consistent_gen.attention.policy import Extra, Heads, evenly
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def attend(
     else:
         out = torch.empty_like(q)
         if plain:
-            rows = _evenly(plain)
+            rows = evenly(plain)
             out[rows] = _dispatch(q[rows], k[rows], v[rows], backend)
     for group in groups.values():
         _run_group(group, heads, joint, (image, words), padded, out, backend)
@@ -160,7 +160,7 @@ def _run_group(
     biased = group[0].biased
     # With all tokens of all these rows there is no need to go row by row.
     whole = group[0].queries is None and image == slice(0, q.shape[1])
-    slots = _evenly([job.slot for job in group]) if whole else []
+    slots = evenly([job.slot for job in group]) if whole else []
     queries: list[list[Tensor]] = []
     keys: list[list[Tensor]] = []
     values: list[list[Tensor]] = []
@@ -212,13 +212,6 @@ def _rotated(extra: Extra, heads: Heads, like: Tensor) -> Tensor:
         return k
     assert extra.rotary is not None, "an extra without positions in a rotary model"
     return rotate(k[None], *extra.rotary)[0]
-
-
-def _evenly(slots: list[int]) -> slice | list[int]:
-    """The slots as a slice if they have equal gaps, as every second row has: views, no copies."""
-    gap = slots[1] - slots[0] if len(slots) > 1 else 1
-    even = range(slots[0], slots[-1] + 1, gap)
-    return slice(even.start, even.stop, gap) if list(even) == slots else slots
 
 
 def _dispatch(q: Tensor, k: Tensor, v: Tensor, backend: Any, scale: float | None = None) -> Tensor:

@@ -149,7 +149,7 @@ def _drawn_again(run: SharedRun, sites: Sequence[Site], step: int, drawing: Samp
     for read in run.read_steps(sites, step, drawing.steps, branches):
         calls += 1 + run.copies(sites, read, drawing.steps, branches)
         calls += run.recipe.anchors > 1 and run.recipe.looks(read, drawing.steps)
-    return calls
+    return calls * (1 + run.recipe.twins_share)  # beside the frame, and beside its first pass
 
 
 def _projecting(run: SharedRun, sites: Sequence[Site], drawing: Sampling) -> float:
@@ -163,7 +163,7 @@ def _projecting(run: SharedRun, sites: Sequence[Site], drawing: Sampling) -> flo
                 sharing, matched = sharing_rule(rules), has_edit(rules, MatchedQueriesKeys)
                 rows = 0 if sharing is None else 2 * kept_count(n, sharing.select.dropout)
                 total += 2.0 * (rows + 2 * n * matched) * site.channels**2
-    return total
+    return total * (1 + run.recipe.twins_share)
 
 
 def free_bytes(where: Where, device: torch.device) -> int:

@@ -70,7 +70,7 @@ class SubjectMasks:
         self._roles = {} if roles is None else roles
         self._seed = seed
         self._frames: dict[str, _Seen] = {}
-        self._drawn: dict[tuple[Source, int], dict[tuple[int, Grid], Tensor]] = {}
+        self._drawn: dict[tuple[Source, int, bool], dict[tuple[int, Grid], Tensor]] = {}
 
     # Maps, and masks made from them.
 
@@ -151,8 +151,12 @@ class SubjectMasks:
     # Numbers of tokens, of what is seen in a frame or in its twin.
 
     def shown(self, frame: str, subject: str, step: int, grid: Grid) -> Tensor:
-        """Numbers [s] of the tokens that show a subject; empty while that is unknown."""
+        """Numbers [s] of the tokens that show a subject, as correspondences count them; empty while
+        that is unknown.
+        """
         source, before = self._seen_in(frame, step)
+        if self.probe.source == "shared" and twin_id(frame) in self._roles:
+            source, before = twin_id(frame), AFTER_ALL
         mask = self.mask(source, subject, before, grid)
         return torch.empty(0, dtype=torch.int64) if mask is None else mask.nonzero()[:, 0]
 
@@ -215,7 +219,7 @@ class SubjectMasks:
             candidates = self.region(role, use, step if known is None else known, grid)
         if candidates is None:
             return None
-        drawn = self._drawn.setdefault((source, role.number), {})
+        drawn = self._drawn.setdefault((source, role.number, role.twin_of is not None), {})
         if (step, grid) not in drawn:
             for old in [key for key in drawn if key[0] < step]:
                 del drawn[old]
@@ -256,7 +260,8 @@ class SubjectMasks:
     def _seen_in(self, frame: str, step: int) -> tuple[str, int]:
         """Whose maps tell where a frame's subjects are, and which steps of them count."""
         twin = twin_id(frame)
-        finished = self.probe.source == "twin" and twin in self._roles
+        first = self.probe.source == "shared" and step == 0
+        finished = (self.probe.source == "twin" or first) and twin in self._roles
         return (twin, AFTER_ALL) if finished else (frame, step)
 
 

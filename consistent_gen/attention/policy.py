@@ -70,10 +70,27 @@ class Heads:
 
     def put(self, which: str, slot: int, value: Tensor) -> None:
         """Replace the "q", "k" or "v" [n h d] of one row; the layer's own tensor is copied once."""
-        if which not in self._edited:
-            setattr(self, which, getattr(self, which).clone())
-            self._edited.add(which)
-        getattr(self, which)[slot] = value
+        self.put_rows(which, [slot], value[None])
+
+    def put_rows(self, which: str, slots: list[int], values: Tensor) -> None:
+        """The same for several rows, values [r n h d]."""
+        rows = evenly(slots)
+        if rows == slice(0, len(getattr(self, which)), 1):
+            setattr(self, which, values.to(getattr(self, which).dtype))
+        elif which in self._edited:
+            getattr(self, which)[rows] = values
+        else:
+            changed = getattr(self, which).clone()
+            changed[rows] = values
+            setattr(self, which, changed)
+        self._edited.add(which)
+
+
+def evenly(slots: list[int]) -> slice | list[int]:
+    """The slots as a slice if they have equal gaps, as every second row has: views, no copies."""
+    gap = slots[1] - slots[0] if len(slots) > 1 else 1
+    even = range(slots[0], slots[-1] + 1, gap)
+    return slice(even.start, even.stop, gap) if list(even) == slots else slots
 
 
 class AttentionPolicy:

@@ -31,6 +31,7 @@ from consistent_gen.attention.settings import (
     TwinValues,
     edited_parts,
     has_edit,
+    in_first_pass,
     sharing_rule,
     source_step,
     wanted_statistics,
@@ -98,6 +99,14 @@ class SharedRun:
         self.add(replace(role, frame=twin, twin_of=role.frame), settings)
         return twin
 
+    def set_mask(self, frame: str, subject: str, mask: Tensor) -> None:
+        """Use this mask [h w] for a subject of a frame and of its twin (see
+        `SubjectMasks.set_external`).
+        """
+        for drawing in (frame, twin_id(frame)):
+            if drawing in self.roles:
+                self.masks.set_external(drawing, subject, mask)
+
     def subjects(self) -> tuple[str, ...]:
         """Names of the subjects that have anchors."""
         return tuple(source.subject for source in self._anchors if not source.among)
@@ -121,6 +130,12 @@ class SharedRun:
         self._settings.pop(source, None)
         self.masks.drop(source)
 
+    def leaving(self, role: FrameRole) -> tuple[tuple[Subject, Source], ...]:
+        """What others read in a frame, or, if first passes share, in its twin."""
+        if role.twin_of is None or not self.recipe.twins_share:
+            return role.leaving
+        return self.roles[role.twin_of].leaving
+
     def most_bytes(
         self,
         sites: Iterable[Site],
@@ -143,17 +158,17 @@ class SharedRun:
         seeing = [site for site in sites if site.sees_images]
         for step in range(steps):
             branches = BOTH if step < guided else BOTH[:1]
-            each.append(
-                sum(
-                    _most_bytes(
-                        self.exports_at(site, step, steps, branch),
-                        self.rules_at(site, step, steps, branch),
-                        math.prod(site.grid(latent)), site, element_bytes, keeping,
-                    )
-                    for site in seeing
-                    for branch in branches
-                )
-            )  # fmt: skip
+            taken = 0
+            for site in seeing:
+                n = math.prod(site.grid(latent))
+                for branch in branches:
+                    read = self.exports_at(site, step, steps, branch)
+                    by = self.rules_at(site, step, steps, branch)
+                    taken += _most_bytes(read, by, n, site, element_bytes, keeping)
+                    if self.recipe.twins_share and keeping.what != "replay":
+                        first = in_first_pass(read)
+                        taken += _most_bytes(first, by, n, site, element_bytes, keeping)
+            each.append(taken)
         per_anchor = max(each, default=0) if keeping.what == "replay" else sum(each)
         return per_anchor * (self.recipe.anchors if anchors is None else anchors)
 
@@ -230,7 +245,9 @@ class SharedRun:
     def looks(self, frame: str, step: int, steps: int) -> bool:
         """Whether `frame` wants a look, a second row without sharing, at a step."""
         role = self.roles.get(frame)
-        if role is None or role.twin_of is not None or not self.reads(role):
+        if role is None or not self.reads(role):
+            return False
+        if role.twin_of is not None and not self.recipe.twins_share:
             return False
         return self.recipe.looks(step, steps)
 
@@ -247,6 +264,8 @@ class SharedRun:
         """Whether anything depends on where this frame (or twin) shows its subjects."""
         if self.masks.probe.source == "twin":
             return role.twin_of is not None
+        if role.twin_of is not None and self.recipe.twins_share:
+            return True
         gates = {rule.select.gate for rule in self.recipe.rules}
         several = len(role.subjects) > 1 and not gates.isdisjoint({"many", "nearest"})
         return role.twin_of is None and (bool(role.leaving) or several or "subject" in gates)
@@ -319,7 +338,7 @@ class SharedRun:
             self.masks.forget(name)
             if self.features is not None:
                 self.features.forget(name)
-        self._records.pop(frame, None)
+            self._records.pop(name, None)
         for key in [key for key in self._matches if key[0] == frame]:
             del self._matches[key]
 

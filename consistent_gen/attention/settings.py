@@ -133,12 +133,20 @@ class AlignStatistics:
 
 @dataclass(frozen=True, kw_only=True)
 class BlendQueries:
-    """q <- (1 - w) q + w q_vanilla; w runs evenly over `weights` in the window.
+    """q <- (1 - w) q + w q_vanilla; w runs evenly over `weights` in the window (see `weight`).
 
     q_vanilla are the frame's queries in a second, unshared row with the same latent (a look).
     """
 
     weights: tuple[float, float] = (0.9, 0.82)
+
+    def weight(self, window: Window, step: int, steps: int, *, whole: bool) -> float:
+        """w at a step of the window. whole: whether it falls over steps that the window skips, too,
+        as in the released code of arXiv 2402.03286.
+        """
+        span = (replace(window, skip=0, least=0) if whole else window).span(steps)
+        along = min((step - span.start) / max(len(span) - 1, 1), 1.0)
+        return self.weights[0] + (self.weights[1] - self.weights[0]) * along
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,13 +243,16 @@ class Rule:
 class MaskProbe:
     """Subject masks from attention to the subject's words.
 
-    source: "twin" takes the finished map of a pass without sharing, "running" the frame's own map
-    of earlier steps. last: how many recent steps are averaged. tokens: smallest and largest grid,
-    in image tokens, whose layers are watched. cut: what stands out more than this share of Otsu's
-    threshold is the subject; below 1 where words are looked up in heads more than in clothes.
+    source: "twin" takes the finished map of a first pass without sharing, "running" the frame's own
+    map of earlier steps; so does "shared", with a first pass that shares as well, whose finished
+    map and features settle which token is which (arXiv 2402.03286, its released code). In the very
+    first step, which has none before it, the first pass's map counts.
+    last: how many recent steps are averaged. tokens: smallest and largest grid, in image tokens,
+    whose layers are watched. cut: what stands out more than this share of Otsu's threshold is the
+    subject; below 1 where words are looked up in heads more than in clothes.
     """
 
-    source: Literal["twin", "running"] = "twin"
+    source: Literal["twin", "running", "shared"] = "twin"
     last: int = 20
     tokens: tuple[int, int] = (64, 1024)
     cut: float = 1.0
@@ -276,8 +287,7 @@ class Recipe:
     def __post_init__(self) -> None:
         assert self.masks or not any(rule.masks for rule in self.rules), "a rule needs masks"
         assert self.features or not any(rule.matches for rule in self.rules), "needs features"
-        # Correspondences are between finished masks.
-        assert not (self.features and self.masks and self.masks.source == "running")
+        assert not (self.twins_share and has_edit(self.rules, TwinValues))  # values of its own
 
     @property
     def anchors(self) -> int:
@@ -309,6 +319,12 @@ class Recipe:
         """The guidance branches in which anything is shared."""
         return frozenset(branch for rule in self.rules for branch in rule.window.branches)
 
+    def before_twins_shared(self) -> Recipe:
+        """What was called so before 2026-11-30.3, when first passes shared nothing."""
+        if self.masks is None or not self.twins_share:
+            return self
+        return replace(self, masks=replace(self.masks, source="twin"))
+
     def at_few_steps(self) -> Recipe:
         """The same with a step at least in every window that has any."""
         rules = tuple(replace(rule, window=replace(rule.window, least=1)) for rule in self.rules)
@@ -331,9 +347,17 @@ class Recipe:
 
     @property
     def twin(self) -> bool:
-        """Whether every frame is first drawn without sharing, to learn masks and features."""
+        """Whether every frame is drawn twice, the first time to learn masks and features."""
         learned = self.masks is not None and self.masks.source == "twin"
         return has_edit(self.rules, TwinValues) or learned or self.features is not None
+
+    @property
+    def twins_share(self) -> bool:
+        """Whether frames share in their first pass too, all but what needs its result. Then all is
+        as in the released code of arXiv 2402.03286: anchors are injected into in their order, and
+        weights of queries fall over steps that share nothing.
+        """
+        return self.masks is not None and self.masks.source == "shared"
 
     def looks(self, step: int, steps: int) -> bool:
         """Whether frames take a second, unshared row at this step, for their queries."""
@@ -343,7 +367,8 @@ class Recipe:
 
     def calls(self, steps: int) -> int:
         """Denoiser calls of an added frame of `steps` steps: itself, its twin, and looks."""
-        return steps * (1 + self.twin) + sum(self.looks(step, steps) for step in range(steps))
+        looks = sum(self.looks(step, steps) for step in range(steps))
+        return steps * (1 + self.twin) + looks * (1 + self.twins_share)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, edits with their class names."""
@@ -388,6 +413,11 @@ def wanted_statistics(rules: Iterable[Rule]) -> tuple[str, ...]:
     """Of which of "q", "k", "v" the rules need an anchor's statistics."""
     edits = [edit for rule in rules for edit in rule.align if isinstance(edit, AlignStatistics)]
     return tuple(sorted({which for edit in edits for which in edit.which}))
+
+
+def in_first_pass(rules: Iterable[Rule]) -> tuple[Rule, ...]:
+    """Of the rules, those by which a first pass shares: they need no result of one."""
+    return tuple(rule for rule in rules if not rule.matches)
 
 
 def sharing_rule(rules: Iterable[Rule]) -> Rule | None:

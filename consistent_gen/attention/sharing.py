@@ -1,5 +1,8 @@
 """The policy that carries out any recipe: twins and looks record, anchors export, others read.
 
+Where first passes share too (`Recipe.twins_share`), a twin is a frame like any other that reads the
+twins of anchors.
+
 Shapes: `n` image tokens, `m` exported tokens, `s` tokens of a subject, `p` matched tokens, `h`
 heads, `d` head width, `c` channels.
 """
@@ -17,7 +20,7 @@ from torch import Tensor
 from consistent_gen.attention.bank import Export, Key
 from consistent_gen.attention.layers import Grid, Rotary, Site
 from consistent_gen.attention.ops import adain, token_statistics
-from consistent_gen.attention.policy import AttentionPolicy, Extra, Heads
+from consistent_gen.attention.policy import AttentionPolicy, Extra, Heads, evenly
 from consistent_gen.attention.roles import FrameRole, Source, Subject
 from consistent_gen.attention.rows import Call, Row
 from consistent_gen.attention.run import SharedRun
@@ -31,6 +34,7 @@ from consistent_gen.attention.settings import (
     TwinValues,
     edited_parts,
     has_edit,
+    in_first_pass,
     sharing_rule,
     source_step,
     wanted_statistics,
@@ -40,12 +44,16 @@ from consistent_gen.errors import ConsistentGenError
 
 @dataclass(frozen=True)
 class _Work:
-    """What one row does at one layer. rules: by which it reads. exports: by which it is read."""
+    """What one row does at one layer. rules: by which it reads. exports: by which it is read, of
+    leaving. first: whether it is of a first pass that shares.
+    """
 
     row: Row
     role: FrameRole
     rules: tuple[Rule, ...]
     exports: tuple[Rule, ...]
+    leaving: tuple[tuple[Subject, Source], ...]
+    first: bool = False
 
     @property
     def concerned(self) -> tuple[Rule, ...]:
@@ -57,19 +65,19 @@ class _Work:
         """Whether there is anything to do."""
         if self.row.look:
             return has_edit(self.concerned, BlendQueries)
-        if self.role.twin_of is not None:
+        if self.aside:
             return has_edit(self.concerned, TwinValues)
         return bool(self.exports) or bool(self.rules and self.role.reading)
 
     @property
     def aside(self) -> bool:
         """Whether the row shares nothing and is only recorded."""
-        return self.row.look or self.role.twin_of is not None
+        return self.row.look or (self.role.twin_of is not None and not self.first)
 
     @property
     def frame(self) -> str:
-        """The frame that is drawn; of a twin, the one it is for."""
-        return self.role.twin_of or self.role.frame
+        """The frame that is drawn; of a twin that shares nothing, the one it is for."""
+        return self.role.frame if self.first else self.role.twin_of or self.role.frame
 
     @property
     def inject(self) -> float:
@@ -78,7 +86,7 @@ class _Work:
 
     def key(self, source: Source, site: Site) -> Key:
         """Where its exports go."""
-        return source, site.name, self.row.step, self.row.branch
+        return source, _place(site, self.first), self.row.step, self.row.branch
 
 
 class Sharing(AttentionPolicy):
@@ -151,10 +159,9 @@ class Sharing(AttentionPolicy):
         for item in drawn:
             self._apply_recorded(item, heads, site)
         for item in drawn:
-            for leaving in item.role.leaving if item.exports else ():
+            for leaving in item.leaving if item.exports else ():
                 self._export(item, leaving, heads, site)
-        for item in drawn:
-            self._align(item, heads, site)
+        self._align(drawn, heads, site)
         for item in drawn:
             self._read(item, heads, site)
 
@@ -164,15 +171,17 @@ class Sharing(AttentionPolicy):
         if not injecting:
             return hidden
         changed = hidden.clone()
-        # Anchors first: they may be read in the same call. They take from each other what each had
-        # before, so that their order is free.
-        for item in sorted(injecting, key=lambda item: item.role.anchor is None):
+        # Anchors first: they may be read in the same call. They go by their numbers, and each takes
+        # from the others what these have by then: where all take what was there before, two anchors
+        # only change places and are as unlike as they were.
+        ordered = changed if self.run.recipe.twins_share else hidden
+        for item in sorted(injecting, key=lambda i: (i.role.anchor is None, i.role.anchor or 0)):
             if item.role.anchor is None:
                 pool = self._results(item, site, hidden.device)
             else:
-                pool = self._beside(item, injecting, hidden, site)
+                pool = self._beside(item, injecting, ordered, site)
             self._inject(item, changed[item.row.slot], pool, site)
-            for use, source in item.role.leaving if item.exports else ():
+            for use, source in item.leaving if item.exports else ():
                 tokens = self._subject_tokens(item, use, site).to(hidden.device)
                 result = changed[item.row.slot][tokens]  # s c
                 self.run.bank.put_result(item.key(source, site), item.role.number, result)
@@ -200,7 +209,7 @@ class Sharing(AttentionPolicy):
         """See `AttentionPolicy`: keep the features of twins at the probe's noise level."""
         features = None if self._again else self.run.features
         for row, role in self._rows if features is not None else ():
-            if row.branch != "cond" or role.twin_of is None:  # looks are no twins
+            if row.branch != "cond" or role.twin_of is None or row.look:
                 continue
             if features is not None and features.wanted(row.frame, row.time):
                 found = output[row.slot]  # c h w, or n c on the grid of every layer
@@ -216,9 +225,13 @@ class Sharing(AttentionPolicy):
             found = []
             for row, role in self._rows:
                 here = site, row.step, row.steps, row.branch
+                leaving = self.run.leaving(role)
                 rules = self.run.rules_at(*here) if self.run.reads(role) else ()
-                exports = self.run.exports_at(*here) if role.leaving else ()
-                item = _Work(row, role, rules, exports)
+                exports = self.run.exports_at(*here) if leaving else ()
+                first = role.twin_of is not None and self.run.recipe.twins_share
+                if first:
+                    rules, exports = in_first_pass(rules), in_first_pass(exports)
+                item = _Work(row, role, rules, exports, leaving, first)
                 if item.any:
                     found.append(item)
             self._work[site.name] = found
@@ -239,8 +252,8 @@ class Sharing(AttentionPolicy):
             for edit in rule.align:
                 if isinstance(edit, BlendQueries):
                     vanilla = self.run.recorded(item.frame, row.step, (site.name, row.branch, "q"))
-                    span, (first, last) = rule.window.span(row.steps), edit.weights
-                    w = first + (last - first) * (row.step - span.start) / max(len(span) - 1, 1)
+                    whole = self.run.recipe.twins_share
+                    w = edit.weight(rule.window, row.step, row.steps, whole=whole)
                     heads.put("q", row.slot, _blend(heads.get("q", row.slot), vanilla, w))
                 elif isinstance(edit, TwinValues):
                     twin = self.run.recorded(item.frame, row.step, (site.name, row.branch, "v"))
@@ -282,23 +295,24 @@ class Sharing(AttentionPolicy):
         )
         self.run.bank.put(item.key(source, site), export)
 
-    def _align(self, item: _Work, heads: Heads, site: Site) -> None:
-        """Edits of a frame's own features by those of its anchors; anchors keep their own."""
-        if item.role.anchor is not None:
-            return
-        row = item.row
-        for rule in item.rules:
-            for edit in rule.align:
+    def _align(self, drawn: Sequence[_Work], heads: Heads, site: Site) -> None:
+        """Edits of frames' own features by those of their anchors; anchors keep their own."""
+        alike: dict[tuple[str, int], tuple[Export, list[int]]] = {}
+        readers = [item for item in drawn if item.role.anchor is None]
+        for item in readers:
+            edits = [edit for rule in item.rules for edit in rule.align]
+            for edit in edits:
                 if isinstance(edit, AlignStatistics) and edit.toward == "source":
                     # One picture has one style: that of its first subject's first anchor.
                     first = self._exports(item, item.role.reading[0].sources, site, heads)[0]
                     for which in edit.which:
-                        x = heads.get(which, row.slot)  # n h d
-                        aligned = adain(x, token_statistics(x), first.statistics[which])
-                        heads.put(which, row.slot, aligned)
-                elif isinstance(edit, MatchedQueriesKeys):
-                    for use in item.role.reading:
-                        self._gather(item, use, heads, site)
+                        alike.setdefault((which, id(first)), (first, []))[1].append(item.row.slot)
+        for (part, _), (first, slots) in alike.items():
+            _take_on(part, slots, first.statistics[part], heads)
+        for item in readers:
+            if has_edit(item.rules, MatchedQueriesKeys):
+                for use in item.role.reading:
+                    self._gather(item, use, heads, site)
 
     def _gather(self, item: _Work, use: Subject, heads: Heads, site: Site) -> None:
         """q and k at the subject's tokens from the corresponding ones of its anchors."""
@@ -346,7 +360,7 @@ class Sharing(AttentionPolicy):
         # The bias is for who they are; how they look together counts once. What others read reads
         # at full weight, whatever a reader asks for.
         bias = 0.0 if source.among else rule.mix.bias
-        bias += 0.0 if item.role.leaving else math.log(use.strength)
+        bias += 0.0 if item.leaving else math.log(use.strength)
         grid = self._grid(site)
         for export in self._exports(item, (source,), site, heads):
             k, v = _as_read(export, rule, heads, item.row.slot)  # m h d
@@ -381,11 +395,11 @@ class Sharing(AttentionPolicy):
     def _beside(
         self, item: _Work, call: Sequence[_Work], hidden: Tensor, site: Site
     ) -> dict[str, Tensor]:
-        """The same of an anchor: what the other anchors of this call have [s c]."""
+        """The same of an anchor: what the other anchors of this call have in hidden [s c]."""
         found: dict[str, list[Tensor]] = {}
         others = [o for o in call if o.row.branch == item.row.branch and o.role is not item.role]
         for other in sorted(others, key=lambda other: other.role.number):
-            for use, source in other.role.leaving:
+            for use, source in other.leaving:
                 if other.role.anchor is not None and (use.name, source) in _left(item):
                     tokens = self._subject_tokens(other, use, site).to(hidden.device)
                     found.setdefault(use.name, []).append(hidden[other.row.slot][tokens])
@@ -407,12 +421,28 @@ class Sharing(AttentionPolicy):
         row = item.row
         ahead = item.role.anchor is None
         step = source_step(item.rules, row.step, row.steps) if ahead else row.step
-        return [(source, site.name, step, row.branch) for source in sources]
+        place = _place(site, item.first)
+        return [(source, place, step, row.branch) for source in sources]
+
+
+def _take_on(which: str, slots: list[int], target: tuple[Tensor, Tensor], heads: Heads) -> None:
+    """Give rows' "q", "k" or "v" the statistics of an anchor. Each row's own are found alone, so
+    that its numbers know no neighbours; the rest goes number by number, for all at once.
+    """
+    found = [token_statistics(heads.get(which, slot)) for slot in slots]  # 1 h d each
+    mean, deviation = (torch.stack(part) for part in zip(*found, strict=True))  # r 1 h d
+    rows: Tensor = getattr(heads, which)[evenly(slots)]  # r n h d
+    heads.put_rows(which, slots, adain(rows, (mean, deviation), target))
 
 
 def _left(item: _Work) -> set[tuple[str, Source]]:
     """The subjects that a row leaves, by name, and where."""
-    return {(use.name, source) for use, source in item.role.leaving}
+    return {(use.name, source) for use, source in item.leaving}
+
+
+def _place(site: Site, first: bool) -> str:
+    """A layer's name in the bank; what a first pass leaves there lies apart."""
+    return f"{site.name}, first pass" if first else site.name
 
 
 def _blend(x: Tensor, other: Tensor, weight: float) -> Tensor:

@@ -49,7 +49,7 @@ class FrameRequest:
         coupling: ties the frame to others inside the model (see `coupling.Coupling`).
         subjects: where the prompt names whom, for attention policies.
         hidden: the frame is a means to others; it is not decoded, and only its failure is an event.
-        twin_of: the frame whose first pass this is, which shares nothing; it is hidden too.
+        twin_of: the frame whose first pass this is; it is hidden too.
         reference: a picture, uint8 [h w 3] of the frame's size, that stands in for the drawing: at
             every step the latent is this picture noised to the step's level, and the model only
             looks at it. So a picture of the user's own can be what other frames read.

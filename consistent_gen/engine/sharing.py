@@ -9,12 +9,13 @@
     while not engine.idle:
         events = engine.step()
 
-The pass graph is small: a frame's twin (the same frame without sharing, if the recipe wants one)
+The pass graph is small: a frame's twin (the same frame in a first pass, if the recipe wants one)
 comes before the frame; a character's anchors step together, behind their twins; every reader of a
-bank stays a step behind the anchors; the first frame of several characters together is such a
-reader, and later frames of the same characters read it as well; at steps that mix queries a frame
-takes its rows twice. Otherwise frames are independent: they share calls with anybody's, can
-be drawn again alone, and cost the same however long the story is.
+bank stays a step behind the anchors, and where first passes share, its twin behind their twins; the
+first frame of several characters together is such a reader, and later frames of the same characters
+read it as well; at steps that mix queries a frame takes its rows twice. Otherwise frames are
+independent: they share calls with anybody's, can be drawn again alone, and cost the same however
+long the story is.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from torch import Tensor
 from consistent_gen.attention.bank import DEFAULT_LIMIT_BYTES
 from consistent_gen.attention.layers import find_sites
 from consistent_gen.attention.patch import attach, detach
-from consistent_gen.attention.roles import FrameRole, Source, Subject
+from consistent_gen.attention.roles import FrameRole, Source, Subject, twin_id
 from consistent_gen.attention.roles import group_name as group_name
 from consistent_gen.attention.rows import Call
 from consistent_gen.attention.run import SharedRun
@@ -128,12 +129,12 @@ class SharedStory(Coupling):
         cast = AnchorSet(dict(strengths), tuple(anchors), tuple(ids), masked=bool(masks))
         self._cast |= dict.fromkeys(strengths, cast)
         try:
-            self.engine.submit_gang(
-                [
-                    self._anchor(number, replace(request, id=frame), (masks or {}).get(number))
-                    for number, (request, frame) in enumerate(zip(anchors, ids, strict=True))
-                ]
-            )
+            admitted = [
+                self._anchor(number, replace(request, id=frame), (masks or {}).get(number))
+                for number, (request, frame) in enumerate(zip(anchors, ids, strict=True))
+            ]
+            self._submit_twins([twin for _, twin in admitted if twin is not None])
+            self.engine.submit_gang([request for request, _ in admitted])
         except BaseException:
             self.drop(next(iter(strengths)))
             raise
@@ -159,8 +160,10 @@ class SharedStory(Coupling):
                     f"story; it shows: {', '.join(sorted(shown)) or 'nobody'}"
                 )
 
-    def _anchor(self, number: int, request: FrameRequest, mask: np.ndarray | None) -> FrameRequest:
-        """Register an anchor and submit its twin; returns the request that is ready to go.
+    def _anchor(
+        self, number: int, request: FrameRequest, mask: np.ndarray | None
+    ) -> tuple[FrameRequest, FrameRequest | None]:
+        """Register an anchor and its twin; returns their requests, ready to go.
 
         mask: where the caller says that the character is, [h w] in [0, 1], or None.
         """
@@ -169,11 +172,17 @@ class SharedStory(Coupling):
         lead = self.run.recipe.lead(steps)
         alone_for = min(lead, steps - 1) if lead > 1 else 0
         ahead = replace(self._read_ahead(request), alone_for=alone_for)
-        ready, twin = self._admit(role, ahead, like=request)
+        admitted = self._admit(role, ahead, like=request)
         if mask is not None:
             plane = torch.from_numpy(np.asarray(mask, dtype=np.float32))
-            self.run.masks.set_external(twin or role.frame, role.subjects[0].name, plane)
-        return ready
+            self.run.set_mask(role.frame, role.subjects[0].name, plane)
+        return admitted
+
+    def _submit_twins(self, twins: Sequence[FrameRequest]) -> None:
+        """Submit the first passes of anchors; those that read each other go together."""
+        gangs = [twins] if self.run.recipe.twins_share else [[twin] for twin in twins]
+        for gang in filter(None, gangs):
+            self.engine.submit_gang(gang)
 
     def cast_together(self, request: FrameRequest) -> str:
         """Submit a frame of several cast characters that later frames of the same characters read
@@ -245,22 +254,26 @@ class SharedStory(Coupling):
         else:
             behind_by = recipe.lead(request.settings.steps)
             request = replace(request, behind=(*request.behind, *ahead), behind_by=behind_by)
-        self.engine.submit(self._admit(role, request, like=like)[0])
+        ready, twin = self._admit(role, request, like=like)
+        if twin is not None:
+            ahead = tuple(twin_id(id) for id in ahead) if recipe.twins_share else ()
+            self.engine.submit(replace(twin, behind=(*twin.behind, *ahead)))
+        self.engine.submit(ready)
         self._live.add(role.frame)
 
     def _admit(
         self, role: FrameRole, request: FrameRequest, *, like: FrameRequest
-    ) -> tuple[FrameRequest, str | None]:
-        """Register a frame and submit its twin, if there is one; returns the request that is ready
-        to go, with what its picture will say of the sharing, and the twin's id.
+    ) -> tuple[FrameRequest, FrameRequest | None]:
+        """Register a frame and its twin, if it has one; returns the frame's request, with what its
+        picture will say of the sharing, and the twin's, both ready to go.
         """
         twin = self.run.add_with_twin(role, _settings(like, self.engine))
+        first = None
         if twin is not None:
             first = replace(
                 request, id=twin, twin_of=role.frame, hidden=True, preview="none", coupling=self,
                 behind=like.behind, behind_by=like.behind_by, alone_for=like.alone_for,
             )  # fmt: skip
-            self.engine.submit(first)
             self._live.add(twin)
         casts = {id(cast): cast for cast in (self._cast[use.name] for use in role.subjects)}
         beside = next((use.beside for use in role.subjects if use.beside), None)
@@ -270,7 +283,7 @@ class SharedStory(Coupling):
         )  # fmt: skip
         after = request.after if twin is None else (*request.after, twin)
         story = {**request.story, KEY: record}
-        return replace(request, after=after, coupling=self, story=story), twin
+        return replace(request, after=after, coupling=self, story=story), first
 
     def drop(self, name: str) -> None:
         """Forget a character, who has the same anchors, their first frames with others, and free

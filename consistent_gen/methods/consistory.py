@@ -11,16 +11,27 @@ Tewel et al., "Training-Free Consistent Text-to-Image Generation", arXiv 2402.03
 - Feature injection: out_i = (1 - a) out_i + a out_source at the subject
   tokens that have a good correspondence by diffusion features, finest grid, conditional branch.
 
-Departures: masks and features come from one pass without sharing (the twin), where the released
-code makes a second shared pass: 2.08 times the calls of a plain frame instead of 2.24 times.
-Queries are not taken from the twin: its trajectory leaves the frame's at the first shared step, and
-its queries then belong to another picture. Anchors take from each other what each had before, where
-the released code goes through them in order. Which of their tokens are dropped depends on their
-number, so their order is free only without dropout. The steps of the windows are shares of the
+As in the released code every frame is drawn twice. Its first pass (the twin) shares as well, mixes
+queries and injects nothing; its last masks and its features say which token is which in the second
+pass, whose shared tokens are those of its own masks so far. Anchors take over matched features one
+after the other, each what the others have by then; the second ends near the first so, where two
+that took what there was before would merely change places. Without dropout, and with the details
+below as in that code, latents agree with its own to 2e-5.
+
+Departures: a fixed number of tokens is dropped, drawn by counted numbers instead of one coin per
+token from the process's stream, so that a frame drawn later equals one drawn together with the
+others; which are dropped depends on the anchor's number. Otsu's threshold is exact instead of over
+256 bins, the features' filter repeats edges, shrinking a map averages, and all grids within
+`watched` are watched, where theirs watches one. The steps of the windows are shares of the
 schedule, so they hold for any number of steps; in a user's own pipeline each has a step at least,
-for models of few steps. Of 50 steps the released code mixes 0 to 5, here 1 to 4 are: nothing is
-shared in step 0, and the window ends with a tenth of the steps. `lead`, `bias` and `open` are not
-in the paper; all are off, unless a model's folder recommends them.
+for models of few steps. Of 50 steps the released code mixes 1 to 5, here 1 to 4 are: the window
+ends with a tenth of the steps. `lead`, `bias` and `open` are not in the paper; all are off, unless
+a model's folder recommends them.
+
+Before 2026-11-30.3 first passes shared nothing, anchors took what there was before, and weights
+fell over the steps that share alone, which cost consistency. All that is `first_pass` "twin" now,
+in which pictures from then are still drawn again to the byte. It is also what a model that
+recommends a `lead` gets, as the story world's does.
 
 Settings, with the defaults of the paper and its code:
 
@@ -28,11 +39,12 @@ anchors: per character. lead: how far ahead they are, as a share of all steps. t
 the first frame of several characters is read by later ones. portrait: whether a hidden portrait
 is the first anchor (see `settings.Topology`). bias: added to the logits of what is shared.
 dropout: share of the anchors' subject tokens left out. mixing_steps, mixing: share of the steps
-with vanilla queries, and their weight at the first and the last. injection: weight (0 is off: no
-twin is drawn, and masks come from the frame's earlier steps). injection_steps: shares of the steps
-between which it acts. gate, open: who may read (see `settings.Select`). window: in which layers and
-when keys are shared; queries are mixed in the same layers. watched, cut: of the masks (see
-`settings.MaskProbe.tokens` and `cut`). features: which features are matched.
+with vanilla queries, and their weight at the first and the last, steps that share nothing counted.
+injection: weight (0 is off: there is one pass). injection_steps: shares of the steps between which
+it acts. first_pass: "shared", or "twin" for one without sharing, whose masks count from the first
+step on; it is that where anchors lead. gate, open: who may read (see `settings.Select`). window: in
+which layers and when keys are shared; queries are mixed in the same layers. watched, cut: of the
+masks (see `settings.MaskProbe.tokens` and `cut`). features: which features are matched.
 """
 
 from __future__ import annotations
@@ -74,7 +86,7 @@ RECIPE = Recipe(
             mix=Mix(keys="none", inject=0.8),
         ),
     ),
-    masks=MaskProbe(source="twin"),
+    masks=MaskProbe(source="shared"),
     features=FeatureProbe(),
     settings={
         **CHARACTER_SETTINGS,
@@ -83,5 +95,6 @@ RECIPE = Recipe(
         "mixing": ("mixing.align.0.weights",),
         "injection": ("injection.mix.inject",),
         "injection_steps": ("injection.window.steps",),
+        "first_pass": ("masks.source",),
     },
 )

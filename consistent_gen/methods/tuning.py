@@ -14,6 +14,7 @@ from typing import Any, Protocol, get_type_hints
 
 from consistent_gen.attention.settings import Recipe, ScaleShared, TwinValues, has_edit
 from consistent_gen.config import Source, convert, merged
+from consistent_gen.errors import InputError
 from consistent_gen.methods import METHODS
 from consistent_gen.registry import resolve, unknown_name
 
@@ -52,7 +53,8 @@ def recipe_of(
 ) -> Recipe:
     """The method `name` of `METHODS`, as published but for these settings.
 
-    Rules that then do nothing are left out, and what only they needed to know.
+    Rules that then do nothing are left out, and what only they needed to know. Where anchors lead,
+    first passes share nothing: what frames read then is clearer than anything in a first pass.
 
     Raises:
         UnknownNameError, InputError: no such method or setting, or a value of another type.
@@ -63,7 +65,7 @@ def recipe_of(
             raise unknown_name("key", key, recipe.settings, source=source)
         for place in recipe.settings[key]:
             recipe = _changed(recipe, place, value, key, source)
-    return _without_idle(recipe)
+    return _checked(_without_idle(recipe), source)
 
 
 def setting(recipe: Recipe, name: str) -> Any:
@@ -115,6 +117,21 @@ def _put(
     if keeps:
         part = replace(part, **{kept: getattr(old, kept) for kept in keeps})
     return replace(node, **{key: part})
+
+
+def _checked(recipe: Recipe, source: Source) -> Recipe:
+    masks = recipe.masks
+    if masks is None or recipe.features is None:
+        return recipe
+    if masks.source == "running":
+        raise InputError(
+            "features are matched between finished masks, and 'running' has none; "
+            "choose 'shared' or 'twin', or switch off what matches features",
+            source=source,
+        )
+    if recipe.twins_share and any(rule.topology.lead for rule in recipe.rules):
+        return replace(recipe, masks=replace(masks, source="twin"))
+    return recipe
 
 
 def _without_idle(recipe: Recipe) -> Recipe:

@@ -184,7 +184,9 @@ class Calls:
     def _drawn_again(self, now: Pass) -> list[str]:
         """Characters who are read now and of whose anchors nothing is kept."""
         roles = [self.run.roles[frame] for frame in now.frames]
-        names = {use.name: None for role in roles if role.anchor is None and role.twin_of is None
+        shares = self.run.recipe.twins_share
+        names = {use.name: None for role in roles
+                 if role.anchor is None and (shares or role.twin_of is None)
                  for use in role.reading}  # fmt: skip
         bank = self.run.bank
         return [name for name in names if bank.keeping_of(Source(name)).what == "replay"]
@@ -193,9 +195,10 @@ class Calls:
         """Make the calls of a character's anchors whose exports this step reads."""
         first, branches = call.rows[0], _branches(call)
         made = self._made[name]
+        twins = self.run.roles[first.frame].twin_of is not None
         for step in self.run.read_steps(self.sites, first.step, first.steps, branches):
             with self.policy.drawing_again():
-                drawn = made[False, step, branches]
+                drawn = made[twins, step, branches]
                 if self.run.copies(self.sites, step, first.steps, branches):
                     again = made[True, step, branches]
                     self._call(model, again.call, again.args, again.kwargs)

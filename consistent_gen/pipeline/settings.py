@@ -59,14 +59,18 @@ def settled_config(scheduler: Any) -> Mapping[str, Any]:
 def fingerprint(model: nn.Module) -> str | None:
     """A short name of a model's weights, from a few numbers of each; None if they are elsewhere."""
     digest, numbers = hashlib.sha256(), []
+    known: dict[tuple[int, torch.device], torch.Tensor] = {}  # places, by a weight's length
     for name, weight in model.named_parameters():
         if weight.device.type == "meta":
             return None  # offloaded layer by layer
         digest.update(f"{name} {tuple(weight.shape)} ".encode())
         flat = weight.detach().reshape(-1)
         if len(flat):
-            places = torch.arange(_SAMPLES, device=flat.device) * (len(flat) - 1) // (_SAMPLES - 1)
-            numbers.append(flat[places].float())
+            key = len(flat), flat.device
+            if key not in known:
+                shares = torch.arange(_SAMPLES, device=flat.device)
+                known[key] = shares * (len(flat) - 1) // (_SAMPLES - 1)
+            numbers.append(flat[known[key]].float())
     if numbers:
         digest.update(torch.cat(numbers).cpu().numpy().tobytes())
     return digest.hexdigest()[:16]

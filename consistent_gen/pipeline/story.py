@@ -122,7 +122,7 @@ class PipelineStory:
                 twins.append(self.run.add_with_twin(role, settings))
                 frames.append(role.frame)
                 if masks is not None and number in masks:
-                    self.run.masks.set_external(twins[-1] or role.frame, name, masks[number])
+                    self.run.set_mask(role.frame, name, masks[number])
             images = self._draw(frames, twins, prompts, seeds, pictures or {})
         except BaseException:
             self._forget(name)  # half an anchor is nobody's

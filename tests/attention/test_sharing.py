@@ -119,11 +119,15 @@ def test_copies_of_an_anchor_are_a_strength(unet: Toy) -> None:
 
 
 def test_anchors_in_another_order(unet: Toy) -> None:
-    """Without dropout their order is free; with it each draws its tokens by its number (6)."""
+    """Their order is free (6) unless each draws the tokens that it drops by its number, or takes
+    over matched features when its turn comes.
+    """
     frame = Sketch("frame", 1, (FOX,))
     turned = [Sketch(f"fox{i}", 101 - i, (FOX,), anchor=i) for i in range(2)]
-    for dropout, free in ((0.0, True), (0.5, False)):
-        method = recipe_of("consistory", {"dropout": dropout})
+    for dropout, first_pass, free in (
+        (0.0, "twin", True), (0.5, "twin", False), (0.0, "shared", False)
+    ):  # fmt: skip
+        method = recipe_of("consistory", {"dropout": dropout, "first_pass": first_pass})
         first = draw(unet, SharedRun(method), [anchors(2), [frame]])["frame"]
         second = draw(unet, SharedRun(method), [turned, [frame]])["frame"]
         assert torch.allclose(first, second, atol=CLOSE) == free

@@ -52,3 +52,17 @@ def test_fused_attention_is_what_xformers_computes() -> None:
     q, k, v = torch.randn(3, 4, 5, 8, generator=torch.Generator().manual_seed(0))
     found = peers.memory_efficient_attention(q, k, v, op=None, scale=0.3)
     assert torch.allclose(found, (q @ k.mT * 0.3).softmax(-1) @ v, atol=1e-6)
+
+
+def test_stories_are_compared_where_both_ways_have_drawn_them() -> None:
+    """So a measurement that was stopped says what it has, and goes on where it was."""
+    known = {"ours": {"9": 0.25, "10": 0.5, "11": 0.9}, "theirs": {"9": 0.5, "10": 0.25}}
+    found = peers.compared(known, 10)
+    assert found["stories"] == 2 and found["values"] is known
+    assert found["difference"]["mean"] == 0.0 and found["ours"]["mean"] == 0.375
+    assert (found["difference"]["lo"], found["difference"]["hi"]) == (-0.25, 0.25)
+
+
+def test_what_a_frame_adds_is_a_slope() -> None:
+    assert peers.per_added_frame({"16": 34.0, "4": 10.0, "8": 11.0}) == 2.0
+    assert peers.per_added_frame({"4": 10.0}) is None

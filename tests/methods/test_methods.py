@@ -9,6 +9,7 @@ import pytest
 
 from consistent_gen.attention.layers import Site
 from consistent_gen.attention.settings import Recipe, Select, Window
+from consistent_gen.errors import InputError
 from consistent_gen.methods import DEFAULT_METHOD, METHODS
 from consistent_gen.methods.tuning import recipe_of, setting
 from consistent_gen.registry import resolve
@@ -44,10 +45,20 @@ def test_one_pass_is_enough_without_injection() -> None:
     assert cheap.masks is not None and cheap.masks.source == "running"
 
 
+def test_first_passes_share_unless_anchors_lead() -> None:
+    assert recipe_of("consistory").twins_share
+    ahead = recipe_of("consistory", {"lead": 0.3})
+    assert ahead.twin and not ahead.twins_share
+    assert ahead == recipe_of("consistory", {"first_pass": "twin", "lead": 0.3})
+    with pytest.raises(InputError, match="'running' has none"):
+        recipe_of("consistory", {"first_pass": "running"})
+
+
 @pytest.mark.parametrize(
     ("method", "calls"),
     [
-        (recipe_of("consistory"), 104), (recipe_of("consistyle"), 104),
+        (recipe_of("consistory"), 108), (recipe_of("consistyle"), 104),
+        (recipe_of("consistory", {"first_pass": "twin"}), 104),
         (recipe_of("consistory", {"injection": 0.0}), 54),
         (recipe_of("consistory", {"injection": 0.0, "mixing_steps": 0.0}), 50),
         (recipe_of("consistyle", {"mixing_steps": 1.0}), 149),
@@ -55,7 +66,7 @@ def test_one_pass_is_enough_without_injection() -> None:
     ],
 )  # fmt: skip
 def test_calls_of_fifty_steps(method: Any, calls: int) -> None:
-    """A pass without sharing where it is needed, and a second row where queries are mixed."""
+    """A first pass where it is needed, and a second row where queries are mixed."""
     assert method.calls(50) == calls
     assert [step for step in range(50) if recipe_of("consistyle").looks(step, 50)] == [1, 2, 3, 4]
 

@@ -19,7 +19,7 @@ from consistent_gen.attention.attend import attend
 from consistent_gen.attention.layers import Site
 from consistent_gen.attention.ops import adain, token_statistics
 from consistent_gen.attention.policy import Heads
-from consistent_gen.attention.roles import FrameRole, Subject, twin_id
+from consistent_gen.attention.roles import FrameRole, Source, Subject, twin_id
 from consistent_gen.attention.rows import Call, Row
 from consistent_gen.attention.run import SharedRun
 from consistent_gen.attention.settings import Recipe
@@ -30,6 +30,7 @@ GRID, N, H, D = (4, 6), 24, 2, 8
 SITE = Site("layer", "self", "up", depth=1.0, channels=H * D)
 NAMES = ("anchor0", "anchor1", "frame")
 STEP, STEPS = 3, 10
+CPU = torch.device("cpu")
 
 
 def random(*shape: int, seed: int) -> Tensor:
@@ -178,8 +179,8 @@ def test_consistory() -> None:
     stage = Stage(method)
     found = stage.attention()
     logs = [stage.drawn(0), stage.drawn(1)]
-    # Steps 1 to 4 mix; step 3 is two thirds of the way from 0.9 to 0.82.
-    w = 0.9 + (0.82 - 0.9) * 2 / 3
+    # Steps 1 to 4 mix, and w falls from 0.9 in step 0 to 0.82 in step 4.
+    w = 0.9 + (0.82 - 0.9) * 3 / 4
     q = torch.stack([(1 - w) * stage.q[i] + w * stage.looks[i] for i in range(3)])
     k, v = stage.k, stage.v
     frame = dense(q[2], [k[2], k[0], k[1]], [v[2], v[0], v[1]], [ZERO, *logs])
@@ -189,14 +190,58 @@ def test_consistory() -> None:
     )
     output = stage.policy.output(stage.hidden, SITE)
     expected = stage.hidden.clone()
-    for i in (0, 1):  # anchors take from each other what each had before
+    for i in (0, 1):  # the second takes from the first what that has taken already
+        before = expected.clone()
         for p, a, j in zip(*nearest(stage, NAMES[i]), strict=True):
-            expected[i, p] = 0.2 * stage.hidden[i, p] + 0.8 * stage.hidden[a, j]
+            expected[i, p] = 0.2 * before[i, p] + 0.8 * before[a, j]
     anchors = expected.clone()
     for p, a, j in zip(*nearest(stage), strict=True):
         expected[2, p] = 0.2 * stage.hidden[2, p] + 0.8 * anchors[a, j]
     assert torch.allclose(output, expected, atol=1e-12)
     assert all(not torch.equal(output[i], stage.hidden[i]) for i in range(3))
+
+
+def test_anchors_of_consistory_once_took_what_was_there_before() -> None:
+    """As pictures were drawn whose first pass shared nothing: they are drawn again so."""
+    wide = {"first_pass": "twin", "mixing_steps": 0.5, "injection_steps": (0.1, 0.5)}
+    stage = Stage(recipe_of("consistory", wide))
+    expected, w = stage.hidden.clone(), 0.9 + (0.82 - 0.9) * 2 / 3
+    query = (1 - w) * stage.q[0] + w * stage.looks[0]
+    k, v, log = stage.k, stage.v, stage.drawn(1)
+    first = dense(query, [k[0], k[1]], [v[0], v[1]], [ZERO, log])
+    assert torch.allclose(stage.attention()[0], first, atol=1e-12)
+    for i in (0, 1):
+        for p, a, j in zip(*nearest(stage, NAMES[i]), strict=True):
+            expected[i, p] = 0.2 * stage.hidden[i, p] + 0.8 * stage.hidden[a, j]
+    assert torch.allclose(stage.policy.output(stage.hidden, SITE)[:2], expected[:2], atol=1e-12)
+
+
+def test_first_passes_of_consistory_share_and_inject_nothing() -> None:
+    """Twins read the twins of anchors, with masks of their own; what they leave lies apart."""
+    stage = Stage(recipe_of("consistory", {"injection_steps": (0.1, 0.5), "mixing": (0.0, 0.0)}))
+    final = stage.attention()
+    shown = torch.zeros(GRID)
+    shown[0, :4] = 1.0
+    for name in NAMES:
+        stage.run.masks.set_external(twin_id(name), "fox", shown)
+    rows = [Row(i, twin_id(name), "cond", STEP, STEPS, 0.5) for i, name in enumerate(NAMES)]
+    stage.policy.begin(Call(6, GRID, tuple(rows)))
+    heads = stage.heads()
+    stage.policy.self_attention(heads, SITE)
+    first = attend(heads)[0][:3]
+    q, k, v, allowed = stage.q, stage.k, stage.v, shown.flatten() > 0
+    logs = []
+    for i in (0, 1):
+        (export,) = (
+            e for e in stage.run.bank.get((Source("fox"), "layer, first pass", STEP, "cond"), CPU)
+            if e.anchor == i
+        )  # fmt: skip
+        assert len(export.tokens) == 2 and bool(allowed[export.tokens].all())
+        logs.append(torch.full((N,), -math.inf, dtype=torch.float64))
+        logs[-1][export.tokens] = 0.0
+    frame = dense(q[2], [k[2], k[0], k[1]], [v[2], v[0], v[1]], [ZERO, *logs])
+    assert torch.allclose(first[2], frame, atol=1e-12) and not torch.allclose(first, final)
+    assert torch.equal(stage.policy.output(stage.hidden, SITE), stage.hidden)
 
 
 @pytest.mark.parametrize("strength", [1.0, 2.5])
