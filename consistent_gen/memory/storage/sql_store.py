@@ -427,7 +427,7 @@ class SqlStore(ABC):
             # it rows may be given out again.
             asked = (space, tuple(kinds))
             known, seen = self._looked_through.get(asked, (generation, 0))
-            # The sums and joins with nothing keep the planner at the rows: its index by kind and time
+            # Sums and joins with nothing keep the planner at the rows: its index by kind and time
             # would read every record of the kinds.
             above = Condition(
                 f"r.row_id > ? AND r.kind || '' IN ({marks(len(kinds))}) "
