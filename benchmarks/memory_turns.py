@@ -18,6 +18,7 @@ the vectors into memory and is told apart.
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tempfile
 import time
@@ -104,13 +105,20 @@ def talk(conversation: Path) -> Iterator[tuple[str, datetime, bool]]:
         yield str(question["q"]), at + timedelta(days=1, minutes=number), True
 
 
-def turns_at(size: int, conversation: Path, *, seed: int = 1) -> dict[str, Any]:
-    """Milliseconds of processor time of the turns over ``size`` facts."""
+def turns_at(
+    size: int, conversation: Path, *, seed: int = 1, filled: Path | None = None
+) -> dict[str, Any]:
+    """Milliseconds of processor time of the turns over ``size`` facts.
+
+    filled: where filled memories lie and are kept, since filling takes minutes.
+    """
     embedder, listener = default_embedder(), default_listener()
-    facts = facts_of(CONVERSATIONS, size, seed)
     with tempfile.TemporaryDirectory() as folder:
-        with open_memory(folder, "turns", limits=_LIMITS) as store:
-            fill(store, facts, embedder, seed)
+        kept = Path(folder) / "filled" if filled is None else filled / str(size)
+        if not kept.exists():
+            with open_memory(kept, "turns", limits=_LIMITS) as store:
+                fill(store, facts_of(CONVERSATIONS, size, seed), embedder, seed)
+        shutil.copytree(kept, folder, dirs_exist_ok=True)
         with open_memory(folder, "turns", limits=_LIMITS) as store:
             assistant = Assistant(store, listener=listener, text_embedder=embedder)
             spent: list[tuple[float, bool]] = []
@@ -131,10 +139,12 @@ def turns_at(size: int, conversation: Path, *, seed: int = 1) -> dict[str, Any]:
     return found
 
 
-def measured(sizes: Sequence[int], conversation: Path) -> dict[str, Any]:
-    """Every size, and how much the largest costs of the smallest."""
-    turns_at(sizes[0], conversation)  # warms caches and the parser
-    by_size = {str(size): turns_at(size, conversation) for size in sizes}
+def measured(
+    sizes: Sequence[int], conversation: Path, filled: Path | None = None
+) -> dict[str, Any]:
+    """Every size, and how much the dearest costs of the cheapest."""
+    turns_at(sizes[0], conversation, filled=filled)  # warms caches and the parser
+    by_size = {str(size): turns_at(size, conversation, filled=filled) for size in sizes}
     means = {
         part: [found[part]["mean"] for found in by_size.values()]
         for part in ("all", "statements", "questions")
@@ -175,9 +185,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--conversation", type=Path, default=CONVERSATIONS / "c1_new_parent.yaml", help="YAML file"
     )
+    parser.add_argument("--filled", type=Path, help="folder that keeps filled memories")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(argv)
-    result = measured(options.facts, options.conversation)
+    result = measured(options.facts, options.conversation, options.filled)
     print("\n".join(lines(result)))
     if options.out is not None:
         write_json(options.out, result)

@@ -104,6 +104,16 @@ def test_what_has_ended_goes_too(tmp_path: Path) -> None:
         assert store.still_holds(("marek",)) == () and store.verify().ok
 
 
+def test_a_surname_by_itself_and_a_turn_about_him(tmp_path: Path) -> None:
+    _, left, spelt = forget(
+        tmp_path, "forget Daniel Frost",
+        "Daniel Abara is my manager.", "Daniel Frost asked me out.", "I tell people he's abroad.",
+        "Later I said no to Frost, obviously.", "Daniel Abara signed my leave.",
+    )  # fmt: skip
+    assert b"frost" not in spelt and b"abroad" not in spelt
+    assert "Daniel Abara is my manager." in left and "Daniel Abara signed my leave." in left
+
+
 def test_lists_are_split_and_other_sentences_stay(tmp_path: Path) -> None:
     _, left, spelt = forget(
         tmp_path, "forget the olives", "I love olives and hiking. My sister is called Rita."

@@ -53,9 +53,13 @@ _HEAD = re.compile(r"^(?:(?:dis)?likes|prefers|loves|hates) |^[^:,]{1,60}: ", re
 _POINTER = re.compile(
     r"^\W*(?:and |but |so |oh )*(?:he|she|it|they|his|her|hers|its|their|theirs|that)\b"
     r"|^\W*(?:no|been|thought|\d)\b"
-    r"|^\W*(?:planning|hoping|aiming|meaning|thinking|going) (?:to|of)\b|^(?!.*\b(?:i|we|my|our)\b)\S+(?: \S+){0,2}\W*$",
+    r"|^\W*(?:planning|hoping|aiming|meaning|thinking|going) (?:to|of)\b"
+    r"|^(?!.*\b(?:i|we|my|our)\b)\S+(?: \S+){0,2}\W*$",
     re.IGNORECASE,
 )
+# A turn about "he" or "she" that brings up nobody else.
+_SOMEBODY = re.compile(r"\b(?:he|she|him|her|his|hers)\b", re.IGNORECASE)
+_OTHERS = re.compile(r"(?<=\w )[A-Z][a-z]|\b(?:my|our) \w")
 _PAPERS = frozenset(map(stem, word_set(
     "letter document file attachment pdf will contract report certificate statement form essay"
 )))  # fmt: skip
@@ -202,6 +206,16 @@ class Forgotten:
             return bool(named) and (found > 0 or len(self.names) == len(named))
         return needed > 0 and found / needed >= _SHARED
 
+    def alone_in(self, texts: Iterable[str]) -> set[str]:
+        """Parts of its full names that nobody else is called by in these texts: "Frost" for Daniel
+        Frost, where there is another Daniel.
+        """
+        full = [set(name.split()) for name in self.names if " " in name]
+        told = {frozenset(n.split()) for text in texts for n in _FULL_NAME.findall(text)}
+        others = [n for n in told if len(n) > 1 and n not in full]
+        parts = {part for name in full for part in name if len(part) > 2}
+        return {part for part in parts if not any(part in other for other in others)}
+
     def called(self, text: str) -> set[str]:
         """The names that a text gives to it: "Duchess is the cat", "my therapist is Dr Anand"."""
         found = set()
@@ -227,6 +241,7 @@ def _speaking_of(store: Store, subject: Forgotten, embedder: TextEmbedder | None
         if any(subject.meant_in(piece) for piece in _pieces(record)):
             found[record.id] = record
             subject.names |= subject.called(record.text)
+    subject.names |= subject.alone_in(record.text for record in _candidates(store, subject))
     for record in _candidates(store, subject):  # now with the names that it goes by
         if any(subject.meant_in(piece) for piece in _pieces(record)):
             found.setdefault(record.id, record)
@@ -302,7 +317,8 @@ def _pointing_back(store: Store, found: dict[str, Record]) -> list[Turn]:
     after: list[Turn] = []
     for earlier, later in itertools.pairwise(turns):
         goes = earlier.id in found or any(t.id == earlier.id for t in after)
-        if goes and later.id not in found and _POINTER.match(later.text):
+        somebody = _SOMEBODY.search(later.text) and not _OTHERS.search(later.text)
+        if goes and later.id not in found and (somebody or _POINTER.match(later.text)):
             after.append(later)
     return after
 
