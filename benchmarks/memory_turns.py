@@ -35,7 +35,7 @@ from consistent_gen.checkpoints import write_json
 from consistent_gen.language.embedders import TextEmbedder, default_embedder
 from consistent_gen.memory import open_memory
 from consistent_gen.memory.data.operations import Add, Batch
-from consistent_gen.memory.data.records import Kind, Turn
+from consistent_gen.memory.data.records import Kind, Role, Turn
 from consistent_gen.memory.data.store import MemoryLimits, Store
 from consistent_gen.memory.listening.parsed_listener import default_listener
 from consistent_gen.memory.recall.indexing import TEXT_KINDS, TEXT_ROLE
@@ -46,6 +46,7 @@ SIZES = (500, 10_000, 50_000)
 BUDGET_MS, BUDGET_GROWTH = 150.0, 1.5
 _BATCH, _SESSION = 50, 20
 _BEGUN = datetime(2016, 1, 4, 9, tzinfo=UTC)
+_SPEAKERS: tuple[tuple[Role, int], ...] = (("user", 0), ("assistant", 1))  # and minutes later
 _LIMITS = MemoryLimits(facts=200_000, live_records=1_000_000)
 
 
@@ -75,7 +76,7 @@ def fill(store: Store, facts: Sequence[str], embedder: TextEmbedder, seed: int) 
         told = store.record([
             Turn(text=f"By the way, {text}.", role=role, valid_from=when + timedelta(minutes=later))
             for text, when in zip(some, at, strict=True)
-            for role, later in (("user", 0), ("assistant", 1))
+            for role, later in _SPEAKERS
         ]).ids[::2]  # fmt: skip
         heard = [
             Add(kind="fact", value=text, evidence=(turn,), fields={"keywords": ("user",)}, at=when)
@@ -133,9 +134,8 @@ def turns_at(
         ("questions", [s for s in spent[1:] if s[1]]),
     ):
         ms = [each for each, _ in chosen]
-        p50, p95 = np.quantile(ms, [0.5, 0.95])
-        found[name] = {"mean": round(float(np.mean(ms)), 1), "p50": round(float(p50), 1),
-                       "p95": round(float(p95), 1)}  # fmt: skip
+        figures = {"mean": np.mean(ms), "p50": np.quantile(ms, 0.5), "p95": np.quantile(ms, 0.95)}
+        found[name] = {what: round(float(value), 1) for what, value in figures.items()}
     return found
 
 

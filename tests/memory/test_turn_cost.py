@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from consistent_gen.memory.data.operations import Add, Batch
 from consistent_gen.memory.data.records import BIG_FIVE, TraitObservation, Turn
 from consistent_gen.memory.data.store import Scope, Store
 from consistent_gen.memory.listening.rule_listener import RuleListener
+from consistent_gen.memory.storage.sqlite_store import SqliteStore
 from consistent_gen.memory.talk import replies
 from consistent_gen.memory.talk.assistant import Assistant
 from consistent_gen.memory.talk.personality import Personality, RunningFold, fold
@@ -40,7 +42,7 @@ def test_changes_are_the_difference_of_two_snapshots(tmp_path: Path) -> None:
 
 def rows_read(folder: Path, facts: int, monkeypatch: pytest.MonkeyPatch) -> int:
     """How many rows the statement after the first reads over so many facts."""
-    with open_memory(folder, "ana") as store:
+    with closing(SqliteStore(folder, "ana")) as store:
         for start in range(0, facts, 50):
             made = [Add(kind="fact", value=f"has read book {n}") for n in range(start, start + 50)]
             store.apply(Batch(ops=tuple(made), author="user"))
@@ -54,7 +56,7 @@ def rows_read(folder: Path, facts: int, monkeypatch: pytest.MonkeyPatch) -> int:
 
         def counted(sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
             nonlocal read
-            found = rows(sql, values)
+            found: list[tuple[Any, ...]] = rows(sql, values)
             read += len(found)
             return found
 
