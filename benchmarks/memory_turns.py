@@ -25,7 +25,7 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import yaml
@@ -35,7 +35,7 @@ from consistent_gen.checkpoints import write_json
 from consistent_gen.language.embedders import TextEmbedder, default_embedder
 from consistent_gen.memory import open_memory
 from consistent_gen.memory.data.operations import Add, Batch
-from consistent_gen.memory.data.records import Kind, Role, Turn
+from consistent_gen.memory.data.records import Kind, Turn
 from consistent_gen.memory.data.store import MemoryLimits, Store
 from consistent_gen.memory.listening.parsed_listener import default_listener
 from consistent_gen.memory.recall.indexing import TEXT_KINDS, TEXT_ROLE
@@ -46,7 +46,7 @@ SIZES = (500, 10_000, 50_000)
 BUDGET_MS, BUDGET_GROWTH = 150.0, 1.5
 _BATCH, _SESSION = 50, 20
 _BEGUN = datetime(2016, 1, 4, 9, tzinfo=UTC)
-_SPEAKERS: tuple[tuple[Role, int], ...] = (("user", 0), ("assistant", 1))  # and minutes later
+_SPEAKERS: tuple[tuple[Literal["user", "assistant"], int], ...] = (("user", 0), ("assistant", 1))
 _LIMITS = MemoryLimits(facts=200_000, live_records=1_000_000)
 
 
