@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.markdown import table
+from benchmarks.tables_memory import memory_pictures, memory_speed, memory_turns
 from benchmarks.tables_persona import (
     checks,
     information_grpo,
@@ -211,34 +212,6 @@ def _persona(result: Mapping[str, Any]) -> str:
         + "\n"
         + table(("", ""), facts)
     )
-
-
-def _memory_speed(result: Mapping[str, Any]) -> str:
-    names = ("turn_write", "executor_batch", "search", "open", "purge")
-    rows = [
-        (size, *(f"{found[n]['p50']:.2f} / {found[n]['p95']:.2f}" for n in names))
-        for size, found in result["figures_ms"].items()
-    ]
-    budgets = [
-        (name.replace("_", " "), f"{row['budget_ms']:.0f}", f"{row['p95_ms']:.2f}",
-         "yes" if row["held"] else "no")
-        for name, row in result["budgets"].items()
-    ]  # fmt: skip
-    comparison = result.get("comparison", {})
-    ratios = [
-        (name.replace("_", " "), f"{ratio:.2f}")
-        for name, ratio in comparison.get("mem0_over_ours", {}).items()
-    ]
-    parts = [
-        "## Persona memory: speed\n\n`python -m benchmarks.memory_speed`, "
-        f"{result['cores']} cores, milliseconds (p50 / p95)\n\n"
-        + table(("records", *(n.replace("_", " ") for n in names)), rows),
-        table(("budget", "ms at most", "p95 ms", "held"), budgets),
-    ]
-    if ratios:
-        head = f"times as long with {comparison['mem0']}, {comparison['adds']} adds"
-        parts.append(table((head, ""), ratios))
-    return "\n".join(parts)
 
 
 def _serving(result: Mapping[str, Any]) -> str:
@@ -582,7 +555,9 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "persona_checks": checks,
     "information_grpo": information_grpo,
     "persona_tables": published,
-    "memory_speed": _memory_speed,
+    "memory_speed": memory_speed,
+    "memory_turns": memory_turns,
+    "memory_pictures": memory_pictures,
     "serving": _serving,
     "first_frame": _first_frame,
     "soak": _soak,

@@ -15,8 +15,10 @@ import pytest
 from consistent_gen.memory.data.operations import Add, Batch, Update
 from consistent_gen.memory.data.records import Media, Turn
 from consistent_gen.memory.data.store import Scope, Store
+from consistent_gen.memory.listening.rule_listener import RuleListener
 from consistent_gen.memory.storage.keys import MemoryKey
 from consistent_gen.memory.storage.sqlite_store import SqliteStore
+from consistent_gen.memory.talk.assistant import Assistant
 
 STEPS = ("media_written", "media_renamed", "records_written", "operations_applied",
          "before_commit", "after_commit", "purge_deleted", "media_removed", "media_swept",
@@ -61,6 +63,47 @@ def child(folder: Path, acknowledge: int, round_: int, kill_at: int, key: Memory
 
     store = SqliteStore(folder, "ann", trace=trace, key=key)
     work(store, acknowledge, round_)
+
+
+def talk(folder: Path, acknowledge: int, round_: int, kill_at: int, key: MemoryKey | None) -> None:
+    """Say one preference after the other; each is told to the parent once `say` has returned."""
+    reached = 0
+
+    def trace(step: str) -> None:
+        nonlocal reached
+        reached += 1
+        if reached == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    ana = Assistant(SqliteStore(folder, "ann", trace=trace, key=key), listener=RuleListener())
+    for number in range(1_000):
+        thing = f"tea{round_}x{number}"
+        ana.say(f"I like {thing}.")
+        os.write(acknowledge, (json.dumps({"thing": thing}) + "\n").encode())
+
+
+def run_talks(folder: Path, kills: int) -> int:
+    """How many turns were acknowledged; their words, facts and answers are all there."""
+    rng, context = random.Random(20261130), multiprocessing.get_context("fork")
+    things: list[str] = []
+    for round_ in range(kills):
+        reader, writer = os.pipe()
+        process = context.Process(
+            target=talk, args=(folder, writer, round_, rng.randint(1, 60), None)
+        )
+        process.start()
+        os.close(writer)
+        things += [told["thing"] for told in acknowledged(reader)]
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    with SqliteStore(folder, "ann") as store:
+        assert store.verify().problems == ()
+        said = {turn.text for turn in store.list("turn")}
+        facts = {word for fact in store.list("fact") for word in fact.text.split()}
+        for thing in things:
+            assert f"I like {thing}." in said and thing in facts
+            assert any(thing in text and text.startswith("Noted") for text in said)
+    return len(things)
 
 
 def acknowledged(reader: int) -> list[dict[str, str]]:
@@ -144,6 +187,17 @@ def test_two_hundred_kills(tmp_path: Path) -> None:
     assert total > 400
     with SqliteStore(tmp_path, "ann") as store:
         assert store.compact().problems == ()
+
+
+def test_kills_while_talking(tmp_path: Path) -> None:
+    assert run_talks(tmp_path, 6) > 6
+
+
+@pytest.mark.slow
+def test_two_hundred_kills_while_talking(tmp_path: Path) -> None:
+    total = run_talks(tmp_path, 200)
+    print(f"200 kills: {total} acknowledged turns, all there with their facts and answers")
+    assert total > 200
 
 
 def test_every_instrumented_point_is_passed(tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from consistent_gen.memory import open_memory
+from consistent_gen.memory.data.operations import Add, Batch, Delete
 from consistent_gen.memory.data.records import Turn
 from consistent_gen.memory.data.store import Store
 from consistent_gen.memory.listening.rule_listener import RuleListener
 from consistent_gen.memory.talk.assistant import Assistant
-from consistent_gen.memory.talk.forgetting import Forgotten
+from consistent_gen.memory.talk.forgetting import Forgotten, carry_out, plan_forgetting
 from consistent_gen.memory.talk.replies import erased
 from consistent_gen.memory.talk.requests import ForgetRequest, read_request
 
@@ -72,6 +73,45 @@ def test_a_paper_goes_with_the_turn_that_gave_it(tmp_path: Path) -> None:
         documents=("I leave the boathouse to nobody.",),
     )  # fmt: skip
     assert b"boathouse" not in spelt and "Giles" in left
+
+
+def test_a_document_that_a_turn_calls_by_its_name(tmp_path: Path) -> None:
+    _, left, spelt = forget(
+        tmp_path, "forget my payslip", "That's my payslip for the bank.", "The roof is slate.",
+        documents=("ACME Plastics, net 2301.55",),
+    )  # fmt: skip
+    assert b"2301.55" not in spelt and "slate" in left
+
+
+def test_what_a_sentence_says_before_the_subject_stays(tmp_path: Path) -> None:
+    _, left, spelt = forget(
+        tmp_path, "forget the tortoise",
+        "We have two guinea pigs, Pepper and Salt, and a tortoise called Leonard.",
+        "Leonard got out again.",
+    )  # fmt: skip
+    assert b"leonard" not in spelt and "Pepper and Salt." in left
+
+
+def test_what_has_ended_goes_too(tmp_path: Path) -> None:
+    with open_memory(tmp_path, "ana") as store:
+        added = Add(kind="fact", value="is with Marek", at=DAY)
+        (fact,) = store.apply(Batch(ops=(added,), author="user")).ids
+        ended = Delete(kind="fact", target=fact, at=DAY + timedelta(days=9))
+        store.apply(Batch(ops=(ended,), author="user"))
+        assert not store.list("fact")
+        plan = plan_forgetting(store, "Marek")
+        carry_out(store, plan)
+        assert store.still_holds(("marek",)) == () and store.verify().ok
+
+
+def test_a_surname_by_itself_and_a_turn_about_him(tmp_path: Path) -> None:
+    _, left, spelt = forget(
+        tmp_path, "forget Daniel Frost",
+        "Daniel Abara is my manager.", "Daniel Frost asked me out.", "I tell people he's abroad.",
+        "Later I said no to Frost, obviously.", "Daniel Abara signed my leave.",
+    )  # fmt: skip
+    assert b"frost" not in spelt and b"abroad" not in spelt
+    assert "Daniel Abara is my manager." in left and "Daniel Abara signed my leave." in left
 
 
 def test_lists_are_split_and_other_sentences_stay(tmp_path: Path) -> None:

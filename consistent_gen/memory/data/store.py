@@ -102,6 +102,18 @@ class Receipt:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Changes:
+    """What writes have touched since a moment.
+
+    ``ids`` are records that were made, changed or ended, and are still there; ``erased`` tells that
+    something was erased, which leaves no id behind.
+    """
+
+    ids: tuple[str, ...]
+    erased: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scope:
     """What to erase. The parts are added up; an empty scope is refused.
 
@@ -250,6 +262,13 @@ class Store(Protocol):
     def history(self, id: str) -> tuple[Record, ...]:
         """Every version of a record ever written, oldest first; empty when unknown or erased."""
 
+    @property
+    def last_write(self) -> datetime:
+        """The record time of the newest write, for `changes` and `AsOf.recorded`."""
+
+    def changes(self, since: datetime) -> Changes:
+        """What writes later than ``since`` touched. Costs what they touched, not what is there."""
+
     def outcomes(self, *, status: Status | None = None, limit: int = 100) -> tuple[Outcome, ...]:
         """The newest log entries: what was applied, refused or quarantined, and why."""
 
@@ -277,7 +296,9 @@ class Store(Protocol):
 
         Any text is a legal query; nothing in it is read as an operator. ``kinds`` of ``None``
         means all. The window filters before the limit is applied. With ``each_kind`` the limit
-        counts for each kind by itself, so that many turns cannot push a few habits out.
+        counts for each kind by itself, so that many turns cannot push a few habits out; of kinds
+        with thousands of records what lies behind thousands of better matches may then be missing,
+        unless a window or a time is asked for.
         """
 
     def nearest(

@@ -188,7 +188,12 @@ class PostgresStore(SqlStore):
         self._postgres.close()
 
     def _matches(
-        self, words: Sequence[str], where: Condition, limit: int, each_of: Sequence[Kind]
+        self,
+        words: Sequence[str],
+        where: Condition,
+        limit: int,
+        each_of: Sequence[Kind],
+        to_the_end: bool,
     ) -> builtins.list[Hit]:
         # Words are letters and digits only, so quoting them makes any query text harmless.
         query = " | ".join(f"'{word}'" for word in words)

@@ -25,6 +25,7 @@ from consistent_gen.memory.data.operations import Batch, op_key
 from consistent_gen.memory.data.records import KINDS, Kind, Media, Record, Turn
 from consistent_gen.memory.data.store import (
     AsOf,
+    Changes,
     ErasureReceipt,
     Hit,
     MemoryLimits,
@@ -60,6 +61,7 @@ from consistent_gen.memory.storage.writes import (
     OUTCOME,
     LiveView,
     Write,
+    batch_id,
     live_count,
     log,
     logged_outcome,
@@ -71,6 +73,12 @@ from consistent_gen.sqlite import micros, moment
 
 APPENDED: tuple[Kind, ...] = ("turn", "media", "trait_obs", "style_obs")
 _LIVE = Condition(f"r.retired_at = {FOREVER}", ())
+# Of the believed versions of an id, the one that ends last.
+_LAST_PIECE = Condition(
+    "NOT EXISTS (SELECT 1 FROM records n WHERE n.id = r.id "
+    f"AND n.retired_at = {FOREVER} AND n.valid_from > r.valid_from)",
+    (),
+)
 _HOUR = 3_600_000_000
 _QUERY_WORD = re.compile(r"[^\W_]+")
 _QUERY_WORDS = 64
@@ -89,13 +97,20 @@ class SqlStore(ABC):
         self.tree_schema = tree_schema
         self._limits = limits
         self._clock = clock
+        self._looked_through: dict[tuple[str, tuple[Kind, ...]], tuple[int, int]] = {}
 
     @abstractmethod
     def _matches(
-        self, words: Sequence[str], where: Condition, limit: int, each_of: Sequence[Kind]
+        self,
+        words: Sequence[str],
+        where: Condition,
+        limit: int,
+        each_of: Sequence[Kind],
+        to_the_end: bool,
     ) -> builtins.list[Hit]:
         """Records that hold any of the words and meet the condition, best first: ``limit`` in all,
-        or ``limit`` of each of the kinds in ``each_of``.
+        or ``limit`` of each of the kinds in ``each_of``. Unless ``to_the_end``, a match that is far
+        from the best may be left out.
         """
 
     @abstractmethod
@@ -298,6 +313,23 @@ class SqlStore(ABC):
         with self.db.snapshot():
             return load(self.db, Condition("r.id = ?", (id,)), order="r.version")
 
+    @property
+    def last_write(self) -> datetime:
+        return moment(int(read_meta(self.db, "last_recorded", "0")))
+
+    def changes(self, since: datetime) -> Changes:
+        batch = batch_id(micros(since))  # ids of writes are ordered as the writes are
+        with self.db.snapshot():
+            rows = self.db.rows(
+                "SELECT id FROM records WHERE created_by > ? "
+                "UNION SELECT id FROM records WHERE retired_by > ?",
+                (batch, batch),
+            )
+            erased = self.db.rows(
+                "SELECT 1 FROM batches WHERE id > ? AND action = 'purge' LIMIT 1", (batch,)
+            )
+        return Changes(ids=tuple(sorted(str(id) for (id,) in rows)), erased=bool(erased))
+
     def outcomes(self, *, status: Status | None = None, limit: int = 100) -> tuple[Outcome, ...]:
         where, values = ("", ()) if status is None else (" WHERE status = ?", (status,))
         rows = self.db.rows(f"{OUTCOME}{where} ORDER BY seq DESC LIMIT {int(limit)}", values)
@@ -328,7 +360,9 @@ class SqlStore(ABC):
         if not words or limit < 1:
             return ()
         each_of = tuple(KINDS if kinds is None else kinds) if each_kind else ()
-        return tuple(self._matches(words, where, limit, each_of))
+        # Thousands of better matches leave a worse one without any use, unless they lie elsewhere.
+        to_the_end = window is not None or as_of is not None
+        return tuple(self._matches(words, where, limit, each_of, to_the_end))
 
     def nearest(
         self,
@@ -388,8 +422,27 @@ class SqlStore(ABC):
             (space,),
         )
         with self.db.snapshot():
-            where = of_kinds(kinds) & _latest() & missing
-            return load(self.db, where, order="r.row_id", limit=limit)
+            ((generation, newest),) = self.db.rows(
+                "SELECT generation, (SELECT COALESCE(MAX(row_id), 0) FROM records) FROM spaces "
+                "WHERE name = ?",
+                (space,),
+            )
+            # What was looked through needs no second look. An erasure raises the generation: after
+            # it rows may be given out again.
+            asked = (space, tuple(kinds))
+            known, seen = self._looked_through.get(asked, (generation, 0))
+            # Sums and joins with nothing keep the planner at the rows: its index by kind and time
+            # would read every record of the kinds.
+            above = Condition(
+                f"r.row_id > ? AND r.kind || '' IN ({marks(len(kinds))}) "
+                f"AND r.retired_at + 0 = {FOREVER}",
+                (seen if known == generation else 0, *kinds),
+            )
+            where = above & _LAST_PIECE & missing
+            found = load(self.db, where, order="r.row_id", limit=limit)
+        if not found:
+            self._looked_through[asked] = (generation, newest)
+        return found
 
     def spaces(self) -> dict[str, int]:
         rows = self.db.rows("SELECT name, dimensions FROM spaces ORDER BY name")
@@ -420,7 +473,7 @@ class SqlStore(ABC):
         """The row of the latest believed version of each id."""
         found: dict[str, int] = {}
         for some in chunks(ids):
-            where = Condition(f"r.id IN ({marks(len(some))})", tuple(some)) & _latest()
+            where = Condition(f"r.id IN ({marks(len(some))})", tuple(some)) & _LIVE & _LAST_PIECE
             for id, row in self.db.rows(
                 f"SELECT r.id, r.row_id FROM records r WHERE {where.sql}", where.values
             ):
@@ -491,15 +544,6 @@ def query_words(query: str) -> list[str]:
     check_text(query, "a search query", 100_000)
     words = list(dict.fromkeys(_QUERY_WORD.findall(query.casefold())))
     return ([word for word in words if word not in STOP_WORDS] or words)[:_QUERY_WORDS]
-
-
-def _latest() -> Condition:
-    """The one believed version of each id that ends last."""
-    return _LIVE & Condition(
-        "NOT EXISTS (SELECT 1 FROM records n WHERE n.id = r.id "
-        f"AND n.retired_at = {FOREVER} AND n.valid_from > r.valid_from)",
-        (),
-    )
 
 
 def _problems(db: UserDatabase, blobs: BlobStore) -> Iterator[str]:

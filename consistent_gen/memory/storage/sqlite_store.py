@@ -34,8 +34,11 @@ if TYPE_CHECKING:
 
 # What costs time in a full-text search is the score of every matching row and the record behind it.
 # Kinds with fewer records than this are joined before they are scored; of kinds with more, the
-# index names its best rows first, and only the records behind those are looked at.
+# index names its best rows first, and only the records behind those are looked at: some, then ever
+# more while a kind has too few. Beyond this many rows nothing is near what was asked; a search in a
+# window or of an earlier time goes to the end.
 _MANY = 2_000
+_DEEPEST = 4_096
 
 
 class SqliteStore(SqlStore):
@@ -109,10 +112,15 @@ class SqliteStore(SqlStore):
         self._sqlite.close()
 
     def _matches(
-        self, words: Sequence[str], where: Condition, limit: int, each_of: Sequence[Kind]
+        self,
+        words: Sequence[str],
+        where: Condition,
+        limit: int,
+        each_of: Sequence[Kind],
+        to_the_end: bool,
     ) -> builtins.list[Hit]:
         if each_of:
-            return _best_of_each(self.db, words, where, limit, each_of)
+            return _best_of_each(self.db, words, where, limit, each_of, to_the_end)
         return _best(self.db, words, where, limit)
 
     def _scrub(self) -> tuple[str, ...]:
@@ -175,7 +183,12 @@ def _best(db: UserDatabase, words: Sequence[str], where: Condition, limit: int) 
 
 
 def _best_of_each(
-    db: UserDatabase, words: Sequence[str], where: Condition, limit: int, kinds: Sequence[Kind]
+    db: UserDatabase,
+    words: Sequence[str],
+    where: Condition,
+    limit: int,
+    kinds: Sequence[Kind],
+    to_the_end: bool,
 ) -> list[Hit]:
     """As `_best`, with a limit for each of ``kinds`` by itself."""
     query = _query(words)
@@ -185,7 +198,7 @@ def _best_of_each(
         found = _joined(db, query, of_kinds(few) & where, limit) if few else []
         if many:
             narrowed = of_kinds(many) & where
-            ranked = _ranked(db, query, narrowed, limit, many)
+            ranked = _ranked(db, query, narrowed, limit, many, to_the_end)
             found += _joined(db, query, narrowed, limit) if ranked is None else ranked
         return _hits(db, sorted(found, key=lambda row: (-row[1], row[0])))
 
@@ -221,30 +234,43 @@ def _joined(db: UserDatabase, query: str, where: Condition, limit: int) -> list[
 
 
 def _ranked(
-    db: UserDatabase, query: str, where: Condition, limit: int, kinds: Sequence[Kind]
+    db: UserDatabase,
+    query: str,
+    where: Condition,
+    limit: int,
+    kinds: Sequence[Kind],
+    to_the_end: bool,
 ) -> list[tuple[int, float]] | None:
-    """The index's best rows, if enough of each kind are among them, else None."""
+    """The first of each kind among the index's best rows; None where only a scan of every match
+    tells whether there are more.
+    """
     take = 2 * limit * len(kinds) + 32
-    rows = db.rows(
-        f"SELECT rowid, -rank FROM search WHERE search MATCH ? ORDER BY rank LIMIT {take}", (query,)
-    )
-    kind_of = {
-        row: kind
-        for some in chunks(row for row, _ in rows)
-        for row, kind in db.rows(
-            # By row, not by kind and time, as the planner would: that reads half the table.
-            "SELECT r.row_id, r.kind FROM records r NOT INDEXED "
-            f"WHERE r.row_id IN ({marks(len(some))}) AND {where.sql}",
-            (*some, *where.values),
+    while True:
+        rows = db.rows(
+            f"SELECT rowid, -rank FROM search WHERE search MATCH ? ORDER BY rank LIMIT {take}",
+            (query,),
         )
-    }
-    left = dict.fromkeys(kinds, limit)
-    chosen = []
-    for row, score in rows:
-        if row in kind_of and left[kind_of[row]]:
-            left[kind_of[row]] -= 1
-            chosen.append((row, score))
-    return chosen if len(rows) < take or not any(left.values()) else None
+        kind_of = {
+            row: kind
+            for some in chunks(row for row, _ in rows)
+            for row, kind in db.rows(
+                # By row, not by kind and time, as the planner would: that reads half the table.
+                "SELECT r.row_id, r.kind FROM records r NOT INDEXED "
+                f"WHERE r.row_id IN ({marks(len(some))}) AND {where.sql}",
+                (*some, *where.values),
+            )
+        }
+        left = dict.fromkeys(kinds, limit)
+        chosen = []
+        for row, score in rows:
+            if row in kind_of and left[kind_of[row]]:
+                left[kind_of[row]] -= 1
+                chosen.append((row, score))
+        if len(rows) < take or not any(left.values()):
+            return chosen
+        if take >= _DEEPEST:
+            return None if to_the_end else chosen
+        take = min(4 * take, _DEEPEST)
 
 
 def _hits(db: UserDatabase, chosen: Sequence[tuple[int, float]]) -> list[Hit]:

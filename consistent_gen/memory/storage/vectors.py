@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from consistent_gen.errors import InputError, UnknownNameError
 from consistent_gen.inputs import check_text
-from consistent_gen.memory.data.records import KINDS, Kind, utc_now
+from consistent_gen.memory.data.records import Kind, utc_now
 from consistent_gen.memory.data.store import Hit, Vector
 from consistent_gen.memory.storage.database import UserDatabase
 from consistent_gen.memory.storage.rows import Condition, chunks, marks
@@ -89,30 +89,47 @@ def unit(vector: Vector, size: int) -> Vector:
 
 
 @dataclass
-class _Matrix:
-    """A space in memory: what was read up to ``last``, valid for one ``generation``."""
+class _Rows:
+    """The vectors of one kind: row numbers, rising, and unit vectors, of which ``size`` are set."""
 
-    generation: int
-    last: int = 0
     size: int = 0
     rows: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-    kinds: NDArray[np.int8] = field(default_factory=lambda: np.empty(0, np.int8))
     data: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
 
-    def extend(self, rows: list[int], kinds: list[int], data: NDArray[np.float32]) -> None:
+    def extend(self, rows: NDArray[np.int64], data: NDArray[np.float32]) -> None:
         # Doubling keeps a growing space from being copied at every new vector.
         needed = self.size + len(rows)
         if needed > len(self.rows):
-            room = max(needed, 2 * len(self.rows), 1024)
+            room = max(needed, 2 * len(self.rows), 256)
             self.rows = np.resize(self.rows, room)
-            self.kinds = np.resize(self.kinds, room)
             grown = np.zeros((room, data.shape[1]), np.float32)
             if self.size:
                 grown[: self.size] = self.data[: self.size]
             self.data = grown
         new = slice(self.size, needed)
-        self.rows[new], self.kinds[new], self.data[new] = rows, kinds, data
+        self.rows[new], self.data[new] = rows, data
         self.size = needed
+
+    def scores(self, vector: Vector) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The row numbers and their cosines to a unit vector."""
+        return self.rows[: self.size], self.data[: self.size] @ vector
+
+
+@dataclass
+class _Matrix:
+    """A space in memory, kind by kind, so that a search reads the kinds that it asks for: what was
+    read up to ``last``, valid for one ``generation``.
+    """
+
+    generation: int
+    last: int = 0
+    kinds: dict[Kind, _Rows] = field(default_factory=dict)
+
+    def extend(self, rows: list[int], kinds: list[Kind], data: NDArray[np.float32]) -> None:
+        numbers, named = np.array(rows, np.int64), np.array(kinds)
+        for kind in dict.fromkeys(kinds):
+            own = named == kind
+            self.kinds.setdefault(kind, _Rows()).extend(numbers[own], data[own])
 
 
 class BlobVectors:
@@ -163,33 +180,30 @@ class BlobVectors:
     ) -> tuple[Hit, ...]:
         # First the database, then the matrices: the one order in which both are ever taken.
         with self._db.snapshot(), self._lock:
-            matrix = self._matrix(space)
-            size = matrix.size
-            rows, kind_of = matrix.rows[:size], matrix.kinds[:size]
-            scores = matrix.data[:size] @ vector if size else np.empty(0, np.float32)
-        numbers = [KINDS.index(kind) for kind in dict.fromkeys(kinds)]
-        groups = [[number] for number in numbers] if each_kind else [numbers]
+            known = self._matrix(space).kinds
+            scored = [known[kind].scores(vector) for kind in dict.fromkeys(kinds) if kind in known]
+        if not each_kind and len(scored) > 1:
+            rows, scores = (np.concatenate(parts) for parts in zip(*scored, strict=True))
+            order = np.argsort(rows, kind="stable")
+            scored = [(rows[order], scores[order])]
         hits: list[Hit] = []
-        for group in groups:
-            places = np.flatnonzero(np.isin(kind_of, group))
-            if len(places):
-                hits += self._best_allowed(rows, scores, places, where, limit)
+        for rows, scores in scored:
+            hits += self._best_allowed(rows, scores, where, limit)
         return tuple(sorted(hits, key=lambda hit: -hit.score)) if each_kind else tuple(hits)
 
     def _best_allowed(
         self,
         rows: NDArray[np.int64],
         scores: NDArray[np.float32],
-        places: NDArray[np.intp],
         where: Condition,
         limit: int,
     ) -> tuple[Hit, ...]:
         # Most candidates pass the condition, so a few are asked about first, then ever more.
         take = max(limit + 8, 32)
         while True:
-            best = _best(scores, places, take)
+            best = _best(scores, take)
             hits = self._allowed(rows[best], scores[best], where, limit)
-            if len(hits) >= limit or take >= len(places):
+            if len(hits) >= limit or take >= len(rows):
                 return hits
             take *= 8
 
@@ -239,16 +253,18 @@ class BlobVectors:
             data = np.frombuffer(b"".join(row[3] for row in newer), _LITTLE)
             matrix.extend(
                 [row[1] for row in newer],
-                [KINDS.index(row[2]) for row in newer],
+                [row[2] for row in newer],
                 data.reshape(len(newer), -1),
             )
             matrix.last = int(newer[-1][0])
         return matrix
 
 
-def _best(scores: NDArray[np.float32], places: NDArray[np.intp], take: int) -> NDArray[np.intp]:
+def _best(scores: NDArray[np.float32], take: int) -> NDArray[np.intp]:
     """The ``take`` places of largest score in falling order; equal scores in place order."""
-    if take < len(places):
-        cut = np.partition(scores[places], len(places) - take)[len(places) - take]
-        places = places[scores[places] >= cut]
+    places = np.arange(len(scores))
+    if take < len(scores):
+        places = np.flatnonzero(
+            scores >= np.partition(scores, len(scores) - take)[len(scores) - take]
+        )
     return places[np.argsort(-scores[places], kind="stable")]

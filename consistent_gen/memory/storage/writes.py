@@ -58,6 +58,11 @@ def write_meta(db: UserDatabase, name: str, value: str) -> None:
         db.rows("INSERT INTO meta (name, value) VALUES (?, ?)", (name, value))
 
 
+def batch_id(recorded: int) -> str:
+    """The id of the write at a record time, in microseconds; later writes have greater ids."""
+    return f"b{recorded:013x}"
+
+
 @dataclass
 class Write:
     """A write under way. ``now`` is its record time, later than that of every earlier write."""
@@ -78,7 +83,7 @@ class Write:
     @property
     def batch(self) -> str:
         """The id of this write."""
-        return f"b{self.now:013x}"
+        return batch_id(self.now)
 
     def finish(self, action: str, key_hash: str | None) -> None:
         """Write the batch row and the store's new version."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 
 from consistent_gen.errors import InputError
@@ -45,7 +45,7 @@ from consistent_gen.memory.recall.retriever import Retriever
 from consistent_gen.memory.talk import replies
 from consistent_gen.memory.talk.forgetting import ForgetPlan, carry_out, plan_forgetting
 from consistent_gen.memory.talk.passages import PassageScorer
-from consistent_gen.memory.talk.personality import Personality, alignment_lines, fold
+from consistent_gen.memory.talk.personality import Personality, RunningFold, alignment_lines
 from consistent_gen.memory.talk.reading import read_once
 from consistent_gen.memory.talk.reasoning import Reasoned, reason
 from consistent_gen.memory.talk.requests import (
@@ -56,9 +56,15 @@ from consistent_gen.memory.talk.requests import (
     read_request,
 )
 from consistent_gen.memory.talk.rule_model import RuleModel, meaning_of
-from consistent_gen.memory.talk.style_policy import StylePolicy, read_style, style_lines
+from consistent_gen.memory.talk.style_policy import (
+    StylePolicy,
+    check_style,
+    read_style,
+    style_lines,
+)
 
 RECENT_TURNS = 12
+_LOOK_BACK = 64  # turns that are looked through at first for those since an episode
 FIRST_SIGHT: dict[Kind, int] = {"fact": 8, "habit": 2}
 BUDGET_TOKENS = {"profile": 600, "notes": 400, "recent conversation": 800}
 # A question that says what is asked and not about what.
@@ -135,6 +141,14 @@ class Assistant:
         self.retriever = Retriever(self.store, self.text_embedder, self.image_embedder)
         self._scorer = PassageScorer(meaning_of(self.text_embedder))
         self._pending: Proposal | ForgetPlan | None = None
+        self._consolidated = False  # whether sessions that ended before this one were looked for
+        self._traits = RunningFold(
+            self.store, "trait_obs", Personality(), lambda state, seen: state.after(seen.scores)
+        )
+        self._style = RunningFold(
+            self.store, "style_obs", self.style.start,
+            lambda own, seen: self.style.step(own, check_style(seen.values)),
+        )  # fmt: skip
         if isinstance(self.model, RuleModel) and not self.model.by_meaning:
             self.model = RuleModel(meaning_of(self.text_embedder))
 
@@ -162,12 +176,17 @@ class Assistant:
             raise InputError("an empty turn says nothing; write something")
         pixels = None if picture is None else read_picture(picture)
         at = self.clock() if at is None else at
-        before = replies.snapshot(self.store)
+        since = self.store.last_write
+        erasing = isinstance(self._pending, ForgetPlan)
+        before = replies.snapshot(self.store) if erasing else None
         ended = self._consolidate(at)
         said = self._confirmed(text, at) or self._requested(text, picture, at)
         if said is None:
             said = self._talk(text, pixels, picture, documents, at)
-        changes = replies.difference(before, replies.snapshot(self.store))
+        if before is None:
+            changes = replies.changed(self.store, since)
+        else:
+            changes = replies.difference(before, replies.snapshot(self.store))
         return Said(**{**vars(said), "changes": changes, "outcomes": ended + said.outcomes})
 
     def close(self) -> tuple[Outcome, ...]:
@@ -192,16 +211,14 @@ class Assistant:
         ruled = (self.once or isinstance(self.model, RuleModel)) and not is_question(text)
         before: tuple[Record, ...] = ()
         asked = self._in_full(text, ids)
-        if self.once and ruled:
-            reasoned = Reasoned(answer="", steps=())
+        if ruled:
+            reasoned = Reasoned(answer=replies.acknowledged(outcomes, changed), steps=())
         elif self.once:
             reasoned = read_once(
                 self.model, self.retriever, self._scorer, asked, now=at, zone=self.zone, exclude=ids
             )
         else:
             reasoned, before = self._reason(asked, pixels, picture, ids)
-        if ruled:
-            reasoned = replace(reasoned, answer=replies.acknowledged(outcomes, changed))
         sources = self._sources(reasoned, (*before, *changed))
         answer = Turn(
             text=reasoned.answer or "...", role="assistant", valid_from=at, derived_from=sources
@@ -277,17 +294,20 @@ class Assistant:
 
     def _consolidate(self, at: datetime | None) -> tuple[Outcome, ...]:
         """Episodes of every session that has ended by ``at`` (all when None) and has none yet."""
+        newest = self._turns(1)
+        goes_on = at is not None and newest and _soon_after(newest[0], at)
+        if goes_on and self._consolidated:
+            return ()
+        self._consolidated = True
         last = self.store.list("episode", limit=1, newest_first=True)
         done = {
             t for e in self.store.list("episode", limit=8, newest_first=True) for t in e.evidence
         }
         since = last[0].valid_from if last else None
-        turns = [t for t in self._turns(None) if since is None or (t.valid_from or since) >= since]
-        turns = [t for t in turns if t.id not in done]
+        turns = [t for t in self._since(since) if t.id not in done]
         outcomes: tuple[Outcome, ...] = ()
         for session in sessions(turns):
-            end = session[-1].valid_from
-            if at is not None and end is not None and at - end <= SESSION_GAP:
+            if at is not None and _soon_after(session[-1], at):
                 continue
             model = None if self.once or isinstance(self.model, RuleModel) else self.model
             ops = episodes(session, model)
@@ -295,6 +315,15 @@ class Assistant:
                 batch = Batch(ops=ops, turns=tuple(t.id for t in session), author="system")
                 outcomes += self.store.apply(batch).outcomes
         return outcomes
+
+    def _since(self, start: datetime | None) -> list[Turn]:
+        """The turns from ``start`` on, found from the newest back, in order of time."""
+        taken = _LOOK_BACK
+        while True:
+            turns = self._turns(None if start is None else taken)
+            if start is None or len(turns) < taken or (turns[0].valid_from or start) < start:
+                return [t for t in turns if start is None or (t.valid_from or start) >= start]
+            taken *= 4
 
     def _index(self) -> None:
         if self.text_embedder is not None:
@@ -304,16 +333,14 @@ class Assistant:
     @property
     def personality(self) -> Personality:
         """Folded from the stored observations."""
-        seen = self.store.list("trait_obs")
-        return fold(o for o in seen if isinstance(o, TraitObservation))
+        return self._traits.now()
 
     def alignment(self) -> tuple[str, ...]:
         """The lines of advice that go into the prompt: personality, then style if enabled."""
         lines = alignment_lines(self.personality)
         if self.style.name == "static":
             return lines
-        seen = [o for o in self.store.list("style_obs") if isinstance(o, StyleObservation)]
-        return lines + style_lines(self.style.fold(seen))
+        return lines + style_lines(self._style.now())
 
     def _context(
         self, profile: Sequence[Record], notes: Sequence[Record], recent: Sequence[Turn]
@@ -419,6 +446,11 @@ class Assistant:
             details=lambda: {"prompt": prompt, **getattr(drawer, "details", {})},
         )
         return Said(text=replies.drawn(prompt, checked), drawn=checked)
+
+
+def _soon_after(turn: Turn, at: datetime) -> bool:
+    """Whether a session that ends with ``turn`` goes on at ``at``."""
+    return turn.valid_from is not None and at - turn.valid_from <= SESSION_GAP
 
 
 def with_words(

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from consistent_gen.language.embedders import TextEmbedder
-from consistent_gen.language.words import word_set
+from consistent_gen.language.words import STOP_WORDS, word_set
 from consistent_gen.memory.data.operations import Add, Batch
 from consistent_gen.memory.data.records import Concept, CoreLeaf, Fact, Kind, Record, Turn
-from consistent_gen.memory.data.store import ErasureReceipt, Scope, Store
+from consistent_gen.memory.data.store import ErasureReceipt, Scope, Store, TimeWindow
 from consistent_gen.memory.recall.concepts import ConceptBook
 from consistent_gen.memory.talk.questions import also_said, stem, stems_of, words_of
 from consistent_gen.memory.talk.replies import describe
@@ -38,15 +38,28 @@ _ASKING = word_set(
 )
 _ASIDE = re.compile(r"(?:[.!;]|, (?:she|he|it|they|i|we|and she|keep)\b|\bwants to\b).*$", re.S)
 _PIECE = re.compile(r"(?<=[.!?;\u2026])\s+|\n+|;\s+")
+# How a turn gives what is attached to it.
+_GIVEN = re.compile(
+    r"\b(?:that['\u2019]?s|this is|here(?:['\u2019]s| is| are)|attach\w*|enclosed|pasted?|look at|"
+    r"read (?:it|this|that))\b",
+    re.IGNORECASE,
+)
+_AND = re.compile(r",? and ")
+_STANDS = re.compile(r"\b(?:i|we|my|our)\b", re.IGNORECASE)  # a clause with a subject of its own
 _CLAUSE = re.compile(r"\s*(?:,\s+and\s+|,\s+|\s+and\s+)")
 # What stands before the entries of a list.
 _HEAD = re.compile(r"^(?:(?:dis)?likes|prefers|loves|hates) |^[^:,]{1,60}: ", re.IGNORECASE)
 # What points back to what was said just before: a pronoun, or an answer without a subject.
 _POINTER = re.compile(
     r"^\W*(?:and |but |so |oh )*(?:he|she|it|they|his|her|hers|its|their|theirs|that)\b"
-    r"|^\W*(?:no|been|thought|\d)\b|^(?!.*\b(?:i|we|my|our)\b)\S+(?: \S+){0,2}\W*$",
+    r"|^\W*(?:no|been|thought|\d)\b"
+    r"|^\W*(?:planning|hoping|aiming|meaning|thinking|going) (?:to|of)\b"
+    r"|^(?!.*\b(?:i|we|my|our)\b)\S+(?: \S+){0,2}\W*$",
     re.IGNORECASE,
 )
+# A turn about "he" or "she" that brings up nobody else.
+_SOMEBODY = re.compile(r"\b(?:he|she|him|her|his|hers)\b", re.IGNORECASE)
+_OTHERS = re.compile(r"(?<=\w )[A-Z][a-z]|\b(?:my|our) \w")
 _PAPERS = frozenset(map(stem, word_set(
     "letter document file attachment pdf will contract report certificate statement form essay"
 )))  # fmt: skip
@@ -54,9 +67,15 @@ _PAPERS = frozenset(map(stem, word_set(
 _AS_NOUN = re.compile(r"\b(?:the|my|our|his|her|their|a) (will)\b", re.IGNORECASE)
 _FULL_NAME = re.compile(r"\b[A-Z][a-z\u00c0-\u017f]+(?: [A-Z][a-z\u00c0-\u017f]+)*")
 _READ_FROM = 0.6  # share of a state's words in the sentence that it was read from
+_NEAREST = 24  # neighbours in meaning that are looked at
 _FRAGMENT = 3  # words of a sentence that does not stand alone
-# How like the request a turn must be in meaning, and how much of the request's words it has.
-_LIKE, _SHARED = 0.42, 0.5
+_SHARED = 0.5  # share of the request's words that a sentence has which speaks of it
+# How like the request a turn must be in meaning. Where no word tells, less is enough, for the
+# likeliest and for what is nearly as like.
+_LIKE, _LIKE_ALONE, _NEARLY = 0.42, 0.36, 0.1
+# What is less like the request goes where it is also like a turn that goes: (to the request, to the
+# turn), first for turns that share a word with it, which may be about that word, then for others.
+_LIKE_BOTH_SHARING, _LIKE_BOTH = (0.2, 0.55), (0.3, 0.4)
 
 
 @dataclass(frozen=True)
@@ -187,6 +206,16 @@ class Forgotten:
             return bool(named) and (found > 0 or len(self.names) == len(named))
         return needed > 0 and found / needed >= _SHARED
 
+    def alone_in(self, texts: Iterable[str]) -> set[str]:
+        """Parts of its full names that nobody else is called by in these texts: "Frost" for Daniel
+        Frost, where there is another Daniel.
+        """
+        full = [set(name.split()) for name in self.names if " " in name]
+        told = {frozenset(n.split()) for text in texts for n in _FULL_NAME.findall(text)}
+        others = [n for n in told if len(n) > 1 and n not in full]
+        parts = {part for name in full for part in name if len(part) > 2}
+        return {part for part in parts if not any(part in other for other in others)}
+
     def called(self, text: str) -> set[str]:
         """The names that a text gives to it: "Duchess is the cat", "my therapist is Dr Anand"."""
         found = set()
@@ -202,7 +231,7 @@ class Forgotten:
                     r"(?: (?:Dr|Mr|Mrs|Ms)\.?)? ([A-Z][\w'-]+)",
                 ):
                     found |= {m for m in re.findall(pattern, text) if len(m) > 1}
-        return found
+        return {name for name in found if name.casefold() not in STOP_WORDS}
 
 
 def _speaking_of(store: Store, subject: Forgotten, embedder: TextEmbedder | None) -> list[Record]:
@@ -212,12 +241,13 @@ def _speaking_of(store: Store, subject: Forgotten, embedder: TextEmbedder | None
         if any(subject.meant_in(piece) for piece in _pieces(record)):
             found[record.id] = record
             subject.names |= subject.called(record.text)
+    subject.names |= subject.alone_in(record.text for record in _candidates(store, subject))
     for record in _candidates(store, subject):  # now with the names that it goes by
         if any(subject.meant_in(piece) for piece in _pieces(record)):
             found.setdefault(record.id, record)
     for document in _attached(store, subject, found):
         found.setdefault(document.id, document)
-    for record in _alike(store, subject, embedder):
+    for record in _alike(store, subject, found, embedder):
         found.setdefault(record.id, record)
     for turn in _pointing_back(store, found):
         found.setdefault(turn.id, turn)
@@ -232,25 +262,53 @@ def _candidates(store: Store, subject: Forgotten) -> Iterator[Record]:
     found = {r.id for r in store.list("core")}  # "address" is in the name of no leaf
     if forms:
         query = " ".join(sorted(forms))
-        found |= {h.id for h in store.full_text(query, kinds=_SPOKEN, limit=_MOST, each_kind=True)}
-    yield from store.get(sorted(found))
+        # With a window, open at both ends, what has ended is searched, too.
+        hits = store.full_text(
+            query, kinds=_SPOKEN, window=TimeWindow(), limit=_MOST, each_kind=True
+        )
+        found |= {hit.id for hit in hits}
+    for id in sorted(found):
+        yield from store.get([id]) or store.history(id)[-1:]
 
 
 def _attached(store: Store, subject: Forgotten, found: dict[str, Record]) -> list[Turn]:
-    """Documents that were given with a turn that goes, where a paper is to be forgotten."""
-    if not subject.topics & _PAPERS:
-        return []
-    times = {r.valid_from for r in found.values() if isinstance(r, Turn)}
+    """Documents that were given with a turn that goes, where a paper is to be forgotten or the turn
+    says that they are the thing.
+    """
+    paper = bool(subject.topics & _PAPERS)
+    times = {
+        r.valid_from
+        for r in found.values()
+        if isinstance(r, Turn)
+        and (paper or any(subject.meant_in(p) and _GIVEN.search(p) for p in _pieces(r)))
+    }
     return [t for t in store.list("turn") if isinstance(t, Turn) and t.role == "document"
             and t.valid_from in times]  # fmt: skip
 
 
-def _alike(store: Store, subject: Forgotten, embedder: TextEmbedder | None) -> list[Record]:
+def _alike(
+    store: Store, subject: Forgotten, found: dict[str, Record], embedder: TextEmbedder | None
+) -> list[Record]:
+    """Turns and facts that say the same in other words."""
     if embedder is None or not subject.topics or embedder.space not in store.spaces():
         return []
-    asked = embedder.text([" ".join(sorted(subject.topics | subject.names))])[0]
-    hits = store.nearest(embedder.space, asked, kinds=("turn", "fact"), limit=12)
-    return list(store.get([h.id for h in hits if h.score >= _LIKE]))
+    said = [w for w in subject.words if w.casefold() not in STOP_WORDS]
+    asked = embedder.text([" ".join([*said, *sorted(subject.names)])])[0]
+    near = store.nearest(embedder.space, asked, kinds=("turn", "fact"), limit=_NEAREST)
+    best = near[0].score if near else 0.0
+    alone = not found and best >= _LIKE_ALONE
+    least = min(_LIKE, best - _NEARLY) if alone else _LIKE
+    alike = {hit.id for hit in near if hit.score >= least}
+    goes = sorted({*alike, *found})
+    vectors = store.vectors(embedder.space, [*goes, *(hit.id for hit in near)])
+    rows = [vectors[id] for id in goes if id in vectors]
+    words = stems_of(" ".join(record.text for record in store.get(goes))) - subject.topics
+    for hit in near if rows else ():
+        to_request, to_turn = _LIKE_BOTH_SHARING if words & stems_of(hit.text) else _LIKE_BOTH
+        near_turn = max(float(row @ vectors[hit.id]) for row in rows) if hit.id in vectors else 0.0
+        if hit.score >= to_request and near_turn >= to_turn:
+            alike.add(hit.id)
+    return list(store.get(sorted(alike)))
 
 
 def _pointing_back(store: Store, found: dict[str, Record]) -> list[Turn]:
@@ -259,7 +317,8 @@ def _pointing_back(store: Store, found: dict[str, Record]) -> list[Turn]:
     after: list[Turn] = []
     for earlier, later in itertools.pairwise(turns):
         goes = earlier.id in found or any(t.id == earlier.id for t in after)
-        if goes and later.id not in found and _POINTER.match(later.text):
+        somebody = _SOMEBODY.search(later.text) and not _OTHERS.search(later.text)
+        if goes and later.id not in found and (somebody or _POINTER.match(later.text)):
             after.append(later)
     return after
 
@@ -293,12 +352,25 @@ def _rest_of_list(piece: str, subject: Forgotten) -> str:
     """The other entries of a list ("likes olives and hiking", "buy: milk, bread"), else nothing."""
     head = _HEAD.match(piece)
     if head is None:
-        return ""
+        return _before_it(piece, subject)
     entries = [e.strip() for e in _CLAUSE.split(piece[head.end() :]) if e.strip()]
     kept = [entry for entry in entries if not subject.meant_in(entry)]
     if not kept or len(kept) == len(entries) or subject.meant_in(head[0]):
         return ""
     return head[0] + (", " if ":" in head[0] else " and ").join(kept)
+
+
+def _before_it(piece: str, subject: Forgotten) -> str:
+    """What a sentence says before an "and" that brings up the subject ("we have a cat, and ..."),
+    if it has a subject of its own.
+    """
+    ends = [match.start() for match in _AND.finditer(piece)]
+    for end in reversed(ends):
+        before = piece[:end]
+        if not subject.meant_in(before):
+            stands = _STANDS.search(before) and len(words_of(before)) > _FRAGMENT
+            return f"{before}." if stands else ""
+    return ""
 
 
 def _bare(turn: Turn) -> Turn:

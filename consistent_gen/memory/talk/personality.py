@@ -16,11 +16,15 @@ gives exactly what would have been without it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Generic, Literal, TypeVar
 
-from consistent_gen.memory.data.records import BIG_FIVE, TraitObservation
+from consistent_gen.memory.data.records import BIG_FIVE, Record, TraitObservation
+from consistent_gen.memory.data.store import Store
 
+State = TypeVar("State")
 NEUTRAL = 3
 HORIZON = 50
 LAMBDA_START = 0.5
@@ -66,6 +70,46 @@ def fold(observations: Iterable[TraitObservation]) -> Personality:
     for observation in observations:
         state = state.after(observation.scores)
     return state
+
+
+class RunningFold(Generic[State]):
+    """A fold over the observations of one kind that goes on from where it was.
+
+    What was erased, or observed before what was folded already, makes it begin anew, so that it
+    always gives what a fold over the whole list gives.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        kind: Literal["trait_obs", "style_obs"],
+        start: State,
+        step: Callable[[State, Any], State],
+    ) -> None:
+        self._store, self._kind, self._start, self._step = store, kind, start, step
+        self._state, self._seen = start, (datetime.min.replace(tzinfo=UTC), "")
+        self._since: datetime | None = None
+
+    def now(self) -> State:
+        """The state after everything that is stored."""
+        since, latest = self._since, self._store.last_write
+        changes = None if since is None else self._store.changes(since)
+        found: Sequence[Record] = ()
+        if changes is not None and not changes.erased:
+            records = (r for r in self._store.get(changes.ids) if r.kind == self._kind)
+            found = sorted(records, key=_when)
+        if changes is None or changes.erased or (found and _when(found[0]) <= self._seen):
+            found, self._state = self._store.list(self._kind), self._start
+        for record in found:
+            self._state = self._step(self._state, record)
+        self._seen = max([self._seen, *map(_when, found)])
+        self._since = latest
+        return self._state
+
+
+def _when(record: Record) -> tuple[datetime, str]:
+    assert record.valid_from is not None
+    return record.valid_from, record.id
 
 
 _ADVICE: dict[str, tuple[str, str]] = {

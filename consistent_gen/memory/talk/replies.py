@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from consistent_gen.memory.data.operations import Delete
 from consistent_gen.memory.data.records import Kind, Record
-from consistent_gen.memory.data.store import ErasureReceipt, Outcome, Store
+from consistent_gen.memory.data.store import AsOf, ErasureReceipt, Outcome, Store
 from consistent_gen.memory.recall.concepts import Checked
 
 SHOWN: tuple[Kind, ...] = ("core", "fact", "habit", "concept", "episode", "media")
 _TOLD: tuple[Kind, ...] = ("core", "fact", "habit", "concept")
+_COUNTED: tuple[Kind, ...] = ("turn", "trait_obs", "style_obs")
 _MOST = 40
 
 UNCHANGED = "All right, nothing was changed."
@@ -104,19 +107,33 @@ def all_remembered(store: Store) -> str:
     return "\n".join(lines)
 
 
+def changed(store: Store, since: datetime) -> tuple[str, ...]:
+    """What writes later than ``since`` changed, as `difference` tells it, in the time that reading
+    what they touched takes. Not for erasures, which leave nothing to read.
+    """
+    ids = store.changes(since).ids
+    before = store.get(ids, as_of=AsOf(recorded=since))
+    return difference(_sorted_out(before), _sorted_out(store.get(ids)))
+
+
+def _sorted_out(records: Sequence[Record]) -> Snapshot:
+    counts = Counter(r.kind for r in records if r.kind not in SHOWN)
+    shown = [r for kind in SHOWN for r in records if r.kind == kind]
+    return Snapshot({r.id: r for r in shown}, counts)
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """The live records of the kinds that are shown, by id, and how many of the others."""
 
     records: Mapping[str, Record]
-    counts: Mapping[str, int]
+    counts: Mapping[Kind, int]
 
 
 def snapshot(store: Store) -> Snapshot:
     """The memory as it is now."""
     records = {record.id: record for kind in SHOWN for record in store.list(kind)}
-    others: tuple[Kind, ...] = ("turn", "trait_obs", "style_obs")
-    return Snapshot(records, {kind: store.count(kind) for kind in others})
+    return Snapshot(records, {kind: store.count(kind) for kind in _COUNTED})
 
 
 def difference(before: Snapshot, after: Snapshot) -> tuple[str, ...]:
@@ -129,8 +146,8 @@ def difference(before: Snapshot, after: Snapshot) -> tuple[str, ...]:
         elif old.version != record.version:
             lines.append(f"~ {describe(old)} => {record.text}")
     lines += [f"- {describe(r)}" for id, r in before.records.items() if id not in after.records]
-    for kind, count in after.counts.items():
-        change = count - before.counts.get(kind, 0)
+    for kind in _COUNTED:
+        change = after.counts.get(kind, 0) - before.counts.get(kind, 0)
         if change:
             lines.append(f"{change:+d} {kind}")
     return tuple(lines)

@@ -1,0 +1,70 @@
+"""Sections of docs/benchmarks.md on the persona memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks.markdown import table
+
+
+def memory_speed(result: Mapping[str, Any]) -> str:
+    """Calls of the store against their budgets, and beside mem0."""
+    names = ("turn_write", "executor_batch", "search", "open", "purge")
+    rows = [
+        (size, *(f"{found[n]['p50']:.2f} / {found[n]['p95']:.2f}" for n in names))
+        for size, found in result["figures_ms"].items()
+    ]
+    budgets = [
+        (name.replace("_", " "), f"{row['budget_ms']:.0f}", f"{row['p95_ms']:.2f}",
+         "yes" if row["held"] else "no")
+        for name, row in result["budgets"].items()
+    ]  # fmt: skip
+    comparison = result.get("comparison", {})
+    ratios = [
+        (name.replace("_", " "), f"{ratio:.2f}")
+        for name, ratio in comparison.get("mem0_over_ours", {}).items()
+    ]
+    parts = [
+        "## Persona memory: speed\n\n`python -m benchmarks.memory_speed`, "
+        f"{result['cores']} cores, milliseconds (p50 / p95)\n\n"
+        + table(("records", *(n.replace("_", " ") for n in names)), rows),
+        table(("budget", "ms at most", "p95 ms", "held"), budgets),
+    ]
+    if ratios:
+        head = f"times as long with {comparison['mem0']}, {comparison['adds']} adds"
+        parts.append(table((head, ""), ratios))
+    return "\n".join(parts)
+
+
+def memory_turns(result: Mapping[str, Any]) -> str:
+    """What whole turns cost, by how much is remembered."""
+    rows = [
+        (size, part, *(f"{ms[part][q]:.1f}" for q in ("mean", "p50", "p95")))
+        for size, ms in result["cpu_ms"].items()
+        for part in ("all", "statements", "questions")
+    ]
+    grown = [(part, f"{ratio:.2f}") for part, ratio in result["growth"].items()]
+    return (
+        "## Persona memory: whole turns\n\n`python -m benchmarks.memory_turns`, milliseconds of "
+        "processor time; asked are a growth of all turns of at most "
+        f"{result['budget_growth']} and a p95 of at most {result['budget_p95_ms']:.0f} ms "
+        f"({'held' if result['held'] else 'missed'})\n\n"
+        + table(("facts", "turns", "mean", "p50", "p95"), rows)
+        + "\n"
+        + table(("turns", "dearest size over cheapest"), grown)
+    )
+
+
+def memory_pictures(result: Mapping[str, Any]) -> str:
+    """Pictures as memories, step by step."""
+    kinds = list(result)
+    rows = [
+        (step, *(f"{result[kind][step]} of {result[kind]['cases']}" for kind in kinds))
+        for step in result[kinds[0]]
+        if step != "cases"
+    ]
+    return (
+        "## Persona memory: pictures\n\n`python -m benchmarks.memory_pictures`, cases in which a "
+        "step is right\n\n" + table(("step", *kinds), rows)
+    )
