@@ -166,16 +166,21 @@ def lighten(reader: Reader, rank: int) -> None:
     for name in WIDE:
         whole = reader.get_submodule(name)
         home, last = name.rsplit(".", 1)
-        halves: nn.Module
         if isinstance(whole, nn.Conv2d):
-            first = nn.Conv2d(
-                whole.in_channels, rank, whole.kernel_size, stride=whole.stride, bias=False
+            between = min(rank, whole.out_channels)
+            halves = nn.Sequential(
+                nn.Conv2d(
+                    whole.in_channels, between, whole.kernel_size, stride=whole.stride, bias=False
+                ),
+                nn.Conv2d(between, whole.out_channels, 1),
             )
-            halves = nn.Sequential(first, nn.Conv2d(rank, whole.out_channels, 1))
         else:
             assert isinstance(whole, nn.Linear), name
-            first_map = nn.Linear(whole.in_features, rank, bias=False)
-            halves = nn.Sequential(first_map, nn.Linear(rank, whole.out_features))
+            between = min(rank, whole.out_features)
+            halves = nn.Sequential(
+                nn.Linear(whole.in_features, between, bias=False),
+                nn.Linear(between, whole.out_features),
+            )
         setattr(reader.get_submodule(home), last, halves)
 
 

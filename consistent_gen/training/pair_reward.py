@@ -287,9 +287,7 @@ def main(config: PairRewardConfig) -> dict[str, float]:
     world = PairSets("train")
     # Errors of the number format are far smaller than those that are to be learnt.
     half = training_dtype() == torch.bfloat16
-    backbone = load_backbone(
-        config.model, device="cpu", dtype="bfloat16" if half else "float32"
-    )
+    backbone = load_backbone(config.model, device="cpu", dtype="bfloat16" if half else "float32")
     draw_sets(config, world, backbone)
     shards = [load_tensors(shard_path(config.sets, n)) for n in range(config.families)]
     others = StoryWorld("train").tensor(range(config.others))
