@@ -1,8 +1,8 @@
 """PaCo-Reward in small, for the story world: do two pictures show the same somebody?
 
-Each picture is read by a light copy of the reader, factor by factor and with how sure it is; two
-pictures are compared factor by factor, and each disagreement has a price that was learnt from pairs
-with labels from the truth. A factor that one of them cannot show costs nothing. What compares has
+Each picture is read by the reader, factor by factor and with how sure it is; two pictures are
+compared factor by factor, and each disagreement has a price that was learnt from pairs with labels
+from the truth. A factor that one of them cannot show costs nothing. What compares has
 28 numbers, so that pairs cannot be known by heart, and it does not know which picture came first.
 A set of n pictures costs n passes.
 """
@@ -27,8 +27,8 @@ from consistent_gen.checkpoints import (
     weights_folder,
     write_json,
 )
-from consistent_gen.encoders.factors import Reading, Schema
-from consistent_gen.encoders.reader import Reader
+from consistent_gen.encoders.factors import Reading
+from consistent_gen.encoders.reader import Reader, kept_reader
 from consistent_gen.errors import CheckpointError
 from consistent_gen.rewards.base import Floats, ImageSet, MetricCard, Picture
 from consistent_gen.rewards.looking import MAX_BATCH, SIDE, stacked
@@ -37,14 +37,6 @@ from consistent_gen.rewards.sight import PASSING
 
 KIND = "pair network 3"
 WEIGHTS = "pair_reward"  # folder of the weights
-RANK = 96  # channels between the halves of a wide map
-# Maps of the reader that hold most of its weights.
-WIDE = (
-    *(f"stage{s}.{i}.{half}" for s in (2, 3) for i in (1, 2, 3) for half in ("wide", "narrow")),
-    "stage3.0",
-    "subject.0",
-    "subject.2",
-)
 SEEN_CELLS = 2.0  # of 32 x 32: a part of this size counts half
 # Factors that a picture may cut off, and the part they are seen on.
 PART_OF = {"bottom": "bottom", "bottom_hue": "bottom", "shoes": "shoes", "shoe_hue": "shoes"}
@@ -61,17 +53,15 @@ NEEDS = {
 class PairNetwork(nn.Module):
     """Pictures b 3 128 128 to views b d, and two pictures' views to a logit.
 
-    schema: what is read; the scene is not. rank: see `lighten`.
+    reader: what reads them, and does not learn.
     """
 
-    def __init__(self, schema: Schema, rank: int = RANK) -> None:
+    def __init__(self, reader: Reader) -> None:
         super().__init__()
-        self.schema, self.rank = replace(schema, scene={}), rank
-        self.reader = Reader(self.schema)
-        lighten(self.reader, rank)
+        self.reader, self.schema = reader, reader.schema
         # In one order, whatever order a schema comes in.
-        self.classes = tuple(sorted(n for n in schema.subject if n not in PASSING))
-        self.names = (*self.classes, *schema.hues, *schema.scalars)
+        self.classes = tuple(sorted(n for n in self.schema.subject if n not in PASSING))
+        self.names = (*self.classes, *self.schema.hues, *self.schema.scalars)
         # What wholly other values cost, and the logit of two pictures that agree in all.
         self.prices = nn.Parameter(torch.full((len(self.names),), 2.5))
         self.start = nn.Parameter(torch.tensor(8.0))
@@ -132,60 +122,41 @@ class PairNetwork(nn.Module):
         """How surely pictures with views n d show the same somebody: n."""
         return self.start - (self.disagreements(a, b) * self.prices).sum(-1)
 
-    def save(self, folder: str | Path, dtype: torch.dtype = torch.float16) -> None:
-        """Write the weights to `folder`."""
-        told = {"kind": KIND, "rank": self.rank, "schema": self.schema.to_json()}
-        write_json(Path(folder) / "config.json", told)
-        tensors = {name: t.to(dtype) for name, t in self.state_dict().items()}
+    def save(self, folder: str | Path) -> None:
+        """Write what was learnt to `folder`: the prices, and not the reader."""
+        write_json(Path(folder) / "config.json", {"kind": KIND, "factors": list(self.names)})
+        tensors = {"prices": self.prices.detach(), "start": self.start.detach()}
         save_tensors(Path(folder) / "model.safetensors", tensors)
 
     @classmethod
-    def load(cls, folder: str | Path) -> PairNetwork:
-        """Read what `save` wrote, as float32.
+    def load(cls, folder: str | Path, reader: str | Path | None = None) -> PairNetwork:
+        """Read what `save` wrote. reader: its folder, None for the shipped one.
 
         Raises:
-            CheckpointError: the folder is missing, damaged, or holds another kind of network.
+            CheckpointError: a folder is missing or damaged, holds another kind of network, or has
+            prices of other factors than the reader reads.
         """
         config = read_json(Path(folder) / "config.json")
         if config.get("kind") != KIND:
             raise CheckpointError(f"{folder} holds a {config.get('kind')!r}; expected a {KIND!r}")
-        model = cls(Schema.from_json(config["schema"]), config["rank"])
+        model = cls(kept_reader(reader or weights_folder("reader")))
         tensors = load_tensors(Path(folder) / "model.safetensors")
-        try:
-            model.load_state_dict({name: t.float() for name, t in tensors.items()})
-        except RuntimeError as error:
-            raise CheckpointError(f"{folder} holds other tensors: {error}") from None
+        wrong = [n for n in ("prices", "start") if n not in tensors]
+        if wrong or config.get("factors") != list(model.names):
+            raise CheckpointError(
+                f"{folder} holds prices of other factors than the reader reads; make it anew with "
+                "consistent-gen train pair_reward"
+            )
+        with torch.no_grad():
+            model.prices.copy_(tensors["prices"])
+            model.start.copy_(tensors["start"])
         return model.eval()
 
 
-def lighten(reader: Reader, rank: int) -> None:
-    """Replace a reader's wide maps, in place, by two halves with `rank` channels between them, and
-    leave out what reads scenes.
-    """
-    reader.scene = nn.Identity()  # type: ignore[assignment]
-    for name in WIDE:
-        whole = reader.get_submodule(name)
-        home, last = name.rsplit(".", 1)
-        if isinstance(whole, nn.Conv2d):
-            between = min(rank, whole.out_channels)
-            halves = nn.Sequential(
-                nn.Conv2d(
-                    whole.in_channels, between, whole.kernel_size, stride=whole.stride, bias=False
-                ),
-                nn.Conv2d(between, whole.out_channels, 1),
-            )
-        else:
-            assert isinstance(whole, nn.Linear), name
-            between = min(rank, whole.out_features)
-            halves = nn.Sequential(
-                nn.Linear(whole.in_features, between, bias=False),
-                nn.Linear(between, whole.out_features),
-            )
-        setattr(reader.get_submodule(home), last, halves)
-
-
 class PairNetworkReward(MatrixReward):
-    """The network as a reward. folder: of its weights, None for the shipped ones."""
+    """The network as a reward. folder: of its weights, and of the reader's; None for the shipped
+    ones.
+    """
 
     card = MetricCard(
         name="pair_network",
@@ -195,15 +166,15 @@ class PairNetworkReward(MatrixReward):
         version=3,
         features=KIND,
         resolution=f"{SIDE} x {SIDE}",
-        mask="the largest figure, by the network's own masks",
+        mask="the largest figure, by the reader's masks",
         direction="higher is better",
-        known_failure="it learnt to read from the reader and errs where that does; other worlds "
-        "are unknown",
+        known_failure="it sees what the reader sees and errs where that does; other worlds are "
+        "unknown",
         trained_on=False,
     )
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path | None = None, reader: Path | None = None) -> None:
+        self._folder, self._reader = folder, reader
         self._lock = threading.Lock()
         self._network: PairNetwork | None = None
 
@@ -234,6 +205,6 @@ class PairNetworkReward(MatrixReward):
     def _load(self) -> PairNetwork:
         if self._network is None:
             folder = self._folder or weights_folder(WEIGHTS)
-            self._network = PairNetwork.load(folder)
+            self._network = PairNetwork.load(folder, self._reader)
             self.card = replace(self.card, sha256=folder_sha256(folder))
         return self._network
