@@ -384,8 +384,7 @@ def _pair_reward(result: Mapping[str, Any]) -> str:
     head = (
         "## Do two pictures show the same somebody?\n\n`python -m benchmarks.pair_reward`, "
         f"{result['families']} held-out families of 12 true pictures, and "
-        f"{result['table']['drawn_pairs']} pairs of drawn ones, of "
-        f"{result['table']['drawn_families']} families, that the judge calls clearly, "
+        f"{result['table']['drawn_pairs']} pairs of drawn ones that the judge calls clearly, "
         f"{result['table']['drawn_same']} of them the same (`true` and `drawn`). Accuracy at the "
         "threshold that is best on training identities; tau and rho of four candidates against a "
         "reference, and tau as published, of order lists.\n\n"

@@ -83,7 +83,7 @@ PRODUCTS = (
         "pair_reward",
         Path("runs/pair_reward/weights"),
         Path("runs/pair_reward/scores.json"),
-        "consistent-gen train pair_reward",
+        "consistent-gen train pair_reward --set families=800 --set images=60000",
     ),
     Product(
         "pair_scorer",
