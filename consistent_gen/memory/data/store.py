@@ -102,7 +102,7 @@ class Receipt:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Changes:
+class TouchedRecords:
     """What writes have touched since a moment.
 
     ``ids`` are records that were made, changed or ended, and are still there; ``erased`` tells that
@@ -266,7 +266,7 @@ class Store(Protocol):
     def last_write(self) -> datetime:
         """The record time of the newest write, for `changes` and `AsOf.recorded`."""
 
-    def changes(self, since: datetime) -> Changes:
+    def changes(self, since: datetime) -> TouchedRecords:
         """What writes later than ``since`` touched. Costs what they touched, not what is there."""
 
     def outcomes(self, *, status: Status | None = None, limit: int = 100) -> tuple[Outcome, ...]:

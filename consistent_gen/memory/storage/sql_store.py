@@ -25,7 +25,6 @@ from consistent_gen.memory.data.operations import Batch, op_key
 from consistent_gen.memory.data.records import KINDS, Kind, Media, Record, Turn
 from consistent_gen.memory.data.store import (
     AsOf,
-    Changes,
     ErasureReceipt,
     Hit,
     MemoryLimits,
@@ -35,6 +34,7 @@ from consistent_gen.memory.data.store import (
     StaleVersionError,
     Status,
     TimeWindow,
+    TouchedRecords,
     Vector,
     Verification,
 )
@@ -317,7 +317,7 @@ class SqlStore(ABC):
     def last_write(self) -> datetime:
         return moment(int(read_meta(self.db, "last_recorded", "0")))
 
-    def changes(self, since: datetime) -> Changes:
+    def changes(self, since: datetime) -> TouchedRecords:
         batch = batch_id(micros(since))  # ids of writes are ordered as the writes are
         with self.db.snapshot():
             rows = self.db.rows(
@@ -328,7 +328,7 @@ class SqlStore(ABC):
             erased = self.db.rows(
                 "SELECT 1 FROM batches WHERE id > ? AND action = 'purge' LIMIT 1", (batch,)
             )
-        return Changes(ids=tuple(sorted(str(id) for (id,) in rows)), erased=bool(erased))
+        return TouchedRecords(ids=tuple(sorted(str(id) for (id,) in rows)), erased=bool(erased))
 
     def outcomes(self, *, status: Status | None = None, limit: int = 100) -> tuple[Outcome, ...]:
         where, values = ("", ()) if status is None else (" WHERE status = ?", (status,))

@@ -89,7 +89,7 @@ def unit(vector: Vector, size: int) -> Vector:
 
 
 @dataclass
-class _Rows:
+class _KindVectors:
     """The vectors of one kind: row numbers, rising, and unit vectors, of which ``size`` are set."""
 
     size: int = 0
@@ -123,13 +123,13 @@ class _Matrix:
 
     generation: int
     last: int = 0
-    kinds: dict[Kind, _Rows] = field(default_factory=dict)
+    kinds: dict[Kind, _KindVectors] = field(default_factory=dict)
 
     def extend(self, rows: list[int], kinds: list[Kind], data: NDArray[np.float32]) -> None:
         numbers, named = np.array(rows, np.int64), np.array(kinds)
         for kind in dict.fromkeys(kinds):
             own = named == kind
-            self.kinds.setdefault(kind, _Rows()).extend(numbers[own], data[own])
+            self.kinds.setdefault(kind, _KindVectors()).extend(numbers[own], data[own])
 
 
 class BlobVectors:
