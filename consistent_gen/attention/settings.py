@@ -239,6 +239,12 @@ class Rule:
         )
 
 
+# Shares of the steps in which ConsiStory mixes queries: its released code counts to the step after
+# a tenth of them, 1 to 5 of 50 and 1 of 10.
+MIXED = (0.0, 0.11)
+_MIXED_BEFORE = (0.0, 0.1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class MaskProbe:
     """Subject masks from attention to the subject's words.
@@ -320,10 +326,19 @@ class Recipe:
         return frozenset(branch for rule in self.rules for branch in rule.window.branches)
 
     def before_twins_shared(self) -> Recipe:
-        """What was called so before 2026-11-30.3, when first passes shared nothing."""
-        if self.masks is None or not self.twins_share:
-            return self
-        return replace(self, masks=replace(self.masks, source="twin"))
+        """What was called so before 2026-11-30.3: first passes shared nothing, and queries were
+        mixed in the first tenth of the steps.
+        """
+        masks = self.masks
+        if masks is not None and self.twins_share:
+            masks = replace(masks, source="twin")
+        rules = tuple(
+            replace(rule, window=replace(rule.window, steps=_MIXED_BEFORE))
+            if rule.window.steps == MIXED and has_edit((rule,), BlendQueries)
+            else rule
+            for rule in self.rules
+        )
+        return replace(self, rules=rules, masks=masks)
 
     def at_few_steps(self) -> Recipe:
         """The same with a step at least in every window that has any."""

@@ -24,14 +24,13 @@ others; which are dropped depends on the anchor's number. Otsu's threshold is ex
 256 bins, the features' filter repeats edges, shrinking a map averages, and all grids within
 `watched` are watched, where theirs watches one. The steps of the windows are shares of the
 schedule, so they hold for any number of steps; in a user's own pipeline each has a step at least,
-for models of few steps. Of 50 steps the released code mixes 1 to 5, here 1 to 4 are: the window
-ends with a tenth of the steps. `lead`, `bias` and `open` are not in the paper; all are off, unless
+for models of few steps. `lead`, `bias` and `open` are not in the paper; all are off, unless
 a model's folder recommends them.
 
-Before 2026-11-30.3 first passes shared nothing, anchors took what there was before, and weights
-fell over the steps that share alone, which cost consistency. All that is `first_pass` "twin" now,
-in which pictures from then are still drawn again to the byte. It is also what a model that
-recommends a `lead` gets, as the story world's does.
+Before 2026-11-30.3 first passes shared nothing, anchors took what there was before, queries were
+mixed for a step less, and weights fell over the steps that share alone, which cost consistency. All
+that is `first_pass` "twin" now, in which pictures from then are still drawn again to the byte. It
+is also what a model that recommends a `lead` gets, as the story world's does.
 
 Settings, with the defaults of the paper and its code:
 
@@ -51,6 +50,7 @@ from __future__ import annotations
 
 from consistent_gen.attention.settings import (
     CHARACTER_SETTINGS,
+    MIXED,
     BlendQueries,
     FeatureProbe,
     MaskProbe,
@@ -68,7 +68,7 @@ RECIPE = Recipe(
         # Early, while layouts are decided: otherwise every frame takes on the anchors' pose.
         Rule(
             name="mixing",
-            window=Window(steps=(0.0, 0.1)),
+            window=Window(steps=MIXED),
             align=(BlendQueries(weights=(0.9, 0.82)),),
             mix=Mix(keys="none"),
         ),

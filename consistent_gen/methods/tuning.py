@@ -129,8 +129,8 @@ def _checked(recipe: Recipe, source: Source) -> Recipe:
             "choose 'shared' or 'twin', or switch off what matches features",
             source=source,
         )
-    if recipe.twins_share and any(rule.topology.lead for rule in recipe.rules):
-        return replace(recipe, masks=replace(masks, source="twin"))
+    if masks.source == "twin" or any(rule.topology.lead for rule in recipe.rules):
+        return recipe.before_twins_shared()
     return recipe
 
 

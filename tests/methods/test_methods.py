@@ -57,9 +57,9 @@ def test_first_passes_share_unless_anchors_lead() -> None:
 @pytest.mark.parametrize(
     ("method", "calls"),
     [
-        (recipe_of("consistory"), 108), (recipe_of("consistyle"), 104),
+        (recipe_of("consistory"), 110), (recipe_of("consistyle"), 104),
         (recipe_of("consistory", {"first_pass": "twin"}), 104),
-        (recipe_of("consistory", {"injection": 0.0}), 54),
+        (recipe_of("consistory", {"injection": 0.0}), 55),
         (recipe_of("consistory", {"injection": 0.0, "mixing_steps": 0.0}), 50),
         (recipe_of("consistyle", {"mixing_steps": 1.0}), 149),
         (recipe_of("story_diffusion"), 50), (recipe_of("vanilla"), 50),

@@ -38,7 +38,7 @@ def test_what_the_folder_recommends_acts_and_overrides_win(tmp_path: Path) -> No
     found = tuned("consistory", backbone)
     sharing, mixing, injection = found.rules
     assert (found.anchors, sharing.window.skip, sharing.window.branches) == (1, 0, ("cond",))
-    assert (mixing.window.skip, mixing.window.steps) == (0, (0.0, 0.1))
+    assert (mixing.window.skip, mixing.window.steps) == (0, (0.0, 0.11))
     published = recipe_of("consistory").rules
     assert (sharing.select, injection.mix) == (published[0].select, published[2].mix)
     more = tuned("consistory", backbone, ["anchors=3", "window.skip=2"])
