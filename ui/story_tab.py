@@ -160,10 +160,11 @@ class StoryTab:
                      stream=True)  # fmt: skip
         wire(self.cancel.click, self._cancel, [self.project], [self.status])
         shows = [self.index, self.board, self.status, *panel.outputs]
-        wire(self.board.pick, self._pick, [self.project], shows)
+        # A click counts, even just before an earlier one on the board has ended.
+        wire(self.board.pick, self._pick, [self.project], shows, trigger_mode="multiple")
         panel.wire_reroll(self.shown, self.show)
         once_more = wire(self.board.again, self._again, [self.project, self.index], self.shown,
-                         stream=True)  # fmt: skip
+                         stream=True, trigger_mode="multiple")  # fmt: skip
         wire(drawn.then, self._choices, [self.project], [self.library])
         for done in (drawn, again, tried, once_more, panel.rerolled, panel.part_drawn):
             wire(done.then, panel.print_page, [self.project, panel.layout], [panel.page])

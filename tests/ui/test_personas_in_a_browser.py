@@ -122,7 +122,7 @@ def test_the_persona_draws_itself_within_the_talk(walk: PersonaWalk) -> None:
             f".filter((one) => one.complete && one.naturalWidth > 0).length === {count}"
         )
     walk.wait("#persona-talk >> text=Here I am: on a beach.")
-    (one,) = walk.client.characters().characters
+    (one,) = (c for c in walk.client.characters().characters if c.name == "Mira")
     stories = [s for s in walk.client.stories(limit=50).stories if s.title == "Talk with Mira"]
     story = walk.client.story(stories[0].id)
     assert len(stories) == 1 and len(story.frames) == 2  # one story, so one cast
