@@ -13,7 +13,6 @@ as refused beforehand and for nothing else.
 from __future__ import annotations
 
 import argparse
-import math
 import random
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -28,6 +27,7 @@ from rich.table import Table
 from consistent_gen.checkpoints import weights_folder, write_json
 from consistent_gen.encoders.judge import Judge
 from consistent_gen.models import load_backbone
+from consistent_gen.persona.statistics import share
 from consistent_gen.rewards.looking import stacked
 from consistent_gen.rewards.sight import Sight, main_sights
 from consistent_gen.runtime import tune_allocator
@@ -109,14 +109,6 @@ def true_sights(judge: Judge, count: int) -> tuple[list[Sight], list[dict[str, s
     return sights(judge, pictures), named
 
 
-def wilson(hits: int, total: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share (Wilson, JASA 1927)."""
-    z = 1.96
-    middle = (hits + z * z / 2) / (total + z * z)
-    half = z / (total + z * z) * math.sqrt(hits * (total - hits) / total + z * z / 4)
-    return middle - half, middle + half
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(
@@ -149,9 +141,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     table = Table("figure", "share", "interval", title=f"Casting, {len(seen)} characters")
     result: dict[str, Any] = {}
     for name, (hits, total) in rows.items():
-        low, high = wilson(hits, total)
-        result[name] = {"share": hits / total, "low": low, "high": high}
-        table.add_row(name, f"{hits / total:.3f}", f"{low:.3f} to {high:.3f}")
+        found = share(hits, total)
+        result[name] = {"share": found.value, "low": found.low, "high": found.high}
+        table.add_row(name, f"{found.value:.3f}", f"{found.low:.3f} to {found.high:.3f}")
     Console().print(table)
     if options.json is not None:
         write_json(options.json, result | {"refused": sorted(set(refused))})

@@ -41,17 +41,14 @@ class QwenSeam(PackedSeam):
         _, height, width = shapes[0] if isinstance(shapes, list) else shapes
         return int(height), int(width)
 
-    def latent_of(self, vae: Any, picture: Tensor) -> Tensor:
+    def raw_latent(self, vae: Any, picture: Tensor) -> Tensor:
         """See `Seam`; its autoencoder takes films, of which a picture is the first."""
-        latent: Tensor = vae.encode(picture[:, :, None]).latent_dist.mode()[0, :, 0].float()
-        mean, deviation = _spread(vae, latent)
-        return (latent - mean) / deviation
+        found: Tensor = vae.encode(picture[:, :, None]).latent_dist.mode()[0, :, 0].float()
+        return found
 
-    def picture_of(self, vae: Any, latent: Tensor) -> Tensor:
+    def decoded_latent(self, vae: Any, z: Tensor) -> Tensor:
         """See `Seam`."""
-        mean, deviation = _spread(vae, latent.float())
-        z = (latent.float() * deviation + mean)[None, :, None].to(vae.dtype)  # 1 c 1 h w
-        found: Tensor = vae.decode(z).sample[:, :, 0]
+        found: Tensor = vae.decode(z[None, :, None].to(vae.dtype)).sample[:, :, 0]  # 1 c 1 h w
         return found
 
     def guide(self, cond: Tensor, uncond: Tensor, scale: float) -> Tensor:
@@ -152,15 +149,6 @@ class QwenSeam(PackedSeam):
             return_dict=False, **added,
         )[0]  # fmt: skip
         return unpacked(found, height, width)
-
-
-def _spread(vae: Any, latent: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation [c 1 1] of what its autoencoder makes."""
-    mean, deviation = (
-        torch.tensor(vae.config[f"latents_{which}"]).view(-1, 1, 1).to(latent)
-        for which in ("mean", "std")
-    )
-    return mean, deviation
 
 
 @cache

@@ -186,9 +186,7 @@ class Seam:
 
     def latent_of(self, vae: Any, picture: Tensor) -> Tensor:
         """Clean latent [c h w] that an autoencoder makes of a picture [1 3 h w] in -1..1."""
-        made = vae.encode(picture)
-        known = hasattr(made, "latent_dist")  # a tiny autoencoder gives the latents themselves
-        latent: Tensor = (made.latent_dist.mode() if known else made.latents)[0].float()
+        latent = self.raw_latent(vae, picture)
         if (spread := _spread(vae, latent)) is not None:
             latent = (latent - spread[0]) / spread[1]
         moved = latent - float(vae.config.get("shift_factor") or 0.0)
@@ -200,6 +198,17 @@ class Seam:
         z = z + float(vae.config.get("shift_factor") or 0.0)
         if (spread := _spread(vae, z)) is not None:
             z = z * spread[1] + spread[0]
+        return self.decoded_latent(vae, z)
+
+    def raw_latent(self, vae: Any, picture: Tensor) -> Tensor:
+        """What an autoencoder makes of a picture [1 3 h w], before it is scaled: c h w, float32."""
+        made = vae.encode(picture)
+        known = hasattr(made, "latent_dist")  # a tiny autoencoder gives the latents themselves
+        found: Tensor = (made.latent_dist.mode() if known else made.latents)[0].float()
+        return found
+
+    def decoded_latent(self, vae: Any, z: Tensor) -> Tensor:
+        """The other way: the picture [1 3 h w] of z [c h w], as `raw_latent` has it."""
         kind = next(vae.parameters()).dtype
         found: Tensor = vae.decode(
             z[None].to(kind).contiguous(memory_format=torch.channels_last)

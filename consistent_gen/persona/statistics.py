@@ -70,14 +70,6 @@ def share(hits: int, n: int) -> Estimate:
     return Estimate(p, 0.0 if hits == 0 else low, 1.0 if hits == n else high, math.nan, n)
 
 
-def wilson(hits: int, n: int) -> tuple[float, float]:
-    """The interval of `share` alone, without scipy; n is 1 or more."""
-    z = NormalDist().inv_cdf((1.0 + LEVEL) / 2.0)
-    middle = (hits + z * z / 2.0) / (n + z * z)
-    half = z / (n + z * z) * math.sqrt(hits * (n - hits) / n + z * z / 4.0)
-    return max(middle - half, 0.0), min(middle + half, 1.0)
-
-
 def share_difference(hits: int, n: int, other_hits: int, other_n: int) -> Estimate:
     """A share less another one of other cases; Newcombe's interval (1998, method 10), Fisher's."""
     if n == 0 or other_n == 0:

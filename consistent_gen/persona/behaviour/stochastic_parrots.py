@@ -23,7 +23,7 @@ from consistent_gen.persona.asking import ask, asked, refused, speaking_as
 from consistent_gen.persona.measurement import MeasuredItem, Measurement, PersonaReport
 from consistent_gen.persona.persona import Persona
 from consistent_gen.persona.scripted import Scripted
-from consistent_gen.persona.statistics import between_variance, scipy_stats, wilson
+from consistent_gen.persona.statistics import between_variance, scipy_stats, share
 from consistent_gen.rewards.statistics import holm
 
 
@@ -107,8 +107,9 @@ def _difference(
     deviant = _deviant(known)
     items = []
     for id, (k, n) in known.items():
-        low, high = wilson(k, n)
-        items.append(MeasuredItem(id, k / n, why=f"{k} of {n} pass", low=low, high=high))
+        rate = share(k, n)
+        why = f"{k} of {n} pass"
+        items.append(MeasuredItem(id, rate.value, why=why, low=rate.low, high=rate.high))
     note = f"noise of {noise:.4f} subtracted; spread {max(found.value, 0.0) ** 0.5:.3f}"
     if deviant:
         note += f"; unlike the others: {', '.join(deviant)}"

@@ -33,7 +33,7 @@ from consistent_gen.persona.judging import PairScorer
 from consistent_gen.persona.measurement import MeasuredItem, Measurement, PersonaReport
 from consistent_gen.persona.persona import Persona
 from consistent_gen.persona.simulate.spasm import distances
-from consistent_gen.persona.statistics import wilson
+from consistent_gen.persona.statistics import share
 from consistent_gen.persona.transcript import Transcript, project
 from consistent_gen.registry import resolve
 
@@ -267,14 +267,14 @@ def out_of_role(told: Interview) -> list[Measurement]:
     said += zip(asked, told.transcript.of(told.speaker), strict=True)
     items = []
     for number, (question, reply) in enumerate(said, 1):
-        found = _PROGRAM.search(reply.replace("\u2019", "'"))
-        why = f"says {found[0]!r}" if found else ""
-        items.append(MeasuredItem(f"answer {number}", float(bool(found)), question, reply, why))
+        phrase = _PROGRAM.search(reply.replace("\u2019", "'"))
+        why = f"says {phrase[0]!r}" if phrase else ""
+        items.append(MeasuredItem(f"answer {number}", float(bool(phrase)), question, reply, why))
     hits = sum(item.value == 1.0 for item in items)
-    low, high = wilson(hits, len(items))
+    found = share(hits, len(items))
     return [
         Measurement(
-            "speaks as a program", hits / len(items), low, high, len(items), direction="lower",
+            "speaks as a program", found.value, found.low, found.high, found.n, direction="lower",
             null=0.0, items=tuple(items), note="share of answers; set phrases, in English",
         )
     ]  # fmt: skip
