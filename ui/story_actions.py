@@ -218,9 +218,12 @@ class StoryActions:
         """The board of a story while `job` draws; the last one is what the server has then. While
         the project has another story open nothing is shown: the board is that one's.
         """
-        for view in self._boards(story, job):
-            if self.has_open(project, story):
-                yield view
+        yield from self._while_open(project, story, self._boards(story, job))
+
+    def _while_open(
+        self, project: str, story: str, views: Iterator[StoryView]
+    ) -> Iterator[StoryView]:
+        return (view for view in views if self.has_open(project, story))
 
     def _boards(self, story: str, job: str) -> Iterator[StoryView]:
         yield self.view(story)
@@ -247,7 +250,7 @@ class StoryActions:
         for job in jobs:
             yield from self.follow(project, story, job)
         if story and not jobs:
-            yield from (late for late in self._looked_at(story) if self.has_open(project, story))
+            yield from self._while_open(project, story, self._looked_at(story))
 
     def _looked_at(self, story: str) -> Iterator[StoryView]:
         """The board once more where somebody turns out to be missing."""
