@@ -131,9 +131,11 @@ class Visit:
         self.page.goto(url)
         self.wait("#script .cast-card")
 
-    def wait(self, selector: str) -> Any:
-        """Wait until something is to be seen."""
-        return self.page.wait_for_selector(selector)
+    def wait(self, selector: str) -> None:
+        """Wait until something is to be seen. Its element is not handed out: it may be replaced at
+        any moment, so what comes next names it once more and finds the one that stands there then.
+        """
+        self.page.wait_for_selector(selector)
 
     def keep_typing(self, selector: str, text: str) -> None:
         """Fill a field until the text stays: one that has just been opened gets its first value a
