@@ -90,7 +90,7 @@ class SubjectMasks:
         seen = self._frames.setdefault(frame, _Seen())
         seen.grid = finest
         steps = seen.maps.setdefault(subject, {})
-        resized = resize_grid(attention.float()[:, None], layer, finest)[:, 0]
+        resized = self._resized(attention.float(), layer, finest)
         steps.setdefault(step, []).append(resized)
         for old in [s for s in steps if s <= step - self.probe.last]:
             del steps[old]
@@ -126,7 +126,7 @@ class SubjectMasks:
             found = seen.once(before, ("map", subject), lambda: self.map(frame, subject, before))
             if found is None or seen.grid is None:
                 return None
-            found = resize_grid(found[:, None], seen.grid, grid)[:, 0]
+            found = self._resized(found, seen.grid, grid)
             return found / found.max().clamp_min(1e-12)
 
         return seen.once(before, ("strength", subject, grid), find)
@@ -253,6 +253,12 @@ class SubjectMasks:
         """Drop which tokens were drawn for a source."""
         for key in [key for key in self._drawn if key[0] == source]:
             del self._drawn[key]
+
+    def _resized(self, values: Tensor, old: Grid, new: Grid) -> Tensor:
+        """Values [n] of one grid on another, as the released code of arXiv 2402.03286 has it where
+        first passes share as there.
+        """
+        return resize_grid(values[:, None], old, new, average=self.probe.source != "shared")[:, 0]
 
     def _seen(self, frame: str) -> _Seen:
         return self._frames.get(frame) or _Seen()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -38,8 +39,12 @@ class Match:
 class Features:
     """Features of one run's frames, taken at the step whose noise is nearest to the probe's."""
 
-    def __init__(self, probe: FeatureProbe) -> None:
+    def __init__(self, probe: FeatureProbe, *, released: bool = False) -> None:
+        """released: whether they are filtered and shrunk as the released code of arXiv 2402.03286
+        does it, with zeros around and without averages.
+        """
         self.probe = probe
+        self._released = released
         self._found: dict[str, tuple[float, Tensor, Grid]] = {}
 
     def wanted(self, frame: str, time: float) -> bool:
@@ -49,7 +54,8 @@ class Features:
 
     def put(self, frame: str, time: float, features: Tensor, grid: Grid) -> None:
         """Keep features [n c] on `grid`, smoothed."""
-        smooth = smooth_grid(features.float(), grid)
+        around: Literal["constant", "replicate"] = "constant" if self._released else "replicate"
+        smooth = smooth_grid(features.float(), grid, around)
         self._found[frame] = abs(time - self.probe.time), smooth, grid
 
     def at(self, frame: str, grid: Grid) -> Tensor:
@@ -61,7 +67,7 @@ class Features:
         if frame not in self._found:
             raise ConsistentGenError(f"frame {frame!r} has no features; draw its first pass before")
         _, features, own = self._found[frame]
-        return resize_grid(features, own, grid)
+        return resize_grid(features, own, grid, average=not self._released)
 
     def move(self, frame: str, share: float) -> None:
         """What a frame shows was moved to the right by a share of its width, around the edge."""

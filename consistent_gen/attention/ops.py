@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -105,25 +106,34 @@ def nearest_tokens(targets: Tensor, sources: Tensor) -> tuple[Tensor, Tensor]:
     return index, 1.0 - best
 
 
-def resize_grid(x: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
-    """Resample tokens x [n c] from grid `old` (height, width) to `new`, bilinear."""
+def resize_grid(
+    x: Tensor, old: tuple[int, int], new: tuple[int, int], *, average: bool = True
+) -> Tensor:
+    """Resample tokens x [n c] from grid `old` (height, width) to `new`, bilinear.
+
+    average: whether shrinking averages over what it drops, so that a mask keeps its area; without
+    it only what lies next to a new token counts.
+    """
     if old == new:
         return x
     picture = x.T.reshape(1, -1, *old).float()
-    # Shrinking averages over what it drops, so that a mask keeps its area.
-    shrink = new[0] < old[0] or new[1] < old[1]
+    shrink = average and (new[0] < old[0] or new[1] < old[1])
     resized = F.interpolate(
         picture, size=new, mode="bilinear", align_corners=False, antialias=shrink
     )
     return resized.reshape(x.shape[-1], -1).T.to(x.dtype)
 
 
-def smooth_grid(x: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Gaussian filter, 3 x 3 with sigma 1, over tokens x [n c]; edges repeat."""
+def smooth_grid(
+    x: Tensor, grid: tuple[int, int], around: Literal["replicate", "constant"] = "replicate"
+) -> Tensor:
+    """Gaussian filter, 3 x 3 with sigma 1, over tokens x [n c]; around the grid stand its edges
+    once more, or zeros.
+    """
     weights = torch.exp(-0.5 * torch.tensor([1.0, 0.0, 1.0], device=x.device)).to(x.dtype)
     weights = weights / weights.sum()
     picture = x.T.reshape(-1, 1, *grid)
-    picture = F.pad(picture, (1, 1, 1, 1), mode="replicate")
+    picture = F.pad(picture, (1, 1, 1, 1), mode=around)
     kernel = torch.outer(weights, weights)[None, None]
     return F.conv2d(picture, kernel).reshape(x.shape[-1], -1).T
 

@@ -59,7 +59,11 @@ class SharedRun:
         self.recipe = recipe
         self.seed = seed
         self.bank = AnchorBank(limit_bytes, keeping=keeping)
-        self.features = None if recipe.features is None else Features(recipe.features)
+        self.features = (
+            None
+            if recipe.features is None
+            else Features(recipe.features, released=recipe.twins_share)
+        )
         self.roles: dict[str, FrameRole] = {}
         self.masks = SubjectMasks(recipe.masks or MaskProbe(), self.roles, seed)
         # source -> number -> who leaves that: frame and subject
