@@ -161,7 +161,8 @@ def _projecting(run: SharedRun, sites: Sequence[Site], drawing: Sampling) -> flo
             for branch in BOTH[: drawing.branches]:
                 rules = run.exports_at(site, step, drawing.steps, branch)
                 sharing, matched = sharing_rule(rules), has_edit(rules, MatchedQueriesKeys)
-                rows = 0 if sharing is None else 2 * kept_count(n, sharing.select.dropout)
+                dropout = 1.0 if sharing is None else sharing.select.dropout
+                rows = 2 * kept_count(n, dropout, larger=True)
                 total += 2.0 * (rows + 2 * n * matched) * site.channels**2
     return total * (1 + run.recipe.twins_share)
 

@@ -226,7 +226,9 @@ class SubjectMasks:
             # Counted, not streamed: the same for every batch, order and branch.
             purpose = f"tokens {source} {role.number} {grid[0]}x{grid[1]} {step}"
             dice = generator(self._seed, purpose)
-            drawn[step, grid] = draw_tokens(candidates, select.dropout, dice)
+            # A subject has few tokens on a coarse grid, and half of three is one or two.
+            larger = self.probe.source == "shared"
+            drawn[step, grid] = draw_tokens(candidates, select.dropout, dice, larger=larger)
         return drawn[step, grid]
 
     def move(self, frame: str, share: float) -> None:

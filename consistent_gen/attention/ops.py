@@ -138,21 +138,25 @@ def smooth_grid(
     return F.conv2d(picture, kernel).reshape(x.shape[-1], -1).T
 
 
-def draw_tokens(tokens: Tensor, dropout: float, generator: torch.Generator) -> Tensor:
-    """Keep floor((1 - dropout) m) of the token numbers [m], drawn evenly; ascending.
+def draw_tokens(
+    tokens: Tensor, dropout: float, generator: torch.Generator, *, larger: bool = False
+) -> Tensor:
+    """Keep (1 - dropout) m of the token numbers [m], drawn evenly; ascending.
 
-    A fixed count keeps shapes static and bytes predictable; its expectation is Bernoulli's.
+    A fixed count keeps shapes static and bytes predictable. It is rounded down, or up where the
+    `larger` part is kept.
     """
-    kept = kept_count(len(tokens), dropout)
+    kept = kept_count(len(tokens), dropout, larger=larger)
     if kept == len(tokens):
         return tokens
     order = torch.randperm(len(tokens), generator=generator)[:kept].sort().values
     return tokens[order.to(tokens.device)]
 
 
-def kept_count(tokens: int, dropout: float) -> int:
+def kept_count(tokens: int, dropout: float, *, larger: bool = False) -> int:
     """How many of `tokens` tokens `draw_tokens` keeps."""
-    return math.floor((1.0 - dropout) * tokens + 1e-9)
+    share = (1.0 - dropout) * tokens
+    return math.ceil(share - 1e-9) if larger else math.floor(share + 1e-9)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -360,7 +360,7 @@ def _most_bytes(
     rules: by which it is read. by: those that edit it.
     """
     sharing, matched = sharing_rule(rules), has_edit(rules, MatchedQueriesKeys)
-    rows = 0 if sharing is None else kept_count(n, sharing.select.dropout)
+    rows = 0 if sharing is None else kept_count(n, sharing.select.dropout, larger=True)
     loose = 2 * len(wanted_statistics(rules)) * site.channels * max(4, element_bytes)
     if keeping.what == "hidden":
         edited, shared = edited_parts(by), rows

@@ -51,6 +51,18 @@ def test_resized_masks_keep_their_share(grid: tuple[int, int]) -> None:
     assert abs(float(resized.double().mean()) - 0.25) <= 1 / min(grid)
 
 
+def test_grids_shrunk_without_averages_see_only_what_lies_next_to_a_token() -> None:
+    planes = random(8 * 12, 3)
+    blocks = planes.T.reshape(3, 4, 2, 6, 2).mean((2, 4)).reshape(3, -1).T
+    halved = ops.resize_grid(planes, (8, 12), (4, 6), average=False)
+    assert torch.allclose(halved, blocks, atol=1e-6)  # of two sides, the two next to it
+    assert not torch.allclose(ops.resize_grid(planes, (8, 12), (4, 6)), blocks, atol=1e-2)
+    point = torch.zeros(16 * 16, 1)
+    point[0] = 1.0  # a corner, which a quarter of the size does not reach
+    assert float(ops.resize_grid(point, (16, 16), (4, 4), average=False).max()) == 0.0
+    assert float(ops.resize_grid(point, (16, 16), (4, 4)).max()) > 0.0
+
+
 def test_adain_toward_itself_changes_nothing_and_toward_others_gives_their_statistics() -> None:
     x, y = random(30, 2, 4), 3 + 2 * random(25, 2, 4, seed=1)
     own, other = ops.token_statistics(x), ops.token_statistics(y)
@@ -104,3 +116,6 @@ def test_smoothing_keeps_flat_pictures_and_spreads_points() -> None:
     spread = ops.smooth_grid(point, (4, 5)).reshape(4, 5)
     assert float(spread.sum()) == pytest.approx(1.0)
     assert float(spread[1, 2]) > float(spread[1, 1]) > float(spread[0, 1]) > 0.0
+    dark = ops.smooth_grid(flat, (4, 5), "constant").reshape(4, 5, 3)
+    assert torch.allclose(dark[1:3, 1:4], flat.reshape(4, 5, 3)[1:3, 1:4])  # the inside is the same
+    assert float(dark[0, 0, 0]) < float(dark[0, 1, 0]) < 2.0
