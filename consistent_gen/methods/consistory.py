@@ -18,19 +18,19 @@ after the other, each what the others have by then; the second ends near the fir
 that took what there was before would merely change places. Without dropout, and with the details
 below as in that code, latents agree with its own to 2e-5.
 
-Departures: a fixed number of tokens is dropped, drawn by counted numbers instead of one coin per
-token from the process's stream, so that a frame drawn later equals one drawn together with the
-others; which are dropped depends on the anchor's number. Otsu's threshold is exact instead of over
-256 bins, and all grids within `watched` are watched, where theirs watches one. The steps of the
-windows are shares of the schedule, so they hold for any number of steps; in a user's own pipeline
-each has a step at least, for models of few steps. `lead`, `bias` and `open` are not in the paper;
-all are off, unless a model's folder recommends them.
+Departures: a fixed number of tokens is dropped, the smaller half of an odd number, drawn by counted
+numbers instead of one coin per token from the process's stream, so that a frame drawn later equals
+one drawn together with the others; which are dropped depends on the anchor's number. Otsu's
+threshold is exact instead of over 256 bins, and all grids within `watched` are watched, where
+theirs watches one. The steps of the windows are shares of the schedule, so they hold for any number
+of steps; in a user's own pipeline each has a step at least, for models of few steps. `lead`, `bias`
+and `open` are not in the paper; all are off, unless a model's folder recommends them.
 
 Before 2026-11-30.3 first passes shared nothing, anchors took what there was before, queries were
 mixed for a step less, weights fell over the steps that share alone, the features' filter repeated
-edges and shrinking a map averaged, which cost consistency. All that is `first_pass` "twin" now, in
-which pictures from then are still drawn again to the byte. It is also what a model that recommends
-a `lead` gets, as the story world's does.
+edges, shrinking a map averaged, and the larger half was dropped, which cost consistency. All that
+is `first_pass` "twin" now, in which pictures from then are still drawn again to the byte. It is
+also what a model that recommends a `lead` gets, as the story world's does.
 
 Settings, with the defaults of the paper and its code:
 
