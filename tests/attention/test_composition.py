@@ -18,7 +18,6 @@ from consistent_gen.attention.policy import AttentionPolicy
 from consistent_gen.attention.roles import Subject
 from consistent_gen.attention.run import SharedRun
 from consistent_gen.attention.sharing import Sharing
-from consistent_gen.methods import FOR_EVERY_MODEL
 from consistent_gen.methods.tuning import recipe_of
 from tests.attention.toys import (
     FAMILIES,
@@ -33,12 +32,11 @@ from tests.attention.toys import (
     redraw,
     state,
 )
-from tests.every_run import or_slow
+from tests.every_run import COUPLING, or_slow
 
 FRAME = Sketch("frame", 1, (FOX,))
 MUTED = Sketch("frame", 1, (Subject(name="fox", tokens=(2, 3), strength=0.0),))
 STEPS = 3
-COUPLING = [name for name in FOR_EVERY_MODEL if name != "vanilla"]
 # The method with every mechanism in every run, the others with the slow tests.
 METHOD_PARAMS = or_slow(COUPLING, ["consistyle"])
 WIDE: dict[str, dict[str, Any]] = {
@@ -141,7 +139,8 @@ def test_an_image_adapter_loaded_while_a_method_is_attached() -> None:
             assert processor is own[name]
 
 
-@pytest.mark.parametrize("method", METHOD_PARAMS)
+@pytest.mark.slow  # with ours, `adapters/test_pipelines` holds it in every run
+@pytest.mark.parametrize("method", COUPLING)
 def test_with_an_image_adapter(method: str) -> None:
     base = build("unet", torch.float32)
     torch.manual_seed(0)

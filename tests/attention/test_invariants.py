@@ -104,11 +104,11 @@ class Drawn:
         return bool(self.run.recipe.rules)
 
 
-# In every run: on a UNet no method, the default, one that draws lots for its tokens and the one
-# with every mechanism; on a rotary transformer the last and one that shares all tokens.
+# In every run: on a UNet the default and the method with every mechanism, which draws lots for its
+# tokens, too; on a rotary transformer the last and one that shares all tokens.
 CASES = [(family, method) for family in FAMILIES for method in (*FOR_EVERY_MODEL, *AHEAD)]
 QUICK = [
-    *(("unet", name) for name in ("vanilla", "head_start", "story_diffusion", "consistyle ahead")),
+    *(("unet", name) for name in ("head_start", "consistyle ahead")),
     *(("flux", name) for name in ("style_aligned", "consistyle ahead")),
 ]
 

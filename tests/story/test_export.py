@@ -89,7 +89,7 @@ print([hashlib.sha256(export_story(book, f).data).hexdigest() for f in FORMATS])
 
 
 def test_exports_at_the_same_time_do_not_disturb_each_other() -> None:
-    books = [small_book(layout) for layout in LAYOUTS]
+    books = [small_book(layout) for layout in list(LAYOUTS)[:3]]
     alone = [export_story(book, "pdf").data for book in books]
     with ThreadPoolExecutor(4) as threads:
         together = list(threads.map(lambda book: export_story(book, "pdf").data, books * 2))

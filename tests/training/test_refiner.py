@@ -97,15 +97,15 @@ def test_crops_at_heads_hold_a_head(crops: Path, story_model: Path) -> None:
     middles = (rows["heads"][..., :2] + rows["heads"][..., 2:]) / 2
     held = {}
     for share in (0.0, 1.0):
-        batch = pool.batch(64, 6, share, torch.Generator().manual_seed(0))
+        batch = pool.batch(32, 6, share, torch.Generator().manual_seed(0))
         hits = 0
-        for n in range(64):
+        for n in range(32):
             i, _, y, x = _place(rows, batch, n)
             at = middles[i] * 16 - torch.tensor([x, y])
             hits += bool(((at >= 0) & (at <= 6)).all(-1).any())
         held[share] = hits
     # Crops lie around heads: two cells off on average, of three that they reach.
-    assert held[1.0] > 42 and held[0.0] < held[1.0] - 10
+    assert held[1.0] > 21 and held[0.0] < held[1.0] - 5
 
 
 def test_rows_of_another_denoiser_are_refused(
