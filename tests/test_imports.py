@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.sources import parsed, statements
+
 ROOT = Path(__file__).resolve().parent.parent
 OUTER = ("services", "ui", "benchmarks")
 
@@ -99,9 +101,9 @@ def owner(relative: Path) -> str:
     return "consistent_gen" if name == "__init__" else name
 
 
-def imported(tree: ast.AST, package: tuple[str, ...]) -> Iterator[tuple[int, str]]:
+def imported(tree: ast.Module, package: tuple[str, ...]) -> Iterator[tuple[int, str]]:
     """(line, dotted module) of every import; ``from a import b`` counts as ``a.b``."""
-    for node in ast.walk(tree):
+    for node in statements(tree.body):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -113,7 +115,7 @@ def imported(tree: ast.AST, package: tuple[str, ...]) -> Iterator[tuple[int, str
 @functools.cache
 def imports_in(text: str, package: tuple[str, ...]) -> list[tuple[int, str]]:
     """The same of a source text; two rules ask about most files, and parsing is what takes long."""
-    return list(imported(ast.parse(text), package))
+    return list(imported(parsed(text), package))
 
 
 def part_of(module: str) -> str | None:

@@ -6,11 +6,13 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.sources import parsed, statements
 
 ROOT = Path(__file__).resolve().parent.parent
 MAX_FILE_LINES = 600
@@ -82,16 +84,8 @@ SUSPECT = re.compile(
 )
 
 
-def statements(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
-    """The statements of a file, those inside others too, without their expressions."""
-    for node in body:
-        yield node
-        for field in ("body", "orelse", "finalbody", "handlers", "cases"):
-            yield from statements(getattr(node, field, ()))
-
-
 def facts_of(text: str) -> Facts:
-    tree = ast.parse(text)
+    tree = parsed(text)
     nodes = list(statements(tree.body))
     functions = [
         (node.name, node.lineno, (node.end_lineno or node.lineno) - node.lineno + 1)

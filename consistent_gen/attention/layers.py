@@ -161,8 +161,8 @@ def _unet_sites(model: Any) -> Iterator[Site]:
         index = int(place[2] or 0)
         level = {"down": index, "mid": levels - 1, "up": levels - 1 - index}[place[1]]
         kind: Literal["self", "cross"] = "cross" if module.is_cross_attention else "self"
-        widths = {"channels": int(module.inner_dim), "heads": int(module.heads)}
-        yield Site(name, kind, place[1], level, **widths)
+        channels, heads = int(module.inner_dim), int(module.heads)
+        yield Site(name, kind, place[1], level, channels=channels, heads=heads)
 
 
 def _transformer_sites(model: Any, family: str) -> Iterator[Site]:
@@ -179,8 +179,8 @@ def _transformer_sites(model: Any, family: str) -> Iterator[Site]:
         elif family == "PixArtTransformer2DModel":
             kind = "cross" if module.is_cross_attention else "self"
         first = family != "SD3Transformer2DModel"
-        widths = {"channels": int(module.inner_dim), "heads": int(module.heads)}
-        yield Site(name, kind, block, patch=patch, text_first=first, **widths)
+        channels, heads = int(module.inner_dim), int(module.heads)
+        yield Site(name, kind, block, patch=patch, channels=channels, heads=heads, text_first=first)
 
 
 def _is_attention(module: Any) -> bool:

@@ -248,7 +248,7 @@ def test_words_of_characters_are_found_in_every_encoder(
         assert said == [noun] * len(model.readers)
 
 
-@pytest.mark.parametrize("kind", or_slow(KINDS, QUICK))
+@pytest.mark.parametrize("kind", or_slow(KINDS, ["flux-dev"]))
 def test_previews_show_the_picture_so_far(models: Mapping[str, Backbone], kind: str) -> None:
     model = models[kind]
     for how in ("linear", "decode"):

@@ -142,14 +142,15 @@ def test_the_stranger_among_pictures_stands_out(tmp_path: Path) -> None:
 
 def test_style_is_how_and_not_what() -> None:
     """Two scenes in one style are mostly more alike than two scenes in two styles."""
+    from dataclasses import replace
+
     from consistent_gen.rewards.baselines import PhotoStyle
     from consistent_gen.rewards.photo_features import PhotoFeatures
     from consistent_gen.world.scene import render
-    from consistent_gen.world.spec import restyled
 
     styles, numbers = ("flat", "pencil", "neon", "watercolor"), range(8)
     drawn = tuple(
-        np.asarray(render(restyled(WORLD.frame(n), s)).rgb) for s in styles for n in numbers
+        np.asarray(render(replace(WORLD.frame(n), style=s)).rgb) for s in styles for n in numbers
     )
     s = PhotoStyle(PhotoFeatures()).matrix(ImageSet(pictures=drawn))
     assert np.array_equal(s, s.T) and (s.diagonal() == 1.0).all() and s.min() > 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -32,9 +33,19 @@ CPU = torch.device("cpu")
 WORLD = StoryWorld("train", seed=7)
 
 
+ROWS = 8  # of a shard: half of what the recipe makes at once
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_shards() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(refiner, "ROWS", ROWS)
+        yield
+
+
 @pytest.fixture(scope="module")
 def crops(tmp_path_factory: pytest.TempPathFactory, story_model: Path) -> Path:
-    """A folder with a shard of sixteen rows."""
+    """A folder with a shard of rows."""
     folder = tmp_path_factory.mktemp("crops")
     row_maker(folder, story_model, WORLD)(0)
     return folder
@@ -49,15 +60,15 @@ def _pool(folder: Path, model: Path) -> CropPool:
 def test_rows_are_pictures_and_what_was_predicted_of_them(crops: Path) -> None:
     rows = load_tensors(shard_path(crops, 0))
     fine = StoryWorld("train", seed=7, size=256)
-    assert torch.equal(rows["pictures"], fine.tensor(range(16)))
-    assert rows["latents"].shape == (16, 3, 50, 16, 16)
-    assert rows["decodes"].shape == (16, 3, 3, 128, 128)
+    assert torch.equal(rows["pictures"], fine.tensor(range(ROWS)))
+    assert rows["latents"].shape == (ROWS, 3, 50, 16, 16)
+    assert rows["decodes"].shape == (ROWS, 3, 3, 128, 128)
     assert ((rows["levels"] > 0.0) & (rows["levels"] < 1.0)).all()
     assert rows["levels"][:, 0].max() < 0.25
     # Sampled ones end where retouching ends.
     assert (rows["levels"][:, 1:] == RETOUCH_AT[-1]).all()
     there = ~rows["heads"].isnan().any(-1)
-    assert there.sum(1).tolist() == [len(WORLD.frame(n).subjects) for n in range(16)]
+    assert there.sum(1).tolist() == [len(WORLD.frame(n).subjects) for n in range(ROWS)]
 
 
 def _place(rows: dict[str, Tensor], batch: dict[str, Tensor], n: int) -> tuple[int, int, int, int]:

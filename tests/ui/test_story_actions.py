@@ -334,6 +334,7 @@ def test_every_export_is_a_file_of_its_kind(
     assert story is not None and story.layout == "strip"
 
 
+@pytest.mark.slow  # the server's own exports of twice the size run always
 def test_pictures_for_printing_are_twice_as_large(
     actions: StoryActions, frames: Frames, hand: Hand
 ) -> None:
