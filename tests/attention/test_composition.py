@@ -37,8 +37,6 @@ from tests.every_run import COUPLING, or_slow
 FRAME = Sketch("frame", 1, (FOX,))
 MUTED = Sketch("frame", 1, (Subject(name="fox", tokens=(2, 3), strength=0.0),))
 STEPS = 3
-# The method with every mechanism in every run, the others with the slow tests.
-METHOD_PARAMS = or_slow(COUPLING, ["consistyle"])
 WIDE: dict[str, dict[str, Any]] = {
     "consistory": {"mixing_steps": 0.5, "injection_steps": (0.3, 1.0)},
     "consistyle": {"mixing_steps": 0.5, "structure_steps": (0.3, 1.0), "style_steps": (0.3, 1.0)},
@@ -76,7 +74,7 @@ def lora(model: Any) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("method", METHOD_PARAMS)
+@pytest.mark.parametrize("method", or_slow(COUPLING, ["consistyle"]))
 @pytest.mark.parametrize("family", or_slow(FAMILIES, ["unet"]))
 def test_with_a_lora(family: str, method: str) -> None:
     toy = build(family)
@@ -148,7 +146,8 @@ def test_with_an_image_adapter(method: str) -> None:
     hold(WithPictures(base.family, base.model, base.dtype), method, tolerance=1e-3)
 
 
-@pytest.mark.parametrize("method", METHOD_PARAMS)
+@pytest.mark.slow  # `pipeline/test_contract` shares with one in every run
+@pytest.mark.parametrize("method", COUPLING)
 def test_with_a_controlnet(method: str) -> None:
     from diffusers import ControlNetModel
 

@@ -51,7 +51,7 @@ def pictures(backbone: Backbone, plan: StoryPlan) -> list[np.ndarray]:
     return [found[index] for index in range(len(plan.frames))]
 
 
-@pytest.mark.parametrize("method", or_slow(FOR_EVERY_MODEL, ["consistyle"]))
+@pytest.mark.parametrize("method", or_slow(FOR_EVERY_MODEL, ["head_start"]))
 def test_frames_that_are_drawn_from_the_same_are_the_same(tiny: Backbone, method: str) -> None:
     plan = plan_of(tiny, method)
     other_mia = CAST | {"Mia": "a girl with a green hat"}
