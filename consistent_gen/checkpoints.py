@@ -14,15 +14,18 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from consistent_gen.errors import CheckpointError, OutputError
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
+
+Network = TypeVar("Network", bound="nn.Module")
 
 WEIGHTS_VARIABLE = "CONSISTENT_GEN_WEIGHTS"
 SECOND_STAGE = "refiner"  # folder within a model's folder
@@ -210,6 +213,41 @@ def load_tensors(path: str | Path, device: str | torch.device = "cpu") -> dict[s
         return load_file(source, device=str(device))
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{source} is damaged: {error}") from error
+
+
+def save_network(
+    folder: str | Path, network: nn.Module, told: Mapping[str, Any], dtype: torch.dtype
+) -> None:
+    """Write the weights of a network of ours as `dtype`, and what it is made with: `told`, with its
+    "kind", as config.json.
+    """
+    write_json(Path(folder) / "config.json", told)
+    tensors = {name: tensor.to(dtype) for name, tensor in network.state_dict().items()}
+    save_tensors(Path(folder) / "model.safetensors", tensors)
+
+
+def load_network(
+    folder: str | Path, kind: str, make: Callable[[dict[str, Any]], Network]
+) -> Network:
+    """Read what `save_network` wrote, as float32, ready to answer.
+
+    make: the network with weights of chance, of what config.json says.
+
+    Raises:
+        CheckpointError: the folder is missing, damaged, or holds another kind of network.
+    """
+    config = read_json(Path(folder) / "config.json")
+    if not isinstance(config, dict) or config.get("kind") != kind:
+        found = config.get("kind") if isinstance(config, dict) else type(config).__name__
+        raise CheckpointError(f"{folder} holds a {found!r}; expected a {kind!r}")
+    tensors = load_tensors(Path(folder) / "model.safetensors")
+    try:
+        network = make(config)
+        network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        what = str(error).splitlines()[0]
+        raise CheckpointError(f"{folder} does not fit its config.json: {what}") from None
+    return network.eval()
 
 
 def file_sha256(path: str | Path) -> str:

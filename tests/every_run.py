@@ -9,14 +9,13 @@ import pytest
 
 from consistent_gen.methods import FOR_EVERY_MODEL
 
+COUPLING = tuple(name for name in FOR_EVERY_MODEL if name != "vanilla")
 # The default, and the one with every mechanism. Each method alone is held by its oracle.
 QUICK_METHODS = ("head_start", "consistyle")
-# One of each family and of each way into the denoiser.
+# One of each family. ControlNets and distilled models have tests of their own.
 QUICK_PIPELINES = (
-    "StableDiffusionPipeline", "StableDiffusionControlNetPipeline",
-    "StableDiffusionXLImg2ImgPipeline", "LatentConsistencyModelPipeline",
-    "StableDiffusion3Pipeline", "FluxPipeline", "FluxKontextPipeline", "QwenImagePipeline",
-    "PixArtSigmaPipeline",
+    "StableDiffusionPipeline", "StableDiffusionXLImg2ImgPipeline", "StableDiffusion3Pipeline",
+    "FluxPipeline", "FluxKontextPipeline", "QwenImagePipeline", "PixArtSigmaPipeline",
 )  # fmt: skip
 
 
@@ -24,7 +23,3 @@ def or_slow(cases: Iterable[Any], quick: Iterable[Any] = QUICK_METHODS) -> list[
     """The cases of a parametrised test, all but the quick ones marked slow."""
     quick = tuple(quick)
     return [case if case in quick else pytest.param(case, marks=pytest.mark.slow) for case in cases]
-
-
-METHOD_CASES = or_slow(FOR_EVERY_MODEL)
-COUPLING_CASES = or_slow(name for name in FOR_EVERY_MODEL if name != "vanilla")

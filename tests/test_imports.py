@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.sources import parsed, statements
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTER = ("services", "ui", "benchmarks")
@@ -99,9 +101,9 @@ def owner(relative: Path) -> str:
     return "consistent_gen" if name == "__init__" else name
 
 
-def imported(tree: ast.AST, package: tuple[str, ...]) -> Iterator[tuple[int, str]]:
+def imported(nodes: Iterable[ast.AST], package: tuple[str, ...]) -> Iterator[tuple[int, str]]:
     """(line, dotted module) of every import; ``from a import b`` counts as ``a.b``."""
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -113,7 +115,7 @@ def imported(tree: ast.AST, package: tuple[str, ...]) -> Iterator[tuple[int, str
 @functools.cache
 def imports_in(text: str, package: tuple[str, ...]) -> list[tuple[int, str]]:
     """The same of a source text; two rules ask about most files, and parsing is what takes long."""
-    return list(imported(ast.parse(text), package))
+    return list(imported(statements(parsed(text).body), package))
 
 
 def part_of(module: str) -> str | None:
@@ -299,6 +301,6 @@ def test_level_0_imports_nothing_heavy_at_module_level(name: str) -> None:
 
     tree = ast.parse((ROOT / "consistent_gen" / f"{name}.py").read_text(encoding="utf-8"))
     top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
-    heads = {m.split(".")[0] for node in top for _, m in imported(node, ("consistent_gen",))}
+    heads = {m.split(".")[0] for _, m in imported(top, ("consistent_gen",))}
     known = sys.stdlib_module_names | LEVEL_0_PACKAGES | {"consistent_gen"}
     assert heads <= known, f"{name} imports {heads - known}"

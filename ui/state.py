@@ -317,15 +317,6 @@ def write_where(boxes: Mapping[str, str | Sequence[float]]) -> str:
     return ", ".join(f"{name} {written(place)}" for name, place in boxes.items())
 
 
-def without_names(prompt: str, names: Iterable[str]) -> str:
-    """A prompt without its `{name}`; the adjectives before a name stay."""
-    text, position = "", 0
-    for found in placeholders(prompt, names):
-        text += f"{prompt[position : found.start]} {found.adjectives} "
-        position = found.end
-    return text + prompt[position:]
-
-
 def spoken_of(prompt: str, names: Iterable[str]) -> list[str]:
     """The characters of a prompt, each once, in order."""
     known = list(names)

@@ -161,7 +161,7 @@ def _unet_sites(model: Any) -> Iterator[Site]:
         index = int(place[2] or 0)
         level = {"down": index, "mid": levels - 1, "up": levels - 1 - index}[place[1]]
         kind: Literal["self", "cross"] = "cross" if module.is_cross_attention else "self"
-        channels, heads = _widths(module)
+        channels, heads = int(module.inner_dim), int(module.heads)
         yield Site(name, kind, place[1], level, channels=channels, heads=heads)
 
 
@@ -179,13 +179,8 @@ def _transformer_sites(model: Any, family: str) -> Iterator[Site]:
         elif family == "PixArtTransformer2DModel":
             kind = "cross" if module.is_cross_attention else "self"
         first = family != "SD3Transformer2DModel"
-        channels, heads = _widths(module)
+        channels, heads = int(module.inner_dim), int(module.heads)
         yield Site(name, kind, block, patch=patch, channels=channels, heads=heads, text_first=first)
-
-
-def _widths(module: Any) -> tuple[int, int]:
-    """Channels and heads."""
-    return int(module.inner_dim), int(module.heads)
 
 
 def _is_attention(module: Any) -> bool:

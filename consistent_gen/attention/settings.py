@@ -212,12 +212,6 @@ class Rule:
         # A coin is thrown anew for every step; what is read must have been exported.
         assert not (self.topology.lead and self.window.coin)
 
-    def source_step(self, step: int, steps: int) -> int:
-        """The anchors' step that a frame reads at `step`, one of the window's."""
-        last = self.window.span(steps).stop - 1
-        last -= (last - step) % 2
-        return max(step, min(step + self.topology.lead_steps(steps), last))
-
     @property
     def idle(self) -> bool:
         """Whether it changes nothing at any step."""
@@ -441,8 +435,13 @@ def sharing_rule(rules: Iterable[Rule]) -> Rule | None:
 
 
 def source_step(rules: Sequence[Rule], step: int, steps: int) -> int:
-    """The anchors' step that a frame reads where `rules` act: everything comes from one step."""
-    return (sharing_rule(rules) or rules[0]).source_step(step, steps)
+    """The anchors' step, one of the window's, that a frame reads where `rules` act: everything
+    comes from one step.
+    """
+    rule = sharing_rule(rules) or rules[0]
+    last = rule.window.span(steps).stop - 1
+    last -= (last - step) % 2
+    return max(step, min(step + rule.topology.lead_steps(steps), last))
 
 
 def _plain(value: Any) -> Any:

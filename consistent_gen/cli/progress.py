@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -66,39 +66,29 @@ def load_model(
     dtype: str | None = None,
     loras: Sequence[LoraFile] = (),
     offload: str | None = None,
+    *,
+    silent: bool = False,
 ) -> Backbone:
     """The model in the folder `path`, or the shipped one, with the named attention kernel.
 
     dtype: the number format to compute in (see `runtime.dtype`). loras, offload: as in
-    `models.load_backbone`.
+    `models.load_backbone`. silent: do not say that it takes a while.
 
     Raises:
         As `models.load_backbone` and `attention.backends.select_backend`.
     """
-    with waiting("loading the model"):
-        return silent_model(path, attention_backend, dtype, loras, offload)
+    with nullcontext() if silent else waiting("loading the model"):
+        import diffusers
+        import transformers
 
+        from consistent_gen.models import load_backbone
 
-def silent_model(
-    path: str | None,
-    attention_backend: str | None = None,
-    dtype: str | None = None,
-    loras: Sequence[LoraFile] = (),
-    offload: str | None = None,
-) -> Backbone:
-    """As `load_model`, and says nothing."""
-    import diffusers
-    import transformers
+        # Their bars would stand between ours.
+        transformers.utils.logging.disable_progress_bar()
+        diffusers.utils.logging.disable_progress_bar()
+        backbone = load_backbone(path, dtype=dtype, loras=loras, offload=offload)
+        if attention_backend is not None:
+            from consistent_gen.attention.backends import select_backend
 
-    # Their bars would stand between ours.
-    transformers.utils.logging.disable_progress_bar()
-    diffusers.utils.logging.disable_progress_bar()
-
-    from consistent_gen.models import load_backbone
-
-    backbone = load_backbone(path, dtype=dtype, loras=loras, offload=offload)
-    if attention_backend is not None:
-        from consistent_gen.attention.backends import select_backend
-
-        select_backend(backbone.denoiser, attention_backend)
+            select_backend(backbone.denoiser, attention_backend)
     return backbone

@@ -174,9 +174,9 @@ def _model_hashes(model: str | None) -> list[str]:
 @functools.lru_cache(maxsize=1)
 def _model(*said: Any) -> Any:
     """The model, once in a process as long as stories are drawn with the same LoRA files."""
-    from consistent_gen.cli.progress import silent_model
+    from consistent_gen.cli.progress import load_model
 
-    return silent_model(*said)
+    return load_model(*said, silent=True)
 
 
 def _record(place: Path) -> dict[str, Any] | None:

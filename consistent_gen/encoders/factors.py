@@ -16,8 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from consistent_gen.checkpoints import load_tensors, read_json, save_tensors, write_json
-from consistent_gen.errors import CheckpointError
+from consistent_gen.checkpoints import load_network, save_network
 
 SIDE = 128  # pixels of the pictures that networks learn to read
 MAX_SUBJECTS = 3
@@ -143,9 +142,7 @@ class PictureReader(nn.Module):
     def save(self, folder: str | Path, dtype: torch.dtype = torch.float16) -> None:
         """Write weights and schema to `folder`."""
         config = {"kind": self.kind, "width": self.width, "schema": self.schema.to_json()}
-        write_json(Path(folder) / "config.json", config)
-        tensors = {name: t.to(dtype) for name, t in self.state_dict().items()}
-        save_tensors(Path(folder) / "model.safetensors", tensors)
+        save_network(folder, self, config, dtype)
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -154,13 +151,6 @@ class PictureReader(nn.Module):
         Raises:
             CheckpointError: the folder is missing, damaged, or holds another kind of network.
         """
-        config = read_json(Path(folder) / "config.json")
-        if config.get("kind") != cls.kind:
-            raise CheckpointError(
-                f"{folder} holds a {config.get('kind')!r}; expected a {cls.kind!r}"
-            )
-        model = cls(Schema.from_json(config["schema"]), config["width"])
-        tensors = load_tensors(Path(folder) / "model.safetensors")
-        model.load_state_dict({name: t.float() for name, t in tensors.items()})
-        model.eval()
-        return model
+        return load_network(
+            folder, cls.kind, lambda told: cls(Schema.from_json(told["schema"]), told["width"])
+        )

@@ -21,16 +21,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from consistent_gen.checkpoints import (
-    folder_sha256,
-    load_tensors,
-    read_json,
-    save_tensors,
-    write_json,
-)
+from consistent_gen.checkpoints import folder_sha256, load_network, save_network
 from consistent_gen.encoders.faces import Box, Mask, Picture, checked
 from consistent_gen.encoders.reader import REGIONS, ConvNeXtBlock
-from consistent_gen.errors import CheckpointError, InputError
+from consistent_gen.errors import InputError
 
 KIND = "subject_encoder"
 CROP, GRID = 64, 32  # pixels of a crop, and of its maps of parts and keypoints
@@ -135,9 +129,7 @@ class SubjectEncoder(nn.Module):
             "kind": KIND, "width": self.width, "dimensions": self.dimensions,
             "parts": list(self.part_names),
         }  # fmt: skip
-        write_json(Path(folder) / "config.json", config)
-        tensors = {name: t.to(dtype) for name, t in self.state_dict().items()}
-        save_tensors(Path(folder) / "model.safetensors", tensors)
+        save_network(folder, self, config, dtype)
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -146,19 +138,11 @@ class SubjectEncoder(nn.Module):
         Raises:
             CheckpointError: the folder is missing, damaged, or holds another kind of network.
         """
-        config = read_json(Path(folder) / "config.json")
-        if not isinstance(config, dict) or config.get("kind") != KIND:
-            found = config.get("kind") if isinstance(config, dict) else type(config).__name__
-            raise CheckpointError(f"{folder} holds a {found!r}; expected a {KIND!r}")
-        tensors = load_tensors(Path(folder) / "model.safetensors")
-        try:
-            model = cls(config["parts"], config["width"], config["dimensions"])
-            model.load_state_dict({name: t.float() for name, t in tensors.items()})
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            what = str(error).splitlines()[0]
-            raise CheckpointError(f"{folder} does not fit its config.json: {what}") from None
+        model = load_network(
+            folder, KIND, lambda told: cls(told["parts"], told["width"], told["dimensions"])
+        )
         model.encoder_id = f"storyworld:{KIND}:{folder_sha256(folder)[:12]}"
-        return model.eval().requires_grad_(False)
+        return model.requires_grad_(False)
 
     @torch.inference_mode()
     def read(

@@ -29,7 +29,6 @@ from consistent_gen.attention.identity import IdentityAttention
 from consistent_gen.attention.patch import attached
 from consistent_gen.attention.rows import Branch, Call, Row
 from consistent_gen.diffusion.seam import PICTURES, Conditioning
-from consistent_gen.engine.coupling import Coupling
 from consistent_gen.engine.events import Event, FrameDone, FrameError, Started, Step
 from consistent_gen.engine.exactness import DEFAULT_BUCKET, MAX_BUCKET, best_bucket
 from consistent_gen.engine.graph import (
@@ -218,6 +217,7 @@ class Engine:
         return True
 
     def _condition(self, request: FrameRequest) -> dict[Branch, Conditioning]:
+        """What every row of a frame needs, with the pictures that the frame is given."""
         size, guidance = request.size(self.backbone), request.settings.guidance
         prompts: dict[Branch, str] = {"cond": request.prompt}
         if request.settings.guided:
@@ -233,12 +233,6 @@ class Engine:
             found[branch] = self._conditions[key]
         while len(self._conditions) > _CACHED_CONDITIONS:
             self._conditions.popitem(last=False)
-        return self._with_given(request, found)
-
-    def _with_given(
-        self, request: FrameRequest, found: dict[Branch, Conditioning]
-    ) -> dict[Branch, Conditioning]:
-        """What every row of a frame needs, with the pictures that the frame is given."""
         if not request.given:
             return found
         assert request.coupling is not None
@@ -287,7 +281,8 @@ class Engine:
             for name, value in condition.added.items():
                 added[name][row.slot] = value
         with ExitStack() as calls:
-            for coupling in _couplings(frames):
+            couplings = {id(c): c for frame in frames for c in frame.request.couplings}
+            for coupling in couplings.values():
                 calls.callback(coupling.end_call)
                 coupling.begin_call(call)
             if perturbed := [row.slot for row in call.rows if row.perturbed]:
@@ -366,12 +361,6 @@ class Engine:
         for frame in group.frames:
             for coupling in frame.request.couplings:
                 coupling.release(frame.id)
-
-
-def _couplings(frames: Sequence[FrameState]) -> list[Coupling]:
-    """The distinct couplings of a call, in order of first row."""
-    found = {id(c): c for frame in frames for c in frame.request.couplings}
-    return list(found.values())
 
 
 def _ours(error: Exception, doing: str) -> ConsistentGenError:

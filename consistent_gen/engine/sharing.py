@@ -133,7 +133,11 @@ class SharedStory(Coupling):
                 self._anchor(number, replace(request, id=frame), (masks or {}).get(number))
                 for number, (request, frame) in enumerate(zip(anchors, ids, strict=True))
             ]
-            self._submit_twins([twin for _, twin in admitted if twin is not None])
+            twins = [twin for _, twin in admitted if twin is not None]
+            # First passes that read each other go together.
+            gangs = [twins] if self.run.recipe.twins_share else [[twin] for twin in twins]
+            for gang in filter(None, gangs):
+                self.engine.submit_gang(gang)
             self.engine.submit_gang([request for request, _ in admitted])
         except BaseException:
             self.drop(next(iter(strengths)))
@@ -177,12 +181,6 @@ class SharedStory(Coupling):
             plane = torch.from_numpy(np.asarray(mask, dtype=np.float32))
             self.run.set_mask(role.frame, role.subjects[0].name, plane)
         return admitted
-
-    def _submit_twins(self, twins: Sequence[FrameRequest]) -> None:
-        """Submit the first passes of anchors; those that read each other go together."""
-        gangs = [twins] if self.run.recipe.twins_share else [[twin] for twin in twins]
-        for gang in filter(None, gangs):
-            self.engine.submit_gang(gang)
 
     def cast_together(self, request: FrameRequest) -> str:
         """Submit a frame of several cast characters that later frames of the same characters read

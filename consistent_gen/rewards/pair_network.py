@@ -20,17 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from consistent_gen.checkpoints import (
-    folder_sha256,
-    load_tensors,
-    read_json,
-    save_tensors,
-    weights_folder,
-    write_json,
-)
+from consistent_gen.checkpoints import folder_sha256, load_network, save_network, weights_folder
 from consistent_gen.encoders.factors import normalized
 from consistent_gen.encoders.reader import REGIONS, ConvNeXtBlock
-from consistent_gen.errors import CheckpointError
 from consistent_gen.rewards.base import Floats, ImageSet, MetricCard, Picture
 from consistent_gen.rewards.looking import MAX_BATCH, SIDE, stacked
 from consistent_gen.rewards.pairs import MatrixReward
@@ -124,9 +116,7 @@ class PairNetwork(nn.Module):
     def save(self, folder: str | Path, dtype: torch.dtype = torch.float16) -> None:
         """Write the weights to `folder`."""
         told = {"kind": KIND, "width": self.width, "parts": list(self.names)}
-        write_json(Path(folder) / "config.json", told)
-        tensors = {name: t.to(dtype) for name, t in self.state_dict().items()}
-        save_tensors(Path(folder) / "model.safetensors", tensors)
+        save_network(folder, self, told, dtype)
 
     @classmethod
     def load(cls, folder: str | Path) -> PairNetwork:
@@ -135,16 +125,7 @@ class PairNetwork(nn.Module):
         Raises:
             CheckpointError: the folder is missing, damaged, or holds another kind of network.
         """
-        config = read_json(Path(folder) / "config.json")
-        if config.get("kind") != KIND:
-            raise CheckpointError(f"{folder} holds a {config.get('kind')!r}; expected a {KIND!r}")
-        model = cls(config["parts"], config["width"])
-        tensors = load_tensors(Path(folder) / "model.safetensors")
-        try:
-            model.load_state_dict({name: t.float() for name, t in tensors.items()})
-        except RuntimeError as error:
-            raise CheckpointError(f"{folder} holds other tensors: {error}") from None
-        return model.eval()
+        return load_network(folder, KIND, lambda told: cls(told["parts"], told["width"]))
 
 
 class PairNetworkReward(MatrixReward):

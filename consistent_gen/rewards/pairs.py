@@ -101,28 +101,6 @@ def excess_consistency(within: float | None, between: float | None) -> float | N
     return 0.0 if between >= 1.0 else (within - between) / (1.0 - between)
 
 
-def identity_retrieval(features: Floats, identities: Sequence[int]) -> float | None:
-    """Share of pictures whose nearest centroid (cosine) is that of their own identity.
-
-    features: n d. A picture is left out of its own centroid; identities with one picture cannot be
-    retrieved and are only there to be confused with. Chance is 1 / number of identities.
-    """
-    unit = unit_rows(features)
-    who = np.array(identities)
-    names = sorted(set(identities))
-    hits = []
-    for i in range(len(unit)):
-        others = np.arange(len(unit)) != i
-        if not (others & (who == who[i])).any():
-            continue
-        centroids = np.stack(
-            [unit[(who == n) & others].mean(0) for n in names if ((who == n) & others).any()]
-        )
-        there = [n for n in names if ((who == n) & others).any()]
-        hits.append(there[int((unit_rows(centroids) @ unit[i]).argmax())] == who[i])
-    return float(np.mean(hits)) if hits else None
-
-
 def unit_rows(features: Floats) -> Floats:
     """Rows n d of length 1; rows of zeros stay zeros."""
     length = np.linalg.norm(features, axis=1, keepdims=True)

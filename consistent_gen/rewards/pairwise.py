@@ -100,11 +100,6 @@ def _log_sum(logs: Sequence[float]) -> float:
     return top + math.log(math.fsum(math.exp(x - top) for x in logs))
 
 
-def edit_score(consistency: float, following: float) -> float:
-    """The reward of an edit: sqrt(SC PF), so that neither is bought with the other."""
-    return math.sqrt(consistency * following)
-
-
 def first_token_loss(losses: Tensor, counted: Tensor, alpha: float = ALPHA) -> Tensor:
     """The paper's loss: alpha l_0 + (1 - alpha) / (n - 1) sum of the others, mean over the batch.
 

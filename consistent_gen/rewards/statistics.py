@@ -19,7 +19,6 @@ from consistent_gen.rewards.base import Floats
 Values = Sequence[Sequence[float]]
 RESAMPLES = 10_000
 SKEWED = 0.5  # skewness of the resampled means above which percentiles are corrected (BCa)
-MARGIN = 0.02  # of the baseline's mean, by which a guard may be lower
 
 
 @dataclass(frozen=True)
@@ -120,21 +119,6 @@ def _students_t(n: int) -> float:
     z, v = NormalDist().inv_cdf(0.975), n - 1
     t = z + (z**3 + z) / (4 * v) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
     return math.sqrt(n / v) * t
-
-
-def non_inferior(candidate: Values, baseline: Values, *, margin: float = MARGIN) -> bool:
-    """Whether the candidate is surely not worse than the baseline by more than `margin` of the
-    baseline's mean: the lower end of the paired interval lies above that.
-    """
-    allowed = margin * abs(bootstrap(baseline).mean)
-    return paired(candidate, baseline).low > -allowed
-
-
-def p_value(interval_means: Floats) -> float:
-    """Two-sided bootstrap p of a mean that is zero, from its resampled means."""
-    n = len(interval_means)
-    tail = min((interval_means <= 0.0).sum(), (interval_means >= 0.0).sum())
-    return float(min(1.0, 2.0 * (tail + 1) / (n + 1)))
 
 
 def holm(p: Mapping[str, float]) -> dict[str, float]:

@@ -87,9 +87,11 @@ class CastMember:
 
     def first_mention(self, adjectives: str = "") -> str:
         """The full description, with `adjectives` before its noun group: "a sad girl with ..."."""
-        article, rest = _split_article(self.words)
         if not adjectives:
             return self.words
+        article, _, rest = self.words.partition(" ")
+        if article.lower() not in ARTICLES:
+            article, rest = "", self.words
         if article.lower() in ("a", "an"):
             article = "an" if adjectives[0].lower() in "aeiou" else "a"
         return " ".join(part for part in (article, adjectives, rest) if part)
@@ -153,11 +155,6 @@ def head_noun(description: str) -> str | None:
     if group and group[0].lower() in ARTICLES:
         group.pop(0)
     return group[-1] if group else None
-
-
-def _split_article(description: str) -> tuple[str, str]:
-    first, _, rest = description.partition(" ")
-    return (first, rest) if first.lower() in ARTICLES else ("", description)
 
 
 def remembered_story(job: DrawJob, model: Model) -> Story:
@@ -297,22 +294,12 @@ class Cast:
         if key is not None:
             return next(id_ for id_, at in self._submitted[key].items() if at == frame.index)
         fields = {"id": self._id(str(frame.index)), **seen}
-        if planned:
-            request = self._request(frame, candidate, **fields)
-        else:
-            request = self._told(frame, redrawing=redrawing, **fields)
+        request = self._request(frame, candidate if planned else None, **fields)
+        if not planned:
+            request = replace(request, redrawing=redrawing)
             request = request if seed is None else replace(request, seed=seed)
         submit = self._shared.submit if self._recipe.anchors else self._engine.submit
         return submit(request)
-
-    def _told(self, frame: FramePlan, **fields: Any) -> FrameRequest:
-        """What the engine is asked for, with who is in the frame by their reference pictures."""
-        by_name = {member.name: member for member in frame.members}
-        named = dict.fromkeys(subject.name for subject in frame.subjects)
-        people = [by_name[name] for name in named if name in by_name]
-        request = frame_request(self.plan, frame, **fields)
-        shown = self.references.shown(people, frame.boxes, moved=request.moved)
-        return replace(request, identities=shown)
 
     @cached_property
     def references(self) -> References:
@@ -388,10 +375,18 @@ class Cast:
         again = f" ({self._ids[what]})" if self._ids[what] > 1 else ""
         return f"{self._prefix}{what}{again}"
 
-    def _request(self, frame: FramePlan, number: int, **fields: Any) -> FrameRequest:
-        """What candidate `number` of a frame of the plan is asked for."""
-        request = self._told(frame, **fields)
-        if self.plan.best_of == 1:
+    def _request(self, frame: FramePlan, number: int | None, **fields: Any) -> FrameRequest:
+        """What the engine is asked for, with who is in the frame by their reference pictures.
+
+        number: of the frame's candidate, where it is the plan's own and has several.
+        """
+        by_name = {member.name: member for member in frame.members}
+        named = dict.fromkeys(subject.name for subject in frame.subjects)
+        people = [by_name[name] for name in named if name in by_name]
+        request = frame_request(self.plan, frame, **fields)
+        shown = self.references.shown(people, frame.boxes, moved=request.moved)
+        request = replace(request, identities=shown)
+        if number is None or self.plan.best_of == 1:
             return request
         record = {"of": self.plan.best_of, "candidate": number + 1, "seed": frame.seed}
         seed = candidate_seed(frame.seed, number)

@@ -99,7 +99,6 @@ def load_story(path: str | Path) -> Story:
         StoryError, UnknownNameError: the file is wrong; the message names the line.
     """
     file = Path(path)
-    file = Path(path)
     try:
         if file.is_dir():
             raise InputError("this is a folder; expected a story file (.yaml)", source=file)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from consistent_gen.world.palette import COATS, EYES, HUES, hue_name
@@ -252,8 +252,3 @@ def _slot(i: int, count: int, camera: str) -> float:
     if count == 1:
         return {"close": 0.5, "medium": 0.5, "far": 0.45}[camera]
     return (0.29, 0.71)[i] if count == 2 else (0.18, 0.5, 0.82)[i]
-
-
-def restyled(frame: FrameSpec, style: str) -> FrameSpec:
-    """The same frame in another style."""
-    return replace(frame, style=style)

@@ -18,7 +18,6 @@ from consistent_gen.attention.policy import AttentionPolicy
 from consistent_gen.attention.roles import Subject
 from consistent_gen.attention.run import SharedRun
 from consistent_gen.attention.sharing import Sharing
-from consistent_gen.methods import FOR_EVERY_MODEL
 from consistent_gen.methods.tuning import recipe_of
 from tests.attention.toys import (
     FAMILIES,
@@ -33,14 +32,11 @@ from tests.attention.toys import (
     redraw,
     state,
 )
-from tests.every_run import or_slow
+from tests.every_run import COUPLING, or_slow
 
 FRAME = Sketch("frame", 1, (FOX,))
 MUTED = Sketch("frame", 1, (Subject(name="fox", tokens=(2, 3), strength=0.0),))
 STEPS = 3
-COUPLING = [name for name in FOR_EVERY_MODEL if name != "vanilla"]
-# The method with every mechanism in every run, the others with the slow tests.
-METHOD_PARAMS = or_slow(COUPLING, ["consistyle"])
 WIDE: dict[str, dict[str, Any]] = {
     "consistory": {"mixing_steps": 0.5, "injection_steps": (0.3, 1.0)},
     "consistyle": {"mixing_steps": 0.5, "structure_steps": (0.3, 1.0), "style_steps": (0.3, 1.0)},
@@ -78,7 +74,7 @@ def lora(model: Any) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("method", METHOD_PARAMS)
+@pytest.mark.parametrize("method", or_slow(COUPLING, ["consistyle"]))
 @pytest.mark.parametrize("family", or_slow(FAMILIES, ["unet"]))
 def test_with_a_lora(family: str, method: str) -> None:
     toy = build(family)
@@ -141,7 +137,8 @@ def test_an_image_adapter_loaded_while_a_method_is_attached() -> None:
             assert processor is own[name]
 
 
-@pytest.mark.parametrize("method", METHOD_PARAMS)
+@pytest.mark.slow  # with ours, `adapters/test_pipelines` holds it in every run
+@pytest.mark.parametrize("method", COUPLING)
 def test_with_an_image_adapter(method: str) -> None:
     base = build("unet", torch.float32)
     torch.manual_seed(0)
@@ -149,7 +146,8 @@ def test_with_an_image_adapter(method: str) -> None:
     hold(WithPictures(base.family, base.model, base.dtype), method, tolerance=1e-3)
 
 
-@pytest.mark.parametrize("method", METHOD_PARAMS)
+@pytest.mark.slow  # `pipeline/test_contract` shares with one in every run
+@pytest.mark.parametrize("method", COUPLING)
 def test_with_a_controlnet(method: str) -> None:
     from diffusers import ControlNetModel
 

@@ -27,6 +27,7 @@ from consistent_gen.attention.sharing import Sharing
 from consistent_gen.errors import ConsistentGenError, InputError
 from consistent_gen.methods.tuning import recipe_of
 from tests.attention.toys import FAMILIES, FOX, Sketch, Toy, anchors, build, draw, enter, held
+from tests.every_run import or_slow
 
 CAT = Subject(name="cat", tokens=(5,))
 CLOSE = 1e-9
@@ -153,11 +154,12 @@ def test_characters_are_isolated(unet: Toy) -> None:
         assert set(run.subjects()) == {"cat", "fox"}
 
 
-@pytest.mark.parametrize(
-    ("gate", "until", "reach"), [("many", 0.0, 4), ("many", 0.5, 0), ("nearest", 0.0, 3)]
-)
+GATES = [("many", 0.0, 4), ("many", 0.5, 0), ("nearest", 0.0, 3)]
+
+
+@pytest.mark.parametrize("case", or_slow(GATES, [GATES[0], GATES[2]]))
 def test_a_frame_with_two_characters_reads_each_in_its_own_region(
-    unet: Toy, gate: Gate, until: float, reach: int
+    unet: Toy, case: tuple[Gate, float, int]
 ) -> None:
     """Moving the cat's bank leaves attention at the fox's tokens of that layer alone, at step 1 of
     4; unless the gate still stands open there. With "nearest" nobody's tokens in between, which
@@ -165,6 +167,7 @@ def test_a_frame_with_two_characters_reads_each_in_its_own_region(
 
     reach: the first column of tokens that the cat's bank changes.
     """
+    gate, until, reach = case
     select = Select(tokens="subject", gate=gate, open=until)
     gated = replace(MASKED, rules=(replace(MASKED.rules[0], select=select),))
     left, right = torch.zeros(8, 12), torch.zeros(8, 12)

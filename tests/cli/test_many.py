@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from consistent_gen.bulk import claimed
+from consistent_gen.bulk import Here, claimed
 from consistent_gen.checkpoints import clear_leftovers
 from consistent_gen.cli import main
 
@@ -60,8 +60,15 @@ def drawn(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
     stories(folder / "in", 3)
     (folder / "in" / "bad.yml").write_text(STORY.format(n=9).replace("frames:", "frmes:"))
     (folder / "in" / "notes.txt").write_text("no story")
-    assert main(words(folder / "in", folder / "out", tiny_folder)) == 1
+    with pytest.MonkeyPatch.context() as patch:
+        in_this_process(patch)
+        assert main(words(folder / "in", folder / "out", tiny_folder)) == 1
     return folder
+
+
+def in_this_process(patch: pytest.MonkeyPatch) -> None:
+    """No others, which import torch anew; the slow tests, which kill them, have them."""
+    patch.setattr("consistent_gen.cli.many._workers", lambda options: Here())
 
 
 @pytest.fixture
@@ -193,12 +200,13 @@ def test_without_ray_the_extra_is_named(
 
 
 def test_folders_are_scored_and_not_twice(
-    copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    in_this_process(monkeypatch)
     folders, out = copied / "out", tmp_path / "scores"
     (folders / "empty").mkdir()
-    asked = ["score", "--many", str(folders), "--out", str(out), "--backend", "colors",
-             "--processes", "2"]  # fmt: skip
+    asked = ["score", "--many", str(folders), "--out", str(out), "--backend", "colors"]
     assert main(asked) == 1
     found = capsys.readouterr()
     assert [line.split(":")[0] for line in found.out.splitlines()] == ["s0", "s1", "s2"]

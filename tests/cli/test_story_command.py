@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,10 +16,13 @@ import pytest
 from PIL import Image
 
 from consistent_gen.cli import main, progress
+from consistent_gen.cli.replay import recipe_named
 from consistent_gen.engine.events import Event, FrameDone
 from consistent_gen.engine.metadata import read_png, write_png
-from consistent_gen.errors import LimitError
+from consistent_gen.engine.replaying import replay
+from consistent_gen.errors import InputError, LimitError
 from consistent_gen.methods import DEFAULT_METHOD, FOR_EVERY_MODEL, METHODS
+from consistent_gen.models import load_backbone
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.registry import resolve
 from consistent_gen.runtime import frame_seed
@@ -245,12 +249,16 @@ def test_a_damaged_record_of_anchors_is_refused(
         {**record, "anchor": 7},
         {**record, "anchor": True},
     ]
-    for number, value in enumerate(broken):
-        capsys.readouterr()
-        path = tmp_path / f"{number}.png"
-        write_png(path, image, {**metadata, "story": {**metadata["story"], "sharing": value}})
-        assert main(["replay", str(path), "--model", str(tiny_folder)]) == 2, value
-        assert capsys.readouterr().err.count("\n") == 1
+    damaged = [{**metadata, "story": {**metadata["story"], "sharing": value}} for value in broken]
+    tiny = load_backbone(tiny_folder, device="cpu")
+    for wrong in damaged:
+        with pytest.raises(InputError) as told:
+            replay(image, wrong, tiny, partial(recipe_named, tiny))
+        assert "\n" not in told.value.message
+    write_png(tmp_path / "damaged.png", image, damaged[0])
+    capsys.readouterr()
+    assert main(["replay", str(tmp_path / "damaged.png"), "--model", str(tiny_folder)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_strength_of_one_and_of_all(tiny_folder: Path, story_file: Path, tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import pytest
 from consistent_gen.cli import main
 from consistent_gen.models.tiny_transformers import build_tiny_transformer
 from tests.cli.test_story_command import draw, interrupt_after_first_frame
-from tests.every_run import or_slow
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "two_friends.yaml"
 GUIDANCE = {
@@ -19,7 +18,8 @@ GUIDANCE = {
 OPTIONS = ("--steps", "2", "--size", "64x64")
 
 
-@pytest.mark.parametrize("kind", or_slow(GUIDANCE, ["flux-dev"]))
+@pytest.mark.slow  # nothing in the command knows a family; `engine/test_transformers` runs always
+@pytest.mark.parametrize("kind", GUIDANCE)
 def test_the_example_is_drawn_replayed_and_drawn_again_after_an_interruption(
     kind: str,
     tmp_path: Path,

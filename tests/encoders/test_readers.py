@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,15 @@ def test_another_network_is_refused(tmp_path: Path) -> None:
     _tiny(Reader).save(tmp_path)
     with pytest.raises(CheckpointError, match="expected a 'judge'"):
         Judge.load(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"width": None}, {"schema": {}}, {"schema": [1]}])
+def test_a_config_that_does_not_fit_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
+    _tiny(Reader).save(tmp_path)
+    told = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(told | change))
+    with pytest.raises(CheckpointError, match=r"does not fit its config\.json"):
+        Reader.load(tmp_path)
 
 
 def test_schema_round_trip() -> None:

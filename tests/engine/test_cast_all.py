@@ -31,7 +31,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "consistyle": {"mixing_steps": 0.5, "structure_steps": (0.25, 0.75)},
     "consistory ahead": {"anchors": 1, "lead": 0.5, "gate": "nearest", "portrait": False},
 }
-QUICK = ("head_start", "consistory ahead")
+QUICK = ("consistory ahead",)
 
 
 def recipe_of(method: str) -> Recipe:

@@ -20,7 +20,7 @@ from consistent_gen.methods.tuning import recipe_of
 from consistent_gen.models import load_backbone
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.models.refiner import Refiner
-from tests.every_run import COUPLING_CASES
+from tests.every_run import COUPLING, or_slow
 
 FOX = FrameRequest(prompt="a red fox", seed=5, settings=DrawSettings(steps=4, guidance=3.0))
 
@@ -95,7 +95,7 @@ def test_replay_draws_the_same_and_names_another_second_stage(
     assert any("other second stage" in reason for reason in reasons)
 
 
-@pytest.mark.parametrize("method", COUPLING_CASES)
+@pytest.mark.parametrize("method", or_slow(COUPLING))
 def test_shared_stories_are_finished_together(refined: Backbone, method: str) -> None:
     engine = Engine(refined)
     story = SharedStory(engine, recipe_of(method), seed=3)

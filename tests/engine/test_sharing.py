@@ -15,9 +15,9 @@ from consistent_gen.draw_settings import DrawSettings
 from consistent_gen.engine import Call, Engine, FrameDone, FrameError, FrameRequest, Step, Subject
 from consistent_gen.engine.sharing import SharedStory
 from consistent_gen.errors import InputError, LimitError
-from consistent_gen.methods import FOR_EVERY_MODEL, tuning
+from consistent_gen.methods import tuning
 from consistent_gen.models.backbone import Backbone
-from tests.every_run import COUPLING_CASES
+from tests.every_run import COUPLING, or_slow
 
 STEPS = 4
 SIZE = (64, 64)
@@ -27,7 +27,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "consistyle": {"mixing_steps": 0.5, "structure_steps": (0.25, 0.75)},
     "story_diffusion": {"id_frames": 2},
 }
-COUPLING = [name for name in FOR_EVERY_MODEL if name != "vanilla"]
 
 
 def request(name: str, prompt: str, seed: int, *who: Subject, **more: Any) -> FrameRequest:
@@ -83,7 +82,7 @@ def draw(
     return found
 
 
-@pytest.mark.parametrize("method", COUPLING_CASES)
+@pytest.mark.parametrize("method", or_slow(COUPLING, ["consistyle"]))
 def test_bytes_depend_on_no_company(tiny: Backbone, method: str) -> None:
     """All at once beside a stranger; and one by one, later, in another order: equal bytes."""
     together = draw(tiny, method, [[READING, WALKING]], bystanders=[PLAIN])

@@ -40,6 +40,7 @@ GUIDANCE = {
     "sd3": 3.0, "flux-dev": 2.5, "flux-schnell": 1.0, "qwen": 3.0, "pixart": 3.0,
     "pixart-sigma": 3.0,
 }  # fmt: skip
+QUICK: tuple[Kind, ...] = ("flux-dev", "qwen")  # in every run, where all go one way
 STORY = """\
 title: Two
 seed: 3
@@ -181,7 +182,7 @@ def test_the_second_order_sampler_is_diffusers_own() -> None:
     assert (one - three).abs().max() > 1e-2
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", or_slow(KINDS, QUICK))
 def test_bytes_depend_on_no_company(models: Mapping[str, Backbone], kind: str) -> None:
     model = models[kind]
     alone = drawn(model, asked(kind))
@@ -194,12 +195,16 @@ def test_bytes_depend_on_no_company(models: Mapping[str, Backbone], kind: str) -
     assert np.array_equal(engine.drain()["one"].image, alone)
 
 
-@pytest.mark.parametrize("kind", or_slow(KINDS, ["flux-dev", "qwen"]))
-@pytest.mark.parametrize("method", or_slow(FOR_EVERY_MODEL, ["head_start", "consistyle"]))
+STORIES = [(kind, method) for kind in KINDS for method in FOR_EVERY_MODEL]
+QUICK_STORIES = [("flux-dev", "consistyle"), ("qwen", "head_start")]
+
+
+@pytest.mark.parametrize("case", or_slow(STORIES, QUICK_STORIES), ids="-".join)
 def test_stories_are_drawn_with_every_method_and_replay(
-    models: Mapping[str, Backbone], kind: str, method: str
+    models: Mapping[str, Backbone], case: tuple[str, str]
 ) -> None:
     """Each frame alone, from what its picture says, has the bytes that it has in the story."""
+    kind, method = case
     model = models[kind]
     plan = plan_story(parse_story(STORY), model, Overrides(method=method))
     assert all(subject.tokens for frame in plan.frames for subject in frame.subjects)
@@ -243,7 +248,7 @@ def test_words_of_characters_are_found_in_every_encoder(
         assert said == [noun] * len(model.readers)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", or_slow(KINDS, ["flux-dev"]))
 def test_previews_show_the_picture_so_far(models: Mapping[str, Backbone], kind: str) -> None:
     model = models[kind]
     for how in ("linear", "decode"):
@@ -254,7 +259,7 @@ def test_previews_show_the_picture_so_far(models: Mapping[str, Backbone], kind: 
         assert not np.array_equal(shown[0], shown[2])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", or_slow(KINDS, QUICK))
 def test_a_part_is_drawn_again_and_the_rest_stays(
     models: Mapping[str, Backbone], kind: str
 ) -> None:
@@ -359,11 +364,11 @@ def test_a_family_says_how_it_is_drawn(models: Mapping[str, Backbone]) -> None:
     assert not settled.guided and asked("sd3").settled(models["sd3"]).settings.guided
 
 
-def test_half_precision_draws(models: Mapping[str, Backbone]) -> None:
-    for kind in KINDS:
-        half = load_backbone(models[kind].path, device="cpu", dtype="bfloat16")
-        near = drawn(half, asked(kind)).astype(int) - drawn(models[kind], asked(kind)).astype(int)
-        assert 0 < np.abs(near).mean() < 8
+@pytest.mark.parametrize("kind", or_slow(KINDS, QUICK))
+def test_half_precision_draws(models: Mapping[str, Backbone], kind: str) -> None:
+    half = load_backbone(models[kind].path, device="cpu", dtype="bfloat16")
+    near = drawn(half, asked(kind)).astype(int) - drawn(models[kind], asked(kind)).astype(int)
+    assert 0 < np.abs(near).mean() < 8
 
 
 @pytest.mark.parametrize(

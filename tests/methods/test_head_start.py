@@ -14,7 +14,7 @@ from consistent_gen.attention.patch import attached
 from consistent_gen.attention.roles import FrameRole
 from consistent_gen.attention.rows import Call, Row
 from consistent_gen.attention.run import SharedRun
-from consistent_gen.attention.settings import Rule, Topology, Window
+from consistent_gen.attention.settings import Rule, Topology, Window, source_step
 from consistent_gen.attention.sharing import Sharing
 from consistent_gen.methods.tuning import recipe_of
 from consistent_gen.models.story_world import StoryWorldConfig, build_unet
@@ -42,7 +42,7 @@ def test_which_step_is_read(
     lead: float, steps: int, window: Window, step: int, expected: int
 ) -> None:
     rule = Rule(window=window, topology=Topology(lead=lead))
-    assert rule.source_step(step, steps) == expected
+    assert source_step([rule], step, steps) == expected
 
 
 def test_anchors_stay_as_far_ahead_as_readers_read() -> None:
@@ -50,7 +50,7 @@ def test_anchors_stay_as_far_ahead_as_readers_read() -> None:
         for lead in (0.0, 0.1, 0.3, 0.5, 1.0):
             recipe = recipe_of("head_start", {"lead": lead})
             (rule,) = recipe.rules
-            ahead = max(rule.source_step(step, steps) - step for step in range(steps))
+            ahead = max(source_step([rule], step, steps) - step for step in range(steps))
             assert ahead < recipe.lead(steps), "an anchor has left the step that is read"
 
 

@@ -53,6 +53,7 @@ def by_diffusers(folder: Path, *files: tuple[Path, float]) -> torch.Tensor:
         return pipe.unet(x, torch.tensor([500, 100]), pipe.text_encoder(ids)[0]).sample
 
 
+@pytest.mark.slow  # a frame with one file is held to diffusers' own in `engine/test_loras`
 @pytest.mark.filterwarnings("ignore:Already found a `peft_config`")  # of diffusers' own
 def test_layers_act_as_in_diffusers_own_pipeline(
     tiny: Backbone, tiny_folder: Path, file: Path, tmp_path: Path

@@ -16,6 +16,7 @@ from consistent_gen.models import load_backbone
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.models.offload import OneOnDevice
 from consistent_gen.models.tiny_transformers import build_tiny_transformer
+from tests.every_run import or_slow
 from tests.models.lora_toys import diffusers_file, parts_of, trained
 
 
@@ -26,7 +27,7 @@ def drawn(model: Backbone, size: tuple[int, int]) -> np.ndarray:
     return engine.drain()["a"].image
 
 
-@pytest.mark.parametrize("family", ["unet", "flux"])
+@pytest.mark.parametrize("family", or_slow(["unet", "flux"], ["unet"]))
 def test_pictures_are_the_same_to_the_byte(family: str, tiny_folder: Path, tmp_path: Path) -> None:
     folder, size = tiny_folder, (128, 128)
     if family == "flux":

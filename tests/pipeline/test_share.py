@@ -45,7 +45,7 @@ def fox(story: PipelineStory, **options: Any) -> SavedCharacter:
     return story.anchor(PORTRAITS, [1, 2], subject="fox", **options)
 
 
-@pytest.mark.parametrize("method", ["consistyle", "consistory"])
+@pytest.mark.parametrize("method", or_slow(["consistyle", "consistory"], ["consistyle"]))
 def test_a_story(pipe: Any, method: str, tmp_path: Path) -> None:
     before = dict(pipe.unet.attn_processors)
     untouched = plain(pipe, "a fox reading", 3)

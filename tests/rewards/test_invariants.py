@@ -363,7 +363,7 @@ def test_15_ranks_do_not_depend_on_the_numbers_of_candidates() -> None:
 def test_16_the_interval_covers_what_it_says() -> None:
     """Prompts differ by 1, seeds of a prompt by 0.5: the truth is 0."""
     rng = np.random.default_rng(0)
-    prompts, seeds, runs = 30, 3, 800
+    prompts, seeds, runs = 30, 3, 400
     hits = narrow = 0
     for run in range(runs):
         values = rng.normal(size=(prompts, 1)) + 0.5 * rng.normal(size=(prompts, seeds))

@@ -23,7 +23,6 @@ from consistent_gen.rewards.pairwise import (
     LocalJudge,
     YesNoReward,
     answer,
-    edit_score,
     first_token_loss,
     yes_share,
 )
@@ -215,6 +214,5 @@ def test_forms_of_an_answer() -> None:
         "yes", "yes", "no", None, None,
     ]  # fmt: skip
     assert answer(" Yes", canonical=False) is None and answer("Yes", canonical=False) == "yes"
-    assert edit_score(0.25, 1.0) == 0.5 and edit_score(0.0, 1.0) == 0.0
     with pytest.raises(InputError, match="asked nothing"):
         YesNoReward(None, [])  # type: ignore[arg-type]

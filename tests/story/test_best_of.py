@@ -22,6 +22,7 @@ from consistent_gen.story.cast import Cast
 from consistent_gen.story.draw import draw_story
 from consistent_gen.story.plan import FramePlan, Overrides, StoryPlan, plan_story
 from consistent_gen.story.script import dump_story, parse_story
+from tests.every_run import or_slow
 from tests.story.choosing import by_brightness
 
 STORY = """\
@@ -87,7 +88,7 @@ def test_seeds_of_candidates_follow_from_the_frames_own() -> None:
     assert not set(seeds[1:]) & set(candidate_seeds(8, 8))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", or_slow(METHODS, ["consistory"]))
 def test_what_is_kept_is_the_story_drawn_from_the_seeds_that_were_chosen(
     tiny: Backbone, method: str
 ) -> None:
@@ -110,7 +111,7 @@ def test_what_is_kept_is_the_story_drawn_from_the_seeds_that_were_chosen(
         assert np.array_equal(drawn[str(id_)].image, found[index].done.image)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", or_slow(METHODS, ["consistory"]))
 def test_a_frame_alone_is_that_of_its_story(tiny: Backbone, method: str) -> None:
     plan = plan_of(tiny, method)
     whole = chosen(tiny, plan)
@@ -121,7 +122,7 @@ def test_a_frame_alone_is_that_of_its_story(tiny: Backbone, method: str) -> None
         assert np.array_equal(alone.done.image, whole[frame.index].done.image)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", or_slow(METHODS, ["consistory"]))
 def test_what_is_kept_can_be_replayed(tiny: Backbone, method: str) -> None:
     recipe = partial(recipe_named, tiny)
     for choice in chosen(tiny, plan_of(tiny, method)).values():

@@ -9,13 +9,14 @@ import pytest
 from PIL import Image
 
 from consistent_gen.engine import Engine, FrameRequest
+from consistent_gen.methods import FOR_EVERY_MODEL
 from consistent_gen.methods.tuning import tuned
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.story.anchors import Anchors, plan_anchors
 from consistent_gen.story.cast import Cast
 from consistent_gen.story.plan import Overrides, StoryPlan, plan_story
 from consistent_gen.story.script import load_story
-from tests.every_run import METHOD_CASES
+from tests.every_run import or_slow
 
 STORY = """\
 title: x
@@ -56,7 +57,7 @@ def draw(backbone: Backbone, plan: StoryPlan) -> dict[str, np.ndarray]:
     return {name: event.image for name, event in engine.drain().items()}
 
 
-@pytest.mark.parametrize("method", METHOD_CASES)
+@pytest.mark.parametrize("method", or_slow(FOR_EVERY_MODEL))
 def test_every_frame_of_the_story_and_no_other_is_shown(
     tiny: Backbone, tmp_path: Path, method: str
 ) -> None:
@@ -179,7 +180,7 @@ def test_which_frames_are_anchors(
     assert sorted(draw(tiny, plan)) == [str(i) for i in range(len(shown))]
 
 
-@pytest.mark.parametrize("method", METHOD_CASES)
+@pytest.mark.parametrize("method", or_slow(FOR_EVERY_MODEL, ["consistyle"]))
 def test_a_frame_alone_is_the_frame_of_its_story(
     tiny: Backbone, tmp_path: Path, method: str
 ) -> None:

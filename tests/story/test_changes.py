@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from consistent_gen.engine import Engine, FrameDone
+from consistent_gen.methods import FOR_EVERY_MODEL
 from consistent_gen.methods.tuning import tuned
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.story.cast import Cast
 from consistent_gen.story.changes import drawn_from
 from consistent_gen.story.plan import Overrides, StoryPlan, plan_story
 from consistent_gen.story.script import parse_story
-from tests.every_run import METHOD_CASES
+from tests.every_run import or_slow
 
 CAST = {"Mia": "a girl with a red hat", "Bo": "a small bear"}
 FRAMES = (
@@ -50,7 +51,7 @@ def pictures(backbone: Backbone, plan: StoryPlan) -> list[np.ndarray]:
     return [found[index] for index in range(len(plan.frames))]
 
 
-@pytest.mark.parametrize("method", METHOD_CASES)
+@pytest.mark.parametrize("method", or_slow(FOR_EVERY_MODEL, ["head_start"]))
 def test_frames_that_are_drawn_from_the_same_are_the_same(tiny: Backbone, method: str) -> None:
     plan = plan_of(tiny, method)
     other_mia = CAST | {"Mia": "a girl with a green hat"}

@@ -78,6 +78,7 @@ def drawn_shards(folder: Path, count: int = 2) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_drawn_families_take_part_and_count_as_the_reader_says(
     tmp_path: Path, reader: Path, vae: Path
 ) -> None:

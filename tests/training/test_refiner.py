@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -32,9 +33,19 @@ CPU = torch.device("cpu")
 WORLD = StoryWorld("train", seed=7)
 
 
+ROWS = 8  # of a shard: half of what the recipe makes at once
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_shards() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(refiner, "ROWS", ROWS)
+        yield
+
+
 @pytest.fixture(scope="module")
 def crops(tmp_path_factory: pytest.TempPathFactory, story_model: Path) -> Path:
-    """A folder with a shard of sixteen rows."""
+    """A folder with a shard of rows."""
     folder = tmp_path_factory.mktemp("crops")
     row_maker(folder, story_model, WORLD)(0)
     return folder
@@ -49,15 +60,15 @@ def _pool(folder: Path, model: Path) -> CropPool:
 def test_rows_are_pictures_and_what_was_predicted_of_them(crops: Path) -> None:
     rows = load_tensors(shard_path(crops, 0))
     fine = StoryWorld("train", seed=7, size=256)
-    assert torch.equal(rows["pictures"], fine.tensor(range(16)))
-    assert rows["latents"].shape == (16, 3, 50, 16, 16)
-    assert rows["decodes"].shape == (16, 3, 3, 128, 128)
+    assert torch.equal(rows["pictures"], fine.tensor(range(ROWS)))
+    assert rows["latents"].shape == (ROWS, 3, 50, 16, 16)
+    assert rows["decodes"].shape == (ROWS, 3, 3, 128, 128)
     assert ((rows["levels"] > 0.0) & (rows["levels"] < 1.0)).all()
     assert rows["levels"][:, 0].max() < 0.25
     # Sampled ones end where retouching ends.
     assert (rows["levels"][:, 1:] == RETOUCH_AT[-1]).all()
     there = ~rows["heads"].isnan().any(-1)
-    assert there.sum(1).tolist() == [len(WORLD.frame(n).subjects) for n in range(16)]
+    assert there.sum(1).tolist() == [len(WORLD.frame(n).subjects) for n in range(ROWS)]
 
 
 def _place(rows: dict[str, Tensor], batch: dict[str, Tensor], n: int) -> tuple[int, int, int, int]:
@@ -97,15 +108,15 @@ def test_crops_at_heads_hold_a_head(crops: Path, story_model: Path) -> None:
     middles = (rows["heads"][..., :2] + rows["heads"][..., 2:]) / 2
     held = {}
     for share in (0.0, 1.0):
-        batch = pool.batch(64, 6, share, torch.Generator().manual_seed(0))
+        batch = pool.batch(32, 6, share, torch.Generator().manual_seed(0))
         hits = 0
-        for n in range(64):
+        for n in range(32):
             i, _, y, x = _place(rows, batch, n)
             at = middles[i] * 16 - torch.tensor([x, y])
             hits += bool(((at >= 0) & (at <= 6)).all(-1).any())
         held[share] = hits
     # Crops lie around heads: two cells off on average, of three that they reach.
-    assert held[1.0] > 42 and held[0.0] < held[1.0] - 10
+    assert held[1.0] > 21 and held[0.0] < held[1.0] - 5
 
 
 def test_rows_of_another_denoiser_are_refused(

@@ -179,6 +179,7 @@ def test_the_recipe_learns_resumes_and_says_how_well(views: Path, tmp_path: Path
     assert subject_encoder.main(replace(config, images=16)) == scores
 
 
+@pytest.mark.slow
 def test_a_step_lowers_the_losses_of_its_own_views(views: Path, tmp_path: Path) -> None:
     config = subject_encoder.SubjectEncoderConfig(
         run=tmp_path, views=views, images=320, batch=8, width=16, threads=1, measured=2,

@@ -17,7 +17,7 @@ def test_garbage_is_answered_and_leaves_no_traceback(
     with httpx.Client(base_url=place.server.url, timeout=30) as http:
         assert http.get("/").status_code == 200  # gives the page's cookie
         events = http.get("/config").json()["dependencies"]
-        for event in events[:24]:
+        for event in events[:24:2]:
             session = f"s{event['id']}"
             sent = {"data": ["zzz"] * len(event["inputs"]), "fn_index": event["id"],
                     "session_hash": session}  # fmt: skip

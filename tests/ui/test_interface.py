@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import httpx
@@ -46,6 +48,18 @@ def gradio(url: str, token: str = "", **headers: str) -> GradioClient:
     return GradioClient(url, headers=said, verbose=False)
 
 
+@pytest.fixture(scope="module")
+def clients(url: str, tokens: dict[str, str]) -> Iterator[Callable[[str], GradioClient]]:
+    """A client for each of those who call; each reads the whole page when it is made."""
+    with ExitStack() as made:
+
+        @functools.cache
+        def client(who: str) -> GradioClient:
+            return made.enter_context(closing(gradio(url, tokens.get(who, ""))))
+
+        yield client
+
+
 def test_a_story_is_drawn_and_its_job_read_with_the_callers_key(
     url: str, tokens: dict[str, str]
 ) -> None:
@@ -73,12 +87,11 @@ def test_a_story_is_drawn_and_its_job_read_with_the_callers_key(
     ],
 )
 def test_what_the_gate_refuses_is_refused_here(
-    url: str, tokens: dict[str, str], who: str, call: dict[str, object], said: str
+    clients: Callable[[str], GradioClient], who: str, call: dict[str, object], said: str
 ) -> None:
-    client = gradio(url, tokens.get(who, ""))
+    client = clients(who)
     with pytest.raises(Exception, match=said):
         client.predict(**call)
-    client.close()
 
 
 def test_pages_of_other_sites_may_not_call_them(url: str, tokens: dict[str, str]) -> None:

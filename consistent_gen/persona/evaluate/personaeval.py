@@ -26,7 +26,6 @@ from consistent_gen.language.models import LanguageModel, Message
 from consistent_gen.persona.measurement import MeasuredItem, Measurement
 from consistent_gen.persona.statistics import measured
 
-TRACKS = ("Literary", "Drama", "Expertise")
 HUMAN = 0.908  # top-1 of people, all tracks (abstract)
 BINS = 20
 MAX_OPTIONS = 8

@@ -30,7 +30,6 @@ from consistent_gen.persona.statistics import measured
 from consistent_gen.persona.transcript import Transcript
 
 OWN_TURNS = 5
-MAX_FIELD = 1_000_000  # characters of a table's cell
 COLUMNS = ["persona", "query", "response"]
 
 

@@ -35,7 +35,6 @@ CHEEKS = {"freckles": "freckles", "blush": "rosy cheeks", "stripes": "striped ch
 # What a sheet may leave out to fit into a prompt, the first first.
 EXPENDABLE = ("shoes", "eyes", "cheeks", "bottom", "size", "pattern", "hair_style", "accessory",
               "coat", "top")  # fmt: skip
-_COLOURED = ("top", "bottom", "shoes", "accessory")
 
 
 @dataclass

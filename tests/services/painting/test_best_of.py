@@ -15,6 +15,7 @@ from consistent_gen.story.cast import Cast
 from services.painting.painter import Painter
 from services.painting.reports import Drawn, Failed, Stepped
 from services.plans import validate_story
+from tests.every_run import or_slow
 from tests.services.painting.test_painter import BUCKET, drive, poisoned
 from tests.services.small_model import MakeLease, story
 from tests.story.choosing import by_brightness
@@ -46,7 +47,7 @@ def as_a_file(backbone: Backbone, request: StoryIn) -> dict[int, ChosenFrame]:
     }
 
 
-@pytest.mark.parametrize("method", ["vanilla", "head_start", "consistory"])
+@pytest.mark.parametrize("method", or_slow(["vanilla", "head_start", "consistory"], ["head_start"]))
 def test_a_lease_gives_the_frame_of_the_story(
     tiny: Backbone, make_lease: MakeLease, method: str
 ) -> None:

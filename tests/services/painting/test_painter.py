@@ -24,7 +24,7 @@ from services.painting.anchor_cache import IDLE_SHARE
 from services.painting.painter import Painter
 from services.painting.reports import Drawn, Failed, Report, Stepped
 from services.plans import validate_story
-from tests.every_run import METHOD_CASES, or_slow
+from tests.every_run import or_slow
 from tests.services.small_model import MakeLease, story
 
 BUCKET = 4  # rows per call: small, so that these tests are quick
@@ -79,7 +79,7 @@ def poisoned(backbone: Backbone, word: str, error: type[Exception] = RuntimeErro
         hook.remove()
 
 
-@pytest.mark.parametrize("method", METHOD_CASES)
+@pytest.mark.parametrize("method", or_slow(FOR_EVERY_MODEL, ["head_start"]))
 def test_each_frame_alone_is_the_frame_of_the_whole_story(
     tiny: Backbone, make_lease: MakeLease, method: str
 ) -> None:

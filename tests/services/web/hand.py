@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import json
 import socket
@@ -39,9 +40,15 @@ def settings_in(folder: Path, *, limits: LimitSettings | None = None, **auth: An
     )
 
 
+@functools.cache
+def world_picture(number: int) -> Image.Image:
+    """A picture of the story world, drawn once."""
+    return Image.fromarray(WORLD.picture(number).rgb)
+
+
 def world_png(number: int, side: int = 128, text: str | None = None) -> bytes:
     """A picture of the story world as a file; `text` goes into a chunk as metadata does."""
-    picture = Image.fromarray(WORLD.picture(number).rgb)
+    picture = world_picture(number)
     if side != 128:
         picture = picture.resize((side, side))
     chunks = PngImagePlugin.PngInfo()

@@ -88,6 +88,7 @@ def test_library_references_reach_the_worker(alice: Client, hand: Hand) -> None:
     assert hand.seen_references[1:] == [[]]
 
 
+@pytest.mark.slow
 def test_a_large_character_goes_out_and_comes_in(alice: Client, server: Server) -> None:
     """Larger than any other request may be."""
     rng = np.random.default_rng(0)

@@ -13,6 +13,7 @@ import pytest
 
 from consistent_gen.client import Client
 from consistent_gen.client.types import JobState
+from tests.every_run import or_slow
 from tests.services.web.hand import Hand, Server, settings_in, until, world_png
 
 WAITING: dict[str, dict[str, Any]] = {
@@ -60,11 +61,14 @@ def state_of(server: Server, job: str) -> JobState:
     return server.state.jobs.get("anonymous", job).state
 
 
-@pytest.mark.parametrize("kind", ["generations", "edits"])
-@pytest.mark.parametrize("key", [None, "mine"])
+STOPPED = [("generations", None), ("edits", "mine"), ("generations", "mine"), ("edits", None)]
+
+
+@pytest.mark.parametrize("case", or_slow(STOPPED, STOPPED[:2]))
 def test_stopping_tells_the_truth_and_cancels_nothing(
-    tmp_path: Path, kind: str, key: str | None
+    tmp_path: Path, case: tuple[str, str | None]
 ) -> None:
+    kind, key = case
     server = Server(settings_in(tmp_path / "data")).start()
     answers: list[httpx.Response] = []
     call = asked(server, kind, key)
@@ -111,7 +115,7 @@ def test_a_stream_that_stops_says_so(tmp_path: Path) -> None:
     server.stop()
 
 
-@pytest.mark.parametrize("kind", list(WAITING))
+@pytest.mark.parametrize("kind", or_slow(WAITING, ["generations"]))
 def test_who_leaves_cancels_for_themselves_alone(idle: Server, kind: str) -> None:
     with pytest.raises(httpx.ReadTimeout):
         asked(idle, kind, timeout=1.0)()
@@ -119,7 +123,7 @@ def test_who_leaves_cancels_for_themselves_alone(idle: Server, kind: str) -> Non
     until(lambda: state_of(idle, job) is JobState.cancelled, "the cancelling")
 
 
-@pytest.mark.parametrize("kind", list(WAITING))
+@pytest.mark.parametrize("kind", or_slow(WAITING, ["images"]))
 def test_who_leaves_cancels_nothing_that_has_a_key(idle: Server, kind: str) -> None:
     """Two wait for one job; one of them leaves, and the other gets its pictures."""
     answers: list[httpx.Response] = []

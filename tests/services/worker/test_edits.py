@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from consistent_gen.models.backbone import Backbone
-from tests.every_run import COUPLING_CASES
+from tests.every_run import COUPLING, or_slow
 from tests.services.web.hand import world_png
 from tests.services.worker.servers import Gateway, gateway, local_worker, settings_for
 
@@ -31,7 +31,7 @@ def edited(server: Gateway, picture: bytes, **fields: str) -> list[bytes]:
     return [base64.b64decode(item["b64_json"]) for item in answer.json()["data"]]
 
 
-@pytest.mark.parametrize("method", COUPLING_CASES)
+@pytest.mark.parametrize("method", or_slow(COUPLING, ["head_start"]))
 def test_who_is_in_the_picture_is_drawn(served: Gateway, method: str) -> None:
     one = edited(served, world_png(1), method=method)
     assert edited(served, world_png(1), method=method) == one  # nothing but the request counts

@@ -17,6 +17,7 @@ from services.painting.painter import Painter
 from services.painting.reports import Drawn, Report, Stepped
 from services.worker.leases import HttpLeases, LeaseSource, StoreLeases
 from services.worker.loop import Worker
+from tests.every_run import or_slow
 from tests.services.small_model import MakeLease, story
 from tests.services.worker.servers import (
     BUCKET,
@@ -82,7 +83,7 @@ def steps_of(client: Client, job: str) -> list[int]:
     return [frame.step for frame in client.job(job).frames]
 
 
-@pytest.mark.parametrize("kind", ["stores", "http"])
+@pytest.mark.parametrize("kind", or_slow(["stores", "http"], ["http"]))
 def test_a_small_user_does_not_wait_for_a_large_one(
     tmp_path: Path, tiny: Backbone, make_lease: MakeLease, kind: str
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import subprocess
@@ -32,6 +33,7 @@ from consistent_gen.story.types import Story
 from consistent_gen.story.wording import Vocabulary, telling, word_story
 from consistent_gen.story.wording.drawing_words import table
 from consistent_gen.world.captions import MAX_WORDS, vocabulary
+from tests.every_run import or_slow
 from tests.memory.test_embedders import serving
 
 WORLD = Vocabulary("world", frozenset(vocabulary()), MAX_WORDS)
@@ -62,9 +64,14 @@ def told(story: Story) -> str:
 
 
 # templates --------------------------------------------------------------------------------------
-@pytest.mark.parametrize("idea", IDEAS)
-@pytest.mark.parametrize("frames", [2, 3, 5, 6, 12, 24])
-def test_a_story_is_drawn_word_for_word(idea: str, frames: int) -> None:
+LENGTHS = [2, 3, 5, 6, 12, 24]
+# In every run: each idea at the length that is written by default, and one idea at each length.
+QUICK = [(idea, 6) for idea in IDEAS] + [(IDEAS[0], frames) for frames in LENGTHS]
+
+
+@pytest.mark.parametrize("case", or_slow(itertools.product(IDEAS, LENGTHS), QUICK), ids=str)
+def test_a_story_is_drawn_word_for_word(case: tuple[str, int]) -> None:
+    idea, frames = case
     for seed in range(3):
         story = parse_story(dump_story(written(idea, frames=frames, seed=seed)))
         assert len(story.frames) == frames and story.seed == seed
