@@ -438,6 +438,7 @@ class Assistant:
             request.name, request.noun, picture, description=request.description
         )
         self._pending = proposal
+        self._pictured.looked_away()
         question = replies.is_it_there(request.name, proposal.box, proposal.similar)
         return Said(text=question, asks=True)
 

@@ -121,6 +121,10 @@ class PictureTalk:
     reader: Reader | None = None
     _shown: tuple[bytes, str] | None = None
 
+    def looked_away(self) -> None:
+        """Another picture is being talked of: what was shown before is not what "that" means."""
+        self._shown = None
+
     def who(self, picture: bytes) -> str:
         """Who is in a picture; it is kept in mind, not stored, for a correction."""
         whole = read_picture(picture)
