@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.conversations import MODELS, VERDICTS, answerer, judged
-from benchmarks.memory_arms import ARMS, ArmAnswer, HeardConversation, asked, heard
+from benchmarks.memory_arms import ARMS, Arm, ArmAnswer, HeardConversation, asked, heard
 from consistent_gen.checkpoints import write_json
 from consistent_gen.language.embedders import TextEmbedder, default_embedder
 from consistent_gen.language.models import LanguageModel
@@ -51,13 +51,14 @@ def ablated(
     model: LanguageModel,
     embedder: TextEmbedder | None,
     *,
+    arms: Mapping[str, Arm] = ARMS,
     most: int = 0,
     reply_tokens: int = 512,
     outputs: int = 6,
 ) -> dict[str, Any]:
     """A row for each arm: counts of verdicts, and means over all questions."""
     rows: dict[str, Any] = {}
-    for name, arm in ARMS.items():
+    for name, arm in arms.items():
         verdicts: Counter[str] = Counter()
         all_answers: list[ArmAnswer] = []
         gaps = []
