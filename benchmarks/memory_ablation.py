@@ -113,7 +113,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             reply_tokens=options.reply_tokens, outputs=options.outputs,
         )  # fmt: skip
     if options.out is not None:
-        settings = {k: v for k, v in vars(options).items() if k not in ("out", "folders", "replies")}
+        settings = {
+            k: v for k, v in vars(options).items() if k not in ("out", "folders", "replies")
+        }
         result = {"settings": settings, "model": model.name, "versions": versions(), "arms": rows}
         write_json(options.out, result)
     return 0

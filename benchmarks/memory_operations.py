@@ -145,7 +145,9 @@ def judge_turn(
     return kinds, written, ended
 
 
-def turn_score(gold: Gold, kinds: Counter[str], written: Mapping[str, float], ended: set[str]) -> float:
+def turn_score(
+    gold: Gold, kinds: Counter[str], written: Mapping[str, float], ended: set[str]
+) -> float:
     """The score of one turn in [-1, 1]; it must have gold."""
     wanted = len(gold.writes) + len(gold.ends)
     points = sum(1.0 if share >= EXACT else 0.5 for share in written.values()) + len(ended)
@@ -216,9 +218,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     listeners: dict[str, Listener] = {"rules": RuleListener(), "parser": default_listener()}
     model = _model(options)
     if model is not None:
-        listeners[model.name] = ModelListener(
-            model, traits=False, max_tokens=options.reply_tokens
-        )
+        listeners[model.name] = ModelListener(model, traits=False, max_tokens=options.reply_tokens)
     rows: dict[str, Any] = {}
     for name, listener in listeners.items():
         rows[name] = judged(paths, listener, options.turns).row()

@@ -151,7 +151,8 @@ def _option_axes(
         eight = all(len(q.options) == len(OPTION_AXES) for q in questions)
         in_order = eight and set(answers.values()) == {"a"}
         return {q.id: OPTION_AXES for q in questions} if in_order else {}
-    given, known = json_of(file), {}
+    given = json_of(file)
+    known: dict[str, Mapping[str, tuple[int, int, int]]] = {}
     for question in questions:
         try:
             known[question.id] = {k.lower(): _bits(v) for k, v in given[question.id].items()}
@@ -311,15 +312,17 @@ def _history(file: Path, link: str) -> tuple[Line, ...]:
     path = next((place for place in places if place.is_file()), None)
     if path is None or ".." in Path(link).parts:
         raise InputError(f"the linked history {link} is not in a folder above it", source=file)
-    content = json_of(path)
-    messages = content.get("chat_history") if isinstance(content, dict) else content
+    content: Any = json_of(path)
+    messages = content.get("chat_history", ()) if isinstance(content, dict) else content
     try:
         return tuple(
             Line(f"{path.stem}:{i}", str(m["role"]), _plain(m["content"]))
             for i, m in enumerate(messages)
         )
     except (KeyError, TypeError):
-        raise InputError('no messages with role and content in "chat_history"', source=path) from None
+        raise InputError(
+            'no messages with role and content in "chat_history"', source=path
+        ) from None
 
 
 def _plain(content: object) -> str:

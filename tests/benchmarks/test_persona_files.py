@@ -171,10 +171,12 @@ def v2_row(**changes: str) -> dict[str, str]:
 
 
 def test_personamem_v2_follows_its_links(tmp_path: Path) -> None:
-    history = [{"role": "system", "content": "You help."},
-               {"role": "user", "content": "Fix my mail: my hay fever is bad, so ..."},
-               {"role": "assistant", "content": "Done"},
-               {"role": "user", "content": [{"type": "text", "text": "Look"}, {"type": "image"}]}]
+    history = [
+        {"role": "system", "content": "You help."},
+        {"role": "user", "content": "Fix my mail: my hay fever is bad, so ..."},
+        {"role": "assistant", "content": "Done"},
+        {"role": "user", "content": [{"type": "text", "text": "Look"}, {"type": "image"}]},
+    ]
     write(tmp_path / "data/chat_history_32k/h_persona5.json", {"chat_history": history})
     rows = [v2_row(), v2_row(updated="True")]
     benchmark = load_personamem(table(tmp_path / "benchmark/text/benchmark.csv", rows), None)

@@ -163,7 +163,9 @@ class PictureTalk:
         the right one. Else the newest photograph of the wrong one changes hands.
         """
         if pending is not None and request.wrong in ("", pending.name):
-            return replace(pending, name=request.right, class_name=self._kind(request.right, pending))
+            return replace(
+                pending, name=request.right, class_name=self._kind(request.right, pending)
+            )
         if self._shown is not None and request.wrong in ("", self._shown[1]):
             (picture, name), self._shown = self._shown, None
             known = self._named(request.right) or self._named(name)
