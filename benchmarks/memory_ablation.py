@@ -24,8 +24,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.conversations import MODELS, VERDICTS, answerer, judged
-from benchmarks.memory_arms import ARMS, Arm, ArmAnswer, HeardConversation, asked, heard
-from consistent_gen.checkpoints import write_json
+from benchmarks.memory_arms import ARMS, Arm, ArmAnswer, HeardConversation, asked, heard, write_run
 from consistent_gen.language.embedders import TextEmbedder, default_embedder
 from consistent_gen.language.models import LanguageModel
 from consistent_gen.memory.listening.parsed_listener import default_listener
@@ -113,11 +112,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             reply_tokens=options.reply_tokens, outputs=options.outputs,
         )  # fmt: skip
     if options.out is not None:
-        settings = {
-            k: v for k, v in vars(options).items() if k not in ("out", "folders", "replies")
-        }
-        result = {"settings": settings, "model": model.name, "versions": versions(), "arms": rows}
-        write_json(options.out, result)
+        unsaid = ("out", "folders", "replies")
+        settings = {k: v for k, v in vars(options).items() if k not in unsaid}
+        run = {"model": model.name, "settings": settings, "conversations": len(conversations),
+               "versions": versions(), "arms": rows}  # fmt: skip
+        write_run(options.out, run, "model")
     return 0
 
 

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from consistent_gen.checkpoints import read_json, write_json
 from consistent_gen.language.embedders import TextEmbedder
 from consistent_gen.language.models import LanguageModel, Message
 from consistent_gen.memory import open_memory
@@ -193,3 +194,9 @@ def asked(
                     ArmAnswer(text, counted.calls - calls, counted.tokens - tokens, spent)
                 )
     return answers
+
+
+def write_run(path: Path, run: Mapping[str, Any], key: str) -> None:
+    """Put a run into a results file, in the place of the one with the same ``key``, if any."""
+    before = read_json(path)["runs"] if path.is_file() else []
+    write_json(path, {"runs": [*(r for r in before if r[key] != run[key]), run]})

@@ -41,8 +41,7 @@ import yaml
 
 from benchmarks.conversations import KEPT, MODELS, SUPPORTED, TRAPPED, answerer, covered, stems
 from benchmarks.memory_ablation import ablated
-from benchmarks.memory_arms import ARMS, heard
-from consistent_gen.checkpoints import write_json
+from benchmarks.memory_arms import ARMS, heard, write_run
 from consistent_gen.language.embedders import TextEmbedder, default_embedder
 from consistent_gen.language.endpoints import Endpoint
 from consistent_gen.language.models import EndpointModel, LanguageModel, Replay
@@ -223,12 +222,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, listener in listeners.items():
         rows[name] = judged(paths, listener, options.turns).row()
         print(f"{name}: {rows[name]}", flush=True)
-    result = {"conversations": len(paths), "turns": options.turns, "versions": versions(),
-              "operations": rows}  # fmt: skip
+    run: dict[str, Any] = {
+        "listened": f"{len(paths)} conversations, {options.turns or 'all'} turns of each",
+        "versions": versions(), "operations": rows,
+    }  # fmt: skip
     if not options.no_modes:
-        result["modes"] = modes(paths, default_embedder())
+        run["modes"] = modes(paths, default_embedder())
     if options.out is not None:
-        write_json(options.out, result)
+        write_run(options.out, run, "listened")
     return 0
 
 

@@ -21,7 +21,8 @@ friend Quillon", a picture, "yes".
 - forgotten: no file has the name or a byte of its pictures, and the others are still recognised.
 
 Measured is what `chat` has where the shipped weights are: the default listener, and the story-world
-reader to compare pictures with; ``--colours`` compares colours and where they are instead.
+reader to compare pictures with. It knows drawn characters alone, so both kinds are measured again
+with what is left without it: colours and where they are (`ColourLayout`, which sees no clothes).
 """
 
 from __future__ import annotations
@@ -237,14 +238,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--cases", type=int, default=20, help="of the story world")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--show", action="store_true", help="print every miss")
-    parser.add_argument("--colours", action="store_true", help="compare colours, not the reader's")
     options = parser.parse_args(argv)
-    colours = options.colours
-    sees: ImageEmbedder = ColourLayout() if colours else StoryWorldReader(weights_root() / "reader")
-    result = {
-        "story world": measured(world_cases(options.cases), sees, show=options.show),
-        "photographs": measured(photograph_cases(), sees, show=options.show),
-    }
+    embedders: dict[str, ImageEmbedder] = {
+        "": StoryWorldReader(weights_root() / "reader"), ", by colours": ColourLayout(),
+    }  # fmt: skip
+    result = {}
+    for name, sees in embedders.items():
+        for kind, cases in (
+            ("story world", world_cases(options.cases)), ("photographs", photograph_cases()),
+        ):  # fmt: skip
+            result[kind + name] = measured(cases, sees, show=options.show)
     for kind, counts in result.items():
         print(f"{kind}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
     if options.out is not None:
