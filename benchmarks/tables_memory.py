@@ -94,7 +94,7 @@ def memory_operations(result: Mapping[str, Any]) -> str:
     """Operations of each listener, and fast against agentic reading."""
     parts = [
         "## Persona memory: operations\n\n`python -m benchmarks.memory_operations`, gold facts of "
-        "natural conversations that nothing was tuned on\n"
+        "natural conversations that nothing was tuned on; written and ended are recalls\n"
     ]
     names = ("precision", "sound", "recall_written", "recall_ended", "score")
     for run in result["runs"]:
@@ -103,8 +103,8 @@ def memory_operations(result: Mapping[str, Any]) -> str:
              str(row["unreadable"]), f"{row['milliseconds']:.0f}")
             for listener, row in run["operations"].items()
         ]  # fmt: skip
-        head = (f"listener, {run['listened']}", "turns", "operations", "precision", "sound", "recall, written",
-                "recall, ended", "score", "unreadable", "ms")  # fmt: skip
+        columns = ("turns", "operations", "precision", "sound", "written", "ended", "score")
+        head = (f"listener, {run['listened']}", *columns, "unreadable", "ms")
         parts.append(table(head, rows))
     for run in result["runs"]:
         rows = [

@@ -64,19 +64,33 @@ def pictures(ana: Assistant) -> dict[str, int]:
 
 def test_what_is_said_of_pictures() -> None:
     read = read_picture_request
-    for text in ("No, that's Rex, not Bo.", "no that's not Bo, that's Rex!", "That is Rex, not Bo",
-                 "That\u2019s not Bo, it\u2019s Rex", "Wrong: this is not Bo but Rex."):  # fmt: skip
+    for text in (
+        "No, that's Rex, not Bo.",
+        "no that's not Bo, that's Rex!",
+        "That is Rex, not Bo",
+        "That\u2019s not Bo, it\u2019s Rex",
+        "Wrong: this is not Bo but Rex.",
+    ):
         assert read(text) == NotHim("Rex", "Bo"), text
     assert read("No, that's Rex.") == NotHim("Rex", "")
-    for text in ("Bo is not a cat, he is a dog.", "No, Bo isn't a cat, but a dog",
-                 "Bo is a dog, not a cat."):  # fmt: skip
+    for text in (
+        "Bo is not a cat, he is a dog.",
+        "No, Bo isn't a cat, but a dog",
+        "Bo is a dog, not a cat.",
+    ):
         assert read(text) == OtherKind("Bo", "a dog", "a cat"), text
     for text in ("Who's this?", "Who is in the picture?", "do you recognise him?"):
         assert read(text) == WhoRequest(), text
     assert read("What does Bo wear in the last picture?") == WornRequest("Bo")
-    for text in ("That's nice, not bad", "No, that's fine.", "Who is this Bo you talk about?",
-                 "My boss is not a monster, he is a manager", "That's not my problem, it's yours",
-                 "What does Bo wear?", "I said that's Rex, not Bo"):  # fmt: skip
+    for text in (
+        "That's nice, not bad",
+        "No, that's fine.",
+        "Who is this Bo you talk about?",
+        "My boss is not a monster, he is a manager",
+        "That's not my problem, it's yours",
+        "What does Bo wear?",
+        "I said that's Rex, not Bo",
+    ):
         assert read(text) is None, text
 
 
