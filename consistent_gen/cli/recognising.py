@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from consistent_gen.encoders.recognition import StoryWorldReader
     from consistent_gen.memory.data.store import Store
     from consistent_gen.memory.recall.pictures import ImageEmbedder
-    from consistent_gen.memory.talk.pictured import Reader
+    from consistent_gen.memory.talk.pictured import ClothesReader
 
 
 def picture_embedder(store: Store) -> ImageEmbedder:
@@ -28,7 +28,7 @@ def picture_embedder(store: Store) -> ImageEmbedder:
     return ColourLayout()
 
 
-def picture_reader(embedder: ImageEmbedder) -> Reader | None:
+def picture_reader(embedder: ImageEmbedder) -> ClothesReader | None:
     """What tells clothes in pictures: the embedder if it can, else the reader that is shipped."""
     from consistent_gen.encoders.recognition import StoryWorldReader
 

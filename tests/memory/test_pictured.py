@@ -138,6 +138,10 @@ def test_what_nobody_was_taken_for_is_ordinary_talk(ana: Assistant, store: Store
         before = store.count("turn")
         assert not ana.say(text).asks and store.count("turn") > before
     assert pictures(ana) == {"Bo": 1} and ana.book.all()[0].class_name == "cat"
+    # Of no picture any more: who speaks of a dog on the phone moves no photograph.
+    assert not ana.say("It rains.").text.startswith("That picture")
+    ana.say("No, that's Rex, not Bo.")
+    assert pictures(ana) == {"Bo": 1}
 
 
 def test_a_kind_is_put_right(ana: Assistant) -> None:

@@ -47,11 +47,11 @@ from consistent_gen.memory.talk.forgetting import ForgetPlan, carry_out, plan_fo
 from consistent_gen.memory.talk.passages import PassageScorer
 from consistent_gen.memory.talk.personality import Personality, RunningFold, alignment_lines
 from consistent_gen.memory.talk.pictured import (
+    ClothesReader,
     NotHim,
     OtherKind,
     PictureRequest,
     PictureTalk,
-    Reader,
     WhoRequest,
     WornRequest,
     read_picture_request,
@@ -139,7 +139,7 @@ class Assistant:
     style: StylePolicy = field(default_factory=StylePolicy)
     drawer: Drawer | None = None
     boxes: Callable[[Picture], tuple[int, int, int, int]] | None = None
-    reader: Reader | None = None
+    reader: ClothesReader | None = None
     tree_schema: TreeSchema = COMPACT
     zone: tzinfo = UTC
     clock: Callable[[], datetime] = utc_now
@@ -190,6 +190,7 @@ class Assistant:
         pixels = None if picture is None else read_picture(picture)
         at = self.clock() if at is None else at
         since = self.store.last_write
+        self._pictured.turn()
         erasing = isinstance(self._pending, ForgetPlan)
         before = replies.snapshot(self.store) if erasing else None
         ended = self._consolidate(at)
@@ -402,6 +403,7 @@ class Assistant:
             return Said(text=replies.UNCHANGED)
         if isinstance(pending, Proposal):
             taught = self.book.confirm(pending, at=at)
+            self._pictured.taught()
             self._index()
             return Said(text=replies.taught(taught.concept.name, outlier=taught.outlier))
         receipts = carry_out(self.store, pending, self.book)
@@ -438,7 +440,7 @@ class Assistant:
             request.name, request.noun, picture, description=request.description
         )
         self._pending = proposal
-        self._pictured.looked_away()
+        self._pictured.taught()
         question = replies.is_it_there(request.name, proposal.box, proposal.similar)
         return Said(text=question, asks=True)
 

@@ -19,8 +19,8 @@ from consistent_gen.memory.recall.concepts import ConceptBook, Proposal
 from consistent_gen.memory.recall.pictures import Picture, crop, grow, read_picture
 
 # What somebody wears in a picture ("a hat", "overalls"); nothing worn is an empty tuple, and None
-# is what a reader says that cannot tell.
-Reader = Callable[[Picture], tuple[str, ...] | None]
+# is what one says that cannot tell.
+ClothesReader = Callable[[Picture], tuple[str, ...] | None]
 
 _NAME = r"[^\W\d_a-z][\w'\u2019-]*(?: [A-Z][\w'\u2019-]*){0,2}"
 _KIND = r"(?:an?|my|our) [a-z][a-z -]{1,39}?"
@@ -57,6 +57,8 @@ _OTHER_KIND = tuple(
     )
 )
 
+# For how many turns "that" still means the picture that was taught or shown.
+LATELY = 3
 NO_READER = "No reader of pictures is connected, so I cannot see what is worn."
 CANNOT_TELL = "I cannot tell from that picture."
 NOBODY = "I recognise nobody that I know in this picture."
@@ -118,12 +120,17 @@ class PictureTalk:
 
     store: Store
     book: ConceptBook
-    reader: Reader | None = None
+    reader: ClothesReader | None = None
     _shown: tuple[bytes, str] | None = None
+    _turns: int = LATELY
 
-    def looked_away(self) -> None:
-        """Another picture is being talked of: what was shown before is not what "that" means."""
-        self._shown = None
+    def turn(self) -> None:
+        """The user says something more."""
+        self._turns += 1
+
+    def taught(self) -> None:
+        """A picture is being taught: "that" means it, and not what was shown before."""
+        self._shown, self._turns = None, 0
 
     def who(self, picture: bytes) -> str:
         """Who is in a picture; it is kept in mind, not stored, for a correction."""
@@ -131,7 +138,7 @@ class PictureTalk:
         boxed = crop(whole, grow(self.book.boxes(whole), whole, 0.03))
         seen = [*self.book.recognise(whole), *self.book.recognise(boxed)]
         best = max(seen, key=lambda match: match[1], default=None)
-        self._shown = picture, "" if best is None else best[0].name
+        self._shown, self._turns = (picture, "" if best is None else best[0].name), 0
         if best is None:
             return NOBODY
         kind = f", {_a(best[0].class_name)}" if best[0].class_name else ""
@@ -156,8 +163,8 @@ class PictureTalk:
         return f"In the last picture, of {day}, {concept.name} wears {listed or 'nothing special'}."
 
     def renamed(self, request: NotHim, pending: Proposal | None) -> Proposal | str | None:
-        """What to ask about next, or what was done; ``None`` where nothing was taken for somebody
-        else, so that the sentence is ordinary talk.
+        """What to ask about next, or what was done; ``None`` where no picture was taken for
+        somebody else in the last `LATELY` turns, so that the sentence is ordinary talk.
 
         A picture that is being taught gets the other name. One that was only shown is proposed for
         the right one. Else the newest photograph of the wrong one changes hands.
@@ -166,6 +173,8 @@ class PictureTalk:
             return replace(
                 pending, name=request.right, class_name=self._kind(request.right, pending)
             )
+        if self._turns > LATELY:
+            return None
         if self._shown is not None and request.wrong in ("", self._shown[1]):
             (picture, name), self._shown = self._shown, None
             known = self._named(request.right) or self._named(name)
