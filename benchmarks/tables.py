@@ -26,6 +26,7 @@ from benchmarks.tables_persona import (
     persona_lab,
     population,
     published,
+    published_sets,
 )
 from consistent_gen.checkpoints import read_json
 
@@ -562,6 +563,7 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "persona_checks": checks,
     "information_grpo": information_grpo,
     "persona_tables": published,
+    "persona_published": published_sets,
     "memory_speed": memory_speed,
     "memory_turns": memory_turns,
     "memory_pictures": memory_pictures,
