@@ -70,19 +70,23 @@ def memory_pictures(result: Mapping[str, Any]) -> str:
     )
 
 
+_ORDER = ("all parts", "no reasoning loop", "no alignment", "neither", "static profile",
+          "alignment, no memory")  # fmt: skip
+
+
 def memory_ablation(result: Mapping[str, Any]) -> str:
     """The arms of PersonaVLM's parts, for each model that answered."""
     parts = [
-        "## Persona memory: what each part adds\n\n`python -m benchmarks.memory_ablation`, natural "
-        "conversations that nothing was tuned on; questions judged by words, then means (median of "
-        "milliseconds) of a question\n"
+        "## Persona memory: what each part adds\n\n`python -m benchmarks.memory_ablation`, held-out "
+        "natural conversations; questions judged by words, then means of a question (milliseconds: "
+        "median by the clock, beside other jobs)\n"
     ]
     names = ("right", "stale", "wrong", "unknown")
     for run in result["runs"]:
         rows = [
             (arm, *(str(row[n]) for n in names), f"{row['style_gap']:.3f}", f"{row['calls']:.1f}",
              f"{row['tokens']:.0f}", f"{row['milliseconds']:.0f}")
-            for arm, row in run["arms"].items()
+            for arm, row in sorted(run["arms"].items(), key=lambda one: _ORDER.index(one[0]))
         ]  # fmt: skip
         asked = next(iter(run["arms"].values()))["questions"]
         head = (f"{run['model']}, {asked} questions", *names, "style gap", "calls", "tokens", "ms")
@@ -94,7 +98,7 @@ def memory_operations(result: Mapping[str, Any]) -> str:
     """Operations of each listener, and fast against agentic reading."""
     parts = [
         "## Persona memory: operations\n\n`python -m benchmarks.memory_operations`, gold facts of "
-        "natural conversations that nothing was tuned on; written and ended are recalls\n"
+        "held-out natural conversations; written and ended are recalls, ms by the clock beside other jobs\n"
     ]
     names = ("precision", "sound", "recall_written", "recall_ended", "score")
     for run in result["runs"]:
