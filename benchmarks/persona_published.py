@@ -182,14 +182,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, run in SETS.items():
         root = None if options.data is None else options.data / name
         if root is None or not root.is_dir():
-            where = f"no folder {root}" if root else f"give --data DIR or set {VARIABLE}"
+            where = f"no folder {name}/ there" if root else f"give --data DIR or set {VARIABLE}"
             results[name] = f"{NOT_RUN} ({where})"
             print(f"{name}: {results[name]}")
             continue
         try:
             found = run(root, options.memories, embedder, options.questions)
         except InputError as error:
-            results[name] = f"{NOT_RUN} ({error})"
+            results[name] = f"{NOT_RUN} ({str(error).replace(str(options.data), 'DIR')})"
             print(f"{name}: {results[name]}")
             continue
         results[name] = {"sha256": hashes(root), **found}

@@ -77,9 +77,9 @@ _ORDER = ("all parts", "no reasoning loop", "no alignment", "neither", "static p
 def memory_ablation(result: Mapping[str, Any]) -> str:
     """The arms of PersonaVLM's parts, for each model that answered."""
     parts = [
-        "## Persona memory: what each part adds\n\n`python -m benchmarks.memory_ablation`, held-out "
-        "natural conversations; questions judged by words, then means of a question (milliseconds: "
-        "median by the clock, beside other jobs)\n"
+        "## Persona memory: what each part adds\n\n`python -m benchmarks.memory_ablation`, "
+        "held-out natural conversations; questions judged by words, then means of a question "
+        "(milliseconds: median by the clock, beside other jobs)\n"
     ]
     names = ("right", "stale", "wrong", "unknown")
     for run in result["runs"]:
@@ -98,7 +98,8 @@ def memory_operations(result: Mapping[str, Any]) -> str:
     """Operations of each listener, and fast against agentic reading."""
     parts = [
         "## Persona memory: operations\n\n`python -m benchmarks.memory_operations`, gold facts of "
-        "held-out natural conversations; written and ended are recalls, ms by the clock beside other jobs\n"
+        "held-out natural conversations; written and ended are recalls, milliseconds by the clock "
+        "beside other jobs\n"
     ]
     names = ("precision", "sound", "recall_written", "recall_ended", "score")
     for run in result["runs"]:

@@ -179,8 +179,10 @@ def _published_set(name: str, run: Mapping[str, Any]) -> str:
             continue
         for solver, scores in row["solvers"].items():
             axes = scores.get("axes")
-            by = axes if isinstance(axes, Mapping) else {}
+            by = dict(axes) if isinstance(axes, Mapping) else {}
             by = by or {k: v["accuracy"] for k, v in scores.get("by_ability", {}).items()}
+            since = scores.get("by_since", {}).items()
+            by |= {f"{k} {run['since']} since": v["accuracy"] for k, v in since}
             turns = {k: v for k, v in row.items() if k.startswith("success in")}
             columns = [*by, *turns]
             cells = [f"{value:.3f}" for value in (*by.values(), *turns.values())]
