@@ -182,12 +182,14 @@ class PictureTalk:
             return self.book.propose(request.right, kind, picture)
         wrong = self._named(request.wrong)
         photo = None if wrong is None else self._newest(wrong, ("photo",))
-        if wrong is None or photo is None or wrong == self._named(request.right):
+        crops = () if photo is None else self._cut_from(photo)
+        if wrong is None or photo is None or not crops or wrong == self._named(request.right):
             return None
-        return self._handed_over(wrong, request.right, photo)
+        return self._handed_over(wrong, request.right, photo, crops)
 
-    def _handed_over(self, wrong: Concept, right: str, photo: Media) -> str:
-        crops = self._cut_from(photo)
+    def _handed_over(
+        self, wrong: Concept, right: str, photo: Media, crops: tuple[Media, ...]
+    ) -> str:
         for cut in crops:
             left, top, end, bottom = cut.box
             self.book.confirm(
@@ -198,7 +200,9 @@ class PictureTalk:
                 at=photo.valid_from,
             )  # fmt: skip
         # Only what nothing else is known of goes with its only picture.
-        told = self.store.list("fact", subject=wrong.id, limit=1)
+        told = self.store.list("fact", subject=wrong.id, limit=1) or self._newest(
+            wrong, ("generated",)
+        )
         if self.book.crops(wrong.id, outliers=True) == crops and not told:
             self.book.forget(wrong)
             return f"That picture shows {right}. I know nobody called {wrong.name} any more."
