@@ -24,7 +24,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks.conversations import MODELS, VERDICTS, answerer, judged
-from benchmarks.memory_arms import ARMS, Arm, ArmAnswer, HeardConversation, asked, heard, write_run
+from benchmarks.memory_arms import (
+    ARMS,
+    ArmAnswer,
+    HeardConversation,
+    MemoryArm,
+    asked,
+    heard,
+    write_run,
+)
 from consistent_gen.language.embedders import TextEmbedder, default_embedder
 from consistent_gen.language.models import LanguageModel
 from consistent_gen.memory.listening.parsed_listener import default_listener
@@ -50,7 +58,7 @@ def ablated(
     model: LanguageModel,
     embedder: TextEmbedder | None,
     *,
-    arms: Mapping[str, Arm] = ARMS,
+    arms: Mapping[str, MemoryArm] = ARMS,
     most: int = 0,
     reply_tokens: int = 512,
     outputs: int = 6,

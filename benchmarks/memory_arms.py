@@ -38,7 +38,7 @@ PROFILE_TOKENS = 600
 
 
 @dataclass(frozen=True)
-class Arm:
+class MemoryArm:
     """What one arm has.
 
     sight: "memory" (profile, notes that fit, recent turns), "profile" (every state that holds,
@@ -51,13 +51,13 @@ class Arm:
     aligned: bool = True
 
 
-ARMS: Mapping[str, Arm] = {
-    "all parts": Arm(),
-    "no reasoning loop": Arm(looks=False),
-    "no alignment": Arm(aligned=False),
-    "neither": Arm(looks=False, aligned=False),
-    "static profile": Arm(sight="profile", looks=False, aligned=False),
-    "alignment, no memory": Arm(sight="nothing", looks=False),
+ARMS: Mapping[str, MemoryArm] = {
+    "all parts": MemoryArm(),
+    "no reasoning loop": MemoryArm(looks=False),
+    "no alignment": MemoryArm(aligned=False),
+    "neither": MemoryArm(looks=False, aligned=False),
+    "static profile": MemoryArm(sight="profile", looks=False, aligned=False),
+    "alignment, no memory": MemoryArm(sight="nothing", looks=False),
 }
 
 
@@ -81,7 +81,7 @@ class Counted:
 class ArmAssistant(Assistant):
     """The assistant with the parts of one arm; questions alone are answered by the model."""
 
-    arm: Arm = field(default_factory=Arm)
+    arm: MemoryArm = field(default_factory=MemoryArm)
     reply_tokens: int = 512
     outputs: int = 6
 
@@ -166,7 +166,7 @@ class ArmAnswer:
 
 def asked(
     conversation: HeardConversation,
-    arm: Arm,
+    arm: MemoryArm,
     model: LanguageModel,
     embedder: TextEmbedder | None,
     questions: Sequence[str],

@@ -60,7 +60,7 @@ MODES = {"fast": ARMS["static profile"], "agentic": ARMS["no alignment"]}
 
 
 @dataclass
-class Judged:
+class JudgedOperations:
     """Counts over the turns of some conversations; ``scores`` has one for each turn with gold."""
 
     written: int = 0
@@ -155,9 +155,9 @@ def turn_score(
     return float(np.clip(raw / wanted, -1, 1))
 
 
-def judged(paths: Sequence[Path], listener: Listener, turns: int = 0) -> Judged:
+def judged(paths: Sequence[Path], listener: Listener, turns: int = 0) -> JudgedOperations:
     """The operations of ``listener`` over the conversations; ``turns`` of each, 0 for all."""
-    result = Judged()
+    result = JudgedOperations()
     for path in paths:
         told = yaml.safe_load(path.read_text(encoding="utf-8"))
         written: set[str] = set()

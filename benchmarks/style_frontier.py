@@ -65,7 +65,7 @@ def constants(policy: StylePolicy) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class Setting:
+class StyleSetting:
     """A policy with its constants, its mean measures over users, and whether none beats it."""
 
     policy: str
@@ -74,15 +74,17 @@ class Setting:
     best: bool = False
 
 
-def frontier(users: Sequence[Sequence[Style]]) -> list[Setting]:
+def frontier(users: Sequence[Sequence[Style]]) -> list[StyleSetting]:
     """All settings; those on the frontier are marked, ties included."""
     found = []
     for policy in sweep():
         reports = [measure_policy(policy, styles) for styles in users]
         means = {name: _mean(reports, name) for name in MEASURES}
-        found.append(Setting(policy.name, constants(policy), means))
+        found.append(StyleSetting(policy.name, constants(policy), means))
     return [
-        Setting(one.policy, one.constants, one.measures, not any(_beats(o, one) for o in found))
+        StyleSetting(
+            one.policy, one.constants, one.measures, not any(_beats(o, one) for o in found)
+        )
         for one in found
     ]
 
@@ -91,7 +93,7 @@ def _mean(reports: Sequence[StyleReport], name: str) -> float:
     return round(float(np.mean([getattr(report, name) for report in reports])), 4)
 
 
-def _beats(one: Setting, other: Setting) -> bool:
+def _beats(one: StyleSetting, other: StyleSetting) -> bool:
     pairs = [(one.measures[n], other.measures[n]) for n in ("synchrony", "stability")]
     return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
 
