@@ -19,7 +19,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -33,16 +33,16 @@ from benchmarks.persona_data import (
     Question,
     load_locomo,
     load_longmemeval,
-    load_perma,
     load_persona_mme,
-    load_personamem,
 )
+from benchmarks.persona_files import AXES, VARIANTS, load_perma, load_personamem
 from benchmarks.persona_memories import BenchedMemory, Passage, Remembering, StoreMemory, memories
 from benchmarks.persona_solvers import (
     ChatChoice,
     EmbeddingChoice,
     FirstOption,
     Solver,
+    axis_accuracy,
     interval,
     majority_share,
     score,
@@ -57,7 +57,7 @@ from benchmarks.persona_synthetic import (
     synthetic_users,
 )
 from consistent_gen.checkpoints import write_json
-from consistent_gen.errors import ConsistentGenError
+from consistent_gen.errors import ConsistentGenError, InputError
 from consistent_gen.language.embedders import HashedNgrams, TextEmbedder, default_embedder
 from consistent_gen.language.models import SmolLm2
 from consistent_gen.memory import open_memory
@@ -179,6 +179,7 @@ RECALL_AT = (1, 5, 10)
 SHUFFLE_SEED = 1
 
 
+NO_AXES = "the files do not say what each option is; give --axes FILE"
 LookUps: TypeAlias = list[tuple[Question, list[Passage], float]]
 
 
@@ -199,6 +200,7 @@ def run_choices(benchmark: Benchmark, looked: LookUps, solvers: Sequence[Solver]
         "solvers": {
             name: {
                 **score(benchmark, letters).as_json(),
+                **_axes(benchmark, letters),
                 "shuffled": score(benchmark, again[name]).as_json(),
                 "same_choice": round(
                     sum(again[name][q] == c for q, c in letters.items()) / len(letters), 4
@@ -208,6 +210,13 @@ def run_choices(benchmark: Benchmark, looked: LookUps, solvers: Sequence[Solver]
         },
         **_cost(tokens, seconds),
     }
+
+
+def _axes(benchmark: Benchmark, letters: Mapping[str, str]) -> dict[str, Any]:
+    """PERMA's axes; that they are not known is said where they are not."""
+    if not benchmark.name.startswith("perma"):
+        return {}
+    return {"axes": axis_accuracy(benchmark, letters, AXES) or NO_AXES}
 
 
 def run_recall(benchmark: Benchmark, looked: LookUps) -> dict[str, Any]:
@@ -369,12 +378,19 @@ def _cost(tokens: Sequence[float], seconds: Sequence[float]) -> dict[str, float]
 def load(options: argparse.Namespace) -> Benchmark:
     """The published benchmark that the options name."""
     if options.benchmark == "personamem":
-        return load_personamem(Path(options.questions), Path(options.contexts))
+        if not options.questions:
+            raise InputError("personamem needs --questions", source="--questions")
+        contexts = Path(options.contexts) if options.contexts else None
+        return load_personamem(Path(options.questions), contexts, size=options.size or "32k")
+    if not options.data:
+        raise InputError(f"{options.benchmark} needs --data", source="--data")
     path = Path(options.data)
-    loaders: dict[str, Callable[[Path], Benchmark]] = {
-        "perma": load_perma, "persona-mme": load_persona_mme, "locomo": load_locomo,
-               "longmemeval": load_longmemeval}  # fmt: skip
-    return loaders[options.benchmark](path)
+    if options.benchmark == "perma":
+        axes = Path(options.axes) if options.axes else None
+        return load_perma(path, variant=options.variant, axes=axes)
+    if options.benchmark == "persona-mme":
+        return load_persona_mme(path, size=options.size or "")
+    return (load_locomo if options.benchmark == "locomo" else load_longmemeval)(path)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -384,8 +400,11 @@ def build_parser() -> argparse.ArgumentParser:
         "benchmark",
         choices=["synthetic", "personamem", "perma", "persona-mme", "locomo", "longmemeval"],
     )
-    parser.add_argument("--questions", help="personamem: questions_*.csv")
-    parser.add_argument("--contexts", help="personamem: shared_contexts_*.jsonl")
+    parser.add_argument("--questions", help="personamem: questions_*.csv, or benchmark.csv of v2")
+    parser.add_argument("--contexts", help="personamem v1: shared_contexts_*.jsonl; none: blind")
+    parser.add_argument("--size", choices=["32k", "128k"], help="persona-mme and personamem v2")
+    parser.add_argument("--variant", choices=VARIANTS, default="c", help="perma: which task files")
+    parser.add_argument("--axes", help="perma: JSON of what each option is")
     parser.add_argument("--data", help="file or folder of the other benchmarks")
     parser.add_argument("--memories", nargs="+", default=list(memories(HashedNgrams())))
     parser.add_argument("--embedder", choices=["best", "ngrams"], default="best")
@@ -419,10 +438,13 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
         users = list(synthetic_users(options.users, options.dialogues, options.seed))
         return {**head, "results": run_synthetic(users, embedder, options.memories)}
     benchmark = load(options)
-    results: dict[str, Any] = {"questions": len(benchmark.questions)}
+    blind = not any(question.context for question in benchmark.questions)
+    results: dict[str, Any] = {"questions": len(benchmark.questions), "read": benchmark.name}
+    results |= {"left_out": dict(benchmark.left_out)} if benchmark.left_out else {}
+    results |= {"contexts": "not given: the questions alone"} if blind else {}
     if benchmark.answers:
         results["majority"] = round(majority_share(benchmark), 4)
-    for name in options.memories:
+    for name in ["none"] if blind else options.memories:
         looked = look_up(benchmark, memories(embedder)[name])
         if benchmark.answers:
             solvers: list[Solver] = [FirstOption(), EmbeddingChoice(embedder)]

@@ -1,22 +1,21 @@
-"""Loaders for the published memory benchmarks, from files that the user gives by path.
+"""Loaders for published memory benchmarks, from files that the user gives by path.
 
 Every question carries its own context, cut where the question was asked, and no answer: the gold
 lives in a separate mapping that only the scorer holds. Nothing is downloaded.
 
-Formats: PersonaMem v1 (arXiv 2504.14225), PERMA (arXiv 2603.23231), Persona-MME (arXiv
-2604.13074), LoCoMo (arXiv 2402.17753), LongMemEval (arXiv 2410.10813).
+Formats: Persona-MME (arXiv 2604.13074), LoCoMo (arXiv 2402.17753), LongMemEval (arXiv 2410.10813).
+PERMA and both versions of PersonaMem are in `benchmarks.persona_files`.
 """
 
 from __future__ import annotations
 
-import ast
 import csv
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
+from datetime import UTC, datetime, timedelta
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from consistent_gen.errors import InputError
@@ -27,6 +26,9 @@ _DATE_FORMATS = (
     "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d", "%Y/%m/%d (%a) %H:%M", "%Y/%m/%d",
     "%I:%M %p on %d %B, %Y",
 )  # fmt: skip
+# PERMA dates sessions by the part of the day; the first three hours are its authors', the others
+# lie between and after.
+_PARTS_OF_DAY = {"morning": 6, "afternoon": 15, "evening": 19, "noon": 12, "night": 22}
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,11 @@ class Line:
 
 @dataclass(frozen=True)
 class Question:
-    """What a solver sees: no gold. ``options`` are (letter, text); none for recall questions."""
+    """What a solver sees: no gold. ``options`` are (letter, text); none for recall questions.
+
+    ability: what the question tests, where its benchmark has such groups. since: sessions (or
+    turns, `Benchmark.since_unit`) between what it asks about and the question.
+    """
 
     id: str
     kind: str
@@ -50,16 +56,25 @@ class Question:
     group: str
     options: tuple[tuple[str, str], ...] = ()
     asked: datetime | None = None
+    ability: str = ""
+    since: int | None = None
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """``answers`` (letters) and ``evidence`` (ids of lines, or of sessions) by question id."""
+    """``answers`` (letters) and ``evidence`` (ids of lines, or of sessions) by question id.
+
+    axes: of PERMA, by question id and letter whether the option completes the task, keeps to the
+    preferences, and is sure. left_out: how many rows were not read, by reason.
+    """
 
     name: str
     questions: tuple[Question, ...]
     answers: Mapping[str, str] = field(default_factory=dict)
     evidence: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    axes: Mapping[str, Mapping[str, tuple[int, int, int]]] = field(default_factory=dict)
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    since_unit: str = "sessions"
 
     def __post_init__(self) -> None:
         for question in self.questions:
@@ -75,18 +90,6 @@ class AlignmentItem:
     rejected: str
 
 
-@dataclass(frozen=True)
-class Task:
-    """A PERMA task: what the person wants, and the dialogues from which one can know how.
-
-    goal and linked are for judges and simulated users alone; a solver sees the question.
-    """
-
-    question: Question
-    goal: str
-    linked: tuple[str, ...]
-
-
 def check_cut(question: Question) -> None:
     """Raise ``InputError`` when a context holds a line from after the question."""
     if question.asked is None:
@@ -99,130 +102,52 @@ def check_cut(question: Question) -> None:
         )
 
 
-def load_personamem(questions: Path, contexts: Path) -> Benchmark:
-    """``questions_*.csv`` with ``shared_contexts_*.jsonl``; context = messages[:end_index]."""
-    known = _contexts(contexts)
-    found: list[Question] = []
-    answers: dict[str, str] = {}
-    with _opened(questions) as file:
-        for number, row in enumerate(csv.DictReader(file), 2):
-            try:
-                lines = known[row["shared_context_id"]]
-                end = int(row["end_index_in_shared_context"])
-                options = _options(ast.literal_eval(row["all_options"]))
-                id, gold = row["question_id"], _letter(row["correct_answer"])
-                question = Question(
-                    id=id, kind=row["question_type"], text=row["user_question_or_message"],
-                    context=lines[:end], group=row["persona_id"], options=options,
-                )  # fmt: skip
-            except (KeyError, TypeError, ValueError, SyntaxError) as error:
-                raise InputError(
-                    f"not a PersonaMem question: {error!r}", source=questions, line=number
-                ) from None
-            found.append(question)
-            answers[id] = gold
-    return Benchmark("personamem", tuple(found), answers)
+def load_persona_mme(file: Path, *, size: str = "") -> Benchmark:
+    """``Persona-MME.json`` with ``samples`` beside it; the history is cut at the question's time.
 
+    Its paths are relative to the root of its repository ("./data/Persona-MME/samples/50/0/..."):
+    what counts is the part from ``samples`` on. A picture is shown as its file name: this loader
+    is for text solvers. Items without choices are left out.
 
-def _contexts(path: Path) -> dict[str, tuple[Line, ...]]:
-    known = {}
-    with _opened(path) as file:
-        for number, text in enumerate(file, 1):
-            if not text.strip():
-                continue
-            try:
-                ((name, messages),) = json.loads(text).items()
-                known[name] = tuple(
-                    Line(f"{name}:{i}", str(m["role"]), str(m["content"]))
-                    for i, m in enumerate(messages)
-                )
-            except (ValueError, KeyError, TypeError, AttributeError):
-                raise InputError("not a shared context", source=path, line=number) from None
-    return known
-
-
-def load_perma(root: Path, *, variant: str = "input_data_c.json") -> Benchmark:
-    """``tasks/user*/VARIANT`` joined with ``evaluation/user*/meta/overall``.
-
-    Questions of type 1 come before any relevant event: their context is empty, as published.
-    """
-    found: list[Question] = []
-    answers: dict[str, str] = {}
-    for file in sorted((root / "tasks").glob(f"user*/{variant}")):
-        user = file.parent.name
-        for task in _json(file)["overall"]:
-            name = f"{task['task_id']}_{task['type']}"
-            meta = _json(root / "evaluation" / user / "meta" / "overall" / f"{name}.json")
-            id = f"{user}/{name}"
-            asked = _when(meta.get("question_date"))
-            lines: list[Line] = []
-            for s, (messages, date) in enumerate(task["context"] if task["type"] != 1 else ()):
-                lines += _messages(messages, f"{id}/{s}", _when(date))
-            context = tuple(x for x in lines if not (asked and x.at and x.at > asked))
-            options = _options(re.split(r"\n(?=\s*[A-H][:.)])", meta["options"].strip()))
-            found.append(
-                Question(id=id, kind=f"type {task['type']}", text=meta["question"], group=user,
-                         context=context, options=options, asked=asked)
-            )  # fmt: skip
-            answers[id] = str(meta["gold_label"]).strip().lower()
-    return _nonempty(Benchmark("perma", tuple(found), answers), root)
-
-
-def load_perma_tasks(root: Path, *, variant: str = "input_data_c.json") -> tuple[Task, ...]:
-    """The tasks of `load_perma` with their goals and the dialogues that they are linked to."""
-    questions = {q.id: q for q in load_perma(root, variant=variant).questions}
-    found = []
-    for file in sorted((root / "tasks").glob(f"user*/{variant}")):
-        for task in _json(file)["overall"]:
-            id = f"{file.parent.name}/{task['task_id']}_{task['type']}"
-            linked = [
-                "\n".join(f"{m.get('role', 'user')}: {m['content']}" for m in link["value"])
-                for link in task.get("affinity_links", ())
-            ]
-            goal = str(task.get("task", {}).get("task_goal", ""))
-            found.append(Task(questions[id], goal, tuple(linked)))
-    return tuple(found)
-
-
-def load_persona_mme(file: Path) -> Benchmark:
-    """``Persona-MME.json`` beside its ``samples``; the history is cut at the question's time.
-
-    A picture is shown as its file name: this loader is for text solvers. Alignment items have no
-    letter and are left out; `Benchmark.questions` tells how many remain.
+    size: "32k" (samples of 50 and 100 turns), "128k" (200 and 500), or all of them.
     """
     found: list[Question] = []
     answers: dict[str, str] = {}
     histories: dict[Path, tuple[Line, ...]] = {}
-    for number, item in enumerate(_json(file)):
+    for number, item in _mme_items(file, size):
         if not item.get("choices") or not item.get("answer"):
             continue
-        data = _inside(file.parent, item["data_path"])
+        data = _history(file, item)
         if data not in histories:
             histories[data] = tuple(_mme_lines(data))
-        asked = _when(item.get("time"))
+        try:
+            options = options_of([f"{k} {v}" for k, v in item["choices"].items()])
+            kind = f"{item['type']} / {str(item['question_type']).lstrip('*')}"
+            query, gold = item["query"], letter_of(item["answer"])
+        except (KeyError, AttributeError, TypeError, ValueError) as error:
+            raise InputError(f"item {number} is not a question: {error!r}", source=file) from None
+        asked = _mme_time(item)
         context = tuple(
             x for x in histories[data] if asked is None or x.at is None or x.at <= asked
         )
         id = str(number)
-        options = _options([f"{k} {v}" for k, v in item["choices"].items()])
-        kind = f"{item['type']} / {item['question_type']}"
         found.append(
-            Question(id=id, kind=kind, text=item["query"], group=str(item["data_path"]),
-                     context=context, options=options, asked=asked)
+            Question(id=id, kind=kind, text=query, group=str(item["data_path"]), context=context,
+                     options=options, asked=asked, ability=str(item["type"]))
         )  # fmt: skip
-        answers[id] = _letter(item["answer"])
-    return _nonempty(Benchmark("persona-mme", tuple(found), answers), file)
+        answers[id] = gold
+    return nonempty(Benchmark("persona-mme", tuple(found), answers), file)
 
 
 def load_alignment(file: Path) -> tuple[AlignmentItem, ...]:
     """The alignment items of ``Persona-MME.json``; the history is cut at the item's time."""
     found = []
-    for number, item in enumerate(_json(file)):
+    for number, item in _mme_items(file, ""):
         pair = item.get("alignment")
         if not pair:
             continue
-        asked = _when(item.get("time"))
-        lines = _mme_lines(_inside(file.parent, item["data_path"]))
+        asked = _mme_time(item)
+        lines = _mme_lines(_history(file, item))
         question = Question(
             id=str(number), kind=str(item["type"]), text=item["query"],
             group=str(item["data_path"]), asked=asked,
@@ -235,13 +160,58 @@ def load_alignment(file: Path) -> tuple[AlignmentItem, ...]:
     return tuple(found)
 
 
+_MME_SIZES = {"32k": ("50", "100"), "128k": ("200", "500")}
+
+
+def _mme_items(file: Path, size: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The items of one size with their numbers."""
+    if size and size not in _MME_SIZES:
+        raise InputError(f"size {size!r}; expected one of {', '.join(_MME_SIZES)}")
+    items = json_of(file)
+    if not isinstance(items, list):
+        raise InputError("expected a list of items", source=file)
+    for number, item in enumerate(items):
+        if not isinstance(item, dict) or "data_path" not in item:
+            raise InputError(f"item {number} has no data_path", source=file)
+        parts = _from_samples(str(item["data_path"]))
+        if not size or (len(parts) > 1 and parts[1] in _MME_SIZES[size]):
+            yield number, item
+
+
+def _from_samples(data_path: str) -> tuple[str, ...]:
+    parts = PurePosixPath(data_path).parts
+    return parts[parts.index("samples") :] if "samples" in parts else parts
+
+
+def _history(file: Path, item: Mapping[str, Any]) -> Path:
+    """The history that an item names. Raises ``InputError`` when it is not there."""
+    given = str(item["data_path"])
+    root = file.parent.resolve()
+    path = root.joinpath(*_from_samples(given)).resolve()
+    if not path.is_relative_to(root):
+        raise InputError(f"data_path {given!r} leads out of {root}", source=file)
+    path = path / "user_data.json" if path.suffix != ".json" else path
+    if not path.is_file():
+        raise InputError(f"{given} is not there; put the samples beside {file.name}", source=path)
+    return path
+
+
+def _mme_time(item: Mapping[str, Any]) -> datetime | None:
+    """When an item is asked; a remark in parentheses may follow."""
+    return moment_of(str(item.get("time") or "").split("(")[0])
+
+
 def _mme_lines(data: Path) -> Iterator[Line]:
-    user = _json(data)
+    user = json_of(data)
+    if not isinstance(user, dict) or not isinstance(user.get("sessions"), list):
+        raise InputError("expected an object with sessions", source=data)
     pictures = iter(Path(str(name)).name for name in user.get("imgs", ()))
     for s, session in enumerate(user["sessions"]):
         for t, turn in enumerate(session):
+            if not isinstance(turn, dict) or "user" not in turn:
+                raise InputError(f"turn {t} of session {s} has no user text", source=data)
             text = re.sub(r"<img>", lambda _: f"[{next(pictures, 'picture')}]", turn["user"])
-            at = _when(turn.get("time"))
+            at = moment_of(turn.get("time"))
             yield Line(f"{s}.{t}u", "user", text, at)
             yield Line(f"{s}.{t}a", "assistant", str(turn.get("assistant", "")), at)
 
@@ -250,12 +220,12 @@ def load_locomo(file: Path) -> Benchmark:
     """``locomo10.json``; evidence are dialogue ids such as ``D1:3``. Recall only."""
     found: list[Question] = []
     evidence: dict[str, frozenset[str]] = {}
-    for sample in _json(file):
+    for sample in json_of(file):
         talk = sample["conversation"]
         lines: list[Line] = []
         numbers = sorted(int(k[8:]) for k in talk if re.fullmatch(r"session_\d+", k))
         for number in numbers:
-            at = _when(talk.get(f"session_{number}_date_time"))
+            at = moment_of(talk.get(f"session_{number}_date_time"))
             for turn in talk[f"session_{number}"]:
                 caption = f" [shares {turn['blip_caption']}]" if turn.get("blip_caption") else ""
                 text = f"{turn['speaker']}: {turn['text']}{caption}"
@@ -273,7 +243,7 @@ def load_locomo(file: Path) -> Benchmark:
                     Question(id=id, kind=f"category {qa['category']}", text=qa["question"],
                              context=tuple(lines), group=str(sample["sample_id"]))
                 )  # fmt: skip
-    return _nonempty(Benchmark("locomo", tuple(found), evidence=evidence), file)
+    return nonempty(Benchmark("locomo", tuple(found), evidence=evidence), file)
 
 
 def load_longmemeval(file: Path) -> Benchmark:
@@ -283,10 +253,10 @@ def load_longmemeval(file: Path) -> Benchmark:
     """
     found: list[Question] = []
     evidence: dict[str, frozenset[str]] = {}
-    for item in _json(file):
+    for item in json_of(file):
         if item["question_id"].endswith("_abs") or not item["answer_session_ids"]:
             continue
-        asked = _when(item.get("question_date"))
+        asked = moment_of(item.get("question_date"))
         sessions = zip(
             item["haystack_session_ids"],
             item["haystack_dates"],
@@ -295,26 +265,28 @@ def load_longmemeval(file: Path) -> Benchmark:
         )
         lines: list[Line] = []
         for session, date, messages in sessions:
-            at = _when(date)
+            at = moment_of(date)
             if not (asked and at and at > asked):
-                lines += _messages(messages, str(session), at)
+                lines += messages_of(messages, str(session), at)
         id = item["question_id"]
         evidence[id] = frozenset(map(str, item["answer_session_ids"]))
         found.append(
             Question(id=id, kind=item["question_type"], text=item["question"], group=id,
                      context=tuple(lines), asked=asked)
         )  # fmt: skip
-    return _nonempty(Benchmark("longmemeval", tuple(found), evidence=evidence), file)
+    return nonempty(Benchmark("longmemeval", tuple(found), evidence=evidence), file)
 
 
-def _messages(messages: Iterable[Any], prefix: str, at: datetime | None) -> list[Line]:
+def messages_of(messages: Iterable[Any], prefix: str, at: datetime | None) -> list[Line]:
+    """Lines of messages with role and content, all of one time; ids are ``prefix#number``."""
     return [
         Line(f"{prefix}#{i}", str(m.get("role", "user")), str(m["content"]), at)
         for i, m in enumerate(messages)
     ]
 
 
-def _options(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
+def options_of(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """(letter, text) of "(a) text" or "A: text". Raises ``ValueError`` without letters."""
     found = []
     for text in texts:
         match = _OPTION.match(text)
@@ -326,38 +298,41 @@ def _options(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def _letter(text: str) -> str:
+def letter_of(text: str) -> str:
+    """The letter of "(c)" or "C", in lower case. Raises ``ValueError`` for anything else."""
     match = re.fullmatch(r"\s*\(?([a-zA-Z])\)?\s*", text)
     if match is None:
         raise ValueError(f"{text!r} is not a letter such as (c)")
     return match[1].lower()
 
 
-def _when(text: object) -> datetime | None:
+def moment_of(text: object) -> datetime | None:
+    """A date of one of the published forms, in UTC; None for nothing.
+
+    Raises ``InputError`` for any other text.
+    """
     if not isinstance(text, str) or not text.strip():
         return None
+    day, _, part = text.strip().rpartition(" ")
+    hours = _PARTS_OF_DAY.get(part.casefold())
+    whole = text.strip() if hours is None else day
     try:
-        moment = datetime.fromisoformat(text.strip())
+        moment = datetime.fromisoformat(whole)
     except ValueError:
         for form in _DATE_FORMATS:
             try:
-                moment = datetime.strptime(text.strip(), form)
+                moment = datetime.strptime(whole, form)
                 break
             except ValueError:
                 continue
         else:
             raise InputError(f"{text!r} is not a date of a known form") from None
+    moment += timedelta(hours=hours or 0)
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _inside(root: Path, relative: str) -> Path:
-    path = (root / relative).resolve()
-    if not path.is_relative_to(root.resolve()):
-        raise InputError(f"data_path {relative!r} leads out of the folder of the benchmark")
-    return path / "user_data.json" if path.is_dir() else path
-
-
-def _opened(path: Path) -> Any:
+def opened(path: Path) -> Any:
+    """The file as text. Raises ``InputError`` that names it when it cannot be read."""
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise InputError(f"larger than {MAX_FILE_BYTES:,} bytes", source=path)
@@ -367,15 +342,17 @@ def _opened(path: Path) -> Any:
         raise InputError(f"cannot be read: {error.strerror}", source=path) from None
 
 
-def _json(path: Path) -> Any:
-    with _opened(path) as file:
+def json_of(path: Path) -> Any:
+    """What a JSON file holds. Raises ``InputError`` that names it."""
+    with opened(path) as file:
         try:
             return json.load(file)
         except ValueError as error:
             raise InputError(f"not JSON: {error}", source=path) from None
 
 
-def _nonempty(benchmark: Benchmark, source: Path) -> Benchmark:
+def nonempty(benchmark: Benchmark, source: Path) -> Benchmark:
+    """The benchmark. Raises ``InputError`` when it has no question."""
     if not benchmark.questions:
         raise InputError(f"no {benchmark.name} question was found", source=source)
     return benchmark

@@ -27,13 +27,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.persona import look_up
-from benchmarks.persona_data import (
-    AlignmentItem,
-    Benchmark,
-    Task,
-    load_alignment,
-    load_perma_tasks,
-)
+from benchmarks.persona_data import AlignmentItem, Benchmark, load_alignment
+from benchmarks.persona_files import VARIANTS, Task, load_perma_tasks
 from benchmarks.persona_memories import BenchedMemory, Remembering, memories
 from benchmarks.persona_solvers import interval, read_choice
 from consistent_gen.checkpoints import write_json
@@ -229,6 +224,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("benchmark", choices=["perma", "alignment"])
     parser.add_argument("--data", required=True, help="folder of PERMA, or Persona-MME.json")
+    parser.add_argument("--variant", choices=VARIANTS, default="c", help="perma: which task files")
     parser.add_argument("--url", help="OpenAI-compatible endpoint of the judge")
     parser.add_argument("--name", default="", help="the judge's name there and in results")
     parser.add_argument("--transcript", help="file to record into, or to replay without --url")
@@ -255,7 +251,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
             results[name] = judge_alignment(items, offered[name], judge)
         else:
             vectors = embedder.tokens if isinstance(embedder, MiniLm) else None
-            tasks = load_perma_tasks(Path(options.data))
+            tasks = load_perma_tasks(Path(options.data), variant=options.variant)
             results[name] = judge_perma(tasks, offered[name], judge, vectors)
     head = {"benchmark": options.benchmark, "judge": judge.name, "embedder": embedder.space}
     return {**head, "versions": versions(), "results": results}

@@ -97,37 +97,86 @@ def shuffled(question: Question, seed: int) -> tuple[Question, Mapping[str, str]
     return replace(question, options=options), {letters[i]: letters[o] for i, o in enumerate(order)}
 
 
+# Edges of the groups of `Question.since`: 0, 1, 2, 3 to 5, 6 to 10, more.
+SINCE = (0, 1, 2, 5, 10)
+
+
 @dataclass(frozen=True)
 class Accuracy:
-    """Share of right answers with a 95 % interval (bootstrap over groups), by kind too."""
+    """Share of right answers with a 95 % interval (bootstrap over groups), and by parts.
+
+    Each part is (share, questions): by kind, by ability, and by how much lies between what is
+    asked about and the question.
+    """
 
     value: float
     low: float
     high: float
     count: int
-    by_kind: Mapping[str, float]
+    by_kind: Mapping[str, tuple[float, int]]
+    by_ability: Mapping[str, tuple[float, int]]
+    by_since: Mapping[str, tuple[float, int]]
 
     def as_json(self) -> dict[str, object]:
-        return {
-            "accuracy": round(self.value, 4),
-            "low": round(self.low, 4),
-            "high": round(self.high, 4),
-            "n": self.count,
-            "by_kind": {k: round(v, 4) for k, v in self.by_kind.items()},
+        """Plain values, rounded; parts that the benchmark does not have are left out."""
+        parts = {
+            name: {k: {"accuracy": round(v, 4), "n": n} for k, (v, n) in part.items()}
+            for name, part in (("by_ability", self.by_ability), ("by_since", self.by_since))
+            if part
         }
+        return {
+            "accuracy": round(self.value, 4), "low": round(self.low, 4),
+            "high": round(self.high, 4), "n": self.count,
+            "by_kind": {k: round(v, 4) for k, (v, _) in self.by_kind.items()}, **parts,
+        }  # fmt: skip
+
+
+def since_group(since: int) -> str:
+    """The group of a distance in words."""
+    low = 0
+    for edge in SINCE:
+        if since <= edge:
+            return str(edge) if low == edge else f"{low} to {edge}"
+        low = edge + 1
+    return f"{low} or more"
 
 
 def score(benchmark: Benchmark, chosen: Mapping[str, str], *, seed: int = 0) -> Accuracy:
     """Compare chosen letters with the gold."""
     right = {q.id: chosen.get(q.id) == benchmark.answers[q.id] for q in benchmark.questions}
-    kinds: dict[str, list[bool]] = {}
     groups: dict[str, list[bool]] = {}
     for question in benchmark.questions:
-        kinds.setdefault(question.kind, []).append(right[question.id])
         groups.setdefault(question.group, []).append(right[question.id])
     low, high = interval([list(map(float, g)) for g in groups.values()], seed=seed)
-    by_kind = {kind: sum(v) / len(v) for kind, v in sorted(kinds.items())}
-    return Accuracy(sum(right.values()) / len(right), low, high, len(right), by_kind)
+    asked = benchmark.questions
+    near = sorted((q for q in asked if q.since is not None), key=lambda q: q.since or 0)
+    return Accuracy(
+        sum(right.values()) / len(right), low, high, len(right),
+        _shares([(q.kind, right[q.id]) for q in sorted(asked, key=lambda q: q.kind)]),
+        _shares([(q.ability, right[q.id]) for q in asked if q.ability]),
+        _shares([(since_group(q.since or 0), right[q.id]) for q in near]),
+    )  # fmt: skip
+
+
+def _shares(parts: Sequence[tuple[str, bool]]) -> dict[str, tuple[float, int]]:
+    found: dict[str, list[bool]] = {}
+    for name, right in parts:
+        found.setdefault(name, []).append(right)
+    return {name: (sum(v) / len(v), len(v)) for name, v in found.items()}
+
+
+def axis_accuracy(
+    benchmark: Benchmark, chosen: Mapping[str, str], names: Sequence[str]
+) -> dict[str, float]:
+    """PERMA's three axes: the share of chosen options that are right on each; no choice is wrong.
+
+    Empty where the files do not say what the options are.
+    """
+    if not benchmark.axes:
+        return {}
+    picked = [benchmark.axes[id].get(chosen.get(id, ""), (0, 0, 0)) for id in benchmark.axes]
+    columns = np.array(picked).mean(0)
+    return {name: round(float(mean), 4) for name, mean in zip(names, columns, strict=True)}
 
 
 def majority_share(benchmark: Benchmark) -> float:

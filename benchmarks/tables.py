@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.markdown import table
-from benchmarks.tables_memory import memory_pictures, memory_speed, memory_turns
+from benchmarks.tables_memory import (
+    memory_ablation,
+    memory_operations,
+    memory_pictures,
+    memory_speed,
+    memory_turns,
+    style_frontier,
+)
 from benchmarks.tables_persona import (
     checks,
     information_grpo,
@@ -19,6 +26,7 @@ from benchmarks.tables_persona import (
     persona_lab,
     population,
     published,
+    published_sets,
 )
 from consistent_gen.checkpoints import read_json
 
@@ -555,9 +563,13 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "persona_checks": checks,
     "information_grpo": information_grpo,
     "persona_tables": published,
+    "persona_published": published_sets,
     "memory_speed": memory_speed,
     "memory_turns": memory_turns,
     "memory_pictures": memory_pictures,
+    "memory_ablation": memory_ablation,
+    "memory_operations": memory_operations,
+    "style_frontier": style_frontier,
     "serving": _serving,
     "first_frame": _first_frame,
     "soak": _soak,

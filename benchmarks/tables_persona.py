@@ -148,3 +148,48 @@ def published(result: Mapping[str, Any]) -> str:
         "which are not kept; their hashes are in the result file.\n\n"
     )
     return head + table(("paper", "", "value"), rows)
+
+
+def published_sets(result: Mapping[str, Any]) -> str:
+    """Of `benchmarks.persona_published`: PERMA by axis, others by ability, and what was not had."""
+    parts = [
+        "## Published memory sets, with a scripted model\n\n"
+        "`python -m benchmarks.persona_published --data DIR`; the files are not kept, their hashes "
+        "are in the result file. The scripted model chooses what a memory speaks for; it measures "
+        "no language model\n"
+    ]
+    for name, found in result.items():
+        if isinstance(found, str):
+            parts.append(f"{name}: {found}\n")
+            continue
+        runs = (
+            {"": found} if "asked" in found else {k: v for k, v in found.items() if k != "sha256"}
+        )
+        for part, run in runs.items():
+            parts.append(_published_set(f"{name} {part}".strip(), run))
+    return "\n".join(parts)
+
+
+def _published_set(name: str, run: Mapping[str, Any]) -> str:
+    """One run: a row for each memory and solver."""
+    rows: list[tuple[str, ...]] = []
+    columns: list[str] = []
+    for memory, row in run.items():
+        if not isinstance(row, Mapping) or "solvers" not in row:
+            continue
+        for solver, scores in row["solvers"].items():
+            axes = scores.get("axes")
+            by = dict(axes) if isinstance(axes, Mapping) else {}
+            by = by or {k: v["accuracy"] for k, v in scores.get("by_ability", {}).items()}
+            since = scores.get("by_since", {}).items()
+            by |= {f"{k} {run['since']} since": v["accuracy"] for k, v in since}
+            turns = {k: v for k, v in row.items() if k.startswith("success in")}
+            columns = [*by, *turns]
+            cells = [f"{value:.3f}" for value in (*by.values(), *turns.values())]
+            interval = f"{scores['accuracy']:.3f} ({scores['low']:.3f} to {scores['high']:.3f})"
+            rows.append((memory, solver, interval, *cells))
+    said = f"{name}: {run['asked']} of {run['questions']} questions asked, majority "
+    said += f"{run['majority']:.3f}" + (
+        f"; contexts {run['contexts']}" if "contexts" in run else ""
+    )
+    return f"{said}\n\n" + table(("memory", "solver", "accuracy", *columns), rows)

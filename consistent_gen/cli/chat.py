@@ -195,7 +195,7 @@ def run_chat(options: argparse.Namespace) -> int:
 
 def build_assistant(options: argparse.Namespace, store: Store) -> Assistant:
     """The assistant that the options describe."""
-    from consistent_gen.cli.recognising import picture_embedder
+    from consistent_gen.cli.recognising import picture_embedder, picture_reader
     from consistent_gen.inputs import check_choice
     from consistent_gen.language.embedders import EMBEDDERS, default_embedder
     from consistent_gen.language.packaged import Qwen
@@ -221,6 +221,7 @@ def build_assistant(options: argparse.Namespace, store: Store) -> Assistant:
         listener = ParsedListener()
     else:
         listener = RuleListener() if options.listener == "rules" else default_listener()
+    sees = picture_embedder(store)
     return Assistant(
         store=store,
         model=model,
@@ -229,7 +230,8 @@ def build_assistant(options: argparse.Namespace, store: Store) -> Assistant:
         style=StylePolicy(name=options.style),
         once=isinstance(model, Qwen),
         drawer=drawer_of(options),
-        image_embedder=picture_embedder(store),
+        image_embedder=sees,
+        reader=picture_reader(sees),
     )
 
 

@@ -27,10 +27,9 @@ from benchmarks.persona_data import (
     Question,
     load_locomo,
     load_longmemeval,
-    load_perma,
     load_persona_mme,
-    load_personamem,
 )
+from benchmarks.persona_files import load_perma, load_personamem
 from benchmarks.persona_memories import Passage, memories
 from benchmarks.persona_solvers import (
     EmbeddingChoice,

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.persona_data import AlignmentItem, Task, load_alignment, load_perma_tasks
+from benchmarks.persona_data import AlignmentItem, load_alignment
+from benchmarks.persona_files import Task, load_perma_tasks
 from benchmarks.persona_judged import (
     MAX_TURNS,
     bert_f1,

@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from consistent_gen.cli.chat import StoryDrawer
-from consistent_gen.cli.recognising import TRANSIENT, StoryWorldReader, offered, picture_embedder
+from consistent_gen.cli.recognising import offered, picture_embedder
 from consistent_gen.encoders.factors import Schema
 from consistent_gen.encoders.reader import Reader
+from consistent_gen.encoders.recognition import TRANSIENT, StoryWorldReader
 from consistent_gen.errors import CheckpointError, InputError, UnknownNameError
 from consistent_gen.memory import open_memory
 from consistent_gen.memory.data.records import Media

@@ -46,6 +46,16 @@ from consistent_gen.memory.talk import replies
 from consistent_gen.memory.talk.forgetting import ForgetPlan, carry_out, plan_forgetting
 from consistent_gen.memory.talk.passages import PassageScorer
 from consistent_gen.memory.talk.personality import Personality, RunningFold, alignment_lines
+from consistent_gen.memory.talk.pictured import (
+    ClothesReader,
+    NotHim,
+    OtherKind,
+    PictureRequest,
+    PictureTalk,
+    WhoRequest,
+    WornRequest,
+    read_picture_request,
+)
 from consistent_gen.memory.talk.reading import read_once
 from consistent_gen.memory.talk.reasoning import Reasoned, reason
 from consistent_gen.memory.talk.requests import (
@@ -115,6 +125,7 @@ class Assistant:
     style: how far answers follow the user's style; static by default.
     drawer: draws a picture from a `DrawJob`; None says that nothing can be drawn here. What its
         ``details`` say, if it has any, is recorded with the picture.
+    reader: tells what somebody wears in a picture; None says that nothing can be seen here.
     clock: the time of a turn when `say` is given none; zone: for dates in prompts.
     once: the model is too small to plan look-ups. It is asked once, with the sentences that fit,
         and only questions: statements and episodes are left to the rules.
@@ -128,6 +139,7 @@ class Assistant:
     style: StylePolicy = field(default_factory=StylePolicy)
     drawer: Drawer | None = None
     boxes: Callable[[Picture], tuple[int, int, int, int]] | None = None
+    reader: ClothesReader | None = None
     tree_schema: TreeSchema = COMPACT
     zone: tzinfo = UTC
     clock: Callable[[], datetime] = utc_now
@@ -138,6 +150,7 @@ class Assistant:
         self.book = ConceptBook(self.store, self.image_embedder, self.text_embedder)
         if self.boxes is not None:
             self.book.boxes = self.boxes
+        self._pictured = PictureTalk(self.store, self.book, self.reader)
         self.retriever = Retriever(self.store, self.text_embedder, self.image_embedder)
         self._scorer = PassageScorer(meaning_of(self.text_embedder))
         self._pending: Proposal | ForgetPlan | None = None
@@ -177,10 +190,12 @@ class Assistant:
         pixels = None if picture is None else read_picture(picture)
         at = self.clock() if at is None else at
         since = self.store.last_write
+        self._pictured.turn()
         erasing = isinstance(self._pending, ForgetPlan)
         before = replies.snapshot(self.store) if erasing else None
         ended = self._consolidate(at)
-        said = self._confirmed(text, at) or self._requested(text, picture, at)
+        said = self._put_right(text, at) or self._confirmed(text, at)
+        said = said or self._requested(text, picture, at)
         if said is None:
             said = self._talk(text, pixels, picture, documents, at)
         if before is None:
@@ -388,6 +403,7 @@ class Assistant:
             return Said(text=replies.UNCHANGED)
         if isinstance(pending, Proposal):
             taught = self.book.confirm(pending, at=at)
+            self._pictured.taught()
             self._index()
             return Said(text=replies.taught(taught.concept.name, outlier=taught.outlier))
         receipts = carry_out(self.store, pending, self.book)
@@ -397,6 +413,8 @@ class Assistant:
 
     def _requested(self, text: str, picture: bytes | None, at: datetime) -> Said | None:
         request = read_request(text)
+        if request is None:
+            return self._asked_of_pictures(read_picture_request(text), picture)
         if isinstance(request, ForgetRequest):
             return self._ask_to_forget(request)
         if isinstance(request, ProfileRequest):
@@ -422,8 +440,41 @@ class Assistant:
             request.name, request.noun, picture, description=request.description
         )
         self._pending = proposal
+        self._pictured.taught()
         question = replies.is_it_there(request.name, proposal.box, proposal.similar)
         return Said(text=question, asks=True)
+
+    def _put_right(self, text: str, at: datetime) -> Said | None:
+        """What the user corrects of a picture: who is in it, or what somebody is."""
+        request = read_picture_request(text)
+        if isinstance(request, NotHim):
+            pending = self._pending if isinstance(self._pending, Proposal) else None
+            done = self._pictured.renamed(request, pending)
+            if isinstance(done, Proposal):
+                self._pending = done
+                question = replies.is_it_there(done.name, done.box, done.similar)
+                return Said(text=question, asks=True)
+        elif isinstance(request, OtherKind):
+            done = self._pictured.other_kind(request)
+            if done is not None:
+                self.store.record([Turn(text=text, role="user", valid_from=at)])
+        else:
+            return None
+        if done is None:
+            return None
+        self._pending = None
+        self._index()
+        return Said(text=done)
+
+    def _asked_of_pictures(
+        self, request: PictureRequest | None, picture: bytes | None
+    ) -> Said | None:
+        if isinstance(request, WhoRequest) and picture is not None:
+            return Said(text=self._pictured.who(picture))
+        if isinstance(request, WornRequest):
+            worn = self._pictured.worn(request.name)
+            return None if worn is None else Said(text=worn)
+        return None
 
     def _draw(self, request: DrawRequest, at: datetime) -> Said:
         mentions = self.book.mentions(request.what)

@@ -36,8 +36,10 @@ DIMENSIONS = (
 )  # fmt: skip
 assert len(DIMENSIONS) == STYLE_DIMENSIONS
 NEUTRAL_STYLE: Style = (0.5,) * STYLE_DIMENSIONS
-# Lower edges of the middle and the upper band of a dimension, for the wording and for flips.
+# Lower edges of the middle and the upper band of a dimension, for the wording.
 BANDS = (1 / 3, 2 / 3)
+# A register flip is a major change of tone: one of the dimensions jumps by more than a band.
+FLIP = 1 / 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +127,7 @@ class StyleReport:
 
     synchrony: 1 - mean |a_t - u_t|. stability: 1 - mean |a_t - a_(t-1)|, the start included.
     churn: share of instruction lines that are new against the turn before.
-    register_flips: share of steps in which the formality band changed.
+    register_flips: share of steps in which any dimension changed by more than `FLIP`.
     """
 
     synchrony: float
@@ -147,8 +149,12 @@ def measure_policy(policy: StylePolicy, user: Sequence[Style]) -> StyleReport:
         synchrony=1 - _mean_gap(zip(own, user, strict=True)),
         stability=1 - _mean_gap(steps),
         churn=changed / shown if shown else 0.0,
-        register_flips=sum(band(a[0]) != band(b[0]) for a, b in steps) / len(steps),
+        register_flips=sum(_jump(a, b) > FLIP for a, b in steps) / len(steps),
     )
+
+
+def _jump(one: Style, other: Style) -> float:
+    return max(abs(a - b) for a, b in zip(one, other, strict=True))
 
 
 def _mean_gap(pairs: Iterable[tuple[Style, Style]]) -> float:
