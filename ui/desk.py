@@ -6,12 +6,14 @@ A deleted story leaves the lists at once and the server an hour later, so that i
 
 from __future__ import annotations
 
+import functools
+import threading
 import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from consistent_gen.errors import ConsistentGenError, InputError
 from consistent_gen.inputs import BROKEN_ZIP
@@ -30,15 +32,33 @@ SAME_EDIT_S = 1.5  # typing goes on within this time
 ANSWER_S = 3.0  # a browser shows the answer to a button within this time
 DELETED_FOR_S = 3600.0
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def _in_turn(
+    edit: Callable[Concatenate[Desk, _P], _R],
+) -> Callable[Concatenate[Desk, _P], _R]:
+    """One edit at a time: presses that follow each other fast arrive together."""
+
+    @functools.wraps(edit)
+    def alone(desk: Desk, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with desk.lock:
+            return edit(desk, *args, **kwargs)
+
+    return alone
+
 
 class Desk:
     """The desks of all projects of one studio."""
 
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
+        self.lock = threading.RLock()
         self._typed: dict[str, float] = {}
         self._sent: dict[str, tuple[Draft, float]] = {}
 
+    @_in_turn
     def leave(self, project: str, form: Draft) -> None:
         """Save what a browser shows before a button puts something else there.
 
@@ -52,6 +72,7 @@ class Desk:
         if not repeated:
             self.put(project, form)
 
+    @_in_turn
     def put(self, project: str, draft: Draft, *, story: str | None = None, **more: Any) -> None:
         """Lay `draft` there, as one edit; `story` opens another story with it ("" for none).
 
@@ -91,6 +112,7 @@ class Desk:
         """What was undone last. Raises InputError when nothing was."""
         return self._step(project, "future", "past", "There is nothing to redo.")
 
+    @_in_turn
     def _step(self, project: str, taken: str, given: str, otherwise: str) -> Draft:
         kept = self.studio.projects.open(project)
         edits = list(getattr(kept, taken)) if kept else []
@@ -130,6 +152,7 @@ class Desk:
         self.put(project, copy, story="")
         return copy
 
+    @_in_turn
     def delete(self, project: str) -> Draft:
         """Clear the desk; the drawn story that is open leaves the lists, and later the server."""
         kept = self.studio.projects.open(project) or Project(id=project)

@@ -175,9 +175,13 @@ class StoryTab:
         """Buttons that put something else on the desk: what was being typed is saved first."""
         desk = self.actions.desk
         out = [*self.fields, *self.shown, self.index, *self.panel.outputs, self.library]
+        for button, step in ((self.undo, desk.undo), (self.redo, desk.redo)):
+            # Every press counts, so what a browser shows may lie behind: it is not saved then.
+            done = wire(button.click, self._edited(step), here, out, in_order=True,
+                        trigger_mode="multiple")  # fmt: skip
+            wire(done.then, self._marked, self.fields, [self.script], trigger_mode="always_last")
         for button, edit in (
-            (self.undo, desk.undo), (self.redo, desk.redo), (self.new, desk.begin),
-            (self.duplicate, desk.duplicate), (self.delete, self._delete),
+            (self.new, desk.begin), (self.duplicate, desk.duplicate), (self.delete, self._delete),
         ):  # fmt: skip
             done = wire(button.click, self._edited(edit), here, out)
             wire(done.then, self.keep, here, [self.script])
@@ -237,6 +241,11 @@ class StoryTab:
     def keep(self, project: str, *fields: Any) -> Any:
         """Save the desk; what is to be said stands at the scenes and characters it is about."""
         marks = self.actions.keep(project, read_form(*fields))
+        return gr.HTML(marks=marks | {"serial": serial_of(fields[0])})
+
+    def _marked(self, *fields: Any) -> Any:
+        """What is to be said of the desk that a browser shows; nothing is saved."""
+        marks = self.actions.desk.marks(read_form(*fields))
         return gr.HTML(marks=marks | {"serial": serial_of(fields[0])})
 
     def _edited(self, edit: Callable[[str], Draft]) -> Callable[..., tuple[Any, ...]]:

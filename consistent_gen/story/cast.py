@@ -35,6 +35,8 @@ from consistent_gen.story.anchors import Anchors, compared, first_shown, plan_an
 from consistent_gen.story.best_of import KEY as BEST_OF
 from consistent_gen.story.best_of import ChosenFrame, ScoresFrames, Trial, candidate_seed, choose
 from consistent_gen.story.boxes import moved
+from consistent_gen.story.mending import KEY as MENDED
+from consistent_gen.story.mending import Mending, SeesFaults
 from consistent_gen.story.portraits import portrait_words
 from consistent_gen.story.prompts import render, subjects_of
 from consistent_gen.story.script import NAME
@@ -224,6 +226,7 @@ class Cast:
         prefix: of the ids of its frames, unlike that of every other story in the engine.
         limit_bytes: most memory for what anchors leave; None is the default of `AnchorBank`.
         scorer: by which candidates are chosen; None for `scoring.FrameScorer`.
+        sees: who looks at first frames; None for `mending.shipped`.
     """
 
     def __init__(
@@ -234,6 +237,7 @@ class Cast:
         prefix: str = "",
         limit_bytes: int | None = None,
         scorer: ScoresFrames | None = None,
+        sees: SeesFaults | None = None,
     ) -> None:
         self.plan = plan
         self._engine = engine
@@ -255,6 +259,7 @@ class Cast:
         self._firsts = first_shown(plan, found) if plan.best_of > 1 else []
         self._trials: dict[str, Trial] = {}  # key (see `_trial_key`) -> what is being drawn
         self._choices: dict[int, ChosenFrame] = {}  # of `_firsts`, by index in the story
+        self.mending = Mending(plan.mend, sees)
 
     @cached_property
     def _shared(self) -> SharedStory:
@@ -337,7 +342,8 @@ class Cast:
         """Draw them from the story as first asked for, whatever `frame` says, which reads them."""
         own = []
         for index in anchors.frames:
-            number = self._choices[index].number if index in self._choices else 0
+            choice = self._choices.get(index)
+            number = self.mending.number(index) if choice is None else choice.number
             fields = {"id": self._id(str(index)), **seen}
             own.append(self._request(self.plan.frames[index], number, **fields))
         if anchors.together:
@@ -391,11 +397,15 @@ class Cast:
     def _request(self, frame: FramePlan, number: int, **fields: Any) -> FrameRequest:
         """What candidate `number` of a frame of the plan is asked for."""
         request = self._told(frame, **fields)
-        if self.plan.best_of == 1:
+        if self.plan.best_of > 1:
+            of = {"of": self.plan.best_of, "candidate": number + 1, "seed": frame.seed}
+            record = {BEST_OF: of}
+        elif number:
+            record = {MENDED: {"drawing": number + 1, "seed": frame.seed}}
+        else:
             return request
-        record = {"of": self.plan.best_of, "candidate": number + 1, "seed": frame.seed}
         seed = candidate_seed(frame.seed, number)
-        return replace(request, seed=seed, story={**request.story, BEST_OF: record})
+        return replace(request, seed=seed, story={**request.story, **record})
 
     # The best of several candidates (see `story.best_of`).
 
@@ -495,6 +505,19 @@ class Cast:
         for anchors in self._submitted.values():
             if (index := anchors.get(done.id)) is not None:
                 self._pictures[index] = done
+
+    def amend(self, done: FrameDone) -> str | None:
+        """Look at what was drawn last. If it is a first frame that others read, and has to be drawn
+        again, its anchors are forgotten: returns their key, and who reads them has to begin again.
+        """
+        key = self._key_of_id.get(done.id)
+        index = None if key is None else self._submitted[key].get(done.id)
+        if key is None or index is None or self._anchors[key].together:
+            return None
+        if not self.mending.again(self.plan.frames[index], done.image):
+            return None
+        self.forget(key)
+        return key
 
     def key_of(self, frame_id: str) -> str | None:
         """The key of the anchors among which a frame of the engine stands."""
