@@ -261,7 +261,8 @@ BEST_OF = SettingFacts(
 MEND = SettingFacts(
     kind=int,
     high=4,
-    label="Mend",
+    slider=4,
+    label="Drawn again",
     about="how often at most a character's first frame is drawn again when it shows headwear or a "
     "sad or angry face that nobody asked for",
 )

@@ -11,7 +11,7 @@ import gradio as gr
 from pydantic import ValidationError
 
 from consistent_gen.client.types import LibraryCharacterIn
-from consistent_gen.draw_settings import BEST_OF
+from consistent_gen.draw_settings import BEST_OF, MEND, USUAL_MEND
 from consistent_gen.errors import ConsistentGenError, InputError
 from ui.board import missing_line
 from ui.frame_panel import FramePanel
@@ -89,6 +89,11 @@ class StoryTab:
                 BEST_OF, 1, "best-of", "Each picture is drawn so often. Kept is the one that shows "
                 "your words and is most like the others. It takes as many times as long.",
             )  # fmt: skip
+            self.mend = slider_of(
+                MEND, USUAL_MEND, "mend", "So often at most the first picture of a character is "
+                "drawn again when it shows a hat, a crown, a bow or a sad or angry face that you "
+                "did not ask for.",
+            )  # fmt: skip
             with gr.Row(elem_classes="seed-row"):
                 self.seed = gr.Textbox(
                     label="Seed", max_lines=1, max_length=20, buttons=["copy"], elem_id="seed",
@@ -120,7 +125,7 @@ class StoryTab:
         """What a draft is read from, in the order of `read_form`."""
         return [
             self.script, self.title, self.style, self.method, self.steps, self.seed, self.locked,
-            self.best_of,
+            self.best_of, self.mend,
         ]  # fmt: skip
 
     @property
@@ -134,7 +139,7 @@ class StoryTab:
         changed = (
             self.script.edited, self.style.input, self.method.input, self.locked.input,
             self.title.input, self.seed.input, self.steps.release,
-            self.best_of.release,
+            self.best_of.release, self.mend.release,
         )  # fmt: skip
         for event in changed:
             wire(event, self.keep, here, [self.script], trigger_mode="always_last")
@@ -214,6 +219,7 @@ class StoryTab:
             draft.locked,
             # What chooses knows the pictures of the story world only.
             gr.update(value=draft.best_of or 1, visible=model.words is not None),
+            gr.update(value=_mend(draft), visible=model.words is not None),
             gr.update(choices=model.layouts, value=story.layout if story else model.layouts[0]),
         )
         first = True
@@ -281,7 +287,7 @@ class StoryTab:
     def _lay_out(self, draft: Draft) -> tuple[Any, ...]:
         steps = draft.steps or self.actions.studio.model().steps
         return (write_script(draft), draft.title, draft.style, draft.method, steps, draft.seed,
-                draft.locked, draft.best_of or 1)  # fmt: skip
+                draft.locked, draft.best_of or 1, _mend(draft))  # fmt: skip
 
     def _draw(self, project: str, *fields: Any) -> Iterator[tuple[Any, ...]]:
         *desk, _ = fields
@@ -371,6 +377,10 @@ def status_html(text: str, *, busy: bool = False, trouble: bool = False) -> str:
         f'<p class="studio-status{kind}" role="status" aria-live="polite">{spinner}'
         f"<span>{words}</span></p>"
     )
+
+
+def _mend(draft: Draft) -> int:
+    return USUAL_MEND if draft.mend is None else draft.mend
 
 
 def serial_of(script: object) -> int:
