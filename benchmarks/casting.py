@@ -36,7 +36,7 @@ from consistent_gen.rewards.looking import stacked
 from consistent_gen.rewards.sight import Sight, main_sights
 from consistent_gen.runtime import tune_allocator
 from consistent_gen.story.draw import draw_story
-from consistent_gen.story.plan import Overrides, plan_story
+from consistent_gen.story.plan import Overrides, plan_story, usual_mend
 from consistent_gen.story.types import Character, Frame, Story
 from consistent_gen.story.wording import Vocabulary, read_vocabulary, word_story
 from consistent_gen.world.dataset import StoryWorld
@@ -87,7 +87,8 @@ def draw(count: int, vocabulary: Vocabulary, mend: int | None) -> Drawn:
     pictures, named, refused, again = [], [], [], 0
     for story in stories(count):
         wording = word_story(story, vocabulary, sheets=True)
-        plan = plan_story(wording.story, backbone, Overrides(mend=mend))
+        often = usual_mend(backbone) if mend is None else mend
+        plan = plan_story(wording.story, backbone, Overrides(mend=often))
         with tempfile.TemporaryDirectory() as folder:
             drawing = draw_story(plan, backbone, Path(folder) / "out", scorers={})
         again += drawing.drawn_again

@@ -13,8 +13,9 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
+from consistent_gen.draw_settings import USUAL_MEND
 from consistent_gen.errors import ConsistentGenError, InputError
 from consistent_gen.inputs import BROKEN_ZIP
 from consistent_gen.story.book import STORY_FILE
@@ -36,15 +37,15 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-def _in_turn(
-    edit: Callable[Concatenate[Desk, _P], _R],
-) -> Callable[Concatenate[Desk, _P], _R]:
-    """One edit at a time: presses that follow each other fast arrive together."""
+def _in_turn(edit: Callable[_P, _R]) -> Callable[_P, _R]:
+    """A method of a desk, one at a time: presses that follow each other fast arrive together."""
 
     @functools.wraps(edit)
-    def alone(desk: Desk, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+    def alone(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        desk = args[0]
+        assert isinstance(desk, Desk)
         with desk.lock:
-            return edit(desk, *args, **kwargs)
+            return edit(*args, **kwargs)
 
     return alone
 
@@ -101,8 +102,9 @@ class Desk:
         )
 
     def _says(self, draft: Draft) -> Draft:
-        """The draft as it is drawn: the form shows the model's steps where none are said."""
-        return replace(draft, steps=draft.steps or self.studio.model().steps)
+        """The draft as it is drawn: the form shows what is usual where nothing is said."""
+        mend = USUAL_MEND if draft.mend is None else draft.mend
+        return replace(draft, steps=draft.steps or self.studio.model().steps, mend=mend)
 
     def undo(self, project: str) -> Draft:
         """What lay there before the last edit. Raises InputError when there was none."""

@@ -190,7 +190,7 @@ def draft_of_story(story: StoryOut) -> Draft:
         method=asked.method or "",
         steps=asked.steps,
         best_of=asked.best_of,
-        mend=asked.mend,
+        mend=asked.mend or 0,
         seed="" if asked.seed is None else str(asked.seed),
         locked=asked.seed is not None,
         cast=tuple(

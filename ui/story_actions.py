@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from consistent_gen.client.types import EventType, RedrawIn, RerollIn, StoryOut
-from consistent_gen.draw_settings import USUAL_MEND
 from consistent_gen.errors import ConsistentGenError, InputError
 from ui.board import Board, current_version, status_line
 from ui.desk import Desk, hidden
@@ -330,7 +329,7 @@ def read_form(
     )
     number = int(steps) if isinstance(steps, int | float) else None
     several = int(best_of) if isinstance(best_of, int | float) and best_of > 1 else None
-    again = int(mend) if isinstance(mend, int | float) and mend != USUAL_MEND else None
+    again = int(mend) if isinstance(mend, int | float) else None
     return replace(
         draft, steps=number, best_of=several, mend=again, locked=bool(locked), cast=cast,
         scenes=scenes,

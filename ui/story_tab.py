@@ -219,7 +219,7 @@ class StoryTab:
             draft.locked,
             # What chooses knows the pictures of the story world only.
             gr.update(value=draft.best_of or 1, visible=model.words is not None),
-            gr.update(value=_mend(draft), visible=model.words is not None),
+            gr.update(value=self._mend(draft), visible=model.words is not None),
             gr.update(choices=model.layouts, value=story.layout if story else model.layouts[0]),
         )
         first = True
@@ -284,10 +284,15 @@ class StoryTab:
         draft, view = self.actions.open(project, what or "")
         return (*self._lay_out(draft), *self.show(view), -1, *self.panel.show_nothing())
 
+    def _mend(self, draft: Draft) -> int | None:
+        """What the form shows; nothing for a model whose pictures nobody looks at."""
+        usual = None if self.actions.studio.model().words is None else USUAL_MEND
+        return usual if draft.mend is None else draft.mend
+
     def _lay_out(self, draft: Draft) -> tuple[Any, ...]:
         steps = draft.steps or self.actions.studio.model().steps
         return (write_script(draft), draft.title, draft.style, draft.method, steps, draft.seed,
-                draft.locked, draft.best_of or 1, _mend(draft))  # fmt: skip
+                draft.locked, draft.best_of or 1, self._mend(draft))  # fmt: skip
 
     def _draw(self, project: str, *fields: Any) -> Iterator[tuple[Any, ...]]:
         *desk, _ = fields
@@ -377,10 +382,6 @@ def status_html(text: str, *, busy: bool = False, trouble: bool = False) -> str:
         f'<p class="studio-status{kind}" role="status" aria-live="polite">{spinner}'
         f"<span>{words}</span></p>"
     )
-
-
-def _mend(draft: Draft) -> int:
-    return USUAL_MEND if draft.mend is None else draft.mend
 
 
 def serial_of(script: object) -> int:

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ from consistent_gen.story.plan import (
     loras_of,
     option_of,
     plan_story,
+    usual_mend,
 )
 from consistent_gen.story.script import load_story
 from consistent_gen.story.types import SEED, STRENGTH
@@ -166,6 +168,8 @@ def drawn(
 
     from consistent_gen.story.draw import draw_story
 
+    if story.mend is None:
+        story = replace(story, mend=usual_mend(backbone))
     plan = plan_story(story, backbone, overrides, Path(file).parent)
     _note_unused(plan, backbone, tell)
     with watch(plan) as on_event:

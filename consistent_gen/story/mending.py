@@ -77,7 +77,7 @@ def faults(sights: Sequence[Sight], frame: FramePlan) -> tuple[str, ...]:
     words = set(said.replace(",", " ").replace(".", " ").lower().split())
     found = []
     for sight in sights if sights[0].present else ():
-        worn, face = sight.word("accessory") or "", sight.word("expression")
+        worn, face = sight.word("accessory") or "", sight.word("expression") or ""
         if worn in HEADWEAR and worn not in words and sight.subject["accessory"][worn] >= SURE:
             found.append(worn)
         if face in GLOOMY and not words.intersection(GLOOMY[face]):

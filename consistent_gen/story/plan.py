@@ -284,16 +284,21 @@ def _best_of(story: Story, overrides: Overrides, backbone: Model) -> int:
 
 def _mend(story: Story, overrides: Overrides, backbone: Model) -> int:
     """How often first frames may be drawn again: never where the best of several is kept anyway."""
-    said = _first(overrides.mend, story.mend, -1)
+    said = _first(overrides.mend, story.mend, 0)
     if said > 0 and backbone.vocabulary() is None:
         raise refusal(
             f"mend is {said}, but who looks knows the pictures of the story world only, and "
             f"{shown(backbone.name)} draws others; leave it out",
             SourcePlace("--mend") if overrides.mend is not None else story.place_of("mend"),
         )
-    if backbone.vocabulary() is None or _best_of(story, overrides, backbone) > 1:
-        return 0
-    return USUAL_MEND if said < 0 else said
+    return 0 if _best_of(story, overrides, backbone) > 1 else said
+
+
+def usual_mend(backbone: Model) -> int | None:
+    """What `mend` is in a new story that says nothing of it; None where nobody can look. A story
+    that was stored without it stays as it was drawn.
+    """
+    return None if backbone.vocabulary() is None else USUAL_MEND
 
 
 def _plan_frame(

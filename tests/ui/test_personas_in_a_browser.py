@@ -132,7 +132,7 @@ def test_the_persona_draws_itself_within_the_talk(walk: PersonaWalk) -> None:
 
 def test_a_picture_that_fails_is_told_within_the_talk(walk: PersonaWalk, hand: Hand) -> None:
     hand.spoil = lambda lease: True
-    walk.page.fill("#persona-say textarea, #persona-say input", "under a tree")
+    walk.page.fill("#persona-say textarea, #persona-say input", "at the castle")
     walk.press("Draw yourself like this")
     walk.wait("#persona-talk >> text=The picture was not drawn: spoilt")
 
