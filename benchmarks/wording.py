@@ -87,7 +87,10 @@ def kept(concept: str, prompt: str, story: Story, drawn: Story, words: Lexicon) 
     if re.search(rf"\b{re.escape(' '.join(parts))}\b", said) and _is_being(concept, words):
         return True
     count, senses = words.match(parts)
-    return count == len(parts) and any(_shows(s, prompt, looks) for s in senses)
+    if count == len(parts):
+        return any(_shows(s, prompt, looks) for s in senses)
+    # "Red wellies" is no entry: both have to be there.
+    return len(parts) > 1 and all(kept(part, prompt, story, drawn, words) for part in parts)
 
 
 def written_in(concept: str, text: str, words: Lexicon) -> bool:

@@ -257,6 +257,17 @@ BEST_OF = SettingFacts(
     "like its characters' other frames is kept",
 )
 
+# Like it a choice of the run: see `story.mending`.
+MEND = SettingFacts(
+    kind=int,
+    high=4,
+    slider=4,
+    label="Drawn again",
+    about="how often at most a character's first frame is drawn again when it shows headwear or a "
+    "sad or angry face that nobody asked for",
+)
+USUAL_MEND = 2
+
 
 @dataclass(frozen=True)
 class GoneSetting:

@@ -6,13 +6,16 @@ A deleted story leaves the lists at once and the server an hour later, so that i
 
 from __future__ import annotations
 
+import functools
+import threading
 import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
+from consistent_gen.draw_settings import USUAL_MEND
 from consistent_gen.errors import ConsistentGenError, InputError
 from consistent_gen.inputs import BROKEN_ZIP
 from consistent_gen.story.book import STORY_FILE
@@ -30,15 +33,33 @@ SAME_EDIT_S = 1.5  # typing goes on within this time
 ANSWER_S = 3.0  # a browser shows the answer to a button within this time
 DELETED_FOR_S = 3600.0
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def _in_turn(edit: Callable[_P, _R]) -> Callable[_P, _R]:
+    """A method of a desk, one at a time: presses that follow each other fast arrive together."""
+
+    @functools.wraps(edit)
+    def alone(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        desk = args[0]
+        assert isinstance(desk, Desk)
+        with desk.lock:
+            return edit(*args, **kwargs)
+
+    return alone
+
 
 class Desk:
     """The desks of all projects of one studio."""
 
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
+        self.lock = threading.RLock()
         self._typed: dict[str, float] = {}
         self._sent: dict[str, tuple[Draft, float]] = {}
 
+    @_in_turn
     def leave(self, project: str, form: Draft) -> None:
         """Save what a browser shows before a button puts something else there.
 
@@ -52,6 +73,7 @@ class Desk:
         if not repeated:
             self.put(project, form)
 
+    @_in_turn
     def put(self, project: str, draft: Draft, *, story: str | None = None, **more: Any) -> None:
         """Lay `draft` there, as one edit; `story` opens another story with it ("" for none).
 
@@ -80,8 +102,9 @@ class Desk:
         )
 
     def _says(self, draft: Draft) -> Draft:
-        """The draft as it is drawn: the form shows the model's steps where none are said."""
-        return replace(draft, steps=draft.steps or self.studio.model().steps)
+        """The draft as it is drawn: the form shows what is usual where nothing is said."""
+        mend = USUAL_MEND if draft.mend is None else draft.mend
+        return replace(draft, steps=draft.steps or self.studio.model().steps, mend=mend)
 
     def undo(self, project: str) -> Draft:
         """What lay there before the last edit. Raises InputError when there was none."""
@@ -91,6 +114,7 @@ class Desk:
         """What was undone last. Raises InputError when nothing was."""
         return self._step(project, "future", "past", "There is nothing to redo.")
 
+    @_in_turn
     def _step(self, project: str, taken: str, given: str, otherwise: str) -> Draft:
         kept = self.studio.projects.open(project)
         edits = list(getattr(kept, taken)) if kept else []
@@ -130,6 +154,7 @@ class Desk:
         self.put(project, copy, story="")
         return copy
 
+    @_in_turn
     def delete(self, project: str) -> Draft:
         """Clear the desk; the drawn story that is open leaves the lists, and later the server."""
         kept = self.studio.projects.open(project) or Project(id=project)

@@ -119,6 +119,7 @@ def score_words(scores: Mapping[str, float]) -> list[str]:
         "likeness": lambda value: f"{value:.0%} sure: the same as in other scenes",
         "nothing_unasked": lambda value: "something is in it that nobody asked for",
         "candidate": lambda value: f"candidate {value:.0f} was kept",
+        "drawing": lambda value: f"drawing {value:.0f}: the others showed what nobody asked for",
     }
     silent = {"nothing_unasked"} if scores.get("nothing_unasked", 1.0) >= 1.0 else set()
     known = [told[name](scores[name]) for name in told if name in scores and name not in silent]

@@ -6,6 +6,7 @@ Pure; everything that comes from a card is somebody else's text, and is escaped.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from types import MappingProxyType
 
@@ -90,14 +91,24 @@ def persona_html(card: CardOut) -> str:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class TalkPicture:
+    """A picture that belongs to a turn. path: of its file, None where there is none (yet). busy:
+    whether it is still drawn. problem: why it was not, in words, where that is known.
+    """
+
+    path: str | None = None
+    busy: bool = False
+    problem: str = ""
+
+
 def talk_html(
     talk: TalkOut | None,
     waiting: str = "",
-    pictures: Mapping[int, str | None] = MappingProxyType({}),
+    pictures: Mapping[int, TalkPicture] = MappingProxyType({}),
 ) -> str:
     """The talk; each turn of the persona says how far from its card it is. waiting: a line of the
-    user's that is being answered. pictures: by number of a turn, the file of its picture, None
-    while that is being drawn.
+    user's that is being answered. pictures: by number of a turn.
     """
     turns = [] if talk is None else talk.turns
     if not turns and not waiting:
@@ -120,11 +131,14 @@ def talk_html(
     return f'<ol class="talk" aria-label="The talk">{"".join(rows)}</ol>'
 
 
-def _picture(turn: TalkTurn, path: str | None) -> str:
-    if path is None:
+def _picture(turn: TalkTurn, picture: TalkPicture) -> str:
+    if picture.busy:
         return '<p class="hint busy">The picture is being drawn…</p>'
+    if picture.path is None:
+        why = f": {picture.problem}" if picture.problem else "; ask for it again."
+        return f'<p class="hint">The picture was not drawn{escape(why)}</p>'
     said = escape(turn.text, quote=True)
-    return f'<img src="{escape(file_url(path), quote=True)}" alt="{said}">'
+    return f'<img src="{escape(file_url(picture.path), quote=True)}" alt="{said}">'
 
 
 def drift_html(talk: TalkOut | None) -> str:

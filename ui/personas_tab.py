@@ -10,11 +10,12 @@ import gradio as gr
 
 from consistent_gen.client import ApiError
 from consistent_gen.client.persona_lab import CardFields, CardMendIn, CardOut, TalkOut
-from consistent_gen.client.types import LibraryCharacter, StoryOut
+from consistent_gen.client.types import LibraryCharacter
 from consistent_gen.errors import ConsistentGenError, InputError
-from ui.board import current_version
+from ui.board import Board
 from ui.messages import tell
 from ui.persona_markup import (
+    TalkPicture,
     audit_html,
     cards_html,
     drift_html,
@@ -292,29 +293,31 @@ class PersonasTab:
         while time.monotonic() < end:
             time.sleep(PICTURE_PAUSE_S)
             pictures = self._pictures(talk)
-            if pictures[len(talk.turns) - 1] is not None:
+            last = pictures.get(len(talk.turns) - 1)
+            if last is None or not last.busy:
                 yield talk_html(talk, pictures=pictures), gr.skip(), gr.skip()
                 return
 
-    def _pictures(self, talk: TalkOut) -> dict[int, str | None]:
-        """By number of a turn the file of its picture, None while it is being drawn; pictures of
-        deleted stories are left out.
-        """
-        found: dict[int, str | None] = {}
-        stories: dict[str, StoryOut] = {}
+    def _pictures(self, talk: TalkOut) -> dict[int, TalkPicture]:
+        """By number of a turn its picture; pictures of deleted stories are left out."""
+        found: dict[int, TalkPicture] = {}
+        boards: dict[str, Board] = {}
         for number, turn in enumerate(talk.turns):
             if turn.story is None or turn.frame is None:
                 continue
             try:
-                story = stories.get(turn.story) or self.studio.client.story(turn.story)
+                if turn.story not in boards:
+                    story = self.studio.client.story(turn.story)
+                    boards[turn.story] = self.studio.load_board(story)
             except ApiError as error:
                 if error.status != 404:
                     raise
                 continue
-            stories[turn.story] = story
-            if turn.frame < len(story.frames):
-                version = current_version(story.frames[turn.frame])
-                found[number] = self.studio.picture(version.artifact) if version else None
+            cells = boards[turn.story].cells
+            if turn.frame < len(cells):
+                cell = cells[turn.frame]
+                path = self.studio.picture(cell.picture) if cell.state == "done" else None
+                found[number] = TalkPicture(path=path, busy=cell.busy, problem=cell.error)
         return found
 
     def begin_anew(self, chosen: str) -> tuple[Any, ...]:

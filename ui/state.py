@@ -36,7 +36,7 @@ MAX_TITLE = 120
 # An edited scene is this much like the one that it was.
 _LIKE = 0.5
 _OF_THE_DESK = (
-    *("title", "style", "method", "steps", "best_of"),
+    *("title", "style", "method", "steps", "best_of", "mend"),
     *("preview_every", "words", "characters", "frames"),
 )  # fmt: skip
 
@@ -68,7 +68,7 @@ class SceneCard:
 @dataclass(frozen=True)
 class Draft:
     """Everything on the desk. `locked` keeps the seed from one drawing to the next; `best_of` is
-    None for one drawing of each scene.
+    None for one drawing of each scene, and `mend` for as often as is usual.
     """
 
     title: str = ""
@@ -78,6 +78,7 @@ class Draft:
     seed: str = ""
     locked: bool = False
     best_of: int | None = None
+    mend: int | None = None
     cast: tuple[CastCard, ...] = ()
     scenes: tuple[SceneCard, ...] = ()
 
@@ -114,9 +115,9 @@ def read_draft(value: object) -> Draft:
     """A draft from the JSON that `write_draft` made."""
     tree = value if isinstance(value, Mapping) else {}
     cast, scenes = read_script(tree)
-    steps, best_of = (
+    steps, best_of, mend = (
         found if isinstance(found, int) and not isinstance(found, bool) else None
-        for found in (tree.get("steps"), tree.get("best_of"))
+        for found in (tree.get("steps"), tree.get("best_of"), tree.get("mend"))
     )
     return Draft(
         title=_line(tree.get("title")),
@@ -124,6 +125,7 @@ def read_draft(value: object) -> Draft:
         method=_line(tree.get("method")),
         steps=steps,
         best_of=best_of,
+        mend=mend,
         seed=_line(tree.get("seed")),
         locked=tree.get("locked") is True,
         cast=cast,
@@ -133,7 +135,7 @@ def read_draft(value: object) -> Draft:
 
 def write_draft(draft: Draft) -> dict[str, Any]:
     """A draft as JSON, for the project's file."""
-    names = ("title", "style", "method", "steps", "best_of", "seed")
+    names = ("title", "style", "method", "steps", "best_of", "mend", "seed")
     settings = {key: getattr(draft, key) for key in names}
     return settings | {"locked": draft.locked} | write_script(draft)
 
@@ -147,6 +149,7 @@ def draft_of_file(story: Story) -> Draft:
         method=story.method or "",
         steps=story.settings.get("steps"),
         best_of=story.best_of,
+        mend=story.mend,
         seed="" if story.seed is None else str(story.seed),
         locked=story.seed is not None,
         cast=tuple(
@@ -187,6 +190,7 @@ def draft_of_story(story: StoryOut) -> Draft:
         method=asked.method or "",
         steps=asked.steps,
         best_of=asked.best_of,
+        mend=asked.mend or 0,
         seed="" if asked.seed is None else str(asked.seed),
         locked=asked.seed is not None,
         cast=tuple(
@@ -213,6 +217,7 @@ def story_request(draft: Draft, *, preview_every: int = 5) -> StoryIn:
         method=draft.method or None,
         steps=draft.steps,
         best_of=draft.best_of,
+        mend=draft.mend,
         seed=read_seed(draft.seed),
         preview_every=preview_every,
         words="own",

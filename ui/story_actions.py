@@ -320,6 +320,7 @@ def read_form(
     seed: str,
     locked: bool,
     best_of: float | None = None,
+    mend: float | None = None,
 ) -> Draft:
     """A draft from the desk's JSON and the form fields beside it."""
     cast, scenes = read_script(script)
@@ -328,9 +329,11 @@ def read_form(
     )
     number = int(steps) if isinstance(steps, int | float) else None
     several = int(best_of) if isinstance(best_of, int | float) and best_of > 1 else None
+    again = int(mend) if isinstance(mend, int | float) else None
     return replace(
-        draft, steps=number, best_of=several, locked=bool(locked), cast=cast, scenes=scenes
-    )
+        draft, steps=number, best_of=several, mend=again, locked=bool(locked), cast=cast,
+        scenes=scenes,
+    )  # fmt: skip
 
 
 def drawn_frames(story: StoryOut) -> int:

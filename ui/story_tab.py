@@ -11,7 +11,7 @@ import gradio as gr
 from pydantic import ValidationError
 
 from consistent_gen.client.types import LibraryCharacterIn
-from consistent_gen.draw_settings import BEST_OF
+from consistent_gen.draw_settings import BEST_OF, MEND, USUAL_MEND
 from consistent_gen.errors import ConsistentGenError, InputError
 from ui.board import missing_line
 from ui.frame_panel import FramePanel
@@ -89,6 +89,11 @@ class StoryTab:
                 BEST_OF, 1, "best-of", "Each picture is drawn so often. Kept is the one that shows "
                 "your words and is most like the others. It takes as many times as long.",
             )  # fmt: skip
+            self.mend = slider_of(
+                MEND, USUAL_MEND, "mend", "So often at most the first picture of a character is "
+                "drawn again when it shows a hat, a crown, a bow or a sad or angry face that you "
+                "did not ask for.",
+            )  # fmt: skip
             with gr.Row(elem_classes="seed-row"):
                 self.seed = gr.Textbox(
                     label="Seed", max_lines=1, max_length=20, buttons=["copy"], elem_id="seed",
@@ -120,7 +125,7 @@ class StoryTab:
         """What a draft is read from, in the order of `read_form`."""
         return [
             self.script, self.title, self.style, self.method, self.steps, self.seed, self.locked,
-            self.best_of,
+            self.best_of, self.mend,
         ]  # fmt: skip
 
     @property
@@ -134,7 +139,7 @@ class StoryTab:
         changed = (
             self.script.edited, self.style.input, self.method.input, self.locked.input,
             self.title.input, self.seed.input, self.steps.release,
-            self.best_of.release,
+            self.best_of.release, self.mend.release,
         )  # fmt: skip
         for event in changed:
             wire(event, self.keep, here, [self.script], trigger_mode="always_last")
@@ -175,9 +180,13 @@ class StoryTab:
         """Buttons that put something else on the desk: what was being typed is saved first."""
         desk = self.actions.desk
         out = [*self.fields, *self.shown, self.index, *self.panel.outputs, self.library]
+        for button, step in ((self.undo, desk.undo), (self.redo, desk.redo)):
+            # Every press counts, so what a browser shows may lie behind: it is not saved then.
+            done = wire(button.click, self._edited(step), here, out, in_order=True,
+                        trigger_mode="multiple")  # fmt: skip
+            wire(done.then, self._marked, self.fields, [self.script], trigger_mode="always_last")
         for button, edit in (
-            (self.undo, desk.undo), (self.redo, desk.redo), (self.new, desk.begin),
-            (self.duplicate, desk.duplicate), (self.delete, self._delete),
+            (self.new, desk.begin), (self.duplicate, desk.duplicate), (self.delete, self._delete),
         ):  # fmt: skip
             done = wire(button.click, self._edited(edit), here, out)
             wire(done.then, self.keep, here, [self.script])
@@ -210,6 +219,7 @@ class StoryTab:
             draft.locked,
             # What chooses knows the pictures of the story world only.
             gr.update(value=draft.best_of or 1, visible=model.words is not None),
+            gr.update(value=self._mend(draft), visible=model.words is not None),
             gr.update(choices=model.layouts, value=story.layout if story else model.layouts[0]),
         )
         first = True
@@ -237,6 +247,11 @@ class StoryTab:
     def keep(self, project: str, *fields: Any) -> Any:
         """Save the desk; what is to be said stands at the scenes and characters it is about."""
         marks = self.actions.keep(project, read_form(*fields))
+        return gr.HTML(marks=marks | {"serial": serial_of(fields[0])})
+
+    def _marked(self, *fields: Any) -> Any:
+        """What is to be said of the desk that a browser shows; nothing is saved."""
+        marks = self.actions.desk.marks(read_form(*fields))
         return gr.HTML(marks=marks | {"serial": serial_of(fields[0])})
 
     def _edited(self, edit: Callable[[str], Draft]) -> Callable[..., tuple[Any, ...]]:
@@ -269,10 +284,15 @@ class StoryTab:
         draft, view = self.actions.open(project, what or "")
         return (*self._lay_out(draft), *self.show(view), -1, *self.panel.show_nothing())
 
+    def _mend(self, draft: Draft) -> int | None:
+        """What the form shows; nothing for a model whose pictures nobody looks at."""
+        usual = None if self.actions.studio.model().words is None else USUAL_MEND
+        return usual if draft.mend is None else draft.mend
+
     def _lay_out(self, draft: Draft) -> tuple[Any, ...]:
         steps = draft.steps or self.actions.studio.model().steps
         return (write_script(draft), draft.title, draft.style, draft.method, steps, draft.seed,
-                draft.locked, draft.best_of or 1)  # fmt: skip
+                draft.locked, draft.best_of or 1, self._mend(draft))  # fmt: skip
 
     def _draw(self, project: str, *fields: Any) -> Iterator[tuple[Any, ...]]:
         *desk, _ = fields

@@ -28,20 +28,27 @@ def wire(
     outputs: Sequence[Any] | None = None,
     *,
     stream: bool = False,
+    in_order: bool = False,
     **options: Any,
 ) -> Any:
     """Attach a handler to an event: private to this page, its errors shown as messages.
 
+    stream: the handler goes on for as long as something is drawn. in_order: the answers to presses
+    that follow each other fast arrive in the order of the presses.
+
     Our own HTTP interface is the public one; a visitor must not get round its checks and quotas.
     """
+    limit, called = (MAX_STREAMS, "streams") if stream else (MAX_CALLS, "calls")
+    if in_order:
+        limit, called = 1, "in order"
     return event(
         guarded(handler),
         inputs=list(inputs or []),
         outputs=list(outputs or []),
         api_visibility="private",
         show_progress="hidden",
-        concurrency_limit=MAX_STREAMS if stream else MAX_CALLS,
-        concurrency_id="streams" if stream else "calls",
+        concurrency_limit=limit,
+        concurrency_id=called,
         **options,
     )
 

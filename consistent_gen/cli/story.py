@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from consistent_gen.cli.check import add_wording_options
 from consistent_gen.cli.export import add_enlarging_option
 from consistent_gen.cli.many import add_many_options, check_many_options, terminable
 from consistent_gen.cli.provenance import add_provenance_options, provenance_of
-from consistent_gen.draw_settings import BEST_OF, OFFERED, SettingFacts
+from consistent_gen.draw_settings import BEST_OF, MEND, OFFERED, USUAL_MEND, SettingFacts
 from consistent_gen.errors import CheckpointError, InputError
 from consistent_gen.methods import METHODS
 from consistent_gen.models import OFFLOADS
@@ -30,6 +31,7 @@ from consistent_gen.story.plan import (
     loras_of,
     option_of,
     plan_story,
+    usual_mend,
 )
 from consistent_gen.story.script import load_story
 from consistent_gen.story.types import SEED, STRENGTH
@@ -67,6 +69,10 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--best-of", metavar=BEST_OF.sign, type=value_of(BEST_OF), help=f"{BEST_OF.about}; 1 to "
         f"{BEST_OF.high:g} (default: 1)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--mend", metavar=MEND.sign, type=value_of(MEND), help=f"{MEND.about}; {MEND.range_words} "
+        f"(default: {USUAL_MEND} for the story-world model)",
     )  # fmt: skip
     for name, setting in OFFERED.items():
         parser.add_argument(
@@ -162,6 +168,8 @@ def drawn(
 
     from consistent_gen.story.draw import draw_story
 
+    if story.mend is None:
+        story = replace(story, mend=usual_mend(backbone))
     plan = plan_story(story, backbone, overrides, Path(file).parent)
     _note_unused(plan, backbone, tell)
     with watch(plan) as on_event:
@@ -198,6 +206,7 @@ def overrides_of(options: argparse.Namespace) -> Overrides:
         method=options.method,
         seed=options.seed,
         best_of=options.best_of,
+        mend=options.mend,
         settings={name: value for name, value in given.items() if value is not None},
         strengths=dict(options.strength),
         loras=tuple(options.lora),
@@ -246,6 +255,8 @@ def _summary(drawing: Drawing, out: Path) -> str:
     frames = "1 frame" if count == 1 else f"{count} frames"
     if drawing.plan.best_of > 1:
         frames += f", each the best of {drawing.plan.best_of},"
+    if drawing.drawn_again:
+        frames += f", {drawing.drawn_again} drawn again for what nobody asked for,"
     return f"{frames} in {seconds:.1f} s ({seconds / count:.1f} s each): open {out / 'index.html'}"
 
 

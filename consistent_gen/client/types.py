@@ -18,7 +18,7 @@ from consistent_gen.client.loras import LoraOut as LoraOut
 from consistent_gen.client.wording import TextWordingOut as TextWordingOut
 from consistent_gen.client.wording import WordingOut as WordingOut
 from consistent_gen.client.wording import WordOut as WordOut
-from consistent_gen.draw_settings import BEST_OF
+from consistent_gen.draw_settings import BEST_OF, MEND
 
 MAX_FRAMES = 200
 MAX_CHARACTERS = 20
@@ -85,6 +85,10 @@ class StoryIn(Input):
         le=int(BEST_OF.high),
         description=f"{BEST_OF.about}; its number is the score `candidate`, `seed` the first one's",
     )
+    mend: int | None = Field(
+        default=None, ge=0, le=int(MEND.high),
+        description=f"{MEND.about}; which drawing was kept is the score `drawing`",
+    )  # fmt: skip
     preview_every: int | None = Field(
         default=None, ge=0, le=1000,
         description="steps between previews, 0 for none; the server's number if it is not given",

@@ -35,6 +35,8 @@ from consistent_gen.story.anchors import Anchors, compared, first_shown, plan_an
 from consistent_gen.story.best_of import KEY as BEST_OF
 from consistent_gen.story.best_of import ChosenFrame, ScoresFrames, Trial, candidate_seed, choose
 from consistent_gen.story.boxes import moved
+from consistent_gen.story.mending import KEY as MENDED
+from consistent_gen.story.mending import Mending, SeesFaults
 from consistent_gen.story.portraits import portrait_words
 from consistent_gen.story.prompts import render, subjects_of
 from consistent_gen.story.script import NAME
@@ -221,6 +223,7 @@ class Cast:
         prefix: of the ids of its frames, unlike that of every other story in the engine.
         limit_bytes: most memory for what anchors leave; None is the default of `AnchorBank`.
         scorer: by which candidates are chosen; None for `scoring.FrameScorer`.
+        sees: who looks at first frames; None for `mending.shipped`.
     """
 
     def __init__(
@@ -231,6 +234,7 @@ class Cast:
         prefix: str = "",
         limit_bytes: int | None = None,
         scorer: ScoresFrames | None = None,
+        sees: SeesFaults | None = None,
     ) -> None:
         self.plan = plan
         self._engine = engine
@@ -252,6 +256,7 @@ class Cast:
         self._firsts = first_shown(plan, found) if plan.best_of > 1 else []
         self._trials: dict[str, Trial] = {}  # key (see `_trial_key`) -> what is being drawn
         self._choices: dict[int, ChosenFrame] = {}  # of `_firsts`, by index in the story
+        self.mending = Mending(plan.mend, sees)
 
     @cached_property
     def _shared(self) -> SharedStory:
@@ -324,7 +329,8 @@ class Cast:
         """Draw them from the story as first asked for, whatever `frame` says, which reads them."""
         own = []
         for index in anchors.frames:
-            number = self._choices[index].number if index in self._choices else 0
+            choice = self._choices.get(index)
+            number = self.mending.number(index) if choice is None else choice.number
             fields = {"id": self._id(str(index)), **seen}
             own.append(self._request(self.plan.frames[index], number, **fields))
         if anchors.together:
@@ -378,7 +384,7 @@ class Cast:
     def _request(self, frame: FramePlan, number: int | None, **fields: Any) -> FrameRequest:
         """What the engine is asked for, with who is in the frame by their reference pictures.
 
-        number: of the frame's candidate, where it is the plan's own and has several.
+        number: of the frame's candidate or drawing, where it is the plan's own.
         """
         by_name = {member.name: member for member in frame.members}
         named = dict.fromkeys(subject.name for subject in frame.subjects)
@@ -386,11 +392,17 @@ class Cast:
         request = frame_request(self.plan, frame, **fields)
         shown = self.references.shown(people, frame.boxes, moved=request.moved)
         request = replace(request, identities=shown)
-        if number is None or self.plan.best_of == 1:
+        if number is None:
             return request
-        record = {"of": self.plan.best_of, "candidate": number + 1, "seed": frame.seed}
+        if self.plan.best_of > 1:
+            of = {"of": self.plan.best_of, "candidate": number + 1, "seed": frame.seed}
+            record = {BEST_OF: of}
+        elif number:
+            record = {MENDED: {"drawing": number + 1, "seed": frame.seed}}
+        else:
+            return request
         seed = candidate_seed(frame.seed, number)
-        return replace(request, seed=seed, story={**request.story, BEST_OF: record})
+        return replace(request, seed=seed, story={**request.story, **record})
 
     # The best of several candidates (see `story.best_of`).
 
@@ -490,6 +502,19 @@ class Cast:
         for anchors in self._submitted.values():
             if (index := anchors.get(done.id)) is not None:
                 self._pictures[index] = done
+
+    def amend(self, done: FrameDone) -> str | None:
+        """Look at what was drawn last. If it is a first frame that others read, and has to be drawn
+        again, its anchors are forgotten: returns their key, and who reads them has to begin again.
+        """
+        key = self._key_of_id.get(done.id)
+        index = None if key is None else self._submitted[key].get(done.id)
+        if key is None or index is None or self._anchors[key].together:
+            return None
+        if not self.mending.again(self.plan.frames[index], done.image):
+            return None
+        self.forget(key)
+        return key
 
     def key_of(self, frame_id: str) -> str | None:
         """The key of the anchors among which a frame of the engine stands."""

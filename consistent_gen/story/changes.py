@@ -30,6 +30,7 @@ def drawn_from(
             plan.method,
             plan.settings,
             plan.best_of,
+            plan.mend,
             _own(frame),
             _seen(plan, frame, firsts),
             *_read(plan, recipe, frame, anchored),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from consistent_gen.engine.events import Event, FrameDone, FrameError, Step
 from consistent_gen.engine.exactness import DEFAULT_BUCKET
 from consistent_gen.engine.loop import Engine
 from consistent_gen.engine.metadata import write_png
+from consistent_gen.errors import Cancelled
 from consistent_gen.story.cast import Cast
 from consistent_gen.story.enlarge import check_enlarging, enlarged
 from consistent_gen.story.layout import Panel, draw_page
@@ -79,7 +79,8 @@ def draw_story(
         started = time.perf_counter()
         engine = Engine(backbone, bucket=bucket)
         cast = Cast(plan, engine)
-        frames = _draw_frames(plan, engine, cast, folder, on_event)
+        sitting = _Sitting(plan, engine, cast, on_event)
+        frames = sitting.draw(folder)
         seconds = time.perf_counter() - started
         plan = _as_drawn(plan, frames)
         drawing = Drawing(
@@ -92,6 +93,8 @@ def draw_story(
             scores=score(chosen, [frame.picture for frame in frames], plan),
             wording=wording,
             references=cast.references.report(),
+            mended=cast.mending.tries,
+            drawn_again=sitting.drawn_again,
         )
         _write_pages(drawing, folder, enlarge)
         if provenance is not None:
@@ -108,53 +111,83 @@ def _sign(provenance: Provenance, plan: StoryPlan, folder: Path) -> None:
     provenance.sign_picture(folder / PAGE, source=COMPOSED, prompts=prompts)
 
 
-def _draw_frames(
-    plan: StoryPlan,
-    engine: Engine,
-    cast: Cast,
-    folder: Path,
-    on_event: Callable[[Event], None] | None,
-) -> tuple[DrawnFrame, ...]:
-    steps: dict[str, int] = {}
+class _Sitting:
+    """The frames of a plan, drawn in one engine. drawn_again: drawings that were begun anew after
+    a first frame had shown what nobody asked for.
+    """
 
-    def run() -> Iterator[FrameDone]:
-        while not engine.idle:
-            for event in engine.step():
+    def __init__(
+        self,
+        plan: StoryPlan,
+        engine: Engine,
+        cast: Cast,
+        on_event: Callable[[Event], None] | None,
+    ) -> None:
+        self.plan, self.cast = plan, cast
+        self.drawn_again = 0
+        self._engine, self._on_event = engine, on_event
+        self._steps: dict[str, int] = {}
+        self._ids: dict[int, list[str]] = {}  # of a frame's drawings, by its index
+        self._drawn: dict[str, FrameDone] = {}
+
+    def draw(self, folder: Path) -> tuple[DrawnFrame, ...]:
+        """All frames, in order, with a picture of each in `folder`."""
+        while any([self.cast.before(frame) for frame in self.plan.frames]):
+            for done in self._run():
+                self.cast.drawn(done)
+        for frame in self.plan.frames:
+            self._submit(frame)
+        for done in self._run():
+            self._drawn[done.id] = done
+            self.cast.drawn(done)
+            self._amend(done)
+        return tuple(self._finished(frame, folder) for frame in self.plan.frames)
+
+    def _submit(self, frame: FramePlan) -> None:
+        found = self.cast.candidates(frame)
+        self._drawn |= {one.id: one for one in found if not isinstance(one, str)}
+        self._ids[frame.index] = [one if isinstance(one, str) else one.id for one in found]
+
+    def _amend(self, done: FrameDone) -> None:
+        """Begin anew what reads a first frame that is drawn again."""
+        key = self.cast.amend(done)
+        if key is None:
+            return
+        again = [frame for frame in self.plan.frames if self.cast.reads(frame, key)]
+        self.drawn_again += len(again)
+        for frame in again:
+            for frame_id in self._ids[frame.index]:
+                self._engine.cancel(frame_id)
+        for frame in again:
+            self._submit(frame)
+
+    def _run(self) -> Iterator[FrameDone]:
+        while not self._engine.idle:
+            for event in self._engine.step():
                 if isinstance(event, FrameError):
+                    if isinstance(event.error, Cancelled):
+                        continue  # it was begun anew
                     raise event.error
                 if isinstance(event, Step):
-                    steps[event.id] = event.step
+                    self._steps[event.id] = event.step
                 if isinstance(event, FrameDone):
                     yield event
-                if on_event is not None:
-                    on_event(event)
+                if self._on_event is not None:
+                    self._on_event(event)
 
-    while any([cast.before(frame) for frame in plan.frames]):
-        for done in run():
-            cast.drawn(done)
-    submitted = [cast.candidates(frame) for frame in plan.frames]
-    ids = [[one if isinstance(one, str) else one.id for one in frame] for frame in submitted]
-    place = {id_: index for index, frame in enumerate(ids) for id_ in frame}
-    there = [one for frame in submitted for one in frame if not isinstance(one, str)]
-    drawn: dict[str, FrameDone] = {}
-    found: dict[int, DrawnFrame] = {}
-    for done in chain(there, run()):
-        drawn[done.id], index = done, place[done.id]
-        if any(id_ not in drawn for id_ in ids[index]):
-            continue  # another candidate of the frame is still drawn
-        choice = None
-        if plan.best_of > 1:
-            choice = cast.choose(plan.frames[index], [drawn[id_] for id_ in ids[index]])
-            done = choice.done
-        write_png(folder / frame_path(index), done.image, done.metadata)
-        found[index] = DrawnFrame(picture=done.image, steps=steps[done.id], choice=choice)
-    return tuple(found[index] for index in range(len(plan.frames)))
+    def _finished(self, frame: FramePlan, folder: Path) -> DrawnFrame:
+        drawn = [self._drawn[frame_id] for frame_id in self._ids[frame.index]]
+        choice = self.cast.choose(frame, drawn) if self.plan.best_of > 1 else None
+        done = drawn[0] if choice is None else choice.done
+        write_png(folder / frame_path(frame.index), done.image, done.metadata)
+        seed, steps = done.metadata["seed"], self._steps[done.id]
+        return DrawnFrame(picture=done.image, steps=steps, seed=seed, choice=choice)
 
 
 def _as_drawn(plan: StoryPlan, drawn: Sequence[DrawnFrame]) -> StoryPlan:
-    """The plan with the seeds of the candidates that were kept."""
+    """The plan with the seeds of the drawings that were kept."""
     frames = [
-        frame if one.choice is None else replace(frame, seed=one.choice.seed)
+        frame if one.seed is None else replace(frame, seed=one.seed)
         for frame, one in zip(plan.frames, drawn, strict=True)
     ]
     return replace(plan, frames=tuple(frames))

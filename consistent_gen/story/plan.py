@@ -12,7 +12,9 @@ from typing import Any, Protocol, TypeVar
 from consistent_gen.diffusion.readers import PromptReader, cut_short_words, longest
 from consistent_gen.draw_settings import (
     BEST_OF,
+    MEND,
     OFF,
+    USUAL_MEND,
     DrawSettings,
     chosen,
     fitting_mistake,
@@ -101,7 +103,8 @@ class FramePlan:
 @dataclass(frozen=True, kw_only=True)
 class StoryPlan:
     """A story, settled for one model. Its `settings` know the size; what else they leave to the
-    model holds as its folder recommends. Of each frame `best_of` candidates are drawn.
+    model holds as its folder recommends. Of each frame `best_of` candidates are drawn,
+    or its anchors are drawn again up to `mend` times (see `story.mending`).
     """
 
     title: str
@@ -110,6 +113,7 @@ class StoryPlan:
     settings: DrawSettings
     frames: tuple[FramePlan, ...]
     best_of: int = 1
+    mend: int = 0
 
     @property
     def size(self) -> tuple[int, int]:
@@ -129,6 +133,7 @@ class Overrides:
     method: str | None = None
     seed: int | None = None
     best_of: int | None = None
+    mend: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     strengths: Mapping[str, float] = field(default_factory=dict)
     loras: tuple[LoraFile, ...] = ()
@@ -176,6 +181,7 @@ def plan_story(
         seed=seed,
         settings=settings,
         best_of=_best_of(story, overrides, backbone),
+        mend=_mend(story, overrides, backbone),
         frames=tuple(
             _plan_frame(story, frame, i, cast, backbone, seed)
             for i, frame in enumerate(story.frames)
@@ -190,6 +196,7 @@ def _checks(
     yield partial(check_names, story, overrides)
     yield partial(_size, story, overrides, backbone)
     yield partial(_best_of, story, overrides, backbone)
+    yield partial(_mend, story, overrides, backbone)
     yield partial(_check_able, story, overrides, backbone)
     yield partial(_check_method, story, overrides, backbone)
     for member in cast.values():
@@ -229,6 +236,8 @@ def _mistakes(overrides: Overrides) -> Iterator[InputError]:
     best_of = overrides.best_of
     if best_of is not None and (mistake := BEST_OF.mistake("best_of", best_of)):
         yield mistake.at("--best-of")
+    if overrides.mend is not None and (mistake := MEND.mistake("mend", overrides.mend)):
+        yield mistake.at("--mend")
     for strength in overrides.strengths.values():
         if mistake := STRENGTH.mistake("strength", strength):
             yield mistake.at("--strength")
@@ -271,6 +280,25 @@ def _best_of(story: Story, overrides: Overrides, backbone: Model) -> int:
             SourcePlace("--best-of") if by_option else story.place_of("best_of"),
         )
     return found
+
+
+def _mend(story: Story, overrides: Overrides, backbone: Model) -> int:
+    """How often first frames may be drawn again: never where the best of several is kept anyway."""
+    said = _first(overrides.mend, story.mend, 0)
+    if said > 0 and backbone.vocabulary() is None:
+        raise refusal(
+            f"mend is {said}, but who looks knows the pictures of the story world only, and "
+            f"{shown(backbone.name)} draws others; leave it out",
+            SourcePlace("--mend") if overrides.mend is not None else story.place_of("mend"),
+        )
+    return 0 if _best_of(story, overrides, backbone) > 1 else said
+
+
+def usual_mend(backbone: Model) -> int | None:
+    """What `mend` is in a new story that says nothing of it; None where nobody can look. A story
+    that was stored without it stays as it was drawn.
+    """
+    return None if backbone.vocabulary() is None else USUAL_MEND
 
 
 def _plan_frame(

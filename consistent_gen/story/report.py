@@ -11,6 +11,7 @@ import numpy as np
 from consistent_gen.models.loras import Lora
 from consistent_gen.runtime import versions
 from consistent_gen.story.best_of import ChosenFrame
+from consistent_gen.story.mending import Tries
 from consistent_gen.story.output import SCHEMA, frame_path
 from consistent_gen.story.plan import StoryPlan
 
@@ -40,17 +41,21 @@ class Scorer(Protocol):
 class DrawnFrame:
     """What came out of the engine for one frame: uint8 [h w 3] and the steps that really ran.
 
-    choice: of which candidates it is the best, where there were several.
+    seed: what it was drawn from, None for that of the plan. choice: of which candidates it is the
+    best, where there were several.
     """
 
     picture: np.ndarray
     steps: int
+    seed: int | None = None
     choice: ChosenFrame | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """A finished story, before it is written down."""
+    """A finished story, before it is written down. mended: what was seen of first frames that were
+    looked at, by index. drawn_again: how many drawings were begun anew for it, readers included.
+    """
 
     plan: StoryPlan
     frames: tuple[DrawnFrame, ...]
@@ -61,6 +66,8 @@ class Drawing:
     scores: Mapping[str, StoryScores] = field(default_factory=dict)
     wording: Mapping[str, Any] | None = None
     references: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    mended: Mapping[int, Tries] = field(default_factory=dict)
+    drawn_again: int = 0
 
 
 def score(
@@ -88,6 +95,7 @@ def build_report(drawing: Drawing) -> dict[str, Any]:
         **plan.settings.to_json(),
         "seed": plan.seed,
         **({"best_of": plan.best_of} if plan.best_of > 1 else {}),
+        **({"mend": plan.mend, "drawn_again": drawing.drawn_again} if plan.mend else {}),
         "seconds_total": round(drawing.seconds_total, 3),
         "seconds_per_frame": round(drawing.seconds_total / len(drawing.frames), 3),
         "frames": [_frame(drawing, i) for i in range(len(drawing.frames))],
@@ -136,7 +144,7 @@ def _cast(plan: StoryPlan) -> list[str]:
 
 def _frame(drawing: Drawing, index: int) -> dict[str, Any]:
     plan = drawing.plan.frames[index]
-    drawn = drawing.frames[index]
+    drawn, tries = drawing.frames[index], drawing.mended.get(index)
     height, width = drawn.picture.shape[:2]
     return {
         "index": index,
@@ -151,4 +159,5 @@ def _frame(drawing: Drawing, index: int) -> dict[str, Any]:
         "scores": frame_scores(drawing, index),
         **_shown(drawing, index),
         **({} if drawn.choice is None else {"best_of": drawn.choice.to_json()}),
+        **({} if tries is None or not any(tries.seen) else {"mended": tries.to_json()}),
     }

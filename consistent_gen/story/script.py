@@ -19,6 +19,7 @@ import yaml
 from consistent_gen.draw_settings import (
     BEST_OF,
     GONE,
+    MEND,
     OFFERED,
     SettingFacts,
     fitting_mistake,
@@ -57,6 +58,7 @@ STORY_KEYS = (
     "method",
     "seed",
     "best_of",
+    "mend",
     *OFFERED,
     "loras",
     "characters",
@@ -139,6 +141,7 @@ def read_story(root: Node) -> Story:
         method=_optional_text(get("method"), "method"),
         seed=_optional_number(get("seed"), "seed", SEED),
         best_of=_optional_number(get("best_of"), "best_of", BEST_OF),
+        mend=_optional_number(get("mend"), "mend", MEND),
         settings=_settings(root),
         loras=_loras(get("loras")),
         characters=characters,
@@ -174,7 +177,8 @@ def placeholders(prompt: str, names: Iterable[str]) -> list[Placeholder]:
 
 def dump_story(story: Story) -> str:
     """The text of a story file that reads back as `story` (apart from line numbers)."""
-    said = {key: getattr(story, key) for key in ("title", "style", "method", "seed", "best_of")}
+    keys = ("title", "style", "method", "seed", "best_of", "mend")
+    said = {key: getattr(story, key) for key in keys}
     tree: dict[str, object] = {key: value for key, value in said.items() if value is not None}
     tree |= written(story.settings)
     if story.loras:

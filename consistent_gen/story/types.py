@@ -102,6 +102,7 @@ class Story:
     method: str | None = None
     seed: int | None = None
     best_of: int | None = None
+    mend: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     loras: tuple[LoraFile, ...] = ()
     characters: dict[str, Character] = field(default_factory=dict)

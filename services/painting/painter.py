@@ -30,6 +30,7 @@ from consistent_gen.methods.tuning import tuned
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.story.best_of import ScoresFrames
 from consistent_gen.story.cast import Cast
+from consistent_gen.story.mending import KEY as MENDED
 from consistent_gen.story.plan import FramePlan, StoryPlan
 from services.jobs import Lease
 from services.painting.anchor_cache import DEFAULT_ANCHOR_BYTES, AnchorCache, StoryKey
@@ -364,14 +365,15 @@ class Painter:
             self._capacity.hold(self._table.leases)
             return reports
         self._choice.forget_call()
-        failures = []
+        failures, done = [], []
         for event in self.engine.step():
             if isinstance(event, Step):
                 reports += self._stepped(event)
             elif isinstance(event, FrameDone):
-                reports += self._drawn(event)
+                done.append(event)
             elif isinstance(event, FrameError) and not isinstance(event.error, Cancelled):
                 failures.append(event)
+        reports += self._drawn(done)
         reports += self._twins_stepped()
         self._capacity.called(self._choice, self.engine.frames)
         reports += self._failed(failures)
@@ -405,9 +407,26 @@ class Painter:
         cast = self._cache.get(work.story)
         return cast is not None and cast.has_twins and bool(work.frame.members)
 
-    def _drawn(self, event: FrameDone) -> list[Report]:
-        self._cache.drawn(event)
-        return [self._finished(work) for work in self._table.drawn(event)]
+    def _drawn(self, done: Sequence[FrameDone]) -> list[Report]:
+        for event in done:
+            self._cache.drawn(event)
+        again = [work for event in done for work in self._amended(event)]
+        reports = [self._finished(work) for event in done for work in self._table.drawn(event)]
+        for work in again:
+            self._restart(work)
+        return reports
+
+    def _amended(self, event: FrameDone) -> list[LeasedFrame]:
+        """Who begins anew because a first frame that they read is drawn again."""
+        anchor = self._cache.anchor_of(event.id)
+        cast = None if anchor is None else anchor.cached.cast
+        key = None if cast is None else cast.amend(event)
+        if anchor is None or cast is None or key is None:
+            return []
+        again = [w for w in self._table.of_story(anchor.story) if cast.reads(w.frame, key)]
+        for work in again:
+            self._untrack(work)
+        return again
 
     def _finished(self, work: LeasedFrame) -> Report:
         """What came of a work all of whose drawings are there: the best of them."""
@@ -422,6 +441,8 @@ class Painter:
                 return Failed(work.lease.id, error, retryable=False)
             done = choice.done
             scores = {**choice.scores[choice.number], "candidate": choice.number + 1.0}
+        if MENDED in done.metadata["story"]:
+            scores["drawing"] = float(done.metadata["story"][MENDED]["drawing"])
         known = self.backbone.vocabulary() is not None
         others = () if cast is None else tuple(cast.others(work.frame))
         return Drawn(

@@ -30,7 +30,7 @@ from consistent_gen.models.folders import INDEX, find_folder, model_name
 from consistent_gen.models.loras import Lora, LoraFile, identified, named_with
 from consistent_gen.models.words import closed_vocabulary, unknown_words
 from consistent_gen.story.changes import drawn_from
-from consistent_gen.story.plan import FramePlan, Model, StoryPlan, plan_story
+from consistent_gen.story.plan import FramePlan, Model, StoryPlan, plan_story, usual_mend
 from consistent_gen.story.prompts import story_world_styles
 from consistent_gen.story.script import placeholders
 from consistent_gen.story.types import Story
@@ -216,6 +216,13 @@ class Planner:
             InputError: as `validate_story`. CheckpointError: as `model`.
         """
         return validate_story(request, self.model)
+
+    def begun(self, request: StoryIn) -> StoryIn:
+        """A new story as it is stored: what it leaves open and a later version might choose
+        otherwise is written down. Raises CheckpointError as `model`.
+        """
+        mend = usual_mend(self.model) if request.mend is None else request.mend
+        return request.model_copy(update={"mend": mend})
 
     def word(self, request: StoryIn, pictured: Collection[str] = ()) -> Worded:
         """As `word_request`, for this planner's model.

@@ -105,7 +105,8 @@ def settled(request: StoryIn, stored: StoryOut, origins: Sequence[int | None]) -
                 number += 1
             frames[index] = frame.model_copy(update={"seed": frame_seed(seed, number)})
             number += 1
-    return request.model_copy(update={"seed": seed, "frames": frames})
+    mend = stored.request.mend if request.mend is None else request.mend
+    return request.model_copy(update={"seed": seed, "mend": mend, "frames": frames})
 
 
 def _told(

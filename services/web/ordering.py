@@ -53,6 +53,7 @@ def order_story(
     """
     if idempotency and (known := state.jobs.replay(caller.owner, caller.user, idempotency)):
         return known
+    request = state.planner.begun(request)
     shown = {**library_references(state, caller.owner, request), **(references or {})}
     looks = _looks(state, caller.owner, references or {})
     drawn = state.planner.word(request, pictured(shown)).request

@@ -233,6 +233,7 @@ def test_sessions_and_topics() -> None:
     [
         ("This is my dog Bo", TeachRequest("Bo", "dog")),
         ("Look, this is my small brown dog, Bo!", TeachRequest("Bo", "small brown dog")),
+        ("This is Bo, a brown bear with a red scarf", TeachRequest("Bo", "brown bear")),
         ("this is Mia, my cat", TeachRequest("Mia", "cat")),
         ("Please draw Bo at the beach.", DrawRequest("Bo at the beach")),
         ("can you draw me Bo?", DrawRequest("Bo")),

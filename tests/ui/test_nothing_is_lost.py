@@ -86,6 +86,20 @@ def test_undo_and_redo_for_every_edit(visit: Visit) -> None:
     visit.titled("Two Friends")
 
 
+def test_two_presses_of_undo_at_once_count_twice(visit: Visit) -> None:
+    for count in (3, 2):
+        visit.page.wait_for_timeout(2000)  # a pause, so that these are two edits
+        visit.press(f"Remove scene {count + 1}")
+        visit.saved()
+    for name, left in (("undo", 4), ("redo", 2), ("undo", 4)):
+        visit.page.evaluate(
+            f"for (let n = 0; n < 2; n++) document.querySelector('#{name}').click()"
+        )
+        visit.until(f"document.querySelectorAll('.scene-card').length === {left}")
+        visit.page.wait_for_timeout(1500)  # nothing that comes late takes it back
+        assert len(visit.prompts()) == left
+
+
 def test_new_duplicate_and_delete_can_be_undone(visit: Visit) -> None:
     before = visit.prompts()
     for name, count in (("New", 1), ("Delete", 1)):

@@ -21,6 +21,7 @@ from consistent_gen.client.persona_lab import (
     TalkTurn,
 )
 from ui.persona_markup import (
+    TalkPicture,
     audit_html,
     cards_html,
     drift_html,
@@ -87,6 +88,20 @@ def test_drift_is_a_line_and_a_sentence(
     assert all(0.0 <= height <= 150.0 for height in heights)
     risen = [a > b for a, b in itertools.pairwise(heights)]
     assert risen == [a < b for a, b in itertools.pairwise(drifts)]
+
+
+@pytest.mark.parametrize(
+    ("picture", "words"),
+    [
+        (TalkPicture(busy=True), "is being drawn"),
+        (TalkPicture(problem=EVIL), "was not drawn: &quot;&#x27;&gt;&lt;img"),
+        (TalkPicture(), "ask for it again"),
+    ],
+)
+def test_a_picture_that_is_not_there_says_why(picture: TalkPicture, words: str) -> None:
+    html = talk_html(talk(0.1), pictures={0: picture})
+    assert words in html
+    assert ("being drawn" in html) == picture.busy
 
 
 def test_nothing_yet_says_what_to_do() -> None:

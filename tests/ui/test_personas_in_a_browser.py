@@ -130,6 +130,13 @@ def test_the_persona_draws_itself_within_the_talk(walk: PersonaWalk) -> None:
     walk.shoot("personas-talk-pictures")
 
 
+def test_a_picture_that_fails_is_told_within_the_talk(walk: PersonaWalk, hand: Hand) -> None:
+    hand.spoil = lambda lease: True
+    walk.page.fill("#persona-say textarea, #persona-say input", "at the castle")
+    walk.press("Draw yourself like this")
+    walk.wait("#persona-talk >> text=The picture was not drawn: spoilt")
+
+
 def test_an_audit_ends_in_a_report_that_is_opened(walk: PersonaWalk) -> None:
     walk.press("Audit the persona")
     walk.press("Open the report")

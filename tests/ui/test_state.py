@@ -169,7 +169,10 @@ def test_a_locked_seed_stays_and_an_open_one_is_new() -> None:
 
 
 def test_a_drawn_story_comes_back_to_the_desk() -> None:
-    assert draft_of_story(drawn(DRAFT)) == DRAFT
+    said = replace(DRAFT, mend=1)
+    assert draft_of_story(drawn(said)) == said
+    # One that was stored before there was such a choice stays as it was drawn.
+    assert draft_of_story(drawn(DRAFT)) == replace(DRAFT, mend=0)
 
 
 def test_scenes_are_the_frames_that_they_were() -> None:

@@ -380,6 +380,7 @@ def test_the_form_fields_are_read_whatever_their_type(actions: StoryActions) -> 
     script = write_script(draft)
     read = read_form(script, draft.title, draft.style, draft.method, 4, draft.seed, draft.locked)
     assert read == draft
+    assert read_form(script, *[""] * 3, 4, "", False, 1, 3.0).mend == 3
     odd = read_form(None, "", "", "", "x", None, None)  # type: ignore[arg-type]
     assert odd == Draft()
     assert read_bubbles({"bubbles": "no list"}) == []

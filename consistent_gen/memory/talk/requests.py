@@ -7,10 +7,13 @@ from dataclasses import dataclass
 
 _NAME = r"(?P<name>[^\W\d_a-z][\w'\u2019-]*(?: [A-Z][\w'\u2019-]*){0,2})"
 _END = r"[.!,]*(?:\s|$)"
+# "A brown bear with a red scarf": where the words for a kind end.
+_KIND_END = r"(?=\s+(?:with|who|that|which|wearing|in|on|from|of|and|but)\b|\s*[.!?,;]|\s*$)"
 _TEACH = (
     re.compile(rf"\b(?i:this is (?:my|our)) (?P<kind>[a-z][a-z -]{{1,39}}?),? {_NAME}{_END}"),
     re.compile(
-        rf"\b(?i:this is) {_NAME}[, ]+(?:my|our|the|a|an) (?P<kind>[a-z][a-z -]{{1,39}}?){_END}"
+        rf"\b(?i:this is) {_NAME}[, ]+(?:my|our|the|a|an) "
+        rf"(?P<kind>[a-z][a-z -]{{1,39}}?){_KIND_END}"
     ),
 )
 _DRAW = re.compile(

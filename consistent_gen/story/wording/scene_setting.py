@@ -76,22 +76,24 @@ class Setting(People):
                 )
 
     def _settle_implied(self) -> None:
-        """Where and when a thing is usually done, where nothing is named: baking, a kitchen."""
+        """Where, when and with what a thing is usually done, where nothing is named: baking, a
+        kitchen; football, a ball.
+        """
         for item in self.items:
             sense = item.sense
             if sense is None or item.kind != "sense" or sense.category != "action":
                 continue
-            for category in ("place", "weather"):
+            for category in ("place", "weather", "prop"):
                 value = sense.of(category)
                 if value is None or self.found.get(category) or getattr(self.scene, category):
                     continue
                 indoors = (self.place in INDOOR, value in INDOOR)
                 # A sale on the beach stays there; somebody who plants flowers went out.
-                if category == "weather" or self.place is None or indoors == (True, False):
+                if category != "place" or self.place is None or indoors == (True, False):
                     setattr(self.scene, category, value)
-                    self.scene.notices.append(
-                        f"{item.said!r} is drawn where or when it is usual: {value}"
-                    )
+                    how = "where or when it is usual"
+                    how = "with what it needs" if category == "prop" else how
+                    self.scene.notices.append(f"{item.said!r} is drawn {how}: {value}")
 
     def _draw_far(self, item: Item, sense: Sense) -> None:
         """Nobody else is there: the nearest being stands for one that cannot be drawn."""
