@@ -33,5 +33,5 @@ def redrawing_of(part: DrawnPart, folder: Path | None) -> Redrawing:
         mask = box_mask(size, PictureBox(*part.box))
     else:
         assert part.character is not None, "something is marked"
-        mask = character_mask(picture, *part.character)
+        mask = character_mask(picture, *part.character, part.only)
     return Redrawing(picture=picture, mask=mask)
