@@ -33,7 +33,7 @@ Point = tuple[float, float]  # x, y in shares of the picture
 
 @dataclass(frozen=True)
 class Mark:
-    """A stroke, or a box by two corners. width: of the stroke, as a share of the picture's width."""
+    """A stroke, or a box by two corners. width: of a stroke, as a share of the picture's."""
 
     tool: str
     points: tuple[Point, ...]
