@@ -13,13 +13,15 @@ the identity in another place, pose and style. Rows, of the same frames and seed
 Read by the judge: `face` and `body` are the shares of the identity's factors of that part that are
 drawn as the picture has them, `face kept` and `body kept` the shares that are as the frame from
 words has them; `outside` is the share of pixels outside of what is marked that changed at all.
-Factors of a coat count as the face's for people and for neither otherwise. Intervals are 95 %
-bootstraps over frames. A frame takes about eight seconds of a core.
+`face` are its small details; `coat` is the colour of hair or fur, which animals have on the body,
+too. Intervals are 95 % bootstraps over frames. A frame takes about eight seconds of a core, and
+drawings are kept in `--keep`, so a run that was stopped goes on.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +29,7 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
+from PIL import Image
 
 from benchmarks.identity import (
     FLOOR,
@@ -58,7 +61,8 @@ from consistent_gen.training.truth import hidden_factors, schema
 from consistent_gen.world.painter import PARTS as LABELS
 
 FACTORS = {
-    "face": ("hair_style", "cheeks", "eye_color", "nose", "ear_shape", "coat"),
+    "coat": ("coat",),
+    "face": ("hair_style", "cheeks", "eye_color", "nose", "ear_shape"),
     "body": ("top", "sleeve", "pattern", "bottom", "shoes", "top_hue", "pattern_hue",
              "bottom_hue", "shoe_hue"),
 }  # fmt: skip
@@ -66,15 +70,18 @@ WORDS, WHOLE = "words", "whole"
 Values = dict[str, float]  # of the factors of a subject: a class, or a hue
 
 
-def drawn(engine: Engine, request: FrameRequest) -> Rgb:
-    """One picture."""
-    engine.submit(request)
-    (done,) = engine.drain().values()
-    return done.image
+def drawn(engine: Engine, request: FrameRequest, place: Path) -> Rgb:
+    """One picture, kept at a place."""
+    if not place.exists():
+        engine.submit(request)
+        (done,) = engine.drain().values()
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(done.image).save(place)
+    return np.asarray(Image.open(place))
 
 
 def pictures(
-    one: AskedStory, number: int, backbone: Backbone, adapter: StoryAdapter, steps: int
+    one: AskedStory, number: int, backbone: Backbone, adapter: StoryAdapter, steps: int, keep: Path
 ) -> tuple[dict[str, Rgb], dict[str, np.ndarray]] | None:
     """The rows of a frame, and what was marked of it, bool [h w]; None where nobody was drawn."""
     plan = plan_story(
@@ -85,8 +92,10 @@ def pictures(
     shown = adapter.shown([adapter.read("its character", [true_picture(one.given[0]).rgb])])
     if shown is None:
         return None
-    found = {WORDS: drawn(engine, request)}
-    found[WHOLE] = drawn(engine, replace(request, identities=shown))
+    made_of = repr((one, request.seed, steps, backbone.sha256, adapter.sha256))
+    place = keep / hashlib.sha256(made_of.encode()).hexdigest()[:20]
+    found = {WORDS: drawn(engine, request, place / f"{WORDS}.png")}
+    found[WHOLE] = drawn(engine, replace(request, identities=shown), place / f"{WHOLE}.png")
     masks = {}
     for only in get_args(Only):
         try:
@@ -94,7 +103,8 @@ def pictures(
         except InputError:  # nobody, or no such part, is seen
             return None
         again = Redrawing(picture=found[WORDS], mask=masks[only])
-        found[only] = drawn(engine, replace(request, identities=shown, redrawing=again))
+        asked_again = replace(request, identities=shown, redrawing=again)
+        found[only] = drawn(engine, asked_again, place / f"{only}.png")
     return found, masks
 
 
@@ -111,8 +121,6 @@ def truth_of(one: AskedStory) -> Values:
     labels = true_picture(scene).labels[2::4, 2::4].astype(int)
     part = np.where(labels > 0, (labels - 1) % len(LABELS), -1)
     hidden = hidden_factors(who, torch.tensor([(part == p).sum() for p in range(len(LABELS))]))
-    if not who.is_person:  # a coat is on the face and on the body
-        hidden.add("coat")
     words, classes = who.to_dict(), schema().subject
     names = [name for of in FACTORS.values() for name in of if name not in hidden]
     return {n: float(classes[n].index(words[n]) if n in classes else words[n]) for n in names}
@@ -149,6 +157,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Draw, judge, print, save."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--keep", type=Path, default=Path("out/identity_parts"))
     parser.add_argument("--frames", type=int, default=24)
     parser.add_argument("--steps", type=int, default=10)
     options = parser.parse_args(argv)
@@ -160,7 +169,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     seen = 0
     for number in range(options.frames):
         one = asked("parts", number, 1, 1)
-        drawings = pictures(one, number, backbone, adapter, options.steps)
+        drawings = pictures(one, number, backbone, adapter, options.steps, options.keep)
         if drawings is None:
             continue
         seen += 1

@@ -41,7 +41,7 @@ def identity(result: Mapping[str, Any]) -> str:
 
 def identity_parts(result: Mapping[str, Any]) -> str:
     """What changes and what stays where a part is drawn again."""
-    columns = ("face", "face kept", "body", "body kept", "outside")
+    columns = ("coat", "coat kept", "face", "face kept", "body", "body kept", "outside")
     names = {"words": "drawn from words", "whole": "all of it like the picture",
              "face": "the face like the picture", "body": "the body like the picture"}  # fmt: skip
     rows = [

@@ -7,7 +7,6 @@ the picture, and becomes a mask here.
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +24,7 @@ from ui.wiring import file_value, html_part, wire
 MARKED = "what I mark below"
 ONLY = {"face": "{}: only face and hair", "body": "{}: all but face and hair"}
 LEAST_BOX = 0.02  # of a side: less is a slip of the hand
-MOST_MARKS, MOST_POINTS = 200, 500  # as the browser allows
+MOST_MARKS, MOST_POINTS = 200, 6000  # in all, as the browser allows
 TOOLS = ("brush", "eraser", "box")
 
 Point = tuple[float, float]  # x, y in shares of the picture
@@ -77,7 +76,7 @@ class PartPanel:
     def show(self, view: FrameView) -> tuple[Any, ...]:
         """Updates of `outputs`."""
         choices = choices_of(view.cast)
-        shown = {"picture": file_value(view.picture), "marks": []}
+        shown: dict[str, Any] = {"picture": file_value(view.picture), "marks": []}
         return gr.update(choices=choices, value=choices[0]), shown, gr.update(visible=False)
 
     def wire_drawing(
@@ -195,7 +194,10 @@ def read_marks(value: object) -> tuple[Mark, ...]:
     given = value.get("marks") if isinstance(value, dict) else None
     if not isinstance(given, list) or len(given) > MOST_MARKS:
         raise InputError("What is marked did not arrive; mark it again.")
-    return tuple(_mark(entry) for entry in given)
+    marks = tuple(_mark(entry) for entry in given)
+    if sum(len(mark.points) for mark in marks) > MOST_POINTS:
+        raise InputError("What is marked did not arrive; mark it again.")
+    return marks
 
 
 def _mark(entry: Any) -> Mark:
@@ -210,5 +212,6 @@ def _mark(entry: Any) -> Mark:
 
 
 def _is_share(value: object) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and math.isfinite(value) and 0.0 <= value <= 1.0  # type: ignore[arg-type]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 0.0 <= value <= 1.0  # NaN is none

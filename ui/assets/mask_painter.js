@@ -4,8 +4,8 @@
 // `pick`. Arrow keys move a cross, and space marks there.
 const root = element.querySelector('.painter');
 const live = element.querySelector('.painter-live');
-const LEAST = 0.006; // between two points of a stroke
-const MOST_MARKS = 200, MOST_POINTS = 500;
+const LEAST = 0.01; // between two points of a stroke
+const MOST_MARKS = 200, MOST_POINTS = 6000; // in all
 const share = (x) => Math.round(10000 * Math.min(1, Math.max(0, x))) / 10000;
 let marks = [], picture = null, tool = 'brush', width = 0.12, cross = null, corner = null;
 let canvas = null;
@@ -62,7 +62,12 @@ function paint(drawn) {
 }
 
 function add(mark) {
-  if (marks.length >= MOST_MARKS) { live.textContent = 'That is all that can be marked; take some back.'; return; }
+  const points = marks.reduce((sum, one) => sum + one.points.length, mark.points.length);
+  if (marks.length >= MOST_MARKS || points > MOST_POINTS) {
+    paint();
+    live.textContent = 'That is all that can be marked; take some back.';
+    return;
+  }
   marks.push(mark);
   commit(mark.tool === 'eraser' ? 'Erased.' : 'Marked.');
 }
