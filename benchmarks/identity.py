@@ -25,7 +25,7 @@ All is read by the judge, which trained neither the model nor any adapter:
 - copy: WithAnyone's angular copy metric in the judge's features: 1 is the reference again, -1 what
   the true picture of the asked scene shows, so lower is better; ViStoryBench's copy rate likewise;
 - all there: share of frames that show as many characters as are asked for; swapped: share of the
-  frames of two whose factors fit the other character better than their own;
+  frames of several whose factors fit them better in another order than in their own;
 - late: identity of the last four frames less that of the first four.
 
 Intervals are 95 % bootstraps over stories. Drawings are kept in `--keep`, so a run that was stopped
@@ -41,6 +41,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,7 @@ from consistent_gen.world.spec import (
 )
 
 Rgb = NDArray[np.uint8]
+CROWDS = (2, 3)  # how many such a frame shows
 PARTS = {"one": 60, "crowd": 20, "drift": 6}  # and how many stories each draws
 NAMES = ("A", "B", "C")
 LONG = 12  # frames of a story in `drift`
@@ -351,8 +353,10 @@ def measured(
                 "copied place": float(place in given_places - {scene.place}),
                 "all there": float(counts[row] == people),
             }
-            if people == 2 and len(table) == 2:
-                value["swapped"] = float(table[0][1] + table[1][0] > table[0][0] + table[1][1])
+            if people > 1 and len(table) == people:
+                orders = [sum(table[s][w] for s, w in enumerate(order))
+                          for order in permutations(range(people))]  # fmt: skip
+                value["swapped"] = float(max(orders) > orders[0])
             if people == 1:
                 vectors = [
                     v.double().numpy() for v in (reading.features[row], source[0], target[row])
@@ -413,6 +417,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--keep", type=Path, default=Path("out/identity"))
     parser.add_argument("--stories", type=int, help="of each part, instead of its own number")
+    parser.add_argument("--people", type=int, choices=CROWDS, help="of crowd, only frames of these")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--method", default="head_start", help="of the rows with sharing")
     parser.add_argument("--only", action="append", help="rows; floor and ceiling are always there")
@@ -432,7 +437,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     result = read_json(options.out) if options.out.exists() else {}
     for part in options.parts or PARTS:
         count = options.stories or PARTS[part]
-        for people in (2, 3) if part == "crowd" else (1,):
+        crowds = CROWDS if options.people is None else (options.people,)
+        for people in crowds if part == "crowd" else (1,):
             stories = [asked(part, n, people, LONG if part == "drift" else 1) for n in range(count)]
             table = table_of(stories, arms, drawings, judge)
             title = f"{part} of {people}" if part == "crowd" else part

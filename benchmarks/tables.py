@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.markdown import table
+from benchmarks.markdown import interval, table
+from benchmarks.tables_identity import identity, identity_parts
 from benchmarks.tables_memory import (
     memory_ablation,
     memory_operations,
@@ -49,12 +50,6 @@ def page(folder: Path = RESULTS) -> str:
         if (folder / f"{name}.json").exists()
     ]
     return "\n".join([HEAD, *sections])
-
-
-def _interval(value: Mapping[str, float]) -> str:
-    low = value.get("lo", value.get("low"))
-    high = value.get("hi", value.get("high"))
-    return f"{value['mean']:.3f} ({low:.3f} to {high:.3f})"
 
 
 def _speed(result: Mapping[str, Any]) -> str:
@@ -163,8 +158,8 @@ def _consistency(title: str) -> Callable[[Mapping[str, Any]], str]:
         rows = [
             (
                 name,
-                _interval(entry["c_star"]),
-                _interval(entry["over_vanilla"]["c_star"]),
+                interval(entry["c_star"]),
+                interval(entry["over_vanilla"]["c_star"]),
                 *(f"{entry[column]:.3f}" for column in known),
             )
             for name, entry in methods.items()
@@ -174,7 +169,7 @@ def _consistency(title: str) -> Callable[[Mapping[str, Any]], str]:
         told = (
             f"`python -m benchmarks.consistency`: {stories} stories of 5 frames, "
             f"{result['settings']['steps']} steps, read by {networks}; real pictures have C* "
-            f"{_interval(result['truth']['c_star'])}.\n\n"
+            f"{interval(result['truth']['c_star'])}.\n\n"
         )
         return f"## {title}\n\n{told}" + table(heads, rows)
 
@@ -184,7 +179,7 @@ def _consistency(title: str) -> Callable[[Mapping[str, Any]], str]:
 def _pairs(result: Mapping[str, Any]) -> str:
     columns = ("c_star_alone", "c_star_together", "c_star_across", "loss", "swap_rate", "found")
     rows = [
-        (name, *(_interval(entry[column]) for column in columns))
+        (name, *(interval(entry[column]) for column in columns))
         for name, entry in result["methods"].items()
     ]
     heads = ("method", *(column.replace("_", " ") for column in columns))
@@ -201,7 +196,7 @@ def _persona(result: Mapping[str, Any]) -> str:
     rows = [
         (
             name,
-            *(_interval(entry[f"recall@{k}"]) for k in (1, 5, 10)),
+            *(interval(entry[f"recall@{k}"]) for k in (1, 5, 10)),
             f"{entry['stale_rate']:.2f}",
             f"{entry['tokens_mean']:.0f}",
         )
@@ -310,33 +305,6 @@ def _chaos(result: Mapping[str, Any]) -> str:
     )
 
 
-def _identity(result: Mapping[str, Any]) -> str:
-    columns = ("identity", "alignment", "pose", "copied place", "all there", "swapped", "late",
-               "angular copy")  # fmt: skip
-    text = (
-        "## Characters given by a picture\n\n`python -m benchmarks.identity`, held-out identities, "
-        "one true picture each in another place, pose and style, sentences that name the kind "
-        f"alone; {result['steps']} steps; sharing is {result['method']}. Read by the judge; "
-        "intervals are 95 % over stories. `of the way`: from kind named to all named.\n"
-    )
-    for name, part in result.items():
-        if not isinstance(part, dict) or "rows" not in part:
-            continue
-        shown = [c for c in columns if any(c in row for row in part["rows"].values())]
-        rows = [
-            (
-                label,
-                *(_interval(row[c]) if c in row and c in ("identity", "late")
-                  else f"{row[c]['mean']:.3f}" if c in row else "" for c in shown),
-                f"{row['of the way']:.2f}",
-            )
-            for label, row in part["rows"].items()
-        ]  # fmt: skip
-        text += f"\n{name}, {part['stories']} stories\n\n"
-        text += table(("", *shown, "of the way"), rows)
-    return text
-
-
 def _subject_encoder(result: Mapping[str, Any]) -> str:
     heads = {
         "retrieval": "nearest is right",
@@ -441,7 +409,7 @@ def _conversations(result: Mapping[str, Any]) -> str:
 
 
 def _boxes(result: Mapping[str, Any]) -> str:
-    rows = [(name, _interval({"mean": row["asked"], **row})) for name, row in
+    rows = [(name, interval({"mean": row["asked"], **row})) for name, row in
             result["rows"].items()]  # fmt: skip
     return (
         f"## Where characters stand\n\n`python -m benchmarks.boxes --method {result['method']}`, "
@@ -463,8 +431,8 @@ def _best_of(result: Mapping[str, Any]) -> str:
         base, *_ = systems = one["systems"]
         rows = []
         for label, entry in systems.items():
-            cells = [_interval(entry[name]["mean"]) for name in names]
-            over = "" if label == base else _interval(entry["c_star_judge"]["over_first"])
+            cells = [interval(entry[name]["mean"]) for name in names]
+            over = "" if label == base else interval(entry["c_star_judge"]["over_first"])
             rows.append((label, over, *cells))
         head = f"{len(one['stories'])} stories of 4 frames, two seeds each:\n\n"
         columns = (
@@ -481,7 +449,7 @@ def _peers(result: Mapping[str, Any]) -> str:
     columns = ("method", "frames", "s a frame, ours", "theirs", "times")
     for name, row in result["rows"].items():
         found = row["consistency"]
-        ways = [_interval(found[way]) for way in ("ours", "theirs", "difference")]
+        ways = [interval(found[way]) for way in ("ours", "theirs", "difference")]
         drawn.append((name, str(found["stories"]), *ways))
         if "cost" not in row:
             continue
@@ -552,7 +520,8 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "planted_faults": _planted_faults,
     "sharing_cost": _sharing_cost,
     "subject_encoder": _subject_encoder,
-    "identity": _identity,
+    "identity": identity,
+    "identity_parts": identity_parts,
     "boxes": _boxes,
     "persona_synthetic": _persona,
     "persona_population": population,

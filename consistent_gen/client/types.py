@@ -142,13 +142,15 @@ class RedrawIn(Input):
     """Draw a part of a drawing again, as a new version; outside of it every pixel stays.
 
     Marked by one of: `box`, [x0, y0, x1, y1] in shares of the picture; `mask`, an artifact of the
-    drawing's size that is light there; `character`, a name. `version`: of which drawing, the one
-    that counts if it is not said. Without `seed` a new one is derived.
+    drawing's size that is light there; `character`, a name. `only` the "face" of that character
+    (with hair and what is worn there), or its "body" (the rest). `version`: of which drawing, the
+    one that counts if it is not said. Without `seed` a new one is derived.
     """
 
     box: Annotated[list[float], Field(min_length=4, max_length=4)] | None = None
     mask: Id | None = None
     character: Name | None = None
+    only: Literal["face", "body"] | None = None
     version: int | None = Field(default=None, ge=1)
     seed: Seed | None = None
     prompt: Prompt | None = None

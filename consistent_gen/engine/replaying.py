@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from consistent_gen.draw_settings import GONE, OFF, SETTINGS, DrawSettings, without_gone
+from consistent_gen.engine.coupling import Identities
 from consistent_gen.engine.events import FrameDone
 from consistent_gen.engine.loop import Engine
 from consistent_gen.engine.metadata import IDENTITIES, LORAS, MOVED, REDRAWN, pixels_sha256
@@ -91,25 +92,31 @@ def redraw(
     seed: int,
     prompt: str | None = None,
     recipe_of: RecipeOf | None = None,
+    identities: Identities | None = None,
 ) -> FrameDone:
     """Draw a part of a picture, uint8 [h w 3], again, as its metadata say; the rest stays.
 
     mask: bool [h w], True where it is drawn again. seed: of what is drawn. prompt: instead of the
     picture's own; it has to say the words that stand for the characters, if they are shared.
-    recipe_of: as of `replay`; anchors of a shared story are drawn again first.
+    recipe_of: as of `replay`; anchors of a shared story are drawn again first. identities: who is
+    drawn, as an adapter was told: what a picture does not hold that was drawn after references.
 
     Raises:
         InputError: as `replay` and `Redrawing`, or the prompt lacks a character's words.
     """
     request = request_of(metadata)
     _check_loras(metadata, backbone)
-    story = {k: value for k, value in request.story.items() if k not in (REDRAWN, MOVED)}
+    left = [REDRAWN, MOVED]
+    if identities is not None and request.method == ALONE:  # else anchors are after pictures, too
+        left.append(IDENTITIES)
+    story = {k: value for k, value in request.story.items() if k not in left}
     if prompt is not None:
         story = _with_prompt(story, request.prompt, prompt, backbone)
     redrawing = Redrawing(picture=image, mask=mask)
     asked = replace(
-        request, seed=seed, story=story, prompt=prompt or request.prompt, redrawing=redrawing
-    )
+        request, seed=seed, story=story, prompt=prompt or request.prompt, redrawing=redrawing,
+        identities=identities,
+    )  # fmt: skip
     return _drawn(_engine_of(metadata, backbone), asked, recipe_of)
 
 

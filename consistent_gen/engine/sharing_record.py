@@ -154,6 +154,7 @@ def _drawn_again(entry: Any, name: str, like: FrameRequest, frame_id: str) -> Fr
         id=frame_id,
         hidden=True,
         redrawing=None,
+        identities=None,
         moved=float(_field(entry, "moved", (int, float))) if "moved" in entry else 0.0,
     )
 

@@ -33,5 +33,6 @@ def redrawing_of(part: DrawnPart, folder: Path | None) -> Redrawing:
         mask = box_mask(size, PictureBox(*part.box))
     else:
         assert part.character is not None, "something is marked"
-        mask = character_mask(picture, *part.character)
+        number, count = part.character
+        mask = character_mask(picture, number, count, part.only)
     return Redrawing(picture=picture, mask=mask)

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from consistent_gen.client.types import StoryIn
 from consistent_gen.errors import InputError
+from consistent_gen.story.marking import Only
 from consistent_gen.story.plan import Model, StoryPlan
 from services.plans.planner import validate_story, with_prompt
 
@@ -27,13 +28,14 @@ _KEPT_PLANS = 64
 class DrawnPart:
     """A part of a drawing. picture: the drawing, an artifact. One of these says what is marked:
     mask: an artifact that is light there; box: its sides, in shares of the picture; character: its
-    number from the left, from 1, and how many there should be.
+    number from the left, from 1, and how many there should be, with `only` its face or its body.
     """
 
     picture: str
     mask: str | None = None
     box: Sequence[float] | None = None
     character: Sequence[int] | None = None
+    only: Only | None = None
 
     @property
     def artifacts(self) -> list[str]:

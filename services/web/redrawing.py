@@ -55,6 +55,8 @@ def _marked(
         raise InputError(
             f"{len(given)} of box, mask and character are given; mark the part by one of them"
         )
+    if request.only is not None and request.character is None:
+        raise InputError("it is a part of a character; name one", source="only")
     number = frame.current if request.version is None else request.version
     version = next((one for one in frame.versions if one.version == number), None)
     if version is None and request.version is None:
@@ -80,7 +82,7 @@ def _marked(
             message = "the frame's prompt names no such character"
             raise InputError(message, source="character")
         who = names.index(request.character) + 1, len(names)
-        part = DrawnPart(picture=version.artifact, character=who)
+        part = DrawnPart(picture=version.artifact, character=who, only=request.only)
     return part
 
 

@@ -20,9 +20,12 @@ from consistent_gen.checkpoints import (
     weights_folder,
     write_json,
 )
+from consistent_gen.cli.chat import StoryDrawer
 from consistent_gen.engine import Engine, FrameRequest
 from consistent_gen.engine.replaying import replay
 from consistent_gen.errors import CheckpointError, InputError
+from consistent_gen.memory.recall.concepts import RememberedIdentity
+from consistent_gen.memory.talk.assistant import DrawJob
 from consistent_gen.models.backbone import Backbone
 from consistent_gen.story import identity
 from consistent_gen.story.draw import draw_story
@@ -142,6 +145,24 @@ def test_a_story_uses_the_adapter_for_who_has_pictures(
     assert told["Mia"]["references"] == {"pictures": 1, "used_by": [*by_attention, "adapter"]}
     assert told_off["Mia"]["references"]["used_by"] == by_attention
     assert "references" not in told["Bo"]
+
+
+@pytest.mark.usefixtures("shipped")
+def test_who_was_taught_in_a_talk_is_drawn_through_the_adapter(tiny: Backbone) -> None:
+    """With `vanilla`, attention looks at no pictures: what they change the adapter did."""
+    draw = StoryDrawer(str(tiny.path), method="vanilla", steps=2)
+    nobody = png(np.full((96, 96, 3), 200, np.uint8))
+
+    def drawn_like(*pictures: bytes) -> Picture:
+        bo = RememberedIdentity(
+            concept="k", version=1, name="Bo", words="a small cat", noun="cat", references=pictures,
+            avoid=(),
+        )  # fmt: skip
+        return draw(DrawJob(prompt="a small cat in the forest", identities=(bo,), attempt=0))
+
+    one, two = (drawn_like(png(picture_of(1, skip))) for skip in (0, 3))
+    assert not np.array_equal(one, two)
+    assert np.array_equal(drawn_like(nobody), drawn_like()), "nobody is in it, so words draw"
 
 
 @pytest.mark.usefixtures("shipped")

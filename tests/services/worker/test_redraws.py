@@ -89,16 +89,17 @@ def test_a_character_is_looked_for_by_the_worker(
         with pytest.raises(InputError, match=told):
             painter.submit(make_lease(story(), 1, part=part), tmp_path)
     assert painter.idle
-    left = character_mask(world.picture(two).rgb, 1, 2)
+    face = character_mask(world.picture(two).rgb, 1, 2, "face")
     painter.submit(
-        make_lease(story(), 0, part=DrawnPart(picture="two.png", character=(1, 2))), tmp_path
+        make_lease(story(), 0, part=DrawnPart(picture="two.png", character=(1, 2), only="face")),
+        tmp_path,
     )
     drawn: list[np.ndarray] = []
     while not painter.idle:
         drawn += [report.image for report in painter.step() if isinstance(report, Drawn)]
     changed = (drawn[0] != world.picture(two).rgb).any(-1)
     assert changed.any()
-    assert not changed[~left].any()
+    assert not changed[~face].any()
 
 
 def test_what_cannot_be_marked_is_refused_at_once(served: Gateway, tiny: Backbone) -> None:
@@ -115,6 +116,7 @@ def test_what_cannot_be_marked_is_refused_at_once(served: Gateway, tiny: Backbon
             (RedrawIn(mask=small), 422, "the mask has 32x32 pixels"),
             (RedrawIn(mask="art_" + "0" * 32), 404, "no such artifact"),
             (RedrawIn(character="Nobody"), 422, "names no such character"),
+            (RedrawIn(box=RIGHT, only="face"), 422, "it is a part of a character"),
             (RedrawIn(box=RIGHT, version=9), 404, "no such version"),
             (RedrawIn(box=RIGHT, prompt="a dragon"), 422, "dragon"),
         ):
