@@ -45,56 +45,57 @@ _EVEN = 0.5
 # What was learnt: mean and deviation of a column, and its weight; then the constant of "none of
 # them". Without an embedder three columns are empty.
 _LEARNT = {
-    "alone": (0.1433, 0.1202, 0.1474),
-    "led": (0.1569, 0.1255, 0.4097),
-    "whole": (0.2035, 0.1235, 0.7216),
-    "shared": (0.0385, 0.1613, -0.0313),
-    "around": (0.1142, 0.2712, 0.1238),
-    "holds": (0.5075, 0.4999, 1.4453),
-    "nameless": (0.3214, 0.4670, -0.2289),
+    "alone": (0.1433, 0.1202, 0.1473),
+    "led": (0.1569, 0.1255, 0.4093),
+    "whole": (0.2035, 0.1235, 0.7220),
+    "shared": (0.0385, 0.1613, -0.0316),
+    "around": (0.1142, 0.2712, 0.1237),
+    "holds": (0.5075, 0.4999, 1.4451),
+    "nameless": (0.3214, 0.4670, -0.2285),
     "astray": (0.2745, 0.4463, -0.4958),
-    "new": (0.5117, 0.3059, 0.6680),
-    "new_now": (0.1014, 0.2451, 0.1950),
-    "changed": (0.1038, 0.3051, 0.3536),
-    "denies": (0.1953, 0.3964, 0.1387),
-    "ended": (0.0461, 0.2097, -0.4884),
-    "of_user": (0.1493, 0.3564, -0.1866),
-    "supposed": (0.0048, 0.0692, -0.1696),
-    "words_and_kind": (0.0224, 0.1244, 0.1130),
-    "later_change": (0.6240, 0.2842, 0.0547),
-    "later_answer": (0.3556, 0.3802, -0.3363),
+    "new": (0.5354, 0.2910, 0.6690),
+    "new_now": (0.1060, 0.2495, 0.2013),
+    "changed": (0.1038, 0.3051, 0.3533),
+    "denies": (0.1953, 0.3964, 0.1389),
+    "ended": (0.0461, 0.2097, -0.4894),
+    "of_user": (0.1493, 0.3564, -0.1870),
+    "supposed": (0.0048, 0.0692, -0.1694),
+    "words_and_kind": (0.0224, 0.1244, 0.1132),
+    "later_change": (0.6240, 0.2842, 0.0537),
+    "later_answer": (0.3556, 0.3802, -0.3367),
     "update": (0.0133, 0.0952, 0.0482),
-    "asks_whether": (0.1226, 0.3279, -0.6919),
+    "asks_whether": (0.1226, 0.3279, -0.6947),
     "asks_name": (0.1845, 0.3879, 0.0579),
-    "asks_time": (0.3012, 0.4588, -0.0209),
-    "asks_number": (0.1135, 0.3172, 0.2046),
-    "asks_of_somebody": (0.4005, 0.4900, -0.2325),
+    "asks_time": (0.3012, 0.4588, -0.0214),
+    "asks_number": (0.1135, 0.3172, 0.2037),
+    "asks_of_somebody": (0.4005, 0.4900, -0.2331),
 }
-_NONE = 5.3138
+_NONE = 5.3131
 _BY_WORDS = {
-    "shared": (0.0385, 0.1613, 0.0830),
-    "around": (0.1142, 0.2712, 0.5639),
-    "holds": (0.5075, 0.4999, 1.6613),
-    "nameless": (0.3214, 0.4670, -0.5735),
-    "astray": (0.2745, 0.4463, -0.4944),
-    "new": (0.5117, 0.3059, 0.3769),
-    "new_now": (0.1014, 0.2451, 0.1586),
-    "changed": (0.1038, 0.3051, 0.3394),
-    "denies": (0.1953, 0.3964, 0.1744),
-    "ended": (0.0461, 0.2097, -0.5423),
-    "of_user": (0.1493, 0.3564, -0.2826),
+    "shared": (0.0385, 0.1613, 0.0829),
+    "around": (0.1142, 0.2712, 0.5636),
+    "holds": (0.5075, 0.4999, 1.6611),
+    "nameless": (0.3214, 0.4670, -0.5734),
+    "astray": (0.2745, 0.4463, -0.4945),
+    "new": (0.5354, 0.2910, 0.3771),
+    "new_now": (0.1060, 0.2495, 0.1637),
+    "changed": (0.1038, 0.3051, 0.3393),
+    "denies": (0.1953, 0.3964, 0.1746),
+    "ended": (0.0461, 0.2097, -0.5427),
+    "of_user": (0.1493, 0.3564, -0.2830),
     "supposed": (0.0048, 0.0692, -0.1862),
     "words_and_kind": (0.0224, 0.1244, 0.1277),
-    "later_change": (0.6240, 0.2842, -0.2534),
-    "later_answer": (0.3556, 0.3802, -0.2239),
-    "update": (0.0133, 0.0952, 0.0467),
-    "asks_whether": (0.1226, 0.3279, -0.5448),
+    "later_change": (0.6240, 0.2842, -0.2542),
+    "later_answer": (0.3556, 0.3802, -0.2244),
+    "update": (0.0133, 0.0952, 0.0468),
+    "asks_whether": (0.1226, 0.3279, -0.5468),
     "asks_name": (0.1845, 0.3879, 0.2053),
-    "asks_time": (0.3012, 0.4588, 0.3125),
-    "asks_number": (0.1135, 0.3172, 0.2181),
+    "asks_time": (0.3012, 0.4588, 0.3121),
+    "asks_number": (0.1135, 0.3172, 0.2176),
     "asks_of_somebody": (0.4005, 0.4900, 0.1695),
 }
-_NONE_BY_WORDS = 4.9286
+_NONE_BY_WORDS = 4.9278
+
 
 @dataclass(frozen=True)
 class ScoredPassage:
@@ -158,20 +159,27 @@ class PassageScorer:
             return None
         if len(self._vectors) > 5_000:
             self._vectors.clear()
-        leaning = [_with_before(p) for p in passages]
-        wholes = [p.whole for p in passages if p.line.id not in known]
-        texts = dict.fromkeys([question.text, *(p.text for p in passages), *leaning, *wholes])
-        new = [text for text in texts if text not in self._vectors]
+        own = self._vectors
+        # What is a record or a turn by itself was embedded when it was kept.
+        whole = [known.get(p.line.id) for p in passages]
+        alone = [v if p.text == p.whole else None for p, v in zip(passages, whole, strict=True)]
+        texts = [question.text, *(p.whole for p, v in zip(passages, whole, strict=True) if v is None)]
+        for passage, vector in zip(passages, alone, strict=True):
+            texts += [passage.text] if vector is None else []
+            texts += [_with_before(passage)] if _with_before(passage) != passage.text else []
+        new = [text for text in dict.fromkeys(texts) if text not in own]
         if new:
-            self._vectors |= dict(zip(new, self._embedder.text(new), strict=True))
-        asked, own = self._vectors[question.text], self._vectors
-        rows = (
-            [own[p.text] for p in passages],
-            [own[text] for text in leaning],
-            [known[p.line.id] if p.line.id in known else own[p.whole] for p in passages],
-        )
-        alone, led, whole = ((np.stack(r) @ asked).astype(np.float64) for r in rows)
-        return alone, led, whole
+            own |= dict(zip(new, self._embedder.text(new), strict=True))
+        asked = own[question.text]
+        sentences = [own[p.text] if v is None else v for p, v in zip(passages, alone, strict=True)]
+        led = [
+            own[text] if (text := _with_before(p)) != p.text else vector
+            for p, vector in zip(passages, sentences, strict=True)
+        ]
+        turns = [own[p.whole] if v is None else v for p, v in zip(passages, whole, strict=True)]
+        rows = (np.stack(each) @ asked for each in (sentences, led, turns))
+        first, second, third = (row.astype(np.float64) for row in rows)
+        return first, second, third
 
 
 def _with_before(passage: SaidPassage) -> str:
@@ -193,7 +201,7 @@ def passage_features(
     names = {stem(name) for name in question.names}
     of_user = _FIRST_PERSON.search(question.text) is not None
     times = sorted({p.line.date for p in passages})
-    rank = {at: place / max(1, len(times) - 1) for place, at in enumerate(times)}
+    rank = {at: (place + 1) / len(times) for place, at in enumerate(times)}
 
     def column(values: Sequence[float | bool]) -> Column:
         return np.array(values, np.float64)

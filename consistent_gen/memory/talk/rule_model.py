@@ -74,7 +74,8 @@ class RuleModel:
             return f"<think>Nothing is asked.</think><answer>{NO_QUESTION}</answer>"
         text = "\n".join(m.content for m in messages if m.role == "user")
         question, lines = read_question(asked), read_lines(text)
-        scored = self._scorer.score(question, passages_of(lines, asked))
+        passages = [p for p in passages_of(lines, asked) if not commands(p.text)]
+        scored = self._scorer.score(question, passages)
         looks = sum("<retrieve>" in m.content for m in messages if m.role == "assistant")
         if looks < LOOK_UPS and LAST_ROUND not in text and not self._sure(scored):
             words = _look_up(question, asked, lines, looks)
@@ -119,7 +120,7 @@ def recall(
 
 def _best(scored: Sequence[ScoredPassage]) -> ScoredPassage | None:
     """The passage that answers, or none that is sure enough."""
-    best = next((s for s in scored if s.holds and not commands(s.passage.text)), None)
+    best = next((s for s in scored if s.holds), None)
     return best if best is not None and best.sure >= _LEAST else None
 
 
