@@ -16,7 +16,8 @@ from consistent_gen.memory.data.store import Store
 from consistent_gen.memory.listening.rule_listener import RuleListener
 from consistent_gen.memory.recall.retriever import Retriever
 from consistent_gen.memory.talk.assistant import Assistant
-from consistent_gen.memory.talk.passages import PassageScorer, RememberedLine
+from consistent_gen.memory.talk.passages import RememberedLine
+from consistent_gen.memory.talk.ranking import PassageScorer
 from consistent_gen.memory.talk.reading import Note, checked, notes_on, with_days
 from consistent_gen.memory.talk.replies import NOTHING_KNOWN
 

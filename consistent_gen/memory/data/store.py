@@ -194,6 +194,15 @@ class MemoryLimits:
     log_entries: int = 20_000
 
 
+@dataclass(frozen=True)
+class ReadStatement:
+    """What a listener once read from a turn: its words, whom it is about, whether it holds."""
+
+    text: str
+    about: str
+    holds: bool
+
+
 @runtime_checkable
 class Store(Protocol):
     """One user's memory. Every write is durable when the call returns."""
@@ -316,6 +325,9 @@ class Store(Protocol):
 
         Arguments as of `full_text`.
         """
+
+    def read_from(self, turns: Sequence[str]) -> dict[str, tuple[ReadStatement, ...]]:
+        """What states were ever read from each of these turns, and whether it holds."""
 
     def outdated(self, turns: Sequence[str]) -> frozenset[str]:
         """Those of the turns that were read, and from which nothing holds any more.

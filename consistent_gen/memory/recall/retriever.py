@@ -22,7 +22,14 @@ import numpy as np
 from consistent_gen.language.embedders import TextEmbedder
 from consistent_gen.language.words import content_words
 from consistent_gen.memory.data.records import Episode, Kind, Record, Turn
-from consistent_gen.memory.data.store import AsOf, Hit, Store, TimeWindow
+from consistent_gen.memory.data.store import (
+    AsOf,
+    Hit,
+    ReadStatement,
+    Store,
+    TimeWindow,
+    Vector,
+)
 from consistent_gen.memory.judging.screening import forged
 from consistent_gen.memory.recall.indexing import IMAGE_ROLE, TEXT_ROLE
 from consistent_gen.memory.recall.pictures import ImageEmbedder, Picture
@@ -164,6 +171,16 @@ class Retriever:
             if any(all(len(c & s) < ALIKE * len(c) for s in said) for c in clauses):
                 more.append(record)
         return (*turns.values(), *more)
+
+    def read_from(self, records: Sequence[Record]) -> dict[str, tuple[ReadStatement, ...]]:
+        """What was read from the turns among ``records``, and whether it holds."""
+        return self._store.read_from([r.id for r in records if r.kind == "turn"])
+
+    def vectors(self, records: Sequence[Record]) -> dict[str, Vector]:
+        """The vectors of ``records`` in the embedder's space; none where words alone are searched."""
+        if self._text is None or self.notice:
+            return {}
+        return self._store.vectors(self._text.space, [r.id for r in records])
 
     def replaced(self, records: Sequence[Record]) -> frozenset[str]:
         """Ids of the turns among ``records`` from which nothing holds any more."""

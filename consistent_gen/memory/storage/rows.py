@@ -15,7 +15,7 @@ from typing import Any
 from consistent_gen.errors import InputError
 from consistent_gen.inputs import check_choice, check_time
 from consistent_gen.memory.data.records import KINDS, Concept, Kind, Record, build
-from consistent_gen.memory.data.store import AsOf, TimeWindow
+from consistent_gen.memory.data.store import AsOf, ReadStatement, TimeWindow
 from consistent_gen.memory.storage.database import UserDatabase
 from consistent_gen.sqlite import micros, moment
 
@@ -201,29 +201,35 @@ def by_ids(db: UserDatabase, ids: Sequence[str], condition: Condition) -> dict[s
     return found
 
 
-def outdated(db: UserDatabase, turns: Sequence[str], holding: Condition) -> frozenset[str]:
-    """Those of ``turns`` that states were read from, none of which meets the condition any more.
+def read_from(
+    db: UserDatabase, turns: Sequence[str], holding: Condition
+) -> dict[str, tuple[ReadStatement, ...]]:
+    """What states were read from each of ``turns``, and whether it meets the condition still.
 
     A state that has grown ("tea" to "tea; coffee") still holds what its earlier versions said.
     """
-    read: dict[str, list[tuple[str, str]]] = {}
+    read: dict[str, list[tuple[str, str, str]]] = {}
     for some in chunks(turns):
-        for turn, id, text in db.rows(
-            "SELECT l.target, r.id, r.text FROM links l JOIN records r ON r.row_id = l.row_id "
+        for turn, id, text, keywords in db.rows(
+            "SELECT l.target, r.id, r.text, r.keywords FROM links l "
+            "JOIN records r ON r.row_id = l.row_id "
             f"WHERE l.relation = 'evidence' AND l.target IN ({marks(len(some))}) AND r.event = 0",
             some,
         ):
-            read.setdefault(str(turn), []).append((str(id), str(text)))
+            about = next(iter(json.loads(keywords)), "")
+            read.setdefault(str(turn), []).append((str(id), str(text), str(about)))
     held: dict[str, str] = {}
-    for some in chunks(id for states in read.values() for id, _ in states):
+    for some in chunks(id for states in read.values() for id, _, _ in states):
         where = Condition(f"r.id IN ({marks(len(some))})", tuple(some)) & holding
         rows = db.rows(f"SELECT r.id, r.text FROM records r WHERE {where.sql}", where.values)
         held |= {str(id): str(text) for id, text in rows}
-    return frozenset(
-        turn
+    return {
+        turn: tuple(
+            ReadStatement(text, about, id in held and text in held[id])
+            for id, text, about in states
+        )
         for turn, states in read.items()
-        if not any(id in held and text in held[id] for id, text in states)
-    )
+    }
 
 
 def next_version(db: UserDatabase, id: str) -> int:

@@ -29,6 +29,7 @@ from consistent_gen.memory.data.store import (
     Hit,
     MemoryLimits,
     Outcome,
+    ReadStatement,
     Receipt,
     Scope,
     StaleVersionError,
@@ -54,7 +55,7 @@ from consistent_gen.memory.storage.rows import (
     load,
     marks,
     of_kinds,
-    outdated,
+    read_from,
 )
 from consistent_gen.memory.storage.vectors import VectorTable
 from consistent_gen.memory.storage.writes import (
@@ -382,9 +383,13 @@ class SqlStore(ABC):
         among = tuple(KINDS if kinds is None else kinds)
         return self.vector_table.nearest(space, wanted, among, where, limit, each_kind)
 
-    def outdated(self, turns: Sequence[str]) -> frozenset[str]:
+    def read_from(self, turns: Sequence[str]) -> dict[str, tuple[ReadStatement, ...]]:
         with self.db.snapshot():
-            return outdated(self.db, turns, at(None, None, self._now()))
+            return read_from(self.db, turns, at(None, None, self._now()))
+
+    def outdated(self, turns: Sequence[str]) -> frozenset[str]:
+        read = self.read_from(turns)
+        return frozenset(turn for turn, told in read.items() if not any(r.holds for r in told))
 
     # vectors -------------------------------------------------------------------------------------
 

@@ -44,7 +44,6 @@ from consistent_gen.memory.recall.prompts import data_block
 from consistent_gen.memory.recall.retriever import Retriever
 from consistent_gen.memory.talk import replies
 from consistent_gen.memory.talk.forgetting import ForgetPlan, carry_out, plan_forgetting
-from consistent_gen.memory.talk.passages import PassageScorer
 from consistent_gen.memory.talk.personality import Personality, RunningFold, alignment_lines
 from consistent_gen.memory.talk.pictured import (
     ClothesReader,
@@ -56,6 +55,7 @@ from consistent_gen.memory.talk.pictured import (
     WornRequest,
     read_picture_request,
 )
+from consistent_gen.memory.talk.ranking import PassageScorer
 from consistent_gen.memory.talk.reading import read_once
 from consistent_gen.memory.talk.reasoning import Reasoned, reason
 from consistent_gen.memory.talk.requests import (
@@ -65,7 +65,7 @@ from consistent_gen.memory.talk.requests import (
     TeachRequest,
     read_request,
 )
-from consistent_gen.memory.talk.rule_model import RuleModel, meaning_of
+from consistent_gen.memory.talk.rule_model import RuleModel, meaning_of, recall
 from consistent_gen.memory.talk.style_policy import (
     StylePolicy,
     check_style,
@@ -232,6 +232,8 @@ class Assistant:
             reasoned = read_once(
                 self.model, self.retriever, self._scorer, asked, now=at, zone=self.zone, exclude=ids
             )
+        elif isinstance(self.model, RuleModel) and pixels is None:
+            reasoned = recall(self.retriever, self._scorer, asked, zone=self.zone, exclude=ids)
         else:
             reasoned, before = self._reason(asked, pixels, picture, ids)
         sources = self._sources(reasoned, (*before, *changed))

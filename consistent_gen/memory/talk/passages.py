@@ -1,27 +1,25 @@
-"""Remembered lines cut into passages, and how well each answers a question.
+"""Remembered lines cut into passages, and whether each has the kind of thing that is asked for.
 
-A passage is one record, or one sentence of what the user once said, with the sentence before it.
-Sentences that ask, suppose, quote or play are no passages: nobody meant them as true. The score of
-a passage weighs meaning (where there is an embedder), the rare words of the question, the names in
-it, and whether it holds the kind of thing that is asked for.
+A passage is one record, or one sentence of what the user once said, with what was said before it.
+Sentences that ask, quote or play are no passages: nobody meant them as true. How well passages
+answer is weighed by `ranking`.
 """
 
 from __future__ import annotations
 
 import calendar
-import math
+import itertools
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
-from consistent_gen.language.embedders import TextEmbedder, Vectors
 from consistent_gen.language.words import STOP_WORDS, word_set
+from consistent_gen.memory.data.store import ReadStatement
 from consistent_gen.memory.listening.clauses import own_words, sentences
 from consistent_gen.memory.talk.questions import (
     AskedFor,
     Wanted,
-    also_said,
     denies,
     stem,
     stems_of,
@@ -94,7 +92,7 @@ _NAMING = re.compile(
     re.IGNORECASE,
 )
 # Sentences that suppose are not meant as true, though the listener may have kept half of them.
-_SUPPOSED = re.compile(
+SUPPOSED = re.compile(
     r"^\W*(?:if|unless|what if|suppose|imagine|say)\b.*\b(?:would|'d|could|might|should)\b|"
     r"\bi (?:wish|wonder|dreamt|dreamed)\b",
     re.IGNORECASE,
@@ -116,14 +114,18 @@ class RememberedLine:
 class SaidPassage:
     """``text`` is what may be quoted; ``whole`` all that was said in that turn, which explains it.
 
-    ``place`` and ``size`` are its first sentence in the turn and how many it has.
+    place: the sentence in the turn; before: what was said just before it, maybe a turn earlier.
+    about: stems of names that the listener took its pronouns for.
+    ended: what it tells was ended by something later.
     """
 
     line: RememberedLine
     text: str
     whole: str
     place: int = 0
-    size: int = 1
+    before: str = ""
+    about: frozenset[str] = frozenset()
+    ended: bool = False
 
     @property
     def label(self) -> str:
@@ -143,10 +145,19 @@ def read_lines(text: str) -> list[RememberedLine]:
     return list(found.values())
 
 
-def passages_of(lines: Iterable[RememberedLine], question: str) -> list[SaidPassage]:
-    """What of the lines may answer: nothing that the assistant said, nobody's questions."""
+def passages_of(
+    lines: Iterable[RememberedLine],
+    question: str,
+    read: Mapping[str, Sequence[ReadStatement]] | None = None,
+) -> list[SaidPassage]:
+    """What of the lines may answer: nothing that the assistant said, nobody's questions.
+
+    read: what was read from turns, by their id; endings and subjects go with the sentences.
+    """
     asked = " ".join(question.casefold().split())
     found = []
+    lines = list(lines)
+    earlier = _turns_before(lines)
     for line in lines:
         if line.who.startswith("assistant") or line.text.casefold() == asked:
             continue  # quoting oneself turns one mistake into many
@@ -155,30 +166,51 @@ def passages_of(lines: Iterable[RememberedLine], question: str) -> list[SaidPass
         if line.kind != "turn":
             found.append(SaidPassage(line, line.text, line.text))
         else:
-            found += _windows(line)
+            found += _sentences(line, earlier.get(line.id, ""), (read or {}).get(line.id, ()))
     return found
 
 
 _EXCERPT = re.compile(r"(?:[^:]*: )?The \w+ (?:said|asked): ")
+# What was said at most so long before a turn belongs to it, so many characters of its end.
+_SOON, _END = timedelta(minutes=30), 200
+# The share of the words of what was read from a turn that makes a sentence its source.
+_SAME = 0.6
 
 
-def _windows(line: RememberedLine) -> Iterator[SaidPassage]:
-    """Runs of one to three sentences of a turn that state something."""
-    said = list(sentences(own_words(line.text)))
-    for first, (sentence, asked) in enumerate(said):
-        if asked or _SUPPOSED.search(sentence):
+def _turns_before(lines: Sequence[RememberedLine]) -> dict[str, str]:
+    """The end of the user's turn just before each, where it was said shortly before."""
+    said = sorted(
+        (line for line in lines if line.kind == "turn" and line.who.startswith("user")),
+        key=lambda line: (line.date, line.id),
+    )
+    found = {}
+    for one, other in itertools.pairwise(said):
+        try:
+            soon = datetime.fromisoformat(other.date) - datetime.fromisoformat(one.date) <= _SOON
+        except ValueError:
             continue
-        text = sentence
-        yield SaidPassage(line, text, line.text, first)
-        for last in range(first + 1, min(first + 3, len(said))):
-            following, asked = said[last]
-            if asked or len(text) + len(following) > _LONGEST:
-                break
-            text = f"{text} {following}"
-            yield SaidPassage(line, text, line.text, first, last - first + 1)
+        if soon:
+            found[other.id] = one.text[-_END:]
+    return found
 
 
-_LONGEST = 280
+def _sentences(
+    line: RememberedLine, earlier: str, read: Sequence[ReadStatement]
+) -> Iterator[SaidPassage]:
+    """The sentences of a turn that state something."""
+    said = list(sentences(own_words(line.text)))
+    for place, (sentence, asked) in enumerate(said):
+        if asked:
+            continue
+        before = said[place - 1][0] if place else earlier
+        words = stems_of(sentence)
+        own = [(r, stems_of(r.text)) for r in read]
+        mine = [r for r, w in own if w and len(w & words) >= _SAME * min(len(w), len(words) or 1)]
+        yield SaidPassage(
+            line, sentence, line.text, place, before,
+            frozenset(stem(r.about) for r in mine if r.about[:1].isupper()),
+            bool(mine) and not any(r.holds for r in mine),
+        )  # fmt: skip
 
 
 def holds(question: AskedFor, passage: SaidPassage, names: frozenset[str] = frozenset()) -> bool:
@@ -237,102 +269,7 @@ _CALENDAR = frozenset(
 _CALENDAR_STEMS = frozenset(map(stem, _CALENDAR))
 
 
-# --- how well a passage answers -------------------------------------------------------------------
-
-# Shares of the score: meaning, the question's rare words, the kind of thing asked for.
-_MEANING, _WORDS, _KIND = 0.5, 0.5, 0.2
-# Without an embedder the words must say it alone.
-_WORDS_ALONE = 0.85
-# What counts against a passage: each further sentence, that it holds no longer, whose word it is,
-# that nobody whom the question names is in it, that it says what the question leaves out.
-_LONGER, _ENDED, _OTHERS, _NAMELESS, _LEFT_OUT = 0.03, 0.25, 0.1, 0.25, 0.4
-# What speaks for it: that it is new, and that it tells of a change.
-_NEWER, _CHANGING = 0.1, 0.06
-# The newer of two passages that fit about as well is meant, more so where "now" is asked.
-_NEAR, _NEAR_NOW, _NEAR_WHETHER = 0.25, 0.35, 0.1
-# In how many turns a word is rare, how long the stem of a word that tells something is at least,
-# and the share of a fact's words that make a sentence its source.
-_RARE, _TELLING, _SAME = 4, 5, 0.6
-# What a topic word counts however frequent it is, and the share that one counts which only helps.
-_EVEN, _LIGHT = 0.5, 0.1
-_AROUND = 0.5  # what a word counts that only the rest of the turn has
-# Without any word of the question besides its names only this much meaning will do.
-_ALIKE = 0.75
-_CHANGED = re.compile(
-    r"\b(?:now|from (?:next|now|today)|moved?|moving|chang\w+|instead|no longer|any ?more|new|"
-    r"switch\w*|swapp?\w*|increased|reduced|put (?:me|him|her) (?:up|down|on)|taking over|actually|"
-    r"turns? out|put back|brought forward|advanced|after all|not \w+ but)\b",
-    re.IGNORECASE,
-)
-_PRONOUN = re.compile(r"\b(?:he|she|they|him|her|them|his|their|it|its)\b", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class ScoredPassage:
-    """A passage with its score, whether it holds what is asked for, and what that rests on.
-
-    ``rarest`` is the rarest topic word of the question that the passage has, itself or another way.
-    """
-
-    passage: SaidPassage
-    score: float
-    holds: bool
-    meaning: float
-    words: float
-    rarest: str
-
-
-class PassageScorer:
-    """Scores passages for questions; sentences that were embedded before are not embedded again."""
-
-    def __init__(self, embedder: TextEmbedder | None) -> None:
-        self._embedder = embedder
-        self._vectors: dict[str, Vectors] = {}
-
-    @property
-    def by_meaning(self) -> bool:
-        """Whether meaning is compared, not words alone."""
-        return self._embedder is not None
-
-    def score(self, question: AskedFor, passages: Sequence[SaidPassage]) -> list[ScoredPassage]:
-        """All passages, best first."""
-        whole = {p.line.id: stems_of(p.whole) for p in passages}
-        frequent = Counter(w for words in whole.values() for w in words)
-        weights = {w: math.log((len(whole) + 1.5) / (frequent[w] + 0.5)) + _EVEN
-                   for w in question.topics}  # fmt: skip
-        # Words that only help count what their topic lets them, however rare they are.
-        helping = _LIGHT * max(weights.values(), default=1.0)
-        weights |= dict.fromkeys(question.light - question.topics, helping)
-        meanings = self._meanings(question, passages)
-        names = _names_in(passages)
-        times = sorted({p.line.date for p in passages})
-        place = {at: n / max(1, len(times) - 1) for n, at in enumerate(times)}
-        scored = []
-        for passage, meaning in zip(passages, meanings, strict=True):
-            words = _covered(question, weights, stems_of(passage.text), whole[passage.line.id])
-            fits = holds(question, passage, names) and _speaks_of_it(
-                question, weights, passage, whole[passage.line.id], meaning
-            )
-            score = _MEANING * meaning + _WORDS * words if self.by_meaning else _WORDS_ALONE * words
-            score += _KIND * fits + _NEWER * place[passage.line.date] - _against(question, passage)
-            rarest = _rarest(question, weights, passage)
-            scored.append(ScoredPassage(passage, score, fits, meaning, words, rarest))
-        return sorted(scored, key=lambda s: (-s.score, s.passage.line.id, s.passage.place))
-
-    def _meanings(self, question: AskedFor, passages: Sequence[SaidPassage]) -> list[float]:
-        if self._embedder is None:
-            return [0.0] * len(passages)
-        if len(self._vectors) > 5_000:
-            self._vectors.clear()
-        texts = dict.fromkeys([question.text, *(p.text for p in passages)])
-        new = [text for text in texts if text not in self._vectors]
-        if new:
-            self._vectors |= dict(zip(new, self._embedder.text(new), strict=True))
-        asked = self._vectors[question.text]
-        return [float(self._vectors[p.text] @ asked) for p in passages]
-
-
-def _names_in(passages: Sequence[SaidPassage]) -> frozenset[str]:
+def names_in(passages: Sequence[SaidPassage]) -> frozenset[str]:
     """Words that are names: with a capital inside a sentence, or never without one anywhere."""
     spelt = {w for p in passages for w in words_of(p.whole)}
     inside = {m[0] for p in passages for m in _NAME.finditer(p.text)}
@@ -341,131 +278,16 @@ def _names_in(passages: Sequence[SaidPassage]) -> frozenset[str]:
     return frozenset(inside | {w for w in first if w.lower() not in spelt | common and len(w) > 2})
 
 
-def _rarest(question: AskedFor, weights: dict[str, float], passage: SaidPassage) -> str:
-    own = stems_of(passage.text) | stems_of(passage.label)
-    had = [w for w in question.topics if w in own or also_said(w) & own]
-    return max(had, key=lambda w: (weights[w], w), default="")
+def in_context(passage: SaidPassage, longest: int = 220, *, before: bool = False) -> str:
+    """The words of a passage with what was stated just after it in the same turn.
 
-
-def _covered(
-    question: AskedFor, weights: dict[str, float], own: frozenset[str], around: frozenset[str]
-) -> float:
-    """The weighed share of the question's words that a passage has, or its turn around it."""
-    found = 0.0
-    for word, weight in weights.items():
-        also = also_said(word)
-        if word in own:
-            found += weight
-        elif also & own:
-            found += 0.8 * weight
-        elif word in around or also & around:
-            found += _AROUND * weight
-    return found / (sum(weights.values()) or 1.0)
-
-
-def _speaks_of_it(
-    question: AskedFor,
-    weights: dict[str, float],
-    passage: SaidPassage,
-    around: frozenset[str],
-    meaning: float,
-) -> bool:
-    """Whether a passage is about more than the names in a question."""
-    said = stems_of(passage.label) | around
-    if question.essential and not ({question.essential} | also_said(question.essential)) & said:
-        return meaning >= _ALIKE
-    besides = question.topics - {stem(n) for n in question.names}
-    if not besides:
-        return True
-    return meaning >= _ALIKE or any(({w} | also_said(w)) & said for w in besides)
-
-
-def _against(question: AskedFor, passage: SaidPassage) -> float:
-    minus = _LONGER * (passage.size - 1)
-    if "replaced" in passage.line.who and not question.before:
-        minus += _ENDED
-    if not passage.line.who.startswith("user"):
-        minus += _OTHERS
-    names = {stem(n) for n in question.names}
-    if names and not names & stems_of(passage.whole) and not _PRONOUN.search(passage.text):
-        minus += _NAMELESS
-    minus -= _CHANGING * bool(_CHANGED.search(passage.text))
-    if question.besides and question.besides & stems_of(passage.text):
-        minus += _LEFT_OUT
-    return minus
-
-
-def newest_of_the_best(
-    question: AskedFor, scored: Sequence[ScoredPassage], others: Sequence[ScoredPassage] = ()
-) -> ScoredPassage:
-    """Of the passages that speak of what the best one speaks of, the best of the newest turn.
-
-    What a question is about is its rarest word that the best passage has; what was said of that
-    last is what holds. ``others`` do not answer by themselves but may tell of a change.
+    before: with the sentence before it, too, which often says what held until then.
     """
-    best = scored[0]
-    if question.before:
-        return best
-    near = best.score - (_NEAR_NOW if question.now else _NEAR)
-    if question.wants == "whether":
-        near = best.score - _NEAR_WHETHER
-    close = [s for s in scored if s.score >= near and s.rarest == best.rarest]
-    newest = max(s.passage.line.date for s in close)
-    chosen = max((s for s in close if s.passage.line.date == newest), key=lambda s: s.score)
-    return _as_said(overtaken(question, chosen, [*scored, *others]), scored)
-
-
-def overtaken(
-    question: AskedFor, chosen: ScoredPassage, scored: Sequence[ScoredPassage]
-) -> ScoredPassage:
-    """The newest passage that tells of a change of what ``chosen`` speaks of, else ``chosen``.
-
-    "From today it is candesartan, the ramipril makes me cough" shares no word with a question for
-    the medicine, but a rare one with its old answer.
-    """
-    frequent = Counter(w for words in {s.passage.line.id: stems_of(s.passage.whole)
-                                       for s in scored}.values() for w in words)  # fmt: skip
-    own = {
-        w for w in stems_of(chosen.passage.text) - _CALENDAR_STEMS
-        if frequent[w] <= _RARE and len(w) >= _TELLING
-    }  # fmt: skip
-    later = [
-        (len(own & stems_of(s.passage.text)), s)
-        for s in scored
-        if s.passage.line.date > chosen.passage.line.date
-        and (s.holds or holds(question, s.passage))
-        and s.passage.line.who.startswith("user")
-        and (_CHANGED.search(s.passage.text) or denies(s.passage.text))
-    ]
-    shared = max((n for n, _ in later), default=0)
-    if not shared:
-        return chosen
-    meant = [s for n, s in later if n == shared]
-    newest = max(s.passage.line.date for s in meant)
-    return max((s for s in meant if s.passage.line.date == newest), key=lambda s: s.score)
-
-
-def _as_said(chosen: ScoredPassage, scored: Sequence[ScoredPassage]) -> ScoredPassage:
-    """The user's own sentence in the place of a fact that was read from it, unless the fact says
-    whom its "she" means.
-    """
-    if chosen.passage.line.kind != "fact" or re.match(r"[\w.' -]{1,40}: ", chosen.passage.text):
-        return chosen
-    words = stems_of(chosen.passage.text)
-    for s in scored:
-        same = s.passage.line.kind == "turn" and s.passage.line.date == chosen.passage.line.date
-        if same and len(words & stems_of(s.passage.text)) >= _SAME * len(words):
-            return s
-    return chosen
-
-
-def in_context(passage: SaidPassage, longest: int = 260) -> str:
-    """The words of a passage with what was stated just before and after it in the same turn."""
     if passage.line.kind != "turn":
         return passage.text
     said = list(sentences(own_words(passage.line.text)))
-    first, last = passage.place, passage.place + passage.size
-    if first > 0 and not said[first - 1][1]:
+    first, last = passage.place, passage.place + 1
+    if before and first > 0 and not said[first - 1][1]:
         first -= len(passage.text) + len(said[first - 1][0]) <= longest - 60
     text = " ".join(sentence for sentence, _ in said[first:last])
     while last < len(said) and not said[last][1] and len(text) + len(said[last][0]) < longest:

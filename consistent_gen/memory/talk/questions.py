@@ -7,7 +7,8 @@ looked up by `passages` and answered by `rule_model`.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from consistent_gen.language.words import STOP_WORDS, word_set
@@ -59,6 +60,11 @@ _WHO_IS = re.compile(r"^\W*(?i:who(?:'?s| is| was)) [A-Z][a-z]+(?: [A-Z][a-z]+)?
 _ASKS_WHETHER = re.compile(
     r"^\W*(?:do|does|did|is|are|am|was|were|have|has|had|can|could|will|would|shall|should|"
     r"don'?t|doesn'?t|didn'?t|isn'?t|aren'?t|wasn'?t|haven'?t|hasn'?t|can'?t|won'?t)\b",
+    re.IGNORECASE,
+)
+_ASKING = re.compile(
+    r"\b(?:what|which|who|whom|whose|when|where|why|how|whats|whos|wheres|whens|hows|name|day|time|"
+    r"date)\b",
     re.IGNORECASE,
 )
 _ASKED_NOUN = re.compile(
@@ -276,7 +282,8 @@ class AskedFor:
     ("name", "day"); ``names`` are proper names in it; ``choice`` are the two things of "wool or
     cotton"; ``besides`` is what "apart from the cat" leaves out; ``essential`` is the stem of the
     word without which nothing answers ("position" in "what position does he play"); ``now`` and
-    ``before`` tell of which time it asks where it says so.
+    ``before`` tell of which time it asks where it says so. ``bearers`` are stems of names by the
+    stem of what somebody is to the user ("sister"), as far as they are known.
     """
 
     text: str
@@ -289,6 +296,11 @@ class AskedFor:
     essential: str
     now: bool
     before: bool
+    bearers: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    def also(self, topic: str) -> frozenset[str]:
+        """The stems of the names of who is meant by a topic word."""
+        return self.bearers.get(topic, frozenset())
 
 
 def read_question(text: str) -> AskedFor:
@@ -329,7 +341,9 @@ def _essential(asked: str, topics: frozenset[str]) -> str:
 
 
 def _wanted(asked: str) -> Wanted:
-    if _ASKS_WHETHER.match(asked):
+    # "I still smoke?" and "We are going or no?" ask whether, in the order of a statement.
+    as_told = asked.rstrip().endswith("?") and not _ASKING.search(asked)
+    if as_told or _ASKS_WHETHER.match(asked):
         return "whether"
     if _WHO_IS.match(asked):
         return "thing"  # "who is Ida?" is answered by anything about her

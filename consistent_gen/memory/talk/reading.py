@@ -9,14 +9,14 @@ that has a name or a number which stands in none of them is refused: "I do not r
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime, tzinfo
 
 from consistent_gen.language.dates import spoken_dates
 from consistent_gen.language.models import LanguageModel, Message
 from consistent_gen.language.words import COUNTED, STOP_WORDS, word_set
-from consistent_gen.memory.data.records import Kind, Record
+from consistent_gen.memory.data.records import Fact, Kind, Record
 from consistent_gen.memory.recall.prompts import (
     READING_EXAMPLES,
     READING_SYSTEM,
@@ -26,14 +26,13 @@ from consistent_gen.memory.recall.prompts import (
 )
 from consistent_gen.memory.recall.retriever import Found, Retriever, commands
 from consistent_gen.memory.talk.passages import (
-    PassageScorer,
     RememberedLine,
     in_context,
-    newest_of_the_best,
     passages_of,
     read_lines,
 )
-from consistent_gen.memory.talk.questions import read_question, stem, words_of
+from consistent_gen.memory.talk.questions import AskedFor, read_question, stem, words_of
+from consistent_gen.memory.talk.ranking import PassageScorer, ScoredPassage
 from consistent_gen.memory.talk.reasoning import Reasoned, ReasoningStep
 from consistent_gen.memory.talk.replies import NOTHING_KNOWN
 
@@ -45,8 +44,6 @@ NOTES = 4
 # A turn of this length is read whole, of a longer one the sentences around the best.
 _WHOLE, _NOTE_CHARACTERS = 280, 240
 _MAX_TOKENS = 48
-# The share of the best score from which on a later sentence is taken for the newest on the matter.
-_NEAR = 0.75
 
 _DONT_KNOW = re.compile(
     r"\bi (?:do not|don't|don\u2019t|cannot|can't) (?:know|remember|say|find)|"
@@ -82,7 +79,7 @@ _DIGITS = {word: str(number) for word, number in COUNTED.items()}
 class Note:
     """A remembered line as a model is given it: the sentences of it that fit, and how well.
 
-    newest: the rules take it for what was said last of what is asked.
+    newest: the ranking takes it for what holds of what is asked.
     """
 
     line: RememberedLine
@@ -112,7 +109,7 @@ def read_once(
 
     exclude: ids of records that are not to be read (the question's own turn).
     """
-    notes, records = notes_on(question, retriever, scorer, zone, exclude)
+    notes, gathered = notes_on(question, retriever, scorer, zone, exclude)
     if not notes:
         return Reasoned(answer=NOTHING_KNOWN, steps=())
     today = now.astimezone(zone).date()
@@ -120,11 +117,67 @@ def read_once(
     answer = checked(reply, question, notes, today)
     if answer != NOTHING_KNOWN:
         answer = f"{answer} {source(answer, notes)}"
-    found = tuple(
-        Found(record=records[n.line.id], score=n.score, reasons=("fits the question",))
-        for n in notes
-    )
+    found = gathered.found(n.line.id for n in notes)
     return Reasoned(answer=answer, steps=(ReasoningStep(think=reply, answer=answer),), found=found)
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What was found for a question, cut into passages that were weighed, best first.
+
+    records: where the passages are from, by id.
+    """
+
+    asked: AskedFor
+    scored: list[ScoredPassage]
+    records: dict[str, Record]
+
+    def found(self, ids: Iterable[str]) -> tuple[Found, ...]:
+        """The records of these ids as what was found, each with the share of its best passage."""
+        best = {s.passage.line.id: s.score for s in reversed(self.scored)}
+        return tuple(
+            Found(record=self.records[id], score=best[id], reasons=("fits the question",))
+            for id in ids
+        )
+
+
+def gather(
+    question: str,
+    retriever: Retriever,
+    scorer: PassageScorer,
+    zone: tzinfo,
+    exclude: Collection[str] = (),
+) -> Gathered:
+    """Search for ``question`` and weigh every sentence of what is found.
+
+    Who is meant by "my sister" is looked up among what is found, and searched for by name.
+    """
+    found = retriever.search(question, caps=SEARCHED, exclude=exclude)
+    asked = read_question(question)
+    bearers = _bearers(asked, [f.record for f in found])
+    if names := sorted({name for each in bearers.values() for name in each} - {*asked.names}):
+        named = f"{question} {' '.join(names)}"
+        found = (*found, *retriever.search(named, caps=SEARCHED, exclude=exclude))
+        stems = {of: frozenset(map(stem, each)) for of, each in bearers.items()}
+        asked = replace(asked, bearers=stems)
+    records = {r.id: r for r in retriever.with_turns(found) if r.id not in exclude}
+    kept = list(records.values())
+    replaced, read = retriever.replaced(kept), retriever.read_from(kept)
+    rows = "\n".join(render_record(r, zone, replaced) for r in kept)
+    passages = [p for p in passages_of(read_lines(rows), question, read) if not commands(p.text)]
+    known = retriever.vectors(kept) if scorer.by_meaning else {}
+    return Gathered(asked, scorer.score(asked, passages, known), records)
+
+
+def _bearers(asked: AskedFor, found: Sequence[Record]) -> dict[str, frozenset[str]]:
+    """Names by the stem of the word of the question for what they are to the user."""
+    names: dict[str, set[str]] = {}
+    for record in found:
+        if isinstance(record, Fact) and record.topic == "relation" and len(record.keywords) > 1:
+            name, relation = record.keywords[:2]
+            if stem(relation) in asked.topics:
+                names.setdefault(stem(relation), set()).add(name)
+    return {relation: frozenset(each) for relation, each in names.items()}
 
 
 def notes_on(
@@ -133,33 +186,21 @@ def notes_on(
     scorer: PassageScorer,
     zone: tzinfo,
     exclude: Collection[str] = (),
-) -> tuple[list[Note], dict[str, Record]]:
-    """The sentences that fit best, oldest first, and the records that they are from, by id."""
-    found = retriever.search(question, caps=SEARCHED, exclude=exclude)
-    records = {r.id: r for r in retriever.with_turns(found) if r.id not in exclude}
-    replaced = retriever.replaced(list(records.values()))
-    rows = "\n".join(render_record(r, zone, replaced) for r in records.values())
-    asked = read_question(question)
-    scored = scorer.score(asked, passages_of(read_lines(rows), question))
-    fitting = [s for s in scored if s.holds and not commands(s.passage.text)]
-    newest = ""  # where nothing has a name, a day, a number where one is asked for
-    if fitting and not asked.before:
-        others = [s for s in scored if not s.holds and not commands(s.passage.text)]
-        # The rules' choice, unless something later fits nearly as well.
-        near = [s for s in fitting if s.score >= _NEAR * fitting[0].score]
-        chosen = [newest_of_the_best(asked, fitting, others), *near]
-        newest = max(chosen, key=lambda s: s.passage.line.date).passage.line.id
+) -> tuple[list[Note], Gathered]:
+    """The turns and records whose sentences fit best, oldest first, and all that was found."""
+    gathered = gather(question, retriever, scorer, zone, exclude)
     best: dict[str, Note] = {}
-    for s in sorted(scored, key=lambda s: s.passage.line.id != newest):
+    for s in gathered.scored:
         line = s.passage.line
         if line.id in best or commands(line.text) or not line.date[:1].isdigit():
             continue
         whole = line.kind != "turn" or len(line.text) <= _WHOLE
-        said = line.text if whole else in_context(s.passage, _NOTE_CHARACTERS)
-        best[line.id] = Note(line, said, s.score, line.id == newest)
+        said = line.text if whole else in_context(s.passage, _NOTE_CHARACTERS, before=True)
+        newest = not best and s.holds and not gathered.asked.before
+        best[line.id] = Note(line, said, s.score, newest)
         if len(best) == NOTES:
             break
-    return sorted(best.values(), key=lambda note: (note.line.date, note.line.id)), records
+    return sorted(best.values(), key=lambda note: (note.line.date, note.line.id)), gathered
 
 
 def asked_with(question: str, notes: Sequence[Note], today: date) -> list[Message]:
