@@ -135,14 +135,17 @@ class PictureReader(nn.Module):
     """A network from pictures (b 3 128 128) to a `Reading` of the factors in `schema`."""
 
     kind: ClassVar[str]
+    shapes: ClassVar[tuple[str, ...]] = ()  # names of what may tell its form beside the width
 
-    def __init__(self, schema: Schema, width: int) -> None:
+    def __init__(self, schema: Schema, width: int, **shape: Any) -> None:
+        """shape: what else of the network's form its folder has to tell, for its class."""
         super().__init__()
-        self.schema, self.width = schema, width
+        self.schema, self.width, self.shape = schema, width, shape
 
     def save(self, folder: str | Path, dtype: torch.dtype = torch.float16) -> None:
         """Write weights and schema to `folder`."""
         config = {"kind": self.kind, "width": self.width, "schema": self.schema.to_json()}
+        config |= self.shape
         write_json(Path(folder) / "config.json", config)
         tensors = {name: t.to(dtype) for name, t in self.state_dict().items()}
         save_tensors(Path(folder) / "model.safetensors", tensors)
@@ -159,7 +162,8 @@ class PictureReader(nn.Module):
             raise CheckpointError(
                 f"{folder} holds a {config.get('kind')!r}; expected a {cls.kind!r}"
             )
-        model = cls(Schema.from_json(config["schema"]), config["width"])
+        shape = {name: config[name] for name in cls.shapes if name in config}
+        model = cls(Schema.from_json(config["schema"]), config["width"], **shape)
         tensors = load_tensors(Path(folder) / "model.safetensors")
         model.load_state_dict({name: t.float() for name, t in tensors.items()})
         model.eval()
