@@ -37,8 +37,8 @@ def narrowed(teacher: Reader, hidden: Sequence[int], pictures: Tensor) -> Reader
     )  # fmt: skip
     x = model.stage1(model.stem(normalized(pictures)))
     for stage in STAGES:
-        blocks = zip(model.get_submodule(stage), teacher.get_submodule(stage), strict=True)
-        for block, wide in blocks:
+        own_blocks, blocks = (net.get_submodule(stage).children() for net in (model, teacher))
+        for block, wide in zip(own_blocks, blocks, strict=True):
             if isinstance(block, ConvNeXtBlock) and isinstance(wide, ConvNeXtBlock):
                 _fit(block, wide, x)
             x = block(x)
@@ -58,10 +58,10 @@ def _fit(block: ConvNeXtBlock, wide: ConvNeXtBlock, x: Tensor) -> None:
     # out h ~ fitted h[kept]: normal equations of least squares, with means apart.
     among = covariance[kept][:, kept] + ridge
     fitted = torch.linalg.solve(among, covariance[kept] @ out.T).T  # c k
-    bias = wide.narrow.bias.double() + (out @ mean - fitted @ mean[kept]).squeeze(1)
+    bias = _bias(wide.narrow).double() + (out @ mean - fitted @ mean[kept]).squeeze(1)
     for name in ("mix", "norm"):
         block.get_submodule(name).load_state_dict(wide.get_submodule(name).state_dict())
-    _set(block.wide, wide.wide.weight[kept].flatten(1), wide.wide.bias[kept])
+    _set(block.wide, wide.wide.weight[kept].flatten(1), _bias(wide.wide)[kept])
     _set(block.narrow, fitted, bias)
 
 
@@ -81,7 +81,11 @@ def explaining(covariance: Tensor, count: int) -> Tensor:
     return torch.tensor(sorted(kept))
 
 
-def _set(layer: nn.Conv2d, weight: Tensor, bias: Tensor | None) -> None:
-    assert bias is not None and layer.bias is not None
+def _set(layer: nn.Conv2d, weight: Tensor, bias: Tensor) -> None:
     layer.weight.copy_(weight[..., None, None])
-    layer.bias.copy_(bias)
+    _bias(layer).copy_(bias)
+
+
+def _bias(layer: nn.Conv2d) -> Tensor:
+    assert layer.bias is not None
+    return layer.bias

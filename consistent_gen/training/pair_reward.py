@@ -28,7 +28,6 @@ from torch import Tensor
 from consistent_gen.checkpoints import (
     load_tensors,
     save_tensors,
-    weights_folder,
     write_json,
 )
 from consistent_gen.encoders.reader import Reader

@@ -2,8 +2,8 @@
 
 A departure from plain supervised training: a share of the pictures goes through the autoencoder
 with noisy latents, blur or a change of light, since the reader must read drawings of the small
-model, not only pictures of the renderer. With a `teacher`, a reader of fewer weights begins as what is
-left of it (`training.narrowing`) and learns to be like it, besides the truth.
+model, not only pictures of the renderer. With a `teacher`, a reader of fewer weights begins as what
+is left of it (`training.narrowing`) and learns to be like it, besides the truth.
 """
 
 from __future__ import annotations
