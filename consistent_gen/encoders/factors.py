@@ -134,15 +134,17 @@ class PictureReader(nn.Module):
     """A network from pictures (b 3 128 128) to a `Reading` of the factors in `schema`."""
 
     kind: ClassVar[str]
+    shapes: ClassVar[tuple[str, ...]] = ()  # names of what may tell its form beside the width
 
-    def __init__(self, schema: Schema, width: int) -> None:
+    def __init__(self, schema: Schema, width: int, **shape: Any) -> None:
+        """shape: what else of the network's form its folder has to tell, for its class."""
         super().__init__()
-        self.schema, self.width = schema, width
+        self.schema, self.width, self.shape = schema, width, shape
 
     def save(self, folder: str | Path, dtype: torch.dtype = torch.float16) -> None:
         """Write weights and schema to `folder`."""
         config = {"kind": self.kind, "width": self.width, "schema": self.schema.to_json()}
-        save_network(folder, self, config, dtype)
+        save_network(folder, self, config | self.shape, dtype)
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -151,6 +153,10 @@ class PictureReader(nn.Module):
         Raises:
             CheckpointError: the folder is missing, damaged, or holds another kind of network.
         """
-        return load_network(
-            folder, cls.kind, lambda told: cls(Schema.from_json(told["schema"]), told["width"])
-        )
+        return load_network(folder, cls.kind, cls.made_of)
+
+    @classmethod
+    def made_of(cls, told: Mapping[str, Any]) -> Self:
+        """The network with weights of chance that a folder tells of."""
+        shape = {name: told[name] for name in cls.shapes if name in told}
+        return cls(Schema.from_json(told["schema"]), told["width"], **shape)

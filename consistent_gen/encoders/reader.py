@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -38,15 +39,16 @@ REGIONS: tuple[tuple[str, ...], ...] = (
 
 class ConvNeXtBlock(nn.Module):
     """Depthwise 5 x 5 convolution, then a two-layer perceptron per place (Liu et al., arXiv
-    2201.03545).
+    2201.03545). hidden: how wide the perceptron is, 0 for three times the width.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, hidden: int = 0) -> None:
         super().__init__()
+        hidden = hidden or 3 * width
         self.mix = nn.Conv2d(width, width, 5, padding=2, groups=width)
         self.norm = nn.GroupNorm(1, width)
-        self.wide = nn.Conv2d(width, 3 * width, 1)
-        self.narrow = nn.Conv2d(3 * width, width, 1)
+        self.wide = nn.Conv2d(width, hidden, 1)
+        self.narrow = nn.Conv2d(hidden, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """b c h w to b c h w."""
@@ -55,12 +57,17 @@ class ConvNeXtBlock(nn.Module):
 
 
 class Reader(PictureReader):
-    """Reads pictures b 3 128 128. `width` is the number of channels at 32 x 32."""
+    """Reads pictures b 3 128 128.
+
+    width: channels at 32 x 32. hidden: of the perceptrons at 16 x 16 and at 8 x 8, which hold most
+    of the weights; (0, 0) for three times their channels.
+    """
 
     kind = "reader"
+    shapes = ("hidden",)
 
-    def __init__(self, schema: Schema, width: int = 96) -> None:
-        super().__init__(schema, width)
+    def __init__(self, schema: Schema, width: int = 96, hidden: Sequence[int] = (0, 0)) -> None:
+        super().__init__(schema, width, **({"hidden": list(hidden)} if any(hidden) else {}))
         w1, w2, w3 = width, 2 * width, 3 * width
         self.stem = nn.Sequential(
             nn.Conv2d(3, 32, 3, stride=2, padding=1),
@@ -69,10 +76,10 @@ class Reader(PictureReader):
         )
         self.stage1 = nn.Sequential(*[ConvNeXtBlock(w1) for _ in range(2)])
         self.stage2 = nn.Sequential(
-            nn.Conv2d(w1, w2, 2, stride=2), *[ConvNeXtBlock(w2) for _ in range(3)]
+            nn.Conv2d(w1, w2, 2, stride=2), *[ConvNeXtBlock(w2, hidden[0]) for _ in range(3)]
         )
         self.stage3 = nn.Sequential(
-            nn.Conv2d(w2, w3, 2, stride=2), *[ConvNeXtBlock(w3) for _ in range(3)]
+            nn.Conv2d(w2, w3, 2, stride=2), *[ConvNeXtBlock(w3, hidden[1]) for _ in range(3)]
         )
         self.lateral2, self.lateral3 = nn.Conv2d(w2, w1, 1), nn.Conv2d(w3, w1, 1)
         self.fuse = nn.Sequential(ConvNeXtBlock(w1), ConvNeXtBlock(w1))

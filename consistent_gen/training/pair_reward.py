@@ -1,315 +1,210 @@
-"""Train the pair network: does a picture show the same somebody as another one?
+"""Make the pair network: does a picture show the same somebody as another one?
 
 PaCo-Reward (arXiv 2512.04784) in small. Departures from it: pairs are labelled by the truth that
-the world has instead of by people; the network compares two pictures itself instead of answering in
-words, so that it is symmetric by construction; and beside yes and no it learns the order of
-candidates (a logistic loss on which one agrees more) and, as an aid that is thrown away afterwards,
-what the factors of the figure are; where its parts are it learns for good. Its first layers are the
-reader's and stay so: what they see of each picture is computed once and stored, which makes a step
-several times faster. As for the reader, a share of the pictures goes through the autoencoder with
-noisy latents first, since the network must judge drawings; and with `drawn`, families that the
-model drew (`python -m benchmarks.pair_families`) take part, labelled by the reader's factors, since
-no truth says whom a drawing shows.
+the world has instead of by people, and the network compares two pictures itself instead of
+answering in words, so that it is symmetric by construction. It reads with an eye of its own, a
+reader of half the size that learnt from the reader (`training.reader`, `teacher`), and what is
+learnt here are the prices of disagreements: a logistic loss on yes and no, and one on the order of
+candidates (which one agrees more).
+
+The network must judge drawings, and drawing families costs 10 s each and leaves nobody knowing whom
+a drawing shows. So every picture is there twice: as the world draws it, and nearly drawn: its
+latents get noise and the denoiser predicts them once. That leaves the faults of drawings, and who
+it is.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from consistent_gen.checkpoints import (
-    folder_sha256,
     load_tensors,
     save_tensors,
-    weights_folder,
     write_json,
 )
-from consistent_gen.encoders.factors import Schema
-from consistent_gen.encoders.reader import REGIONS, Reader
-from consistent_gen.errors import InputError
-from consistent_gen.models.patch_autoencoder import load_autoencoder
-from consistent_gen.rewards.pair_network import EYE_PARTS, REGION_WIDTH, WIDTH, PairNetwork
-from consistent_gen.runtime import device, frame_seed, generator, tune_allocator
-from consistent_gen.training.loop import RecipeConfig, Training
-from consistent_gen.training.optim import build_optimizers, split_parameters
+from consistent_gen.encoders.reader import Reader
+from consistent_gen.models import load_backbone
+from consistent_gen.models.backbone import Backbone
+from consistent_gen.rewards.pair_network import PairNetwork
+from consistent_gen.runtime import frame_seed, generator, training_dtype, tune_allocator
+from consistent_gen.training.denoising import alphas_cumprod
 from consistent_gen.training.pair_sets import CELLS, FAMILY, PairSets, true_agreements
-from consistent_gen.training.probes import IGNORE
-from consistent_gen.training.reader import augment
-from consistent_gen.training.shards import (
-    available,
-    check,
-    claim,
-    draw_shard,
-    shard_path,
-    world_inputs,
-)
-from consistent_gen.training.truth import schema
+from consistent_gen.training.reader import disturbed, redrawn
+from consistent_gen.training.shards import available, claim, shard_path, world_inputs
+from consistent_gen.world.captions import caption
 
-FORMAT = "pair sets 2"
-DRAWN_FORMAT = "drawn families 1"
-KEPT = ("labels", "factors", "hues", "scalars")
+FORMAT = "pair sets 3"
+REDRAWN_SHARE = 0.34  # share of the world's pictures that pass through the autoencoder
+LEVELS = (50, 350)  # timesteps that nearly drawn pictures are predicted from
+NEAR_SHARE = 0.6  # share of nearly drawn pictures where both kinds stand together
+MIXES = 6  # of each family, for the prices; the first has the world's pictures alone
+PRIOR = 0.3  # weight of how far prices are from equal ones, in squared logarithms: see docs/log.md
 ORDER_GAP = 0.02  # of true agreement, from which on one candidate is better than another
-DRAWN_GAP = 0.05  # likewise of the reader's, which is not as sure
-DRAWN_OTHER = 0.80  # the reader's agreement of strangers, at most
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairRewardConfig(RecipeConfig):
-    """Settings of the recipe; lengths in pictures ("images")."""
+class PairRewardConfig:
+    """Settings of the recipe."""
 
     run: Path = Path("runs/pair_reward")
     sets: Path = Path("runs/pair_sets")
-    vae: Path | None = None  # None: the shipped one
-    reader: Path | None = None  # None: the shipped one
-    drawn: Path | None = None  # shards of families that the model drew; None: none take part
-    init: Path | None = None  # weights of a pair network to start from
-    families: int = 800  # of 12 pictures each
-    images: int = 60_000
-    batch: int = 48  # whole families
-    lr: float = 1.5e-3
-    warmup_images: int = 1500
-    decay_share: float = 0.5
-    halflife_images: float = 5000.0
-    width: int = 0  # channels; 0 is the network's own default
-    drawn_batch: int = 36  # drawn pictures beside each batch, whole families
-    redrawn_share: float = 0.34  # share of the pictures that pass through the autoencoder
-    every_s: float = 30.0
+    model: Path | None = None  # the denoiser's folder; None: the shipped one
+    eye: Path = Path("runs/pair_eye/weights")  # a reader; its weights become the network's own
+    families: int = 50  # of 12 pictures each
+    threads: int = 2
+    seed: int = 0
 
 
-class FactorAid(nn.Module):
-    """What the regions say of the factors: a help for learning, and no part of the network."""
-
-    def __init__(self, names: Schema) -> None:
-        super().__init__()
-        width = len(REGIONS) * REGION_WIDTH
-        sizes = [len(classes) for classes in names.subject.values()]
-        self.sizes = [*sizes, 2 * len(names.hues), len(names.scalars)]
-        self.all = nn.Linear(width, sum(self.sizes))
-
-    def forward(self, regions: Tensor) -> tuple[Tensor, ...]:
-        """Logits of each discrete factor b c, hues b 2u, scalars b s."""
-        parts: tuple[Tensor, ...] = (
-            self.all(regions[..., :-1].flatten(1)).float().split(self.sizes, 1)
-        )
-        return parts
+# The pictures.
 
 
-def factor_loss(said: tuple[Tensor, ...], target: dict[str, Tensor]) -> Tensor:
-    """Of the first subject's factors, where a picture shows them."""
-    *words, hues, scalars = said
-    loss = hues.new_zeros(())
-    for i, logits in enumerate(words):
-        wanted = target["factors"][:, 0, i].long()
-        if (wanted != IGNORE).any():
-            loss = loss + F.cross_entropy(logits, wanted, ignore_index=IGNORE)
-    angle = target["hues"][:, 0].float() * (2.0 * torch.pi)
-    circle = torch.cat([angle.cos(), angle.sin()], 1)
-    for value, truth, weight in ((hues, circle, 8.0), (scalars, target["scalars"][:, 0], 16.0)):
-        known = ~truth.isnan()
-        error = torch.where(known, value - truth.float().nan_to_num(), 0.0).square()
-        loss = loss + weight * error.sum() / known.sum().clamp(min=1)
-    return loss
+@torch.inference_mode()
+def nearly_drawn(
+    backbone: Backbone, pictures: np.ndarray, captions: Sequence[str], g: torch.Generator
+) -> Tensor:
+    """Pictures (n h w 3, uint8) as one call of the denoiser predicts them from noisy latents:
+    n 3 h w, floats in [0, 1]. Every other one is finished by the second stage, if there is one.
+    """
+    clean = backbone.encode(pictures)
+    size = backbone.default_size
+    tokens = torch.stack([backbone.condition(text, size).tokens for text in captions])
+    t = torch.randint(*LEVELS, (len(clean),), generator=g)
+    a = alphas_cumprod()[t].view(-1, 1, 1, 1)
+    noisy = a.sqrt() * clean + (1.0 - a).sqrt() * torch.randn(clean.shape, generator=g)
+    parts = zip(noisy.split(6), t.split(6), tokens.split(6), strict=True)
+    found = []
+    for i, z in enumerate(torch.cat([backbone.denoise(*part) for part in parts])):
+        refined = i % 2 and backbone.refiner is not None
+        shown = backbone.refine(z, float(t[i]), g) if refined else backbone.decode(z[None])[0]
+        x = torch.from_numpy(shown).permute(2, 0, 1)[None].float() / 255.0
+        found.append(F.interpolate(x, pictures.shape[1:3], mode="area"))
+    return torch.cat(found)
 
 
-def pair_loss(logits: Tensor, truth: Tensor, same: Tensor, family: Tensor) -> dict[str, Tensor]:
+def draw_sets(config: PairRewardConfig, world: PairSets, backbone: Backbone) -> None:
+    """Draw what is missing of the families, a shard for each: pictures 2 12 3 128 128 uint8, as the
+    world draws them and nearly drawn; agreement 12 12, by the truth.
+
+    Raises:
+        InputError: there are shards that were made of something else.
+    """
+    claim(config.sets, {"format": FORMAT, "model": backbone.sha256, **world_inputs(world)})
+    for number in sorted(set(range(config.families)) - set(available(config.sets))):
+        rng = random.Random(f"nearly drawn {world.seed} {number}")
+        g = generator(frame_seed(world.seed, number), "disturbances")
+        cells = range(number * FAMILY, (number + 1) * FAMILY)
+        shown = np.stack([world.picture(cell).rgb for cell in cells])
+        words = [caption(world.frame(c), rng, share=rng.choice((1.0, None))).text for c in cells]
+        x = torch.from_numpy(shown).permute(0, 3, 1, 2).float() / 255.0
+        again = torch.randperm(FAMILY, generator=g)[: round(REDRAWN_SHARE * FAMILY)]
+        x[again] = redrawn(x[again].to(backbone.vae.dtype), backbone.vae, g).float()
+        both = torch.stack([disturbed(x, g), nearly_drawn(backbone, shown, words, g)])
+        agreement = torch.from_numpy(true_agreements(world, number))
+        kept = {
+            "pictures": (both * 255.0).round().to(torch.uint8),
+            "agreement": agreement.repeat_interleave(CELLS, 0).repeat_interleave(CELLS, 1),
+        }
+        save_tensors(shard_path(config.sets, number), kept)
+
+
+# The prices.
+
+
+def pair_loss(logits: Tensor, strangers: Tensor, truth: Tensor, same: Tensor) -> Tensor:
     """Yes and no, and the order of candidates.
 
     Args:
-        logits, truth (agreement): n n. same, family: n n bool, of one grid and of one family.
+        logits, truth (agreement): of families, f n n. strangers: logits of pairs of two families,
+            of any shape. same: n n bool.
     """
-    n = len(logits)
-    upper = torch.ones(n, n, dtype=torch.bool).triu(1)
-    answers = F.binary_cross_entropy_with_logits(logits, same.float(), reduction="none")
+    upper = torch.ones_like(same).triu(1)
+    yes, no = F.softplus(-logits), F.softplus(logits)
     # Strangers of another prompt are easy: they count, and little.
-    parts = ((same, 0.4), (family & ~same, 0.4), (~family, 0.2))
-    answer = sum(w * answers[m & upper].mean() for m, w in parts if (m & upper).any())
-    others = ~torch.eye(n, dtype=torch.bool)
-    usable = family & others
-    order = order_loss(logits, truth, usable, ORDER_GAP)
-    return {"answer": torch.as_tensor(answer), "order": order}
+    answer = yes[:, same & upper].mean() + 0.8 * no[:, ~same & upper].mean()
+    answer = answer + 0.2 * F.softplus(strangers).mean()
+    return answer + 0.5 * order_loss(logits, truth, ORDER_GAP)
 
 
-def order_loss(logits: Tensor, agreement: Tensor, usable: Tensor, gap: float) -> Tensor:
+def order_loss(logits: Tensor, agreement: Tensor, gap: float) -> Tensor:
     """A logistic loss on which of two candidates agrees more with a reference, where their
-    agreement differs by more than `gap`. logits, agreement: n n. usable: n n bool.
+    agreement differs by more than `gap`. logits, agreement: f n n; nobody is their own candidate.
     """
-    better = agreement[:, :, None] > agreement[:, None] + gap
-    better &= usable[:, :, None] & usable[:, None]
-    ahead = logits[:, :, None] - logits[:, None]
+    others = ~torch.eye(logits.shape[-1], dtype=torch.bool)
+    better = agreement[..., :, None] > agreement[..., None, :] + gap
+    better = better & others[:, :, None] & others[:, None]
+    ahead = logits[..., :, None] - logits[..., None, :]
     return F.softplus(-ahead)[better].mean() if better.any() else logits.new_zeros(())
 
 
-class DrawnFamilies:
-    """Families that the model drew, as the network's eye sees them, with the reader's labels.
+def learn_prices(
+    network: PairNetwork, views: Tensor, truth: Tensor, seed: int, prior: float = PRIOR
+) -> float:
+    """Find the prices of disagreements, none below zero; returns the share of right answers.
 
-    Raises:
-        InputError: `folder` holds no shards, or nobody has said what they are made of.
+    Args:
+        views: f 2 n d, of the world's pictures and of the nearly drawn. truth: agreement f n n.
+        prior: how much they are to be equal.
     """
+    count, _, n, _ = views.shape
+    near = torch.rand(count, MIXES, n, generator=generator(seed, "mixes")) < NEAR_SHARE
+    near[:, 0] = False
+    mixed = torch.where(near[..., None], views[:, 1:], views[:, :1]).flatten(0, 1)
+    grid = torch.arange(n) // CELLS
+    same = grid[:, None] == grid[None]
+    apart = network.disagreements(mixed[:, :, None], mixed[:, None]).detach()
+    strange = network.disagreements(mixed, mixed.roll(MIXES, 0)).detach()
+    agreement = truth.repeat_interleave(MIXES, 0)
+    before, start = network.prices.log().detach(), network.start.detach().clone()
+    logs = before.clone()
+    solver = torch.optim.LBFGS(
+        [logs.requires_grad_(), start.requires_grad_()], max_iter=200,
+        line_search_fn="strong_wolfe",
+    )  # fmt: skip
 
-    def __init__(self, folder: Path, network: PairNetwork) -> None:
-        told = check(folder, {"format": DRAWN_FORMAT})
-        self.same: float = told["same"]
-        self.families = []
-        for number in available(folder):
-            kept = load_tensors(shard_path(folder, number))
-            with torch.inference_mode():
-                low, middle = network.eye(kept["pictures"].float() / 255.0)
-            self.families.append((low.half(), middle.half(), kept["agreement"]))
-        if not self.families:
-            raise InputError(f"{folder} holds no drawn families; draw some first")
+    def closure() -> Tensor:
+        solver.zero_grad()
+        prices = logs.exp()
+        loss = pair_loss(start - apart @ prices, start - strange @ prices, agreement, same)
+        loss = loss + prior * (logs - before).square().sum()
+        loss.backward()
+        return loss
 
-    def batch(self, count: int, rng: random.Random) -> tuple[Tensor, Tensor, Tensor]:
-        """What the eye sees of `count` families (low n c 32 32, middle n 2c 16 16), and how much
-        their pictures agree, n n: nan where the reader cannot say, 0 between families.
-        """
-        picked = rng.sample(self.families, min(count, len(self.families)))
-        agreement = torch.block_diag(*(part for _, _, part in picked))
-        low, middle = (torch.cat([part[i] for part in picked]).float() for i in (0, 1))
-        return low, middle, agreement
-
-    def loss(self, logits: Tensor, agreement: Tensor) -> dict[str, Tensor]:
-        """As `pair_loss`, by the reader's agreement n n; what lies between is left out."""
-        same, other = agreement >= self.same, agreement <= DRAWN_OTHER
-        upper = torch.ones_like(same).triu(1)
-        answers = F.binary_cross_entropy_with_logits(logits, same.float(), reduction="none")
-        parts = [answers[m & upper].mean() for m in (same, other) if (m & upper).any()]
-        # Nobody is compared with themselves, nor strangers of two families with each other.
-        usable = (agreement > 0.0) & ~torch.eye(len(logits), dtype=torch.bool)
-        order = order_loss(logits, agreement, usable, DRAWN_GAP)
-        return {"drawn_answer": torch.stack(parts).mean(), "drawn_order": order}
-
-
-def draw_sets(config: PairRewardConfig, world: PairSets, network: PairNetwork) -> dict[str, str]:
-    """Draw what is missing of the families and store what the network's eye sees of them, a shard
-    for each; returns what the shards are made of.
-    """
-    reader = config.reader or weights_folder("reader")
-    vae_folder = config.vae or weights_folder("storyworld") / "vae"
-    inputs = {
-        "format": FORMAT,
-        "reader": folder_sha256(reader),
-        "vae": folder_sha256(vae_folder),
-        "redrawn_share": config.redrawn_share,
-        **world_inputs(world),
-    }
-    claim(config.sets, inputs)
-    missing = sorted(set(range(config.families)) - set(available(config.sets)))
-    vae: Any = load_autoencoder(vae_folder)
-    for number in missing:
-        drawn = draw_shard(world, number, FAMILY)
-        random_numbers = generator(frame_seed(world.seed, number), "disturbances")
-        order = torch.randperm(FAMILY, generator=random_numbers)
-        x = drawn["pictures"].float() / 255.0
-        x[order] = augment(x[order], vae, config.redrawn_share, random_numbers)
-        with torch.inference_mode():
-            low, middle = network.eye(x)
-        kept = {name: drawn[name] for name in KEPT}
-        seen = {"low": low.half(), "middle": middle.half()}
-        save_tensors(shard_path(config.sets, number), {**seen, **kept})
-    return inputs
-
-
-def readers_eye(network: PairNetwork, folder: Path) -> None:
-    """Give the network the reader's first layers, which do not learn."""
-    reader = Reader.load(folder)
-    for name in EYE_PARTS:
-        own = network.get_submodule(name)
-        own.load_state_dict(reader.get_submodule(name).state_dict())
-        own.requires_grad_(False)
-
-
-def batches(
-    config: PairRewardConfig, world: PairSets, step: int
-) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
-    """Endless batches of whole families with their true agreements (f grids grids), beginning with
-    that of `step`: a batch is a function of seed and step.
-    """
-    truth = torch.from_numpy(np.stack([true_agreements(world, n) for n in range(config.families)]))
-    count = max(1, config.batch // FAMILY)
-    while True:
-        rng = random.Random(f"pairs {config.seed} {step}")
-        picked = rng.sample(range(config.families), count)
-        parts = [load_tensors(shard_path(config.sets, n)) for n in picked]
-        yield {name: torch.cat([p[name] for p in parts]) for name in parts[0]}, truth[picked]
-        step += 1
-
-
-def relations(truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Agreement, same grid and same family of all cells, n n each, from f grids grids."""
-    count, grids = truth.shape[:2]
-    n = count * grids * CELLS
-    which = torch.arange(n)
-    family = which[:, None] // (grids * CELLS) == which[None] // (grids * CELLS)
-    same = which[:, None] // CELLS == which[None] // CELLS
-    agree = torch.zeros(n, n)
-    for f in range(count):
-        at = slice(f * grids * CELLS, (f + 1) * grids * CELLS)
-        agree[at, at] = truth[f].repeat_interleave(CELLS, 0).repeat_interleave(CELLS, 1)
-    return agree, same, family
-
-
-def all_pairs(network: PairNetwork, regions: Tensor) -> Tensor:
-    """Logits of every two of n pictures with regions n r d + 1: n n, on the CPU, 0 for oneself."""
-    rows, columns = torch.triu_indices(len(regions), len(regions), 1)
-    values = network.logits(regions[rows], regions[columns]).cpu()
-    half = torch.zeros(len(regions), len(regions)).index_put((rows, columns), values)
-    return half + half.T
+    solver.step(closure)
+    with torch.no_grad():
+        network.prices.copy_(logs.exp())
+        network.start.copy_(start)
+        right = ((start - apart @ logs.exp()) > 0) == same
+        return float(right[:, ~torch.eye(n, dtype=torch.bool)].float().mean())
 
 
 def main(config: PairRewardConfig) -> dict[str, float]:
-    """Train and save to `config.run/weights`; returns the answers' accuracy on training pairs."""
+    """Make the network and save it to `config.run/weights`; returns its accuracy on training
+    pairs.
+    """
     tune_allocator()
     torch.set_num_threads(config.threads)
-    place = device(config.device or None)
     world = PairSets("train")
-    torch.manual_seed(config.seed)  # initial weights only
-    network = PairNetwork(schema().parts, config.width or WIDTH)
-    if config.init is not None:
-        network = PairNetwork.load(config.init).train()
-    readers_eye(network, config.reader or weights_folder("reader"))
-    draw_sets(config, world, network)
-    drawn = None if config.drawn is None else DrawnFamilies(config.drawn, network)
-    model = nn.ModuleDict({"network": network, "aid": FactorAid(schema())}).to(place)
-    optimizers = build_optimizers(*split_parameters([model]), config.lr)
-    training = Training(config, {"model": model}, optimizers)
-    stream = batches(config, world, training.seen // config.batch)
-    hits = 0.0
-
-    for _ in training.steps():
-        target, truth = next(stream)
-        seen = (target[name].to(place).float() for name in ("low", "middle"))
-        regions, parts = network.look(*seen)
-        logits = all_pairs(network, regions)
-        agree, same, family = relations(truth)
-        losses = pair_loss(logits, agree, same, family)
-        labels = target["labels"].long()  # of one figure, so a label is a part
-        losses["parts"] = F.cross_entropy(parts.cpu(), labels)
-        said = tuple(part.cpu() for part in model["aid"](regions))
-        losses["factors"] = factor_loss(said, target)
-        loss = losses["answer"] + 0.5 * losses["order"] + losses["parts"] + 0.1 * losses["factors"]
-        if drawn is not None:
-            rng = random.Random(f"drawn pairs {config.seed} {training.seen}")
-            low, middle, read = drawn.batch(max(1, config.drawn_batch // FAMILY), rng)
-            shown, _ = network.look(low.to(place), middle.to(place))
-            losses |= drawn.loss(all_pairs(network, shown), read)
-            loss = loss + losses["drawn_answer"] + 0.5 * losses["drawn_order"]
-        loss.backward()
-        right = ((logits > 0) == same)[family & ~torch.eye(len(logits), dtype=torch.bool)]
-        hits = float(right.float().mean())
-        training.update(**{name: value.detach() for name, value in losses.items()}, right=hits)
-        if training.due():
-            training.save()
-    final = training.averaged("model").cpu()["network"]
-    final.save(config.run / "weights")
-    scores = {"right_in_training": hits, "parameters": sum(p.numel() for p in final.parameters())}
+    # Errors of the number format are far smaller than those that are to be learnt.
+    half = training_dtype() == torch.bfloat16
+    backbone = load_backbone(config.model, device="cpu", dtype="bfloat16" if half else "float32")
+    draw_sets(config, world, backbone)
+    shards = [load_tensors(shard_path(config.sets, n)) for n in range(config.families)]
+    network = PairNetwork(Reader.load(config.eye))
+    with torch.no_grad():
+        views = [torch.stack([network.embed(x) for x in shard["pictures"]]) for shard in shards]
+    truth = torch.stack([shard["agreement"] for shard in shards])
+    right = learn_prices(network, torch.stack(views), truth, config.seed)
+    network.save(config.run / "weights")
+    learnt = float(network.prices.numel() + network.start.numel())
+    scores = {"right_in_training": right, "learnt": learnt}
     write_json(config.run / "scores.json", scores)
     print(scores)
     return scores

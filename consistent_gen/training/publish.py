@@ -83,7 +83,8 @@ PRODUCTS = (
         "pair_reward",
         Path("runs/pair_reward/weights"),
         Path("runs/pair_reward/scores.json"),
-        "consistent-gen train pair_reward --set families=800 --set images=60000",
+        "consistent-gen train reader --set teacher=weights/reader --set run=runs/pair_eye "
+        "--set images=20000 --set lr=8e-4; consistent-gen train pair_reward",
     ),
     Product(
         "pair_scorer",

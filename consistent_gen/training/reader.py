@@ -2,7 +2,8 @@
 
 A departure from plain supervised training: a share of the pictures goes through the autoencoder
 with noisy latents, blur or a change of light, since the reader must read drawings of the small
-model, not only pictures of the renderer.
+model, not only pictures of the renderer. With a `teacher`, a reader of fewer weights begins as what
+is left of it (`training.narrowing`) and learns to be like it, besides the truth.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from consistent_gen.models.patch_autoencoder import PatchAutoencoder, load_autoe
 from consistent_gen.runtime import device, training_dtype, tune_allocator
 from consistent_gen.training.attention_kernel import training_attention
 from consistent_gen.training.loop import RecipeConfig, Replica, Training
+from consistent_gen.training.narrowing import narrowed
 from consistent_gen.training.optim import build_optimizers, split_parameters
 from consistent_gen.training.probes import IGNORE
 from consistent_gen.training.shards import available, batches, draw_shard, pictures_folder
@@ -33,6 +35,7 @@ from consistent_gen.training.truth import schema
 from consistent_gen.world.dataset import StoryWorld
 from consistent_gen.world.painter import PARTS
 
+CALIBRATION = 256  # pictures that a narrowed reader is fitted on
 SHOWN = ("kind", "action", "place", "coat", "accessory")  # in the log, of its last batch
 
 
@@ -51,6 +54,9 @@ class ReaderConfig(RecipeConfig):
     decay_share: float = 0.5
     halflife_images: float = 5000.0
     width: int = 0  # channels; 0 is the network's own default
+    teacher: Path | None = None  # a reader to be like, with the perceptrons of `hidden` channels
+    hidden: tuple[int, int] = (160, 240)  # of a reader that has a teacher: see `encoders.reader`
+    likeness: float = 4.0  # weight of being like the teacher, beside the truth
     redrawn_share: float = 0.25  # share of a batch that passes through the autoencoder
     shards: int = 8  # shards of pictures in memory at a time, 135 MB each
     every_s: float = 30.0
@@ -159,6 +165,32 @@ def _collect(hits: dict[str, list[float]], reading: Reading, target: Mapping[str
     add("count", (reading.count() == target["present"].sum(1)).float())
 
 
+def unlikeness(reading: Reading, shown: Reading) -> Tensor:
+    """Squared error over variance of the features that everything is read from: maps b c s s, and
+    vectors b 3 w of the subjects that the teacher sees.
+    """
+    assert reading.maps is not None and shown.maps is not None
+    assert reading.vectors is not None and shown.vectors is not None
+    seen = shown.present > 0.5
+    pairs = ((reading.maps, shown.maps), (reading.vectors[seen], shown.vectors[seen]))
+    return sum(
+        ((own - its).square().mean() / its.var().clamp_min(1e-6) for own, its in pairs if len(its)),
+        start=reading.maps.new_zeros(()),
+    )
+
+
+def _networks(config: ReaderConfig, world: StoryWorld, vae: PatchAutoencoder) -> tuple[Any, Any]:
+    """What learns, and its teacher or None."""
+    if config.teacher is None:
+        network: Any = Judge if config.judge else Reader
+        return network(schema(), config.width) if config.width else network(schema()), None
+    teacher = Reader.load(config.teacher)
+    g = torch.Generator().manual_seed(config.seed)
+    calibration = draw_shard(world, 0, CALIBRATION)["pictures"].float() / 255.0
+    x = torch.cat([augment(part, vae, config.redrawn_share, g) for part in calibration.split(32)])
+    return narrowed(teacher, config.hidden, x), teacher
+
+
 def main(config: ReaderConfig) -> dict[str, float]:
     """Train and save to `config.run/weights`; returns the scores on held-out pictures."""
     tune_allocator()
@@ -168,8 +200,7 @@ def main(config: ReaderConfig) -> dict[str, float]:
     vae: Any = load_autoencoder(config.vae)
     vae.to(place, memory_format=torch.channels_last)
     torch.manual_seed(config.seed + (1000 if config.judge else 0))  # initial weights only
-    network: Any = Judge if config.judge else Reader
-    model = network(schema(), config.width) if config.width else network(schema())
+    model, teacher = _networks(config, world, vae)
     model.to(place, memory_format=torch.channels_last)
     optimizers = build_optimizers(*split_parameters([model]), config.lr)
     training = Training(config, {"model": model}, optimizers)
@@ -190,6 +221,10 @@ def main(config: ReaderConfig) -> dict[str, float]:
         with training_attention(x.device):
             reading = replica.compute(x.to(memory_format=torch.channels_last))
             loss = reading_loss(reading, target)
+            if teacher is not None:
+                with torch.no_grad():
+                    shown = teacher(x.to(memory_format=torch.channels_last))
+                loss = loss + config.likeness * unlikeness(reading, shown)
             loss.backward()
         replica.collect_gradients()
         training.update(loss=loss.detach())

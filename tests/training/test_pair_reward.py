@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import random
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from consistent_gen.checkpoints import load_tensors, save_tensors, write_json
+from consistent_gen.checkpoints import load_tensors, read_json, write_json
+from consistent_gen.encoders.factors import Reading
 from consistent_gen.encoders.reader import Reader
 from consistent_gen.errors import CheckpointError, InputError
 from consistent_gen.rewards import pairing
 from consistent_gen.rewards.base import ImageSet
-from consistent_gen.rewards.pair_network import PairNetwork, PairNetworkReward
+from consistent_gen.rewards.pair_network import KIND, PairNetwork, PairNetworkReward
+from consistent_gen.rewards.sight import agreement, main_sights
 from consistent_gen.training import pair_reward
 from consistent_gen.training.pair_sets import (
     CELLS,
@@ -25,7 +25,8 @@ from consistent_gen.training.pair_sets import (
     identities,
     true_agreements,
 )
-from consistent_gen.training.shards import claim, shard_path
+from consistent_gen.training.reader import ReaderConfig
+from consistent_gen.training.shards import MADE_OF, shard_path
 from consistent_gen.training.truth import schema
 from consistent_gen.world.spec import identity_held_out
 
@@ -33,100 +34,118 @@ TRAIN, HELD_OUT = PairSets("train"), PairSets("held_out")
 
 
 @pytest.fixture(scope="module")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("eye") / "reader"
+def eye(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pairs") / "eye"
     torch.manual_seed(0)
-    Reader(schema()).save(folder)
+    Reader(schema(), 32, (24, 24)).save(folder)
     return folder
 
 
-def toy(folder: Path, reader: Path, vae: Path, images: int = 72) -> pair_reward.PairRewardConfig:
-    return pair_reward.PairRewardConfig(
-        run=folder / "run", sets=folder / "sets", vae=vae, reader=reader, families=3, images=images,
-        batch=24, warmup_images=24, width=16, every_s=0.0, threads=1, device="cpu",
+def toy() -> PairNetwork:
+    return PairNetwork(Reader(schema(), 32, (24, 24)))
+
+
+def test_the_recipe_at_toy_size(tmp_path: Path, eye: Path, story_model: Path) -> None:
+    config = pair_reward.PairRewardConfig(
+        run=tmp_path / "run", sets=tmp_path / "sets", model=story_model, eye=eye, families=2,
+        threads=1,
+    )  # fmt: skip
+    scores = pair_reward.main(config)
+    network = PairNetwork.load(config.run / "weights")
+    assert scores["learnt"] == 1.0 + len(network.names)
+    assert (network.prices >= 0.0).all()
+    shard = load_tensors(shard_path(config.sets, 1))
+    assert shard["pictures"].shape == (2, FAMILY, 3, 128, 128)
+    assert shard["agreement"].shape == (FAMILY, FAMILY)
+    written = (config.run / "weights" / "model.safetensors").read_bytes()
+    pair_reward.main(config)  # what is drawn is kept, and the same network is found again
+    assert (config.run / "weights" / "model.safetensors").read_bytes() == written
+    write_json(config.sets / MADE_OF, {"format": pair_reward.FORMAT, "model": "another"})
+    with pytest.raises(InputError, match="model"):
+        pair_reward.main(config)
+
+
+def reading(rng: torch.Generator, words: dict[str, str]) -> Reading:
+    """Of two pictures, with one figure that fills half of each and has all parts."""
+    names = schema()
+    subject = {n: torch.randn(2, 3, len(c), generator=rng) for n, c in names.subject.items()}
+    for factor, word in words.items():
+        subject[factor][..., names.subject[factor].index(word)] = 30.0
+    masks, parts = torch.zeros(2, 4, 32, 32), torch.zeros(2, 1 + len(names.parts), 32, 32)
+    masks[:, 1, :, :16], masks[:, 0, :, 16:] = 9.0, 9.0
+    for k in range(len(names.parts)):
+        parts[:, 1 + k, 4 * k : 4 * k + 4] = 9.0
+    return Reading(
+        present=torch.tensor([[0.9, 0.1, 0.1]] * 2), subject=subject,
+        hues=torch.randn(2, 3, len(names.hues), 2, generator=rng),
+        scalars=torch.rand(2, 3, len(names.scalars), generator=rng),
+        scene={}, masks=masks, parts=parts, features=torch.zeros(2, 1),
     )  # fmt: skip
 
 
-def test_the_recipe_at_toy_size(tmp_path: Path, reader: Path, vae: Path) -> None:
-    config = toy(tmp_path, reader, vae)
-    scores = pair_reward.main(config)
-    network = PairNetwork.load(config.run / "weights")
-    assert scores["parameters"] == sum(p.numel() for p in network.parameters())
-    # The eye is the reader's, and nothing was learnt there.
-    theirs = load_tensors(reader / "model.safetensors")
-    own = network.state_dict()
-    for name in ("stem.0.weight", "stage2.3.narrow.bias"):
-        assert torch.equal(own[name], theirs[name].float())
-    again = pair_reward.main(config)  # finished: nothing is learnt any more
-    assert again["parameters"] == scores["parameters"]
-    with pytest.raises(InputError, match="redrawn_share"):
-        pair_reward.main(replace(config, redrawn_share=0.0, run=tmp_path / "other"))
+def test_disagreements_are_those_of_sights(tmp_path: Path) -> None:
+    """At equal prices the network's sum is the agreement of factors, and what a picture cannot
+    show costs nothing.
+    """
+    rng = torch.Generator().manual_seed(3)
+    network = toy()
+    network.save(tmp_path)
+    # The order of a schema on disk is another one.
+    for one in (network, PairNetwork.load(tmp_path)):
+        shown = reading(rng, {"top": "shirt", "pattern": "dots", "accessory": "hat"})
+        a, b = one.views(shown)
+        apart = one.disagreements(a[None], b[None])[0]
+        first, second = main_sights(shown, schema())
+        assert 1.0 - float(apart.mean()) == pytest.approx(agreement(first, second), abs=0.02)
+        covered = reading(rng, {"top": "dress", "pattern": "plain", "accessory": "none"})
+        a, b = one.views(covered)
+        costs = dict(zip(one.names, one.disagreements(a[None], b[None])[0], strict=True))
+        hidden = ("bottom", "bottom_hue", "pattern_hue", "pattern_scale", "accessory_hue")
+        assert all(float(costs[name]) < 1e-3 for name in hidden)
+        assert float(costs["shoe_hue"]) > 1e-3
 
 
-def drawn_shards(folder: Path, count: int = 2) -> Path:
-    """Families as `benchmarks.pair_families` writes them, with made-up pictures and labels."""
-    claim(folder, {"format": pair_reward.DRAWN_FORMAT, "same": 0.9})
-    numbers = torch.Generator().manual_seed(4)
-    for number in range(count):
-        agreement = torch.full((FAMILY, FAMILY), 0.5)
-        agreement[:CELLS, :CELLS] = 0.95
-        agreement[CELLS:, :CELLS] = agreement[:CELLS, CELLS:] = 0.85
-        agreement[-1] = agreement[:, -1] = float("nan")  # nobody is to be seen
-        pictures = torch.randint(0, 256, (FAMILY, 3, 128, 128), generator=numbers)
-        tensors = {"pictures": pictures.to(torch.uint8), "agreement": agreement}
-        save_tensors(shard_path(folder, number), tensors)
-    return folder
-
-
-@pytest.mark.slow
-def test_drawn_families_take_part_and_count_as_the_reader_says(
-    tmp_path: Path, reader: Path, vae: Path
-) -> None:
-    network = PairNetwork(schema().parts, 16)
-    families = pair_reward.DrawnFamilies(drawn_shards(tmp_path / "drawn"), network)
-    low, middle, agreement = families.batch(2, random.Random(1))
-    n = 2 * FAMILY
-    assert len(low) == len(middle) == n and agreement.shape == (n, n)
-    assert (agreement[:FAMILY, FAMILY:] == 0.0).all()
-    right = torch.full((n, n), -9.0)
-    for first in (0, FAMILY):
-        right[first : first + CELLS, first : first + CELLS] = 9.0
-    good = families.loss(right, agreement)
-    bad = families.loss(-right, agreement)
-    assert good["drawn_answer"] < 0.01 < bad["drawn_answer"]
-    assert good["drawn_order"] < bad["drawn_order"]
-    # What lies between is nobody's label, and who is not to be seen takes no part.
-    moved = right.clone()
-    moved[CELLS : FAMILY - 1, :CELLS] = moved[:CELLS, CELLS : FAMILY - 1] = 5.0
-    moved[FAMILY - 1, :FAMILY] = moved[:FAMILY, FAMILY - 1] = 7.0
-    assert torch.equal(families.loss(moved, agreement)["drawn_answer"], good["drawn_answer"])
-    config = toy(tmp_path, reader, vae)
-    alone = pair_reward.main(config)
-    again = replace(
-        config, drawn=tmp_path / "drawn", init=config.run / "weights", run=tmp_path / "second"
-    )
-    assert pair_reward.main(again)["parameters"] == alone["parameters"]
-    before, after = (load_tensors(c.run / "weights" / "model.safetensors") for c in (config, again))
-    assert not torch.equal(before["compare.0.weight"], after["compare.0.weight"])
-    with pytest.raises(InputError, match="no drawn families"):
-        empty = tmp_path / "empty"
-        claim(empty, {"format": pair_reward.DRAWN_FORMAT, "same": 0.9})
-        pair_reward.DrawnFamilies(empty, network)
+def test_prices_are_high_where_factors_tell_who_it_is() -> None:
+    """Views in which the first factor names the grid and all others are noise."""
+    rng = torch.Generator().manual_seed(5)
+    network = toy()
+    width = network.views(reading(rng, {})).shape[1]
+    views = torch.rand(6, 2, FAMILY, width, generator=rng)
+    views[..., -len(network.names) :] = 1.0
+    count = len(schema().subject[network.classes[0]])
+    for cell in range(FAMILY):
+        views[:, :, cell, :count] = torch.eye(count)[cell // CELLS % count]
+    grid = torch.arange(FAMILY) // CELLS
+    truth = (grid[:, None] == grid[None]).float().expand(6, -1, -1)
+    right = pair_reward.learn_prices(network, views, truth, 0, prior=0.003)
+    assert right > 0.95
+    prices = network.prices.detach()
+    assert float(prices[0]) > 5.0 * float(prices[1:].mean())
+    # A wrong order costs more than a right one.
+    ranks = truth * 3.0
+    good, bad = (pair_reward.order_loss(s, truth, 0.02) for s in (ranks, -ranks))
+    assert float(good) < 0.1 < float(bad)
 
 
 def test_the_shipped_form_is_small(tmp_path: Path) -> None:
-    network = PairNetwork(schema().parts)
+    network = PairNetwork(Reader(schema(), hidden=ReaderConfig().hidden))
     assert sum(p.numel() for p in network.parameters()) < 2_000_000
     network.save(tmp_path)
-    assert (tmp_path / "model.safetensors").stat().st_size <= 4_000_000
+    assert sum(p.stat().st_size for p in tmp_path.rglob("*.safetensors")) < 4_000_000
+    again = PairNetwork.load(tmp_path)
+    assert torch.equal(again.eye.masks.weight, network.eye.masks.weight.half().float())
+    told = read_json(tmp_path / "config.json")
+    assert told["kind"] == KIND and told["hidden"] == [*ReaderConfig().hidden]
+    write_json(tmp_path / "config.json", told | {"factors": ["height"]})
+    with pytest.raises(CheckpointError, match="other factors"):
+        PairNetwork.load(tmp_path)
     write_json(tmp_path / "config.json", {"kind": "reader"})
     with pytest.raises(CheckpointError, match="holds a 'reader'"):
         PairNetwork.load(tmp_path)
 
 
 def test_the_network_does_not_know_which_picture_comes_first(tmp_path: Path) -> None:
-    torch.manual_seed(1)
-    PairNetwork(schema().parts, 16).save(tmp_path)
+    toy().save(tmp_path)
     reward = PairNetworkReward(tmp_path)
     shown = tuple(TRAIN.picture(n).rgb for n in range(5))
     s = reward.similarities(shown)
@@ -152,15 +171,6 @@ def test_families_share_words_and_drift(world: PairSets) -> None:
         for place in range(FAMILY):
             (subject,) = world.frame(family * FAMILY + place).subjects
             assert subject.identity == who[place // CELLS]
-
-
-def test_relations_of_cells() -> None:
-    truth = torch.from_numpy(np.stack([true_agreements(TRAIN, n) for n in range(2)]))
-    agree, same, family = pair_reward.relations(truth)
-    assert agree.shape == (2 * FAMILY, 2 * FAMILY)
-    assert int(same.sum()) == 2 * GRIDS * CELLS**2 and int(family.sum()) == 2 * FAMILY**2
-    assert (agree[same] == 1.0).all() and (agree[~family] == 0.0).all()
-    assert agree[0, CELLS] == truth[0, 0, 1]
 
 
 def test_cells_are_cut_and_paired_anew() -> None:

@@ -163,7 +163,10 @@ class PassageScorer:
         # What is a record or a turn by itself was embedded when it was kept.
         whole = [known.get(p.line.id) for p in passages]
         alone = [v if p.text == p.whole else None for p, v in zip(passages, whole, strict=True)]
-        texts = [question.text, *(p.whole for p, v in zip(passages, whole, strict=True) if v is None)]
+        texts = [
+            question.text,
+            *(p.whole for p, v in zip(passages, whole, strict=True) if v is None),
+        ]
         for passage, vector in zip(passages, alone, strict=True):
             texts += [passage.text] if vector is None else []
             texts += [_with_before(passage)] if _with_before(passage) != passage.text else []
