@@ -84,7 +84,10 @@ class DrawnCharacters:
 def draw(count: int, vocabulary: Vocabulary, mend: int | None) -> DrawnCharacters:
     """Draw `count` characters."""
     backbone = load_backbone(None, device="cpu", dtype="float32")
-    pictures, named, refused, again = [], [], [], 0
+    pictures: list[np.ndarray] = []
+    named: list[dict[str, str]] = []
+    refused: list[str] = []
+    again = 0
     for story in stories(count):
         wording = word_story(story, vocabulary, sheets=True)
         often = usual_mend(backbone) if mend is None else mend
