@@ -70,7 +70,7 @@ def stories(count: int, seed: int = 5) -> Iterator[Story]:
 
 
 @dataclass
-class Drawn:
+class DrawnCharacters:
     """Pictures, n h w 3, what the prompts that drew them name of each, the notices of refused
     pairs, and how many drawings were begun anew.
     """
@@ -81,10 +81,13 @@ class Drawn:
     again: int
 
 
-def draw(count: int, vocabulary: Vocabulary, mend: int | None) -> Drawn:
+def draw(count: int, vocabulary: Vocabulary, mend: int | None) -> DrawnCharacters:
     """Draw `count` characters."""
     backbone = load_backbone(None, device="cpu", dtype="float32")
-    pictures, named, refused, again = [], [], [], 0
+    pictures: list[np.ndarray] = []
+    named: list[dict[str, str]] = []
+    refused: list[str] = []
+    again = 0
     for story in stories(count):
         wording = word_story(story, vocabulary, sheets=True)
         often = usual_mend(backbone) if mend is None else mend
@@ -103,7 +106,7 @@ def draw(count: int, vocabulary: Vocabulary, mend: int | None) -> Drawn:
                 refused.append(f"{said} -> {looks}")
             pictures.append(drawn.picture)
             named.append({"colour": colour if colour in looks else "", **named_factors(looks)})
-    return Drawn(stacked(pictures), named, refused, again)
+    return DrawnCharacters(stacked(pictures), named, refused, again)
 
 
 def sights(judge: Judge, pictures: np.ndarray) -> list[Sight]:

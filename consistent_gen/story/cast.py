@@ -35,8 +35,7 @@ from consistent_gen.story.anchors import Anchors, compared, first_shown, plan_an
 from consistent_gen.story.best_of import KEY as BEST_OF
 from consistent_gen.story.best_of import ChosenFrame, ScoresFrames, Trial, candidate_seed, choose
 from consistent_gen.story.boxes import moved
-from consistent_gen.story.mending import KEY as MENDED
-from consistent_gen.story.mending import Mending, SeesFaults
+from consistent_gen.story.mending import Mending, SeesFaults, record
 from consistent_gen.story.portraits import portrait_words
 from consistent_gen.story.prompts import render, subjects_of
 from consistent_gen.story.script import NAME
@@ -394,15 +393,12 @@ class Cast:
         request = replace(request, identities=shown)
         if number is None:
             return request
+        told = record(number, frame.seed)
         if self.plan.best_of > 1:
             of = {"of": self.plan.best_of, "candidate": number + 1, "seed": frame.seed}
-            record = {BEST_OF: of}
-        elif number:
-            record = {MENDED: {"drawing": number + 1, "seed": frame.seed}}
-        else:
-            return request
+            told = {BEST_OF: of}
         seed = candidate_seed(frame.seed, number)
-        return replace(request, seed=seed, story={**request.story, **record})
+        return replace(request, seed=seed, story={**request.story, **told})
 
     # The best of several candidates (see `story.best_of`).
 

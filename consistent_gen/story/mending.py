@@ -37,6 +37,13 @@ GLOOMY: Mapping[str, tuple[str, ...]] = {
 }
 
 
+def record(number: int, seed: int) -> dict[str, Any]:
+    """What a picture's metadata say of drawing `number`; nothing of the first. seed: the frame's
+    own.
+    """
+    return {KEY: {"drawing": number + 1, "seed": seed}} if number else {}
+
+
 class SeesFaults(Protocol):
     """Who looks at drawings of first frames."""
 
