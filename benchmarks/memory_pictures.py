@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import re
 import sys
 import tempfile
 from collections import Counter
@@ -150,7 +151,8 @@ def judged(case: PictureCase, folder: Path, sees: ImageEmbedder) -> dict[str, bo
         ana.say(f"{name} is afraid of balloons, not thunder.")
         found["corrected"] = "balloons" in ana.say(f"What is {name} afraid of?").text
         worn = ana.say(f"What does {name} wear in the last picture?").text
-        found["worn"] = case.wears in worn if case.wears else worn == CANNOT_TELL
+        named = re.search(rf"\b{case.wears}\b", worn) is not None
+        found["worn"] = named if case.wears else worn == CANNOT_TELL
         found |= _put_right(ana, case, name, other)
         for step, shown, right in (
             ("drawn", case.shown, True), ("wrong drawing seen", case.stranger, False),
