@@ -120,7 +120,7 @@ def _photograph(pixels: Picture) -> Callable[[int], Picture]:
         height, width = pixels.shape[:2]
         top, left = rng.integers(0, height // 12), rng.integers(0, width // 12)
         part = pixels[top : height - height // 12, left : width - width // 12, :3][:, ::-1]
-        return np.clip(part * rng.uniform(0.9, 1.1), 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(part * rng.uniform(0.9, 1.1), 0, 255), np.uint8)
 
     return shot
 
