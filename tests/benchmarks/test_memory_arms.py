@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -13,7 +14,7 @@ from benchmarks.memory_ablation import ablated, chosen, main, style_gap
 from benchmarks.memory_arms import ARMS, ArmAnswer, asked, heard
 from benchmarks.memory_operations import gold_of, judge_turn, judged, turn_score
 from consistent_gen.language.models import Message
-from consistent_gen.memory.data.operations import Add, Delete, Update
+from consistent_gen.memory.data.operations import Add, Delete, Op, Update
 from consistent_gen.memory.data.records import Fact, Turn
 from consistent_gen.memory.listening.listener import Heard, KnownState
 from consistent_gen.memory.listening.rule_listener import RuleListener
@@ -21,7 +22,7 @@ from consistent_gen.memory.recall.prompts import LAST_ROUND
 from consistent_gen.memory.talk.rule_model import RuleModel
 from consistent_gen.memory.talk.style_policy import read_style
 
-TALK = {
+TALK: dict[str, Any] = {
     "turns": [
         {"n": 1, "at": "2026-03-02T09:00:00", "text": "I live in Oslo."},
         {"n": 2, "at": "2026-03-03T09:00:00", "text": "My sister Ida plays the tuba!!!"},
@@ -118,7 +119,7 @@ def test_operations_are_judged_one_by_one() -> None:
     view = KnownState(facts=(Fact(id="x1", text="Lives in Oslo", topic="home"),))
     moved = gold_of(TALK, 3)
     assert set(moved.writes) == {"f3"} and set(moved.ends) == {"f1"}
-    ops = [
+    ops: list[Op] = [
         Update(kind="fact", target="x1", value="Lives in Porto"),
         Add(kind="fact", target="", value="Likes whales"),
     ]
@@ -128,7 +129,10 @@ def test_operations_are_judged_one_by_one() -> None:
     assert turn_score(moved, kinds, written, ended) == pytest.approx((2 - 1) / 2)
     sister = gold_of(TALK, 2)
     said = "My sister Ida plays the tuba!!!"
-    trap = [Add(kind="fact", target="", value="I play the tuba"), Delete(kind="fact", target="x1")]
+    trap: list[Op] = [
+        Add(kind="fact", target="", value="I play the tuba"),
+        Delete(kind="fact", target="x1"),
+    ]
     kinds, written, _ = judge_turn(sister, trap, view, said)
     assert kinds["wrong"] == 1 and kinds["right"] == 1  # it has half of the words of Ida's, too
     kinds, written, ended = judge_turn(sister, [], view, said)
@@ -141,11 +145,11 @@ class Gold:
     description = "gold"
 
     def listen(self, turns: Sequence[Turn], view: KnownState) -> Heard:
-        number = next(t["n"] for t in TALK["turns"] if t["text"] == turns[0].text)  # type: ignore[index]
+        number = next(t["n"] for t in TALK["turns"] if t["text"] == turns[0].text)
         ids, facts = (turns[0].id,), TALK["facts"]
         ops: list[Add | Delete] = [
-            Add(kind="fact", target="", value=f["fact"], evidence=ids)  # type: ignore[index]
-            for f in facts if number in f["from"]  # type: ignore[index]
+            Add(kind="fact", target="", value=f["fact"], evidence=ids)
+            for f in facts if number in f["from"]
         ]  # fmt: skip
         old = [f.id for f in view.facts if "Oslo" in f.text] if number == 3 else []
         ops += [Delete(kind="fact", target=id, evidence=ids) for id in old]
