@@ -195,8 +195,10 @@ def _day(passage: SaidPassage) -> str:
     except ValueError:
         return ""
     text = _NO_DAY.sub("", passage.text)
-    found = {d.first for d in spoken_dates(text, said) if d.precise == "day" and not d.repeats}
-    if len(found) != 1:
+    dates = spoken_dates(text, said)
+    found = {d.first for d in dates if d.precise == "day"}
+    # "From next week it is Thursdays" is no one day.
+    if len(found) != 1 or any(d.repeats for d in dates):
         return ""
     day = found.pop()
     return f"{day:%A} {day.day} {day:%B %Y}"
