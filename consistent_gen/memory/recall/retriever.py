@@ -177,7 +177,7 @@ class Retriever:
         return self._store.read_from([r.id for r in records if r.kind == "turn"])
 
     def vectors(self, records: Sequence[Record]) -> dict[str, Vector]:
-        """The vectors of ``records`` in the embedder's space; none where words alone are searched."""
+        """The vectors of ``records``; none where words alone are searched."""
         if self._text is None or self.notice:
             return {}
         return self._store.vectors(self._text.space, [r.id for r in records])

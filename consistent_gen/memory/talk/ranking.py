@@ -163,13 +163,11 @@ class PassageScorer:
         # What is a record or a turn by itself was embedded when it was kept.
         whole = [known.get(p.line.id) for p in passages]
         alone = [v if p.text == p.whole else None for p, v in zip(passages, whole, strict=True)]
-        texts = [
-            question.text,
-            *(p.whole for p, v in zip(passages, whole, strict=True) if v is None),
-        ]
-        for passage, vector in zip(passages, alone, strict=True):
-            texts += [passage.text] if vector is None else []
-            texts += [_with_before(passage)] if _with_before(passage) != passage.text else []
+        texts = [question.text]
+        for p, turn, vector in zip(passages, whole, alone, strict=True):
+            texts += [p.whole] if turn is None else []
+            texts += [p.text] if vector is None else []
+            texts += [_with_before(p)] if _with_before(p) != p.text else []
         new = [text for text in dict.fromkeys(texts) if text not in own]
         if new:
             own |= dict(zip(new, self._embedder.text(new), strict=True))

@@ -93,7 +93,7 @@ class RuleModel:
 
     def _answer(self, question: AskedFor, scored: Sequence[ScoredPassage]) -> str:
         best = _best(scored)
-        return NOTHING_KNOWN if best is None else _told(question, best.passage)
+        return NOTHING_KNOWN if best is None else worded(question, best.passage)
 
 
 def recall(
@@ -113,7 +113,7 @@ def recall(
     if best is None:
         return Reasoned(answer=NOTHING_KNOWN, steps=())
     return Reasoned(
-        answer=_told(gathered.asked, best.passage), steps=(),
+        answer=worded(gathered.asked, best.passage), steps=(),
         found=gathered.found([best.passage.line.id]),
     )  # fmt: skip
 
@@ -154,7 +154,7 @@ def _look_up(question: AskedFor, asked: str, lines: Sequence[RememberedLine], lo
     return " ".join(words) if named or also else ""
 
 
-def _told(question: AskedFor, passage: SaidPassage) -> str:
+def worded(question: AskedFor, passage: SaidPassage) -> str:
     """The answer in a word where there is one, and the words that it rests on."""
     line = passage.line
     head = _in_a_word(question, passage)
@@ -195,8 +195,10 @@ def _day(passage: SaidPassage) -> str:
     except ValueError:
         return ""
     text = _NO_DAY.sub("", passage.text)
-    found = {d.first for d in spoken_dates(text, said) if d.precise == "day" and not d.repeats}
-    if len(found) != 1:
+    dates = spoken_dates(text, said)
+    found = {d.first for d in dates if d.precise == "day"}
+    # "From next week it is Thursdays" is no one day.
+    if len(found) != 1 or any(d.repeats for d in dates):
         return ""
     day = found.pop()
     return f"{day:%A} {day.day} {day:%B %Y}"
