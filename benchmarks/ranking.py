@@ -75,7 +75,11 @@ class _Watching(PassageScorer):
         meaning = self._meaning(question, passages, known or {}) if passages else None
         columns = passage_features(question, passages, meaning) if passages else {}
         self.names = tuple(columns)
-        self.last = (question, list(passages), np.column_stack([*columns.values()] or [[]]))
+        self.last = (
+            question,
+            list(passages),
+            np.column_stack([*columns.values()] or [np.zeros(0)]),
+        )
         return super().score(question, passages, known)
 
 
@@ -84,7 +88,9 @@ def questions_of(
 ) -> tuple[list[RankedQuestion], tuple[str, ...]]:
     """The questions of one conversation that find anything, and the names of the features."""
     told = yaml.safe_load(path.read_text(encoding="utf-8"))
-    scorer, found, names = _Watching(embedder), [], ()
+    scorer = _Watching(embedder)
+    found: list[RankedQuestion] = []
+    names: tuple[str, ...] = ()
     with tempfile.TemporaryDirectory() as folder, open_memory(folder, path.stem) as store:
         assistant = Assistant(store, text_embedder=embedder)
         at = datetime.now(UTC)
