@@ -44,7 +44,7 @@ _POLES = stems("yes no not")
 
 
 @dataclass
-class Question:
+class RankedQuestion:
     """One question: features (n, k) of the passages found, whether each is right, and verdicts."""
 
     conversation: str
@@ -75,16 +75,22 @@ class _Watching(PassageScorer):
         meaning = self._meaning(question, passages, known or {}) if passages else None
         columns = passage_features(question, passages, meaning) if passages else {}
         self.names = tuple(columns)
-        self.last = (question, list(passages), np.column_stack([*columns.values()] or [[]]))
+        self.last = (
+            question,
+            list(passages),
+            np.column_stack([*columns.values()] or [np.zeros(0)]),
+        )
         return super().score(question, passages, known)
 
 
 def questions_of(
     path: Path, embedder: TextEmbedder | None
-) -> tuple[list[Question], tuple[str, ...]]:
+) -> tuple[list[RankedQuestion], tuple[str, ...]]:
     """The questions of one conversation that find anything, and the names of the features."""
     told = yaml.safe_load(path.read_text(encoding="utf-8"))
-    scorer, found, names = _Watching(embedder), [], ()
+    scorer = _Watching(embedder)
+    found: list[RankedQuestion] = []
+    names: tuple[str, ...] = ()
     with tempfile.TemporaryDirectory() as folder, open_memory(folder, path.stem) as store:
         assistant = Assistant(store, text_embedder=embedder)
         at = datetime.now(UTC)
@@ -97,7 +103,7 @@ def questions_of(
             if passages:
                 names = scorer.names
                 right = np.array([_right(asked, read, p) for p in passages])
-                found.append(Question(path.stem, asked, read, passages, features, right))
+                found.append(RankedQuestion(path.stem, asked, read, passages, features, right))
     return found, names
 
 
@@ -112,7 +118,7 @@ def _right(asked: dict[str, Any], read: AskedFor, passage: SaidPassage) -> bool:
 
 
 @dataclass(frozen=True)
-class Learnt:
+class RankWeights:
     """Means, deviations and weights (k,), and the constant of "none of them"."""
 
     mean: Matrix
@@ -125,7 +131,7 @@ class Learnt:
         return np.asarray((features - self.mean) / self.deviation @ self.weights - self.none)
 
 
-def learn(questions: Sequence[Question]) -> Learnt:
+def learn(questions: Sequence[RankedQuestion]) -> RankWeights:
     """The weights that make right passages, or none where there is none, most likely."""
     rows = np.concatenate([q.features for q in questions])
     mean, deviation = rows.mean(0), np.maximum(rows.std(0), 1e-4)
@@ -145,10 +151,12 @@ def learn(questions: Sequence[Question]) -> Learnt:
 
     start = np.zeros(rows.shape[1] + 1)
     done = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": _STEPS})
-    return Learnt(mean, deviation, done.x[:-1], float(done.x[-1]))
+    return RankWeights(mean, deviation, done.x[:-1], float(done.x[-1]))
 
 
-def held_out(questions: Sequence[Question], names: Sequence[str]) -> dict[float, Counter[str]]:
+def held_out(
+    questions: Sequence[RankedQuestion], names: Sequence[str]
+) -> dict[float, Counter[str]]:
     """Verdicts by how sure an answer must be, each conversation by weights that never saw it."""
     conversations = list(dict.fromkeys(q.conversation for q in questions))
     fold = [conversations.index(q.conversation) % _FOLDS for q in questions]
@@ -175,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--words-only", action="store_true", help="without an embedder")
     options = parser.parse_args(arguments)
     embedder = None if options.words_only else default_embedder()
-    questions: list[Question] = []
+    questions: list[RankedQuestion] = []
     names: tuple[str, ...] = ()
     for path in sorted(path for folder in options.folders for path in folder.glob("*.yaml")):
         found, names = questions_of(path, embedder)

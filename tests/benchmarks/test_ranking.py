@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from benchmarks.ranking import Question, held_out, learn
+from benchmarks.ranking import RankedQuestion, held_out, learn
 from consistent_gen.memory.talk.passages import RememberedLine, SaidPassage
 from consistent_gen.memory.talk.questions import read_question
 
 NAMES = ("holds", "astray", "meaning", "noise")
 
 
-def planted(seed: int) -> Iterator[Question]:
+def planted(seed: int) -> Iterator[RankedQuestion]:
     """Questions whose right passage has the most meaning; a third have none."""
     rng = np.random.default_rng(seed)
     for number in range(60):
@@ -34,7 +34,7 @@ def planted(seed: int) -> Iterator[Question]:
         ]
         asked = {"q": "What does Ida do?", "answer": "rows", "unknown": unknown}
         read = read_question(str(asked["q"]))
-        yield Question(f"c{number % 9}", asked, read, passages, features, right)
+        yield RankedQuestion(f"c{number % 9}", asked, read, passages, features, right)
 
 
 def test_what_is_planted_is_learnt_and_holds_on_conversations_that_were_held_out() -> None:
