@@ -43,6 +43,14 @@ NEEDS = {
 }
 
 
+def cost(apart: Tensor, seen: Tensor, prices: Tensor) -> Tensor:
+    """What disagreements n f cost by prices f, as if all factors were seen: n. Otherwise who hides
+    much would be like anybody.
+    """
+    found: Tensor = (apart @ prices) * prices.sum() / (seen @ prices).clamp_min(1e-3)
+    return found
+
+
 class PairNetwork(nn.Module):
     """Pictures b 3 128 128 to views b d, and two pictures' views to a logit.
 
@@ -100,20 +108,22 @@ class PairNetwork(nn.Module):
             found.append(seen)
         return torch.stack(found, 1)
 
-    def disagreements(self, a: Tensor, b: Tensor) -> Tensor:
-        """Of views n d, in each factor, n f in [0, 1]; what one of the two cannot show is 0."""
+    def compared(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """How much views n d disagree in each factor, and how much both show of it: n f each, in
+        [0, 1]. What one of the two cannot show is no disagreement.
+        """
         sizes = [*(len(self.schema.subject[name]) for name in self.classes)]
         rest = [2 * len(self.schema.hues), len(self.schema.scalars), len(self.names)]
         first, second = a.split([*sizes, *rest], -1), b.split([*sizes, *rest], -1)
         parts = [1.0 - (p * q).sum(-1) for p, q in zip(first[:-3], second[:-3], strict=True)]
         turned = (first[-3] * second[-3]).unflatten(-1, (-1, 2)).sum(-1)
         apart = [torch.stack(parts, -1), (1.0 - turned) / 2.0, (first[-2] - second[-2]).abs()]
-        found: Tensor = torch.cat(apart, -1) * first[-1] * second[-1]
-        return found
+        seen = first[-1] * second[-1]
+        return torch.cat(apart, -1) * seen, seen
 
     def logits(self, a: Tensor, b: Tensor) -> Tensor:
         """How surely pictures with views n d show the same somebody: n."""
-        return self.start - (self.disagreements(a, b) * self.prices).sum(-1)
+        return self.start - cost(*self.compared(a, b), self.prices)
 
     def save(self, folder: str | Path, dtype: torch.dtype = torch.float16) -> None:
         """Write the weights to `folder`, those of the eye with them."""

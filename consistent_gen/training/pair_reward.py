@@ -33,7 +33,7 @@ from consistent_gen.checkpoints import (
 from consistent_gen.encoders.reader import Reader
 from consistent_gen.models import load_backbone
 from consistent_gen.models.backbone import Backbone
-from consistent_gen.rewards.pair_network import PairNetwork
+from consistent_gen.rewards.pair_network import PairNetwork, cost
 from consistent_gen.runtime import frame_seed, generator, training_dtype, tune_allocator
 from consistent_gen.training.denoising import alphas_cumprod
 from consistent_gen.training.pair_sets import CELLS, FAMILY, PairSets, true_agreements
@@ -159,8 +159,9 @@ def learn_prices(
     mixed = torch.where(near[..., None], views[:, 1:], views[:, :1]).flatten(0, 1)
     grid = torch.arange(n) // CELLS
     same = grid[:, None] == grid[None]
-    apart = network.disagreements(mixed[:, :, None], mixed[:, None]).detach()
-    strange = network.disagreements(mixed, mixed.roll(MIXES, 0)).detach()
+    with torch.no_grad():
+        own = network.compared(mixed[:, :, None], mixed[:, None])
+        strange = network.compared(mixed, mixed.roll(MIXES, 0))
     agreement = truth.repeat_interleave(MIXES, 0)
     before, start = network.prices.log().detach(), network.start.detach().clone()
     logs = before.clone()
@@ -172,7 +173,8 @@ def learn_prices(
     def closure() -> Tensor:
         solver.zero_grad()
         prices = logs.exp()
-        loss = pair_loss(start - apart @ prices, start - strange @ prices, agreement, same)
+        logits, strangers = (start - cost(*pairs, prices) for pairs in (own, strange))
+        loss = pair_loss(logits, strangers, agreement, same)
         loss = loss + prior * (logs - before).square().sum()
         loss.backward()
         return loss
@@ -181,7 +183,7 @@ def learn_prices(
     with torch.no_grad():
         network.prices.copy_(logs.exp())
         network.start.copy_(start)
-        right = ((start - apart @ logs.exp()) > 0) == same
+        right = ((start - cost(*own, logs.exp())) > 0) == same
         return float(right[:, ~torch.eye(n, dtype=torch.bool)].float().mean())
 
 
