@@ -42,7 +42,7 @@ def test_chat_works_offline_and_says_what_it_is(run: Run) -> None:
                options=("--changes",))  # fmt: skip
     assert "no language model" in out and "matches spelling, not meaning" in out
     assert "+ core Identity.Home: lives in Lisbon" in out
-    assert "noted on 2026-03-01" in out
+    assert 'you said on 2026-03-01: "I live in Lisbon."' in out
 
 
 def test_a_mistake_does_not_end_the_talk(run: Run) -> None:

@@ -166,7 +166,7 @@ def test_no_file_name_reaches_the_memory(
         file.parent.mkdir(exist_ok=True)
         file.write_bytes(picture() if name.endswith(".png") else b"A report on tides.")
         command = "/picture" if name.endswith(".png") else "/document"
-        lines += [f"{command} {file} What is this?"]
+        lines += [f"{command} {file} Look at this one."]
     monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines)))
     assert main(["chat", "--memory", "m", "--embedder", "none"]) == 0
     assert "! " not in capsys.readouterr().out

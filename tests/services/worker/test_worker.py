@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from consistent_gen.client.types import JobFrameState, JobState, RerollIn, StoryIn
+from consistent_gen.draw_settings import USUAL_MEND
 from consistent_gen.models.backbone import Backbone
 from services.painting.painter import Painter
 from services.painting.reports import Drawn
@@ -62,7 +63,9 @@ def test_bytes_through_http_do_not_depend_on_company(
     """Stories of several users at once, some cancelled: every artifact is the lone frame's."""
     dice = random.Random(0)
     requests = [
-        story(m, seed=n, steps=2) for n, m in enumerate(("vanilla", "consistory", "style_aligned"))
+        # As a server settles it when a story is begun.
+        story(m, seed=n, steps=2, mend=USUAL_MEND)
+        for n, m in enumerate(("vanilla", "consistory", "style_aligned"))
     ]
     # Before the worker starts: two threads must not draw with one model.
     expected = {
