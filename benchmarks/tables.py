@@ -342,7 +342,8 @@ def _pair_reward(result: Mapping[str, Any]) -> str:
         f"{result['families']} held-out families of 12 true pictures, and "
         f"{result['table']['drawn_pairs']} pairs of drawn ones that the judge calls clearly, "
         f"{result['table']['drawn_same']} of them the same (`true` and `drawn`). Accuracy at the "
-        "threshold that is best on training identities; tau and rho of four candidates against a "
+        "threshold that is best on such pairs of training identities (`drawn accuracy by true`: on "
+        "their true pairs); tau and rho of four candidates against a "
         "reference, and tau as published, of order lists.\n\n"
     )
     text = head + table(("score", *(name.replace("_", " ") for name in columns)), cells)
