@@ -141,9 +141,8 @@ def test_one_frame_is_drawn_again_and_the_other_stays(walk: Walk) -> None:
 
 def test_the_printed_book_is_a_pdf_that_opens(walk: Walk, tmp_path: Path) -> None:
     walk.page.click("#export-pdf")
-    link = walk.wait("#export-file a")
     with walk.page.expect_download() as waiting:
-        link.click()
+        walk.page.click("#export-file a")
     file = tmp_path / "book.pdf"
     waiting.value.save_as(file)
     assert waiting.value.suggested_filename == "Mia_and_Otto.pdf"
