@@ -46,7 +46,9 @@ def narrowed(teacher: Reader, hidden: Sequence[int], pictures: Tensor) -> Reader
 
 
 def _fit(block: ConvNeXtBlock, wide: ConvNeXtBlock, x: Tensor) -> None:
-    """Let `block` do to features x b c h w what `wide` does, with fewer hidden channels."""
+    """Let `block`, which mixes and normalises as `wide` does, do to features x b c h w what that
+    does, with fewer hidden channels.
+    """
     h = F.gelu(wide.wide(wide.norm(wide.mix(x)))).transpose(0, 1).flatten(1).double()  # m n
     mean = h.mean(1, keepdim=True)
     centred = h - mean
@@ -59,8 +61,6 @@ def _fit(block: ConvNeXtBlock, wide: ConvNeXtBlock, x: Tensor) -> None:
     among = covariance[kept][:, kept] + ridge
     fitted = torch.linalg.solve(among, covariance[kept] @ out.T).T  # c k
     bias = _bias(wide.narrow).double() + (out @ mean - fitted @ mean[kept]).squeeze(1)
-    for name in ("mix", "norm"):
-        block.get_submodule(name).load_state_dict(wide.get_submodule(name).state_dict())
     _set(block.wide, wide.wide.weight[kept].flatten(1), _bias(wide.wide)[kept])
     _set(block.narrow, fitted, bias)
 
